@@ -1,0 +1,80 @@
+# Recipes of Madrone. `just` alone lists them; `just setup` is run by every recipe that needs it.
+
+bin := ".venv/bin"
+
+[private]
+default:
+    @just --list --unsorted
+
+# Create .venv from the lock; does nothing when it is up to date
+[group('run')]
+setup:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    stamp=.venv/.madrone-lock
+    if [ -x {{ bin }}/python ] && cmp -s requirements.lock "$stamp"; then exit 0; fi
+    uv venv --quiet --allow-existing --python '>=3.11,<3.14' .venv
+    export VIRTUAL_ENV=.venv
+    uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock
+    uv pip install --quiet --no-deps --no-build-isolation --editable .
+    cp requirements.lock "$stamp"
+
+# Serve the model on http://localhost:8000
+[group('run')]
+serve *arguments: setup
+    {{ bin }}/madrone serve {{ arguments }}
+
+# Train the model on California Housing and register it
+[group('run')]
+train *arguments: setup
+    {{ bin }}/madrone train {{ arguments }}
+
+# Send one sample request to the running service
+[group('run')]
+predict *arguments: setup
+    {{ bin }}/madrone predict {{ arguments }}
+
+# Check everything: lint, types, tests
+[group('check')]
+test *arguments: lint types
+    {{ bin }}/pytest {{ arguments }}
+
+# Check style
+[group('check')]
+lint: setup
+    {{ bin }}/ruff check
+    {{ bin }}/ruff format --check
+
+# Check types
+[group('check')]
+types: setup
+    {{ bin }}/basedpyright --level error
+
+# Put the code into shape
+[group('check')]
+fmt: setup
+    {{ bin }}/ruff check --fix
+    {{ bin }}/ruff format
+
+# Measure one-row and batch requests against `mlflow models serve`
+[group('check')]
+bench *arguments: setup
+    {{ bin }}/python benchmarks/http.py {{ arguments }}
+
+# Resolve pyproject.toml into requirements.lock
+[group('maintain')]
+lock:
+    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev \
+        --no-emit-index-url --no-header --output-file requirements.lock pyproject.toml
+
+# Build the container image
+[group('maintain')]
+image tag="madrone":
+    docker build --file Containerfile --tag {{ tag }} .
+
+# Remove the environment, caches, and the embedded registry with its models
+[confirm("This also removes .madrone, the embedded registry and prediction log. Go on?")]
+[group('maintain')]
+clean:
+    rm -rf .venv .madrone .pytest_cache .ruff_cache .hypothesis
+    find . -name __pycache__ -type d -prune -exec rm -rf {} +
