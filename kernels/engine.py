@@ -1,0 +1,191 @@
+"""A feature plan, a forest, and the targets that compute them: raw features in, predictions out."""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.backend import Backend
+from kernels.cost import Cost, measure
+from kernels.cpu import CpuBackend
+from kernels.forest import Forest
+from kernels.plan import Plan
+
+Device = Literal["auto", "cpu", "cuda"]
+
+log = logging.getLogger(__name__)
+
+
+class EngineError(ValueError):
+    """Plan and forest do not fit, or the device that was asked for is not there."""
+
+
+class EngineStatus(msgspec.Struct, frozen=True):
+    """What the engine computes with.
+
+    Attributes:
+        backends: Measured cost of each usable backend by name, None before `warm_up`.
+        disabled: The backend that failed and is no longer used.
+        disabled_reason: How it failed.
+    """
+
+    backends: dict[str, Cost | None]
+    disabled: str | None
+    disabled_reason: str | None
+
+
+class Engine:
+    """Predicts from raw features. Safe to call from several threads at once.
+
+    A batch goes to the backend that is measured to be cheaper for its size. When a GPU fails it is given up for good
+    (its context may be poisoned), and the same batch is answered by the CPU.
+
+    Args:
+        forest: The trees.
+        plan: How raw features become the forest's; without one they are the same.
+        device: "auto" takes a GPU where there is one, "cpu" never, "cuda" insists.
+        backends: Instead of the device's own, for tests; the last one is the one to fall back to.
+
+    Raises:
+        EngineError: The plan's outputs are not the forest's features, or there is no GPU for "cuda".
+    """
+
+    def __init__(
+        self,
+        forest: Forest,
+        plan: Plan | None = None,
+        device: Device = "auto",
+        backends: Sequence[Backend] | None = None,
+    ) -> None:
+        self.forest = forest
+        self.plan = plan
+        self._program = None if plan is None else plan.program()
+        if plan is not None:
+            _check_fit(plan, forest)
+        self._backends = tuple(_backends(device) if backends is None else backends)
+        self._costs: dict[str, Cost] = {}
+        self._disabled: tuple[str, str] | None = None
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The raw features' names, in column order."""
+        return self.forest.feature_names if self.plan is None else self.plan.input_names
+
+    @property
+    def n_inputs(self) -> int:
+        """F, the number of raw features."""
+        return len(self.input_names)
+
+    def transform(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Raw features float[B, F] to the forest's: float32 by the plan, or X itself without one.
+
+        Raises:
+            ValueError: X has not F columns.
+        """
+        if self._program is None:
+            return X
+        if X.ndim != 2 or X.shape[1] != self.n_inputs:
+            raise ValueError(f"expected an array of shape (rows, {self.n_inputs}), got {X.shape}")
+        backend = self._cheapest(len(X))
+        if backend is not self._backends[-1]:
+            try:
+                return backend.transform(self._program, X)
+            except Exception as error:  # whatever a driver raises, the CPU can answer
+                self._disable(backend, error)
+        return self._backends[-1].transform(self._program, X)
+
+    def predict(self, X: NDArray[np.floating], raw_score: bool = False) -> NDArray[np.float64]:
+        """Predict a batch.
+
+        Args:
+            X: float64[B, F] raw features; NaN is a missing value.
+            raw_score: The sum of the leaf values, without the objective's transformation.
+
+        Returns:
+            float64[B], or float64[B, K] for K > 1 outputs.
+
+        Raises:
+            ValueError: X has not F columns.
+        """
+        return self.forest.predict(self.transform(X), raw_score)
+
+    def warm_up(self, sample: NDArray[np.float64]) -> None:
+        """Compile or load the kernels and measure what a batch costs on each backend.
+
+        Args:
+            sample: float64[N, F], N >= 1; rows to measure with.
+        """
+        for backend in self._usable():
+            try:
+                backend.warm_up()
+                if self._program is not None:
+                    backend.transform(self._program, sample)
+            except Exception as error:
+                if backend is self._backends[-1]:
+                    raise
+                self._disable(backend, error)
+        usable = self._usable()
+        costs = measure([partial(self._predict_on, backend) for backend in usable], sample)
+        self._costs = {backend.name: cost for backend, cost in zip(usable, costs, strict=True)}
+
+    def cost(self, rows: int) -> float:
+        """Seconds that a batch is expected to take; infinite before `warm_up`."""
+        return min(
+            (cost.of(rows) for name, cost in self._costs.items() if not self._is_off(name)), default=float("inf")
+        )
+
+    def status(self) -> EngineStatus:
+        """What the engine computes with now."""
+        name, reason = self._disabled or (None, None)
+        return EngineStatus({backend.name: self._costs.get(backend.name) for backend in self._usable()}, name, reason)
+
+    def _predict_on(self, backend: Backend, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self.forest.predict(X if self._program is None else backend.transform(self._program, X))
+
+    def _cheapest(self, rows: int) -> Backend:
+        usable = self._usable()
+        if len(usable) == 1 or not self._costs:
+            return usable[-1]
+        return min(usable, key=lambda backend: self._costs[backend.name].of(rows))
+
+    def _usable(self) -> list[Backend]:
+        return [backend for backend in self._backends if not self._is_off(backend.name)]
+
+    def _is_off(self, name: str) -> bool:
+        return self._disabled is not None and self._disabled[0] == name
+
+    def _disable(self, backend: Backend, error: Exception) -> None:
+        self._disabled = (backend.name, f"{type(error).__name__}: {error}"[:300])
+        log.error("backend failed and is no longer used", extra={"backend": backend.name}, exc_info=error)
+
+
+def _backends(device: Device) -> list[Backend]:
+    """The device's backends, the CPU last. Nothing of CUDA is imported unless it may be used."""
+    cpu = CpuBackend()
+    if device == "cpu":
+        return [cpu]
+    from kernels.cuda import CudaBackend, cuda_unavailable_reason
+
+    reason = cuda_unavailable_reason()
+    if reason is None:
+        return [CudaBackend(), cpu]
+    if device == "cuda":
+        raise EngineError(f"CUDA was asked for and cannot be used: {reason}")
+    return [cpu]
+
+
+def _check_fit(plan: Plan, forest: Forest) -> None:
+    if len(plan.outputs) != forest.n_features:
+        raise EngineError(f"the plan makes {len(plan.outputs)} features, the booster takes {forest.n_features}")
+    unnamed = all(name == f"Column_{index}" for index, name in enumerate(forest.feature_names))
+    stored = tuple("_".join(name.split(" ")) for name in plan.outputs)
+    if not unnamed and stored != forest.feature_names:
+        different = next(index for index, name in enumerate(stored) if name != forest.feature_names[index])
+        raise EngineError(
+            f"the plan's feature {different} is {plan.outputs[different]!r}, "
+            f"the booster's is {forest.feature_names[different]!r}"
+        )

@@ -1,0 +1,83 @@
+"""A LightGBM model as a function from features to predictions."""
+
+import lightgbm as lgb
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.model_text import ForestError, check_model_text
+
+__all__ = ["Forest", "ForestError"]
+
+ONE_THREAD_ROWS = 1024
+"""Batches below this many rows are predicted on the calling thread: starting LightGBM's threads costs more than it
+saves."""
+
+
+class Forest:
+    """The trees of a LightGBM model. Immutable, and safe to call from several threads at once.
+
+    Evaluated by `Booster.predict`. Make one with `from_booster` or `from_model_text`.
+
+    Attributes:
+        feature_names: The F features' names as LightGBM stores them, in column order.
+        n_features: F.
+        n_outputs: K, the raw scores of one row: the classes of a multi-class model, else 1.
+        n_trees: Trees in all.
+        objective: As LightGBM writes it, such as `binary sigmoid:1`; empty for a custom one.
+    """
+
+    def __init__(self, text: str) -> None:
+        header = check_model_text(text)
+        try:
+            self._booster = lgb.Booster(model_str=text)
+        except lgb.basic.LightGBMError as error:
+            raise ForestError(f"LightGBM refuses the booster: {error}") from error
+        if self._booster.pandas_categorical:
+            raise ForestError(
+                "the booster was trained on pandas categories, whose values only pandas can map to the trees' codes: "
+                "train on integer codes with categorical_feature instead"
+            )
+        self.feature_names = header.feature_names
+        self.n_features = len(header.feature_names)
+        self.n_outputs = header.n_outputs
+        self.n_trees = header.n_trees
+        self.objective = header.objective
+
+    @classmethod
+    def from_booster(cls, booster: lgb.Booster) -> "Forest":
+        """Take a trained booster's trees up to its best iteration.
+
+        Raises:
+            ForestError: The booster cannot be used.
+        """
+        return cls(booster.model_to_string())
+
+    @classmethod
+    def from_model_text(cls, text: str) -> "Forest":
+        """Read LightGBM's native text, as `Booster.save_model` writes it.
+
+        Raises:
+            ForestError: The text is damaged or cannot be used.
+        """
+        return cls(text)
+
+    def predict(self, X: NDArray[np.floating], raw_score: bool = False) -> NDArray[np.float64]:
+        """Predict a batch.
+
+        Args:
+            X: float64[B, F] or float32[B, F]; NaN is a missing value.
+            raw_score: The sum of the leaf values, without the objective's transformation.
+
+        Returns:
+            float64[B], or float64[B, K] for K > 1 outputs.
+
+        Raises:
+            ValueError: X has not F columns.
+        """
+        if X.ndim != 2 or X.shape[1] != self.n_features:
+            raise ValueError(f"expected an array of shape (rows, {self.n_features}), got {X.shape}")
+        if len(X) == 0:
+            return np.empty((0, self.n_outputs) if self.n_outputs > 1 else 0)
+        threads = 1 if len(X) < ONE_THREAD_ROWS else 0
+        # The booster was read from text, so what it returns for a dense array is an array.
+        return np.asarray(self._booster.predict(X, raw_score=raw_score, num_threads=threads))
