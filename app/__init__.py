@@ -1,0 +1,1 @@
+"""Madrone's service: HTTP, MLflow and telemetry around the numerics in `kernels`."""

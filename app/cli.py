@@ -1,0 +1,126 @@
+"""The `madrone` command. Heavy imports are inside the commands, so that `--help` and a bad setting answer at once."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from dotenv import load_dotenv
+
+from app.settings import Settings, SettingsError, settings_table
+
+BAD_USAGE = 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Serve LightGBM models from an MLflow Model Registry."""
+    # Into the environment rather than into Settings alone: a .env file also holds what MLflow and cloud clients read.
+    load_dotenv(Path(".env"))
+
+
+@main.command()
+@click.option("--host", help="Address to listen on, instead of API_HOST.")
+@click.option("--port", help="Port to listen on, instead of API_PORT.")
+@click.option("--debug", is_flag=True, help="As API_DEBUG=true.")
+@click.option("--reload", is_flag=True, help="Start again when the code changes; for development.")
+def serve(host: str | None, port: str | None, debug: bool, reload: bool) -> None:
+    """Serve the model until SIGTERM or Ctrl-C."""
+    for name, value in (("API_HOST", host), ("API_PORT", port), ("API_DEBUG", "true" if debug else None)):
+        if value is not None:
+            os.environ[name] = value
+    settings = _settings()
+    # Numba reads it when it is imported, which happens in Granian's worker.
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.data_dir.resolve() / "kernels"))
+
+    from granian import Granian
+    from granian.constants import Interfaces, Loops
+    from granian.log import LogLevels
+
+    from app.telemetry.logging import logging_config
+
+    package = Path(__file__).parent
+    level = settings.effective_log_level
+    Granian(
+        "app.main:serve_app",
+        factory=True,
+        address=settings.api_host,
+        port=settings.api_port,
+        interface=Interfaces.ASGI,
+        loop=Loops.uvloop,
+        websockets=False,
+        log_level=LogLevels(level.lower()),
+        log_dictconfig=logging_config(level),
+        workers_kill_timeout=settings.shutdown_grace,
+        respawn_failed_workers=True,
+        reload=reload,
+        reload_paths=[package, package.parent / "kernels"],
+    ).serve()
+
+
+@main.command()
+@click.option("--data", type=click.Path(path_type=Path), help="CSV file with the California Housing columns.")
+@click.option("--output", type=click.Path(path_type=Path), help="Also write the model and its provenance here.")
+@click.option("--register/--no-register", default=True, help="Whether to register the model in MLflow.")
+def train(data: Path | None, output: Path | None, register: bool) -> None:
+    """Train the California Housing model and register it as champion in Production."""
+    settings = _settings()
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.data_dir.resolve() / "kernels"))
+
+    from app.training.dataset import DatasetError, load_dataset
+    from app.training.train import train_and_publish
+
+    try:
+        train_and_publish(settings, load_dataset(data), output=output, register=register)
+    except (DatasetError, FileExistsError) as error:
+        _stop(str(error))
+
+
+@main.command()
+@click.option("--url", help="Service to ask, instead of the one that the settings describe.")
+def predict(url: str | None) -> None:
+    """Send the model's own example to a running service and print the answer."""
+    import httpx
+    from rich.console import Console
+
+    settings = _settings()
+    host = "127.0.0.1" if settings.api_host in ("0.0.0.0", "::") else settings.api_host
+    base = (url or f"http://{host}:{settings.api_port}").rstrip("/")
+    headers = {"X-API-Key": settings.api_key} if settings.api_key else {}
+    console = Console()
+    try:
+        with httpx.Client(base_url=base, headers=headers, timeout=settings.request_timeout, trust_env=False) as client:
+            example: Any = _checked(client.get("/predict/model/info")).json()["example"]
+            if example is None:
+                _stop("The model has no input example to send.")
+            console.print(f"POST {base}/predict")
+            console.print_json(data=example)
+            console.print_json(_checked(client.post("/predict", json=example)).text)
+    except httpx.TransportError as error:
+        _stop(f"No answer from {base}: {error}. Is the service running? `just serve` starts it.")
+
+
+@main.command()
+def settings() -> None:
+    """Print all settings as a Markdown table."""
+    click.echo(settings_table())
+
+
+def _checked(response: Any) -> Any:
+    if response.status_code != 200:
+        _stop(f"{response.request.url.path} answered {response.status_code}: {response.text}")
+    return response
+
+
+def _settings() -> Settings:
+    try:
+        return Settings.from_environ(os.environ)
+    except SettingsError as error:
+        click.echo(f"Madrone cannot start, some settings are not valid:\n{error}", err=True)
+        sys.exit(BAD_USAGE)
+
+
+def _stop(message: str) -> None:
+    click.echo(message, err=True)
+    sys.exit(1)

@@ -1,0 +1,122 @@
+"""The application factory: wiring only."""
+
+import asyncio
+import logging.config
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from litestar import Litestar, Router
+from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.middleware.rate_limit import RateLimitConfig
+
+from app.auth import client_address
+from app.errors import to_problem
+from app.models.embedded import prepare_embedded_registry
+from app.models.keeper import ModelKeeper, ModelSlot
+from app.models.registry import Registry
+from app.routes.docs import assets_router, openapi_config
+from app.routes.health import HealthController
+from app.routes.info import info, metrics
+from app.routes.predict import PredictController
+from app.services import Services
+from app.serving.predictor import Predictor
+from app.settings import Settings
+from app.tasks import Supervisor
+from app.telemetry.exporter import MetricsServer
+from app.telemetry.gpu import GpuPoller
+from app.telemetry.logging import logging_config
+from app.telemetry.metrics import Metrics
+from app.telemetry.prediction_log import PredictionLog
+from app.telemetry.requests import RequestTelemetry
+from app.telemetry.system import SystemMonitor
+
+
+def create_app(settings: Settings, *, nvml: Any = None) -> Litestar:
+    """Build the application; nothing runs until its lifespan is entered.
+
+    Args:
+        settings: All of them.
+        nvml: A stand-in for the `pynvml` module, for tests.
+    """
+    services = _services(settings, nvml)
+    limits: list[Any] = []
+    if settings.rate_limit:
+        config = RateLimitConfig(
+            rate_limit=("minute", settings.rate_limit),
+            identifier_for_request=client_address,
+            exclude="/predict/model/info",
+        )
+        limits.append(config.middleware)
+    route_handlers: list[Any] = [
+        Router("/", route_handlers=[PredictController], middleware=limits),
+        HealthController,
+        info,
+    ]
+    if settings.enable_prometheus:
+        route_handlers.append(metrics)
+    if settings.api_debug:
+        route_handlers.append(assets_router())
+    app = Litestar(
+        route_handlers=route_handlers,
+        dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
+        state=State({"services": services, "settings": settings}),
+        lifespan=[_lifespan],
+        exception_handlers={Exception: to_problem},
+        openapi_config=openapi_config(settings),
+        cors_config=CORSConfig(allow_origins=list(settings.cors_origins)) if settings.cors_origins else None,
+        request_max_body_size=settings.max_body_bytes,
+        logging_config=None,
+        debug=False,  # Litestar's debug answers show stack traces
+    )
+    routes = frozenset(route.path for route in app.routes)
+    app.asgi_handler = RequestTelemetry(app.asgi_handler, services.metrics, routes)
+    return app
+
+
+def serve_app() -> Litestar:
+    """The factory that Granian's worker calls: settings from the environment, logs as JSON."""
+    settings = Settings.from_environ(os.environ)
+    logging.config.dictConfig(logging_config(settings.effective_log_level))
+    return create_app(settings)
+
+
+def _services(settings: Settings, nvml: Any) -> Services:
+    gpu = GpuPoller(nvml)
+    metrics = Metrics(gpu.readings)
+    slot = ModelSlot()
+    metrics.model_status.labels(settings.model_name).set(0)
+    prepare = partial(prepare_embedded_registry, settings) if settings.embedded_registry else None
+    return Services(
+        settings=settings,
+        slot=slot,
+        keeper=ModelKeeper(slot, Registry(settings), metrics, settings.model_cache_ttl, prepare),
+        predictor=Predictor(metrics),
+        metrics=metrics,
+        supervisor=Supervisor(metrics),
+        gpu=gpu,
+        system=SystemMonitor(settings.data_dir),
+        prediction_log=PredictionLog(settings.prediction_database_url, settings.prediction_log_rows, metrics),
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
+    services: Services = app.state.services
+    settings = services.settings
+    async with services.supervisor as supervisor:
+        supervisor.start("model-keeper", services.keeper.run)
+        supervisor.start("gpu-poller", services.gpu.run)
+        if services.prediction_log.enabled:
+            supervisor.start("prediction-log", services.prediction_log.run)
+        if settings.enable_prometheus:
+            exporter = MetricsServer(settings.api_host, settings.prometheus_port, services.metrics)
+            supervisor.start("metrics-server", exporter.run)
+        yield
+    services.keeper.close()
+    services.predictor.close()
+    await asyncio.to_thread(services.prediction_log.close)

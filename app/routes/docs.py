@@ -1,0 +1,129 @@
+"""The OpenAPI document, with the request schemas of the model in use, and its two readers.
+
+Litestar writes the document from the handlers. What a prediction takes is known only to the model, so those schemas
+are put in when the document is asked for. Swagger UI and Redoc are served from an installed package, without a CDN.
+"""
+
+import copy
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from litestar import Request, Router
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin, RedocRenderPlugin, SwaggerRenderPlugin
+from litestar.static_files import create_static_files_router
+
+from app.codecs import arrow
+from app.codecs.json import BATCH_ID_LENGTH
+from app.models.artifact import ServedModel
+from app.settings import Settings
+
+ASSETS_PACKAGE = "fastapi_standalone_docs"
+ASSETS_PATH = "/docs/assets"
+NO_ICON = "<link rel='icon' href='data:,'>"
+
+
+class _Router(Router):
+    """Litestar's documentation router without its catch-all page, so that unknown paths stay problem details."""
+
+    def register(self, value: Any) -> Any:
+        if isinstance(value, HTTPRouteHandler) and "/{path:str}" in value.paths:
+            return []
+        return super().register(value)
+
+
+class _ModelSchemas:
+    """Mixed into a render plugin, puts the model's schemas into what it renders."""
+
+    @staticmethod
+    def render_json(request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        served: ServedModel | None = request.app.state.services.slot.current
+        content = OpenAPIRenderPlugin.render_json(request, document(openapi_schema, served))
+        # The pages hold the document inside a <script>, which a description must not be able to end.
+        return content.replace(b"<", b"\\u003c")
+
+
+class _Json(_ModelSchemas, JsonRenderPlugin):
+    pass
+
+
+class _Swagger(_ModelSchemas, SwaggerRenderPlugin):
+    pass
+
+
+class _Redoc(_ModelSchemas, RedocRenderPlugin):
+    pass
+
+
+def openapi_config(settings: Settings) -> OpenAPIConfig:
+    """Configuration that serves /openapi.json, and in debug mode /docs and /redoc."""
+    plugins: list[OpenAPIRenderPlugin] = [_Json(path="/openapi.json")]
+    if settings.api_debug:
+        plugins += [
+            _Swagger(
+                path="/docs",
+                js_url=f"{ASSETS_PATH}/swagger/swagger-ui-bundle.js",
+                css_url=f"{ASSETS_PATH}/swagger/swagger-ui.css",
+                standalone_preset_js_url="data:text/javascript,",  # its top bar only loads other documents
+                favicon=NO_ICON,
+            ),
+            _Redoc(
+                path="/redoc", js_url=f"{ASSETS_PATH}/redoc/redoc.standalone.js", google_fonts=False, favicon=NO_ICON
+            ),
+        ]
+    return OpenAPIConfig(
+        title="Madrone",
+        version=settings.api_version,
+        description="Predictions of a LightGBM model from an MLflow Model Registry.",
+        render_plugins=plugins,
+        openapi_router=_Router("/", route_handlers=[], include_in_schema=False),
+    )
+
+
+def assets_router() -> Router:
+    """Serves the scripts and styles of /docs and /redoc from the package that carries them."""
+    # The package is found, not imported: it is the glue for another framework, and only its files are used.
+    spec = importlib.util.find_spec(ASSETS_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"{ASSETS_PACKAGE} is not installed, and /docs needs its files")
+    directory = Path(spec.origin).parent / "static"
+    return create_static_files_router(path=ASSETS_PATH, directories=[directory], include_in_schema=False)
+
+
+def document(openapi: dict[str, Any], served: ServedModel | None) -> dict[str, Any]:
+    """The OpenAPI document with the request bodies of the prediction routes.
+
+    Args:
+        openapi: As Litestar generates it; is not changed.
+        served: The model whose features make the schemas. Without one any object is taken.
+    """
+    result = copy.deepcopy(openapi)
+    schemas: dict[str, Any] = result.setdefault("components", {}).setdefault("schemas", {})
+    schemas["Features"] = served.codec.json_schema() if served else {"type": "object"}
+    schemas["BatchRequest"] = {
+        "type": "object",
+        "properties": {
+            "predictions": {"type": "array", "items": {"$ref": "#/components/schemas/Features"}, "minItems": 1},
+            "batch_id": {"type": ["string", "null"], "maxLength": BATCH_ID_LENGTH},
+        },
+        "required": ["predictions"],
+        "additionalProperties": False,
+    }
+    example = served.artifact.example if served else None
+    bodies: dict[str, tuple[str, dict[str, Any]]] = {
+        "/predict": ("application/json", _body("Features", example)),
+        "/predict/batch": ("application/json", _body("BatchRequest", example and {"predictions": [example]})),
+        "/predict/bulk": (arrow.MEDIA_TYPE, {"schema": {"type": "string", "format": "binary"}}),
+    }
+    for path, (media_type, body) in bodies.items():
+        result["paths"][path]["post"]["requestBody"] = {"required": True, "content": {media_type: body}}
+    return result
+
+
+def _body(schema: str, example: dict[str, Any] | None) -> dict[str, Any]:
+    body: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{schema}"}}
+    if example is not None:
+        body["example"] = example
+    return body

@@ -1,0 +1,33 @@
+"""The collaborators of one app, handed to its routes by Litestar's dependency injection."""
+
+from typing import Annotated
+
+import msgspec
+from litestar.params import Dependency
+
+from app.models.keeper import ModelKeeper, ModelSlot
+from app.serving.predictor import Predictor
+from app.settings import Settings
+from app.tasks import Supervisor
+from app.telemetry.gpu import GpuPoller
+from app.telemetry.metrics import Metrics
+from app.telemetry.prediction_log import PredictionLog
+from app.telemetry.system import SystemMonitor
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything with state that an app has, by name."""
+
+    settings: Settings
+    slot: ModelSlot
+    keeper: ModelKeeper
+    predictor: Predictor
+    metrics: Metrics
+    supervisor: Supervisor
+    gpu: GpuPoller
+    system: SystemMonitor
+    prediction_log: PredictionLog
+
+
+InjectedServices = Annotated[Services, Dependency(skip_validation=True)]
+"""How a handler asks for them: a parameter `services: InjectedServices`."""

@@ -1,0 +1,1 @@
+"""Between a request and the engine: where a batch is computed, and until when."""

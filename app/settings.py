@@ -1,0 +1,214 @@
+"""All settings: one frozen Struct, read from environment variables.
+
+A field's name in capitals is the variable's name; its annotation holds the allowed range and the help text, so the
+struct is also the source of the table that `madrone settings` prints and the README embeds.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+SECRETS = frozenset({"api_key", "admin_api_key", "database_url", "mlflow_tracking_uri", "mlflow_registry_uri"})
+"""Fields whose values may hold a password or a key, and so are never printed."""
+
+Stage = Literal["Production", "Staging", "None", "Archived"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Key = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")]
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+
+MLFLOW_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "databricks", "")
+DATABASE_SCHEMES = ("sqlite", "postgresql")
+
+
+class SettingsError(ValueError):
+    """Some settings have bad values; the message has a line for each."""
+
+
+def _help(text: str) -> Meta:
+    return Meta(description=text)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set. Build it with `Settings.from_environ`."""
+
+    api_host: Annotated[Name, _help("Address to listen on")] = "0.0.0.0"
+    api_port: Annotated[Port, _help("Port of the API")] = 8000
+    api_debug: Annotated[bool, _help("Serve /docs and /redoc, log at DEBUG")] = False
+    api_version: Annotated[Name, _help("The version that /info and the OpenAPI document state")] = "1.0.0"
+    model_name: Annotated[Name, _help("Registered model to serve")] = "california-housing-model"
+    model_stage: Annotated[Stage, _help("Stage to serve the model from")] = "Production"
+    model_fallback_stage: Annotated[Stage, _help("Stage to look in when MODEL_STAGE is empty")] = "Staging"
+    model_alias: Annotated[Name | None, _help("Alias to serve; wins over the stages when set")] = None
+    model_cache_ttl: Annotated[
+        float, Meta(ge=1, le=604800), _help("Seconds between looks into the registry for another version")
+    ] = 3600
+    mlflow_tracking_uri: Annotated[str | None, _help("MLflow server; unset means an embedded registry in DATA_DIR")] = (
+        None
+    )
+    mlflow_registry_uri: Annotated[str | None, _help("Model registry, where it is not MLFLOW_TRACKING_URI")] = None
+    enable_prometheus: Annotated[bool, _help("Serve /metrics, and also on PROMETHEUS_PORT")] = True
+    prometheus_port: Annotated[Port, _help("Port that serves only /metrics")] = 8001
+    log_level: Annotated[LogLevel, _help("Least severe level to log")] = "INFO"
+    max_batch_size: Annotated[int, Meta(ge=1, le=100_000), _help("Rows in one /predict/batch body")] = 100
+    max_bulk_rows: Annotated[int, Meta(ge=1, le=100_000_000), _help("Rows in one /predict/bulk body")] = 1_000_000
+    max_body_bytes: Annotated[int, Meta(ge=1024, le=2**34), _help("Bytes in one request body")] = 128 * 1024 * 1024
+    request_timeout: Annotated[
+        float, Meta(gt=0, le=3600), _help("Seconds until a prediction request is answered with 504")
+    ] = 30.0
+    rate_limit: Annotated[
+        int, Meta(ge=0, le=10_000_000), _help("Prediction requests a client may make in a minute; 0 means any number")
+    ] = 0
+    shutdown_grace: Annotated[
+        int, Meta(ge=1, le=3600), _help("Seconds that requests in flight get to finish after SIGTERM")
+    ] = 30
+    database_url: Annotated[
+        str | None, _help("Database of the prediction log (sqlite or postgresql); unset means SQLite in DATA_DIR")
+    ] = None
+    prediction_log_rows: Annotated[
+        int, Meta(ge=0, le=10**9), _help("Newest rows that the prediction log keeps; 0 switches it off")
+    ] = 1_000_000
+    cors_origins: Annotated[tuple[Name, ...], _help("Origins allowed to call from a browser, by comma; * for any")] = ()
+    api_key: Annotated[Key | None, _help("Key that prediction routes then ask for")] = None
+    admin_api_key: Annotated[Key | None, _help("Key for admin routes, which stay closed while it is unset")] = None
+    data_dir: Annotated[Path, _help("Directory of the embedded registry, database, and kernel cache")] = Path(
+        ".madrone"
+    )
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read settings from environment variables; one set to the empty string counts as unset.
+
+        Args:
+            environ: Variables by name, such as `os.environ`. Those that are no settings are passed over.
+
+        Raises:
+            SettingsError: Values are bad. Its message names every one, its problem and its allowed range, and quotes
+                no secret.
+        """
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        for field in msgspec.structs.fields(cls):
+            text = environ.get(field.name.upper(), "").strip()
+            if not text:
+                continue
+            value: object = text
+            if field.name == "cors_origins":
+                value = [origin.strip() for origin in text.split(",") if origin.strip()]
+            elif field.name == "log_level":
+                value = text.upper()
+            try:
+                values[field.name] = msgspec.convert(value, field.type, strict=False, dec_hook=_path)
+            except msgspec.ValidationError:
+                got = "" if field.name in SECRETS else f", got {text[:80]!r}"
+                problems.append(f"{field.name.upper()}: must be {_allowed(field)}{got}")
+        settings = cls(**values)
+        problems += settings._contradictions()
+        if problems:
+            raise SettingsError("\n".join(problems))
+        return settings
+
+    def _contradictions(self) -> list[str]:
+        problems: list[str] = []
+        if self.enable_prometheus and self.prometheus_port == self.api_port:
+            problems.append(f"PROMETHEUS_PORT: must differ from API_PORT, both are {self.api_port}")
+        for name, schemes in (
+            ("mlflow_tracking_uri", MLFLOW_SCHEMES),
+            ("mlflow_registry_uri", MLFLOW_SCHEMES),
+            ("database_url", DATABASE_SCHEMES),
+        ):
+            value: str | None = getattr(self, name)
+            if value and urlsplit(value).scheme.split("+")[0] not in schemes:
+                named = ", ".join(scheme for scheme in schemes if scheme)
+                problems.append(f"{name.upper()}: must be a URI with one of the schemes {named}")
+        if self.mlflow_registry_uri and not self.mlflow_tracking_uri:
+            problems.append("MLFLOW_REGISTRY_URI: must be set together with MLFLOW_TRACKING_URI")
+        return problems
+
+    @property
+    def embedded_registry(self) -> bool:
+        """Whether the registry is the embedded one in `data_dir`."""
+        return self.mlflow_tracking_uri is None
+
+    @property
+    def tracking_uri(self) -> str:
+        """URI of the MLflow tracking store in use."""
+        return self.mlflow_tracking_uri or f"sqlite:///{self.data_dir.resolve() / 'mlflow.db'}"
+
+    @property
+    def registry_uri(self) -> str:
+        """URI of the MLflow model registry in use."""
+        return self.mlflow_registry_uri or self.tracking_uri
+
+    @property
+    def prediction_database_url(self) -> str:
+        """SQLAlchemy URL of the prediction log's database."""
+        url = self.database_url or f"sqlite:///{self.data_dir.resolve() / 'predictions.db'}"
+        scheme, rest = url.split(":", 1)
+        return f"postgresql+psycopg:{rest}" if scheme == "postgresql" else url
+
+    @property
+    def effective_log_level(self) -> str:
+        """The level to log at: DEBUG in debug mode, else `log_level`."""
+        return "DEBUG" if self.api_debug else self.log_level
+
+
+def _path(kind: type, value: Any) -> Any:
+    """Make what msgspec does not know of: `Path` is the only such type."""
+    return kind(value)
+
+
+def _allowed(field: msgspec.structs.FieldInfo) -> str:
+    """Say in words what a setting may be, from its annotation."""
+    info: Any = msgspec.inspect.type_info(field.type)
+    while isinstance(info, msgspec.inspect.Metadata):
+        info = info.type
+    if isinstance(info, msgspec.inspect.UnionType):
+        info = next(kind for kind in info.types if not isinstance(kind, msgspec.inspect.NoneType))
+    while isinstance(info, msgspec.inspect.Metadata):
+        info = info.type
+    match info:
+        case msgspec.inspect.BoolType():
+            return "true or false"
+        case msgspec.inspect.IntType():
+            return f"a whole number from {info.ge} to {info.le}"
+        case msgspec.inspect.FloatType():
+            least = f"above {info.gt:g} and" if info.gt is not None else f"from {info.ge:g}"
+            return f"a number {least} up to {info.le:g}"
+        case msgspec.inspect.LiteralType():
+            return "one of " + ", ".join(str(value) for value in info.values)
+        case msgspec.inspect.VarTupleType():
+            return "origins separated by commas"
+        case msgspec.inspect.StrType() if info.pattern:
+            return f"1 to {info.max_length} visible ASCII characters"
+        case msgspec.inspect.StrType() if info.max_length:
+            return f"1 to {info.max_length} characters"
+        case msgspec.inspect.CustomType():
+            return "a path"
+        case _:
+            return "text"
+
+
+def _description(annotation: Any) -> str:
+    metadata: tuple[object, ...] = getattr(annotation, "__metadata__", ())
+    return next((item.description for item in metadata if isinstance(item, Meta) and item.description), "")
+
+
+def settings_table() -> str:
+    """The settings as a Markdown table of name, default, allowed values and meaning."""
+    lines = ["| setting | default | allowed | meaning |", "| --- | --- | --- | --- |"]
+    for field in msgspec.structs.fields(Settings):
+        default = field.default
+        if default is None or default == ():
+            shown = "(unset)"
+        elif isinstance(default, bool):
+            shown = f"`{str(default).lower()}`"
+        else:
+            shown = f"`{default}`"
+        meaning = _description(Settings.__annotations__[field.name])
+        lines.append(f"| `{field.name.upper()}` | {shown} | {_allowed(field)} | {meaning} |")
+    return "\n".join(lines)

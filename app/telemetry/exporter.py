@@ -1,0 +1,37 @@
+"""The metrics on a port of their own, so that a scrape works where the API's port is closed to it."""
+
+import asyncio
+
+from prometheus_client import start_http_server
+
+from app.telemetry.metrics import Metrics
+
+
+class MetricsServer:
+    """Serves /metrics from a thread, with prometheus-client's own server.
+
+    Args:
+        host: Address to listen on.
+        port: Port to listen on.
+        metrics: What is served.
+    """
+
+    def __init__(self, host: str, port: int, metrics: Metrics) -> None:
+        self._host = host
+        self._port = port
+        self._metrics = metrics
+
+    async def run(self) -> None:
+        """Serve until cancelled.
+
+        Raises:
+            OSError: The port cannot be listened on.
+            RuntimeError: The server's thread ended.
+        """
+        server, thread = start_http_server(self._port, self._host, self._metrics.registry)
+        try:
+            await asyncio.to_thread(thread.join)
+        finally:
+            await asyncio.to_thread(server.shutdown)
+            server.server_close()
+        raise RuntimeError("the metrics server's thread ended")

@@ -1,0 +1,98 @@
+"""Readings of the NVIDIA GPUs through NVML, refreshed by a background task."""
+
+import asyncio
+import importlib
+import logging
+from typing import Any
+
+import msgspec
+
+POLL_INTERVAL_S = 5.0
+SEARCH_INTERVAL_S = 60.0
+"""Between looks for a GPU while there is none: a driver can be loaded later."""
+
+log = logging.getLogger(__name__)
+
+
+class GpuReading(msgspec.Struct, frozen=True):
+    """One device at one moment. What the device does not report (as under MIG) is None."""
+
+    index: int
+    name: str
+    uuid: str
+    utilization_percent: float | None
+    memory_used_bytes: int | None
+    memory_total_bytes: int | None
+    temperature_celsius: float | None
+
+
+class GpuStatus(msgspec.Struct, frozen=True):
+    """Whether there are GPUs, why not, and their newest readings."""
+
+    available: bool
+    reason: str | None
+    devices: tuple[GpuReading, ...]
+
+
+class GpuPoller:
+    """Keeps the newest readings of all GPUs.
+
+    Args:
+        nvml: The `pynvml` module; a test passes a double for the hardware.
+    """
+
+    def __init__(self, nvml: Any = None) -> None:
+        self._nvml: Any = nvml if nvml is not None else importlib.import_module("pynvml")
+        self.status = GpuStatus(available=False, reason="not looked yet", devices=())
+
+    def readings(self) -> tuple[GpuReading, ...]:
+        """The newest readings, empty without a GPU."""
+        return self.status.devices
+
+    async def run(self) -> None:
+        """Poll for ever; NVML's calls take milliseconds, so they run in a thread."""
+        while True:
+            await asyncio.to_thread(self.poll)
+            await asyncio.sleep(POLL_INTERVAL_S if self.status.available else SEARCH_INTERVAL_S)
+
+    def poll(self) -> None:
+        """Read all devices once. A failure clears the readings: a GPU that vanished has no utilisation."""
+        nvml = self._nvml
+        was_available = self.status.available
+        try:
+            if not was_available:
+                nvml.nvmlInit()
+            devices = tuple(self._read(index) for index in range(nvml.nvmlDeviceGetCount()))
+            reason = None if devices else "NVML reports no device"
+        except nvml.NVMLError as error:
+            devices, reason = (), str(error)
+        if not devices and was_available:
+            log.warning("GPU readings lost", extra={"reason": reason})
+        self.status = GpuStatus(available=bool(devices), reason=reason, devices=devices)
+
+    def _read(self, index: int) -> GpuReading:
+        nvml = self._nvml
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        memory = self._optional(nvml.nvmlDeviceGetMemoryInfo, handle)
+        utilization = self._optional(nvml.nvmlDeviceGetUtilizationRates, handle)
+        return GpuReading(
+            index=index,
+            name=_text(nvml.nvmlDeviceGetName(handle)),
+            uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+            utilization_percent=None if utilization is None else float(utilization.gpu),
+            memory_used_bytes=None if memory is None else int(memory.used),
+            memory_total_bytes=None if memory is None else int(memory.total),
+            temperature_celsius=self._optional(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
+        )
+
+    def _optional(self, query: Any, *arguments: Any) -> Any:
+        try:
+            return query(*arguments)
+        except self._nvml.NVMLError as error:
+            if getattr(error, "value", None) == self._nvml.NVML_ERROR_NOT_SUPPORTED:
+                return None
+            raise
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

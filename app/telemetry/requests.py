@@ -1,0 +1,103 @@
+"""What is done for every request, whatever becomes of it: its id, its metrics, its log line.
+
+Litestar runs middleware only for requests that meet a route, so this wraps the whole application: 404 and 405 are
+counted and logged like any other answer.
+"""
+
+import logging
+import re
+import time
+import uuid
+
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+from app.errors import ERROR_TYPE, REQUEST_ID
+from app.telemetry.logging import request_id
+from app.telemetry.metrics import Metrics
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+"""Methods that are a label of their own; the rest share one, since a caller can invent any number of them."""
+
+UNMATCHED = "unmatched"
+"""Endpoint label of a request that meets no route, for the same reason."""
+
+VALID_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+
+log = logging.getLogger("madrone.request")
+
+
+class RequestTelemetry:
+    """ASGI application around the application.
+
+    Args:
+        app: The application inside.
+        metrics: Where requests are counted and timed.
+        routes: Paths that exist, so that a 405 is counted under its route.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, routes: frozenset[str]) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request through the application inside, and record it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        identifier = _identify(scope)
+        scope[REQUEST_ID] = identifier  # pyright: ignore[reportGeneralTypeIssues]
+        token = request_id.set(identifier)
+        header = (b"x-request-id", identifier.encode())
+        # 499: the client went away before an answer began, as nginx logs it.
+        status = 499
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), header]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            self._record(scope, status, time.perf_counter() - started)
+            request_id.reset(token)
+
+    def _record(self, scope: HTTPScope, status: int, seconds: float) -> None:
+        method = scope["method"] if scope["method"] in METHODS else "OTHER"
+        endpoint = self._endpoint(scope)
+        self._metrics.requests.labels(method, endpoint, str(status)).inc()
+        self._metrics.request_duration.labels(method, endpoint).observe(seconds)
+        if status >= 400:
+            kind = scope.get(ERROR_TYPE) or ("disconnected" if status == 499 else "other")
+            self._metrics.errors.labels(kind, endpoint).inc()
+        log.info(
+            "request",
+            extra={
+                "method": method,
+                "endpoint": endpoint,
+                "status": status,
+                "duration_ms": round(seconds * 1e3, 3),
+                "client": client[0] if (client := scope["client"]) else None,
+            },
+        )
+
+    def _endpoint(self, scope: HTTPScope) -> str:
+        if template := scope.get("path_template"):
+            return template
+        path = scope["path"].rstrip("/") or "/"
+        return path if path in self._routes else UNMATCHED
+
+
+def _identify(scope: HTTPScope) -> str:
+    """The caller's X-Request-ID if it is safe to repeat in headers and logs, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text = value.decode("latin-1")
+            if VALID_ID.fullmatch(text):
+                return text
+            break
+    return uuid.uuid4().hex

@@ -1,0 +1,62 @@
+"""Readings of the host and of this process, through psutil."""
+
+import os
+import time
+from pathlib import Path
+
+import msgspec
+import psutil
+
+
+class SystemReading(msgspec.Struct, frozen=True):
+    """Host and process at one moment. Percentages are of all cores since the last reading."""
+
+    cpu_count: int | None
+    cpu_percent: float
+    load_average: tuple[float, float, float]
+    memory_total_bytes: int
+    memory_available_bytes: int
+    disk_free_bytes: int
+    process_memory_bytes: int
+    process_cpu_percent: float
+    process_threads: int
+    process_uptime_seconds: float
+
+
+class SystemMonitor:
+    """Reads host and process figures on request.
+
+    Args:
+        directory: Whose file system's free space is reported.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._process = psutil.Process(os.getpid())
+        # psutil gives the use since the last call, and 0.0 at the first: make that first call here.
+        psutil.cpu_percent()
+        self._process.cpu_percent()
+
+    def read(self) -> SystemReading:
+        """Take one reading; microseconds, no waiting."""
+        memory = psutil.virtual_memory()
+        with self._process.oneshot():
+            created = self._process.create_time()
+            return SystemReading(
+                cpu_count=psutil.cpu_count(),
+                cpu_percent=psutil.cpu_percent(),
+                load_average=psutil.getloadavg(),
+                memory_total_bytes=memory.total,
+                memory_available_bytes=memory.available,
+                disk_free_bytes=psutil.disk_usage(str(self._existing_directory())).free,
+                process_memory_bytes=self._process.memory_info().rss,
+                process_cpu_percent=self._process.cpu_percent(),
+                process_threads=self._process.num_threads(),
+                process_uptime_seconds=max(0.0, time.time() - created),
+            )
+
+    def _existing_directory(self) -> Path:
+        directory = self._directory.resolve()
+        while not directory.exists():
+            directory = directory.parent
+        return directory
