@@ -1,0 +1,128 @@
+"""Arrow bodies: columns by name, and no way for a small body to become a large one."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.codecs import arrow
+from app.errors import InvalidInput, MalformedBody, ServiceError, TooLarge, UnsupportedMediaType
+from app.models.signature import Feature
+
+FEATURES = (
+    Feature(name="x", physical_range=(0.0, 10.0)),
+    Feature(name="n", kind="integer"),
+    Feature(name="flag", kind="boolean", required=False),
+)
+
+
+def stream(columns: dict[str, Any], *, compression: str | None = None, chunk: int | None = None) -> bytes:
+    table = pa.table(columns)
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=chunk)
+    return sink.getvalue().to_pybytes()
+
+
+VALID: dict[str, Any] = {"flag": pa.array([True, None, False]), "n": [1, 2, 3], "x": pa.array([1, 2.5, 3], pa.float32())}
+
+
+def errors_of(body: bytes) -> dict[str, str]:
+    with pytest.raises(InvalidInput) as caught:
+        arrow.decode(body, FEATURES, 100)
+    return {error.field: error.message for error in caught.value.errors}
+
+
+def test_columns_come_in_the_order_of_the_features_whatever_theirs_is() -> None:
+    rows = arrow.decode(stream(VALID), FEATURES, 3)
+    assert rows.dtype == np.float64
+    np.testing.assert_array_equal(rows, [[1, 1, 1], [2.5, 2, np.nan], [3, 3, 0]])
+
+
+def test_many_record_batches_make_one_batch() -> None:
+    columns = {"x": np.linspace(0, 10, 50), "n": range(50), "flag": [True] * 50}
+    np.testing.assert_array_equal(
+        arrow.decode(stream(columns, chunk=7), FEATURES, 50), arrow.decode(stream(columns), FEATURES, 50)
+    )
+
+
+def test_a_stream_without_rows_is_an_empty_batch() -> None:
+    schema = pa.schema([("x", pa.float64()), ("n", pa.int64()), ("flag", pa.bool_())])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema):
+        pass
+    assert arrow.decode(sink.getvalue().to_pybytes(), FEATURES, 5).shape == (0, 3)
+
+
+def test_every_wrong_column_is_named() -> None:
+    body = stream({"x": ["1.5"], "zip": [1], "flag": [1.0]})
+    assert errors_of(body) == {
+        "x": "must be a column of number type, not string",
+        "n": "is missing",
+        "flag": "must be a column of boolean type, not double",
+        "zip": "unknown column",
+    }
+
+
+def test_a_column_that_is_there_twice_is_refused() -> None:
+    table = pa.Table.from_arrays([pa.array([1.0]), pa.array([1.0]), pa.array([1]), pa.array([True])], ["x", "x", "n", "flag"])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    assert errors_of(sink.getvalue().to_pybytes())["x"] == "is there more than once"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, None])
+def test_a_required_column_holds_finite_numbers(bad: float | None) -> None:
+    body = stream(VALID | {"x": pa.array([1.0, bad, bad])})
+    assert errors_of(body) == {"x": "must be finite numbers; 2 rows are not, the first is row 1"}
+
+
+def test_a_value_out_of_range_is_refused_with_its_row() -> None:
+    assert errors_of(stream(VALID | {"x": [1.0, 2.0, 10.5]})) == {
+        "x": "must be in the range 0 to 10; 1 rows are not, the first is row 2"
+    }
+
+
+def test_too_many_rows_are_refused_before_they_are_read() -> None:
+    with pytest.raises(TooLarge, match="MAX_BULK_ROWS"):
+        arrow.decode(stream(VALID), FEATURES, 2)
+    with pytest.raises(TooLarge):
+        arrow.decode(stream(VALID, chunk=1), FEATURES, 2)
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+def test_compressed_buffers_are_refused(compression: str) -> None:
+    columns = {"x": np.zeros(50), "n": np.zeros(50, np.int64), "flag": [True] * 50}
+    with pytest.raises(UnsupportedMediaType, match="compressed"):
+        arrow.decode(stream(columns, compression=compression), FEATURES, 100)
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff\xff\xff\xff", b"PAR1" * 10, stream(VALID)[:200], stream(VALID)[:-60]])
+def test_what_is_no_stream_is_malformed(body: bytes) -> None:
+    with pytest.raises(MalformedBody):
+        arrow.decode(body, FEATURES, 100)
+
+
+@given(st.integers(0, len(stream(VALID)) - 1), st.integers(0, 255))
+def test_a_damaged_stream_is_an_error_of_the_caller(position: int, value: int) -> None:
+    body = bytearray(stream(VALID))
+    body[position] = value
+    try:
+        rows = arrow.decode(bytes(body), FEATURES, 100)
+    except ServiceError as error:
+        assert error.status < 500
+    else:
+        assert rows.shape[1] == 3
+
+
+def test_predictions_come_back_as_columns() -> None:
+    table = pa.ipc.open_stream(arrow.encode(np.array([1.0, 2.0]), "7")).read_all()
+    assert table.to_pydict() == {"prediction": [1.0, 2.0]}
+    assert table.schema.metadata == {b"model_version": b"7"}
+    classes = pa.ipc.open_stream(arrow.encode(np.array([[0.1, 0.9], [0.4, 0.6]]), "7")).read_all()
+    assert classes.to_pydict() == {"prediction_0": [0.1, 0.4], "prediction_1": [0.9, 0.6]}

@@ -1,0 +1,229 @@
+"""JSON bodies: what is taken, what is refused, and that every fault is named."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.codecs.json import JsonCodec
+from app.errors import InvalidInput, MalformedBody
+from app.models.signature import Feature
+
+FEATURES = (
+    Feature(name="income", physical_range=(0.0, 100.0), description="Median income", unit="10,000 USD"),
+    Feature(name="rooms per house"),
+    Feature(name="année", kind="integer", physical_range=(-10.0, 10.0)),
+    Feature(name="coastal", kind="boolean", required=False),
+    Feature(name="age", required=False, training_range=(1.0, 52.0)),
+)
+CODEC = JsonCodec(FEATURES)
+VALID: dict[str, Any] = {"income": 3, "rooms per house": 5.5, "année": 7, "coastal": True, "age": 12.5}
+
+
+def errors_of(body: bytes | dict[str, Any]) -> dict[str, str]:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with pytest.raises(InvalidInput) as caught:
+        CODEC.decode_row(raw)
+    return {error.field: error.message for error in caught.value.errors}
+
+
+def test_a_row_comes_in_the_order_of_the_features_as_float64() -> None:
+    shuffled = dict(reversed(VALID.items()))
+    row = CODEC.decode_row(json.dumps(shuffled).encode())
+    assert row.dtype == np.float64
+    np.testing.assert_array_equal(row, [[3.0, 5.5, 7.0, 1.0, 12.5]])
+
+
+def test_optional_features_may_be_null_or_missing_and_are_then_nan() -> None:
+    row = CODEC.decode_row(b'{"income": 3, "rooms per house": 5, "ann\xc3\xa9e": 7, "age": null}')
+    np.testing.assert_array_equal(row, [[3.0, 5.0, 7.0, math.nan, math.nan]])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("income", "1.5", "must be a number, not text"),
+        ("income", True, "must be a number, not true or false"),
+        ("income", None, "must be a number, not null"),
+        ("income", [1], "must be a number, not a list"),
+        ("income", {"a": 1}, "must be a number, not an object"),
+        ("income", math.nan, "must be a finite number"),
+        ("income", math.inf, "must be a finite number"),
+        ("rooms per house", -math.inf, "must be a finite number"),
+        ("rooms per house", 10**400, "must be a finite number"),
+        ("income", 100.1, "must be in the range 0 to 100"),
+        ("income", -1e-9, "must be in the range 0 to 100"),
+        ("année", 1.5, "must be a whole number, not a fraction"),
+        ("année", True, "must be a whole number, not true or false"),
+        ("année", 11, "must be in the range -10 to 10"),
+        ("coastal", 1, "must be true or false, not a number"),
+        ("coastal", "yes", "must be true or false, not text"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_field(field: str, value: Any, message: str) -> None:
+    assert errors_of(VALID | {field: value}) == {field: message}
+
+
+def test_every_fault_of_a_row_is_named_at_once() -> None:
+    assert errors_of(b'{"income": NaN, "rooms per house": "5", "coastal": 0, "zip": 1}') == {
+        "income": "must be a finite number",
+        "rooms per house": "must be a number, not text",
+        "année": "is missing",
+        "coastal": "must be true or false, not a number",
+        "zip": "unknown field",
+    }
+
+
+@pytest.mark.parametrize("body", [b"[]", b"3", b"null", b'"text"'])
+def test_a_row_must_be_an_object(body: bytes) -> None:
+    assert errors_of(body) == {"(body)": "must be an object of features by name"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"\xff", b"\xef\xbb\xbf{}", b"[" * 100_000, b'{"income": 1} x', b'{"income": 1' + b"0" * 5_000 + b"}"],
+    ids=["empty", "truncated", "no UTF-8", "byte order mark", "deep", "trailing", "endless integer"],
+)
+def test_what_is_no_json_is_malformed(body: bytes) -> None:
+    with pytest.raises(MalformedBody):
+        CODEC.decode_row(body)
+
+
+def test_values_and_invented_names_are_not_echoed_at_length() -> None:
+    errors = errors_of(VALID | {"x" * 10_000: 1, "income": "password123"})
+    assert "password123" not in str(errors)
+    assert max(map(len, errors)) == 256
+
+
+def test_a_name_with_a_lone_surrogate_can_be_answered() -> None:
+    errors = errors_of(b'{"\\ud800": 1}')
+    assert "?" in errors
+
+
+def test_a_duplicate_key_with_a_bad_value_is_refused_even_if_the_last_is_good() -> None:
+    body = json.dumps(VALID).encode()[:-1] + b', "income": "a", "income": 3}'
+    assert errors_of(body)
+
+
+def test_an_integer_without_a_range_is_held_to_64_bits() -> None:
+    codec = JsonCodec((Feature(name="n", kind="integer"),))
+    assert codec.decode_row(b'{"n": 9007199254740993}')[0, 0] == 9007199254740992.0
+    with pytest.raises(InvalidInput):
+        codec.decode_row(b'{"n": 9223372036854775808}')
+
+
+def test_a_bad_row_spoils_only_itself() -> None:
+    rows = [VALID, VALID | {"income": "x"}, 7, VALID | {"age": 1}]
+    batch = CODEC.decode_batch(json.dumps({"predictions": rows, "batch_id": "b1"}).encode(), max_rows=10)
+    assert batch.rows.shape == (2, 5)
+    assert batch.positions == (0, 3)
+    assert {index: [error.field for error in errors] for index, errors in batch.errors.items()} == {
+        1: ["income"],
+        2: ["(body)"],
+    }
+    assert (batch.size, batch.batch_id) == (4, "b1")
+
+
+def test_a_row_with_nan_spoils_only_itself() -> None:
+    good = json.dumps(VALID)
+    batch = CODEC.decode_batch(f'{{"predictions": [{good}, {{"income": NaN}}]}}'.encode(), max_rows=10)
+    assert batch.positions == (0,)
+    assert batch.errors[1][0].message == "must be a finite number"
+
+
+@pytest.mark.parametrize(
+    ("body", "errors"),
+    [
+        (b"{}", {"predictions": "is missing"}),
+        (b'{"predictions": []}', {"predictions": "must hold 1 to 2 rows, and holds 0"}),
+        (b'{"predictions": [1, 2, 3]}', {"predictions": "must hold 1 to 2 rows, and holds 3"}),
+        (b'{"predictions": {}}', {"predictions": "must be a list"}),
+        (b"[]", {"(body)": "must be an object"}),
+        (
+            b'{"predictions": [1], "batch_id": 3, "extra": 1}',
+            {"extra": "unknown field", "batch_id": "must be text of at most 128 characters"},
+        ),
+    ],
+)
+def test_what_is_around_the_rows_must_be_right(body: bytes, errors: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        CODEC.decode_batch(body, max_rows=2)
+    assert {error.field: error.message for error in caught.value.errors} == errors
+
+
+def test_the_schema_says_what_the_decoder_takes() -> None:
+    schema = CODEC.json_schema()
+    assert schema["required"] == ["income", "rooms per house", "année"]
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["income"] == {
+        "type": "number", "minimum": 0.0, "maximum": 100.0, "description": "Median income [10,000 USD]",
+    }  # fmt: skip
+    assert schema["properties"]["coastal"] == {"type": ["boolean", "null"]}
+    assert schema["properties"]["age"]["description"] == "Training saw 1 to 52."
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+near_rows = st.fixed_dictionaries(
+    {},
+    optional={
+        "income": st.floats(-1, 101) | json_values,
+        "rooms per house": st.floats() | json_values,
+        "année": st.integers(-12, 12) | json_values,
+        "coastal": st.booleans() | json_values,
+        "age": st.floats(allow_nan=False) | json_values,
+        "zip": json_values,
+    },
+)
+
+
+def is_valid(row: dict[str, Any]) -> bool:
+    """The rules again, written apart from the decoder."""
+
+    def number(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
+        if type(value) is int:
+            return abs(value) < 10**308 and low <= value <= high
+        return type(value) is float and math.isfinite(value) and low <= value <= high
+
+    return (
+        row.keys() <= {feature.name for feature in FEATURES}
+        and number(row.get("income"), 0, 100)
+        and number(row.get("rooms per house"))
+        and type(row.get("année")) is int
+        and -10 <= row["année"] <= 10
+        and (row.get("coastal") is None or type(row["coastal"]) is bool)
+        and (row.get("age") is None or number(row["age"]))
+    )
+
+
+@given(near_rows)
+def test_exactly_the_valid_rows_are_taken(row: dict[str, Any]) -> None:
+    body = json.dumps(row).encode()
+    if is_valid(row):
+        expected = [float("nan") if row.get(f.name) is None else float(row[f.name]) for f in FEATURES]
+        np.testing.assert_array_equal(CODEC.decode_row(body), [expected])
+    else:
+        assert errors_of(body)
+
+
+@given(st.lists(near_rows, min_size=1, max_size=5))
+def test_a_batch_takes_exactly_the_rows_that_would_be_taken_alone(rows: list[dict[str, Any]]) -> None:
+    batch = CODEC.decode_batch(json.dumps({"predictions": rows}).encode(), max_rows=5)
+    assert batch.positions == tuple(index for index, row in enumerate(rows) if is_valid(row))
+    assert set(batch.errors) == set(range(len(rows))) - set(batch.positions)
+    assert batch.size == len(rows)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_break_the_decoder(body: bytes) -> None:
+    with pytest.raises((MalformedBody, InvalidInput)):
+        CODEC.decode_row(body)
+    with pytest.raises((MalformedBody, InvalidInput)):
+        CODEC.decode_batch(body, max_rows=5)

@@ -1,0 +1,130 @@
+"""Fixtures: one embedded registry for the whole run, apps over it in this process, and real server processes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+# Before numba is imported anywhere: its CUDA simulator stands in for a GPU in this process.
+os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
+
+import httpx
+import hypothesis
+import pytest
+from litestar import Litestar
+from litestar.testing import AsyncTestClient
+
+from app.main import create_app
+from app.models.artifact import read_artifact
+from app.models.embedded import BUNDLED, prepare_embedded_registry
+from app.settings import Settings
+from tests.support import Server, eventually, free_port, loaded
+
+
+# The same examples every time: a run that fails for one commit must not pass for the next by luck. Building the table of
+# Unicode characters on a new machine is slow, and no fault of a strategy.
+hypothesis.settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session")
+def registry_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DATA_DIR of an embedded registry that holds the bundled model; not to be changed."""
+    directory = tmp_path_factory.mktemp("registry")
+    prepare_embedded_registry(Settings(data_dir=directory))
+    return directory
+
+
+@pytest.fixture
+def private_registry_dir(registry_dir: Path, tmp_path: Path) -> Path:
+    """A copy of the embedded registry's database that a test may change.
+
+    Artifact locations in it still point to the session's files, which are only read.
+    """
+    directory = tmp_path / "registry"
+    directory.mkdir()
+    shutil.copy(registry_dir / "mlflow.db", directory)
+    return directory
+
+
+@pytest.fixture
+def settings(registry_dir: Path, tmp_path: Path) -> Settings:
+    """Settings of an app over the session's registry, with a prediction log of its own."""
+    return Settings(
+        data_dir=registry_dir, database_url=f"sqlite:///{tmp_path / 'predictions.db'}", prometheus_port=free_port()
+    )
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[AsyncTestClient[Litestar]]:
+    """A client of an app that serves the bundled model."""
+    async with AsyncTestClient(create_app(settings)) as client:
+        await loaded(client)
+        yield client
+
+
+@pytest.fixture(scope="session")
+def example(registry_dir: Path) -> dict[str, float]:
+    """The bundled model's input example."""
+    example = read_artifact(BUNDLED / "model").example
+    assert example is not None
+    return {name: float(value or 0) for name, value in example.items()}
+
+
+@pytest.fixture
+def serve(registry_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts `madrone serve` processes over the session's registry, and ends them after the test."""
+    servers: list[Server] = []
+
+    def start(*arguments: str, **environ: str) -> Server:
+        defaults = {
+            "DATA_DIR": str(registry_dir),
+            "DATABASE_URL": f"sqlite:///{tmp_path / 'predictions.db'}",
+            "NUMBA_CACHE_DIR": str(registry_dir / "kernels"),
+        }
+        servers.append(Server(defaults | environ, tmp_path, arguments))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real `mlflow server` with an empty SQLite store and proxied artifacts."""
+    directory = tmp_path_factory.mktemp("mlflow-server")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    log = directory / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
+                *("--backend-store-uri", f"sqlite:///{directory / 'mlflow.db'}", "--workers", "1"),
+                *("--artifacts-destination", str(directory / "artifacts"), "--serve-artifacts"),
+            ],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            start_new_session=True,
+        )
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            return httpx.get(f"{url}/health", timeout=5, trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        eventually(answers)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(20)

@@ -1,0 +1,112 @@
+"""What several test modules use: waiting for a condition, a `madrone serve` process, reading an error."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import msgspec
+import psutil
+import pytest
+from litestar import Litestar
+from litestar.testing import AsyncTestClient
+
+from app.services import Services
+
+START_TIMEOUT_S = 90
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def eventually(check: Callable[[], bool], timeout: float = START_TIMEOUT_S, process: "Server | None" = None) -> None:
+    """Wait until `check` holds; a test fails when it does not within `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not check():
+        if process is not None and process.popen.poll() is not None:
+            pytest.fail(f"the server ended with {process.popen.returncode}:\n{process.log()}")
+        if time.monotonic() > deadline:
+            pytest.fail(f"did not happen within {timeout} s" + (f":\n{process.log()}" if process else ""))
+        time.sleep(0.05)
+
+
+async def loaded(client: AsyncTestClient[Litestar]) -> Services:
+    """The services of a client's app, once its keeper has had its first look."""
+    services: Services = client.app.state.services
+    await services.keeper.refresh()
+    return services
+
+
+def problem(response: httpx.Response) -> dict[str, object]:
+    """The body of an error, checked to be problem details that agree with the response."""
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, object] = msgspec.json.decode(response.content)
+    assert body["status"] == response.status_code
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert {"type", "title", "detail"} <= body.keys()
+    assert "Traceback" not in response.text
+    assert ".py" not in response.text
+    return body
+
+
+class Server:
+    """A `madrone serve` process."""
+
+    def __init__(self, environ: dict[str, str], directory: Path, arguments: tuple[str, ...] = ()) -> None:
+        self.port, self.prometheus_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._log = directory / f"server-{self.port}.log"
+        inherited = {name: value for name, value in os.environ.items() if name != "NUMBA_ENABLE_CUDASIM"}
+        with self._log.open("wb") as log:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "app", "serve", *arguments],
+                cwd=directory,
+                env=inherited
+                | {
+                    "PYTHONPATH": str(Path(__file__).parents[1]),
+                    "API_HOST": "127.0.0.1",
+                    "API_PORT": str(self.port),
+                    "PROMETHEUS_PORT": str(self.prometheus_port),
+                    **environ,
+                },
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def status(self, path: str) -> int:
+        """Status of a GET, 0 while nothing answers."""
+        try:
+            return httpx.get(self.url + path, timeout=5, trust_env=False).status_code
+        except httpx.TransportError:
+            return 0
+
+    def wait_ready(self) -> "Server":
+        eventually(lambda: self.status("/health/ready") == 200, process=self)
+        return self
+
+    def terminate(self, timeout: float = 30) -> int:
+        """Send SIGTERM and give the exit status."""
+        self.popen.send_signal(signal.SIGTERM)
+        return self.popen.wait(timeout)
+
+    def kill(self) -> None:
+        """End the process and the worker that it started, whatever state they are in."""
+        if self.popen.poll() is None:
+            children = psutil.Process(self.popen.pid).children(recursive=True)
+            self.popen.kill()
+            self.popen.wait()
+            for child in children:
+                if child.is_running():
+                    child.kill()

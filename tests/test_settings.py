@@ -1,0 +1,123 @@
+"""Settings: defaults, what the environment can say, and one message for all that is wrong with it."""
+
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings, SettingsError, settings_table
+
+DEFAULTS = {
+    "api_host": "0.0.0.0",
+    "api_port": 8000,
+    "api_debug": False,
+    "api_version": "1.0.0",
+    "model_name": "california-housing-model",
+    "model_stage": "Production",
+    "model_fallback_stage": "Staging",
+    "model_alias": None,
+    "model_cache_ttl": 3600,
+    "mlflow_tracking_uri": None,
+    "mlflow_registry_uri": None,
+    "enable_prometheus": True,
+    "prometheus_port": 8001,
+    "log_level": "INFO",
+    "max_batch_size": 100,
+    "max_bulk_rows": 1_000_000,
+    "request_timeout": 30.0,
+    "database_url": None,
+    "cors_origins": (),
+    "api_key": None,
+    "admin_api_key": None,
+}
+
+
+@pytest.mark.parametrize(("name", "value"), DEFAULTS.items())
+def test_defaults(name: str, value: object) -> None:
+    assert getattr(Settings.from_environ({}), name) == value
+
+
+def test_every_variable_is_read() -> None:
+    given = {
+        "API_HOST": "127.0.0.1", "API_PORT": "9000", "API_DEBUG": "true", "API_VERSION": "2.1", "MODEL_NAME": "churn",
+        "MODEL_STAGE": "Staging", "MODEL_FALLBACK_STAGE": "None", "MODEL_ALIAS": "champion", "MODEL_CACHE_TTL": "60",
+        "MLFLOW_TRACKING_URI": "http://mlflow:5000", "MLFLOW_REGISTRY_URI": "http://registry:5000",
+        "ENABLE_PROMETHEUS": "false", "PROMETHEUS_PORT": "9001", "LOG_LEVEL": "debug", "MAX_BATCH_SIZE": "7",
+        "MAX_BULK_ROWS": "8", "MAX_BODY_BYTES": "4096", "REQUEST_TIMEOUT": "1.5", "RATE_LIMIT": "10",
+        "SHUTDOWN_GRACE": "3", "DATABASE_URL": "postgresql://db/predictions", "PREDICTION_LOG_ROWS": "5",
+        "CORS_ORIGINS": "https://a.example, https://b.example", "API_KEY": "key", "ADMIN_API_KEY": "admin",
+        "DATA_DIR": "/var/lib/madrone",
+    }  # fmt: skip
+    assert {name.lower() for name in given} == set(Settings.__struct_fields__)
+    settings = Settings.from_environ(given)
+    unchanged = [name for name in Settings.__struct_fields__ if getattr(settings, name) == getattr(Settings(), name)]
+    assert unchanged == []
+    assert settings.cors_origins == ("https://a.example", "https://b.example")
+    assert settings.data_dir == Path("/var/lib/madrone")
+    assert settings.log_level == "DEBUG"
+
+
+def test_empty_variables_count_as_unset() -> None:
+    assert Settings.from_environ({"MODEL_ALIAS": "", "API_PORT": " "}) == Settings()
+
+
+def test_one_message_names_every_bad_setting_with_its_range() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({"API_PORT": "99999", "MODEL_STAGE": "prod", "REQUEST_TIMEOUT": "0", "API_DEBUG": "maybe"})
+    lines = str(caught.value).splitlines()
+    assert lines == [
+        "API_PORT: must be a whole number from 1 to 65535, got '99999'",
+        "API_DEBUG: must be true or false, got 'maybe'",
+        "MODEL_STAGE: must be one of Archived, None, Production, Staging, got 'prod'",
+        "REQUEST_TIMEOUT: must be a number above 0 and up to 3600, got '0'",
+    ]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "ten"])
+def test_a_ttl_is_a_positive_finite_number(value: str) -> None:
+    with pytest.raises(SettingsError, match="MODEL_CACHE_TTL: must be a number from 1 up to 604800"):
+        Settings.from_environ({"MODEL_CACHE_TTL": value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("API_KEY", "my secret"),
+        ("ADMIN_API_KEY", "geheimnis-\xe9"),
+        ("DATABASE_URL", "mysql://user:hunter2@db/x"),
+        ("MLFLOW_TRACKING_URI", "ftp://user:hunter2@host"),
+    ],
+)
+def test_a_secret_is_never_quoted(name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({name: value, "MLFLOW_REGISTRY_URI": ""})
+    assert name in str(caught.value)
+    assert value not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_two_ports_must_differ() -> None:
+    with pytest.raises(SettingsError, match="PROMETHEUS_PORT: must differ from API_PORT"):
+        Settings.from_environ({"API_PORT": "8001"})
+    Settings.from_environ({"API_PORT": "8001", "ENABLE_PROMETHEUS": "false"})
+
+
+def test_a_registry_without_a_tracking_server_is_refused() -> None:
+    with pytest.raises(SettingsError, match="MLFLOW_REGISTRY_URI: must be set together with MLFLOW_TRACKING_URI"):
+        Settings.from_environ({"MLFLOW_REGISTRY_URI": "http://registry:5000"})
+
+
+def test_uris_follow_from_the_data_dir_unless_set(tmp_path: Path) -> None:
+    embedded = Settings(data_dir=tmp_path)
+    assert embedded.embedded_registry
+    assert embedded.tracking_uri == embedded.registry_uri == f"sqlite:///{tmp_path}/mlflow.db"
+    assert embedded.prediction_database_url == f"sqlite:///{tmp_path}/predictions.db"
+    remote = Settings(mlflow_tracking_uri="http://mlflow", database_url="postgresql://u:p@db/x")
+    assert not remote.embedded_registry
+    assert remote.registry_uri == "http://mlflow"
+    assert remote.prediction_database_url == "postgresql+psycopg://u:p@db/x"
+
+
+def test_every_setting_is_in_the_table_with_a_meaning() -> None:
+    rows = [line.split("|")[1:-1] for line in settings_table().splitlines()[2:]]
+    assert [row[0].strip(" `").lower() for row in rows] == list(Settings.__struct_fields__)
+    assert all(cell.strip() for row in rows for cell in row)
