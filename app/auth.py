@@ -9,6 +9,9 @@ from litestar.handlers import BaseRouteHandler
 from app.errors import Forbidden, Unauthorized
 from app.settings import Settings
 
+KEY_SCHEME = "api_key"
+"""Name of the key in the OpenAPI document."""
+
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 

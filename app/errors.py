@@ -10,11 +10,15 @@ from typing import Any
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+from litestar.openapi import ResponseSpec
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 REQUEST_ID = "madrone_request_id"
 ERROR_TYPE = "madrone_error_type"
 """Keys of the ASGI scope: the id that a request is known by, and the kind of error it ended in."""
+
+PROBLEM_STATUSES = (400, 401, 413, 415, 422, 429, 500, 503, 504)
+"""What a prediction route can answer besides 200."""
 
 log = logging.getLogger(__name__)
 
@@ -164,3 +168,12 @@ def _litestar_detail(status: HTTPStatus, error: HTTPException) -> str:
             return "The client made more requests in this minute than RATE_LIMIT allows."
         case _:
             return error.detail
+
+
+PROBLEM_RESPONSES = {
+    status: ResponseSpec(
+        Problem, description=HTTPStatus(status).phrase, media_type=PROBLEM_MEDIA_TYPE, generate_examples=False
+    )
+    for status in PROBLEM_STATUSES
+}
+"""For the OpenAPI document of the prediction routes."""

@@ -13,8 +13,10 @@ from litestar import Request, Router
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin, RedocRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
 
+from app.auth import KEY_SCHEME
 from app.codecs import arrow
 from app.codecs.json import BATCH_ID_LENGTH
 from app.models.artifact import ServedModel
@@ -78,6 +80,10 @@ def openapi_config(settings: Settings) -> OpenAPIConfig:
         version=settings.api_version,
         description="Predictions of a LightGBM model from an MLflow Model Registry.",
         render_plugins=plugins,
+        use_handler_docstrings=True,
+        components=Components(
+            security_schemes={KEY_SCHEME: SecurityScheme(type="apiKey", security_scheme_in="header", name="X-API-Key")}
+        ),
         openapi_router=_Router("/", route_handlers=[], include_in_schema=False),
     )
 

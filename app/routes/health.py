@@ -8,13 +8,14 @@ import msgspec
 import numpy as np
 from litestar import Controller, Response, get, post
 
-from app.auth import require_admin_key
+from app.auth import KEY_SCHEME, require_admin_key
 from app.models.keeper import Refresh
 from app.services import InjectedServices, Services
 from app.tasks import TaskStatus
 from app.telemetry.gpu import GpuStatus
 from app.telemetry.prediction_log import PredictionLogStatus
 from app.telemetry.system import SystemReading
+from kernels.engine import EngineStatus
 
 READY_TIMEOUT_S = 1.0
 
@@ -43,7 +44,7 @@ class ModelHealth(msgspec.Struct, frozen=True, kw_only=True):
     resolved_by: str | None
     loaded_at: datetime | None
     load_seconds: float | None
-    engine: Any
+    engine: EngineStatus | None
     last_refresh: Refresh | None
     last_refusal: Refresh | None
 
@@ -144,7 +145,13 @@ class HealthController(Controller):
             return _answer(Probe("not ready", "the model's prediction is not finite"), ok=False)
         return _answer(Probe("ready"), ok=True)
 
-    @post("/model/reload", status_code=200, guards=[require_admin_key], summary="Look for another model now")
+    @post(
+        "/model/reload",
+        status_code=200,
+        guards=[require_admin_key],
+        security=[{KEY_SCHEME: []}],
+        summary="Look for another model now",
+    )
     async def reload(self, services: InjectedServices) -> Refresh:
         """Look into the registry and swap if it offers another model; says what came of it."""
         return await services.keeper.refresh(retry_refused=True)

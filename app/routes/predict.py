@@ -11,16 +11,17 @@ import numpy as np
 from litestar import Controller, Request, Response, get, post
 from numpy.typing import NDArray
 
-from app.auth import require_api_key
+from app.auth import KEY_SCHEME, require_api_key
 from app.codecs import arrow
 from app.codecs.json import FloatArray
-from app.errors import REQUEST_ID, DeadlineExceeded, FieldError, UnsupportedMediaType
+from app.errors import PROBLEM_RESPONSES, REQUEST_ID, DeadlineExceeded, FieldError, UnsupportedMediaType
 from app.models.artifact import ServedModel
 from app.services import InjectedServices, Services
 from app.serving.predictor import PredictionType
 from app.telemetry.prediction_log import LoggedPrediction
 
 JSON = "application/json"
+KEY: list[dict[str, list[str]]] = [{KEY_SCHEME: []}]
 
 
 class ConfidenceInterval(msgspec.Struct, frozen=True):
@@ -43,7 +44,7 @@ class PredictionResponse(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str]
 
 
-class PredictedItem(msgspec.Struct, frozen=True):
+class PredictedItem(msgspec.Struct, frozen=True, tag_field="status", tag="predicted"):
     """A row of a batch that was predicted."""
 
     index: int
@@ -52,7 +53,7 @@ class PredictedItem(msgspec.Struct, frozen=True):
     warnings: list[str]
 
 
-class FailedItem(msgspec.Struct, frozen=True):
+class FailedItem(msgspec.Struct, frozen=True, tag_field="status", tag="failed"):
     """A row of a batch that was not valid."""
 
     index: int
@@ -110,7 +111,14 @@ class PredictController(Controller):
     path = "/predict"
     tags = ("predict",)
 
-    @post("/", status_code=200, guards=[require_api_key], summary="Predict one row")
+    @post(
+        "/",
+        status_code=200,
+        guards=[require_api_key],
+        security=KEY,
+        responses=PROBLEM_RESPONSES,
+        summary="Predict one row",
+    )
     async def predict_one(self, request: Request[Any, Any, Any], services: InjectedServices) -> PredictionResponse:
         """Predict one object of the model's features by name."""
         started = time.perf_counter()
@@ -132,7 +140,14 @@ class PredictController(Controller):
             warnings=served.training_warnings(rows)[0],
         )
 
-    @post("/batch", status_code=200, guards=[require_api_key], summary="Predict a batch")
+    @post(
+        "/batch",
+        status_code=200,
+        guards=[require_api_key],
+        security=KEY,
+        responses=PROBLEM_RESPONSES,
+        summary="Predict a batch",
+    )
     async def predict_batch(self, request: Request[Any, Any, Any], services: InjectedServices) -> BatchResponse:
         """Predict up to MAX_BATCH_SIZE rows as one batch; a row that is not valid fails alone."""
         started = time.perf_counter()
@@ -163,7 +178,15 @@ class PredictController(Controller):
             processing_time_ms=_milliseconds(started),
         )
 
-    @post("/bulk", status_code=200, guards=[require_api_key], media_type=arrow.MEDIA_TYPE, summary="Predict in bulk")
+    @post(
+        "/bulk",
+        status_code=200,
+        guards=[require_api_key],
+        security=KEY,
+        responses=PROBLEM_RESPONSES,
+        media_type=arrow.MEDIA_TYPE,
+        summary="Predict in bulk",
+    )
     async def predict_bulk(self, request: Request[Any, Any, Any], services: InjectedServices) -> Response[bytes]:
         """Predict up to MAX_BULK_ROWS rows of an Arrow IPC stream; answers a stream with the column `prediction`."""
         async with _deadline(services):

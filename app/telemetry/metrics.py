@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -19,6 +19,9 @@ LATENCY_BUCKETS_S = (
 """Seconds. About four to five a decade from 100 µs to 100 ms, where predictions are, and coarser above."""
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+# The _created series double the number of counters and tell when a label was first used, which nobody asks.
+disable_created_metrics()
 
 
 class Metrics:

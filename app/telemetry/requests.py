@@ -21,6 +21,9 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS",
 UNMATCHED = "unmatched"
 """Endpoint label of a request that meets no route, for the same reason."""
 
+UNNAMED_ERRORS = {499: "disconnected", 503: "unavailable"}
+"""Kinds of the statuses that are answered without an exception: a health page that says no is one."""
+
 VALID_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 log = logging.getLogger("madrone.request")
@@ -72,7 +75,7 @@ class RequestTelemetry:
         self._metrics.requests.labels(method, endpoint, str(status)).inc()
         self._metrics.request_duration.labels(method, endpoint).observe(seconds)
         if status >= 400:
-            kind = scope.get(ERROR_TYPE) or ("disconnected" if status == 499 else "other")
+            kind = scope.get(ERROR_TYPE) or UNNAMED_ERRORS.get(status, "other")
             self._metrics.errors.labels(kind, endpoint).inc()
         log.info(
             "request",
