@@ -6,18 +6,25 @@ bin := ".venv/bin"
 default:
     @just --list --unsorted
 
-# Create .venv from the lock; does nothing when it is up to date
+# Create .venv with what serving needs; does nothing when it is up to date
 [group('run')]
-setup:
+setup: (install "")
+
+# Versions and hashes come from the lock, the build tools' too. Bytecode is compiled here and not at the first start.
+[private]
+install extra:
     #!/usr/bin/env bash
     set -euo pipefail
-    stamp=.venv/.madrone-lock
-    if [ -x {{ bin }}/python ] && cmp -s requirements.lock "$stamp"; then exit 0; fi
+    stamp=".venv/.installed{{ extra }}"
+    if [ -x {{ bin }}/python ] && cat pyproject.toml requirements.lock | cmp -s - "$stamp"; then exit 0; fi
+    echo "Setting up .venv ..."
     uv venv --quiet --allow-existing --python '>=3.11,<3.14' .venv
-    export VIRTUAL_ENV=.venv
-    uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock
-    uv pip install --quiet --no-deps --no-build-isolation --editable .
-    cp requirements.lock "$stamp"
+    VIRTUAL_ENV=.venv uv pip install --quiet --compile-bytecode --constraint requirements.lock \
+        --build-constraint requirements.lock --editable '.{{ extra }}'
+    cat pyproject.toml requirements.lock > "$stamp"
+
+[private]
+setup-dev: (install "[dev]")
 
 # Serve the model on http://localhost:8000
 [group('run')]
@@ -41,25 +48,25 @@ test *arguments: lint types
 
 # Check style
 [group('check')]
-lint: setup
+lint: setup-dev
     {{ bin }}/ruff check
     {{ bin }}/ruff format --check
 
 # Check types
 [group('check')]
-types: setup
+types: setup-dev
     {{ bin }}/basedpyright --level error
 
 # Put the code into shape
 [group('check')]
-fmt: setup
+fmt: setup-dev
     {{ bin }}/ruff check --fix
     {{ bin }}/ruff format
 
-# Measure one-row and batch requests against `mlflow models serve`
+# Measure against peers and write benchmarks/reports: `just bench http`
 [group('check')]
-bench *arguments: setup
-    {{ bin }}/python benchmarks/http.py {{ arguments }}
+bench name="http" *arguments: setup-dev
+    {{ bin }}/python -m benchmarks.{{ name }} {{ arguments }}
 
 # Resolve pyproject.toml into requirements.lock
 [group('maintain')]

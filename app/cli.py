@@ -1,6 +1,7 @@
 """The `madrone` command. Heavy imports are inside the commands, so that `--help` and a bad setting answer at once."""
 
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import click
 from dotenv import load_dotenv
 
 from app.settings import Settings, SettingsError, settings_table
+from kernels.cache import cache_kernels
 
 BAD_USAGE = 2
 
@@ -31,8 +33,8 @@ def serve(host: str | None, port: str | None, debug: bool, reload: bool) -> None
         if value is not None:
             os.environ[name] = value
     settings = _settings()
-    # Numba reads it when it is imported, which happens in Granian's worker.
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.data_dir.resolve() / "kernels"))
+    _check_port(settings)
+    cache_kernels(settings.data_dir / "kernels")
 
     from granian import Granian
     from granian.constants import Interfaces, Loops
@@ -66,7 +68,7 @@ def serve(host: str | None, port: str | None, debug: bool, reload: bool) -> None
 def train(data: Path | None, output: Path | None, register: bool) -> None:
     """Train the California Housing model and register it as champion in Production."""
     settings = _settings()
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.data_dir.resolve() / "kernels"))
+    cache_kernels(settings.data_dir / "kernels")
 
     from app.training.dataset import DatasetError, load_dataset
     from app.training.train import train_and_publish
@@ -105,6 +107,17 @@ def predict(url: str | None) -> None:
 def settings() -> None:
     """Print all settings as a Markdown table."""
     click.echo(settings_table())
+
+
+def _check_port(settings: Settings) -> None:
+    """Say which setting to change when the port is taken; Granian would answer with a traceback."""
+    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.api_host, settings.api_port))
+        except OSError as error:
+            _stop(f"Cannot listen on API_HOST {settings.api_host}, API_PORT {settings.api_port}: {error.strerror}.")
 
 
 def _checked(response: Any) -> Any:

@@ -1,9 +1,8 @@
 """The collaborators of one app, handed to its routes by Litestar's dependency injection."""
 
-from typing import Annotated
-
 import msgspec
-from litestar.params import Dependency
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 
 from app.models.keeper import ModelKeeper, ModelSlot
 from app.serving.predictor import Predictor
@@ -29,5 +28,5 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     prediction_log: PredictionLog
 
 
-InjectedServices = Annotated[Services, Dependency(skip_validation=True)]
+InjectedServices = NamedDependency[SkipValidation[Services]]
 """How a handler asks for them: a parameter `services: InjectedServices`."""

@@ -23,8 +23,10 @@ def cuda_unavailable_reason() -> str | None:
     if importlib.util.find_spec("numba_cuda") is None:
         return "numba-cuda is not installed"
     try:
-        from numba import cuda
+        from numba import config, cuda
 
+        if config.ENABLE_CUDASIM:  # pyright: ignore[reportAttributeAccessIssue]
+            return "NUMBA_ENABLE_CUDASIM is set, and numba's simulator is no GPU"
         cuda.detect  # noqa: B018  an attribute only of a numba.cuda that loaded whole
         if not cuda.is_available():
             return _driver_error(cuda)

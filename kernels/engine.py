@@ -14,6 +14,7 @@ from kernels.cost import Cost, measure
 from kernels.cpu import CpuBackend
 from kernels.forest import Forest
 from kernels.plan import Plan
+from kernels.program import Program
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -90,13 +91,7 @@ class Engine:
             return X
         if X.ndim != 2 or X.shape[1] != self.n_inputs:
             raise ValueError(f"expected an array of shape (rows, {self.n_inputs}), got {X.shape}")
-        backend = self._cheapest(len(X))
-        if backend is not self._backends[-1]:
-            try:
-                return backend.transform(self._program, X)
-            except Exception as error:  # whatever a driver raises, the CPU can answer
-                self._disable(backend, error)
-        return self._backends[-1].transform(self._program, X)
+        return self._transform_on(self._cheapest(len(X)), self._program, X)
 
     def predict(self, X: NDArray[np.floating], raw_score: bool = False) -> NDArray[np.float64]:
         """Predict a batch.
@@ -122,15 +117,16 @@ class Engine:
         for backend in self._usable():
             try:
                 backend.warm_up()
-                if self._program is not None:
-                    backend.transform(self._program, sample)
             except Exception as error:
                 if backend is self._backends[-1]:
                     raise
                 self._disable(backend, error)
         usable = self._usable()
         costs = measure([partial(self._predict_on, backend) for backend in usable], sample)
-        self._costs = {backend.name: cost for backend, cost in zip(usable, costs, strict=True)}
+        # A backend that failed while it was measured is off by now, and its cost partly the CPU's.
+        self._costs = {
+            backend.name: cost for backend, cost in zip(usable, costs, strict=True) if not self._is_off(backend.name)
+        }
 
     def cost(self, rows: int) -> float:
         """Seconds that a batch is expected to take; infinite before `warm_up`."""
@@ -144,7 +140,16 @@ class Engine:
         return EngineStatus({backend.name: self._costs.get(backend.name) for backend in self._usable()}, name, reason)
 
     def _predict_on(self, backend: Backend, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self.forest.predict(X if self._program is None else backend.transform(self._program, X))
+        return self.forest.predict(X if self._program is None else self._transform_on(backend, self._program, X))
+
+    def _transform_on(self, backend: Backend, program: Program, X: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Transform by this backend, or by the CPU if it fails or has failed."""
+        if backend is not self._backends[-1] and not self._is_off(backend.name):
+            try:
+                return backend.transform(program, X)
+            except Exception as error:  # whatever a driver raises, the CPU can answer
+                self._disable(backend, error)
+        return self._backends[-1].transform(program, X)
 
     def _cheapest(self, rows: int) -> Backend:
         usable = self._usable()

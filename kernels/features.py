@@ -82,8 +82,9 @@ def point_distance(latitude, longitude, point_latitude, point_longitude):
     half_longitude = math.sin(math.radians(point_longitude - longitude) * 0.5)
     cosines = math.cos(math.radians(latitude)) * math.cos(math.radians(point_latitude))
     haversine = half_latitude * half_latitude + cosines * half_longitude * half_longitude
-    # Rounding can lift the haversine of near-antipodes above one, where asin has no value.
-    return 2.0 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(1.0, haversine)))
+    # Rounding can lift the haversine of near-antipodes above one, where asin has no value; and, of latitudes beyond the
+    # poles, below zero.
+    return 2.0 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(1.0, max(0.0, haversine))))
 
 
 @njit(cache=True, error_model="numpy")

@@ -8,9 +8,14 @@ from kernels.model_text import ForestError, check_model_text
 
 __all__ = ["Forest", "ForestError"]
 
-ONE_THREAD_ROWS = 1024
-"""Batches below this many rows are predicted on the calling thread: starting LightGBM's threads costs more than it
-saves."""
+THREADS = 1
+"""LightGBM's threads for a batch of any size; must be the same in every call of the process.
+
+LightGBM keeps the number in a variable of the process (src/utils/openmp_wrapper.cpp) that each call sets, sizes a
+prediction's buffers by it (src/application/predictor.hpp), and reads it again to start the threads that write into
+them. Two calls at once with different numbers therefore write past the buffers' end, and the process dies. One is also
+the number that costs least for small batches; large ones can be shared out among threads of the caller.
+"""
 
 
 class Forest:
@@ -78,6 +83,5 @@ class Forest:
             raise ValueError(f"expected an array of shape (rows, {self.n_features}), got {X.shape}")
         if len(X) == 0:
             return np.empty((0, self.n_outputs) if self.n_outputs > 1 else 0)
-        threads = 1 if len(X) < ONE_THREAD_ROWS else 0
         # The booster was read from text, so what it returns for a dense array is an array.
-        return np.asarray(self._booster.predict(X, raw_score=raw_score, num_threads=threads))
+        return np.asarray(self._booster.predict(X, raw_score=raw_score, num_threads=THREADS))

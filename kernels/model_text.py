@@ -1,16 +1,26 @@
 """LightGBM's native model text, checked before LightGBM reads it.
 
 LightGBM parses trees on several threads, where an error in a damaged text ends the whole process instead of raising. So
-the parts that its parser relies on are checked here first. The format is written and read by
+every number that its parser and its trees rely on is checked here first. The format is written and read by
 src/boosting/gbdt_model_text.cpp and src/io/tree.cpp of LightGBM.
 """
 
 import math
+import re
 from collections.abc import Iterator
 
 import msgspec
 
 END_OF_TREES = "end of trees"
+LEAF_COLUMNS = ("leaf_value", "leaf_weight", "leaf_count")
+NODE_COLUMNS = (
+    *("split_feature", "split_gain", "threshold", "decision_type", "left_child", "right_child"),
+    *("internal_value", "internal_weight", "internal_count"),
+)
+STATISTICS = ("leaf_weight", "leaf_count", "split_gain", "internal_value", "internal_weight", "internal_count")
+"""Columns that no prediction reads, but LightGBM parses."""
+
+NUMBERS = re.compile(r"[-+0-9.eEinfa ]*", re.ASCII)
 
 
 class ForestError(ValueError):
@@ -40,8 +50,8 @@ def check_model_text(text: str) -> Header:
         ForestError: It is not.
     """
     start = text.find("\nTree=")
-    if not text.startswith("tree") or (start < 0 and "tree_sizes=" in text):
-        raise ForestError("the booster's text is not a LightGBM model, or ends before its first tree")
+    if not text.startswith("tree") or END_OF_TREES not in text or (start < 0 and "tree_sizes=" in text):
+        raise ForestError("the booster's text is not a LightGBM model, or ends before its last tree")
     fields = _fields(text[: start if start >= 0 else text.find(END_OF_TREES)], "the header")
     try:
         names = tuple(fields["feature_names"].split(" "))
@@ -51,6 +61,8 @@ def check_model_text(text: str) -> Header:
         objective = fields.get("objective", "")
     except (KeyError, ValueError) as error:
         raise ForestError(f"the booster's header is damaged: {error}") from error
+    if "objective" in fields and not objective.strip():
+        raise ForestError("the booster's header is damaged: its objective is blank")
     if len(names) != features:
         raise ForestError(f"the booster's header names {len(names)} features, and counts {features}")
     if outputs < 1 or len(sizes) % outputs:
@@ -77,19 +89,27 @@ def _check_tree(index: int, block: str, features: int) -> None:
     fields = _fields(block, f"tree {index}")
     try:
         leaves = int(fields["num_leaves"])
-        values = [float(value) for value in fields["leaf_value"].split()]
+        nodes = leaves - 1
+        columns = {name: _numbers(fields, name) for name in (*LEAF_COLUMNS, *NODE_COLUMNS)}
         split_feature = _integers(fields, "split_feature")
-        thresholds = [float(value) for value in fields.get("threshold", "").split()]
         decisions = _integers(fields, "decision_type")
         children = (_integers(fields, "left_child"), _integers(fields, "right_child"))
+        float(fields.get("shrinkage", "1"))
+        _check_categories(fields, decisions, columns["threshold"])
+        if int(fields.get("is_linear", "0")):
+            _check_linear(fields, leaves, features)
     except (KeyError, ValueError) as error:
         raise ForestError(f"tree {index} of the booster is damaged: {error}") from error
-    nodes = leaves - 1
+    values = columns["leaf_value"]
     if leaves < 1 or len(values) != leaves:
         raise ForestError(f"tree {index} of the booster has {leaves} leaves and {len(values)} leaf values")
-    if any(len(column) != nodes for column in (split_feature, thresholds, decisions, *children)):
-        raise ForestError(f"tree {index} of the booster has {leaves} leaves, and columns of other lengths than {nodes}")
-    if not all(0 <= feature < features for feature in split_feature):
+    for name, column in columns.items():
+        length = leaves if name in LEAF_COLUMNS else nodes
+        absent = name in STATISTICS and name not in fields
+        # A tree of one leaf has no more than its value; its other columns are there and empty.
+        if leaves > 1 and len(column) != length and not absent:
+            raise ForestError(f"tree {index} of the booster has {len(column)} numbers in {name}, not {length}")
+    if leaves > 1 and not all(0 <= feature < features for feature in split_feature):
         raise ForestError(f"tree {index} of the booster splits on a feature that does not exist")
     if any(math.isnan(value) for value in values):
         raise ForestError(f"tree {index} of the booster has a leaf value that is not a number")
@@ -99,8 +119,49 @@ def _check_tree(index: int, block: str, features: int) -> None:
             raise ForestError(f"tree {index} of the booster has a child that does not exist")
 
 
+def _check_categories(fields: dict[str, str], decisions: list[int], thresholds: list[float]) -> None:
+    """Raise ValueError unless each categorical split (bit 0 of its decision type) has its set of categories.
+
+    The threshold of such a split is the number of its set; set i is the words `cat_boundaries[i:i + 2]` of the bitmap
+    `cat_threshold`.
+    """
+    sets = int(fields.get("num_cat", "0"))
+    boundaries = _integers(fields, "cat_boundaries")
+    words = _integers(fields, "cat_threshold")
+    if sets < 0 or (sets and (len(boundaries) != sets + 1 or boundaries[0] != 0 or boundaries[-1] != len(words))):
+        raise ValueError(f"num_cat={sets} does not fit cat_boundaries and cat_threshold")
+    if boundaries != sorted(boundaries) or not all(0 <= word < 2**32 for word in words):
+        raise ValueError("cat_boundaries or cat_threshold is out of range")
+    for decision, threshold in zip(decisions, thresholds, strict=False):
+        if decision & 1 and not (0 <= threshold < sets and threshold.is_integer()):
+            raise ValueError(f"threshold {threshold} is not one of {sets} sets of categories")
+
+
+def _check_linear(fields: dict[str, str], leaves: int, features: int) -> None:
+    """Raise ValueError unless each leaf of a linear tree has its constant, its features and a coefficient for each."""
+    counts = _integers(fields, "num_features")
+    used = _integers(fields, "leaf_features")
+    if len(_numbers(fields, "leaf_const")) != leaves or len(counts) != leaves or min(counts) < 0:
+        raise ValueError("leaf_const or num_features is not one for each leaf")
+    if len(used) != sum(counts) or len(_numbers(fields, "leaf_coeff")) != sum(counts):
+        raise ValueError("leaf_features or leaf_coeff does not fit num_features")
+    if not all(0 <= feature < features for feature in used):
+        raise ValueError("leaf_features names a feature that does not exist")
+
+
+def _numbers(fields: dict[str, str], name: str) -> list[float]:
+    value = fields.get(name, "")
+    # Python reads more than LightGBM does: 1_000, and digits of other scripts.
+    if not NUMBERS.fullmatch(value):
+        raise ValueError(f"{name} holds what is not a number")
+    return [float(number) for number in value.split()]
+
+
 def _integers(fields: dict[str, str], name: str) -> list[int]:
-    return [int(value) for value in fields.get(name, "").split()]
+    numbers = _numbers(fields, name)
+    if not all(number.is_integer() for number in numbers):
+        raise ValueError(f"{name} holds what is not a whole number")
+    return [int(number) for number in numbers]
 
 
 def _fields(block: str, owner: str) -> dict[str, str]:

@@ -68,12 +68,12 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             bounds = getattr(self, field)
             if bounds is None:
                 continue
-            msgspec.structs.force_setattr(self, field, bounds := as_tuple(bounds))
+            bounds = as_tuple(bounds)
             owner = f"input {self.name!r}"
             if len(bounds) != 2:
                 raise PlanError(f"{owner}: {field} must be (lowest, highest), got {bounds!r}")
-            for value in bounds:
-                check_finite(owner, field, value)
+            bounds = tuple(check_finite(owner, field, value) for value in bounds)
+            msgspec.structs.force_setattr(self, field, bounds)
             if bounds[0] > bounds[1]:
                 raise PlanError(f"{owner}: {field} is reversed: {bounds[0]} is above {bounds[1]}")
 

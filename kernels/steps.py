@@ -57,7 +57,8 @@ class StepBase(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def _finite(self, *fields: str) -> None:
         for field in fields:
-            check_finite(self.title, field, getattr(self, field))
+            value = check_finite(self.title, field, getattr(self, field))
+            msgspec.structs.force_setattr(self, field, value)
 
 
 class Ratio(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="ratio"):
@@ -175,7 +176,8 @@ class PointDistance(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=T
         return self.point
 
     def _check(self) -> None:
-        check_coordinates(self.title, "point", self.point)
+        point = check_coordinates(self.title, "point", self.point)
+        msgspec.structs.force_setattr(self, "point", point)
 
 
 class PolylineDistance(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="polyline_distance"):
@@ -213,8 +215,10 @@ class PolylineDistance(StepBase, frozen=True, forbid_unknown_fields=True, kw_onl
     def _check(self) -> None:
         if len(self.vertices) < 2:
             raise PlanError(f"{self.title}: vertices needs at least 2 points, got {len(self.vertices)}")
-        for index, vertex in enumerate(self.vertices):
-            check_coordinates(self.title, f"vertices[{index}]", vertex)
+        vertices = (
+            check_coordinates(self.title, f"vertices[{index}]", vertex) for index, vertex in enumerate(self.vertices)
+        )
+        msgspec.structs.force_setattr(self, "vertices", tuple(vertices))
 
 
 Step = Ratio | Product | Log | Clip | Standardise | Rotation | PointDistance | PolylineDistance
@@ -231,21 +235,27 @@ def check_name(owner: str, field: str, name: object) -> None:
         raise PlanError(f"{owner}: {field} must be a non-blank name, got {name!r}")
 
 
-def check_finite(owner: str, field: str, value: object) -> None:
-    """Raise PlanError unless `value` is a number that a float64 holds."""
+def check_finite(owner: str, field: str, value: object) -> float:
+    """`value` as a float, zeros without a sign, so that equal plans are the same bytes.
+
+    Raises PlanError unless it is a number that a float64 holds.
+    """
     # The bound and not math.isfinite, which raises on an int too large for a float.
     if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= 1.7976931348623157e308:
         raise PlanError(f"{owner}: {field} must be a finite number, got {value!r}")
+    return float(value) + 0.0
 
 
-def check_coordinates(owner: str, field: str, point: tuple) -> None:
-    """Raise PlanError unless `point` is (latitude in -90..90, longitude in -180..180).
+def check_coordinates(owner: str, field: str, point: tuple) -> tuple[float, float]:
+    """`point` as floats. Raises PlanError unless it is (latitude in -90..90, longitude in -180..180).
 
     The commonest mistake is the pair the wrong way round; most such pairs show in the latitude's range.
     """
     if len(point) != 2:
         raise PlanError(f"{owner}: {field} must be (latitude, longitude), got {point!r}")
-    for name, value, bound in zip(("latitude", "longitude"), point, (90, 180), strict=True):
-        check_finite(owner, f"{field} {name}", value)
+    latitude = check_finite(owner, f"{field} latitude", point[0])
+    longitude = check_finite(owner, f"{field} longitude", point[1])
+    for name, value, bound in (("latitude", latitude, 90), ("longitude", longitude, 180)):
         if abs(value) > bound:
             raise PlanError(f"{owner}: {field} {name} {value} is outside -{bound}..{bound} degrees")
+    return latitude, longitude

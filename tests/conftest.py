@@ -11,6 +11,10 @@ from pathlib import Path
 # Before numba is imported anywhere: its CUDA simulator stands in for a GPU in this process.
 os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
 
+from kernels.cache import cache_kernels
+
+cache_kernels(Path(__file__).parents[1] / ".pytest_cache" / "kernels")
+
 import httpx
 import hypothesis
 import pytest
@@ -21,11 +25,10 @@ from app.main import create_app
 from app.models.artifact import read_artifact
 from app.models.embedded import BUNDLED, prepare_embedded_registry
 from app.settings import Settings
-from tests.support import Server, eventually, free_port, loaded
+from tests.support import Server, eventually, free_port, loaded, server_environ
 
-
-# The same examples every time: a run that fails for one commit must not pass for the next by luck. Building the table of
-# Unicode characters on a new machine is slow, and no fault of a strategy.
+# The same examples every time: a run that fails for one commit must not pass for the next by luck. Building the table
+# of Unicode characters on a new machine is slow, and no fault of a strategy.
 hypothesis.settings.register_profile(
     "repeatable", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -82,12 +85,7 @@ def serve(registry_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]
     servers: list[Server] = []
 
     def start(*arguments: str, **environ: str) -> Server:
-        defaults = {
-            "DATA_DIR": str(registry_dir),
-            "DATABASE_URL": f"sqlite:///{tmp_path / 'predictions.db'}",
-            "NUMBA_CACHE_DIR": str(registry_dir / "kernels"),
-        }
-        servers.append(Server(defaults | environ, tmp_path, arguments))
+        servers.append(Server(server_environ(registry_dir, tmp_path) | environ, tmp_path, arguments))
         return servers[-1]
 
     yield start

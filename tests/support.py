@@ -1,5 +1,6 @@
 """What several test modules use: waiting for a condition, a `madrone serve` process, reading an error."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -42,7 +43,8 @@ def eventually(check: Callable[[], bool], timeout: float = START_TIMEOUT_S, proc
 async def loaded(client: AsyncTestClient[Litestar]) -> Services:
     """The services of a client's app, once its keeper has had its first look."""
     services: Services = client.app.state.services
-    await services.keeper.refresh()
+    # The client runs the app in a thread with a loop of its own, and the keeper's lock belongs to that loop.
+    await asyncio.to_thread(client.blocking_portal.call, services.keeper.refresh)
     return services
 
 
@@ -56,6 +58,14 @@ def problem(response: httpx.Response) -> dict[str, object]:
     assert "Traceback" not in response.text
     assert ".py" not in response.text
     return body
+
+
+def server_environ(registry_dir: Path, directory: Path) -> dict[str, str]:
+    """Environment of a server over the session's registry, which all servers share like their compiled kernels."""
+    return {
+        "DATA_DIR": str(registry_dir),
+        "DATABASE_URL": f"sqlite:///{directory / 'predictions.db'}",
+    }
 
 
 class Server:

@@ -70,8 +70,8 @@ def publish(
     version = str(
         client.create_model_version(name, source=f"{run.info.artifact_uri}/{ARTIFACT_PATH}", run_id=run_id).version
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, and in use
-        client.transition_model_version_stage(name, version, STAGE, archive_existing_versions=True)
+    # Stages are deprecated, and in use. Not within catch_warnings, which is not safe beside other threads.
+    warnings.filterwarnings("ignore", message=".*transition_model_version_stage.*", category=FutureWarning)
+    client.transition_model_version_stage(name, version, STAGE, archive_existing_versions=True)
     client.set_registered_model_alias(name, ALIAS, version)
     return version

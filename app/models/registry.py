@@ -6,7 +6,6 @@ its import takes over a second that the event loop would otherwise wait for.
 
 import os
 import re
-import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,9 +160,7 @@ def _answering(name: str) -> Generator[None, None, None]:
     from mlflow.exceptions import MlflowException
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, and in use
-            yield
+        yield
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise NothingToServe(f"the registry knows no model {name!r}") from error

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,7 +22,13 @@ from app.serving.predictor import PredictionType
 from app.telemetry.prediction_log import LoggedPrediction
 
 JSON = "application/json"
-KEY: list[dict[str, list[str]]] = [{KEY_SCHEME: []}]
+OPTIONS: dict[str, Any] = {
+    "status_code": 200,
+    "guards": [require_api_key],
+    "security": [{KEY_SCHEME: []}],
+    "responses": PROBLEM_RESPONSES,
+}
+"""What the prediction routes have in common."""
 
 
 class ConfidenceInterval(msgspec.Struct, frozen=True):
@@ -113,10 +120,7 @@ class PredictController(Controller):
 
     @post(
         "/",
-        status_code=200,
-        guards=[require_api_key],
-        security=KEY,
-        responses=PROBLEM_RESPONSES,
+        **OPTIONS,
         summary="Predict one row",
     )
     async def predict_one(self, request: Request[Any, Any, Any], services: InjectedServices) -> PredictionResponse:
@@ -142,10 +146,7 @@ class PredictController(Controller):
 
     @post(
         "/batch",
-        status_code=200,
-        guards=[require_api_key],
-        security=KEY,
-        responses=PROBLEM_RESPONSES,
+        **OPTIONS,
         summary="Predict a batch",
     )
     async def predict_batch(self, request: Request[Any, Any, Any], services: InjectedServices) -> BatchResponse:
@@ -180,10 +181,7 @@ class PredictController(Controller):
 
     @post(
         "/bulk",
-        status_code=200,
-        guards=[require_api_key],
-        security=KEY,
-        responses=PROBLEM_RESPONSES,
+        **OPTIONS,
         media_type=arrow.MEDIA_TYPE,
         summary="Predict in bulk",
     )
@@ -192,7 +190,10 @@ class PredictController(Controller):
         async with _deadline(services):
             body = await _read(request, arrow.MEDIA_TYPE)
             served = services.slot.require()
-            answer = await services.predictor.in_thread(lambda: _score_arrow(services, served, body))
+            decode = partial(arrow.decode, body, served.artifact.features, services.settings.max_bulk_rows)
+            rows = await services.predictor.in_thread(decode)
+            output = await services.predictor.predict(served, rows, "bulk")
+            answer = await services.predictor.in_thread(partial(arrow.encode, output, served.identity.version))
         headers = {"X-Model-Version": served.identity.version, "X-Model-Stage": served.identity.stage or ""}
         return Response(answer, media_type=arrow.MEDIA_TYPE, headers=headers)
 
@@ -228,14 +229,6 @@ class PredictController(Controller):
             metrics=served.metrics,
             example=artifact.example,
         )
-
-
-def _score_arrow(services: Services, served: ServedModel, body: bytes) -> bytes:
-    rows = arrow.decode(body, served.artifact.features, services.settings.max_bulk_rows)
-    started = time.perf_counter()
-    output = served.engine.predict(rows)
-    services.predictor.count(served, len(rows), "bulk", time.perf_counter() - started)
-    return arrow.encode(output, served.identity.version)
 
 
 @asynccontextmanager

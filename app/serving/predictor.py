@@ -1,13 +1,17 @@
-"""Runs batches: cheap ones on the event loop, dear ones in a thread.
+"""Runs batches: cheap ones on the event loop, dear ones in threads.
 
 Handing a batch to a thread and back costs tens of microseconds, more than predicting a few rows; a large batch, on
-the other hand, would hold up every other request. The engine's measured cost decides.
+the other hand, would hold up every other request. The engine's measured cost decides. A large batch goes chunk by
+chunk, never with more chunks in the queue than there are threads: others find a thread soon, all processors work on
+it, and when its caller has gone the rest of it is not computed.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -22,8 +26,10 @@ T = TypeVar("T")
 INLINE_SECONDS = 0.0005
 """Batches that cost up to this are computed on the event loop."""
 
-THREADS = 2
-"""LightGBM's own threads parallelise a large batch, so more of ours would only compete with them."""
+CHUNK_SECONDS = 0.05
+"""Cost of the chunks that a large batch is cut into."""
+
+THREADS = os.cpu_count() or 1
 
 
 class Predictor:
@@ -42,7 +48,7 @@ class Predictor:
     ) -> NDArray[np.float64]:
         """Predict float64[B, F] raw features.
 
-        A caller that is cancelled (its deadline passed) takes its batch out of the queue if no thread has begun it.
+        When the caller is cancelled (its deadline passed), what no thread has begun is not computed.
 
         Returns:
             float64[B], or float64[B, K] for K classes.
@@ -50,7 +56,9 @@ class Predictor:
         started = time.perf_counter()
         output = await self._run(served, rows)
         if len(rows):
-            self.count(served, len(rows), prediction_type, time.perf_counter() - started)
+            version = served.identity.version
+            self._metrics.predictions.labels(version, prediction_type).inc(len(rows))
+            self._metrics.prediction_duration.labels(version).observe(time.perf_counter() - started)
         return output
 
     async def check(self, served: ServedModel) -> NDArray[np.float64]:
@@ -58,19 +66,24 @@ class Predictor:
         return await self._run(served, served.artifact.sample())
 
     async def _run(self, served: ServedModel, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        if served.engine.cost(len(rows)) <= INLINE_SECONDS:
-            return served.engine.predict(rows)
-        return await self.in_thread(lambda: served.engine.predict(rows))
+        engine = served.engine
+        if engine.cost(len(rows)) <= INLINE_SECONDS:
+            return engine.predict(rows)
+        size = max(1, int(CHUNK_SECONDS / max(engine.cost(2) - engine.cost(1), 1e-9)))
+        chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
+        outputs: list[NDArray[np.float64]] = [rows[:0]] * len(chunks)
+        waiting = iter(enumerate(chunks))
+
+        async def work() -> None:
+            for index, chunk in waiting:
+                outputs[index] = await self.in_thread(partial(engine.predict, chunk))
+
+        await asyncio.gather(*(work() for _ in range(min(THREADS, len(chunks)))))
+        return np.concatenate(outputs)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run work that takes milliseconds or more beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
-
-    def count(self, served: ServedModel, rows: int, prediction_type: PredictionType, seconds: float) -> None:
-        """Count rows that were predicted in `seconds`."""
-        version = served.identity.version
-        self._metrics.predictions.labels(version, prediction_type).inc(rows)
-        self._metrics.prediction_duration.labels(version).observe(seconds)
 
     def close(self) -> None:
         """Let go of the threads."""

@@ -28,9 +28,7 @@ PLAN = Plan(
 def test_a_plan_describes_the_features_and_the_signature_their_types() -> None:
     columns = signature_columns(signature(("b", "integer"), ("a", "double", False)))
     assert join_features(columns, PLAN, ("a", "b")) == (
-        Feature(
-            name="a", required=False, description="First", unit="m", physical_range=(0, 10), training_range=(1, 2)
-        ),
+        Feature(name="a", required=False, description="First", unit="m", physical_range=(0, 10), training_range=(1, 2)),
         Feature(name="b", kind="integer", physical_range=(-(2.0**31), 2.0**31 - 1)),
     )
 
