@@ -4,7 +4,7 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.model_text import ForestError, check_model_text
+from kernels.model_text import END_OF_TREES, ForestError, check_model_text, has_pandas_categories
 
 __all__ = ["Forest", "ForestError"]
 
@@ -34,10 +34,11 @@ class Forest:
     def __init__(self, text: str) -> None:
         header = check_model_text(text)
         try:
-            self._booster = lgb.Booster(model_str=text)
+            # What follows the trees tells of the training; cut short, it can crash LightGBM's parser too.
+            self._booster = lgb.Booster(model_str=text[: text.index(END_OF_TREES)] + END_OF_TREES + "\n")
         except lgb.basic.LightGBMError as error:
             raise ForestError(f"LightGBM refuses the booster: {error}") from error
-        if self._booster.pandas_categorical:
+        if has_pandas_categories(text):
             raise ForestError(
                 "the booster was trained on pandas categories, whose values only pandas can map to the trees' codes: "
                 "train on integer codes with categorical_feature instead"

@@ -50,14 +50,17 @@ def check_model_text(text: str) -> Header:
         ForestError: It is not.
     """
     start = text.find("\nTree=")
-    if not text.startswith("tree") or END_OF_TREES not in text or (start < 0 and "tree_sizes=" in text):
+    if not text.startswith("tree") or END_OF_TREES not in text:
         raise ForestError("the booster's text is not a LightGBM model, or ends before its last tree")
+    if "\0" in text:
+        raise ForestError("the booster's text holds a zero byte, where LightGBM stops reading")
     fields = _fields(text[: start if start >= 0 else text.find(END_OF_TREES)], "the header")
     try:
         names = tuple(fields["feature_names"].split(" "))
-        features = int(fields["max_feature_idx"]) + 1
-        outputs = int(fields["num_tree_per_iteration"])
-        sizes = [int(size) for size in fields.get("tree_sizes", "").split()]
+        features = _integer(fields, "max_feature_idx") + 1
+        outputs = _integer(fields, "num_tree_per_iteration")
+        classes = _integer(fields, "num_class")
+        sizes = _integers(fields, "tree_sizes")
         objective = fields.get("objective", "")
     except (KeyError, ValueError) as error:
         raise ForestError(f"the booster's header is damaged: {error}") from error
@@ -65,6 +68,11 @@ def check_model_text(text: str) -> Header:
         raise ForestError("the booster's header is damaged: its objective is blank")
     if len(names) != features:
         raise ForestError(f"the booster's header names {len(names)} features, and counts {features}")
+    told = re.search(r" num_class:(\S*)", objective)
+    if classes != outputs or (told and told[1] != str(outputs)):
+        raise ForestError(f"the booster's header has {classes} classes, {outputs} outputs and objective {objective!r}")
+    if start >= 0 and not sizes:
+        raise ForestError("the booster's header does not count its trees")
     if outputs < 1 or len(sizes) % outputs:
         raise ForestError(f"the booster has {len(sizes)} trees, which do not share out among {outputs} outputs")
     for index, block in enumerate(_blocks(text, start + 1, sizes)):
@@ -72,12 +80,18 @@ def check_model_text(text: str) -> Header:
     return Header(feature_names=names, n_outputs=outputs, n_trees=len(sizes), objective=objective)
 
 
+def has_pandas_categories(text: str) -> bool:
+    """Whether the booster was trained on pandas categories, whose values its last line maps to the trees' codes."""
+    _, found, categories = text.rpartition("\npandas_categorical:")
+    return bool(found) and categories.strip() not in ("null", "[]")
+
+
 def _blocks(text: str, position: int, sizes: list[int]) -> Iterator[str]:
     """The text of each tree, by the sizes (in bytes) that the header gives."""
     # Feature names may be any UTF-8, but they stand before the trees: from there on bytes are characters.
     for index, size in enumerate(sizes):
         block = text[position : position + size]
-        if not block.startswith(f"Tree={index}\n") or len(block) != size:
+        if not block.startswith(f"Tree={index}\n") or len(block) != size or not block.isascii():
             raise ForestError(f"the booster's text is cut or damaged at tree {index} of {len(sizes)}")
         yield block
         position += size
@@ -88,15 +102,16 @@ def _blocks(text: str, position: int, sizes: list[int]) -> Iterator[str]:
 def _check_tree(index: int, block: str, features: int) -> None:
     fields = _fields(block, f"tree {index}")
     try:
-        leaves = int(fields["num_leaves"])
+        leaves = _integer(fields, "num_leaves")
         nodes = leaves - 1
         columns = {name: _numbers(fields, name) for name in (*LEAF_COLUMNS, *NODE_COLUMNS)}
         split_feature = _integers(fields, "split_feature")
         decisions = _integers(fields, "decision_type")
         children = (_integers(fields, "left_child"), _integers(fields, "right_child"))
-        float(fields.get("shrinkage", "1"))
+        if len(_numbers(fields, "shrinkage")) > 1:
+            raise ValueError("shrinkage is not one number")
         _check_categories(fields, decisions, columns["threshold"])
-        if int(fields.get("is_linear", "0")):
+        if "is_linear" in fields and _integer(fields, "is_linear"):
             _check_linear(fields, leaves, features)
     except (KeyError, ValueError) as error:
         raise ForestError(f"tree {index} of the booster is damaged: {error}") from error
@@ -125,7 +140,7 @@ def _check_categories(fields: dict[str, str], decisions: list[int], thresholds: 
     The threshold of such a split is the number of its set; set i is the words `cat_boundaries[i:i + 2]` of the bitmap
     `cat_threshold`.
     """
-    sets = int(fields.get("num_cat", "0"))
+    sets = _integer(fields, "num_cat")
     boundaries = _integers(fields, "cat_boundaries")
     words = _integers(fields, "cat_threshold")
     if sets < 0 or (sets and (len(boundaries) != sets + 1 or boundaries[0] != 0 or boundaries[-1] != len(words))):
@@ -155,6 +170,13 @@ def _numbers(fields: dict[str, str], name: str) -> list[float]:
     if not NUMBERS.fullmatch(value):
         raise ValueError(f"{name} holds what is not a number")
     return [float(number) for number in value.split()]
+
+
+def _integer(fields: dict[str, str], name: str) -> int:
+    numbers = _integers(fields, name)
+    if len(numbers) != 1:
+        raise ValueError(f"{name} is not one whole number")
+    return numbers[0]
 
 
 def _integers(fields: dict[str, str], name: str) -> list[int]:

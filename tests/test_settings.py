@@ -62,7 +62,9 @@ def test_empty_variables_count_as_unset() -> None:
 
 def test_one_message_names_every_bad_setting_with_its_range() -> None:
     with pytest.raises(SettingsError) as caught:
-        Settings.from_environ({"API_PORT": "99999", "MODEL_STAGE": "prod", "REQUEST_TIMEOUT": "0", "API_DEBUG": "maybe"})
+        Settings.from_environ(
+            {"API_PORT": "99999", "MODEL_STAGE": "prod", "REQUEST_TIMEOUT": "0", "API_DEBUG": "maybe"}
+        )
     lines = str(caught.value).splitlines()
     assert lines == [
         "API_PORT: must be a whole number from 1 to 65535, got '99999'",

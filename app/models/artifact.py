@@ -5,6 +5,7 @@ that the directory names or holds is imported.
 """
 
 import hashlib
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -31,6 +32,12 @@ class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True):
     stage: str | None = None
     aliases: tuple[str, ...] = ()
     run_id: str | None = None
+    created_at_ms: int | None = None
+    """When the registry made the version: a model that is registered anew has its old numbers again."""
+
+    def is_same_version(self, other: "ModelIdentity") -> bool:
+        """Whether both are one version of the registry, whatever its stage and aliases were at either look."""
+        return (self.name, self.version, self.created_at_ms) == (other.name, other.version, other.created_at_ms)
 
 
 class Artifact(msgspec.Struct, frozen=True):
@@ -137,7 +144,8 @@ def read_artifact(directory: Path) -> Artifact:
     mlmodel_bytes = _read(directory, "MLmodel")
     try:
         mlmodel: Any = yaml.safe_load(mlmodel_bytes)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: a date that does not exist, which PyYAML leaves to Python.
         raise ModelRefused("the MLmodel file is not valid YAML") from error
     if not isinstance(mlmodel, dict) or not isinstance(mlmodel.get("flavors"), dict):
         raise ModelRefused("the MLmodel file names no flavors")
@@ -179,11 +187,14 @@ def _files(flavors: dict[str, Any]) -> tuple[str, str | None]:
 def _read(directory: Path, name: str) -> bytes:
     """Read a file of the model, which must be a plain file inside its directory."""
     path = directory / name
-    if path.is_symlink() or not path.resolve().is_relative_to(directory.resolve()):
-        raise ModelRefused(f"the model's file {name!r} is outside its directory")
-    if not path.is_file():
-        raise ModelRefused(f"the model has no file {name!r}")
-    return path.read_bytes()
+    try:
+        if path.is_symlink() or not path.resolve().is_relative_to(directory.resolve()):
+            raise ModelRefused(f"the model's file {name[:100]!r} is outside its directory")
+        if not path.is_file():
+            raise ModelRefused(f"the model has no file {name[:100]!r}")
+        return path.read_bytes()
+    except (OSError, ValueError, RuntimeError) as error:  # names that no file can have, links in a circle
+        raise ModelRefused(f"the model's file {name[:100]!r} cannot be read: {type(error).__name__}") from error
 
 
 def _example(directory: Path, info: Any, features: tuple[Feature, ...]) -> dict[str, Any] | None:
@@ -198,6 +209,7 @@ def _example(directory: Path, info: Any, features: tuple[Feature, ...]) -> dict[
         content: Any = msgspec.json.decode(_read(directory, name))
         row = dict(zip(content["columns"], content["data"][0], strict=True))
         example = {feature.name: row[feature.name] for feature in features}
-    except (ModelRefused, msgspec.DecodeError, LookupError, TypeError, ValueError):
+        finite = all(value is None or math.isfinite(value) for value in example.values())
+    except (ModelRefused, msgspec.DecodeError, RecursionError, LookupError, TypeError, ValueError, OverflowError):
         return None
-    return example if all(value is None or isinstance(value, int | float) for value in example.values()) else None
+    return example if finite else None

@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from app.errors import ModelUnavailable
-from app.models.artifact import ServedModel, read_artifact, serve_artifact
+from app.models.artifact import ModelIdentity, ServedModel, read_artifact, serve_artifact
 from app.models.registry import NothingToServe, Registry, RegistryUnreachable, Resolution
 from app.models.signature import ModelRefused
 from app.telemetry.metrics import Metrics
@@ -80,7 +80,7 @@ class ModelKeeper:
         self._metrics = metrics
         self._ttl = ttl
         self._prepare = prepare
-        self._refused: Refresh | None = None
+        self._refused: tuple[ModelIdentity, Refresh] | None = None
         self._lock = asyncio.Lock()
         # A thread of its own: a registry that hangs must not hold one that predictions need.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="model-keeper")
@@ -131,24 +131,32 @@ class ModelKeeper:
             return Refresh("nothing_to_serve", reason=str(error))
         except RegistryUnreachable as error:
             return Refresh("registry_unreachable", reason=str(error))
-        version = resolution.identity.version
-        if self._refused is not None and self._refused.version == version:
-            return self._refused
+        identity, version = resolution.identity, resolution.identity.version
+        if self._refused is not None and self._refused[0].is_same_version(identity):
+            return self._refused[1]
         current = self.slot.current
-        if current is not None and current.identity.version == version:
-            if current.identity != resolution.identity or current.resolved_by != resolution.rule:
-                self._swap(msgspec.structs.replace(current, identity=resolution.identity, resolved_by=resolution.rule))
+        if current is not None and current.identity.is_same_version(identity):
+            if current.identity != identity or current.resolved_by != resolution.rule:
+                self._swap(msgspec.structs.replace(current, identity=identity, resolved_by=resolution.rule))
             return Refresh("unchanged", version)
         try:
             self._swap(self._load(resolution, started))
         except ModelRefused as error:
-            self._refused = self.last_refusal = Refresh("refused", version, str(error))
-            return self._refused
+            return self._refuse(identity, str(error))
         except NothingToServe as error:
             return Refresh("nothing_to_serve", version, str(error))
         except RegistryUnreachable as error:
             return Refresh("registry_unreachable", version, str(error))
+        except Exception as error:
+            # An artifact can be strange in more ways than are foreseen, and none may cost more than its own refusal.
+            log.exception("model cannot be loaded", extra={"model_version": version})
+            return self._refuse(identity, f"it cannot be loaded: {type(error).__name__}")
         return Refresh("swapped", version)
+
+    def _refuse(self, identity: ModelIdentity, reason: str) -> Refresh:
+        refresh = Refresh("refused", identity.version, reason)
+        self._refused, self.last_refusal = (identity, refresh), refresh
+        return refresh
 
     def _load(self, resolution: Resolution, started: float) -> ServedModel:
         # The temporary directory is private (0700), and not needed once everything is read into memory.
@@ -166,4 +174,5 @@ class ModelKeeper:
         self._metrics.model_info.labels(
             identity.name, identity.version, identity.stage or "", identity.run_id or "", served.artifact.digest
         ).set(1)
-        self._metrics.model_load_duration.set(served.load_seconds)
+        self._metrics.model_load_duration.clear()
+        self._metrics.model_load_duration.labels(identity.version).set(served.load_seconds)

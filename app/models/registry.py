@@ -72,8 +72,8 @@ class Registry:
         with _answering(name):
             client = self._client()
             aliases: dict[str, str] = dict(client.get_registered_model(name).aliases)
-            escaped = name.replace("'", "\\'")
-            versions = [version for version in client.search_model_versions(f"name='{escaped}'") if _ready(version)]
+            quote = '"' if "'" in name else "'"  # the filter's grammar has no escape
+            versions = [v for v in client.search_model_versions(f"name={quote}{name}{quote}") if _ready(v)]
         versions.sort(key=lambda version: int(version.version), reverse=True)
         for rule, version in self._candidates(versions, aliases):
             number = str(version.version)
@@ -84,6 +84,7 @@ class Registry:
                     stage=version.current_stage,
                     aliases=tuple(sorted(alias for alias, target in aliases.items() if str(target) == number)),
                     run_id=version.run_id or None,
+                    created_at_ms=version.creation_timestamp,
                 ),
                 rule,
             )
@@ -172,7 +173,7 @@ def _answering(name: str) -> Generator[None, None, None]:
 
 def _without_credentials(text: str) -> str:
     """First line of a message, with user and password cut out of any URI in it."""
-    return re.sub(r"//[^/@\s]+@", "//", text.splitlines()[0] if text else "")[:300]
+    return re.sub(r"//[^/\s]+@", "//", text.splitlines()[0] if text else "")[:300]
 
 
 def _ready(version: "ModelVersion") -> bool:

@@ -55,7 +55,7 @@ class Column(msgspec.Struct, frozen=True):
     bits: int | None
 
 
-def signature_columns(signature: dict[str, Any] | None) -> tuple[Column, ...] | None:
+def signature_columns(signature: Any) -> tuple[Column, ...] | None:
     """Read the input columns of an MLmodel's signature.
 
     Args:
@@ -67,11 +67,15 @@ def signature_columns(signature: dict[str, Any] | None) -> tuple[Column, ...] | 
     Raises:
         ModelRefused: A column has a type that is no number, or columns are unnamed or named twice.
     """
-    if not signature or not signature.get("inputs"):
+    if not signature:
+        return None
+    if not isinstance(signature, dict):
+        raise ModelRefused("the signature is not a mapping")
+    if not signature.get("inputs"):
         return None
     try:
         inputs: Any = msgspec.json.decode(signature["inputs"])
-    except (msgspec.DecodeError, TypeError) as error:
+    except (msgspec.DecodeError, TypeError, RecursionError) as error:
         raise ModelRefused("the signature's inputs are not valid JSON") from error
     if not isinstance(inputs, list) or not all(isinstance(item, dict) for item in inputs):
         raise ModelRefused("the signature's inputs are not a list of columns")

@@ -1,6 +1,7 @@
 """Health: for people (/health/...), for orchestrators (live, ready), and the admin's reload."""
 
 import asyncio
+import logging
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ from app.telemetry.system import SystemReading
 from kernels.engine import EngineStatus
 
 READY_TIMEOUT_S = 1.0
+
+log = logging.getLogger(__name__)
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 
@@ -141,6 +144,9 @@ class HealthController(Controller):
                 output = await services.predictor.check(served)
         except TimeoutError:
             return _answer(Probe("not ready", f"no prediction within {READY_TIMEOUT_S:g} s"), ok=False)
+        except Exception as error:
+            log.exception("readiness probe failed")
+            return _answer(Probe("not ready", f"the prediction failed: {type(error).__name__}"), ok=False)
         if not np.isfinite(output).all():
             return _answer(Probe("not ready", "the model's prediction is not finite"), ok=False)
         return _answer(Probe("ready"), ok=True)

@@ -67,7 +67,7 @@ class Predictor:
 
     async def _run(self, served: ServedModel, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         engine = served.engine
-        if engine.cost(len(rows)) <= INLINE_SECONDS:
+        if len(rows) == 0 or engine.cost(len(rows)) <= INLINE_SECONDS:
             return engine.predict(rows)
         size = max(1, int(CHUNK_SECONDS / max(engine.cost(2) - engine.cost(1), 1e-9)))
         chunks = [rows[start : start + size] for start in range(0, len(rows), size)]

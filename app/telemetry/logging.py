@@ -44,7 +44,7 @@ def logging_config(level: str) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "json"}},
         "root": {"level": level, "handlers": ["stderr"]},
         "loggers": {
-            **{name: {"level": "WARNING"} for name in QUIET_LOGGERS},
+            **{name: {"level": max(level, "WARNING", key=logging.getLevelName)} for name in QUIET_LOGGERS},
             "_granian": {"level": level, "handlers": [], "propagate": True},
             "granian.access": {"level": level, "handlers": [], "propagate": True},
         },

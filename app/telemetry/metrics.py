@@ -72,7 +72,10 @@ class Metrics:
             registry=registry,
         )
         self.model_load_duration = Gauge(
-            "model_load_duration_seconds", "Time from look-up to swap of the model in use.", registry=registry
+            "model_load_duration_seconds",
+            "Time from look-up to swap of the model in use.",
+            ("model_version",),
+            registry=registry,
         )
         self.model_refreshes = Counter(
             "model_refreshes_total", "Looks into the registry, by what came of them.", ("outcome",), registry=registry

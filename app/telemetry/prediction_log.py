@@ -110,7 +110,7 @@ class PredictionLog:
         while rows := [self._queue.popleft() for _ in range(min(FLUSH_ROWS, len(self._queue)))]:
             try:
                 self._write(rows)
-            except exc.SQLAlchemyError as error:
+            except (exc.SQLAlchemyError, OSError) as error:
                 self._queue.extendleft(reversed(rows))
                 # The driver's text can hold the URL with its password: the class says enough.
                 name = type(error.orig if isinstance(error, exc.DBAPIError) and error.orig else error).__name__
@@ -139,8 +139,10 @@ class PredictionLog:
 
     def _prune(self) -> None:
         with self._connected().begin() as connection:
-            newest = connection.execute(sa.select(sa.func.max(TABLE.c.id))).scalar() or 0
-            connection.execute(sa.delete(TABLE).where(TABLE.c.id <= newest - self._keep_rows))
+            # By position and not by arithmetic: a rolled-back write leaves a gap in the ids.
+            surplus = sa.select(TABLE.c.id).order_by(TABLE.c.id.desc()).offset(self._keep_rows).limit(1)
+            if (last := connection.execute(surplus).scalar()) is not None:
+                connection.execute(sa.delete(TABLE).where(TABLE.c.id <= last))
         self._since_prune = 0
 
     def _connected(self) -> sa.Engine:

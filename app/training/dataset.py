@@ -71,10 +71,15 @@ def _dataset(frame: pd.DataFrame, source: str) -> Dataset:
     columns = [*FEATURES, TARGET]
     if missing := [column for column in columns if column not in frame.columns]:
         raise DatasetError(f"{source} has no column {', '.join(missing)}; needed are {', '.join(columns)}.")
-    try:
-        values = np.ascontiguousarray(frame[columns].to_numpy(dtype="<f8"))
-    except ValueError as error:
-        raise DatasetError(f"{source} holds values that are no numbers: {error}") from error
+    if frame.empty:
+        raise DatasetError(f"{source} has no rows.")
+    for column in columns:
+        bad: Any = frame[column].notna() & pd.isna(pd.to_numeric(frame[column], errors="coerce"))
+        if bad.any():
+            row = int(bad.argmax())
+            text = str(frame[column].iloc[row])[:40]
+            raise DatasetError(f"{source} holds {text!r}, no number, in column {column}, data row {row + 1}.")
+    values = np.ascontiguousarray(frame[columns].to_numpy(dtype="<f8"))
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]
         raise DatasetError(f"{source} holds no finite number in column {columns[column]}, data row {row + 1}.")

@@ -1,0 +1,88 @@
+"""The cost of a batch is the line through the medians of what was measured, here on a clock of our own."""
+
+import itertools
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kernels.cost import LARGE_ROWS, Cost, measure
+
+ROWS = np.arange(6.0).reshape(3, 2)
+
+
+class Clock:
+    """Stands in for `time.perf_counter`; only predictors make it advance."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+
+    def predictor(self, seconds: Callable[[int], float]) -> Callable[[NDArray[np.float64]], None]:
+        """A predictor that takes `seconds(rows)`."""
+
+        def predict(batch: NDArray[np.float64]) -> None:
+            self.now += seconds(len(batch))
+
+        return predict
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_a_straight_line_is_found_again(clock: Clock) -> None:
+    fast, slow = measure(
+        [clock.predictor(lambda rows: 1e-3 + 2e-6 * rows), clock.predictor(lambda rows: 0.5 + 0.25 * rows)], ROWS
+    )
+    assert (fast.fixed_seconds, fast.seconds_per_row) == (pytest.approx(1e-3), pytest.approx(2e-6))
+    assert (slow.fixed_seconds, slow.seconds_per_row) == (pytest.approx(0.5), pytest.approx(0.25))
+    assert slow.of(1000) == pytest.approx(250.5)
+
+
+def test_an_outlier_does_not_move_the_line(clock: Clock) -> None:
+    call = itertools.count()
+    (cost,) = measure([clock.predictor(lambda rows: 1.0 + rows + 1000.0 * (next(call) < 4))], ROWS)
+    assert (cost.fixed_seconds, cost.seconds_per_row) == (pytest.approx(1.0), pytest.approx(1.0))
+
+
+@pytest.mark.parametrize("seconds", [lambda rows: 3.0, lambda rows: 3.0 - rows / 1000], ids=["flat", "falling"])
+def test_a_batch_never_costs_less_than_a_row(clock: Clock, seconds: Callable[[int], float]) -> None:
+    (cost,) = measure([clock.predictor(seconds)], ROWS)
+    assert cost.seconds_per_row == 0
+    assert cost.of(1) == cost.of(10**6) == pytest.approx(seconds(1))
+
+
+def test_a_line_that_would_start_below_zero_starts_at_zero(clock: Clock) -> None:
+    (cost,) = measure([clock.predictor(lambda rows: 1e-9 if rows == 1 else 1.0)], ROWS)
+    assert cost.fixed_seconds == 0
+    assert cost.of(LARGE_ROWS) == pytest.approx(1.0, rel=0.01)
+
+
+def test_batches_are_tiled_from_the_sample_and_predictors_take_turns() -> None:
+    calls: list[tuple[str, NDArray[np.float64]]] = []
+    measure([lambda batch: calls.append(("a", batch)), lambda batch: calls.append(("b", batch))], ROWS)
+    assert [(name, len(batch)) for name, batch in calls[:4]] == [
+        *(("a", 1), ("a", LARGE_ROWS)),
+        *(("b", 1), ("b", LARGE_ROWS)),
+    ]
+    assert len(calls) % 4 == 0
+    np.testing.assert_array_equal(calls[0][1], ROWS[:1])
+    np.testing.assert_array_equal(calls[1][1][:7], ROWS[[0, 1, 2, 0, 1, 2, 0]])
+
+
+def test_one_row_is_sample_enough(clock: Clock) -> None:
+    (cost,) = measure([clock.predictor(lambda rows: float(rows))], ROWS[:1])
+    assert cost.seconds_per_row == pytest.approx(1.0)
+
+
+def test_a_failing_predictor_is_the_caller_s_to_handle() -> None:
+    with pytest.raises(ZeroDivisionError):
+        measure([lambda batch: 1 / 0], ROWS)
+
+
+def test_a_batch_of_no_rows_costs_what_is_fixed() -> None:
+    assert Cost(0.5, 2.0).of(0) == 0.5

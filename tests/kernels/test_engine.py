@@ -1,0 +1,272 @@
+"""The engine picks the cheaper backend, and a dead one never costs an answer."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kernels import engine as engine_module
+from kernels.cost import Cost
+from kernels.cpu import CpuBackend
+from kernels.cuda import cuda_unavailable_reason
+from kernels.engine import Engine, EngineError
+from kernels.forest import Forest
+from kernels.plan import Input, Plan, Product, Ratio
+from kernels.program import Program
+
+PLAN = Plan(
+    inputs=(Input(name="a"), Input(name="b")),
+    steps=(
+        Ratio(output="a per b", numerator="a", denominator="b"),
+        Product(output="area", left="a", right="b"),
+    ),
+    outputs=("a", "a per b", "area"),
+)
+ROWS = np.random.default_rng(5).uniform(1, 9, (40, 2))
+
+
+def booster(names: list[str] | str = "auto", columns: int = 3) -> lgb.Booster:
+    X = np.random.default_rng(6).uniform(0, 9, (300, columns))
+    settings = {"objective": "regression", "verbosity": -1, "num_threads": 1}
+    return lgb.train(settings, lgb.Dataset(X, X.sum(axis=1), feature_name=names, free_raw_data=False), 5)
+
+
+@pytest.fixture(scope="module")
+def forest() -> Forest:
+    return Forest.from_booster(booster(["a", "a_per_b", "area"]))
+
+
+class Hardware:
+    """Stands in for a GPU: computes what the CPU does, until it is broken."""
+
+    name = "cuda"
+
+    def __init__(self, fails_after: int | None = None, fails_to_warm_up: bool = False) -> None:
+        self.calls = 0
+        self.fails_after = fails_after
+        self.fails_to_warm_up = fails_to_warm_up
+
+    def transform(self, program: Program, X: NDArray[np.floating]) -> NDArray[np.float32]:
+        self.calls += 1
+        if self.fails_after is not None and self.calls > self.fails_after:
+            raise RuntimeError("an illegal memory access was encountered")
+        return CpuBackend().transform(program, X)
+
+    def warm_up(self) -> None:
+        if self.fails_to_warm_up:
+            raise RuntimeError("no kernel image is available")
+
+
+def costs(monkeypatch: pytest.MonkeyPatch, *measured: Cost) -> None:
+    """Let `warm_up` find these costs, in the order of the backends, after having run each."""
+
+    def canned(predictors: list, sample: np.ndarray) -> tuple[Cost, ...]:
+        for predict in predictors:
+            predict(sample)
+        return measured[: len(predictors)]
+
+    monkeypatch.setattr(engine_module, "measure", canned)
+
+
+def expected(forest: Forest, rows: np.ndarray) -> np.ndarray:
+    features = np.stack([rows[:, 0], rows[:, 0] / rows[:, 1], rows[:, 0] * rows[:, 1]], axis=1)
+    return forest.predict(features.astype(np.float32))
+
+
+def test_predicts_on_the_plan_s_features_in_float32(forest: Forest) -> None:
+    engine = Engine(forest, PLAN, device="cpu")
+    np.testing.assert_array_equal(engine.predict(ROWS), expected(forest, ROWS))
+    features = engine.transform(ROWS)
+    assert features.dtype == np.float32
+    np.testing.assert_array_equal(engine.predict(ROWS, raw_score=True), forest.predict(features, raw_score=True))
+    assert engine.input_names == ("a", "b")
+    assert engine.n_inputs == 2
+
+
+def test_without_a_plan_the_forest_sees_the_raw_float64() -> None:
+    forest = Forest.from_booster(booster())
+    engine = Engine(forest)
+    threshold = float(forest._booster.trees_to_dataframe()["threshold"].dropna().iloc[0])
+    # Rounded to float32, the two sides of a threshold would be one.
+    rows = np.repeat([[threshold], [np.nextafter(threshold, np.inf)]], 3, axis=1)
+    np.testing.assert_array_equal(engine.predict(rows), forest.predict(rows))
+    assert engine.input_names == ("Column_0", "Column_1", "Column_2")
+
+
+@pytest.mark.parametrize("plan", [None, PLAN])
+def test_no_rows_give_no_predictions(plan: Plan | None) -> None:
+    engine = Engine(Forest.from_booster(booster()), plan)
+    assert engine.predict(np.empty((0, engine.n_inputs))).shape == (0,)
+
+
+@pytest.mark.parametrize("plan", [None, PLAN])
+def test_refuses_another_number_of_columns(plan: Plan | None) -> None:
+    engine = Engine(Forest.from_booster(booster()), plan)
+    with pytest.raises(ValueError, match=r"expected .* got "):
+        engine.predict(np.zeros((1, 7)))
+
+
+def test_refuses_a_plan_that_makes_another_number_of_features() -> None:
+    with pytest.raises(EngineError, match="makes 3 features, the booster takes 2"):
+        Engine(Forest.from_booster(booster(columns=2)), PLAN)
+
+
+def test_refuses_a_plan_whose_features_have_other_names() -> None:
+    with pytest.raises(EngineError, match=r"feature 1 .*'a per b'.*'area'"):
+        Engine(Forest.from_booster(booster(["a", "area", "a_per_b"])), PLAN)
+
+
+def test_a_booster_without_names_takes_the_plan_s_order() -> None:
+    Engine(Forest.from_booster(booster()), PLAN)
+
+
+def test_cost_is_unknown_before_it_is_measured(forest: Forest) -> None:
+    assert Engine(forest, PLAN, device="cpu").cost(1) == np.inf
+
+
+def test_warm_up_measures_every_backend(forest: Forest) -> None:
+    engine = Engine(forest, PLAN, backends=[Hardware(), CpuBackend()])
+    engine.warm_up(ROWS[:3])
+    status = engine.status()
+    assert set(status.backends) == {"cuda", "cpu"}
+    assert all(cost is not None and cost.of(1) > 0 for cost in status.backends.values())
+    assert status.disabled is None
+    assert 0 < engine.cost(1) <= engine.cost(10_000)
+
+
+def test_a_batch_goes_to_the_backend_that_is_cheaper_for_its_size(
+    forest: Forest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hardware = Hardware()
+    engine = Engine(forest, PLAN, backends=[hardware, CpuBackend()])
+    costs(monkeypatch, Cost(1e-3, 1e-6), Cost(1e-6, 1e-4))
+    engine.warm_up(ROWS)
+    before = hardware.calls
+    engine.predict(ROWS[:5])
+    assert hardware.calls == before
+    engine.predict(ROWS)
+    assert hardware.calls == before + 1
+    assert engine.cost(5) == pytest.approx(1e-6 + 5e-4)
+    assert engine.cost(40) == pytest.approx(1e-3 + 40e-6)
+
+
+def test_a_backend_that_fails_is_latched_off_and_its_batch_answered(
+    forest: Forest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hardware = Hardware(fails_after=1)
+    engine = Engine(forest, PLAN, backends=[hardware, CpuBackend()])
+    costs(monkeypatch, Cost(0.0, 1e-9), Cost(1e-3, 1e-3))
+    engine.warm_up(ROWS)
+    np.testing.assert_array_equal(engine.predict(ROWS), expected(forest, ROWS))
+    calls = hardware.calls
+    hardware.fails_after = None  # the context is poisoned: that it would answer again does not count
+    np.testing.assert_array_equal(engine.predict(ROWS), expected(forest, ROWS))
+    assert hardware.calls == calls
+    status = engine.status()
+    assert status.disabled == "cuda"
+    assert status.disabled_reason == "RuntimeError: an illegal memory access was encountered"
+    assert set(status.backends) == {"cpu"}
+    assert engine.cost(40) == pytest.approx(1e-3 + 40e-3)
+
+
+@pytest.mark.parametrize(
+    "hardware",
+    [Hardware(fails_to_warm_up=True), Hardware(fails_after=0), Hardware(fails_after=3)],
+    ids=["compiling", "at once", "while measured"],
+)
+def test_a_backend_that_fails_in_warm_up_is_latched_off(forest: Forest, hardware: Hardware) -> None:
+    engine = Engine(forest, PLAN, backends=[hardware, CpuBackend()])
+    engine.warm_up(ROWS)
+    assert engine.status().disabled == "cuda"
+    assert set(engine.status().backends) == {"cpu"}
+    assert engine.cost(1) < np.inf
+    np.testing.assert_array_equal(engine.predict(ROWS), expected(forest, ROWS))
+
+
+def test_a_wrong_request_is_not_the_backend_s_fault(forest: Forest, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(forest, PLAN, backends=[Hardware(), CpuBackend()])
+    costs(monkeypatch, Cost(0.0, 1e-9), Cost(1.0, 1.0))
+    engine.warm_up(ROWS)
+    with pytest.raises(ValueError, match="expected"):
+        engine.predict(np.zeros((1, 3)))
+    assert engine.status().disabled is None
+
+
+def test_an_error_of_the_cpu_is_raised(forest: Forest) -> None:
+    class Broken(CpuBackend):
+        def transform(self, program: Program, X: NDArray[np.floating]) -> NDArray[np.float32]:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        Engine(forest, PLAN, backends=[Broken()]).predict(ROWS)
+
+
+def test_threads_at_once_all_get_answers_while_a_backend_dies(forest: Forest, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(forest, PLAN, backends=[Hardware(fails_after=20), CpuBackend()])
+    costs(monkeypatch, Cost(0.0, 1e-9), Cost(1.0, 1.0))
+    engine.warm_up(ROWS)
+    want, good, together = expected(forest, ROWS), [], threading.Barrier(4)
+
+    def work() -> None:
+        together.wait()
+        good.extend(np.array_equal(engine.predict(ROWS), want) for _ in range(25))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert good == [True] * 100
+    assert engine.status().disabled == "cuda"
+
+
+def test_cuda_that_is_insisted_on_and_absent_is_refused_with_the_reason(
+    forest: Forest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kernels.cuda.cuda_unavailable_reason", lambda: "the driver is asleep")
+    with pytest.raises(EngineError, match="the driver is asleep"):
+        Engine(forest, PLAN, device="cuda")
+    assert set(Engine(forest, PLAN, device="auto").status().backends) == {"cpu"}
+
+
+@pytest.mark.skipif(cuda_unavailable_reason() is None, reason="there is a GPU")
+def test_what_is_missing_here_is_the_reason(forest: Forest) -> None:
+    with pytest.raises(EngineError) as caught:
+        Engine(forest, PLAN, device="cuda")
+    assert str(cuda_unavailable_reason()) in str(caught.value)
+
+
+@pytest.mark.parametrize("hidden", [[], ["numba_cuda", "numba.cuda"]], ids=["installed or not", "absent"])
+def test_importing_and_running_on_the_cpu_loads_no_cuda(hidden: list[str]) -> None:
+    script = f"""
+import sys
+for name in {hidden}:
+    sys.modules[name] = None
+import numpy, kernels.cuda
+from kernels.engine import Engine
+from kernels.forest import Forest
+from kernels.plan import Input, Plan
+plan = Plan(inputs=(Input(name="a"),), outputs=("a",))
+engine = Engine(Forest.from_model_text(sys.stdin.read()), plan, device="cpu")
+engine.warm_up(numpy.ones((1, 1)))
+engine.predict(numpy.ones((1, 1)))
+loaded = [name for name, module in sys.modules.items() if module and name.startswith(("numba.cuda", "numba_cuda"))]
+assert not loaded, loaded
+if {hidden}:
+    assert not kernels.cuda.cuda_available()
+"""
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        input=booster(columns=1).model_to_string(),
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr

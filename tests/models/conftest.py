@@ -1,0 +1,29 @@
+"""Fixtures: a model directory that plain MLflow wrote, and an embedded registry to put versions in."""
+
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings
+from tests.models.support import MODEL, Catalogue, SavedModel, save_booster, tiny_booster, tiny_rows
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
+    """A booster that `mlflow.lightgbm.save_model` saved; not to be changed."""
+    booster = tiny_booster()
+    return SavedModel(save_booster(booster, tmp_path_factory.mktemp("saved") / "model"), booster, tiny_rows())
+
+
+@pytest.fixture
+def houses(private_registry_dir: Path) -> Settings:
+    """Settings that serve the model `houses` from a registry of the test's own."""
+    return Settings(data_dir=private_registry_dir, model_name=MODEL)
+
+
+@pytest.fixture
+def catalogue(houses: Settings) -> Catalogue:
+    """The model `houses`, registered and still without a version."""
+    catalogue = Catalogue(houses)
+    catalogue.create()
+    return catalogue

@@ -1,0 +1,126 @@
+"""Tiny boosters, model directories made of them, and their registration in an embedded registry."""
+
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightgbm as lgb
+import mlflow.lightgbm
+import numpy as np
+import pandas as pd
+import yaml
+from mlflow import MlflowClient
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+from numpy.typing import NDArray
+
+from app.settings import Settings
+
+PARAMETERS: dict[str, Any] = {
+    "objective": "regression",
+    "num_leaves": 6,
+    "min_data_in_leaf": 3,
+    "num_threads": 1,
+    "verbosity": -1,
+    "seed": 1,
+    "deterministic": True,
+}
+NAMES = ("income", "rooms", "age")
+MODEL = "houses"
+
+
+class SavedModel(NamedTuple):
+    """A model directory, the booster in it, and float64[50, 3] rows that it was trained on."""
+
+    directory: Path
+    booster: lgb.Booster
+    rows: NDArray[np.float64]
+
+
+def tiny_rows() -> NDArray[np.float64]:
+    """float64[50, 3] with the columns `NAMES`; the last one holds whole numbers from 0 to 5."""
+    random = np.random.default_rng(7)
+    rows = random.normal(size=(50, len(NAMES)))
+    rows[:, 2] = random.integers(0, 6, len(rows))
+    return rows
+
+
+def tiny_booster(target: NDArray[np.float64] | None = None, rounds: int = 3, **changes: Any) -> lgb.Booster:
+    """A booster of a few trees on `tiny_rows`."""
+    rows = tiny_rows()
+    categories = changes.pop("categorical_feature", "auto")
+    parameters = PARAMETERS | changes
+    data = lgb.Dataset(
+        rows,
+        rows[:, 0] + np.isin(rows[:, 2], [1, 3]) if target is None else target,
+        feature_name=list(NAMES),
+        categorical_feature=categories,
+        params=parameters,
+    )
+    return lgb.train(parameters, data, num_boost_round=rounds)
+
+
+def numbers(*names: str, kind: DataType = DataType.double) -> ModelSignature:
+    """A signature of named columns."""
+    return ModelSignature(
+        inputs=Schema([ColSpec(kind, name) for name in names]),
+        outputs=Schema([ColSpec(DataType.double, "prediction")]),
+    )
+
+
+@contextmanager
+def mlflows_own_warnings_silenced() -> Iterator[None]:
+    """MLflow uses what pandas and SQLAlchemy deprecate, and warns of its own stages."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def save_booster(booster: lgb.Booster, directory: Path, **changes: Any) -> Path:
+    """Save as a user of MLflow does, with a signature of named columns and an input example."""
+    example = pd.DataFrame(tiny_rows()[:1], columns=list(NAMES))
+    options: dict[str, Any] = {"signature": numbers(*NAMES), "input_example": example, "pip_requirements": []} | changes
+    with mlflows_own_warnings_silenced():
+        mlflow.lightgbm.save_model(booster, str(directory), **options)
+    return directory
+
+
+def altered(model: Path, destination: Path, **metadata: Any) -> Path:
+    """A copy of a model directory, with keys of its MLmodel file replaced; those that are None are left out."""
+    shutil.copytree(model, destination)
+    content = yaml.safe_load((destination / "MLmodel").read_bytes()) | metadata
+    kept = {key: value for key, value in content.items() if value is not None}
+    (destination / "MLmodel").write_text(yaml.safe_dump(kept))
+    return destination
+
+
+class Catalogue:
+    """Versions of the registered model `houses`, made as an operator makes them.
+
+    Args:
+        settings: Name the registry.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        with mlflows_own_warnings_silenced():
+            self.client = MlflowClient(settings.tracking_uri, settings.registry_uri)
+
+    def create(self) -> None:
+        """Register the model, without any version."""
+        self.client.create_registered_model(MODEL)
+
+    def add(self, directory: Path, stage: str | None = None, alias: str | None = None) -> str:
+        """Register a directory as the newest version, which leaves the stages of the others as they are."""
+        version = str(self.client.create_model_version(MODEL, source=directory.as_uri()).version)
+        if stage is not None:
+            self.move(version, stage)
+        if alias is not None:
+            self.client.set_registered_model_alias(MODEL, alias, version)
+        return version
+
+    def move(self, version: str, stage: str) -> None:
+        with mlflows_own_warnings_silenced():
+            self.client.transition_model_version_stage(MODEL, version, stage)

@@ -1,0 +1,488 @@
+"""Reading model directories: what is served, and what is refused for which reason."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import lightgbm as lgb
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.types import DataType
+
+from app.models.artifact import ModelIdentity, ServedModel, read_artifact, serve_artifact
+from app.models.embedded import BUNDLED
+from app.models.signature import ModelRefused
+from kernels.plan import Input, Plan
+from tests.models.support import (
+    NAMES,
+    PARAMETERS,
+    SavedModel,
+    altered,
+    mlflows_own_warnings_silenced,
+    numbers,
+    save_booster,
+    tiny_booster,
+    tiny_rows,
+)
+
+READER = """
+import json, pathlib, sys
+import numpy as np
+from app.models.artifact import read_artifact
+from app.models.signature import ModelRefused
+for directory in sys.argv[1:]:
+    try:
+        forest = read_artifact(pathlib.Path(directory)).forest
+        rows = np.random.default_rng(7).normal(size=(20, forest.n_features))
+        outcome = "served " + json.dumps(forest.predict(rows).tolist())
+    except ModelRefused as error:
+        outcome = f"refused: {error}"
+    except Exception as error:
+        outcome = f"raised {type(error).__name__}: {error}"
+    print(json.dumps(outcome), flush=True)
+"""
+
+
+def serve(directory: Path) -> ServedModel:
+    return serve_artifact(read_artifact(directory), ModelIdentity(name="houses", version="1"), {}, "stage Production")
+
+
+def with_booster(text: str, model: Path, destination: Path) -> Path:
+    directory = altered(model, destination)
+    (directory / "model.lgb").write_text(text)
+    return directory
+
+
+def refusal(directory: Path) -> str:
+    with pytest.raises(ModelRefused) as caught:
+        read_artifact(directory)
+    return str(caught.value)
+
+
+def outcomes(texts: Iterable[str], model: Path, scratch: Path) -> list[str]:
+    """What `read_artifact` makes of each booster text: "refused: …", "served …", "raised …", or "the process ended".
+
+    Read in another process, since damage that LightGBM meets in a tree ends the process that it is in.
+    """
+    waiting = [str(with_booster(text, model, scratch / str(index))) for index, text in enumerate(texts)]
+    results: list[str] = []
+    while waiting:
+        reader = subprocess.run(
+            [sys.executable, "-c", READER, *waiting],
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        # LightGBM writes its own complaints to the same stream.
+        told = [json.loads(line) for line in reader.stdout.splitlines() if line.startswith('"')]
+        assert told or reader.returncode < 0, reader.stderr
+        results += told if reader.returncode == 0 else [*told, "the process ended"]
+        waiting = waiting[len(told) + (reader.returncode != 0) :]
+    return results
+
+
+def resized(text: str) -> str:
+    """A booster text whose header gives the sizes that its trees have."""
+    start, end = text.find("\nTree=") + 1, text.find("end of trees")
+    sizes = [len("Tree=" + tree) for tree in text[start:end].split("Tree=")[1:]]
+    lines = [
+        f"tree_sizes={' '.join(map(str, sizes))}" if line.startswith("tree_sizes=") else line
+        for line in text[:start].splitlines()
+    ]
+    return "\n".join(lines) + "\n" + text[start:]
+
+
+def changed(text: str, key: str, value: str | None) -> str:
+    """A booster text in which the first `key=` line has another value, or is missing where that is None."""
+    lines = text.splitlines(keepends=True)
+    index = next(index for index, line in enumerate(lines) if line.startswith(f"{key}="))
+    lines[index] = "" if value is None else f"{key}={value}\n"
+    return "".join(lines) if key == "tree_sizes" else resized("".join(lines))
+
+
+def test_the_bundled_model_is_read_with_plan_example_and_digest() -> None:
+    artifact = read_artifact(BUNDLED / "model")
+    assert artifact.plan is not None
+    assert tuple(feature.name for feature in artifact.features) == artifact.plan.input_names
+    assert all(feature.physical_range and feature.training_range for feature in artifact.features)
+    assert artifact.example is not None
+    assert list(artifact.example) == list(artifact.plan.input_names)
+    assert artifact.digest == read_artifact(BUNDLED / "model").digest
+    assert len(artifact.digest) == 64
+
+
+def test_a_booster_that_plain_mlflow_saved_is_served_as_lightgbm_predicts(saved: SavedModel) -> None:
+    model = serve(saved.directory)
+    assert [feature.name for feature in model.artifact.features] == list(NAMES)
+    assert model.artifact.plan is None
+    assert model.artifact.example == dict(zip(NAMES, saved.rows[0].tolist(), strict=True))
+    np.testing.assert_array_equal(model.engine.predict(saved.rows), saved.booster.predict(saved.rows))
+
+
+def test_the_digest_is_another_for_another_booster(saved: SavedModel, tmp_path: Path) -> None:
+    other = with_booster(tiny_booster(rounds=2).model_to_string(), saved.directory, tmp_path / "other")
+    assert read_artifact(other).digest != read_artifact(saved.directory).digest
+
+
+class Trap:
+    """Makes the directory it is given when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("serialization_format", ["pickle", "cloudpickle"])
+def test_a_pickled_model_is_refused_and_not_unpickled(serialization_format: str, tmp_path: Path) -> None:
+    rows = tiny_rows()
+    with mlflows_own_warnings_silenced():
+        regressor = lgb.LGBMRegressor(n_estimators=3, min_child_samples=3, n_jobs=1, verbosity=-1)
+        regressor.fit(rows, rows[:, 0])
+    directory = save_booster(regressor, tmp_path / "model", serialization_format=serialization_format)
+    (pickled,) = directory.glob("model.*")
+    pickled.write_bytes(pickle.dumps(Trap(tmp_path / "unpickled")))
+    assert refusal(directory).startswith("the model is pickled, and pickles are not loaded")
+    assert not (tmp_path / "unpickled").exists()
+
+
+def test_a_scikit_learn_model_in_mlflows_own_format_is_refused(tmp_path: Path) -> None:
+    rows = tiny_rows()
+    with mlflows_own_warnings_silenced():
+        regressor = lgb.LGBMRegressor(n_estimators=3, min_child_samples=3, n_jobs=1, verbosity=-1)
+        regressor.fit(rows, rows[:, 0])
+    assert "log the native booster (model.booster_) instead" in refusal(save_booster(regressor, tmp_path / "model"))
+
+
+def test_a_directory_without_mlmodel_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path) == "the model has no file 'MLmodel'"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"flavors: [", "the MLmodel file is not valid YAML"),
+        (b"\xff\xfe\x00", "the MLmodel file is not valid YAML"),
+        (b"flavors: \x00", "the MLmodel file is not valid YAML"),
+        (b"created: 2026-99-99", "the MLmodel file is not valid YAML"),
+        (b"[" * 20_000, "the MLmodel file is not valid YAML"),
+        (b"!!python/object/apply:os.getcwd []", "the MLmodel file is not valid YAML"),
+        (b"", "the MLmodel file names no flavors"),
+        (b"a: 1", "the MLmodel file names no flavors"),
+        (b"flavors: lightgbm", "the MLmodel file names no flavors"),
+        (b"flavors: {}", "the model has neither the lightgbm nor the madrone flavor"),
+        (b"flavors: {sklearn: {}}", "the model has neither the lightgbm nor the madrone flavor"),
+        (b"flavors: {madrone: {}}", "the madrone flavor must name its booster and may name a plan"),
+        (
+            b"flavors: {madrone: {booster: a, plan: 1}}",
+            "the madrone flavor must name its booster and may name a plan",
+        ),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, bytes) else "",
+)
+def test_metadata_that_says_nothing_usable_is_refused(content: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "MLmodel").write_bytes(content)
+    assert refusal(tmp_path) == reason
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "sub/../../secret", "linked", "links/secret"])
+def test_a_booster_outside_its_directory_is_refused(name: str, saved: SavedModel, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(saved.booster.model_to_string())
+    directory = altered(saved.directory, tmp_path / "model", flavors={"lightgbm": {"data": name}})
+    (directory / "linked").symlink_to(tmp_path / "secret")
+    (directory / "links").symlink_to(tmp_path)
+    assert refusal(directory) == f"the model's file {name!r} is outside its directory"
+
+
+def test_a_linked_booster_is_refused_though_it_links_inside(saved: SavedModel, tmp_path: Path) -> None:
+    directory = altered(saved.directory, tmp_path / "model", flavors={"lightgbm": {"data": "linked"}})
+    (directory / "linked").symlink_to(directory / "model.lgb")
+    assert "outside its directory" in refusal(directory)
+
+
+def test_a_linked_mlmodel_is_refused(saved: SavedModel, tmp_path: Path) -> None:
+    (tmp_path / "MLmodel").symlink_to(saved.directory / "MLmodel")
+    assert refusal(tmp_path) == "the model's file 'MLmodel' is outside its directory"
+
+
+@pytest.mark.parametrize("name", ["gone.lgb", "", ".", "x" * 5000, "model\0.lgb", "loop/model.lgb"])
+def test_a_booster_name_that_is_no_file_is_refused(name: str, saved: SavedModel, tmp_path: Path) -> None:
+    directory = altered(saved.directory, tmp_path / "model", flavors={"lightgbm": {"data": name}})
+    (directory / "loop").symlink_to("loop")
+    assert "the model" in refusal(directory)
+
+
+@pytest.mark.parametrize(
+    ("signature", "reason"),
+    [
+        ({"inputs": "[" * 100_000}, "not valid JSON"),
+        ({"inputs": ["a"]}, "not valid JSON"),
+        ("text", "signature"),
+        (["a"], "signature"),
+    ],
+    ids=["nested", "list", "text", "no mapping"],
+)
+def test_a_signature_of_another_shape_is_refused(
+    signature: Any, reason: str, saved: SavedModel, tmp_path: Path
+) -> None:
+    assert reason in refusal(altered(saved.directory, tmp_path / "model", signature=signature))
+
+
+def test_a_text_column_is_refused_by_name(tmp_path: Path) -> None:
+    directory = save_booster(
+        tiny_booster(), tmp_path / "model", signature=numbers(*NAMES, kind=DataType.string), input_example=None
+    )
+    assert refusal(directory) == "the signature's column 'income' has type 'string', and only numbers can be served"
+
+
+def test_a_booster_of_pandas_categories_is_refused(saved: SavedModel, tmp_path: Path) -> None:
+    rows = pd.DataFrame(tiny_rows(), columns=list(NAMES))
+    rows["age"] = pd.Categorical(rows["age"].map(str))
+    booster = lgb.train(PARAMETERS, lgb.Dataset(rows, rows["income"]), num_boost_round=3)
+    directory = with_booster(booster.model_to_string(), saved.directory, tmp_path / "model")
+    assert refusal(directory).startswith("the booster was trained on pandas categories")
+
+
+def test_integer_categories_are_served_as_lightgbm_predicts(tmp_path: Path) -> None:
+    booster = tiny_booster(categorical_feature=[2], min_data_per_group=2, cat_smooth=1)
+    assert "num_cat=1" in booster.model_to_string()
+    rows = np.vstack([tiny_rows(), [[0, 0, 99], [0, 0, -1], [0, 0, np.nan]]])
+    model = serve(save_booster(booster, tmp_path / "model"))
+    np.testing.assert_array_equal(model.engine.predict(rows), booster.predict(rows))
+
+
+def test_a_binary_model_gives_probabilities(tmp_path: Path) -> None:
+    rows = tiny_rows()
+    booster = tiny_booster((rows[:, 0] > 0).astype(float), objective="binary")
+    model = serve(save_booster(booster, tmp_path / "model"))
+    predicted = model.engine.predict(rows)
+    assert ((predicted > 0) & (predicted < 1)).all()
+    np.testing.assert_array_equal(predicted, booster.predict(rows))
+
+
+def test_a_model_of_three_classes_gives_three_probabilities_a_row(tmp_path: Path) -> None:
+    rows = tiny_rows()
+    booster = tiny_booster(rows[:, 2] % 3, objective="multiclass", num_class=3)
+    model = serve(save_booster(booster, tmp_path / "model"))
+    predicted = model.engine.predict(rows)
+    assert predicted.shape == (len(rows), 3)
+    np.testing.assert_array_equal(predicted, booster.predict(rows))
+
+
+def planned(model: Path, destination: Path, plan: bytes) -> Path:
+    directory = altered(model, destination, flavors={"madrone": {"booster": "model.lgb", "plan": "plan.json"}})
+    (directory / "plan.json").write_bytes(plan)
+    return directory
+
+
+def test_a_plan_that_makes_other_features_than_the_booster_takes_is_refused(saved: SavedModel, tmp_path: Path) -> None:
+    inputs = tuple(Input(name=name) for name in NAMES)
+    few = planned(saved.directory, tmp_path / "few", Plan(inputs=inputs, outputs=NAMES[:2]).to_json())
+    with pytest.raises(ModelRefused, match="the plan makes 2 features, the booster takes 3"):
+        serve(few)
+    swapped = planned(saved.directory, tmp_path / "swapped", Plan(inputs=inputs, outputs=NAMES[::-1]).to_json())
+    with pytest.raises(ModelRefused, match="the plan's feature 0 is 'age', the booster's is 'income'"):
+        serve(swapped)
+
+
+def test_a_plan_of_other_inputs_than_the_signatures_is_refused(saved: SavedModel, tmp_path: Path) -> None:
+    plan = Plan(inputs=(Input(name="wage"),), outputs=("wage",))
+    reason = refusal(planned(saved.directory, tmp_path / "model", plan.to_json()))
+    assert reason == "the signature's columns income, rooms, age are not the plan's inputs wage"
+
+
+@pytest.mark.parametrize("plan", [b"", b"{", b"\xff", b"{}", b'{"version": 2}', b"[" * 100_000])
+def test_a_plan_that_cannot_be_read_is_refused(plan: bytes, saved: SavedModel, tmp_path: Path) -> None:
+    assert refusal(planned(saved.directory, tmp_path / "model", plan)).startswith("plan: ")
+
+
+def test_a_model_without_an_example_is_warmed_up_with_zeros(saved: SavedModel, tmp_path: Path) -> None:
+    model = serve(altered(saved.directory, tmp_path / "model", saved_input_example_info=None))
+    assert model.artifact.example is None
+    np.testing.assert_array_equal(model.artifact.sample(), np.zeros((1, 3)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[1, 2, 3]",
+        b'{"columns": ["income"], "data": [[1]]}',
+        b'{"columns": ["income", "rooms", "age"], "data": []}',
+        b'{"columns": ["income", "rooms", "age"], "data": [[1, 2]]}',
+        b'{"columns": ["income", "rooms", "age"], "data": [[1, 2, "old"]]}',
+        b'{"columns": ["income", "rooms", "age"], "data": [[1, 2, 1' + b"0" * 400 + b"]]}",
+        b"[" * 100_000,
+    ],
+    ids=["empty", "row", "few columns", "no rows", "short row", "text", "above any float", "nested"],
+)
+def test_an_example_that_cannot_be_used_does_not_refuse_its_model(
+    content: bytes, saved: SavedModel, tmp_path: Path
+) -> None:
+    directory = altered(saved.directory, tmp_path / "model")
+    (directory / "input_example.json").write_bytes(content)
+    model = serve(directory)
+    assert model.artifact.example is None
+    np.testing.assert_array_equal(model.engine.predict(saved.rows), saved.booster.predict(saved.rows))
+
+
+def test_a_missing_value_in_the_example_is_a_missing_value(saved: SavedModel, tmp_path: Path) -> None:
+    directory = altered(saved.directory, tmp_path / "model")
+    (directory / "input_example.json").write_bytes(
+        msgspec.json.encode({"columns": ["age", "rooms", "income"], "data": [[3, None, 1.5]]})
+    )
+    np.testing.assert_array_equal(serve(directory).artifact.sample(), [[1.5, np.nan, 3.0]])
+
+
+def test_a_model_that_predicts_infinity_is_refused(saved: SavedModel, tmp_path: Path) -> None:
+    text = saved.booster.model_to_string()
+    leaves = next(line for line in text.splitlines() if line.startswith("leaf_value="))
+    infinite = changed(text, "leaf_value", " ".join(["inf"] * len(leaves.split(" "))))
+    with pytest.raises(ModelRefused, match="the prediction for the input example is not finite"):
+        serve(with_booster(infinite, saved.directory, tmp_path / "model"))
+
+
+def test_what_training_did_not_see_is_warned_of_by_row_and_feature() -> None:
+    model = serve(BUNDLED / "model")
+    rows = np.repeat(model.artifact.sample(), 4, axis=0)
+    names = [feature.name for feature in model.artifact.features]
+    income, age = model.artifact.features[names.index("MedInc")], model.artifact.features[names.index("HouseAge")]
+    assert income.training_range
+    assert age.training_range
+    rows[1, names.index("MedInc")] = np.nextafter(income.training_range[1], np.inf)
+    rows[2, names.index("MedInc")] = income.training_range[1]
+    rows[3, names.index("MedInc")] = 0.0
+    rows[3, names.index("HouseAge")] = 400.0
+    low, high = income.training_range
+    assert model.training_warnings(rows) == [
+        [],
+        [f"MedInc is outside the training range {low:.10g} to {high:.10g}"],
+        [],
+        [
+            f"MedInc is outside the training range {low:.10g} to {high:.10g}",
+            f"HouseAge is outside the training range {age.training_range[0]:.10g} to {age.training_range[1]:.10g}",
+        ],
+    ]
+
+
+def test_a_model_without_training_ranges_warns_of_nothing(saved: SavedModel) -> None:
+    assert serve(saved.directory).training_warnings(saved.rows * 1e9) == [[] for _ in saved.rows]
+
+
+def test_a_booster_cut_anywhere_in_its_trees_is_refused(saved: SavedModel, tmp_path: Path) -> None:
+    text = saved.booster.model_to_string()
+    cuts = np.linspace(0, text.find("end of trees"), 40).astype(int)
+    results = outcomes([text[:cut] for cut in cuts], saved.directory, tmp_path)
+    assert [result for result in results if not result.startswith("refused: ")] == []
+
+
+def test_a_booster_cut_after_its_trees_is_refused_or_predicts_the_same(saved: SavedModel, tmp_path: Path) -> None:
+    text = saved.booster.model_to_string()
+    cuts = np.linspace(text.find("end of trees") + len("end of trees\n"), len(text), 12).astype(int)
+    *results, whole = outcomes([*(text[:cut] for cut in cuts), text], saved.directory, tmp_path)
+    assert whole.startswith("served ")
+    assert [result for result in results if not result.startswith("refused: ") and result != whole] == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("left_child", "99 99 99 99 99", "tree 0 of the booster has a child that does not exist"),
+        ("left_child", "-99 -1 -1 -1 -1", "tree 0 of the booster has a child that does not exist"),
+        ("right_child", "0 0 0 0 0", "tree 0 of the booster has a child that does not exist"),
+        ("right_child", "1", "tree 0 of the booster has 1 numbers in right_child, not 5"),
+        ("right_child", None, "tree 0 of the booster has 0 numbers in right_child, not 5"),
+        ("leaf_value", "1 nan 1 1 1 1", "tree 0 of the booster has a leaf value that is not a number"),
+        ("leaf_value", "1 1 1", "6 leaves and 3 leaf values"),
+        ("leaf_value", "a b c d e f", "tree 0 of the booster is damaged"),
+        ("leaf_value", None, "6 leaves and 0 leaf values"),
+        ("split_feature", "3 0 0 0 0", "tree 0 of the booster splits on a feature that does not exist"),
+        ("split_feature", "-1 0 0 0 0", "tree 0 of the booster splits on a feature that does not exist"),
+        ("threshold", "x x x x x", "tree 0 of the booster is damaged"),
+        ("threshold", "0", "tree 0 of the booster has 1 numbers in threshold, not 5"),
+        ("decision_type", "", "tree 0 of the booster has 0 numbers in decision_type, not 5"),
+        ("num_leaves", "1000000000", "1000000000 leaves and 6 leaf values"),
+        ("num_leaves", "0", "0 leaves and 6 leaf values"),
+        ("num_leaves", "-5", "-5 leaves and 6 leaf values"),
+        ("tree_sizes", "1 2 3", "cut or damaged at tree 0 of 3"),
+        ("tree_sizes", "-1 -1 -1", "cut or damaged at tree 0 of 3"),
+        ("tree_sizes", "999999999 1 1", "cut or damaged at tree 0 of 3"),
+        ("tree_sizes", "x", "the booster's header is damaged"),
+        ("max_feature_idx", "1", "the booster's header names 3 features, and counts 2"),
+        ("max_feature_idx", None, "the booster's header is damaged"),
+        ("num_tree_per_iteration", "2", "1 classes, 2 outputs"),
+        ("num_tree_per_iteration", "0", "1 classes, 0 outputs"),
+    ],
+)
+def test_a_damaged_booster_is_refused_with_its_place(
+    key: str, value: str | None, reason: str, saved: SavedModel, tmp_path: Path
+) -> None:
+    text = changed(saved.booster.model_to_string(), key, value)
+    assert reason in refusal(with_booster(text, saved.directory, tmp_path / "model"))
+
+
+def test_damage_in_what_prediction_does_not_need_is_refused_or_changes_nothing(
+    saved: SavedModel, tmp_path: Path
+) -> None:
+    text = saved.booster.model_to_string()
+    damage = [
+        (key, "abc") for key in ("internal_value", "internal_weight", "split_gain", "shrinkage", "internal_count")
+    ]
+    damage += [("leaf_weight", value) for value in ("", "1", "abc")]
+    *results, whole = outcomes([*(changed(text, *change) for change in damage), text], saved.directory, tmp_path)
+    told = dict(zip(damage, results, strict=True))
+    assert {key: it for key, it in told.items() if not it.startswith("refused: ") and it != whole} == {}
+
+
+def test_damaged_categories_are_refused(saved: SavedModel, tmp_path: Path) -> None:
+    text = tiny_booster(categorical_feature=[2], min_data_per_group=2, cat_smooth=1).model_to_string()
+    damage = [("num_cat", value) for value in (None, "2", "-1", "x", "999999")]
+    damage += [("cat_boundaries", value) for value in (None, "", "0", "1 0", "0 99999", "0 -1", "x y")]
+    damage += [("cat_threshold", value) for value in (None, "", "x")]
+    # The first tree has no categorical split, so that its count is 0 rightly: a later tree's is not.
+    damage += [("num_cat=1", "num_cat=0")]
+    texts = [*(changed(text, *change) for change in damage[:-1]), text.replace("num_cat=1", "num_cat=0", 1)]
+    results = outcomes(texts, saved.directory, tmp_path)
+    told = dict(zip(damage, results, strict=True))
+    assert {key: it for key, it in told.items() if not it.startswith("refused: ")} == {}
+
+
+def test_categories_in_a_tree_that_has_none_are_refused(saved: SavedModel, tmp_path: Path) -> None:
+    text = saved.booster.model_to_string()
+    damage = [("num_cat", value) for value in (None, "1", "999999", "1_0")]
+    results = outcomes((changed(text, *change) for change in damage), saved.directory, tmp_path)
+    told = dict(zip(damage, results, strict=True))
+    assert {key: it for key, it in told.items() if not it.startswith("refused: ")} == {}
+
+
+def test_a_damaged_linear_tree_is_refused(saved: SavedModel, tmp_path: Path) -> None:
+    text = tiny_booster(linear_tree=True).model_to_string()
+    damage = [("leaf_const", value) for value in ("", "1", "abc")]
+    damage += [("num_features", value) for value in ("1", "-1 -1 -1 -1 -1 -1", "99999 99999 99999 99999 99999 99999")]
+    results = outcomes((changed(text, *change) for change in damage), saved.directory, tmp_path)
+    told = dict(zip(damage, results, strict=True))
+    assert {key: it for key, it in told.items() if not it.startswith("refused: ")} == {}
+
+
+def test_a_damaged_header_is_refused(saved: SavedModel, tmp_path: Path) -> None:
+    text = saved.booster.model_to_string()
+    damage = [("objective", value) for value in ("", "nothing known", "multiclass num_class:3", "multiclass")]
+    damage += [("num_class", value) for value in (None, "3", "-1", "0", "9" * 30)]
+    damage += [("tree_sizes", value) for value in (None, "")]
+    results = outcomes((changed(text, *change) for change in damage), saved.directory, tmp_path)
+    told = dict(zip(damage, results, strict=True))
+    assert {key: it for key, it in told.items() if not it.startswith("refused: ")} == {}
+
+
+def test_categories_that_are_no_json_are_refused(saved: SavedModel, tmp_path: Path) -> None:
+    text = saved.booster.model_to_string().replace("pandas_categorical:null", "pandas_categorical:[[")
+    assert "booster" in refusal(with_booster(text, saved.directory, tmp_path / "model"))

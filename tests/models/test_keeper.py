@@ -1,0 +1,281 @@
+"""The model in service follows the registry, and no failure takes it away."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from app.errors import ModelUnavailable
+from app.models.artifact import ModelIdentity
+from app.models.embedded import prepare_embedded_registry
+from app.models.keeper import ModelKeeper, ModelSlot
+from app.models.registry import Registry
+from app.settings import Settings
+from app.telemetry.metrics import Metrics
+from tests.models.support import MODEL, Catalogue, SavedModel, altered, save_booster, tiny_booster
+from tests.support import free_port
+
+
+class CountingRegistry(Registry):
+    """A registry that tells which versions were fetched."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.fetched: list[str] = []
+
+    def fetch(self, identity: ModelIdentity, destination: Path) -> Path:
+        self.fetched.append(identity.version)
+        return super().fetch(identity, destination)
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A keeper and what it works with."""
+
+    keeper: ModelKeeper
+    slot: ModelSlot
+    registry: CountingRegistry
+    metrics: Metrics
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
+
+    def served_versions(self) -> list[dict[str, str]]:
+        """Labels of every `model_info` series."""
+        return [sample.labels for sample in next(iter(self.metrics.model_info.collect())).samples]
+
+
+@pytest.fixture
+def kept(houses: Settings) -> Iterator[Kept]:
+    """A keeper of the model `houses`."""
+    slot, registry, metrics = ModelSlot(), CountingRegistry(houses), Metrics()
+    keeper = ModelKeeper(slot, registry, metrics, ttl=3600, prepare=None)
+    yield Kept(keeper, slot, registry, metrics)
+    keeper.close()
+
+
+@pytest.fixture
+def broken(saved: SavedModel, tmp_path: Path) -> Path:
+    """A model directory whose booster is cut off."""
+    directory = altered(saved.directory, tmp_path / "broken")
+    (directory / "model.lgb").write_text(saved.booster.model_to_string()[:1000])
+    return directory
+
+
+def test_an_empty_slot_has_no_model_to_give() -> None:
+    with pytest.raises(ModelUnavailable, match="No model is loaded yet"):
+        ModelSlot().require()
+
+
+async def test_the_first_look_puts_a_model_in_service_and_the_second_leaves_it(
+    kept: Kept, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    catalogue.add(saved.directory, "Production", alias="champion")
+    assert kept.keeper.last_refresh is None
+    first = await kept.keeper.refresh()
+    assert (first.outcome, first.version, first.reason) == ("swapped", "1", None)
+    assert kept.keeper.last_refresh is first
+    model = kept.slot.require()
+    assert model.identity == ModelIdentity(name=MODEL, version="1", stage="Production", aliases=("champion",))
+    assert model.resolved_by == "stage Production"
+    np.testing.assert_array_equal(model.engine.predict(saved.rows), saved.booster.predict(saved.rows))
+    second = await kept.keeper.refresh()
+    assert (second.outcome, second.version) == ("unchanged", "1")
+    assert kept.slot.require() is model
+    assert kept.registry.fetched == ["1"]
+
+
+async def test_a_new_version_is_swapped_in_and_the_old_snapshot_goes_on_predicting(
+    kept: Kept, catalogue: Catalogue, saved: SavedModel, tmp_path: Path
+) -> None:
+    other = tiny_booster(rounds=2)
+    catalogue.add(saved.directory, "Production")
+    await kept.keeper.refresh()
+    old = kept.slot.require()
+    catalogue.add(save_booster(other, tmp_path / "other"), "Production")
+    refresh = await kept.keeper.refresh()
+    assert (refresh.outcome, refresh.version) == ("swapped", "2")
+    assert kept.slot.require().identity.version == "2"
+    np.testing.assert_array_equal(kept.slot.require().engine.predict(saved.rows), other.predict(saved.rows))
+    assert old.identity.version == "1"
+    np.testing.assert_array_equal(old.engine.predict(saved.rows), saved.booster.predict(saved.rows))
+
+
+async def test_a_version_that_is_moved_back_to_is_swapped_in(
+    kept: Kept, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    catalogue.add(saved.directory, "Production")
+    newer = catalogue.add(saved.directory, "Production")
+    await kept.keeper.refresh()
+    catalogue.move(newer, "Archived")
+    assert (await kept.keeper.refresh()).outcome == "swapped"
+    assert kept.slot.require().identity.version == "1"
+
+
+async def test_a_changed_stage_or_alias_is_told_without_loading_the_model_again(
+    kept: Kept, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    version = catalogue.add(saved.directory, "Production")
+    await kept.keeper.refresh()
+    engine = kept.slot.require().engine
+    catalogue.move(version, "Staging")
+    catalogue.client.set_registered_model_alias(MODEL, "champion", version)
+    assert (await kept.keeper.refresh()).outcome == "unchanged"
+    model = kept.slot.require()
+    assert (model.identity.stage, model.identity.aliases) == ("Staging", ("champion",))
+    assert model.resolved_by == "fallback stage Staging"
+    assert model.engine is engine
+    assert kept.registry.fetched == ["1"]
+    assert [labels["model_stage"] for labels in kept.served_versions()] == ["Staging"]
+
+
+async def test_a_model_registered_anew_under_the_same_number_is_another_model(
+    kept: Kept, catalogue: Catalogue, saved: SavedModel, tmp_path: Path
+) -> None:
+    other = tiny_booster(rounds=2)
+    catalogue.add(saved.directory, "Production")
+    await kept.keeper.refresh()
+    catalogue.client.delete_registered_model(MODEL)
+    catalogue.create()
+    assert catalogue.add(save_booster(other, tmp_path / "other"), "Production") == "1"
+    await kept.keeper.refresh()
+    np.testing.assert_array_equal(kept.slot.require().engine.predict(saved.rows), other.predict(saved.rows))
+
+
+async def test_a_broken_candidate_is_refused_once_and_the_old_model_stays(
+    kept: Kept, catalogue: Catalogue, saved: SavedModel, broken: Path
+) -> None:
+    catalogue.add(saved.directory, "Production")
+    await kept.keeper.refresh()
+    old = kept.slot.require()
+    catalogue.add(broken, "Production")
+    for _ in range(3):
+        refresh = await kept.keeper.refresh()
+        assert (refresh.outcome, refresh.version) == ("refused", "2")
+        assert refresh.reason is not None
+        assert "tree" in refresh.reason
+    assert kept.keeper.last_refusal is not None
+    assert kept.keeper.last_refusal.version == "2"
+    assert kept.slot.require() is old
+    assert kept.registry.fetched == ["1", "2"]
+
+
+async def test_a_refused_candidate_is_looked_at_again_when_that_is_asked_for(
+    kept: Kept, catalogue: Catalogue, saved: SavedModel, broken: Path
+) -> None:
+    catalogue.add(broken, "Production")
+    await kept.keeper.refresh()
+    assert (await kept.keeper.refresh(retry_refused=True)).outcome == "refused"
+    assert kept.registry.fetched == ["1", "1"]
+    (broken / "model.lgb").write_text(saved.booster.model_to_string())
+    assert (await kept.keeper.refresh()).outcome == "refused"
+    assert (await kept.keeper.refresh(retry_refused=True)).outcome == "swapped"
+    assert kept.slot.require().identity.version == "1"
+
+
+async def test_a_version_after_a_refused_one_is_swapped_in(
+    kept: Kept, catalogue: Catalogue, saved: SavedModel, broken: Path
+) -> None:
+    catalogue.add(broken, "Production")
+    await kept.keeper.refresh()
+    catalogue.add(saved.directory, "Production")
+    assert (await kept.keeper.refresh()).outcome == "swapped"
+    assert kept.slot.require().identity.version == "2"
+    assert kept.keeper.last_refusal is not None
+    assert kept.keeper.last_refusal.version == "1"
+
+
+async def test_a_model_that_disappears_from_the_registry_stays_in_service(
+    kept: Kept, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    catalogue.add(saved.directory, "Production")
+    await kept.keeper.refresh()
+    catalogue.client.delete_registered_model(MODEL)
+    refresh = await kept.keeper.refresh()
+    assert (refresh.outcome, refresh.reason) == ("nothing_to_serve", "the registry knows no model 'houses'")
+    assert kept.slot.require().identity.version == "1"
+    assert kept.value("model_status", model_name=MODEL) == 1
+
+
+async def test_a_registry_that_does_not_answer_is_told() -> None:
+    settings = Settings(mlflow_tracking_uri=f"http://127.0.0.1:{free_port()}")
+    slot, metrics = ModelSlot(), Metrics()
+    keeper = ModelKeeper(slot, Registry(settings), metrics, ttl=3600, prepare=None)
+    refresh = await keeper.refresh()
+    keeper.close()
+    assert refresh.outcome == "registry_unreachable"
+    assert refresh.reason
+    assert slot.current is None
+    with pytest.raises(ModelUnavailable):
+        slot.require()
+
+
+async def test_a_registry_that_cannot_be_reached_at_first_heals(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.write_text("a file where the directory should be")
+    settings = Settings(data_dir=data_dir)
+    slot, metrics = ModelSlot(), Metrics()
+    prepare = partial(prepare_embedded_registry, settings)
+    keeper = ModelKeeper(slot, Registry(settings), metrics, ttl=3600, prepare=prepare)
+    try:
+        assert (await keeper.refresh()).outcome == "registry_unreachable"
+        data_dir.unlink()
+        assert (await keeper.refresh()).outcome == "swapped"
+        assert (await keeper.refresh()).outcome == "unchanged"
+    finally:
+        keeper.close()
+    assert slot.require().identity.version == "1"
+
+
+async def test_the_metrics_tell_the_model_in_use_and_every_look(
+    kept: Kept, catalogue: Catalogue, saved: SavedModel, broken: Path
+) -> None:
+    assert kept.value("model_status", model_name=MODEL) is None
+    assert kept.served_versions() == []
+    await kept.keeper.refresh()
+    assert kept.value("model_refreshes_total", outcome="nothing_to_serve") == 1
+    assert kept.served_versions() == []
+    catalogue.add(saved.directory, "Production")
+    await kept.keeper.refresh()
+    await kept.keeper.refresh()
+    catalogue.add(broken, "Production")
+    await kept.keeper.refresh()
+    model = kept.slot.require()
+    assert kept.value("model_status", model_name=MODEL) == 1
+    assert kept.served_versions() == [
+        {
+            "model_name": MODEL,
+            "model_version": "1",
+            "model_stage": "Production",
+            "run_id": "",
+            "digest": model.artifact.digest,
+        }
+    ]
+    assert kept.value("model_load_duration_seconds", model_version="1") == model.load_seconds
+    assert model.load_seconds > 0
+    looks = {
+        outcome: kept.value("model_refreshes_total", outcome=outcome)
+        for outcome in ("swapped", "unchanged", "refused", "nothing_to_serve", "registry_unreachable")
+    }
+    assert looks == {
+        "swapped": 1,
+        "unchanged": 1,
+        "refused": 1,
+        "nothing_to_serve": 1,
+        "registry_unreachable": None,
+    }
+
+
+async def test_a_load_that_never_happened_has_no_duration(kept: Kept) -> None:
+    assert kept.value("model_load_duration_seconds", model_version="1") is None
+
+
+async def test_the_metrics_of_the_run_come_with_the_model(registry_dir: Path) -> None:
+    settings = Settings(data_dir=registry_dir)
+    slot = ModelSlot()
+    keeper = ModelKeeper(slot, Registry(settings), Metrics(), ttl=3600, prepare=None)
+    await keeper.refresh()
+    keeper.close()
+    assert slot.require().metrics["test_rmse"] > 0

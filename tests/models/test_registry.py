@@ -1,0 +1,175 @@
+"""Which version a registry's aliases and stages choose, and its files."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from app.models.registry import NothingToServe, Registry, RegistryUnreachable
+from app.settings import Settings
+from tests.models.support import MODEL, Catalogue, SavedModel
+from tests.support import free_port
+
+
+def chosen(settings: Settings) -> tuple[str, str]:
+    resolution = Registry(settings).resolve()
+    assert resolution.identity.name == settings.model_name
+    return resolution.identity.version, resolution.rule
+
+
+def test_the_bundled_model_is_found_in_its_stage_with_its_run(registry_dir: Path) -> None:
+    identity = Registry(Settings(data_dir=registry_dir)).resolve().identity
+    assert (identity.version, identity.stage, identity.aliases) == ("1", "Production", ("champion",))
+    assert identity.run_id
+
+
+def test_an_alias_wins_over_every_stage(houses: Settings, catalogue: Catalogue, saved: SavedModel) -> None:
+    catalogue.add(saved.directory, alias="blue")
+    catalogue.add(saved.directory, stage="Production")
+    settings = msgspec.structs.replace(houses, model_alias="blue")
+    assert chosen(settings) == ("1", "alias blue")
+    assert Registry(settings).resolve().identity.aliases == ("blue",)
+
+
+def test_an_alias_may_name_an_archived_version(houses: Settings, catalogue: Catalogue, saved: SavedModel) -> None:
+    catalogue.add(saved.directory, stage="Archived", alias="blue")
+    catalogue.add(saved.directory, stage="Production")
+    assert chosen(msgspec.structs.replace(houses, model_alias="blue")) == ("1", "alias blue")
+
+
+def test_a_missing_alias_falls_through_to_the_stage(houses: Settings, catalogue: Catalogue, saved: SavedModel) -> None:
+    catalogue.add(saved.directory, stage="Production", alias="green")
+    assert chosen(msgspec.structs.replace(houses, model_alias="blue")) == ("1", "stage Production")
+
+
+def test_every_alias_of_the_chosen_version_is_told(houses: Settings, catalogue: Catalogue, saved: SavedModel) -> None:
+    version = catalogue.add(saved.directory, stage="Production", alias="green")
+    catalogue.client.set_registered_model_alias(MODEL, "blue", version)
+    assert Registry(houses).resolve().identity.aliases == ("blue", "green")
+
+
+def test_the_stage_wins_over_newer_versions_of_other_stages(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    for stage in ("Production", "Staging", None):
+        catalogue.add(saved.directory, stage)
+    assert chosen(houses) == ("1", "stage Production")
+
+
+def test_the_newest_version_of_a_stage_wins_by_number(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    for _ in range(10):
+        catalogue.add(saved.directory, "Production")
+    assert chosen(houses) == ("10", "stage Production")
+
+
+def test_the_fallback_stage_follows_an_empty_stage(houses: Settings, catalogue: Catalogue, saved: SavedModel) -> None:
+    catalogue.add(saved.directory, "Staging")
+    catalogue.add(saved.directory)
+    assert chosen(houses) == ("1", "fallback stage Staging")
+
+
+def test_remaining_stages_follow_in_their_order_the_newest_version_first(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    settings = msgspec.structs.replace(houses, model_stage="Archived", model_fallback_stage="Archived")
+    for stage in (None, None, "Production", "Production", "Staging", "Staging", "None"):
+        catalogue.add(saved.directory, stage)
+    for version, rule in (("6", "Staging"), ("5", "Staging"), ("4", "Production"), ("3", "Production")):
+        assert chosen(settings) == (version, f"remaining stage {rule}")
+        catalogue.client.delete_model_version(MODEL, version)
+    assert chosen(settings) == ("7", "remaining stage None")
+    catalogue.client.delete_model_version(MODEL, "7")
+    assert chosen(settings) == ("2", "remaining stage None")
+
+
+def test_archived_versions_alone_are_nothing_to_serve(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    catalogue.add(saved.directory, "Archived")
+    with pytest.raises(NothingToServe, match="'houses' has no version that is ready under any stage but Archived"):
+        Registry(houses).resolve()
+
+
+def test_what_was_tried_is_told_when_there_is_nothing_to_serve(houses: Settings, catalogue: Catalogue) -> None:
+    with pytest.raises(NothingToServe, match="ready under alias blue, any stage but Archived"):
+        Registry(msgspec.structs.replace(houses, model_alias="blue")).resolve()
+
+
+def test_archived_is_served_where_it_is_asked_for(houses: Settings, catalogue: Catalogue, saved: SavedModel) -> None:
+    catalogue.add(saved.directory, "Archived")
+    assert chosen(msgspec.structs.replace(houses, model_stage="Archived")) == ("1", "stage Archived")
+
+
+@pytest.mark.parametrize("name", ["unheard of", "it's", 'say "so"', "a' OR name LIKE '%"])
+def test_an_unknown_model_is_nothing_to_serve(name: str, registry_dir: Path) -> None:
+    with pytest.raises(NothingToServe, match="the registry knows no model"):
+        Registry(Settings(data_dir=registry_dir, model_name=name)).resolve()
+
+
+def test_a_name_with_a_quote_is_looked_up_as_it_is(houses: Settings, catalogue: Catalogue, saved: SavedModel) -> None:
+    catalogue.client.create_registered_model("bob's houses")
+    catalogue.client.create_model_version("bob's houses", source=saved.directory.as_uri())
+    assert chosen(msgspec.structs.replace(houses, model_name="bob's houses")) == ("1", "remaining stage None")
+
+
+def test_a_server_that_does_not_answer_is_unreachable_and_its_password_is_kept() -> None:
+    registry = Registry(Settings(mlflow_tracking_uri=f"http://user:secret@127.0.0.1:{free_port()}"))
+    with pytest.raises(RegistryUnreachable) as caught:
+        registry.resolve()
+    assert "127.0.0.1" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_password_with_an_at_sign_is_kept() -> None:
+    registry = Registry(Settings(mlflow_tracking_uri=f"http://user:hush@secret@127.0.0.1:{free_port()}"))
+    with pytest.raises(RegistryUnreachable) as caught:
+        registry.resolve()
+    assert "secret" not in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+def test_what_is_fetched_is_a_copy(houses: Settings, catalogue: Catalogue, saved: SavedModel, tmp_path: Path) -> None:
+    catalogue.add(saved.directory)
+    registry = Registry(houses)
+    before = {path.name: path.read_bytes() for path in saved.directory.iterdir()}
+    (tmp_path / "fetched").mkdir()
+    fetched = registry.fetch(registry.resolve().identity, tmp_path / "fetched")
+    assert fetched.is_relative_to(tmp_path / "fetched")
+    assert {path.name: path.read_bytes() for path in fetched.iterdir()} == before
+    for path in fetched.iterdir():
+        path.write_text("changed")
+    assert {path.name: path.read_bytes() for path in saved.directory.iterdir()} == before
+
+
+def test_a_version_that_is_gone_is_nothing_to_serve(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel, tmp_path: Path
+) -> None:
+    version = catalogue.add(saved.directory)
+    registry = Registry(houses)
+    identity = registry.resolve().identity
+    catalogue.client.delete_model_version(MODEL, version)
+    with pytest.raises(NothingToServe):
+        registry.fetch(identity, tmp_path)
+
+
+def test_files_that_are_gone_are_no_crash(houses: Settings, catalogue: Catalogue, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    catalogue.add(tmp_path / "source")
+    (tmp_path / "source").rmdir()
+    registry = Registry(houses)
+    with pytest.raises((NothingToServe, RegistryUnreachable)):
+        registry.fetch(registry.resolve().identity, tmp_path / "fetched")
+
+
+def test_the_metrics_of_the_run_are_known(registry_dir: Path) -> None:
+    registry = Registry(Settings(data_dir=registry_dir))
+    metrics = registry.run_metrics(registry.resolve().identity.run_id)
+    assert metrics["test_rmse"] > 0
+    assert metrics["trees"] >= 1
+
+
+@pytest.mark.parametrize("run_id", [None, "0" * 32, "no run id"])
+def test_a_run_that_is_gone_has_no_metrics(run_id: str | None, registry_dir: Path) -> None:
+    assert Registry(Settings(data_dir=registry_dir)).run_metrics(run_id) == {}

@@ -1,0 +1,29 @@
+"""Fixtures: a second registered model, with features and classes of its own."""
+
+from pathlib import Path
+
+import lightgbm as lgb
+import pytest
+
+from app.settings import Settings
+from tests.routes.support import CHURN, churn_booster, register, save_churn
+from tests.support import free_port
+
+
+@pytest.fixture(scope="session")
+def churn() -> lgb.Booster:
+    """The booster of the second model; not to be changed."""
+    return churn_booster()
+
+
+@pytest.fixture
+def churn_settings(private_registry_dir: Path, tmp_path: Path, churn: lgb.Booster) -> Settings:
+    """Settings of an app that serves the second model."""
+    settings = Settings(
+        data_dir=private_registry_dir,
+        database_url=f"sqlite:///{tmp_path / 'churn.db'}",
+        model_name=CHURN,
+        prometheus_port=free_port(),
+    )
+    register(settings, save_churn(tmp_path / "churn", churn))
+    return settings

@@ -1,0 +1,136 @@
+"""Stand-ins for an engine, apps with settings of their own, and a second model with other features."""
+
+import threading
+import warnings
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import lightgbm as lgb
+import msgspec
+import numpy as np
+from litestar import Litestar
+from litestar.testing import AsyncTestClient
+from mlflow import MlflowClient
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+from numpy.typing import NDArray
+
+from app.main import create_app
+from app.models.artifact import ServedModel
+from app.services import Services
+from app.settings import Settings
+from kernels.engine import Engine
+from tests.support import loaded
+
+Array = NDArray[np.float64]
+Client = AsyncTestClient[Litestar]
+
+CHURN = "churn"
+CHURN_ROW = {"tenure": 3, "monthly charge": 70.5, "contract": True}
+
+
+@asynccontextmanager
+async def client_of(settings: Settings, **collaborators: Any) -> AsyncIterator[Client]:
+    """A client of another app, once it has had its first look into the registry."""
+    async with AsyncTestClient(create_app(settings, **collaborators)) as client:
+        await loaded(client)
+        yield client
+
+
+def services_of(client: Client) -> Services:
+    services: Services = client.app.state.services
+    return services
+
+
+def served_by(client: Client) -> ServedModel:
+    """The model that a client's app answers with."""
+    return services_of(client).slot.require()
+
+
+class EngineDouble:
+    """An engine whose predictions are made by `answer`. Its batches count as dear, rows in them as cheap: a thread runs
+    each batch, and runs it whole.
+
+    Args:
+        engine: What `answer` may fall back on, and what the rest is taken from.
+        answer: Called with float64[B, F].
+    """
+
+    def __init__(self, engine: Engine, answer: Callable[[Array], Array]) -> None:
+        self.batches: list[Array] = []
+        self.status = engine.status
+        self._answer = answer
+
+    def cost(self, rows: int) -> float:
+        return 1.0 + rows * 1e-12
+
+    def predict(self, rows: Array) -> Array:
+        self.batches.append(rows)
+        return self._answer(rows)
+
+
+def compute_with(client: Client, answer: Callable[[Array], Array] | None = None) -> EngineDouble:
+    """Put a double in the place of the served model's engine; by default it only keeps the batches that it sees."""
+    served = served_by(client)
+    double = EngineDouble(served.engine, answer or served.engine.predict)
+    services_of(client).slot.current = msgspec.structs.replace(served, engine=double)  # type: ignore[arg-type]
+    return double
+
+
+class Hanging:
+    """An answer that does not come until the context ends."""
+
+    def __init__(self) -> None:
+        self._released = threading.Event()
+
+    def __call__(self, rows: Array) -> Array:
+        self._released.wait()
+        return np.zeros(len(rows))
+
+    def __enter__(self) -> "Hanging":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._released.set()
+
+
+def churn_booster() -> lgb.Booster:
+    """A booster of three classes and three features."""
+    random = np.random.default_rng(0)
+    rows = np.column_stack([random.integers(0, 60, 200), random.uniform(20, 120, 200), random.integers(0, 2, 200)])
+    parameters = {
+        "objective": "multiclass", "num_class": 3, "num_leaves": 4, "min_data_in_leaf": 5, "num_threads": 1,
+        "deterministic": True, "verbosity": -1,
+    }  # fmt: skip
+    data = lgb.Dataset(rows.astype(np.float64), rows[:, 0] // 20, feature_name=["tenure", "monthly_charge", "contract"])
+    return lgb.train(parameters, data, num_boost_round=3)
+
+
+def save_churn(directory: Path, booster: lgb.Booster) -> Path:
+    """Save it as MLflow's lightgbm flavor does, with an integer, an optional number and a boolean for its columns."""
+    directory.mkdir(parents=True)
+    booster.save_model(directory / "model.lgb")
+    columns = [
+        ColSpec(DataType.long, "tenure"),
+        ColSpec(DataType.double, "monthly charge", required=False),
+        ColSpec(DataType.boolean, "contract"),
+    ]
+    model = Model(signature=ModelSignature(inputs=Schema(columns)))
+    model.add_flavor("lightgbm", data="model.lgb", model_class="lightgbm.basic.Booster")
+    model.save(str(directory / "MLmodel"))
+    return directory
+
+
+def register(settings: Settings, directory: Path) -> str:
+    """Make a model directory the newest Production version of the settings' model, as an operator would."""
+    name = settings.model_name
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, and in use
+        client = MlflowClient(settings.tracking_uri, settings.registry_uri)
+        if not client.search_registered_models(f"name='{name}'"):
+            client.create_registered_model(name)
+        version = str(client.create_model_version(name, source=directory.as_uri()).version)
+        client.transition_model_version_stage(name, version, "Production", archive_existing_versions=True)
+    return version

@@ -1,0 +1,208 @@
+"""The OpenAPI document and its pages: of the served model, whole, and without anything from outside."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from app.codecs.json import JsonCodec
+from app.models.signature import Feature
+from app.settings import Settings
+from tests.routes.support import Client, client_of, served_by, services_of
+from tests.support import Server, problem
+
+PAGES = ("/docs", "/redoc")
+
+
+@pytest.fixture
+def debug(settings: Settings) -> Settings:
+    return msgspec.structs.replace(settings, api_debug=True)
+
+
+def references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for value in node.values():
+            yield from references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from references(value)
+
+
+def resolve(document: Any, reference: str) -> Any:
+    assert reference.startswith("#/"), reference
+    for part in reference[2:].split("/"):
+        document = document[part.replace("~1", "/").replace("~0", "~")]
+    return document
+
+
+class Page(HTMLParser):
+    """What a page loads, and the text of its scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.scripts: list[str] = []
+        self._in_script = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._in_script = tag == "script"
+        self.loads += [value for name, value in attrs if name in ("src", "href") and value]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_script = False
+
+    def handle_data(self, data: str) -> None:
+        if self._in_script:
+            self.scripts.append(data)
+
+
+async def test_the_document_describes_every_public_route(client: Client) -> None:
+    response = await client.get("/openapi.json")
+    assert response.status_code == 200
+    document = response.json()
+    assert document["openapi"].startswith("3.1")
+    assert document["info"]["title"] == "Madrone"
+    operations = {(method, path) for path, item in document["paths"].items() for method in item}
+    assert operations == {
+        ("post", "/predict"), ("post", "/predict/batch"), ("post", "/predict/bulk"), ("get", "/predict/model/info"),
+        ("get", "/health"), ("get", "/health/detailed"), ("get", "/health/model"), ("get", "/health/system"),
+        ("get", "/health/gpu"), ("get", "/health/live"), ("get", "/health/ready"), ("post", "/health/model/reload"),
+        ("get", "/info"), ("get", "/metrics"),
+    }  # fmt: skip
+
+
+async def test_every_reference_of_the_document_resolves(client: Client) -> None:
+    document = (await client.get("/openapi.json")).json()
+    found = set(references(document))
+    assert "#/components/schemas/Features" in found
+    for reference in found:
+        assert isinstance(resolve(document, reference), dict)
+
+
+async def test_operations_have_distinct_ids_and_documented_answers(client: Client) -> None:
+    document = (await client.get("/openapi.json")).json()
+    operations = [operation for item in document["paths"].values() for operation in item.values()]
+    assert len({operation["operationId"] for operation in operations}) == len(operations)
+    assert all("200" in operation["responses"] and operation["summary"] for operation in operations)
+    for path in ("/predict", "/predict/batch", "/predict/bulk"):
+        operation = document["paths"][path]["post"]
+        assert operation["responses"].keys() == {
+            "200", "400", "401", "413", "415", "422", "429", "500", "503", "504",
+        }  # fmt: skip
+        assert operation["security"] == [{"api_key": []}]
+        assert operation["requestBody"]["required"]
+    assert "api_key" in document["components"]["securitySchemes"]
+
+
+async def test_the_schema_is_the_served_models(client: Client, example: dict[str, float]) -> None:
+    document = (await client.get("/openapi.json")).json()
+    served = served_by(client)
+    expected = json.loads(json.dumps(served.codec.json_schema()))
+    assert document["components"]["schemas"]["Features"] == expected
+    body = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+    assert body == {"schema": {"$ref": "#/components/schemas/Features"}, "example": example}
+    assert (await client.post("/predict", json=body["example"])).status_code == 200
+    batch = document["paths"]["/predict/batch"]["post"]["requestBody"]["content"]["application/json"]
+    assert (await client.post("/predict/batch", json=batch["example"])).json()["failed_predictions"] == 0
+
+
+async def test_another_model_has_another_schema(churn_settings: Settings) -> None:
+    async with client_of(churn_settings) as client:
+        features = (await client.get("/openapi.json")).json()["components"]["schemas"]["Features"]
+        assert list(features["properties"]) == ["tenure", "monthly charge", "contract"]
+        assert features["required"] == ["tenure", "contract"]
+        assert features["properties"]["monthly charge"]["type"] == ["number", "null"]
+
+
+async def test_the_schema_follows_a_swap(client: Client) -> None:
+    served = served_by(client)
+    codec = JsonCodec((Feature(name="only one"),))
+    services_of(client).slot.current = msgspec.structs.replace(served, codec=codec)
+    features = (await client.get("/openapi.json")).json()["components"]["schemas"]["Features"]
+    assert list(features["properties"]) == ["only one"]
+
+
+async def test_without_a_model_the_document_still_stands(settings: Settings) -> None:
+    async with client_of(msgspec.structs.replace(settings, model_name="unknown")) as client:
+        document = (await client.get("/openapi.json")).json()
+        assert document["components"]["schemas"]["Features"] == {"type": "object"}
+        assert all(isinstance(resolve(document, reference), dict) for reference in references(document))
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/docs/assets/swagger/swagger-ui.css", "/schema", "/schema/swagger"])
+async def test_without_debug_there_are_no_pages(client: Client, path: str) -> None:
+    response = await client.get(path)
+    assert response.status_code == 404
+    problem(response)
+
+
+async def test_an_unknown_path_is_a_problem_in_debug_mode_too(debug: Settings) -> None:
+    async with client_of(debug) as client:
+        for path in ("/nothing", "/docs/nothing", "/docs/assets/nothing.js", "/docs/assets/../../../../etc/passwd"):
+            response = await client.get(path)
+            assert response.status_code == 404
+            problem(response)
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_page_loads_only_assets_that_are_served(debug: Settings, path: str) -> None:
+    async with client_of(debug) as client:
+        response = await client.get(path)
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/html")
+        assets = [address for address in Page(response.text).loads if not address.startswith("data:")]
+        assert assets
+        for address in assets:
+            assert address.startswith("/docs/assets/")
+            asset = await client.get(address)
+            assert asset.status_code == 200
+            assert len(asset.content) > 1000
+            expected = "text/css" if address.endswith(".css") else "text/javascript"
+            assert asset.headers["content-type"].partition(";")[0] in (expected, "application/javascript")
+            if address.endswith(".css"):
+                assert re.findall(r"(?:url\(|@import)\s*[\"']?https?://", asset.text) == []
+        assert re.findall(r"(?:src|href|url)\s*[=(:]\s*[\"']?https?://", response.text) == []
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_description_cannot_end_the_script_that_holds_it(debug: Settings, path: str) -> None:
+    attack = "</script><script>alert('here')</script><!--"
+    async with client_of(debug) as client:
+        codec = JsonCodec((Feature(name="x", description=attack),))
+        services_of(client).slot.current = msgspec.structs.replace(served_by(client), codec=codec)
+        text = (await client.get(path)).text
+        assert attack not in text
+        assert not any(script.lstrip().startswith("alert(") for script in Page(text).scripts)
+        document = (await client.get("/openapi.json")).json()
+        assert document["components"]["schemas"]["Features"]["properties"]["x"]["description"] == attack
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not on PATH")
+def test_a_browser_renders_both_pages(serve: Callable[..., Server], tmp_path: Path) -> None:
+    server = serve(API_DEBUG="true").wait_ready()
+    for path in PAGES:
+        shown = subprocess.run(
+            [
+                *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+                *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+                *(f"--user-data-dir={tmp_path / 'browser'}", "--virtual-time-budget=8000", "--dump-dom"),
+                server.url + path,
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout
+        # The document itself is in a script: only what is rendered counts.
+        rendered = re.sub(r"<script\b.*?</script>", "", shown, flags=re.DOTALL)
+        assert "/predict/batch" in re.sub(r"<[^>]+>|\u200b", "", rendered)

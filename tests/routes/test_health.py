@@ -1,0 +1,221 @@
+"""Health: what people, orchestrators and the admin are told, with a model and without one."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import lightgbm as lgb
+import msgspec
+import numpy as np
+import pytest
+
+from app.models.embedded import BUNDLED
+from app.models.keeper import Refresh
+from app.settings import Settings
+from app.telemetry.prediction_log import PredictionLog
+from tests.routes.support import Client, Hanging, client_of, compute_with, register, save_churn, served_by, services_of
+from tests.support import problem
+from tests.telemetry.test_gpu import FakeNvml
+
+ADMIN = {"X-API-Key": "admin"}
+
+
+@pytest.fixture
+def no_model(settings: Settings) -> Settings:
+    return msgspec.structs.replace(settings, model_name="nobody-trained-this")
+
+
+@pytest.fixture
+def admin_settings(settings: Settings, private_registry_dir: Path) -> Settings:
+    return msgspec.structs.replace(settings, data_dir=private_registry_dir, admin_api_key="admin")
+
+
+def answered(response: httpx.Response, status: int = 200) -> Any:
+    assert response.status_code == status
+    return response.json()
+
+
+async def test_with_a_model_all_is_healthy(client: Client) -> None:
+    answer = answered(await client.get("/health"))
+    assert answer.keys() == {"status", "version", "model_loaded", "problems", "timestamp"}
+    assert (answer["status"], answer["model_loaded"], answer["problems"]) == ("healthy", True, [])
+
+
+async def test_without_a_model_health_is_503_and_says_why(no_model: Settings) -> None:
+    async with client_of(no_model) as client:
+        answer = answered(await client.get("/health"), 503)
+        assert (answer["status"], answer["model_loaded"]) == ("unhealthy", False)
+        assert answer["problems"][0] == "no model is loaded"
+        assert "nobody-trained-this" in answer["problems"][1]
+        assert answered(await client.get("/health/detailed"), 503)["status"] == "unhealthy"
+        model = answered(await client.get("/health/model"), 503)
+        assert (model["status"], model["version"], model["engine"]) == ("unhealthy", None, None)
+        assert model["last_refresh"]["outcome"] == "nothing_to_serve"
+        assert "nobody-trained-this" in model["last_refresh"]["reason"]
+
+
+async def test_the_model_page_says_which_model_and_how_it_was_chosen(client: Client) -> None:
+    answer = answered(await client.get("/health/model"))
+    served = served_by(client)
+    assert answer["status"] == "healthy"
+    assert (answer["name"], answer["version"], answer["stage"]) == ("california-housing-model", "1", "Production")
+    assert (answer["aliases"], answer["resolved_by"]) == (["champion"], "stage Production")
+    assert answer["digest"] == served.artifact.digest
+    assert answer["load_seconds"] > 0
+    assert answer["engine"]["disabled"] is None
+    assert "cpu" in answer["engine"]["backends"]
+    assert answer["last_refresh"]["outcome"] == "unchanged"
+    assert answer["last_refusal"] is None
+
+
+async def test_the_detailed_page_holds_all_the_others(client: Client) -> None:
+    answer = answered(await client.get("/health/detailed"))
+    assert answer["status"] == "healthy"
+    assert answer["model"]["version"] == "1"
+    assert answer["tasks"].keys() == {"model-keeper", "gpu-poller", "prediction-log", "metrics-server"}
+    assert {task["state"] for task in answer["tasks"].values()} == {"running"}
+    assert answer["prediction_log"] == {"enabled": True, "queued": 0, "last_error": None}
+    assert answer["system"].keys() == answered(await client.get("/health/system")).keys()
+    assert answer["gpu"] == answered(await client.get("/health/gpu"))
+
+
+async def test_the_host_is_reported(client: Client) -> None:
+    answer = answered(await client.get("/health/system"))
+    assert answer["memory_total_bytes"] >= answer["memory_available_bytes"] > 0
+    assert answer["process_memory_bytes"] > 0
+    assert len(answer["load_average"]) == 3
+
+
+async def test_gpus_are_reported_where_there_are_any(settings: Settings) -> None:
+    async with client_of(settings, nvml=FakeNvml()) as client:
+        services_of(client).gpu.poll()
+        answer = answered(await client.get("/health/gpu"))
+        assert (answer["available"], answer["reason"]) == (True, None)
+        assert [device["utilization_percent"] for device in answer["devices"]] == [37, None]
+
+
+async def test_having_no_gpu_is_no_fault(settings: Settings) -> None:
+    nvml = FakeNvml()
+    nvml.failure = nvml.NVMLError(9, "Driver Not Loaded")
+    async with client_of(settings, nvml=nvml) as client:
+        services_of(client).gpu.poll()
+        answer = answered(await client.get("/health/gpu"))
+        assert answer == {"available": False, "reason": "Driver Not Loaded", "devices": []}
+        assert answered(await client.get("/health"))["status"] == "healthy"
+
+
+async def test_a_process_without_a_model_lives_but_is_not_ready(no_model: Settings) -> None:
+    async with client_of(no_model) as client:
+        assert answered(await client.get("/health/live")) == {"status": "live", "reason": None}
+        assert answered(await client.get("/health/ready"), 503) == {
+            "status": "not ready",
+            "reason": "no model is loaded",
+        }
+
+
+async def test_readiness_is_a_prediction_made_now_and_counted_nowhere(client: Client) -> None:
+    double = compute_with(client)
+    assert answered(await client.get("/health/ready")) == {"status": "ready", "reason": None}
+    (rows,) = double.batches
+    np.testing.assert_array_equal(rows, served_by(client).artifact.sample())
+    assert "predictions_total{" not in (await client.get("/metrics")).text
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+async def test_a_prediction_that_is_not_finite_is_not_ready(client: Client, value: float) -> None:
+    compute_with(client, lambda rows: np.full(len(rows), value))
+    answer = answered(await client.get("/health/ready"), 503)
+    assert answer["reason"] == "the model's prediction is not finite"
+
+
+async def test_a_prediction_that_hangs_is_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.routes.health.READY_TIMEOUT_S", 0.05)
+    with Hanging() as hanging:
+        compute_with(client, hanging)
+        answer = answered(await client.get("/health/ready"), 503)
+        assert answer["reason"] == "no prediction within 0.05 s"
+        assert answered(await client.get("/health/live"))["status"] == "live"
+
+
+async def test_a_prediction_that_fails_is_not_ready(client: Client) -> None:
+    def fail(rows: object) -> Any:
+        raise RuntimeError("secret of the house")
+
+    compute_with(client, fail)
+    response = await client.get("/health/ready")
+    assert response.status_code == 503
+    assert response.json()["status"] == "not ready"
+    assert "secret" not in response.text
+
+
+async def test_a_crashed_task_degrades_but_answers(client: Client) -> None:
+    services_of(client).supervisor.status["gpu-poller"].state = "waiting"
+    answer = answered(await client.get("/health"))
+    assert answer["status"] == "degraded"
+    assert answer["problems"] == ["background task gpu-poller crashed and waits to be restarted"]
+
+
+async def test_a_refresh_that_failed_degrades_but_answers(client: Client, example: dict[str, float]) -> None:
+    services_of(client).keeper.last_refresh = Refresh("registry_unreachable", reason="connection refused")
+    for path in ("/health", "/health/detailed"):
+        answer = answered(await client.get(path))
+        assert answer["status"] == "degraded"
+        assert answer["problems"] == ["model refresh: registry_unreachable: connection refused"]
+    assert answered(await client.get("/health/model"))["status"] == "degraded"
+    assert answered(await client.get("/health/ready"))["status"] == "ready"
+    assert answered(await client.post("/predict", json=example))["model_version"] == "1"
+
+
+async def test_a_prediction_log_that_cannot_be_written_degrades_but_answers(
+    settings: Settings, example: dict[str, float], tmp_path: Path
+) -> None:
+    away = msgspec.structs.replace(settings, database_url=f"sqlite:///{tmp_path / 'taken'}")
+    (tmp_path / "taken").mkdir()
+    async with client_of(away) as client:
+        log: PredictionLog = services_of(client).prediction_log
+        assert answered(await client.post("/predict", json=example))
+        assert not log.flush()
+        answer = answered(await client.get("/health"))
+        assert (answer["status"], answer["problems"]) == ("degraded", ["predictions cannot be logged"])
+        assert answered(await client.get("/health/detailed"))["prediction_log"]["queued"] == 1
+
+
+async def test_reload_is_closed_until_a_key_is_set(client: Client) -> None:
+    response = await client.post("/health/model/reload", headers=ADMIN)
+    assert response.status_code == 403
+    assert "Set ADMIN_API_KEY" in str(problem(response)["detail"])
+
+
+async def test_reload_asks_for_the_admin_key_and_no_other(admin_settings: Settings) -> None:
+    async with client_of(msgspec.structs.replace(admin_settings, api_key="caller")) as client:
+        for headers in ({}, {"X-API-Key": "caller"}, {"Authorization": "Bearer caller"}):
+            response = await client.post("/health/model/reload", headers=headers)
+            assert response.status_code == 401
+            problem(response)
+        assert answered(await client.post("/health/model/reload", headers=ADMIN))["outcome"] == "unchanged"
+
+
+async def test_reload_swaps_to_a_new_version(admin_settings: Settings, example: dict[str, float]) -> None:
+    async with client_of(admin_settings) as client:
+        unchanged = answered(await client.post("/health/model/reload", headers=ADMIN))
+        assert (unchanged["outcome"], unchanged["version"], unchanged["reason"]) == ("unchanged", "1", None)
+        version = register(admin_settings, BUNDLED / "model")
+        swapped = answered(await client.post("/health/model/reload", headers={"Authorization": "Bearer admin"}))
+        assert (swapped["outcome"], swapped["version"]) == ("swapped", version)
+        assert answered(await client.post("/predict", json=example))["model_version"] == version
+
+
+async def test_a_refused_version_leaves_the_old_one_in_service(
+    admin_settings: Settings, example: dict[str, float], churn: lgb.Booster, tmp_path: Path
+) -> None:
+    broken = save_churn(tmp_path / "broken", churn)
+    (broken / "model.lgb").write_text("tree\nno trees here\n")
+    async with client_of(admin_settings) as client:
+        version = register(admin_settings, broken)
+        answer = answered(await client.post("/health/model/reload", headers=ADMIN))
+        assert (answer["outcome"], answer["version"]) == ("refused", version)
+        assert answer["reason"]
+        assert answered(await client.post("/predict", json=example))["model_version"] == "1"
+        health = answered(await client.get("/health/model"))
+        assert (health["status"], health["version"]) == ("degraded", "1")
+        assert health["last_refusal"]["version"] == version

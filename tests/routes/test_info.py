@@ -1,0 +1,217 @@
+"""What the service says of itself, and that its metrics exist and are true."""
+
+import asyncio
+import shutil
+import subprocess
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.settings import Settings
+from tests.routes.support import Client, client_of, compute_with, served_by, services_of
+from tests.support import problem
+from tests.telemetry.test_gpu import FakeNvml
+
+FAMILIES: dict[str, tuple[str, set[str]]] = {
+    "api_requests": ("counter", {"method", "endpoint", "status_code"}),
+    "api_request_duration_seconds": ("histogram", {"method", "endpoint"}),
+    "predictions": ("counter", {"model_version", "prediction_type"}),
+    "prediction_duration_seconds": ("histogram", {"model_version"}),
+    "model_status": ("gauge", {"model_name"}),
+    "errors": ("counter", {"error_type", "endpoint"}),
+    "model_info": ("gauge", {"model_name", "model_version", "model_stage", "run_id", "digest"}),
+    "model_load_duration_seconds": ("gauge", {"model_version"}),
+    "model_refreshes": ("counter", {"outcome"}),
+    "background_task_restarts": ("counter", {"task"}),
+    "prediction_log_rows": ("counter", {"outcome"}),
+}
+"""Every family of the service's own, with its type and labels."""
+
+Row = dict[str, float]
+
+
+async def scrape(client: Client) -> dict[str, Metric]:
+    response = await client.get("/metrics")
+    assert response.status_code == 200
+    return {family.name: family for family in text_string_to_metric_families(response.text)}
+
+
+def values(family: Metric, suffix: str = "") -> dict[tuple[str, ...], float]:
+    """Samples of a family by their labels' values, in the order of the labels' names."""
+    return {
+        tuple(value for _, value in sorted(sample.labels.items())): sample.value
+        for sample in family.samples
+        if sample.name == family.name + suffix
+    }
+
+
+async def traffic(client: Client, example: Row) -> None:
+    await client.post("/predict", json=example)
+    await client.post("/predict/", json=example)
+    await client.post("/predict", json={})
+    await client.post("/predict/batch", json={"predictions": [example, {}, example, example]})
+    await client.get("/predict")
+    await client.get("/nothing/here")
+    await client.get("/health/live")
+
+
+async def test_info_states_version_model_and_limits(client: Client, settings: Settings) -> None:
+    response = await client.get("/info")
+    assert response.status_code == 200
+    assert response.json() == {
+        "name": "madrone",
+        "version": "1.0.0",
+        "model_name": "california-housing-model",
+        "model_version": "1",
+        "model_stage": "Production",
+        "max_batch_size": settings.max_batch_size,
+        "max_bulk_rows": settings.max_bulk_rows,
+        "max_body_bytes": settings.max_body_bytes,
+        "request_timeout": settings.request_timeout,
+    }
+
+
+async def test_info_answers_without_a_model_and_states_the_configured_version(settings: Settings) -> None:
+    async with client_of(msgspec.structs.replace(settings, model_name="unknown", api_version="2.7")) as client:
+        answer = (await client.get("/info")).json()
+        assert (answer["version"], answer["model_name"], answer["model_version"]) == ("2.7", "unknown", None)
+
+
+async def test_metrics_come_in_the_prometheus_text_format(client: Client) -> None:
+    response = await client.get("/metrics")
+    assert response.status_code == 200
+    media_type, *parameters = response.headers["content-type"].split("; ")
+    assert media_type == "text/plain"
+    assert "charset=utf-8" in parameters
+    assert any(parameter.startswith("version=") for parameter in parameters)
+
+
+async def test_exactly_the_documented_families_exist(client: Client, example: Row) -> None:
+    await traffic(client, example)
+    families = await scrape(client)
+    own = {name: family for name, family in families.items() if not name.startswith(("process_", "python_"))}
+    assert {name: family.type for name, family in own.items()} == {name: kind for name, (kind, _) in FAMILIES.items()}
+    assert all(family.documentation for family in own.values())
+    for name, family in own.items():
+        for sample in family.samples:
+            assert sample.labels.keys() - {"le"} == FAMILIES[name][1], sample
+
+
+async def test_requests_are_counted_under_their_routes(client: Client, example: Row) -> None:
+    await traffic(client, example)
+    families = await scrape(client)
+    expected = {
+        ("/predict", "POST", "200"): 2,
+        ("/predict", "POST", "422"): 1,
+        ("/predict", "GET", "405"): 1,
+        ("/predict/batch", "POST", "200"): 1,
+        ("unmatched", "GET", "404"): 1,
+        ("/health/live", "GET", "200"): 1,
+    }
+    assert values(families["api_requests"], "_total") == expected
+    durations = values(families["api_request_duration_seconds"], "_count")
+    assert durations == {
+        ("/predict", "POST"): 3, ("/predict", "GET"): 1, ("/predict/batch", "POST"): 1, ("unmatched", "GET"): 1,
+        ("/health/live", "GET"): 1,
+    }  # fmt: skip
+    assert all(seconds > 0 for seconds in values(families["api_request_duration_seconds"], "_sum").values())
+    assert values(families["errors"], "_total") == {
+        ("/predict", "invalid_input"): 1,
+        ("/predict", "method_not_allowed"): 1,
+        ("unmatched", "not_found"): 1,
+    }
+
+
+async def test_predictions_are_counted_by_row_and_timed_by_batch(client: Client, example: Row) -> None:
+    await traffic(client, example)
+    families = await scrape(client)
+    assert values(families["predictions"], "_total") == {("1", "single"): 2, ("1", "batch"): 3}
+    assert values(families["prediction_duration_seconds"], "_count") == {("1",): 3}
+
+
+async def test_the_model_in_use_is_shown(client: Client) -> None:
+    families = await scrape(client)
+    served = served_by(client)
+    assert values(families["model_status"]) == {("california-housing-model",): 1}
+    labels = (
+        served.artifact.digest, "california-housing-model", "Production", "1", served.identity.run_id,
+    )  # fmt: skip
+    assert values(families["model_info"]) == {labels: 1}
+    assert values(families["model_load_duration_seconds"]) == {("1",): served.load_seconds}
+    assert values(families["model_refreshes"], "_total") == {("swapped",): 1, ("unchanged",): 1}
+
+
+async def test_without_a_model_its_status_is_0_and_nothing_is_said_of_it(settings: Settings) -> None:
+    async with client_of(msgspec.structs.replace(settings, model_name="unknown")) as client:
+        families = await scrape(client)
+        assert values(families["model_status"]) == {("unknown",): 0}
+        assert values(families["model_info"]) == {}
+        assert values(families["model_load_duration_seconds"]) == {}
+
+
+async def test_an_error_inside_is_counted(client: Client, example: Row) -> None:
+    def fail(rows: object) -> Any:
+        raise RuntimeError
+
+    compute_with(client, fail)
+    await client.post("/predict", json=example)
+    families = await scrape(client)
+    assert values(families["errors"], "_total") == {("/predict", "internal"): 1}
+    assert values(families["api_requests"], "_total") == {("/predict", "POST", "500"): 1}
+    assert values(families["predictions"], "_total") == {}
+
+
+async def test_callers_cannot_invent_labels(client: Client) -> None:
+    for number in range(5):
+        await client.request(f"INVENTED{number}", "/predict")
+        await client.get(f"/invented/{number}")
+        await client.request(f"MADE-UP-{number}", f"/invented/{number}")
+    families = await scrape(client)
+    assert values(families["api_requests"], "_total") == {
+        ("/predict", "OTHER", "405"): 5,
+        ("unmatched", "GET", "404"): 5,
+        ("unmatched", "OTHER", "404"): 5,
+    }
+
+
+async def test_without_a_gpu_there_is_no_gpu_series(settings: Settings) -> None:
+    nvml = FakeNvml()
+    nvml.failure = nvml.NVMLError(9, "Driver Not Loaded")
+    async with client_of(settings, nvml=nvml) as client:
+        services_of(client).gpu.poll()
+        assert not [name for name in await scrape(client) if name.startswith("gpu_")]
+
+
+async def test_a_gpu_has_its_series(settings: Settings) -> None:
+    async with client_of(settings, nvml=FakeNvml()) as client:
+        services_of(client).gpu.poll()
+        families = await scrape(client)
+        assert values(families["gpu_utilization_percent"]) == {("0", "GPU-0"): 37}
+        assert values(families["gpu_memory_used_bytes"]) == {("0", "GPU-0"): 1000, ("1", "GPU-1"): 1001}
+        assert {name for name in families if name.startswith("gpu_")} == {
+            "gpu_utilization_percent", "gpu_memory_used_bytes", "gpu_memory_total_bytes", "gpu_temperature_celsius",
+        }  # fmt: skip
+
+
+async def test_prometheus_can_be_switched_off(settings: Settings) -> None:
+    async with client_of(msgspec.structs.replace(settings, enable_prometheus=False)) as client:
+        response = await client.get("/metrics")
+        assert response.status_code == 404
+        problem(response)
+        assert "metrics-server" not in services_of(client).supervisor.status
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on PATH")
+async def test_promtool_finds_nothing_to_say(settings: Settings, example: Row) -> None:
+    async with client_of(settings, nvml=FakeNvml()) as client:
+        services_of(client).gpu.poll()
+        await traffic(client, example)
+        response: httpx.Response = await client.get("/metrics")
+    check = await asyncio.to_thread(
+        subprocess.run, ["promtool", "check", "metrics"], input=response.content, capture_output=True
+    )
+    assert (check.returncode, check.stdout, check.stderr) == (0, b"", b"")

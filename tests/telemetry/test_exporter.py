@@ -1,0 +1,50 @@
+"""The metrics' own port: served, taken, and let go."""
+
+import asyncio
+import socket
+
+import httpx
+import pytest
+
+from app.telemetry.exporter import MetricsServer
+from app.telemetry.metrics import Metrics
+from tests.support import eventually, free_port
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+async def test_the_port_serves_the_metrics_until_the_task_is_cancelled() -> None:
+    metrics, port = Metrics(), free_port()
+    metrics.predictions.labels("1", "single").inc(3)
+    task = asyncio.create_task(MetricsServer("127.0.0.1", port, metrics).run())
+    await asyncio.to_thread(eventually, lambda: task.done() or listens(port))
+    async with httpx.AsyncClient(trust_env=False) as client:
+        response = await client.get(f"http://127.0.0.1:{port}/metrics")
+    assert response.status_code == 200
+    assert 'predictions_total{model_version="1",prediction_type="single"} 3.0' in response.text
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not listens(port)
+
+
+async def test_a_port_that_is_let_go_can_be_taken_at_once() -> None:
+    port = free_port()
+    for _ in range(2):
+        task = asyncio.create_task(MetricsServer("127.0.0.1", port, Metrics()).run())
+        await asyncio.to_thread(eventually, lambda task=task: task.done() or listens(port))
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_a_port_in_use_is_an_error() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(OSError, match="in use"):
+            await MetricsServer("127.0.0.1", taken.getsockname()[1], Metrics()).run()

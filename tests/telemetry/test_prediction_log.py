@@ -1,0 +1,486 @@
+"""The prediction log against SQLite files and a real PostgreSQL server."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import pwd
+import shutil
+import signal
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from litestar import Litestar
+from litestar.testing import AsyncTestClient
+
+from app.settings import Settings
+from app.telemetry import prediction_log
+from app.telemetry.metrics import Metrics
+from app.telemetry.prediction_log import TABLE, LoggedPrediction, PredictionLog
+from tests.support import eventually, free_port
+
+PASSWORD = "hunter2"
+
+
+class Database(Protocol):
+    """A place for a log that is not there until `create`."""
+
+    url: str
+
+    def create(self) -> None: ...
+
+
+class SqliteDatabase:
+    """A file whose name is held by a directory until `create`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.url = f"sqlite:///{path}"
+        path.mkdir()
+
+    def create(self) -> None:
+        self._path.rmdir()
+
+
+class PostgresDatabase:
+    """A database of its own on the test run's server."""
+
+    def __init__(self, server: "PostgresServer", name: str) -> None:
+        self._server, self._name = server, name
+        self.url = f"postgresql+psycopg://madrone:{PASSWORD}@127.0.0.1:{server.port}/{name}"
+
+    def create(self) -> None:
+        self._server.execute(f'CREATE DATABASE "{self._name}"')
+
+
+class PostgresServer:
+    """A PostgreSQL server in a directory of its own. It refuses to run as root, so root runs it as another user."""
+
+    def __init__(self, binaries: Path, directory: Path, user: str | None) -> None:
+        self.port = free_port()
+        self._binaries, self._directory = binaries, directory
+        self._as_user: dict[str, Any] = (
+            {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+        password = directory / "password"
+        password.write_text(PASSWORD)
+        if user:
+            for path in (directory, password):
+                shutil.chown(path, user)
+        subprocess.run(
+            [
+                *(str(binaries / "initdb"), "--pgdata", str(directory / "data"), "--username", "madrone"),
+                *("--auth", "scram-sha-256", "--pwfile", str(password), "--encoding", "UTF8", "--locale", "C"),
+                "--no-sync",
+            ],
+            check=True,
+            capture_output=True,
+            cwd=directory,
+            **self._as_user,
+        )
+
+    def start(self) -> None:
+        log = self._directory / "server.log"
+        with log.open("ab") as output:
+            self._process = process = subprocess.Popen(
+                [
+                    *(str(self._binaries / "postgres"), "-D", str(self._directory / "data"), "-p", str(self.port)),
+                    *("-h", "127.0.0.1", "-k", str(self._directory), "-F"),
+                ],
+                stdout=output,
+                stderr=output,
+                cwd=self._directory,
+                **self._as_user,
+            )
+
+        def answers() -> bool:
+            assert process.poll() is None, log.read_text()
+            with contextlib.suppress(psycopg.OperationalError):
+                self.execute("SELECT 1")
+                return True
+            return False
+
+        eventually(answers)
+
+    def stop(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)  # a fast shutdown: sessions are ended, not waited for
+        self._process.wait(30)
+
+    def execute(self, statement: str) -> None:
+        url = f"postgresql://madrone:{PASSWORD}@127.0.0.1:{self.port}/postgres"
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(statement)  # type: ignore[arg-type]
+
+
+def postgres_binaries() -> Path | None:
+    found = [*sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)]
+    if on_path := shutil.which("initdb"):
+        found.append(Path(on_path))
+    return next((path.parent for path in found if (path.parent / "postgres").exists()), None)
+
+
+def unprivileged_user() -> str | None:
+    """Who may run PostgreSQL instead of root; None where this process is not root."""
+    if os.geteuid() != 0:
+        return None
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return next((name for name in ("postgres", "nobody") if name in known), None)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server that only this test run uses."""
+    binaries, user = postgres_binaries(), unprivileged_user()
+    if binaries is None:
+        pytest.skip("PostgreSQL's initdb is neither in /usr/lib/postgresql nor on PATH")
+    if os.geteuid() == 0 and user is None:
+        pytest.skip("PostgreSQL does not run as root, and there is no user postgres or nobody")
+    # Not below pytest's own directories, which only this process's user may enter.
+    directory = Path(tempfile.mkdtemp(prefix="postgres-"))
+    try:
+        server = PostgresServer(binaries, directory, user)
+        server.start()
+        yield server
+        server.stop()
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def absent(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    """A database that is not there yet."""
+    if request.param == "sqlite":
+        return SqliteDatabase(tmp_path / "predictions.db")
+    return PostgresDatabase(request.getfixturevalue("postgres"), f"log_{tmp_path.name}")
+
+
+@pytest.fixture
+def database(absent: Database) -> Database:
+    absent.create()
+    return absent
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def open_log(metrics: Metrics) -> Iterator[Callable[..., PredictionLog]]:
+    """Makes logs, and lets go of their databases after the test."""
+    logs: list[PredictionLog] = []
+
+    def make(url: str, keep_rows: int = 1000) -> PredictionLog:
+        logs.append(PredictionLog(url, keep_rows, metrics))
+        return logs[-1]
+
+    yield make
+    for log in logs:
+        log.close()
+
+
+def prediction(number: int = 0, **changes: Any) -> LoggedPrediction:
+    values: dict[str, Any] = {
+        "request_id": f"request-{number}",
+        "prediction_type": "single",
+        "model_name": "houses",
+        "model_version": "3",
+        "features": {"MedInc": 3.5, "année": -1.25},
+        "prediction": 2.5 + number,
+    }
+    return LoggedPrediction(**values | changes)
+
+
+def rows_in(database: Database) -> list[dict[str, Any]]:
+    engine = sa.create_engine(database.url)
+    try:
+        with engine.connect() as connection:
+            return [dict(row) for row in connection.execute(sa.select(TABLE).order_by(TABLE.c.id)).mappings()]
+    finally:
+        engine.dispose()
+
+
+def counted(metrics: Metrics, outcome: str) -> float:
+    return metrics.registry.get_sample_value("prediction_log_rows_total", {"outcome": outcome}) or 0
+
+
+def test_rows_are_written_with_their_values(
+    database: Database, open_log: Callable[..., PredictionLog], metrics: Metrics
+) -> None:
+    moment = datetime(2025, 3, 30, 1, 30, 15, 250_000, tzinfo=UTC)
+    log = open_log(database.url)
+    log.record(prediction(1, created_at=moment))
+    log.record(prediction(2, prediction_type="batch", prediction=[0.25, 0.5, 0.25]))
+    assert log.status.queued == 2
+    assert log.flush()
+    first, second = rows_in(database)
+    assert first.pop("id") < second["id"]
+    # SQLite keeps no time zone: times are UTC.
+    assert first.pop("created_at").replace(tzinfo=UTC) == moment
+    assert first == {
+        "request_id": "request-1",
+        "prediction_type": "single",
+        "model_name": "houses",
+        "model_version": "3",
+        "features": {"MedInc": 3.5, "année": -1.25},
+        "prediction": 3.5,
+    }
+    assert (second["prediction_type"], second["prediction"]) == ("batch", [0.25, 0.5, 0.25])
+    assert (log.status.queued, counted(metrics, "written")) == (0, 2)
+
+
+def test_a_missing_feature_is_null(database: Database, open_log: Callable[..., PredictionLog]) -> None:
+    log = open_log(database.url)
+    log.record(prediction(features={"MedInc": float("nan"), "HouseAge": 1.0}))
+    assert log.flush()
+    assert rows_in(database)[0]["features"] == {"MedInc": None, "HouseAge": 1.0}
+
+
+def test_more_rows_than_one_write_takes_all_arrive_in_order(
+    database: Database, open_log: Callable[..., PredictionLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction_log, "FLUSH_ROWS", 3)
+    log = open_log(database.url)
+    for number in range(8):
+        log.record(prediction(number))
+    assert log.flush()
+    assert [row["request_id"] for row in rows_in(database)] == [f"request-{number}" for number in range(8)]
+
+
+def test_a_log_goes_on_where_the_last_process_left_it(
+    database: Database, open_log: Callable[..., PredictionLog]
+) -> None:
+    for number in range(2):
+        log = open_log(database.url)
+        log.record(prediction(number))
+        log.close()
+    assert [row["request_id"] for row in rows_in(database)] == ["request-0", "request-1"]
+
+
+def test_while_the_database_is_away_rows_are_kept_and_written_later(
+    absent: Database, open_log: Callable[..., PredictionLog], metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = open_log(absent.url)
+    for number in range(3):
+        log.record(prediction(number))
+    with caplog.at_level(logging.WARNING):
+        assert not log.flush()
+        assert not log.flush()
+    assert (log.status.queued, log.status.last_error) == (3, "OperationalError")
+    assert len(caplog.records) == 1
+    log.record(prediction(3))
+    absent.create()
+    assert log.flush()
+    assert [row["request_id"] for row in rows_in(absent)] == [f"request-{number}" for number in range(4)]
+    assert (log.status.queued, log.status.last_error) == (0, None)
+    assert (counted(metrics, "written"), counted(metrics, "dropped")) == (4, 0)
+
+
+def test_a_server_that_restarts_loses_no_rows(
+    postgres: PostgresServer, tmp_path: Path, open_log: Callable[..., PredictionLog]
+) -> None:
+    database = PostgresDatabase(postgres, f"log_{tmp_path.name}")
+    database.create()
+    log = open_log(database.url)
+    log.record(prediction(0))
+    assert log.flush()
+    postgres.stop()
+    try:
+        log.record(prediction(1))
+        assert not log.flush()
+        assert log.status.queued == 1
+    finally:
+        postgres.start()
+    log.record(prediction(2))
+    assert log.flush()
+    assert [row["request_id"] for row in rows_in(database)] == ["request-0", "request-1", "request-2"]
+
+
+def test_a_sqlite_file_that_is_locked_is_waited_for_at_the_next_flush(
+    tmp_path: Path, open_log: Callable[..., PredictionLog]
+) -> None:
+    log = open_log(f"sqlite:///{tmp_path / 'predictions.db'}?timeout=0")
+    log.record(prediction(0))
+    assert log.flush()
+    log.record(prediction(1))
+    with contextlib.closing(sqlite3.connect(tmp_path / "predictions.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert not log.flush()
+        assert log.status.queued == 1
+    assert log.flush()
+    assert log.status.queued == 0
+
+
+def test_a_directory_that_cannot_be_made_keeps_the_rows_too(
+    tmp_path: Path, open_log: Callable[..., PredictionLog]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    log = open_log(f"sqlite:///{tmp_path / 'file' / 'predictions.db'}")
+    log.record(prediction())
+    assert not log.flush()
+    assert log.status.queued == 1
+    assert log.status.last_error is not None
+    (tmp_path / "file").unlink()
+    assert log.flush()
+
+
+def test_a_full_queue_drops_and_counts(
+    database: Database,
+    open_log: Callable[..., PredictionLog],
+    metrics: Metrics,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prediction_log, "QUEUE_ROWS", 3)
+    log = open_log(database.url)
+    for number in range(5):
+        log.record(prediction(number))
+    assert (log.status.queued, counted(metrics, "dropped")) == (3, 2)
+    assert log.flush()
+    assert [row["request_id"] for row in rows_in(database)] == ["request-0", "request-1", "request-2"]
+    assert counted(metrics, "written") == 3
+
+
+def test_neither_address_nor_password_is_told(
+    open_log: Callable[..., PredictionLog], caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    log = open_log(f"postgresql+psycopg://madrone:{PASSWORD}@127.0.0.1:{port}/predictions")
+    log.record(prediction())
+    with caplog.at_level(logging.DEBUG):
+        assert not log.flush()
+        log.close()
+    told = [str(log.status), caplog.text, *(str(record.__dict__) for record in caplog.records)]
+    for secret in (PASSWORD, "127.0.0.1", str(port)):
+        assert not any(secret in text for text in told)
+
+
+def test_a_wrong_password_is_not_told_either(
+    postgres: PostgresServer, open_log: Callable[..., PredictionLog], caplog: pytest.LogCaptureFixture
+) -> None:
+    log = open_log(f"postgresql+psycopg://madrone:wrong-one@127.0.0.1:{postgres.port}/postgres")
+    log.record(prediction())
+    with caplog.at_level(logging.DEBUG):
+        assert not log.flush()
+    assert log.status.last_error == "OperationalError"
+    assert "wrong-one" not in caplog.text
+
+
+def test_only_the_newest_rows_are_kept(
+    database: Database, open_log: Callable[..., PredictionLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction_log, "PRUNE_INTERVAL_ROWS", 10)
+    log = open_log(database.url, keep_rows=4)
+    for number in range(10):
+        log.record(prediction(number))
+    assert log.flush()
+    assert [row["request_id"] for row in rows_in(database)] == [f"request-{number}" for number in range(6, 10)]
+    for number in range(10, 13):
+        log.record(prediction(number))
+    assert log.flush()
+    assert len(rows_in(database)) == 7
+
+
+def test_ids_that_a_failed_write_used_up_cost_no_rows(
+    postgres: PostgresServer,
+    tmp_path: Path,
+    open_log: Callable[..., PredictionLog],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prediction_log, "PRUNE_INTERVAL_ROWS", 6)
+    database = PostgresDatabase(postgres, f"log_{tmp_path.name}")
+    database.create()
+    log = open_log(database.url, keep_rows=4)
+    for number in range(3):
+        log.record(prediction(number))
+    assert log.flush()
+    engine = sa.create_engine(database.url)
+    with engine.connect() as connection:  # another process's write, rolled back: its ids are gone
+        for _ in range(5):
+            connection.execute(sa.text("SELECT nextval('predictions_id_seq')"))
+        connection.rollback()
+    engine.dispose()
+    for number in range(3, 6):
+        log.record(prediction(number))
+    assert log.flush()
+    assert [row["request_id"] for row in rows_in(database)] == [f"request-{number}" for number in range(2, 6)]
+
+
+def test_a_log_of_no_rows_writes_nothing(tmp_path: Path, open_log: Callable[..., PredictionLog]) -> None:
+    log = open_log(f"sqlite:///{tmp_path / 'predictions.db'}", keep_rows=0)
+    log.record(prediction())
+    assert not log.enabled
+    assert log.status.queued == 0
+    assert log.flush()
+    log.close()
+    assert not (tmp_path / "predictions.db").exists()
+
+
+def test_closing_writes_what_is_left(
+    database: Database, open_log: Callable[..., PredictionLog], metrics: Metrics
+) -> None:
+    log = open_log(database.url)
+    log.record(prediction())
+    log.close()
+    assert len(rows_in(database)) == 1
+    assert counted(metrics, "written") == 1
+
+
+def test_closing_while_the_database_is_away_counts_and_says_what_is_lost(
+    absent: Database, metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = PredictionLog(absent.url, 1000, metrics)
+    log.record(prediction(0))
+    log.record(prediction(1))
+    log.close()
+    assert counted(metrics, "dropped") == 2
+    assert [record.__dict__["rows"] for record in caplog.records if record.levelno == logging.ERROR] == [2]
+
+
+async def test_the_task_writes_beside_the_requests_and_goes_on_after_a_failure(
+    absent: Database, open_log: Callable[..., PredictionLog], metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction_log, "FLUSH_INTERVAL_S", 0.01)
+    log = open_log(absent.url)
+    log.record(prediction())
+    task = asyncio.create_task(log.run())
+    await asyncio.to_thread(eventually, lambda: log.status.last_error is not None)
+    absent.create()
+    await asyncio.to_thread(eventually, lambda: counted(metrics, "written") == 1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(rows_in(absent)) == 1
+
+
+async def test_requests_are_logged_row_by_row_under_their_id(
+    client: AsyncTestClient[Litestar], settings: Settings, example: dict[str, float]
+) -> None:
+    single = (await client.post("/predict", json=example)).json()
+    rows = [example, {}, example | {"MedInc": 9.0}]
+    batch = (await client.post("/predict/batch", json={"predictions": rows})).json()
+    await client.post("/predict", json={})
+    client.app.state.services.prediction_log.flush()
+    engine = sa.create_engine(settings.prediction_database_url)
+    with engine.connect() as connection:
+        logged = connection.execute(sa.select(TABLE).order_by(TABLE.c.id)).mappings().all()
+    engine.dispose()
+    expected = [("single", single["request_id"], example, single["prediction"])]
+    expected += [
+        ("batch", batch["request_id"], rows[item["index"]], item["prediction"])
+        for item in batch["predictions"]
+        if item["status"] == "predicted"
+    ]
+    assert [
+        (row["prediction_type"], row["request_id"], row["features"], row["prediction"]) for row in logged
+    ] == expected
+    assert {(row["model_name"], row["model_version"]) for row in logged} == {("california-housing-model", "1")}

@@ -1,0 +1,142 @@
+"""The `madrone` command, as a process: what it prints, and how it ends when something is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.settings import Settings, settings_table
+from tests.support import Server, free_port
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = {name.upper() for name in Settings.__struct_fields__}
+
+
+@pytest.fixture
+def madrone(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command in an empty directory, with these settings and no others."""
+
+    def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        inherited = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+        return subprocess.run(
+            [sys.executable, "-m", "app", *arguments],
+            cwd=tmp_path,
+            env=inherited | {"PYTHONPATH": str(ROOT), "DATA_DIR": str(tmp_path / "data")} | environ,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+Madrone = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_help_names_every_command(madrone: Madrone) -> None:
+    done = madrone("--help")
+    assert done.returncode == 0
+    assert {"serve", "train", "predict", "settings"} <= set(done.stdout.split())
+
+
+def test_settings_prints_the_table(madrone: Madrone) -> None:
+    done = madrone("settings")
+    assert (done.returncode, done.stdout, done.stderr) == (0, settings_table() + "\n", "")
+
+
+@pytest.mark.parametrize("command", ["serve", "train", "predict"])
+def test_bad_settings_are_one_message_and_status_2(madrone: Madrone, command: str) -> None:
+    done = madrone(command, API_PORT="none", MODEL_STAGE="prod", API_KEY="my secret")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "Madrone cannot start, some settings are not valid:",
+        "API_PORT: must be a whole number from 1 to 65535, got 'none'",
+        "MODEL_STAGE: must be one of Archived, None, Production, Staging, got 'prod'",
+        "API_KEY: must be 1 to 256 visible ASCII characters",
+    ]
+
+
+def test_an_option_of_serve_is_checked_as_its_setting_is(madrone: Madrone) -> None:
+    done = madrone("serve", "--port", "80800", API_PORT="8000")
+    assert done.returncode == 2
+    assert "API_PORT: must be a whole number from 1 to 65535, got '80800'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_dotenv_file_is_read_and_the_environment_wins_over_it(madrone: Madrone, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("# comment\nAPI_PORT=none\nexport MODEL_STAGE='prod'\nLOG_LEVEL=\n")
+    done = madrone("predict")
+    assert done.returncode == 2
+    assert "API_PORT" in done.stderr
+    assert "MODEL_STAGE" in done.stderr
+    assert "LOG_LEVEL" not in done.stderr
+    done = madrone("predict", MODEL_STAGE="Staging")
+    assert "API_PORT" in done.stderr
+    assert "MODEL_STAGE" not in done.stderr
+
+
+def test_training_on_a_file_that_is_not_there_says_so(madrone: Madrone) -> None:
+    done = madrone("train", "--data", "missing.csv")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "There is no file missing.csv.\n"
+
+
+def test_training_on_a_file_with_other_columns_names_those_that_lack(madrone: Madrone, tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("MedInc,HouseAge\n1,2\n")
+    done = madrone("train", "--data", "other.csv")
+    assert done.returncode == 1
+    assert done.stderr.startswith("other.csv has no column AveRooms, AveBedrms")
+    assert "Traceback" not in done.stderr
+
+
+def test_training_does_not_write_over_a_directory(madrone: Madrone, tmp_path: Path) -> None:
+    header = "MedInc,HouseAge,AveRooms,AveBedrms,Population,AveOccup,Latitude,Longitude,MedHouseVal"
+    (tmp_path / "rows.csv").write_text(f"{header}\n1,2,3,4,5,6,34,-118,2\n")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_text("")
+    done = madrone("train", "--data", "rows.csv", "--output", "taken")
+    assert done.returncode == 1
+    assert done.stderr == "taken is not empty.\n"
+
+
+def test_predicting_without_a_server_says_what_to_do(madrone: Madrone) -> None:
+    port = free_port()
+    done = madrone("predict", API_PORT=str(port))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"No answer from http://127.0.0.1:{port}: ")
+    assert "Is the service running?" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_predicting_with_an_address_that_is_none_says_so(madrone: Madrone) -> None:
+    done = madrone("predict", "--url", "not-an-address")
+    assert done.returncode == 1
+    assert "not-an-address" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_predicting_prints_the_example_and_the_services_answer(
+    madrone: Madrone, serve: Callable[..., Server], example: dict[str, float]
+) -> None:
+    server = serve(API_KEY="sesame").wait_ready()
+    done = madrone("predict", API_PORT=str(server.port), API_KEY="sesame")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, _, rest = done.stdout.partition("\n")
+    assert first == f"POST http://127.0.0.1:{server.port}/predict"
+    sent, end = json.JSONDecoder().raw_decode(rest)
+    answer = json.loads(rest[end:])
+    assert sent == example
+    again = httpx.post(f"{server.url}/predict", json=example, headers={"X-API-Key": "sesame"}, trust_env=False).json()
+    assert answer["prediction"] == again["prediction"]
+    assert answer["model_version"] == "1"
+
+    refused = madrone("predict", "--url", f"{server.url}/", API_KEY="wrong")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("/predict answered 401: ")
+    assert "wrong" not in refused.stderr
