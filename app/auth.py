@@ -1,4 +1,7 @@
-"""Guards: the keys that prediction and admin routes ask for."""
+"""Guards: the keys that prediction and admin routes ask for.
+
+They are coroutines because Litestar hands a plain function to a thread and back, at each request.
+"""
 
 import hmac
 from typing import Any
@@ -15,7 +18,7 @@ KEY_SCHEME = "api_key"
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
-def require_api_key(connection: Connection, _: BaseRouteHandler) -> None:
+async def require_api_key(connection: Connection, _: BaseRouteHandler) -> None:
     """Let a request pass that brings API_KEY, or any while none is set.
 
     Raises:
@@ -26,7 +29,7 @@ def require_api_key(connection: Connection, _: BaseRouteHandler) -> None:
         _compare(connection, settings.api_key)
 
 
-def require_admin_key(connection: Connection, _: BaseRouteHandler) -> None:
+async def require_admin_key(connection: Connection, _: BaseRouteHandler) -> None:
     """Let a request pass that brings ADMIN_API_KEY.
 
     Raises:

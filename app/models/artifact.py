@@ -80,6 +80,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a request needs of a model: an immutable snapshot, replaced as a whole.
 
     Attributes:
+        training_bounds: float64[2, F], least and greatest values that training saw; infinite where that is not known.
         metrics: The training run's, as far as the registry knows them.
         resolved_by: The rule that chose this version.
         load_seconds: From look-up to readiness.
@@ -89,6 +90,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     artifact: Artifact
     codec: JsonCodec
     engine: Engine
+    training_bounds: FloatArray
     metrics: dict[str, float]
     resolved_by: str
     loaded_at: datetime
@@ -97,13 +99,10 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     def training_warnings(self, rows: FloatArray) -> list[list[str]]:
         """For each of the B rows (float64[B, F]), the features that are outside what training saw."""
         warnings: list[list[str]] = [[] for _ in range(len(rows))]
-        for index, feature in enumerate(self.artifact.features):
-            if feature.training_range is None:
-                continue
-            low, high = feature.training_range
-            column = rows[:, index]
-            for row in np.flatnonzero((column < low) | (column > high)):
-                warnings[row].append(f"{feature.name} is outside the training range {low:.10g} to {high:.10g}")
+        low, high = self.training_bounds
+        for row, column in np.argwhere((rows < low) | (rows > high)).tolist():
+            name = self.artifact.features[column].name
+            warnings[row].append(f"{name} is outside the training range {low[column]:.10g} to {high[column]:.10g}")
         return warnings
 
 
@@ -125,6 +124,9 @@ def serve_artifact(
         artifact=artifact,
         codec=JsonCodec(artifact.features),
         engine=engine,
+        training_bounds=np.array(
+            [feature.training_range or (-np.inf, np.inf) for feature in artifact.features], dtype=np.float64
+        ).T,
         metrics=metrics,
         resolved_by=resolved_by,
         loaded_at=datetime.now(UTC),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kernels.cost import LARGE_ROWS, Cost, measure
+from kernels.cost import LARGE_ROWS, REPEATS, SMALL_CALLS, Cost, measure
 
 ROWS = np.arange(6.0).reshape(3, 2)
 
@@ -65,13 +65,12 @@ def test_a_line_that_would_start_below_zero_starts_at_zero(clock: Clock) -> None
 def test_batches_are_tiled_from_the_sample_and_predictors_take_turns() -> None:
     calls: list[tuple[str, NDArray[np.float64]]] = []
     measure([lambda batch: calls.append(("a", batch)), lambda batch: calls.append(("b", batch))], ROWS)
-    assert [(name, len(batch)) for name, batch in calls[:4]] == [
-        *(("a", 1), ("a", LARGE_ROWS)),
-        *(("b", 1), ("b", LARGE_ROWS)),
-    ]
-    assert len(calls) % 4 == 0
+    turn = [*[1] * SMALL_CALLS, LARGE_ROWS]
+    assert [len(batch) for _, batch in calls[: 2 * len(turn)]] == turn * 2
+    assert "".join(name for name, _ in calls[: 2 * len(turn)]) == "a" * len(turn) + "b" * len(turn)
+    assert len(calls) == 2 * len(turn) * REPEATS
     np.testing.assert_array_equal(calls[0][1], ROWS[:1])
-    np.testing.assert_array_equal(calls[1][1][:7], ROWS[[0, 1, 2, 0, 1, 2, 0]])
+    np.testing.assert_array_equal(calls[SMALL_CALLS][1][:7], ROWS[[0, 1, 2, 0, 1, 2, 0]])
 
 
 def test_one_row_is_sample_enough(clock: Clock) -> None:
