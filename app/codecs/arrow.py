@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from app.errors import FieldError, InvalidInput, MalformedBody, TooLarge, UnsupportedMediaType
-from app.models.signature import Feature
+from app.feature import Feature
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 

@@ -14,7 +14,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from app.errors import FieldError, InvalidInput, MalformedBody
-from app.models.signature import Feature
+from app.feature import Feature
 
 FloatArray = NDArray[np.float64]
 

@@ -15,7 +15,8 @@ import numpy as np
 import yaml
 
 from app.codecs.json import FloatArray, JsonCodec
-from app.models.signature import Feature, ModelRefused, join_features, signature_columns
+from app.feature import Feature
+from app.models.signature import ModelRefused, join_features, signature_columns
 from kernels.engine import Engine, EngineError
 from kernels.forest import Forest, ForestError
 from kernels.plan import Plan, PlanError
@@ -181,7 +182,8 @@ def _files(flavors: dict[str, Any]) -> tuple[str, str | None]:
     data = native.get("data")
     if native.get("model_class", "lightgbm.basic.Booster") != "lightgbm.basic.Booster" or not isinstance(data, str):
         raise ModelRefused(
-            "the model is pickled, and pickles are not loaded: log the native booster (model.booster_) instead"
+            "the model is stored as a Python object (pickle or skops), and those are not loaded: "
+            "log the native booster (model.booster_) instead"
         )
     return data, None
 

@@ -1,12 +1,11 @@
 """What a model takes: its raw features, joined from the MLflow signature, the feature plan and the booster."""
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
+from app.feature import Feature, Kind
 from kernels.plan import Plan
-
-Kind = Literal["number", "integer", "boolean"]
 
 KINDS: dict[str, Kind] = {
     "double": "number",
@@ -22,28 +21,6 @@ INTEGER_BITS = {"integer": 32, "long": 64}
 
 class ModelRefused(Exception):
     """The model cannot be served; the message is the exact reason."""
-
-
-class Feature(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One raw feature, as a caller gives it.
-
-    Attributes:
-        name: Key in a request.
-        kind: What JSON values it takes.
-        required: Whether it must be given; where not, a missing or null one reaches the forest as NaN.
-        description: What it means.
-        unit: What it is measured in.
-        physical_range: Least and greatest value that can be true; one outside is refused.
-        training_range: Least and greatest value seen in training; one outside is answered with a warning.
-    """
-
-    name: str
-    kind: Kind = "number"
-    required: bool = True
-    description: str = ""
-    unit: str = ""
-    physical_range: tuple[float, float] | None = None
-    training_range: tuple[float, float] | None = None
 
 
 class Column(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.codecs import arrow
 from app.errors import InvalidInput, MalformedBody, ServiceError, TooLarge, UnsupportedMediaType
-from app.models.signature import Feature
+from app.feature import Feature
 
 FEATURES = (
     Feature(name="x", physical_range=(0.0, 10.0)),

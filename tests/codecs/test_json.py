@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.codecs.json import JsonCodec
 from app.errors import InvalidInput, MalformedBody
-from app.models.signature import Feature
+from app.feature import Feature
 
 FEATURES = (
     Feature(name="income", physical_range=(0.0, 100.0), description="Median income", unit="10,000 USD"),

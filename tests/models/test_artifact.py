@@ -151,7 +151,7 @@ def test_a_pickled_model_is_refused_and_not_unpickled(serialization_format: str,
     directory = save_booster(regressor, tmp_path / "model", serialization_format=serialization_format)
     (pickled,) = directory.glob("model.*")
     pickled.write_bytes(pickle.dumps(Trap(tmp_path / "unpickled")))
-    assert refusal(directory).startswith("the model is pickled, and pickles are not loaded")
+    assert refusal(directory).startswith("the model is stored as a Python object")
     assert not (tmp_path / "unpickled").exists()
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.models.signature import Feature, ModelRefused, join_features, signature_columns
+from app.feature import Feature
+from app.models.signature import ModelRefused, join_features, signature_columns
 from kernels.plan import Input, Plan
 
 

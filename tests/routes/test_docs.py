@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from app.codecs.json import JsonCodec
-from app.models.signature import Feature
+from app.feature import Feature
 from app.settings import Settings
 from tests.routes.support import Client, client_of, served_by, services_of
 from tests.support import Server, problem
