@@ -11,12 +11,15 @@ import lightgbm as lgb
 import mlflow.lightgbm
 import numpy as np
 import pandas as pd
+import pytest
 import yaml
 from mlflow import MlflowClient
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from numpy.typing import NDArray
 
+from app.models.artifact import read_artifact
+from app.models.signature import ModelRefused
 from app.settings import Settings
 
 PARAMETERS: dict[str, Any] = {
@@ -124,3 +127,34 @@ class Catalogue:
     def move(self, version: str, stage: str) -> None:
         with mlflows_own_warnings_silenced():
             self.client.transition_model_version_stage(MODEL, version, stage)
+
+
+def with_booster(text: str, model: Path, destination: Path) -> Path:
+    directory = altered(model, destination)
+    (directory / "model.lgb").write_text(text)
+    return directory
+
+
+def refusal(directory: Path) -> str:
+    with pytest.raises(ModelRefused) as caught:
+        read_artifact(directory)
+    return str(caught.value)
+
+
+def resized(text: str) -> str:
+    """A booster text whose header gives the sizes that its trees have."""
+    start, end = text.find("\nTree=") + 1, text.find("end of trees")
+    sizes = [len("Tree=" + tree) for tree in text[start:end].split("Tree=")[1:]]
+    lines = [
+        f"tree_sizes={' '.join(map(str, sizes))}" if line.startswith("tree_sizes=") else line
+        for line in text[:start].splitlines()
+    ]
+    return "\n".join(lines) + "\n" + text[start:]
+
+
+def changed(text: str, key: str, value: str | None) -> str:
+    """A booster text in which the first `key=` line has another value, or is missing where that is None."""
+    lines = text.splitlines(keepends=True)
+    index = next(index for index, line in enumerate(lines) if line.startswith(f"{key}="))
+    lines[index] = "" if value is None else f"{key}={value}\n"
+    return "".join(lines) if key == "tree_sizes" else resized("".join(lines))

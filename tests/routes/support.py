@@ -1,5 +1,6 @@
-"""Stand-ins for an engine, apps with settings of their own, and a second model with other features."""
+"""Stand-ins for an engine, apps with settings of their own, a second model with other features, and bodies to send."""
 
+import asyncio
 import threading
 import warnings
 from collections.abc import AsyncIterator, Callable
@@ -7,9 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import lightgbm as lgb
 import msgspec
 import numpy as np
+import pyarrow as pa
 from litestar import Litestar
 from litestar.testing import AsyncTestClient
 from mlflow import MlflowClient
@@ -17,15 +20,28 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from numpy.typing import NDArray
 
+from app.codecs import arrow
 from app.main import create_app
 from app.models.artifact import ServedModel
 from app.services import Services
 from app.settings import Settings
 from kernels.engine import Engine
-from tests.support import loaded
+from tests.support import loaded, problem
 
 Array = NDArray[np.float64]
 Client = AsyncTestClient[Litestar]
+
+Row = dict[str, float]
+
+JSON = {"Content-Type": "application/json"}
+ARROW = {"Content-Type": arrow.MEDIA_TYPE}
+ANSWER_KEYS = {
+    "prediction", "model_version", "model_stage", "confidence_interval", "request_id", "processing_time_ms", "warnings",
+}  # fmt: skip
+BATCH_KEYS = {
+    "predictions", "total_predictions", "successful_predictions", "failed_predictions", "batch_id", "model_version",
+    "model_stage", "request_id", "processing_time_ms",
+}  # fmt: skip
 
 CHURN = "churn"
 CHURN_ROW = {"tenure": 3, "monthly charge": 70.5, "contract": True}
@@ -134,3 +150,55 @@ def register(settings: Settings, directory: Path) -> str:
         version = str(client.create_model_version(name, source=directory.as_uri()).version)
         client.transition_model_version_stage(name, version, "Production", archive_existing_versions=True)
     return version
+
+
+def settings_with(settings: Settings, **changes: Any) -> Settings:
+    return msgspec.structs.replace(settings, **changes)
+
+
+def row_of(example: Row) -> Array:
+    return np.array([list(example.values())])
+
+
+def varied(example: Row, count: int) -> Array:
+    """float64[count, F]: rows around the example that the model tells apart."""
+    return row_of(example) * np.random.default_rng(1).uniform(0.9, 1.1, (count, len(example)))
+
+
+def stream(columns: dict[str, Any]) -> bytes:
+    table = pa.table(columns)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def stream_of(rows: Array, names: Any) -> bytes:
+    return stream({name: rows[:, index] for index, name in enumerate(names)})
+
+
+def fields(response: httpx.Response) -> dict[str, str]:
+    errors: Any = problem(response)["errors"]
+    return {error["field"]: error["message"] for error in errors}
+
+
+async def raw_post(settings: Settings, chunks: list[Any]) -> list[Any]:
+    """What an app sends for a body that comes in these messages, and after them in none."""
+    sent: list[Any] = []
+    coming = iter(chunks)
+
+    async def receive() -> Any:
+        for message in coming:
+            return message
+        return await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope: Any = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": "/predict", "raw_path": b"/predict", "query_string": b"", "root_path": "",
+        "headers": [(b"content-type", b"application/json")], "client": ("10.0.0.1", 1), "server": ("test", 80),
+    }  # fmt: skip
+    await create_app(settings)(scope, receive, send)
+    return sent

@@ -1,0 +1,88 @@
+"""Bulk scoring over HTTP: Arrow in, Arrow out."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from app.codecs import arrow
+from app.settings import Settings
+from tests.routes.support import (
+    ARROW,
+    Client,
+    Row,
+    client_of,
+    fields,
+    served_by,
+    settings_with,
+    stream,
+    stream_of,
+    varied,
+)
+from tests.support import problem
+
+
+async def test_a_stream_comes_back_with_the_engines_predictions(client: Client, example: Row) -> None:
+    rows = varied(example, 1000)
+    response = await client.post("/predict/bulk", content=stream_of(rows, example), headers=ARROW)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == arrow.MEDIA_TYPE
+    assert response.headers["x-model-version"] == "1"
+    assert response.headers["x-model-stage"] == "Production"
+    table = pa.ipc.open_stream(response.content).read_all()
+    assert table.column_names == ["prediction"]
+    np.testing.assert_array_equal(table["prediction"].to_numpy(), served_by(client).engine.predict(rows))
+
+
+async def test_columns_go_by_name_and_floats_of_any_width_are_taken(client: Client, example: Row) -> None:
+    rows = varied(example, 10).astype(np.float32)
+    columns = {name: rows[:, index] for index, name in enumerate(example)}
+    body = stream(dict(reversed(columns.items())))
+    response = await client.post("/predict/bulk", content=body, headers=ARROW)
+    table = pa.ipc.open_stream(response.content).read_all()
+    expected = served_by(client).engine.predict(rows.astype(np.float64))
+    np.testing.assert_array_equal(table["prediction"].to_numpy(), expected)
+
+
+async def test_no_rows_in_are_no_rows_out(client: Client, example: Row) -> None:
+    response = await client.post(
+        "/predict/bulk", content=stream_of(np.empty((0, len(example))), example), headers=ARROW
+    )
+    assert response.status_code == 200
+    table = pa.ipc.open_stream(response.content).read_all()
+    assert (table.num_rows, table.column_names) == (0, ["prediction"])
+
+
+async def test_max_bulk_rows_are_taken_and_one_more_is_not(settings: Settings, example: Row) -> None:
+    async with client_of(settings_with(settings, max_bulk_rows=10)) as client:
+        taken = await client.post("/predict/bulk", content=stream_of(varied(example, 10), example), headers=ARROW)
+        assert taken.status_code == 200
+        response = await client.post("/predict/bulk", content=stream_of(varied(example, 11), example), headers=ARROW)
+        assert response.status_code == 413
+        assert problem(response)["detail"] == "The body holds more than the 10 rows of MAX_BULK_ROWS."
+
+
+async def test_json_is_not_read(client: Client, example: Row) -> None:
+    response = await client.post("/predict/bulk", json=example)
+    assert response.status_code == 415
+    assert problem(response)["detail"] == f"The body must come with Content-Type: {arrow.MEDIA_TYPE}."
+
+
+async def test_every_bad_column_is_named(client: Client, example: Row) -> None:
+    columns: dict[str, Any] = {name: [value] for name, value in example.items() if name != "MedInc"}
+    columns |= {"HouseAge": ["old"], "Zip": [1]}
+    response = await client.post("/predict/bulk", content=stream(columns), headers=ARROW)
+    assert response.status_code == 422
+    assert fields(response) == {
+        "MedInc": "is missing",
+        "HouseAge": "must be a column of number type, not string",
+        "Zip": "unknown column",
+    }
+
+
+@pytest.mark.parametrize("body", [b"", b"not arrow", b"\xff\xff\xff\xff\x10\x00\x00\x00"])
+async def test_what_is_no_stream_is_malformed(client: Client, body: bytes) -> None:
+    response = await client.post("/predict/bulk", content=body, headers=ARROW)
+    assert response.status_code == 400
+    assert problem(response)["type"] == "urn:madrone:problem:malformed-body"
