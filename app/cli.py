@@ -1,5 +1,6 @@
 """The `madrone` command. Heavy imports are inside the commands, so that `--help` and a bad setting answer at once."""
 
+import ctypes
 import os
 import socket
 import sys
@@ -13,6 +14,7 @@ from app.settings import Settings, SettingsError, settings_table
 from kernels.cache import cache_kernels
 
 BAD_USAGE = 2
+OPENMP_LIBRARY = "libgomp.so.1"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,6 +36,7 @@ def serve(host: str | None, port: str | None, debug: bool, reload: bool) -> None
             os.environ[name] = value
     settings = _settings()
     _check_port(settings)
+    _check_openmp()
     cache_kernels(settings.data_dir / "kernels")
 
     from granian import Granian
@@ -68,6 +71,7 @@ def serve(host: str | None, port: str | None, debug: bool, reload: bool) -> None
 def train(data: Path | None, output: Path | None, register: bool) -> None:
     """Train the California Housing model and register it as champion in Production."""
     settings = _settings()
+    _check_openmp()
     cache_kernels(settings.data_dir / "kernels")
 
     from app.training.dataset import DatasetError, load_dataset
@@ -107,6 +111,15 @@ def predict(url: str | None) -> None:
 def settings() -> None:
     """Print all settings as a Markdown table."""
     click.echo(settings_table())
+
+
+def _check_openmp() -> None:
+    """Name the package that slim Linux systems lack; LightGBM's import would end in a traceback."""
+    if sys.platform == "linux":
+        try:
+            ctypes.CDLL(OPENMP_LIBRARY)
+        except OSError:
+            _stop(f"LightGBM needs {OPENMP_LIBRARY}, which is not installed. On Debian: apt-get install libgomp1.")
 
 
 def _check_port(settings: Settings) -> None:

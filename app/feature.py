@@ -7,7 +7,7 @@ import msgspec
 Kind = Literal["number", "integer", "boolean"]
 
 
-class Feature(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Feature(msgspec.Struct, frozen=True, kw_only=True, rename={"kind": "type"}):
     """One raw feature, as a caller gives it.
 
     Attributes:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from app import cli
 from app.settings import Settings, settings_table
 from tests.support import Server, free_port
 
@@ -140,3 +142,11 @@ def test_predicting_prints_the_example_and_the_services_answer(
     assert refused.returncode == 1
     assert refused.stderr.startswith("/predict answered 401: ")
     assert "wrong" not in refused.stderr
+
+
+def test_a_system_without_openmp_is_told_which_package_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "OPENMP_LIBRARY", "libnothing.so.1")
+    result = CliRunner().invoke(cli.main, ["train", "--data", "missing.csv"])
+    assert result.exit_code == 1
+    assert "libnothing.so.1" in result.stderr
+    assert "apt-get install libgomp1" in result.stderr

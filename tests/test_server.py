@@ -4,6 +4,7 @@ import socket
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -45,7 +46,7 @@ def test_a_fresh_data_dir_is_all_that_a_first_start_needs(
     assert server.terminate() == 0
     assert {"mlflow.db", "artifacts"} <= {path.name for path in data_dir.iterdir()}
     assert data_dir.stat().st_mode & 0o077 == 0
-    with sqlite3.connect(data_dir / "predictions.db") as database:
+    with closing(sqlite3.connect(data_dir / "predictions.db")) as database:
         logged = database.execute("select request_id, prediction from predictions").fetchall()
     assert logged == [(answer.json()["request_id"], answer.json()["prediction"])]
 

@@ -8,14 +8,13 @@ from functools import partial
 from typing import Any
 
 import msgspec
-import numpy as np
 from litestar import Controller, Request, Response, get, post
-from numpy.typing import NDArray
 
 from app.auth import KEY_SCHEME, require_api_key
 from app.codecs import arrow
 from app.codecs.json import FloatArray
 from app.errors import PROBLEM_RESPONSES, REQUEST_ID, DeadlineExceeded, FieldError, UnsupportedMediaType
+from app.feature import Feature
 from app.models.artifact import ServedModel
 from app.services import InjectedServices, Services
 from app.serving.predictor import PredictionType
@@ -81,18 +80,6 @@ class BatchResponse(msgspec.Struct, frozen=True, kw_only=True):
     processing_time_ms: float
 
 
-class ModelFeature(msgspec.Struct, frozen=True, kw_only=True):
-    """A feature as /predict/model/info describes it."""
-
-    name: str
-    type: str
-    required: bool
-    description: str
-    unit: str
-    physical_range: tuple[float, float] | None
-    training_range: tuple[float, float] | None
-
-
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of the model in use."""
 
@@ -107,7 +94,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     objective: str
     trees: int
     model_features: int
-    features: tuple[ModelFeature, ...]
+    features: tuple[Feature, ...]
     metrics: dict[str, float]
     example: dict[str, Any] | None
 
@@ -118,11 +105,7 @@ class PredictController(Controller):
     path = "/predict"
     tags = ("predict",)
 
-    @post(
-        "/",
-        **OPTIONS,
-        summary="Predict one row",
-    )
+    @post("/", **OPTIONS, summary="Predict one row")
     async def predict_one(self, request: Request[Any, Any, Any], services: InjectedServices) -> PredictionResponse:
         """Predict one object of the model's features by name."""
         started = time.perf_counter()
@@ -131,7 +114,7 @@ class PredictController(Controller):
             served = services.slot.require()
             rows = served.codec.decode_row(body)
             output = await services.predictor.predict(served, rows, "single")
-        prediction = _plain(output)[0]
+        prediction = output.tolist()[0]
         request_id = str(request.scope.get(REQUEST_ID))
         _log(services, served, rows, [prediction], "single", request_id)
         return PredictionResponse(
@@ -144,11 +127,7 @@ class PredictController(Controller):
             warnings=served.training_warnings(rows)[0],
         )
 
-    @post(
-        "/batch",
-        **OPTIONS,
-        summary="Predict a batch",
-    )
+    @post("/batch", **OPTIONS, summary="Predict a batch")
     async def predict_batch(self, request: Request[Any, Any, Any], services: InjectedServices) -> BatchResponse:
         """Predict up to MAX_BATCH_SIZE rows as one batch; a row that is not valid fails alone."""
         started = time.perf_counter()
@@ -156,7 +135,7 @@ class PredictController(Controller):
             body = await _read(request, JSON)
             served = services.slot.require()
             batch = served.codec.decode_batch(body, services.settings.max_batch_size)
-            output = _plain(await services.predictor.predict(served, batch.rows, "batch"))
+            output = (await services.predictor.predict(served, batch.rows, "batch")).tolist()
         request_id = str(request.scope.get(REQUEST_ID))
         _log(services, served, batch.rows, output, "batch", request_id)
         items: list[PredictedItem | FailedItem] = [
@@ -179,12 +158,7 @@ class PredictController(Controller):
             processing_time_ms=_milliseconds(started),
         )
 
-    @post(
-        "/bulk",
-        **OPTIONS,
-        media_type=arrow.MEDIA_TYPE,
-        summary="Predict in bulk",
-    )
+    @post("/bulk", **OPTIONS, media_type=arrow.MEDIA_TYPE, summary="Predict in bulk")
     async def predict_bulk(self, request: Request[Any, Any, Any], services: InjectedServices) -> Response[bytes]:
         """Predict up to MAX_BULK_ROWS rows of an Arrow IPC stream; answers a stream with the column `prediction`."""
         async with _deadline(services):
@@ -214,18 +188,7 @@ class PredictController(Controller):
             objective=artifact.forest.objective,
             trees=artifact.forest.n_trees,
             model_features=artifact.forest.n_features,
-            features=tuple(
-                ModelFeature(
-                    name=feature.name,
-                    type=feature.kind,
-                    required=feature.required,
-                    description=feature.description,
-                    unit=feature.unit,
-                    physical_range=feature.physical_range,
-                    training_range=feature.training_range,
-                )
-                for feature in artifact.features
-            ),
+            features=artifact.features,
             metrics=served.metrics,
             example=artifact.example,
         )
@@ -249,11 +212,6 @@ async def _read(request: Request[Any, Any, Any], media_type: str) -> bytes:
     if given.strip().lower() != media_type or charset not in ("", "utf-8"):
         raise UnsupportedMediaType(f"The body must come with Content-Type: {media_type}.")
     return await request.body()
-
-
-def _plain(output: NDArray[np.float64]) -> list[Any]:
-    """Predictions as Python numbers: one a row, or a list of them for K classes."""
-    return output.tolist()
 
 
 def _log(
