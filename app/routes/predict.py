@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 from litestar import Controller, Request, Response, get, post
+from litestar.exceptions import InternalServerException
 
 from app.auth import KEY_SCHEME, require_api_key
 from app.codecs import arrow
 from app.codecs.json import FloatArray
-from app.errors import PROBLEM_RESPONSES, REQUEST_ID, DeadlineExceeded, FieldError, UnsupportedMediaType
+from app.errors import PROBLEM_RESPONSES, REQUEST_ID, DeadlineExceeded, FieldError, MalformedBody, UnsupportedMediaType
 from app.feature import Feature
 from app.models.artifact import ServedModel
 from app.services import InjectedServices, Services
@@ -211,7 +212,13 @@ async def _read(request: Request[Any, Any, Any], media_type: str) -> bytes:
     charset = parameters.strip().lower().removeprefix("charset=").strip('"')
     if given.strip().lower() != media_type or charset not in ("", "utf-8"):
         raise UnsupportedMediaType(f"The body must come with Content-Type: {media_type}.")
-    return await request.body()
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMediaType("The body must come without a Content-Encoding: compressed bodies are not read.")
+    try:
+        return await request.body()
+    except InternalServerException:
+        # What Litestar makes of a client that leaves, or breaks its chunks, before the body is whole.
+        raise MalformedBody("The body ended before it was complete.") from None
 
 
 def _log(

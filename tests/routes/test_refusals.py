@@ -1,5 +1,6 @@
 """What prediction routes refuse, with which status and words, and under which request id."""
 
+import gzip
 import logging
 
 import msgspec
@@ -208,3 +209,19 @@ async def test_every_answer_has_one_of_its_own(client: Client, example: Row) -> 
     responses += [await client.post("/predict", json={}), await client.post("/predict", json=example)]
     identifiers = [response.headers["x-request-id"] for response in responses]
     assert len(set(identifiers)) == len(responses)
+
+
+async def test_a_compressed_body_is_refused(client: Client, example: Row) -> None:
+    body = gzip.compress(msgspec.json.encode(example))
+    response = await client.post("/predict", content=body, headers=JSON | {"Content-Encoding": "gzip"})
+    assert response.status_code == 415
+    assert "compressed" in str(problem(response)["detail"])
+
+
+async def test_a_client_that_leaves_before_its_body_is_whole_is_no_fault_of_the_service(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    chunks = [{"type": "http.request", "body": b'{"MedInc"', "more_body": True}, {"type": "http.disconnect"}]
+    answer = await raw_post(settings, chunks)
+    assert answer[0]["status"] == 400
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
