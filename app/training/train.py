@@ -81,15 +81,18 @@ def split_rows(count: int, seed: int = SPLIT_SEED) -> Split:
     return Split(np.asarray(fit), np.asarray(validation), np.asarray(test))
 
 
-def train(dataset: Dataset, rounds: int = MAX_ROUNDS, callbacks: tuple[Any, ...] = ()) -> TrainedModel:
+def train(
+    dataset: Dataset, rounds: int = MAX_ROUNDS, callbacks: tuple[Any, ...] = (), seed: int = SPLIT_SEED
+) -> TrainedModel:
     """Fit on the fit rows, stop early on the validation rows, evaluate on the test rows.
 
     Args:
         dataset: All rows.
         rounds: Greatest number of trees.
         callbacks: LightGBM callbacks, called after each round.
+        seed: Of the split.
     """
-    split = split_rows(len(dataset.target))
+    split = split_rows(len(dataset.target), seed)
     plan = fit_plan(dataset.features[split.fit])
     backend, program = CpuBackend(), plan.program()
 
