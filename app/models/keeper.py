@@ -22,7 +22,7 @@ from app.models.registry import NothingToServe, Registry, RegistryUnreachable, R
 from app.models.signature import ModelRefused
 from app.telemetry.metrics import Metrics
 
-Outcome = Literal["swapped", "unchanged", "refused", "nothing_to_serve", "registry_unreachable"]
+Outcome = Literal["swapped", "unchanged", "refused", "failed", "nothing_to_serve", "registry_unreachable"]
 
 SETTLED: tuple[Outcome, ...] = ("swapped", "unchanged")
 """Outcomes after which the next look can wait for the TTL."""
@@ -147,6 +147,10 @@ class ModelKeeper:
             return Refresh("nothing_to_serve", version, str(error))
         except RegistryUnreachable as error:
             return Refresh("registry_unreachable", version, str(error))
+        except (OSError, MemoryError) as error:
+            # The machine's fault, such as a full disk, and not the model's: it is tried again.
+            log.exception("model cannot be loaded", extra={"model_version": version})
+            return Refresh("failed", version, f"this machine could not load it: {type(error).__name__}")
         except Exception as error:
             # An artifact can be strange in more ways than are foreseen, and none may cost more than its own refusal.
             log.exception("model cannot be loaded", extra={"model_version": version})

@@ -1,5 +1,6 @@
 """The model in service follows the registry, and no failure takes it away."""
 
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -280,3 +281,15 @@ async def test_the_metrics_of_the_run_come_with_the_model(registry_dir: Path) ->
     await keeper.refresh()
     keeper.close()
     assert slot.require().metrics["test_rmse"] > 0
+
+
+async def test_a_machine_that_cannot_keep_the_files_refuses_no_model(
+    kept: Kept, catalogue: Catalogue, saved: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue.add(saved.directory, "Production")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    first = await kept.keeper.refresh()
+    assert (first.outcome, first.reason) == ("failed", "this machine could not load it: FileNotFoundError")
+    assert kept.keeper.last_refusal is None
+    monkeypatch.undo()
+    assert (await kept.keeper.refresh()).outcome == "swapped"
