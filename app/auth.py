@@ -24,7 +24,7 @@ async def require_api_key(connection: Connection, _: BaseRouteHandler) -> None:
     Raises:
         Unauthorized: The key is missing or wrong.
     """
-    settings: Settings = connection.app.state.settings
+    settings: Settings = connection.app.state.services.settings
     if settings.api_key is not None:
         _compare(connection, settings.api_key)
 
@@ -36,7 +36,7 @@ async def require_admin_key(connection: Connection, _: BaseRouteHandler) -> None
         Forbidden: None is set, so that admin routes are closed.
         Unauthorized: The key is missing or wrong.
     """
-    settings: Settings = connection.app.state.settings
+    settings: Settings = connection.app.state.services.settings
     if settings.admin_api_key is None:
         raise Forbidden("Admin routes are closed. Set ADMIN_API_KEY and send it as X-API-Key to open them.")
     _compare(connection, settings.admin_api_key)

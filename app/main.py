@@ -64,7 +64,7 @@ def create_app(settings: Settings, *, nvml: Any = None) -> Litestar:
     app = Litestar(
         route_handlers=route_handlers,
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
-        state=State({"services": services, "settings": settings}),
+        state=State({"services": services}),
         lifespan=[_lifespan],
         exception_handlers={Exception: to_problem},
         openapi_config=openapi_config(settings),

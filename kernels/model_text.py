@@ -105,9 +105,9 @@ def _check_tree(index: int, block: str, features: int) -> None:
         leaves = _integer(fields, "num_leaves")
         nodes = leaves - 1
         columns = {name: _numbers(fields, name) for name in (*LEAF_COLUMNS, *NODE_COLUMNS)}
-        split_feature = _integers(fields, "split_feature")
-        decisions = _integers(fields, "decision_type")
-        children = (_integers(fields, "left_child"), _integers(fields, "right_child"))
+        split_feature, decisions, *children = (
+            _whole(columns[name], name) for name in ("split_feature", "decision_type", "left_child", "right_child")
+        )
         if len(_numbers(fields, "shrinkage")) > 1:
             raise ValueError("shrinkage is not one number")
         _check_categories(fields, decisions, columns["threshold"])
@@ -180,7 +180,10 @@ def _integer(fields: dict[str, str], name: str) -> int:
 
 
 def _integers(fields: dict[str, str], name: str) -> list[int]:
-    numbers = _numbers(fields, name)
+    return _whole(_numbers(fields, name), name)
+
+
+def _whole(numbers: list[float], name: str) -> list[int]:
     if not all(number.is_integer() for number in numbers):
         raise ValueError(f"{name} holds what is not a whole number")
     return [int(number) for number in numbers]

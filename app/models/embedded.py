@@ -43,14 +43,7 @@ def prepare_embedded_registry(settings: Settings) -> None:
             known = client.search_registered_models(f"name='{provenance.name}'")
             if known or settings.model_name != provenance.name:
                 return
-            version = publish(
-                settings,
-                BUNDLED / "model",
-                name=provenance.name,
-                params=provenance.params,
-                metrics=provenance.metrics,
-                tags=provenance.tags,
-            )
+            version = publish(settings, BUNDLED / "model", **msgspec.structs.asdict(provenance))
             log.info("bundled model registered", extra={"model_version": version})
     except (MlflowException, OSError) as error:
         raise RegistryUnreachable(

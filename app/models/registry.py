@@ -75,21 +75,21 @@ class Registry:
             quote = '"' if "'" in name else "'"  # the filter's grammar has no escape
             versions = [v for v in client.search_model_versions(f"name={quote}{name}{quote}") if _ready(v)]
         versions.sort(key=lambda version: int(version.version), reverse=True)
-        for rule, version in self._candidates(versions, aliases):
-            number = str(version.version)
-            return Resolution(
-                ModelIdentity(
-                    name=name,
-                    version=number,
-                    stage=version.current_stage,
-                    aliases=tuple(sorted(alias for alias, target in aliases.items() if str(target) == number)),
-                    run_id=version.run_id or None,
-                    created_at_ms=version.creation_timestamp,
-                ),
-                rule,
-            )
-        tried = f"alias {settings.model_alias}, " if settings.model_alias else ""
-        raise NothingToServe(f"model {name!r} has no version that is ready under {tried}any stage but Archived")
+        chosen = next(self._candidates(versions, aliases), None)
+        if chosen is None:
+            tried = f"alias {settings.model_alias}, " if settings.model_alias else ""
+            raise NothingToServe(f"model {name!r} has no version that is ready under {tried}any stage but Archived")
+        rule, version = chosen
+        number = str(version.version)
+        identity = ModelIdentity(
+            name=name,
+            version=number,
+            stage=version.current_stage,
+            aliases=tuple(sorted(alias for alias, target in aliases.items() if str(target) == number)),
+            run_id=version.run_id or None,
+            created_at_ms=version.creation_timestamp,
+        )
+        return Resolution(identity, rule)
 
     def _candidates(
         self, versions: "list[ModelVersion]", aliases: dict[str, str]

@@ -159,10 +159,7 @@ def train_and_publish(settings: Settings, dataset: Dataset, *, output: Path | No
         _save(model, target / "model")
         (target / "provenance.json").write_bytes(msgspec.json.format(msgspec.json.encode(provenance), indent=2) + b"\n")
         if register:
-            version = publish(
-                settings, target / "model", name=provenance.name, params=provenance.params,
-                metrics=provenance.metrics, tags=provenance.tags,
-            )  # fmt: skip
+            version = publish(settings, target / "model", **msgspec.structs.asdict(provenance))
             console.print(f"Registered {provenance.name} version {version}: alias champion, stage Production")
 
 
