@@ -1,19 +1,12 @@
-"""Feature transforms on the CPU: one compiled, GIL-free, single-threaded kernel.
-
-Parallelism is the caller's, by threads of its own: numba's `parallel=True` aborts the process when two threads enter it
-on the workqueue layer.
-"""
+"""Feature transforms on the CPU, on the calling thread."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels import cpu_kernels
 from kernels.backend import as_rows
-from kernels.features import evaluate
-from kernels.program import Program, pack
-
-BLOCK_ROWS = 128
-"""Rows in the workspace at once: 40 slots of 128 float64 are 40 KiB, which stays in a core's cache."""
+from kernels.neighbours import NO_LABEL, NeighbourArrays
+from kernels.program import Program, smallest_program
 
 
 class CpuBackend:
@@ -21,45 +14,58 @@ class CpuBackend:
 
     name = "cpu"
 
-    def transform(self, program: Program, X: NDArray[np.floating]) -> NDArray[np.float32]:
+    def transform(
+        self,
+        program: Program,
+        X: NDArray[np.floating],
+        labels: NDArray[np.int32] | None = None,
+        excluded: NDArray[np.int32] | None = None,
+    ) -> NDArray[np.float32]:
         """Raw features float[B, F] of any float dtype and layout to model features float32[B, O].
+
+        Training leaves stored rows out of a row's neighbours: those that have its label.
+
+        Args:
+            program: What to compute.
+            X: The rows.
+            labels: int32[N], of the stored rows.
+            excluded: int32[B], the label that each row must not find; -1 for none.
+
+        Raises ValueError when X is not of shape (B, program.n_inputs), or excluded not of shape (B,).
+        """
+        rows = as_rows(X, program.n_inputs)
+        if excluded is not None and (labels is None or len(excluded) != len(rows)):
+            raise ValueError("excluded labels must be as many as rows, and go with labels of the stored rows")
+        places = np.empty((len(rows), len(program.points)))
+        # What a reference step cannot compute stays NaN.
+        features = np.full((len(rows), program.n_outputs), np.nan, dtype=np.float32)
+        cpu_kernels.transform(rows, *program.arrays(), places, features)  # pyright: ignore[reportCallIssue]
+        if not program.references:
+            return features
+        if excluded is None:
+            excluded = np.full(len(rows), NO_LABEL, dtype=np.int32)
+        for arrays in program.references:
+            if isinstance(arrays, NeighbourArrays):
+                stored = np.zeros(len(arrays.target), dtype=np.int32) if labels is None else labels
+                if len(stored) != len(arrays.target):
+                    raise ValueError(f"there must be {len(arrays.target)} labels of stored rows, got {len(stored)}")
+                cpu_kernels.neighbours(places, arrays, stored, excluded, features)
+            elif arrays.columns[0] >= 0:
+                finite = np.isfinite(places[:, arrays.points]).all(axis=1)
+                cpu_kernels.expansion(places, finite, arrays, features)
+        return features
+
+    def points(self, program: Program, X: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The program's points, float64[B, P]: what reference steps read of a row, and the table holds of stored ones.
 
         Raises ValueError when X is not of shape (B, program.n_inputs).
         """
         rows = as_rows(X, program.n_inputs)
-        features = np.empty((len(rows), program.n_outputs), dtype=np.float32)
-        _transform(rows, *program.arrays(), features)  # pyright: ignore[reportCallIssue]
-        return features
+        places = np.empty((len(rows), len(program.points)))
+        features = np.empty((len(rows), program.n_outputs), dtype=np.float32)  # the kernel writes both
+        cpu_kernels.transform(rows, *program.arrays(), places, features)  # pyright: ignore[reportCallIssue]
+        return places
 
     def warm_up(self) -> None:
-        """Compile the kernel or load it from numba's cache, by a call that types its arguments as every call does."""
-        self.transform(pack(("x",), (), ("x",)), np.zeros((1, 1)))
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _transform(rows, opcodes, operands, offsets, lengths, constants, outputs, features):
-    """Interpret a program over float64[B, F] into float32[B, O].
-
-    for each block of rows: columns into the workspace; for each step: for each row: evaluate; outputs, rounded, out
-    again. With steps outside and rows inside, the branch on the opcode is the same for a whole run of rows.
-    """
-    n_rows, n_inputs = rows.shape
-    n_steps = opcodes.shape[0]
-    work = np.empty((n_inputs + n_steps, min(n_rows, BLOCK_ROWS)), dtype=np.float64)
-    for start in range(0, n_rows, BLOCK_ROWS):
-        count = min(BLOCK_ROWS, n_rows - start)
-        for column in range(n_inputs):
-            for row in range(count):
-                work[column, row] = rows[start + row, column]
-        for step in range(n_steps):
-            op = opcodes[step]
-            offset = offsets[step]
-            length = lengths[step]
-            left = work[operands[step, 0]]
-            right = work[operands[step, 1]]
-            result = work[n_inputs + step]
-            for row in range(count):
-                result[row] = evaluate(op, left[row], right[row], constants, offset, length)
-        for row in range(count):
-            for column in range(outputs.shape[0]):
-                features[start + row, column] = np.float32(work[outputs[column], row])
+        """Compile the kernels or load them from numba's cache, by a call that types arguments as every call does."""
+        self.transform(smallest_program(), np.zeros((1, 1)))

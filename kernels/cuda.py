@@ -5,13 +5,53 @@ Importing this module needs neither a GPU nor numba-cuda; making a `CudaBackend`
 
 import importlib.util
 import threading
+from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernels.backend import as_rows
-from kernels.program import Program, pack
+from kernels.expansion import ExpansionArrays
+from kernels.neighbours import NeighbourArrays
+from kernels.program import Program, smallest_program
+
+NO_NEIGHBOURS = NeighbourArrays(
+    points=np.zeros(0, dtype=np.int32),
+    scales=np.zeros(0),
+    coordinates=np.zeros((0, 0)),
+    order=np.zeros(0, dtype=np.int32),
+    low=np.zeros((0, 0)),
+    high=np.zeros((0, 0)),
+    centres=np.zeros(0),
+    attributes=np.zeros((0, 0)),
+    target=np.zeros(0),
+    counts=np.zeros(0, dtype=np.int32),
+    contrasts=np.zeros(0, dtype=np.int32),
+    contrast_counts=np.zeros(0, dtype=np.int32),
+    regressions=np.zeros((0, 3), dtype=np.int32),
+    regressors=np.zeros(0, dtype=np.int32),
+    regressor_scales=np.zeros(0),
+    numbers=np.zeros(0),
+    columns=np.zeros(0, dtype=np.int32),
+    capacity=np.zeros(0, dtype=np.int32),
+)
+"""In the place of a step that a launch does without, as is the next."""
+
+NO_EXPANSION = ExpansionArrays(
+    points=np.zeros(0, dtype=np.int32),
+    centres=np.zeros(0),
+    scales=np.zeros(0),
+    stored=np.zeros((0, 0), dtype=np.float32),
+    weights=np.zeros(0, dtype=np.float32),
+    shapes=np.zeros(0, dtype=np.int32),
+    factors=np.zeros(0, dtype=np.int32),
+    terms=np.zeros(0, dtype=np.int32),
+    variances=np.zeros(0),
+    offset=np.zeros(0),
+    columns=np.zeros(0, dtype=np.int32),
+)
 
 
 class CudaUnavailableError(RuntimeError):
@@ -43,7 +83,10 @@ def cuda_available() -> bool:
 
 
 class CudaBackend:
-    """Transforms a batch in one launch. Arithmetic is float64 and the result rounded to float32, as on the CPU.
+    """Transforms a batch in one launch for the stateless steps, and one for each pair of reference steps.
+
+    A pair is a search for neighbours and a Gaussian process, which read the stored rows together. Arithmetic is the
+    CPU's; labels of stored rows are not known here, since only training leaves stored rows out.
 
     Device buffers are kept and grown between calls; a lock lets one batch at a time use them, so calls from several
     threads are safe (and queue). Any CUDA error surfaces as an exception of `transform`; after one, the context may be
@@ -77,6 +120,7 @@ class CudaBackend:
         self._buffers: dict[str, Any] = {}
         self._program: Program | None = None
         self._program_arrays: tuple[Any, ...] = ()
+        self._reference_arrays: list[tuple[int, tuple[Any, ...]]] = []
 
     def transform(self, program: Program, X: NDArray[np.floating]) -> NDArray[np.float32]:
         """Raw features float[B, F] of any float dtype and layout to model features float32[B, O].
@@ -92,28 +136,40 @@ class CudaBackend:
         threads = min(len(rows), blocks * self._threads_per_block)
         n_steps = max(1, len(program.opcodes))
         with self._lock:
-            device_program = self._resident(program)
+            self._keep(program)
             device_rows = self._buffer("rows", rows.shape, np.float64)
             device_rows.copy_to_device(rows)
             work = self._buffer("work", (n_steps, threads), np.float64)
+            places = self._buffer("places", (len(rows), max(1, len(program.points))), np.float64)
             device_features = self._buffer("features", features.shape, np.float32)
             self._kernels.transform[blocks, self._threads_per_block](
-                device_rows, *device_program, work, device_features
+                device_rows, *self._program_arrays, work, places, device_features
             )
-            # The copy back waits for the launch, so an error of the kernel surfaces here.
+            for n_columns, arrays in self._reference_arrays:
+                descriptions = self._buffer("descriptions", (threads, max(1, n_columns)), np.float64)
+                self._kernels.references[blocks, self._threads_per_block](
+                    places, *arrays, descriptions, device_features
+                )
+            # The copy back waits for the launches, so an error of a kernel surfaces here.
             device_features.copy_to_host(features)
         return features
 
     def warm_up(self) -> None:
-        """Create the context and compile the kernel."""
-        self.transform(pack(("x",), (), ("x",)), np.zeros((1, 1)))
+        """Create the context and compile the kernels."""
+        self.transform(smallest_program(), np.zeros((1, 1)))
 
-    def _resident(self, program: Program) -> tuple[Any, ...]:
-        """The program's arrays on the device; an engine has one program, so the last one is all that is kept."""
-        if self._program is not program:
-            self._program_arrays = tuple(self._cuda.to_device(array) for array in program.arrays())
-            self._program = program
-        return self._program_arrays
+    def _keep(self, program: Program) -> None:
+        """Have the program's arrays on the device; an engine has one program, so the last one is all that is kept."""
+        if self._program is program:
+            return
+        self._program = None
+        self._reference_arrays = []
+        self._program_arrays = tuple(self._cuda.to_device(array) for array in program.arrays())
+        self._reference_arrays = [
+            (len(near.columns), tuple(self._cuda.to_device(array) for array in (*_searched_whole(near), *mean)))
+            for near, mean in _pairs(program)
+        ]
+        self._program = program
 
     def _buffer(self, name: str, shape: tuple[int, int], dtype: type) -> Any:
         """A C-contiguous device array of this shape, cut from a buffer that grows by doubling."""
@@ -125,6 +181,20 @@ class CudaBackend:
             self._buffers.pop(name, None)
             buffer = self._buffers[name] = self._cuda.device_array(capacity, dtype=dtype)
         return buffer[:size].reshape(shape)
+
+
+def _pairs(program: Program) -> Iterator[tuple[NeighbourArrays, ExpansionArrays]]:
+    """The program's reference steps, as many to a launch as it takes; those that make no feature are left out."""
+    wanted = [arrays for arrays in program.references if (arrays.columns >= 0).any()]
+    searches = [arrays for arrays in wanted if isinstance(arrays, NeighbourArrays)]
+    means = [arrays for arrays in wanted if isinstance(arrays, ExpansionArrays)]
+    for near, mean in zip_longest(searches, means):
+        yield near or NO_NEIGHBOURS, mean or NO_EXPANSION
+
+
+def _searched_whole(arrays: NeighbourArrays) -> Iterator[Any]:
+    """The arrays that a search without boxes takes, in the kernel's order."""
+    return (array for field, array in zip(arrays._fields, arrays, strict=True) if field not in ("low", "high"))
 
 
 def _driver_error(cuda: Any) -> str:

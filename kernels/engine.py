@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -13,7 +13,7 @@ from kernels.backend import Backend
 from kernels.cost import Cost, measure
 from kernels.cpu import CpuBackend
 from kernels.forest import Forest
-from kernels.plan import Plan
+from kernels.plan import Neighbours, Plan, PlanError
 from kernels.program import Program
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -23,6 +23,20 @@ log = logging.getLogger(__name__)
 
 class EngineError(ValueError):
     """Plan and forest do not fit, or the device that was asked for is not there."""
+
+
+class Evaluation(NamedTuple):
+    """What the engine says of a batch.
+
+    Attributes:
+        prediction: float64[B], or float64[B, K] for K > 1 outputs.
+        difficulty: float64[B], the absolute error to expect; None where the engine has no forest that tells it.
+        distance: float32[B], to the nearest stored row, in the plan's units; None where the plan sets no limit to it.
+    """
+
+    prediction: NDArray[np.float64]
+    difficulty: NDArray[np.float64] | None = None
+    distance: NDArray[np.float32] | None = None
 
 
 class EngineStatus(msgspec.Struct, frozen=True):
@@ -48,25 +62,49 @@ class Engine:
     Args:
         forest: The trees.
         plan: How raw features become the forest's; without one they are the same.
+        table: float64[N, C], the plan's stored rows, where it has references.
+        difficulty: A second forest on the same features, which predicts the first one's absolute error.
         device: "auto" takes a GPU where there is one, "cpu" never, "cuda" insists.
         backends: Instead of the device's own, for tests; the last one is the one to fall back to.
 
+    Attributes:
+        outside_distance: A row farther than this from its nearest stored row is unlike all that training saw; None
+            where the plan does not say.
+
     Raises:
-        EngineError: The plan's outputs are not the forest's features, or there is no GPU for "cuda".
+        EngineError: The plan's outputs are not the features of both forests, its table is missing or not as it says,
+            or there is no GPU for "cuda".
     """
 
     def __init__(
         self,
         forest: Forest,
         plan: Plan | None = None,
+        table: NDArray[np.float64] | None = None,
+        difficulty: Forest | None = None,
+        *,
         device: Device = "auto",
         backends: Sequence[Backend] | None = None,
     ) -> None:
         self.forest = forest
         self.plan = plan
-        self._program = None if plan is None else plan.program()
+        self._difficulty = difficulty
+        if plan is None and table is not None:
+            raise EngineError("there is a table of stored rows, and no plan that reads it")
+        try:
+            self._program = None if plan is None else plan.program(table)
+        except PlanError as error:
+            raise EngineError(str(error)) from error
+        self.outside_distance: float | None = None
+        self._distance_column: int | None = None
         if plan is not None:
             _check_fit(plan, forest)
+            for step in plan.reference_steps:
+                if isinstance(step, Neighbours) and step.outside_distance is not None:
+                    self.outside_distance = step.outside_distance
+                    self._distance_column = plan.outputs.index(step.nearest)
+        if difficulty is not None:
+            _check_difficulty(forest, difficulty)
         self._backends = tuple(_backends(device) if backends is None else backends)
         self._costs: dict[str, Cost] = {}
         self._disabled: tuple[str, str] | None = None
@@ -108,6 +146,17 @@ class Engine:
         """
         return self.forest.predict(self.transform(X), raw_score)
 
+    def evaluate(self, X: NDArray[np.floating]) -> Evaluation:
+        """Predict a batch, and say what is known of how far to trust it.
+
+        Args:
+            X: float64[B, F] raw features; NaN is a missing value.
+
+        Raises:
+            ValueError: X has not F columns.
+        """
+        return self._evaluate(self.transform(X))
+
     def warm_up(self, sample: NDArray[np.float64]) -> None:
         """Compile or load the kernels and measure what a batch costs on each backend.
 
@@ -122,7 +171,7 @@ class Engine:
                     raise
                 self._disable(backend, error)
         usable = self._usable()
-        costs = measure([partial(self._predict_on, backend) for backend in usable], sample)
+        costs = measure([partial(self._evaluate_on, backend) for backend in usable], sample)
         # A backend that failed while it was measured is off by now, and its cost partly the CPU's.
         self._costs = {
             backend.name: cost for backend, cost in zip(usable, costs, strict=True) if not self._is_off(backend.name)
@@ -139,8 +188,15 @@ class Engine:
         name, reason = self._disabled or (None, None)
         return EngineStatus({backend.name: self._costs.get(backend.name) for backend in self._usable()}, name, reason)
 
-    def _predict_on(self, backend: Backend, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self.forest.predict(X if self._program is None else self._transform_on(backend, self._program, X))
+    def _evaluate_on(self, backend: Backend, X: NDArray[np.float64]) -> Evaluation:
+        return self._evaluate(X if self._program is None else self._transform_on(backend, self._program, X))
+
+    def _evaluate(self, features: NDArray[np.floating]) -> Evaluation:
+        return Evaluation(
+            self.forest.predict(features),
+            None if self._difficulty is None else self._difficulty.predict(features),
+            None if self._distance_column is None else features[:, self._distance_column].astype(np.float32),
+        )
 
     def _transform_on(self, backend: Backend, program: Program, X: NDArray[np.floating]) -> NDArray[np.float32]:
         """Transform by this backend, or by the CPU if it fails or has failed."""
@@ -181,6 +237,13 @@ def _backends(device: Device) -> list[Backend]:
     if device == "cuda":
         raise EngineError(f"CUDA was asked for and cannot be used: {reason}")
     return [cpu]
+
+
+def _check_difficulty(forest: Forest, difficulty: Forest) -> None:
+    if forest.n_outputs != 1 or difficulty.n_outputs != 1:
+        raise EngineError("a forest that predicts the absolute error goes with a forest of one output, and has one")
+    if difficulty.feature_names != forest.feature_names:
+        raise EngineError("the forest that predicts the absolute error takes other features than the booster")
 
 
 def _check_fit(plan: Plan, forest: Forest) -> None:

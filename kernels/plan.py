@@ -7,8 +7,11 @@ the same file and run the same kernels.
 from typing import Literal, cast
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from kernels.program import Program, pack
+from kernels.references import AnyReferenceStep, Factor, GaussianProcess, Neighbours, References, Regression, Term
 from kernels.steps import (
     Clip,
     Log,
@@ -28,8 +31,11 @@ from kernels.steps import (
 
 __all__ = [
     "Clip",
+    "Factor",
+    "GaussianProcess",
     "Input",
     "Log",
+    "Neighbours",
     "Plan",
     "PlanError",
     "PointDistance",
@@ -37,9 +43,12 @@ __all__ = [
     "Product",
     "Program",
     "Ratio",
+    "References",
+    "Regression",
     "Rotation",
     "Standardise",
     "Step",
+    "Term",
 ]
 
 
@@ -85,6 +94,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         version: of this format.
         inputs: the F raw features, in column order.
         steps: run in order; each may read inputs and the outputs of earlier steps.
+        references: the stored rows' columns and the steps over them, run after `steps`; their values come separately.
         outputs: the O model features, in the model's order: inputs (passed through) or outputs of steps.
 
     Raises PlanError when names are missing, doubled, or read before they are defined.
@@ -93,6 +103,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     version: Literal[1] = 1
     inputs: tuple[Input, ...]
     steps: tuple[Step, ...] = ()
+    references: References | None = None
     outputs: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -119,9 +130,27 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         """The plan as indented UTF-8 JSON: equal plans give equal bytes, and `from_json` gives the plan back."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2)
 
-    def program(self) -> Program:
-        """The plan packed for the kernels. Equal plans give equal programs."""
-        return pack(self.input_names, cast("tuple[StepBase, ...]", self.steps), self.outputs)
+    @property
+    def reference_steps(self) -> tuple[AnyReferenceStep, ...]:
+        """The steps over stored rows; none where there are no such rows."""
+        return () if self.references is None else self.references.steps
+
+    def program(self, table: NDArray[np.float64] | None = None) -> Program:
+        """The plan packed for the kernels. Equal plans and tables give equal programs.
+
+        Args:
+            table: float64[N, C], the stored rows; given exactly when the plan has `references`.
+
+        Raises PlanError when the table is missing or not as the plan says.
+        """
+        steps = cast("tuple[StepBase, ...]", self.steps)
+        if (table is None) != (self.references is None):
+            raise PlanError(f"plan: references {'need a' if table is None else 'are absent, and there is a'} table")
+        if self.references is None or table is None:
+            return pack(self.input_names, steps, self.outputs)
+        self.references.check_table(table)
+        columns = {name: table[:, index] for index, name in enumerate(self.references.columns)}
+        return pack(self.input_names, steps, self.outputs, self.references.steps, columns)
 
     def _check_names(self) -> None:
         if not self.inputs:
@@ -146,6 +175,23 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
                     f"{step.title}: output {step.output!r} is already the name of an input or an earlier step"
                 )
             known.add(step.output)
+        computed = frozenset(known)
+        for step in self.reference_steps:
+            for name in step.operand_names():
+                if name not in computed:
+                    raise PlanError(f"{step.title}: {name!r} is neither an input nor the output of a stateless step")
+            for name in step.outputs:
+                if name in known:
+                    raise PlanError(f"{step.title}: {name!r} is already the name of an input or an earlier output")
+                known.add(name)
+        limits = [
+            step for step in self.reference_steps if isinstance(step, Neighbours) and step.outside_distance is not None
+        ]
+        for step in limits:
+            if step.nearest not in self.outputs:
+                raise PlanError(f"{step.title}: outside_distance is tested on {step.nearest!r}, which is not an output")
+            if step is not limits[0]:
+                raise PlanError(f"{step.title}: only one step can have an outside_distance, {limits[0].output!r} has")
         for index, name in enumerate(self.outputs):
             if name not in known:
                 raise PlanError(f"plan: outputs[{index}] {name!r} is unknown")

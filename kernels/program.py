@@ -3,12 +3,15 @@
 Machine code depends on the arrays' types only, never on a plan: another plan is other data, and compiles nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.expansion import ExpansionArrays, pack_expansion
+from kernels.neighbours import NeighbourArrays, pack_neighbours
+from kernels.references import AnyReferenceStep, Factor, GaussianProcess, Neighbours, Term, reference_names
 from kernels.steps import StepBase
 
 
@@ -23,12 +26,14 @@ class Program:
         operands: int32[S, 2], the slots it reads; a step of one operand names it twice.
         offsets: int32[S], where its constants start in the pool.
         lengths: int32[S], how many it has.
-        constants: float64[C], the pool. A step may own any stretch of it, up to 2**31 - 1 values in all: a later step
-            that searches a bank of reference rows lays the bank out here (a header of sizes first, then the rows) and
-            needs no new array in any kernel's signature.
-        outputs: int32[O], the slots that make the model's features, in order.
+        constants: float64[C], the pool. A step may own any stretch of it, up to 2**31 - 1 values in all.
+        outputs: int32, the slots that are model features.
+        columns: int32, where each of them goes among the features.
+        points: int32[P], the slots that reference steps read.
+        references: The packed reference steps.
         n_inputs: F, the number of raw features.
         n_slots: F + S.
+        n_outputs: O, the number of model features.
     """
 
     opcodes: NDArray[np.int32]
@@ -37,17 +42,19 @@ class Program:
     lengths: NDArray[np.int32]
     constants: NDArray[np.float64]
     outputs: NDArray[np.int32]
+    columns: NDArray[np.int32]
+    points: NDArray[np.int32]
+    references: tuple[NeighbourArrays | ExpansionArrays, ...]
     n_inputs: int
     n_slots: int
-
-    @property
-    def n_outputs(self) -> int:
-        """O, the number of model features."""
-        return len(self.outputs)
+    n_outputs: int
 
     def arrays(self) -> tuple[NDArray, ...]:
-        """The arrays in the order in which every kernel takes them."""
-        return self.opcodes, self.operands, self.offsets, self.lengths, self.constants, self.outputs
+        """The arrays of the stateless steps, in the order in which every kernel takes them."""
+        return (
+            self.opcodes, self.operands, self.offsets, self.lengths, self.constants, self.outputs, self.columns,
+            self.points,
+        )  # fmt: skip
 
     def __eq__(self, other: object) -> bool:
         """Same inputs and bit for bit the same arrays."""
@@ -57,11 +64,28 @@ class Program:
         return hash(self._key())
 
     def _key(self) -> tuple:
-        return (self.n_inputs, self.n_slots, *(array.tobytes() for array in self.arrays()))
+        arrays = (*self.arrays(), *(array for step in self.references for array in step))
+        return (self.n_inputs, self.n_slots, self.n_outputs, *(array.tobytes() for array in arrays))
 
 
-def pack(inputs: Sequence[str], steps: Sequence[StepBase], outputs: Sequence[str]) -> Program:
-    """Lay out valid steps as a Program: `Plan.program` calls this once the names are known to be sound."""
+def pack(
+    inputs: Sequence[str],
+    steps: Sequence[StepBase],
+    outputs: Sequence[str],
+    references: Sequence[AnyReferenceStep] = (),
+    table: Mapping[str, NDArray[np.float64]] | None = None,
+    points: Sequence[str] = (),
+) -> Program:
+    """Lay out valid steps as a Program: `Plan.program` calls this once the names are known to be sound.
+
+    Args:
+        inputs: Names of the raw features.
+        steps: The stateless steps.
+        outputs: Names of the model's features.
+        references: The reference steps.
+        table: Their table's columns, float64[N], by name.
+        points: Names that are wanted as points besides those that the reference steps read.
+    """
     slots = {name: slot for slot, name in enumerate(inputs)}
     operands: list[tuple[int, int]] = []
     offsets: list[int] = []
@@ -75,16 +99,41 @@ def pack(inputs: Sequence[str], steps: Sequence[StepBase], outputs: Sequence[str
         lengths.append(len(constants))
         pool.extend(constants)
         slots[step.output] = len(slots)
+    features = {name: column for column, name in enumerate(outputs)}
+    points = tuple(dict.fromkeys((*reference_names(references), *points)))
+    places = {name: place for place, name in enumerate(points)}
+    packed: list[NeighbourArrays | ExpansionArrays] = []
+    for step in references:
+        if isinstance(step, Neighbours):
+            packed.append(pack_neighbours(step, dict(table or {}), places, features))
+        else:
+            packed.append(pack_expansion(step, dict(table or {}), places, features))
+    stateless = [name for name in outputs if name in slots]
     return Program(
         opcodes=_frozen([step.opcode for step in steps], np.int32),
         operands=_frozen(operands, np.int32, (len(steps), 2)),
         offsets=_frozen(offsets, np.int32),
         lengths=_frozen(lengths, np.int32),
         constants=_frozen(pool, np.float64),
-        outputs=_frozen([slots[name] for name in outputs], np.int32),
+        outputs=_frozen([slots[name] for name in stateless], np.int32),
+        columns=_frozen([features[name] for name in stateless], np.int32),
+        points=_frozen([slots[name] for name in points], np.int32),
+        references=tuple(packed),
         n_inputs=len(inputs),
         n_slots=len(slots),
+        n_outputs=len(outputs),
     )
+
+
+def smallest_program() -> Program:
+    """One input, and a reference step of each kind over one stored row: by running it, every kernel gets compiled."""
+    term = Term(variance=1.0, factors=(Factor(shape="exponential", inputs=("x",), lengths=(1.0,)),))
+    steps = (
+        Neighbours(output="n", inputs=("x",), scales=(1.0,), counts=(1,)),
+        GaussianProcess(output="g", terms=(term,)),
+    )
+    table = {name: np.zeros(1) for name in ("x", "target", "weights")}
+    return pack(("x",), (), ("x", "n_nearest", "g"), steps, table)
 
 
 def _frozen(values: Sequence, dtype: type, shape: tuple[int, ...] = (-1,)) -> NDArray:

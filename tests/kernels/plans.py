@@ -1,7 +1,7 @@
-"""What the tests of the kernels share: a plan with every step, a strategy for any plan, and a plan in plain Python."""
+"""What the tests of the kernels share: plans with every step, and strategies for any plan."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from hypothesis import strategies as st
@@ -9,17 +9,26 @@ from numpy.typing import NDArray
 
 from kernels.plan import (
     Clip,
+    Factor,
+    GaussianProcess,
     Input,
     Log,
+    Neighbours,
     Plan,
     PointDistance,
     PolylineDistance,
     Product,
     Ratio,
+    References,
+    Regression,
     Rotation,
     Standardise,
     Step,
+    Term,
 )
+from kernels.program import Program
+from kernels.references import SHAPES, AnyReferenceStep
+from tests.kernels.by_hand import by_hand
 
 COAST = ((37.8, -122.5), (36.6, -121.9), (34.4, -119.7), (32.7, -117.2))
 
@@ -50,10 +59,83 @@ def california(count: int) -> NDArray[np.float64]:
     return np.random.default_rng(11).uniform(low, high, (count, 4))
 
 
+EVERY_REFERENCE = Plan(
+    inputs=EVERY_STEP.inputs,
+    steps=EVERY_STEP.steps,
+    references=References(
+        rows=300,
+        columns=("target", "lat", "rotated", "standard", "lon", "weights"),
+        steps=(
+            Neighbours(
+                output="near",
+                inputs=("lat", "rotated"),
+                scales=(0.5, 2.0),
+                counts=(1, 6, 64),
+                contrasts=("lon", "standard"),
+                contrast_counts=(3, 20),
+                regressions=(
+                    Regression(output="small", inputs=("standard", "lon"), scales=(0.8, 3.0), count=10),
+                    Regression(output="large", inputs=("lon",), scales=(2.0,), count=40, ridge=0.02),
+                ),
+                outside_distance=4.0,
+            ),
+            GaussianProcess(
+                output="process",
+                terms=(
+                    Term(
+                        variance=0.7,
+                        factors=(
+                            Factor(shape="matern32", inputs=("lat", "rotated"), lengths=(1.0, 4.0)),
+                            Factor(shape="exponential", inputs=("lon",), lengths=(3.0,)),
+                        ),
+                    ),
+                    Term(
+                        variance=0.2,
+                        factors=(
+                            Factor(
+                                shape="squared_exponential", inputs=("lat", "standard", "lon"), lengths=(2.0, 5.0, 1.0)
+                            ),
+                        ),
+                    ),
+                ),
+            ),
+        ),
+    ),
+    outputs=(
+        *("near_median_6", "lon", "process", "near_large_local", "log", "near_nearest", "near_small_slope_lon"),
+        *("near_weighted_mean_64", "rotated", "near_deviation_64", "near_contrast_standard_20", "near_small_intercept"),
+    ),
+)
+"""Both kinds of reference steps on inputs and on stateless steps, some of their outputs, out of order."""
+
+
+def stored(plan: Plan) -> NDArray[np.float64]:
+    """float64[N, C]: a table for a plan over the inputs of `EVERY_STEP`, the target and weights at random."""
+    assert plan.references is not None
+    random = np.random.default_rng(12)
+    count, names = plan.references.rows, plan.references.columns
+    computed = {name for name in names if name not in ("target", "weights")}
+    known = Plan(inputs=plan.inputs, steps=plan.steps, outputs=tuple(computed))
+    columns = dict(zip(known.outputs, by_hand(known, california(count)).T, strict=True))
+    return np.stack([columns[name] if name in computed else random.normal(size=count) for name in names], axis=1)
+
+
+def alone(step: AnyReferenceStep, columns: Mapping[str, NDArray[np.float64]], outputs: tuple[str, ...] = ()) -> Program:
+    """The program of one reference step over inputs of its operands' names, which gives all of its outputs."""
+    names = step.table_names()
+    plan = Plan(
+        inputs=tuple(Input(name=name) for name in dict.fromkeys(step.operand_names())),
+        references=References(rows=len(columns[names[0]]), columns=tuple(dict.fromkeys(names)), steps=(step,)),
+        outputs=outputs or step.outputs,
+    )
+    return plan.program(np.stack([columns[name] for name in dict.fromkeys(names)], axis=1))
+
+
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5).filter(str.strip)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 ranges = st.none() | st.tuples(finite, finite).map(lambda bounds: (min(bounds), max(bounds)))
 points = st.tuples(st.floats(-90, 90), st.floats(-180, 180))
+positive = st.floats(0.05, 20)
 
 
 @st.composite
@@ -78,6 +160,92 @@ def plans(draw: st.DrawFn) -> Plan:
     return Plan(inputs=inputs, steps=steps, outputs=tuple(outputs))
 
 
+@st.composite
+def referring_plans(draw: st.DrawFn) -> Plan:
+    """Any valid plan with one or two reference steps, in parameters that a float32 can tell apart."""
+    plan = draw(plans())
+    known = [*plan.input_names, *(step.output for step in plan.steps)]
+    steps: list[AnyReferenceStep] = []
+    for kind in draw(st.sampled_from(["n", "g", "ng", "gn"])):
+        output = f"reference {len(steps)}"
+        steps.append(draw(neighbours_of(output, known) if kind == "n" else processes_of(output, known)))
+    read = dict.fromkeys(name for step in steps for name in step.table_names())
+    outputs = draw(
+        st.lists(st.sampled_from([*known, *(name for step in steps for name in step.outputs)]), min_size=1, unique=True)
+    )
+    return Plan(
+        inputs=plan.inputs,
+        steps=plan.steps,
+        references=References(rows=draw(st.integers(64, 100)), columns=tuple(read), steps=tuple(steps)),
+        outputs=tuple(outputs),
+    )
+
+
+@st.composite
+def neighbours_of(draw: st.DrawFn, output: str, known: list[str]) -> Neighbours:
+    """Any neighbours step that writes `output...` and reads known names."""
+    inputs = draw(few(known, 1, 8))
+    attributes = draw(few(known, 0, 8))
+    contrasts = draw(few(attributes, 0, 8)) if attributes else ()
+    counts = st.lists(st.integers(1, 64), min_size=1, max_size=3, unique=True).map(sorted).map(tuple)
+    regressed = draw(st.lists(names, max_size=3, unique=True)) if attributes else []
+    return Neighbours(
+        output=output,
+        inputs=inputs,
+        scales=draw(as_many(inputs)),
+        target=" target",
+        counts=draw(st.just(()) | counts),
+        softening=draw(positive),
+        contrasts=contrasts,
+        contrast_counts=draw(counts) if contrasts else (),
+        regressions=tuple(draw(regressions_of(f"regression {name}", attributes)) for name in regressed),
+    )
+
+
+@st.composite
+def regressions_of(draw: st.DrawFn, output: str, attributes: Sequence[str]) -> Regression:
+    """Any local regression on some of these attributes."""
+    inputs = draw(few(attributes, 1, 8))
+    return Regression(
+        output=output,
+        inputs=inputs,
+        scales=draw(as_many(inputs)),
+        count=draw(st.integers(1, 64)),
+        ridge=draw(st.floats(1e-3, 20)),
+    )
+
+
+def few(known: Sequence[str], least: int, most: int) -> st.SearchStrategy[tuple[str, ...]]:
+    """Some of the names, each once."""
+    return st.lists(st.sampled_from(known), min_size=least, max_size=most, unique=True).map(tuple)
+
+
+def as_many(inputs: tuple[str, ...]) -> st.SearchStrategy[tuple[float, ...]]:
+    """A scale or length for each input."""
+    return st.lists(positive, min_size=len(inputs), max_size=len(inputs)).map(tuple)
+
+
+@st.composite
+def processes_of(draw: st.DrawFn, output: str, known: list[str]) -> GaussianProcess:
+    """Any Gaussian process that writes `output` and reads known names."""
+
+    def factor() -> Factor:
+        inputs = draw(few(known, 1, 3))
+        return Factor(shape=draw(st.sampled_from(SHAPES)), inputs=inputs, lengths=draw(as_many(inputs)))
+
+    return GaussianProcess(
+        output=output,
+        terms=tuple(
+            Term(variance=draw(positive), factors=tuple(factor() for _ in range(draw(st.integers(1, 2)))))
+            for _ in range(draw(st.integers(1, 2)))
+        ),
+        constant=draw(positive | st.just(0.0)),
+        noise=draw(positive | st.just(0.0)),
+        target=" target",
+        weights=" weights",
+    )
+
+
 def steps_of(output: str, known: tuple[str, ...]) -> st.SearchStrategy[Step]:
     """Any step that writes `output` and reads known names."""
     name, written = st.sampled_from(known), st.just(output)
@@ -100,84 +268,3 @@ def steps_of(output: str, known: tuple[str, ...]) -> st.SearchStrategy[Step]:
             vertices=st.lists(points, min_size=2, max_size=4).map(tuple),
         ),
     )
-
-
-def by_hand(plan: Plan, X: NDArray[np.floating]) -> NDArray[np.float64]:
-    """float64[B, O] of a plan, a row at a time in plain Python, before it is rounded to float32."""
-    result = np.empty((len(X), len(plan.outputs)))
-    with np.errstate(all="ignore"):
-        for index, row in enumerate(X):
-            values = {column.name: np.float64(value) for column, value in zip(plan.inputs, row, strict=True)}
-            for step in plan.steps:
-                operands = (values[name] for name in step.operand_names())
-                values[step.output] = np.float64(FORMULAS[type(step)](step, *operands))
-            result[index] = [values[name] for name in plan.outputs]
-    return result
-
-
-def assert_rounded(actual: NDArray[np.float32], expected: NDArray[np.float64]) -> None:
-    """`actual` is `expected` rounded to float32, give or take the last digit."""
-    assert actual.dtype == np.float32
-    assert actual.shape == expected.shape
-    with np.errstate(over="ignore"):
-        rounded = expected.astype(np.float32)
-    below, above = (np.nextafter(rounded, np.float32(limit)) for limit in (-np.inf, np.inf))
-    near = (below <= actual) & (actual <= above)
-    wrong = np.argwhere(~(near | (np.isnan(actual) & np.isnan(rounded))))
-    assert not len(wrong), f"{actual[tuple(wrong[0])]} at {wrong[0]}, expected {rounded[tuple(wrong[0])]}"
-
-
-def _log(step: Log, value: np.float64) -> float:
-    total = value + step.offset
-    if total == 0:
-        return -math.inf
-    return math.log(total) if total > 0 else math.nan
-
-
-def _clip(step: Clip, value: np.float64) -> float:
-    return value if math.isnan(value) else max(step.lower, min(step.upper, value))
-
-
-def _rotation(step: Rotation, x: np.float64, y: np.float64) -> float:
-    return x * math.cos(math.radians(step.degrees)) + y * math.sin(math.radians(step.degrees))
-
-
-def _point_distance(step: PointDistance, latitude: np.float64, longitude: np.float64) -> float:
-    if not (math.isfinite(latitude) and math.isfinite(longitude)):
-        return math.nan
-    south, north = math.radians(latitude), math.radians(step.point[0])
-    chord = math.sin(math.radians(step.point[0] - latitude) / 2) ** 2
-    chord += math.cos(south) * math.cos(north) * math.sin(math.radians(step.point[1] - longitude) / 2) ** 2
-    return 6371.0088 * 2 * math.asin(math.sqrt(min(1.0, max(0.0, chord))))
-
-
-def _polyline_distance(step: PolylineDistance, latitude: np.float64, longitude: np.float64) -> float:
-    if not (math.isfinite(latitude) and math.isfinite(longitude)):
-        return math.nan
-    nearest = np.inf
-    shrink = math.cos(math.radians(latitude))
-    vertices = np.array(step.vertices)
-    turns = np.round(np.diff(vertices[:, 1]) / 360.0)  # the short way round, at most half a turn
-    for start, end, turn in zip(vertices, vertices[1:], turns, strict=False):
-        west = start[1] - longitude
-        # To int64, because that is what math.floor gives in compiled code: it matters beyond 10**21 degrees.
-        whole = 360.0 * np.floor((west + 180.0) / 360.0).astype(np.int64)
-        first = np.array([(west - whole) * shrink, start[0] - latitude])
-        second = np.array([(end[1] - 360.0 * turn - longitude - whole) * shrink, end[0] - latitude])
-        along = second - first
-        length = (along * along).sum()
-        share = min(1.0, max(0.0, -(first * along).sum() / length)) if length > 0 else 0.0
-        nearest = min(nearest, ((first + share * along) ** 2).sum())
-    return np.sqrt(nearest) * (6371.0088 * math.pi / 180)
-
-
-FORMULAS: dict[type, Callable[..., float]] = {
-    Ratio: lambda step, numerator, denominator: numerator / denominator,
-    Product: lambda step, left, right: left * right,
-    Log: _log,
-    Clip: _clip,
-    Standardise: lambda step, value: (value - step.mean) / step.scale,
-    Rotation: _rotation,
-    PointDistance: _point_distance,
-    PolylineDistance: _polyline_distance,
-}

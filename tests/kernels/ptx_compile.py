@@ -37,7 +37,9 @@ def main() -> dict[str, str]:
         kernels_here = {
             name: value
             for name, value in vars(module).items()
-            if isinstance(value, dispatcher.CUDADispatcher) and value.py_func.__module__ == module.__name__
+            if isinstance(value, dispatcher.CUDADispatcher)
+            and value.py_func.__module__ == module.__name__
+            and not value.targetoptions["device"]
         }
         for name, kernel in kernels_here.items():
             for capability in CAPABILITIES:

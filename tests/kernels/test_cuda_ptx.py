@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 PTX_OF_DRIVER_580 = (9, 0)  # CUDA 13.0; a driver refuses PTX of a newer version than its own
+STATIC_SHARED_MEMORY = 48 * 1024  # bytes that a block can have without asking for more at its launch
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +39,23 @@ def ptxas() -> str | None:
     return str(wheel) if wheel.exists() else shutil.which("ptxas")
 
 
+def innermost_loop(text: str, instruction: str) -> str:
+    """The shortest stretch of PTX that holds an instruction and jumps back to its start."""
+    lines = text.splitlines()
+    labels = {line.partition(":")[0]: place for place, line in enumerate(lines) if line.startswith("$")}
+    holds = [place for place, line in enumerate(lines) if instruction in line]
+    assert holds, f"no {instruction}"
+    branches = [(place, line.split()) for place, line in enumerate(lines) if re.search(r"\bbra\b", line)]
+    jumps = [(labels[words[-1].rstrip(";")], place) for place, words in branches]
+    around = [(end - start, start, end) for start, end in jumps if start <= holds[0] and holds[-1] <= end]
+    _, start, end = min(around)
+    return "\n".join(lines[start : end + 1])
+
+
 def test_every_kernel_has_a_signature_to_compile_it_with(texts: dict[str, str]) -> None:
     assert [label for label, text in texts.items() if text == "no signature"] == []
-    assert {"cuda_kernels.transform sm_80", "cuda_kernels.transform sm_90"} <= set(texts)
+    kernels = {f"cuda_kernels.{name} {target}" for name in ("transform", "references") for target in ("sm_80", "sm_90")}
+    assert kernels <= set(texts)
 
 
 def test_each_is_an_entry_point_for_its_architecture(texts: dict[str, str]) -> None:
@@ -64,6 +79,33 @@ def test_features_are_rounded_once_at_the_end(texts: dict[str, str]) -> None:
             assert ".ftz.f32" not in text, label
 
 
+def test_covariances_are_summed_in_float32(texts: dict[str, str]) -> None:
+    for label, text in texts.items():
+        if label.startswith("cuda_kernels.references"):
+            loop = innermost_loop(text, "ex2.approx")
+            assert re.search(r"\bsqrt\.[a-z.]*f32", loop), label
+            assert re.search(r"\bld\.shared\.f32", loop), label
+            assert "f64" not in loop, label
+            # One exponential for each of the stored rows that are summed at once, of a term and not of each factor.
+            assert loop.count("ex2.approx") == 4, label
+
+
+def test_squared_distances_are_float64_and_rounded(texts: dict[str, str]) -> None:
+    for label, text in texts.items():
+        if label.startswith("cuda_kernels.references"):
+            loop = innermost_loop(text, "ld.shared.f64")
+            assert re.search(r"\bfma\.rn\.f64", loop), label
+            assert "cvt.rn.f32.f64" in text, label
+
+
+def test_shared_memory_fits_a_block(texts: dict[str, str]) -> None:
+    for label, text in texts.items():
+        sizes = [int(size) for size in re.findall(r"\.shared \.align \d+ \.b8 \w+\[(\d+)\];", text)]
+        assert len(sizes) == text.count(".shared .align"), label
+        assert bool(sizes) == label.startswith("cuda_kernels.references"), label
+        assert sum(sizes) <= STATIC_SHARED_MEMORY, label
+
+
 @pytest.mark.skipif(ptxas() is None, reason="ptxas is not installed")
 def test_no_kernel_spills_registers(texts: dict[str, str], tmp_path: Path) -> None:
     for label, text in texts.items():
@@ -73,5 +115,6 @@ def test_no_kernel_spills_registers(texts: dict[str, str], tmp_path: Path) -> No
         report = subprocess.run(command, capture_output=True, text=True, check=False)
         assert report.returncode == 0, report.stderr
         spills = re.findall(r"(\d+) bytes spill (?:stores|loads)", report.stderr)
+        # What a kernel's local arrays take is in the stack frame, which the same line counts apart.
         assert spills, report.stderr
         assert set(spills) == {"0"}, f"{label}: {report.stderr}"

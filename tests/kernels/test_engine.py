@@ -17,8 +17,10 @@ from kernels.cpu import CpuBackend
 from kernels.cuda import cuda_unavailable_reason
 from kernels.engine import Engine, EngineError
 from kernels.forest import Forest
-from kernels.plan import Input, Plan, Product, Ratio
+from kernels.plan import Input, Neighbours, Plan, Product, Ratio, References
 from kernels.program import Program
+from tests.kernels.by_hand import by_hand
+from tests.kernels.plans import EVERY_REFERENCE, california, stored
 
 PLAN = Plan(
     inputs=(Input(name="a"), Input(name="b")),
@@ -110,6 +112,115 @@ def test_refuses_another_number_of_columns(plan: Plan | None) -> None:
     engine = Engine(Forest.from_booster(booster()), plan)
     with pytest.raises(ValueError, match=r"expected .* got "):
         engine.predict(np.zeros((1, 7)))
+
+
+TABLE = stored(EVERY_REFERENCE)
+PLACES = california(360)[300:]
+
+
+def referring(seed: int = 1, columns: int = len(EVERY_REFERENCE.outputs)) -> Forest:
+    """A forest over the features of `EVERY_REFERENCE`."""
+    random = np.random.default_rng(seed)
+    X = random.normal(0, 5, (300, columns))
+    names = [EVERY_REFERENCE.outputs[place] for place in range(columns)]
+    data = lgb.Dataset(X, X @ random.normal(size=columns), feature_name=names, free_raw_data=False)
+    return Forest.from_booster(lgb.train({"objective": "regression", "verbosity": -1, "num_threads": 1}, data, 5))
+
+
+def test_evaluates_prediction_difficulty_and_distance() -> None:
+    forest, difficulty = referring(), referring(2)
+    engine = Engine(forest, EVERY_REFERENCE, TABLE, difficulty, device="cpu")
+    features = engine.transform(PLACES)
+    np.testing.assert_allclose(features, by_hand(EVERY_REFERENCE, PLACES, TABLE), rtol=1e-4, atol=1e-4)
+    prediction, error, distance = engine.evaluate(PLACES)
+    np.testing.assert_array_equal(prediction, forest.predict(features))
+    np.testing.assert_array_equal(prediction, engine.predict(PLACES))
+    np.testing.assert_array_equal(error, difficulty.predict(features))
+    np.testing.assert_array_equal(distance, features[:, EVERY_REFERENCE.outputs.index("near_nearest")])
+    assert distance is not None
+    assert distance.dtype == np.float32
+    assert engine.outside_distance == 4.0
+    assert not np.array_equal(prediction, error)
+
+
+def test_what_a_model_does_not_tell_is_none(forest: Forest) -> None:
+    engine = Engine(forest, PLAN)
+    assert engine.outside_distance is None
+    assert engine.evaluate(ROWS)[1:] == (None, None)
+    bare = Engine(forest, difficulty=forest)
+    evaluation = bare.evaluate(np.ones((2, 3)))
+    np.testing.assert_array_equal(evaluation.prediction, evaluation.difficulty)
+    assert evaluation.distance is None
+
+
+def test_a_step_without_a_limit_tells_no_distance_and_a_limit_of_zero_does(forest: Forest) -> None:
+    for limit in (None, 0.0):
+        step = Neighbours(output="n", inputs=("a",), scales=(1.0,), outside_distance=limit)
+        references = References(rows=2, columns=("a", "target"), steps=(step,))
+        plan = Plan(inputs=PLAN.inputs, references=references, outputs=("a", "b", "n_nearest"))
+        engine = Engine(Forest.from_booster(booster()), plan, np.array([[1.0, 0.0], [4.0, 0.0]]))
+        assert engine.outside_distance == limit
+        distance = engine.evaluate(np.array([[5.5, 0.0], [np.nan, 0.0]])).distance
+        if limit is None:
+            assert distance is None
+        else:
+            np.testing.assert_array_equal(distance, [1.5, np.nan])
+
+
+def test_no_rows_are_evaluated_to_nothing() -> None:
+    evaluation = Engine(referring(), EVERY_REFERENCE, TABLE, referring(2)).evaluate(np.empty((0, 4)))
+    for part in evaluation:
+        assert part is not None
+        assert part.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (None, "references need a table"),
+        (TABLE[1:], r"must be float64\[300, 6\], got float64\[299, 6\]"),
+        (TABLE[:, 1:], r"got float64\[300, 5\]"),
+        (TABLE.astype(np.float32), r"got float32\[300, 6\]"),
+        (np.where(TABLE[5, 1] == TABLE, np.nan, TABLE), "row 5, column 'lat' of the table is not finite"),
+    ],
+    ids=["none", "rows", "columns", "float32", "nan"],
+)
+def test_refuses_a_table_that_is_not_the_plan_s(table: NDArray[np.float64] | None, message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        Engine(referring(), EVERY_REFERENCE, table)
+
+
+@pytest.mark.parametrize("plan", [None, PLAN], ids=["no plan", "no references"])
+def test_refuses_a_table_that_nothing_reads(forest: Forest, plan: Plan | None) -> None:
+    with pytest.raises(EngineError, match="there is a table"):
+        Engine(forest, plan, TABLE)
+
+
+def test_refuses_a_difficulty_forest_of_other_features_or_outputs(forest: Forest) -> None:
+    with pytest.raises(EngineError, match="takes other features than the booster"):
+        Engine(forest, PLAN, difficulty=Forest.from_booster(booster(["a", "area", "a_per_b"])))
+    with pytest.raises(EngineError, match="takes other features than the booster"):
+        Engine(forest, PLAN, difficulty=referring(columns=4))
+    X = np.random.default_rng(6).uniform(0, 9, (300, 3))
+    settings = {"objective": "multiclass", "num_class": 3, "verbosity": -1, "num_threads": 1}
+    data = lgb.Dataset(X, X.argmax(axis=1), feature_name=["a", "a_per_b", "area"])
+    classes = Forest.from_booster(lgb.train(settings, data, 2))
+    for main, second in ((classes, forest), (forest, classes), (classes, classes)):
+        with pytest.raises(EngineError, match="of one output"):
+            Engine(main, PLAN, difficulty=second)
+
+
+def test_a_backend_that_fails_is_replaced_where_there_are_references_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    hardware = Hardware(fails_after=2)
+    engine = Engine(referring(), EVERY_REFERENCE, TABLE, referring(2), backends=[hardware, CpuBackend()])
+    want = Engine(referring(), EVERY_REFERENCE, TABLE, referring(2), device="cpu").evaluate(PLACES)
+    costs(monkeypatch, Cost(0.0, 1e-9), Cost(1e-3, 1e-3))
+    engine.warm_up(PLACES)
+    for _ in range(3):
+        for part, expected_part in zip(engine.evaluate(PLACES), want, strict=True):
+            np.testing.assert_array_equal(part, expected_part)
+    assert hardware.calls == 3  # once in warm-up, once well, once in vain
+    assert engine.status().disabled == "cuda"
 
 
 def test_refuses_a_plan_that_makes_another_number_of_features() -> None:

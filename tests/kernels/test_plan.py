@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels.plan import Input, Log, Plan, PlanError, PointDistance, PolylineDistance
-from tests.kernels.plans import EVERY_STEP, plans
+from tests.kernels.plans import EVERY_REFERENCE, EVERY_STEP, plans, stored
 
 CITY = {"op": "point_distance", "output": "city", "latitude": "a", "longitude": "b", "point": [37.8, -122.4]}
 SHORE = {
@@ -22,6 +22,12 @@ CLIP = {"op": "clip", "output": "c", "input": "a", "lower": 0, "upper": 1}
 STANDARDISE = {"op": "standardise", "output": "z", "input": "a", "mean": 0, "scale": 1}
 ROTATION = {"op": "rotation", "output": "r", "x": "a", "y": "b", "degrees": 30}
 RATIO = {"op": "ratio", "output": "q", "numerator": "a", "denominator": "b"}
+NEAR = {"op": "neighbours", "output": "near", "inputs": ["a"], "scales": [1], "counts": [1]}
+REGRESSION = {"output": "r", "inputs": ["a"], "scales": [1], "count": 2}
+PROCESS = {
+    **{"op": "gaussian_process", "output": "gp"},
+    "terms": [{"variance": 1, "factors": [{"shape": "exponential", "inputs": ["a"], "lengths": [1]}]}],
+}
 VALID: dict[str, Any] = {
     "version": 1,
     "inputs": [{"name": "a"}, {"name": "b", "physical_range": [0, 1], "training_range": [0.25, 0.5]}],
@@ -38,6 +44,108 @@ def refusal(document: Any) -> str:
 
 def with_steps(*steps: dict[str, Any]) -> dict[str, Any]:
     return VALID | {"steps": list(steps), "outputs": ["a"]}
+
+
+def with_references(*steps: dict[str, Any], outputs: list[str]) -> dict[str, Any]:
+    columns = ["a", "q", "later", "near_nearest", "target", "weights"]
+    return VALID | {"references": {"rows": 5, "columns": columns, "steps": list(steps)}, "outputs": outputs}
+
+
+@pytest.mark.parametrize(
+    ("steps", "outputs", "message"),
+    [
+        (
+            [NEAR | {"inputs": ["later"]}],
+            ["a"],
+            "reference step 'near' (neighbours): 'later' is neither an input nor the output of a stateless step",
+        ),
+        (
+            [NEAR, NEAR | {"output": "far", "inputs": ["near_nearest"]}],
+            ["a"],
+            "reference step 'far' (neighbours): 'near_nearest' is neither an input nor the output of a stateless step",
+        ),
+        (
+            [NEAR | {"contrasts": ["later"], "contrast_counts": [2]}],
+            ["a"],
+            "reference step 'near' (neighbours): 'later' is neither",
+        ),
+        (
+            [NEAR | {"regressions": [REGRESSION, REGRESSION | {"output": "s", "inputs": ["later"]}]}],
+            ["a"],
+            "reference step 'near' (neighbours): 'later' is neither",
+        ),
+        (
+            [NEAR | {"scales": []}],
+            ["a"],
+            "reference step 'near' (neighbours): scales is empty: the step has not been fitted",
+        ),
+        ([PROCESS | {"output": "q"}], ["a"], "reference step 'q' (gaussian_process): 'q' is already the name"),
+        ([PROCESS | {"output": "a"}], ["a"], "reference step 'a' (gaussian_process): 'a' is already the name"),
+        ([NEAR, NEAR], ["a"], "reference step 'near' (neighbours): 'near_nearest' is already the name"),
+        (
+            [NEAR, PROCESS | {"output": "near_mean_1"}],
+            ["a"],
+            "reference step 'near_mean_1' (gaussian_process): 'near_mean_1' is already the name",
+        ),
+        (
+            [NEAR | {"outside_distance": 1}],
+            ["near_mean_1"],
+            "reference step 'near' (neighbours): outside_distance is tested on 'near_nearest', which is not an output",
+        ),
+        (
+            [NEAR | {"outside_distance": 1}, NEAR | {"output": "far", "outside_distance": 2}],
+            ["near_nearest", "far_nearest"],
+            "reference step 'far' (neighbours): only one step can have an outside_distance, 'near' has",
+        ),
+        ([NEAR], ["near"], "plan: outputs[0] 'near' is unknown"),
+        ([NEAR], ["near_mean_2"], "plan: outputs[0] 'near_mean_2' is unknown"),
+        (
+            [NEAR | {"regressions": [REGRESSION]}, PROCESS | {"output": "near_r_slope_a"}],
+            ["a"],
+            "reference step 'near_r_slope_a' (gaussian_process): 'near_r_slope_a' is already the name",
+        ),
+    ],
+)
+def test_bad_reference_steps_are_refused_by_name(steps: list[Any], outputs: list[str], message: str) -> None:
+    assert message in refusal(with_references(*steps, outputs=outputs))
+
+
+def test_reference_steps_read_inputs_and_stateless_steps_and_their_outputs_mix_with_these() -> None:
+    steps = (
+        NEAR | {"inputs": ["q", "a"], "scales": [1, 1], "outside_distance": 0},
+        PROCESS,
+        NEAR | {"output": "far", "contrasts": ["q"], "contrast_counts": [3], "regressions": [REGRESSION]},
+    )
+    plan = Plan.from_json(
+        json.dumps(
+            with_references(*steps, outputs=["gp", "q", "near_nearest", "far_r_local", "a", "far_median_1"])
+        ).encode()
+    )
+    assert [step.output for step in plan.reference_steps] == ["near", "gp", "far"]
+    program = plan.program(np.ones((5, 6)))
+    np.testing.assert_array_equal(program.points, [8, 0])
+    np.testing.assert_array_equal(program.outputs, [8, 0])
+    np.testing.assert_array_equal(program.columns, [1, 4])
+    assert program.n_outputs == 6
+    near, process, far = program.references
+    np.testing.assert_array_equal(near.points, [0, 1])
+    np.testing.assert_array_equal(near.columns, [2, -1, -1, -1, -1, -1])
+    np.testing.assert_array_equal(process.columns, [0])
+    np.testing.assert_array_equal(far.points, [1, 0, 1])
+    np.testing.assert_array_equal(far.columns, [-1, -1, -1, -1, 5, -1, -1, 3, -1, -1])
+
+
+def test_a_program_needs_a_table_exactly_where_there_are_references() -> None:
+    table = stored(EVERY_REFERENCE)
+    assert EVERY_REFERENCE.program(table) == EVERY_REFERENCE.program(table.copy())
+    with pytest.raises(PlanError, match="plan: references need a table"):
+        EVERY_REFERENCE.program()
+    with pytest.raises(PlanError, match="plan: references are absent, and there is a table"):
+        EVERY_STEP.program(table)
+    with pytest.raises(PlanError, match=r"references: the table must be float64\[300, 6\], got float64\[299, 6\]"):
+        EVERY_REFERENCE.program(table[1:])
+    with pytest.raises(PlanError, match="references: row 4, column 'lat' of the table is not finite"):
+        EVERY_REFERENCE.program(np.where(table == table[4, 1], np.nan, table))
 
 
 def test_a_plan_is_read_in_its_order() -> None:
