@@ -63,13 +63,23 @@ def decode(body: bytes, features: tuple[Feature, ...], max_rows: int) -> NDArray
     return matrix
 
 
-def encode(predictions: NDArray[np.float64], model_version: str) -> bytes:
-    """Encode float64[B] as a column `prediction`, or float64[B, K] as `prediction_0` to `prediction_{K-1}`."""
+def encode(
+    predictions: NDArray[np.float64], model_version: str, half_widths: NDArray[np.float64] | None = None
+) -> bytes:
+    """Encode predictions as a stream.
+
+    Args:
+        predictions: float64[B], a column `prediction`, or float64[B, K], columns `prediction_0` to `prediction_{K-1}`.
+        model_version: Goes into the schema's metadata.
+        half_widths: float64[B], of the intervals about float64[B] predictions: two more columns, `lower` and `upper`.
+    """
     columns = (
         {"prediction": predictions}
         if predictions.ndim == 1
         else {f"prediction_{k}": np.ascontiguousarray(predictions[:, k]) for k in range(predictions.shape[1])}
     )
+    if half_widths is not None:
+        columns |= {"lower": predictions - half_widths, "upper": predictions + half_widths}
     table = pa.table(columns).replace_schema_metadata({"model_version": model_version})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:

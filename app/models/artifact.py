@@ -5,6 +5,7 @@ that the directory names or holds is imported.
 """
 
 import hashlib
+import io
 import math
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +17,9 @@ import yaml
 
 from app.codecs.json import FloatArray, JsonCodec
 from app.feature import Feature
+from app.models.interval import Intervals
 from app.models.signature import ModelRefused, join_features, signature_columns
-from kernels.engine import Engine, EngineError
+from kernels.engine import Engine, EngineError, Evaluation
 from kernels.forest import Forest, ForestError
 from kernels.plan import Plan, PlanError
 
@@ -48,13 +50,19 @@ class Artifact(msgspec.Struct, frozen=True):
         features: Raw features in the engine's order.
         forest: The booster.
         plan: The feature plan, where the model has one.
+        table: float64[N, C], the plan's stored rows, where it has references.
+        difficulty: The forest that predicts the booster's absolute error, where the model has intervals.
+        intervals: Their calibration.
         example: Raw feature values of the input example, where there is one.
-        digest: SHA-256 over MLmodel, booster text and plan.
+        digest: SHA-256 over the MLmodel file and the files that its flavor names.
     """
 
     features: tuple[Feature, ...]
     forest: Forest
     plan: Plan | None
+    table: FloatArray | None
+    difficulty: Forest | None
+    intervals: Intervals | None
     example: dict[str, float | int | bool | None] | None
     digest: str
 
@@ -65,7 +73,7 @@ class Artifact(msgspec.Struct, frozen=True):
             ModelRefused: They do not fit.
         """
         try:
-            return Engine(self.forest, self.plan)
+            return Engine(self.forest, self.plan, self.table, self.difficulty)
         except EngineError as error:
             raise ModelRefused(str(error)) from error
 
@@ -97,13 +105,28 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     loaded_at: datetime
     load_seconds: float
 
-    def training_warnings(self, rows: FloatArray) -> list[list[str]]:
-        """For each of the B rows (float64[B, F]), the features that are outside what training saw."""
+    def warnings(self, rows: FloatArray, evaluation: Evaluation) -> list[list[str]]:
+        """For each row, what training did not see of it.
+
+        Features outside their training range, and, where the model sets a limit to it, a distance to the nearest
+        stored row beyond that limit. A row whose distance cannot be computed has none that exceeds the limit.
+
+        Args:
+            rows: float64[B, F], raw features.
+            evaluation: Of these rows.
+        """
         warnings: list[list[str]] = [[] for _ in range(len(rows))]
         low, high = self.training_bounds
         for row, column in np.argwhere((rows < low) | (rows > high)).tolist():
             name = self.artifact.features[column].name
             warnings[row].append(f"{name} is outside the training range {low[column]:.10g} to {high[column]:.10g}")
+        limit, distance = self.engine.outside_distance, evaluation.distance
+        if limit is not None and distance is not None:
+            for row in np.flatnonzero(distance > limit).tolist():
+                warnings[row].append(
+                    f"outside_reference: the nearest row of the model's references is {distance[row]:.4g} away, "
+                    f"and beyond {limit:.4g} a row is unlike all of them"
+                )
         return warnings
 
 
@@ -113,13 +136,16 @@ def serve_artifact(
     """Build and warm up the snapshot for an artifact; takes as long as the kernels' first call.
 
     Raises:
-        ModelRefused: Parts of the model do not fit, or its prediction for the sample row is no finite number.
+        ModelRefused: Parts of the model do not fit, or what it says of the sample row is no finite number.
     """
     engine = artifact.engine()
     sample = artifact.sample()
     engine.warm_up(sample)
-    if not np.isfinite(engine.predict(sample)).all():
+    evaluation = engine.evaluate(sample)
+    if not np.isfinite(evaluation.prediction).all():
         raise ModelRefused("the prediction for the input example is not finite")
+    if evaluation.difficulty is not None and not np.isfinite(evaluation.difficulty).all():
+        raise ModelRefused("the difficulty of the input example is not finite")
     return ServedModel(
         identity=identity,
         artifact=artifact,
@@ -152,12 +178,12 @@ def read_artifact(directory: Path) -> Artifact:
         raise ModelRefused("the MLmodel file is not valid YAML") from error
     if not isinstance(mlmodel, dict) or not isinstance(mlmodel.get("flavors"), dict):
         raise ModelRefused("the MLmodel file names no flavors")
-    booster_name, plan_name = _files(cast(dict[str, Any], mlmodel["flavors"]))
-    booster_bytes = _read(directory, booster_name)
-    plan_bytes = _read(directory, plan_name) if plan_name else b""
+    names = _files(cast(dict[str, Any], mlmodel["flavors"]))
+    content = {part: _read(directory, name) for part, name in names.items()}
     try:
-        forest = Forest.from_model_text(booster_bytes.decode())
-        plan = Plan.from_json(plan_bytes) if plan_name else None
+        forest = Forest.from_model_text(content["booster"].decode())
+        plan = Plan.from_json(content["plan"]) if "plan" in content else None
+        difficulty = Forest.from_model_text(content["difficulty"].decode()) if "difficulty" in content else None
     except (ForestError, PlanError, UnicodeDecodeError) as error:
         raise ModelRefused(str(error)) from error
     features = join_features(signature_columns(mlmodel.get("signature")), plan, tuple(forest.feature_names))
@@ -165,18 +191,27 @@ def read_artifact(directory: Path) -> Artifact:
         features=features,
         forest=forest,
         plan=plan,
+        table=_table(content["references"]) if "references" in content else None,
+        difficulty=difficulty,
+        intervals=Intervals.from_json(content["intervals"]) if "intervals" in content else None,
         example=_example(directory, mlmodel.get("saved_input_example_info"), features),
-        digest=hashlib.sha256(b"\0".join((mlmodel_bytes, booster_bytes, plan_bytes))).hexdigest(),
+        digest=hashlib.sha256(b"\0".join((mlmodel_bytes, *content.values()))).hexdigest(),
     )
 
 
-def _files(flavors: dict[str, Any]) -> tuple[str, str | None]:
-    """Names of the booster's and the plan's file."""
+PARTS = ("booster", "plan", "references", "difficulty", "intervals")
+"""Files that a model of the madrone flavor consists of; all but the booster may be absent."""
+
+
+def _files(flavors: dict[str, Any]) -> dict[str, str]:
+    """File name of each part that the model has."""
     if isinstance(own := flavors.get(FLAVOR), dict):
-        booster, plan = own.get("booster"), own.get("plan")
-        if not isinstance(booster, str) or not isinstance(plan, str | None):
-            raise ModelRefused(f"the {FLAVOR} flavor must name its booster and may name a plan")
-        return booster, plan
+        names = {part: own[part] for part in PARTS if own.get(part) is not None}
+        if "booster" not in names or not all(isinstance(name, str) for name in names.values()):
+            raise ModelRefused(f"the {FLAVOR} flavor must name its booster, and each of its files by a text")
+        if ("difficulty" in names) != ("intervals" in names):
+            raise ModelRefused(f"the {FLAVOR} flavor must name difficulty and intervals together")
+        return names
     if not isinstance(native := flavors.get("lightgbm"), dict):
         raise ModelRefused(f"the model has neither the lightgbm nor the {FLAVOR} flavor")
     data = native.get("data")
@@ -185,7 +220,15 @@ def _files(flavors: dict[str, Any]) -> tuple[str, str | None]:
             "the model is stored as a Python object (pickle or skops), and those are not loaded: "
             "log the native booster (model.booster_) instead"
         )
-    return data, None
+    return {"booster": data}
+
+
+def _table(content: bytes) -> FloatArray:
+    """The stored rows, as `numpy.save` writes an array; whether they are what the plan says, the engine tests."""
+    try:
+        return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    except Exception as error:  # the header goes through Python's own parser, which fails in ways that none lists
+        raise ModelRefused("the model's references are not a whole .npy file") from error
 
 
 def _read(directory: Path, name: str) -> bytes:

@@ -13,7 +13,7 @@ from app.models.registry import RegistryUnreachable
 from app.settings import Settings
 
 BUNDLED = Path(__file__).parent.parent / "training" / "bundled"
-"""The committed model: `model/` as MLflow stores it, and `provenance.json`."""
+"""The committed model: `model/` as MLflow stores it, `card/`, and `provenance.json`."""
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def prepare_embedded_registry(settings: Settings) -> None:
             known = client.search_registered_models(f"name='{provenance.name}'")
             if known or settings.model_name != provenance.name:
                 return
-            version = publish(settings, BUNDLED / "model", **msgspec.structs.asdict(provenance))
+            version = publish(settings, BUNDLED / "model", card=BUNDLED / "card", **msgspec.structs.asdict(provenance))
             log.info("bundled model registered", extra={"model_version": version})
     except (MlflowException, OSError) as error:
         raise RegistryUnreachable(

@@ -7,6 +7,7 @@ from app.settings import Settings
 
 EXPERIMENT = "madrone"
 ARTIFACT_PATH = "model"
+CARD_PATH = "card"
 ALIAS = "champion"
 STAGE = "Production"
 
@@ -15,6 +16,7 @@ def publish(
     settings: Settings,
     directory: Path,
     *,
+    card: Path | None = None,
     name: str,
     params: dict[str, str],
     metrics: dict[str, float],
@@ -28,6 +30,7 @@ def publish(
     Args:
         settings: Name the registry; an embedded one is created when it is missing.
         directory: A model directory with its MLmodel file.
+        card: The directory of the model's card, if it has one.
         name: Registered model.
         params: Parameters of the run.
         metrics: Metrics of the run.
@@ -61,6 +64,8 @@ def publish(
         tags=[RunTag(key, value) for key, value in tags.items()],
     )
     client.log_artifacts(run_id, str(directory), ARTIFACT_PATH)
+    if card is not None and card.is_dir():
+        client.log_artifacts(run_id, str(card), CARD_PATH)
     client.set_terminated(run_id)
     try:
         client.create_registered_model(name)

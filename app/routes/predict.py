@@ -5,11 +5,12 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Controller, Request, Response, get, post
 from litestar.exceptions import InternalServerException
+from litestar.params import QueryParameter
 
 from app.auth import KEY_SCHEME, require_api_key
 from app.codecs import arrow
@@ -17,9 +18,11 @@ from app.codecs.json import FloatArray
 from app.errors import PROBLEM_RESPONSES, REQUEST_ID, DeadlineExceeded, FieldError, MalformedBody, UnsupportedMediaType
 from app.feature import Feature
 from app.models.artifact import ServedModel
+from app.models.interval import requested_level
 from app.services import InjectedServices, Services
 from app.serving.predictor import PredictionType
 from app.telemetry.prediction_log import LoggedPrediction
+from kernels.engine import Evaluation
 
 JSON = "application/json"
 OPTIONS: dict[str, Any] = {
@@ -29,6 +32,15 @@ OPTIONS: dict[str, Any] = {
     "responses": PROBLEM_RESPONSES,
 }
 """What the prediction routes have in common."""
+
+AskedInterval = Annotated[
+    list[str] | None,
+    QueryParameter(
+        description="Level of the intervals: one of the model's `interval_levels` (see /predict/model/info).",
+        schema_extra={"type": "number", "one_of": None},
+    ),
+]
+"""Taken as text and as often as it is given, so that what is wrong with it is answered like a wrong feature is."""
 
 
 class ConfidenceInterval(msgspec.Struct, frozen=True):
@@ -98,6 +110,10 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[Feature, ...]
     metrics: dict[str, float]
     example: dict[str, Any] | None
+    interval_levels: tuple[float, ...]
+    default_interval_level: float | None
+    outside_distance: float | None
+    reference_rows: int
 
 
 class PredictController(Controller):
@@ -107,42 +123,53 @@ class PredictController(Controller):
     tags = ("predict",)
 
     @post("/", **OPTIONS, summary="Predict one row")
-    async def predict_one(self, request: Request[Any, Any, Any], services: InjectedServices) -> PredictionResponse:
+    async def predict_one(
+        self, request: Request[Any, Any, Any], services: InjectedServices, interval: AskedInterval = None
+    ) -> PredictionResponse:
         """Predict one object of the model's features by name."""
         started = time.perf_counter()
         async with _deadline(services):
             body = await _read(request, JSON)
             served = services.slot.require()
+            level = requested_level(served.artifact.intervals, interval)
             rows = served.codec.decode_row(body)
-            output = await services.predictor.predict(served, rows, "single")
-        prediction = output.tolist()[0]
+            evaluation = await services.predictor.predict(served, rows, "single")
+        prediction = evaluation.prediction.tolist()[0]
         request_id = str(request.scope.get(REQUEST_ID))
         _log(services, served, rows, [prediction], "single", request_id)
         return PredictionResponse(
             prediction=prediction,
             model_version=served.identity.version,
             model_stage=served.identity.stage,
-            confidence_interval=None,
+            confidence_interval=_intervals(served, evaluation, level)[0],
             request_id=request_id,
             processing_time_ms=_milliseconds(started),
-            warnings=served.training_warnings(rows)[0],
+            warnings=served.warnings(rows, evaluation)[0],
         )
 
     @post("/batch", **OPTIONS, summary="Predict a batch")
-    async def predict_batch(self, request: Request[Any, Any, Any], services: InjectedServices) -> BatchResponse:
+    async def predict_batch(
+        self, request: Request[Any, Any, Any], services: InjectedServices, interval: AskedInterval = None
+    ) -> BatchResponse:
         """Predict up to MAX_BATCH_SIZE rows as one batch; a row that is not valid fails alone."""
         started = time.perf_counter()
         async with _deadline(services):
             body = await _read(request, JSON)
             served = services.slot.require()
+            level = requested_level(served.artifact.intervals, interval)
             batch = served.codec.decode_batch(body, services.settings.max_batch_size)
-            output = (await services.predictor.predict(served, batch.rows, "batch")).tolist()
+            evaluation = await services.predictor.predict(served, batch.rows, "batch")
+        output = evaluation.prediction.tolist()
         request_id = str(request.scope.get(REQUEST_ID))
         _log(services, served, batch.rows, output, "batch", request_id)
         items: list[PredictedItem | FailedItem] = [
-            PredictedItem(position, prediction, None, warnings)
-            for position, prediction, warnings in zip(
-                batch.positions, output, served.training_warnings(batch.rows), strict=True
+            PredictedItem(*item)
+            for item in zip(
+                batch.positions,
+                output,
+                _intervals(served, evaluation, level),
+                served.warnings(batch.rows, evaluation),
+                strict=True,
             )
         ]
         items += [FailedItem(position, errors) for position, errors in batch.errors.items()]
@@ -160,15 +187,23 @@ class PredictController(Controller):
         )
 
     @post("/bulk", **OPTIONS, media_type=arrow.MEDIA_TYPE, summary="Predict in bulk")
-    async def predict_bulk(self, request: Request[Any, Any, Any], services: InjectedServices) -> Response[bytes]:
-        """Predict up to MAX_BULK_ROWS rows of an Arrow IPC stream; answers a stream with the column `prediction`."""
+    async def predict_bulk(
+        self, request: Request[Any, Any, Any], services: InjectedServices, interval: AskedInterval = None
+    ) -> Response[bytes]:
+        """Predict up to MAX_BULK_ROWS rows of an Arrow IPC stream.
+
+        Answers a stream with the column `prediction`, and, where an interval is asked for, `lower` and `upper`.
+        """
         async with _deadline(services):
             body = await _read(request, arrow.MEDIA_TYPE)
             served = services.slot.require()
+            level = None if interval is None else requested_level(served.artifact.intervals, interval)
             decode = partial(arrow.decode, body, served.artifact.features, services.settings.max_bulk_rows)
             rows = await services.predictor.in_thread(decode)
-            output = await services.predictor.predict(served, rows, "bulk")
-            answer = await services.predictor.in_thread(partial(arrow.encode, output, served.identity.version))
+            evaluation = await services.predictor.predict(served, rows, "bulk")
+            half_widths = _half_widths(served, evaluation, level)
+            encode = partial(arrow.encode, evaluation.prediction, served.identity.version, half_widths)
+            answer = await services.predictor.in_thread(encode)
         headers = {"X-Model-Version": served.identity.version, "X-Model-Stage": served.identity.stage or ""}
         return Response(answer, media_type=arrow.MEDIA_TYPE, headers=headers)
 
@@ -176,7 +211,7 @@ class PredictController(Controller):
     async def model_info(self, services: InjectedServices) -> ModelInfo:
         """Identity, features, metrics and an example of the model in use."""
         served = services.slot.require()
-        artifact, identity = served.artifact, served.identity
+        artifact, identity, intervals = served.artifact, served.identity, served.artifact.intervals
         return ModelInfo(
             name=identity.name,
             version=identity.version,
@@ -192,6 +227,10 @@ class PredictController(Controller):
             features=artifact.features,
             metrics=served.metrics,
             example=artifact.example,
+            interval_levels=intervals.levels if intervals else (),
+            default_interval_level=intervals and intervals.default_level,
+            outside_distance=served.engine.outside_distance,
+            reference_rows=0 if artifact.table is None else len(artifact.table),
         )
 
 
@@ -219,6 +258,23 @@ async def _read(request: Request[Any, Any, Any], media_type: str) -> bytes:
     except InternalServerException:
         # What Litestar makes of a client that leaves, or breaks its chunks, before the body is whole.
         raise MalformedBody("The body ended before it was complete.") from None
+
+
+def _half_widths(served: ServedModel, evaluation: Evaluation, level: float | None) -> FloatArray | None:
+    """float64[B], in the target's unit; None where the model has no intervals, or none were asked for."""
+    intervals, difficulty = served.artifact.intervals, evaluation.difficulty
+    if intervals is None or difficulty is None or level is None:
+        return None
+    return intervals.half_width(difficulty, level)
+
+
+def _intervals(served: ServedModel, evaluation: Evaluation, level: float | None) -> list[ConfidenceInterval | None]:
+    """An interval for each row, or None for each."""
+    half_widths = _half_widths(served, evaluation, level)
+    if half_widths is None or level is None:
+        return [None] * len(evaluation.prediction)
+    bounds = (evaluation.prediction - half_widths).tolist(), (evaluation.prediction + half_widths).tolist()
+    return [ConfidenceInterval(lower, upper, level) for lower, upper in zip(*bounds, strict=True)]
 
 
 def _log(

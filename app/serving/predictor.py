@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from app.models.artifact import ServedModel
 from app.telemetry.metrics import Metrics
+from kernels.engine import Evaluation
 
 PredictionType = Literal["single", "batch", "bulk"]
 T = TypeVar("T")
@@ -45,41 +46,38 @@ class Predictor:
 
     async def predict(
         self, served: ServedModel, rows: NDArray[np.float64], prediction_type: PredictionType
-    ) -> NDArray[np.float64]:
-        """Predict float64[B, F] raw features.
+    ) -> Evaluation:
+        """Evaluate float64[B, F] raw features.
 
         When the caller is cancelled (its deadline passed), what no thread has begun is not computed.
-
-        Returns:
-            float64[B], or float64[B, K] for K classes.
         """
         started = time.perf_counter()
-        output = await self._run(served, rows)
+        evaluation = await self._run(served, rows)
         if len(rows):
             version = served.identity.version
             self._metrics.predictions.labels(version, prediction_type).inc(len(rows))
             self._metrics.prediction_duration.labels(version).observe(time.perf_counter() - started)
-        return output
+        return evaluation
 
     async def check(self, served: ServedModel) -> NDArray[np.float64]:
         """Predict the model's sample row by the way that requests go, uncounted."""
-        return await self._run(served, served.artifact.sample())
+        return (await self._run(served, served.artifact.sample())).prediction
 
-    async def _run(self, served: ServedModel, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    async def _run(self, served: ServedModel, rows: NDArray[np.float64]) -> Evaluation:
         engine = served.engine
         if len(rows) == 0 or engine.cost(len(rows)) <= INLINE_SECONDS:
-            return engine.predict(rows)
+            return engine.evaluate(rows)
         size = max(1, int(CHUNK_SECONDS / max(engine.cost(2) - engine.cost(1), 1e-9)))
         chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
-        outputs: list[NDArray[np.float64]] = [rows[:0]] * len(chunks)
+        evaluations: list[Evaluation] = [Evaluation(rows[:0])] * len(chunks)
         waiting = iter(enumerate(chunks))
 
         async def work() -> None:
             for index, chunk in waiting:
-                outputs[index] = await self.in_thread(partial(engine.predict, chunk))
+                evaluations[index] = await self.in_thread(partial(engine.evaluate, chunk))
 
         await asyncio.gather(*(work() for _ in range(min(THREADS, len(chunks)))))
-        return np.concatenate(outputs)
+        return _joined(evaluations)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run work that takes milliseconds or more beside the event loop."""
@@ -88,3 +86,15 @@ class Predictor:
     def close(self) -> None:
         """Let go of the threads."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _joined(evaluations: list[Evaluation]) -> Evaluation:
+    """One evaluation of all chunks' rows; what the model does not tell stays None."""
+    if len(evaluations) == 1:
+        return evaluations[0]
+    predictions, difficulties, distances = zip(*evaluations, strict=True)
+    return Evaluation(
+        np.concatenate(predictions),
+        None if difficulties[0] is None else np.concatenate(difficulties),
+        None if distances[0] is None else np.concatenate(distances),
+    )

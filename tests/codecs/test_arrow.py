@@ -131,5 +131,8 @@ def test_predictions_come_back_as_columns() -> None:
     table = pa.ipc.open_stream(arrow.encode(np.array([1.0, 2.0]), "7")).read_all()
     assert table.to_pydict() == {"prediction": [1.0, 2.0]}
     assert table.schema.metadata == {b"model_version": b"7"}
+    bounded = pa.ipc.open_stream(arrow.encode(np.array([1.0, 2.0]), "7", np.array([0.5, 0.25]))).read_all()
+    assert bounded.to_pydict() == {"prediction": [1.0, 2.0], "lower": [0.5, 1.75], "upper": [1.5, 2.25]}
+    assert bounded.schema.metadata == {b"model_version": b"7"}
     classes = pa.ipc.open_stream(arrow.encode(np.array([[0.1, 0.9], [0.4, 0.6]]), "7")).read_all()
     assert classes.to_pydict() == {"prediction_0": [0.1, 0.4], "prediction_1": [0.9, 0.6]}

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
-from tests.models.support import MODEL, Catalogue, SavedModel, save_booster, tiny_booster, tiny_rows
+from tests.models.support import (
+    MODEL,
+    Catalogue,
+    SavedModel,
+    save_booster,
+    save_referring,
+    tiny_booster,
+    tiny_rows,
+)
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +21,12 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
     """A booster that `mlflow.lightgbm.save_model` saved; not to be changed."""
     booster = tiny_booster()
     return SavedModel(save_booster(booster, tmp_path_factory.mktemp("saved") / "model"), booster, tiny_rows())
+
+
+@pytest.fixture(scope="session")
+def referring(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory with stored rows and intervals; not to be changed."""
+    return save_referring(tmp_path_factory.mktemp("referring") / "model")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Tiny boosters, model directories made of them, and their registration in an embedded registry."""
 
+import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 import lightgbm as lgb
 import mlflow.lightgbm
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,9 +20,13 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from numpy.typing import NDArray
 
-from app.models.artifact import read_artifact
+from app.models.artifact import ModelIdentity, ServedModel, read_artifact, serve_artifact
+from app.models.interval import Intervals, Quantile
+from app.models.pyfunc import ModelParts, save_model
 from app.models.signature import ModelRefused
 from app.settings import Settings
+from kernels.cpu import CpuBackend
+from kernels.plan import Input, Neighbours, Plan, References
 
 PARAMETERS: dict[str, Any] = {
     "objective": "regression",
@@ -72,6 +78,55 @@ def numbers(*names: str, kind: DataType = DataType.double) -> ModelSignature:
         inputs=Schema([ColSpec(kind, name) for name in names]),
         outputs=Schema([ColSpec(DataType.double, "prediction")]),
     )
+
+
+class Trap:
+    """Makes the directory it is given when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+INTERVALS = Intervals(
+    quantiles=(Quantile(0.5, 0.75), Quantile(0.9, 2.0), Quantile(0.95, 2.5)),
+    least_difficulty=0.125,
+    calibration_rows=50,
+)
+
+
+def referring_parts(**changes: Any) -> ModelParts:
+    """A model whose plan has stored rows with a limit to their distance, and which has intervals."""
+    rows = tiny_rows()
+    table = np.column_stack([rows[:, :2], rows[:, 0] + rows[:, 1]])
+    near = Neighbours(output="near", inputs=NAMES[:2], scales=(1.0, 1.0), counts=(3,), outside_distance=1.5)
+    plan = Plan(
+        inputs=tuple(Input(name=name, training_range=(-5.0, 5.0)) for name in NAMES),
+        references=References(rows=len(table), columns=(*NAMES[:2], "target"), steps=(near,)),
+        outputs=(*NAMES, "near_mean_3", near.nearest),
+    )
+    features = CpuBackend().transform(plan.program(table), rows)
+
+    def boost(target: NDArray[np.float64]) -> str:
+        data = lgb.Dataset(features, target, feature_name=list(plan.outputs), params=PARAMETERS)
+        return lgb.train(PARAMETERS, data, num_boost_round=3).model_to_string()
+
+    parts = ModelParts(
+        booster=boost(table[:, 2]),
+        plan=plan,
+        table=table,
+        difficulty=boost(0.5 + np.abs(rows[:, 1])),
+        intervals=INTERVALS,
+    )
+    return msgspec.structs.replace(parts, **changes)
+
+
+def save_referring(directory: Path, **changes: Any) -> Path:
+    """Save `referring_parts`, some of them changed."""
+    save_model(directory, referring_parts(**changes), numbers(*NAMES), dict.fromkeys(NAMES, 0.5))
+    return directory
 
 
 @contextmanager
@@ -133,6 +188,10 @@ def with_booster(text: str, model: Path, destination: Path) -> Path:
     directory = altered(model, destination)
     (directory / "model.lgb").write_text(text)
     return directory
+
+
+def serve(directory: Path) -> ServedModel:
+    return serve_artifact(read_artifact(directory), ModelIdentity(name="houses", version="1"), {}, "stage Production")
 
 
 def refusal(directory: Path) -> str:

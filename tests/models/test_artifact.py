@@ -1,6 +1,5 @@
 """Reading model directories: what is served, and what is refused for which reason."""
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,28 +11,27 @@ import pandas as pd
 import pytest
 from mlflow.types import DataType
 
-from app.models.artifact import ModelIdentity, ServedModel, read_artifact, serve_artifact
+from app.models.artifact import read_artifact
 from app.models.embedded import BUNDLED
 from app.models.signature import ModelRefused
+from kernels.engine import Evaluation
 from kernels.plan import Input, Plan
 from tests.models.support import (
     NAMES,
     PARAMETERS,
     SavedModel,
+    Trap,
     altered,
     changed,
     mlflows_own_warnings_silenced,
     numbers,
     refusal,
     save_booster,
+    serve,
     tiny_booster,
     tiny_rows,
     with_booster,
 )
-
-
-def serve(directory: Path) -> ServedModel:
-    return serve_artifact(read_artifact(directory), ModelIdentity(name="houses", version="1"), {}, "stage Production")
 
 
 def test_the_bundled_model_is_read_with_plan_example_and_digest() -> None:
@@ -58,16 +56,6 @@ def test_a_booster_that_plain_mlflow_saved_is_served_as_lightgbm_predicts(saved:
 def test_the_digest_is_another_for_another_booster(saved: SavedModel, tmp_path: Path) -> None:
     other = with_booster(tiny_booster(rounds=2).model_to_string(), saved.directory, tmp_path / "other")
     assert read_artifact(other).digest != read_artifact(saved.directory).digest
-
-
-class Trap:
-    """Makes the directory it is given when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.path),)
 
 
 @pytest.mark.parametrize("serialization_format", ["pickle", "cloudpickle"])
@@ -109,10 +97,10 @@ def test_a_directory_without_mlmodel_is_refused(tmp_path: Path) -> None:
         (b"flavors: lightgbm", "the MLmodel file names no flavors"),
         (b"flavors: {}", "the model has neither the lightgbm nor the madrone flavor"),
         (b"flavors: {sklearn: {}}", "the model has neither the lightgbm nor the madrone flavor"),
-        (b"flavors: {madrone: {}}", "the madrone flavor must name its booster and may name a plan"),
+        (b"flavors: {madrone: {}}", "the madrone flavor must name its booster, and each of its files by a text"),
         (
             b"flavors: {madrone: {booster: a, plan: 1}}",
-            "the madrone flavor must name its booster and may name a plan",
+            "the madrone flavor must name its booster, and each of its files by a text",
         ),
     ],
     ids=lambda value: value[:20] if isinstance(value, bytes) else "",
@@ -291,7 +279,7 @@ def test_what_training_did_not_see_is_warned_of_by_row_and_feature() -> None:
     rows[3, names.index("MedInc")] = 0.0
     rows[3, names.index("HouseAge")] = 400.0
     low, high = income.training_range
-    assert model.training_warnings(rows) == [
+    assert model.warnings(rows, Evaluation(np.zeros(len(rows)))) == [
         [],
         [f"MedInc is outside the training range {low:.10g} to {high:.10g}"],
         [],
@@ -303,4 +291,20 @@ def test_what_training_did_not_see_is_warned_of_by_row_and_feature() -> None:
 
 
 def test_a_model_without_training_ranges_warns_of_nothing(saved: SavedModel) -> None:
-    assert serve(saved.directory).training_warnings(saved.rows * 1e9) == [[] for _ in saved.rows]
+    model, rows = serve(saved.directory), saved.rows * 1e9
+    assert model.warnings(rows, model.engine.evaluate(rows)) == [[] for _ in rows]
+
+
+def test_a_row_farther_from_the_stored_rows_than_the_limit_is_warned_of(referring: Path) -> None:
+    model = serve(referring)
+    at_limit = np.float32(model.engine.outside_distance)
+    distance = np.array([0.0, at_limit, np.nextafter(at_limit, np.float32(9)), 123.456, np.nan], np.float32)
+    rows = np.zeros((5, 3))
+    rows[2, 0] = 6.0
+    told = model.warnings(rows, Evaluation(np.zeros(5), None, distance))
+    assert [len(texts) for texts in told] == [0, 0, 2, 1, 0]
+    assert told[2][0] == "income is outside the training range -5 to 5"
+    assert told[3] == [
+        "outside_reference: the nearest row of the model's references is 123.5 away, "
+        "and beyond 1.5 a row is unlike all of them"
+    ]

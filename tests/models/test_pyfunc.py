@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from app.models.artifact import Artifact, read_artifact
 from app.models.embedded import BUNDLED
-from app.models.pyfunc import save_model
+from app.models.pyfunc import ModelParts, save_model
 from app.settings import Settings
 from tests.models.support import mlflows_own_warnings_silenced, numbers, tiny_booster
 
@@ -72,6 +72,7 @@ def test_a_missing_column_is_refused_by_name(artifact: Artifact, rows: NDArray[n
 def test_a_model_is_not_written_over_another(artifact: Artifact, tmp_path: Path) -> None:
     assert artifact.plan is not None
     (tmp_path / "kept").write_text("kept")
+    parts = ModelParts(booster=tiny_booster().model_to_string(), plan=artifact.plan)
     with pytest.raises(FileExistsError, match="is not empty"):
-        save_model(tmp_path, tiny_booster().model_to_string(), artifact.plan, numbers("MedInc"), {"MedInc": 1.0})
+        save_model(tmp_path, parts, numbers("MedInc"), {"MedInc": 1.0})
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]

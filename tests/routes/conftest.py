@@ -5,7 +5,9 @@ from pathlib import Path
 import lightgbm as lgb
 import pytest
 
+from app.models.artifact import ServedModel
 from app.settings import Settings
+from tests.models.support import save_referring, serve
 from tests.routes.support import CHURN, churn_booster, register, save_churn
 from tests.support import free_port
 
@@ -14,6 +16,12 @@ from tests.support import free_port
 def churn() -> lgb.Booster:
     """The booster of the second model; not to be changed."""
     return churn_booster()
+
+
+@pytest.fixture(scope="session")
+def referring(tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
+    """A model with stored rows and intervals."""
+    return serve(save_referring(tmp_path_factory.mktemp("referring") / "model"))
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from app.main import create_app
 from app.models.artifact import ServedModel
 from app.services import Services
 from app.settings import Settings
-from kernels.engine import Engine
+from kernels.engine import Engine, Evaluation
 from tests.support import loaded, problem
 
 Array = NDArray[np.float64]
@@ -66,33 +66,40 @@ def served_by(client: Client) -> ServedModel:
 
 
 class EngineDouble:
-    """An engine whose predictions are made by `answer`. Its batches count as dear, rows in them as cheap: a thread runs
+    """An engine whose evaluations are made by `answer`. Its batches count as dear, rows in them as cheap: a thread runs
     each batch, and runs it whole.
 
     Args:
         engine: What `answer` may fall back on, and what the rest is taken from.
-        answer: Called with float64[B, F].
+        answer: Called with float64[B, F]; gives an evaluation, or predictions alone.
     """
 
-    def __init__(self, engine: Engine, answer: Callable[[Array], Array]) -> None:
+    def __init__(self, engine: Engine, answer: Callable[[Array], Array | Evaluation]) -> None:
         self.batches: list[Array] = []
         self.status = engine.status
+        self.outside_distance = engine.outside_distance
         self._answer = answer
 
     def cost(self, rows: int) -> float:
         return 1.0 + rows * 1e-12
 
-    def predict(self, rows: Array) -> Array:
+    def evaluate(self, rows: Array) -> Evaluation:
         self.batches.append(rows)
-        return self._answer(rows)
+        answer = self._answer(rows)
+        return answer if isinstance(answer, Evaluation) else Evaluation(answer)
 
 
-def compute_with(client: Client, answer: Callable[[Array], Array] | None = None) -> EngineDouble:
+def compute_with(client: Client, answer: Callable[[Array], Array | Evaluation] | None = None) -> EngineDouble:
     """Put a double in the place of the served model's engine; by default it only keeps the batches that it sees."""
     served = served_by(client)
-    double = EngineDouble(served.engine, answer or served.engine.predict)
+    double = EngineDouble(served.engine, answer or served.engine.evaluate)
     services_of(client).slot.current = msgspec.structs.replace(served, engine=double)  # type: ignore[arg-type]
     return double
+
+
+def put(client: Client, model: ServedModel) -> None:
+    """Put another model in the place of the served one."""
+    services_of(client).slot.current = model
 
 
 class Hanging:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.models.artifact import ServedModel
 from app.settings import Settings
 from tests.routes.support import (
     ARROW,
@@ -15,6 +16,7 @@ from tests.routes.support import (
     client_of,
     compute_with,
     fields,
+    put,
     served_by,
     services_of,
     settings_with,
@@ -66,6 +68,25 @@ async def test_a_batch_answers_as_its_rows_would_alone(client: Client, example: 
     assert [item["prediction"] for item in batch["predictions"]] == alone
     assert len(set(alone)) > 1
     assert batch["batch_id"] is None
+
+
+async def test_each_predicted_item_has_its_own_interval_and_warnings(client: Client, referring: ServedModel) -> None:
+    put(client, referring)
+    rows: list[Any] = [{"income": income, "rooms": income, "age": 1.0} for income in (0.0, 1.0, 4.5, 60.0)]
+    bodies = [rows[0], {"income": "rich"}, *rows[1:]]
+    answer = (await client.post("/predict/batch?interval=0.5", json={"predictions": bodies})).json()
+    items = [item for item in answer["predictions"] if item["status"] == "predicted"]
+    alone = [(await client.post("/predict?interval=0.5", json=row)).json() for row in rows]
+    for key in ("prediction", "confidence_interval", "warnings"):
+        assert [item[key] for item in items] == [one[key] for one in alone]
+    assert "confidence_interval" not in answer["predictions"][1]
+    assert [item["confidence_interval"]["level"] for item in items] == [0.5] * 4
+    widths = {item["confidence_interval"]["upper"] - item["confidence_interval"]["lower"] for item in items}
+    assert len(widths) > 1
+    outside = [sum(text.startswith("outside_reference: ") for text in item["warnings"]) for item in items]
+    assert outside == [0, 0, 1, 1]
+    default = (await client.post("/predict/batch", json={"predictions": rows})).json()["predictions"]
+    assert {item["confidence_interval"]["level"] for item in default} == {0.9}
 
 
 async def test_a_batch_is_one_call_of_the_engine(client: Client, example: Row) -> None:

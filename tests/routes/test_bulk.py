@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from app.codecs import arrow
+from app.models.artifact import ServedModel
 from app.settings import Settings
 from tests.routes.support import (
     ARROW,
@@ -14,6 +15,7 @@ from tests.routes.support import (
     Row,
     client_of,
     fields,
+    put,
     served_by,
     settings_with,
     stream,
@@ -33,6 +35,31 @@ async def test_a_stream_comes_back_with_the_engines_predictions(client: Client, 
     table = pa.ipc.open_stream(response.content).read_all()
     assert table.column_names == ["prediction"]
     np.testing.assert_array_equal(table["prediction"].to_numpy(), served_by(client).engine.predict(rows))
+
+
+async def test_bounds_are_two_more_columns_where_they_are_asked_for(client: Client, referring: ServedModel) -> None:
+    put(client, referring)
+    rows = np.random.default_rng(2).normal(size=(500, 3))
+    body = stream_of(rows, ("income", "rooms", "age"))
+    without = pa.ipc.open_stream((await client.post("/predict/bulk", content=body, headers=ARROW)).content).read_all()
+    assert without.column_names == ["prediction"]
+    response = await client.post("/predict/bulk?interval=0.95", content=body, headers=ARROW)
+    table = pa.ipc.open_stream(response.content).read_all()
+    assert table.column_names == ["prediction", "lower", "upper"]
+    evaluation = referring.engine.evaluate(rows)
+    assert evaluation.difficulty is not None
+    half_width = 2.5 * np.maximum(evaluation.difficulty, 0.125)
+    np.testing.assert_array_equal(table["prediction"].to_numpy(), evaluation.prediction)
+    np.testing.assert_array_equal(table["lower"].to_numpy(), evaluation.prediction - half_width)
+    np.testing.assert_array_equal(table["upper"].to_numpy(), evaluation.prediction + half_width)
+
+
+async def test_no_rows_in_have_no_bounds_out(client: Client, referring: ServedModel) -> None:
+    put(client, referring)
+    body = stream_of(np.empty((0, 3)), ("income", "rooms", "age"))
+    response = await client.post("/predict/bulk?interval=0.9", content=body, headers=ARROW)
+    table = pa.ipc.open_stream(response.content).read_all()
+    assert (table.num_rows, table.column_names) == (0, ["prediction", "lower", "upper"])
 
 
 async def test_columns_go_by_name_and_floats_of_any_width_are_taken(client: Client, example: Row) -> None:

@@ -104,6 +104,16 @@ async def test_operations_have_distinct_ids_and_documented_answers(client: Clien
     assert "api_key" in document["components"]["securitySchemes"]
 
 
+async def test_the_level_of_intervals_is_an_optional_number(client: Client) -> None:
+    document = (await client.get("/openapi.json")).json()
+    for path in ("/predict", "/predict/batch", "/predict/bulk"):
+        (parameter,) = document["paths"][path]["post"]["parameters"]
+        assert (parameter["name"], parameter["in"], parameter["required"]) == ("interval", "query", False)
+        assert parameter["schema"]["type"] == "number"
+        assert parameter["schema"].keys() == {"type", "description"}
+        assert "interval_levels" in parameter["description"]
+
+
 async def test_the_schema_is_the_served_models(client: Client, example: dict[str, float]) -> None:
     document = (await client.get("/openapi.json")).json()
     served = served_by(client)

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from app.models.artifact import ServedModel, serve_artifact
 from app.settings import Settings
 from tests.routes.support import (
     ANSWER_KEYS,
@@ -18,13 +19,27 @@ from tests.routes.support import (
     client_of,
     compute_with,
     fields,
+    put,
     row_of,
     served_by,
     services_of,
     settings_with,
     stream,
+    stream_of,
 )
 from tests.support import problem
+
+HOUSE = {"income": 0.25, "rooms": -0.5, "age": 2.0}
+
+
+def body_for(path: str) -> tuple[bytes, dict[str, str]]:
+    """One house, as a prediction route takes it."""
+    bodies = {
+        "/predict": (msgspec.json.encode(HOUSE), JSON),
+        "/predict/batch": (msgspec.json.encode({"predictions": [HOUSE]}), JSON),
+        "/predict/bulk": (stream_of(row_of(HOUSE), HOUSE), ARROW),
+    }
+    return bodies[path]
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/"])
@@ -36,7 +51,7 @@ async def test_the_answer_is_the_engines_under_the_documented_keys(client: Clien
     assert answer.keys() == ANSWER_KEYS
     assert answer["prediction"] == served_by(client).engine.predict(row_of(example))[0]
     assert (answer["model_version"], answer["model_stage"]) == ("1", "Production")
-    assert answer["confidence_interval"] is None
+    assert (answer["confidence_interval"] is None) == (served_by(client).artifact.intervals is None)
     assert answer["request_id"] == response.headers["x-request-id"]
     assert answer["processing_time_ms"] > 0
     assert answer["warnings"] == []
@@ -62,6 +77,79 @@ async def test_every_bad_field_is_named(client: Client, example: Row) -> None:
         "Latitude": "must be in the range -90 to 90",
         "Zip": "unknown field",
     }
+
+
+@pytest.mark.parametrize(("query", "level"), [("", 0.9), ("?interval=0.5", 0.5), ("?interval=0.95", 0.95)])
+async def test_the_interval_is_the_calibrated_one_about_the_prediction(
+    client: Client, referring: ServedModel, query: str, level: float
+) -> None:
+    put(client, referring)
+    answer = (await client.post(f"/predict{query}", json=HOUSE)).json()
+    evaluation = referring.engine.evaluate(row_of(HOUSE))
+    assert evaluation.difficulty is not None
+    score = {0.5: 0.75, 0.9: 2.0, 0.95: 2.5}[level]
+    prediction, half_width = evaluation.prediction[0], score * max(evaluation.difficulty[0], 0.125)
+    assert answer["prediction"] == prediction
+    assert answer["confidence_interval"] == {
+        "lower": prediction - half_width,
+        "upper": prediction + half_width,
+        "level": level,
+    }
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/predict/bulk"])
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("interval=0.8", "must be one of the model's levels 0.5, 0.9, 0.95"),
+        ("interval=wide", "must be a number, one of the model's levels 0.5, 0.9, 0.95"),
+        ("interval=", "must be a number, one of the model's levels 0.5, 0.9, 0.95"),
+        ("interval", "must be a number, one of the model's levels 0.5, 0.9, 0.95"),
+        ("interval=0.5,0.9", "must be a number, one of the model's levels 0.5, 0.9, 0.95"),
+        ("interval=0.5&interval=0.9", "must be given once; the model's levels are 0.5, 0.9, 0.95"),
+    ],
+)
+async def test_a_level_that_the_model_has_not_is_refused_as_a_wrong_feature_is(
+    client: Client, referring: ServedModel, path: str, query: str, message: str
+) -> None:
+    put(client, referring)
+    content, headers = body_for(path)
+    response = await client.post(f"{path}?{query}", content=content, headers=headers)
+    assert response.status_code == 422
+    assert problem(response)["type"] == "urn:madrone:problem:invalid-input"
+    assert fields(response) == {"interval": message}
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/predict/bulk"])
+async def test_no_interval_is_made_up_for_a_model_that_has_none(
+    client: Client, referring: ServedModel, path: str
+) -> None:
+    bare = msgspec.structs.replace(referring.artifact, difficulty=None, intervals=None)
+    put(client, serve_artifact(bare, referring.identity, {}, "a test"))
+    content, headers = body_for(path)
+    response = await client.post(f"{path}?interval=0.9", content=content, headers=headers)
+    assert response.status_code == 422
+    assert fields(response) == {"interval": "cannot be asked for: the model has no intervals"}
+    answer = await client.post(path, content=content, headers=headers)
+    assert answer.status_code == 200
+    if path == "/predict":
+        assert answer.json()["confidence_interval"] is None
+    if path == "/predict/batch":
+        assert answer.json()["predictions"][0]["confidence_interval"] is None
+
+
+async def test_a_row_unlike_all_stored_rows_is_answered_with_a_warning(client: Client, referring: ServedModel) -> None:
+    put(client, referring)
+    assert (await client.post("/predict", json=HOUSE)).json()["warnings"] == []
+    far = HOUSE | {"income": 40.0}
+    distance = referring.engine.evaluate(row_of(far)).distance
+    assert distance is not None
+    answer = (await client.post("/predict", json=far)).json()
+    assert answer["warnings"] == [
+        "income is outside the training range -5 to 5",
+        f"outside_reference: the nearest row of the model's references is {distance[0]:.4g} away, "
+        "and beyond 1.5 a row is unlike all of them",
+    ]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"MedInc": 1} and more', b"\xff\xfe"])
@@ -101,6 +189,18 @@ async def test_model_info_describes_the_model_in_use(client: Client, example: Ro
     assert answer["example"] == example
     assert answer["metrics"] == served.metrics
     assert (answer["trees"], answer["objective"]) == (served.engine.forest.n_trees, "regression")
+
+
+async def test_model_info_states_levels_limit_and_stored_rows(
+    client: Client, referring: ServedModel, churn_settings: Settings
+) -> None:
+    keys = ("interval_levels", "default_interval_level", "outside_distance", "reference_rows")
+    put(client, referring)
+    answer = (await client.get("/predict/model/info")).json()
+    assert [answer[key] for key in keys] == [[0.5, 0.9, 0.95], 0.9, 1.5, 50]
+    async with client_of(churn_settings) as other:
+        answer = (await other.get("/predict/model/info")).json()
+        assert [answer[key] for key in keys] == [[], None, None, 0]
 
 
 async def test_another_model_is_another_validation_and_a_list_for_each_row_of_classes(

@@ -1,0 +1,112 @@
+"""Prediction intervals by normalised split conformal prediction: what is stored with a model, and how it is applied.
+
+A second forest predicts the absolute error of the first (the difficulty of a row). On calibration rows that neither
+was fitted on, the scores |target - prediction| / difficulty are taken; the interval of level p is
+prediction ± q(p) * difficulty, with q(p) the ceil((n + 1) p)-th least of the n scores. It holds the true value with
+probability at least p for rows exchangeable with the calibration rows (J. Lei, M. G'Sell, A. Rinaldo, R. J. Tibshirani
+and L. Wasserman, Distribution-Free Predictive Inference for Regression, JASA 113, 2018, sections 2.2 and 5.2).
+"""
+
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import FieldError, InvalidInput
+from app.models.signature import ModelRefused
+
+Level = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+Score = Annotated[float, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Quantile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The score that a share `level` of calibration rows stays within."""
+
+    level: Level
+    score: Score
+
+
+class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The calibration of a model's intervals.
+
+    Attributes:
+        quantiles: One for each level that can be asked for, ascending.
+        default_level: Of answers to requests that ask for none; one of the levels.
+        least_difficulty: Difficulties below it count as this, in the target's unit, for a forest can predict an
+            absolute error of zero or less.
+        calibration_rows: How many rows the quantiles come from.
+    """
+
+    quantiles: tuple[Quantile, ...]
+    default_level: Level = 0.9
+    least_difficulty: Positive
+    calibration_rows: Count
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The levels that can be asked for."""
+        return tuple(quantile.level for quantile in self.quantiles)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "Intervals":
+        """Read a calibration.
+
+        Raises:
+            ModelRefused: The text is not one.
+        """
+        try:
+            intervals = msgspec.json.decode(text, type=cls)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ModelRefused(f"the model's intervals cannot be read: {error}") from error
+        if list(intervals.levels) != sorted(set(intervals.levels)) or intervals.default_level not in intervals.levels:
+            raise ModelRefused("the model's intervals must have ascending levels, and the default level among them")
+        return intervals
+
+    def half_width(self, difficulty: NDArray[np.float64], level: float) -> NDArray[np.float64]:
+        """Half the width of each row's interval.
+
+        Args:
+            difficulty: float64[B].
+            level: One of `levels`.
+
+        Returns:
+            float64[B], in the target's unit.
+        """
+        score = next(quantile.score for quantile in self.quantiles if quantile.level == level)
+        return score * np.maximum(difficulty, self.least_difficulty)
+
+
+def requested_level(intervals: Intervals | None, given: list[str] | None) -> float | None:
+    """The level of the intervals that a request is answered with.
+
+    Args:
+        intervals: The model's.
+        given: Values of the query parameter `interval`, None where it was not given.
+
+    Returns:
+        The level that was asked for, else the default one; None for a model that has no intervals.
+
+    Raises:
+        InvalidInput: It was given more than once, or is none of the model's levels.
+    """
+    if given is None:
+        return intervals and intervals.default_level
+    if intervals is None:
+        raise _refusal("cannot be asked for: the model has no intervals")
+    levels = ", ".join(map(str, intervals.levels))
+    if len(given) != 1:
+        raise _refusal(f"must be given once; the model's levels are {levels}")
+    try:
+        level = msgspec.convert(given[0], float, strict=False)
+    except msgspec.ValidationError:
+        raise _refusal(f"must be a number, one of the model's levels {levels}") from None
+    if level not in intervals.levels:
+        raise _refusal(f"must be one of the model's levels {levels}")
+    return level
+
+
+def _refusal(message: str) -> InvalidInput:
+    return InvalidInput("The query is not valid.", (FieldError("interval", message),))
