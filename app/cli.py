@@ -66,19 +66,27 @@ def serve(host: str | None, port: str | None, debug: bool, reload: bool) -> None
 
 @main.command()
 @click.option("--data", type=click.Path(path_type=Path), help="CSV file with the California Housing columns.")
+@click.option(
+    "--recipe",
+    type=click.Choice(["full", "stateless"]),
+    default="full",
+    show_default=True,
+    help="Whether the model keeps the rows that it was fitted on, and compares others with them.",
+)
 @click.option("--output", type=click.Path(path_type=Path), help="Also write the model and its provenance here.")
 @click.option("--register/--no-register", default=True, help="Whether to register the model in MLflow.")
-def train(data: Path | None, output: Path | None, register: bool) -> None:
+def train(data: Path | None, recipe: str, output: Path | None, register: bool) -> None:
     """Train the California Housing model and register it as champion in Production."""
     settings = _settings()
     _check_openmp()
     cache_kernels(settings.data_dir / "kernels")
 
+    from app.training.california import RECIPES
+    from app.training.command import train_and_register
     from app.training.dataset import DatasetError, load_dataset
-    from app.training.train import train_and_publish
 
     try:
-        train_and_publish(settings, load_dataset(data), output=output, register=register)
+        train_and_register(settings, load_dataset(data), RECIPES[recipe], output=output, register=register)
     except (DatasetError, FileExistsError) as error:
         _stop(str(error))
 

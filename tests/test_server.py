@@ -18,7 +18,11 @@ import pytest
 from app.models.embedded import BUNDLED, read_provenance
 from app.models.publish import publish
 from app.settings import Settings
+from app.training import train
+from app.training.california import FULL, MODEL_NAME
 from app.training.dataset import FEATURES, SHARED_COPY, load_dataset
+from app.training.model import split_rows
+from tests.models.support import mlflows_own_warnings_silenced
 from tests.support import Server, eventually, server_environ
 
 Serve = Callable[..., Server]
@@ -215,3 +219,36 @@ def test_without_any_registry_the_process_stays_up_and_says_so(
     assert "hunter2" not in httpx.get(f"{server.url}/health/detailed", trust_env=False).text
     assert "hunter2" not in server.log()
     assert server.terminate() == 0
+
+
+def test_a_model_with_stored_rows_answers_as_it_was_evaluated(serve: Serve, tmp_path: Path) -> None:
+    """`just train` and `just serve` in small: the shipped recipe, on a part of the rows."""
+    if not SHARED_COPY.is_file():
+        pytest.skip("the California Housing data is not beside the checkout")
+    whole = load_dataset()
+    rows = np.random.default_rng(0).permutation(len(whole.target))[:2000]
+    data = msgspec.structs.replace(whole, features=whole.features[rows], target=whole.target[rows])
+    areas = msgspec.structs.replace(FULL.areas, holdouts=0)
+    model = train(data, msgspec.structs.replace(FULL, areas=areas, max_rounds=60))
+    data_dir = tmp_path / "data"
+    with mlflows_own_warnings_silenced():
+        model.register(MODEL_NAME, Settings(data_dir=data_dir))
+    server = serve(DATA_DIR=str(data_dir), MAX_BATCH_SIZE="1000").wait_ready()
+    test = split_rows(len(data.target)).test
+    bodies = [dict(zip(data.names, row, strict=True)) for row in data.features[test].tolist()]
+    away = bodies[0] | {"Latitude": 36.0, "Longitude": -124.3}
+    with httpx.Client(base_url=server.url, trust_env=False) as client:
+        items = client.post("/predict/batch", json={"predictions": [*bodies, away]}).json()["predictions"]
+        single = [client.post("/predict", json=body).json() for body in bodies[:30]]
+        info = client.get("/predict/model/info").json()
+    answer = model.parts.engine().evaluate(data.features[test])
+    np.testing.assert_allclose([item["prediction"] for item in items[:-1]], answer.prediction, rtol=0, atol=1e-6)
+    np.testing.assert_allclose([one["prediction"] for one in single], answer.prediction[:30], rtol=0, atol=1e-6)
+    residual = np.array([item["prediction"] for item in items[:-1]]) - data.target[test]
+    assert np.sqrt(np.mean(residual**2)) == pytest.approx(model.metrics["test_rmse"], abs=1e-6)
+    intervals = [item["confidence_interval"] for item in items[:-1]]
+    held = [one["lower"] <= true <= one["upper"] for one, true in zip(intervals, data.target[test], strict=True)]
+    assert {one["level"] for one in intervals} == {0.9}
+    assert 0.8 < np.mean(held) < 0.97
+    assert any(warning.startswith("outside_reference: ") for warning in items[-1]["warnings"])
+    assert info["reference_rows"] == len(split_rows(len(data.target)).fit)

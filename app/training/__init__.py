@@ -1,1 +1,13 @@
-"""Trains the California Housing model, and holds the one that a fresh machine serves."""
+"""Trains models with feature plans, of the California Housing data or of anyone's; holds the one that is bundled.
+
+    from app.training import Dataset, Recipe, train
+
+A `Recipe` says what to fit, `train` fits and evaluates it, and the `TrainedModel` that comes of it can be saved or
+registered where the service finds it.
+"""
+
+from app.training.dataset import Dataset
+from app.training.model import TrainedModel, train
+from app.training.recipe import Areas, Recipe
+
+__all__ = ["Areas", "Dataset", "Recipe", "TrainedModel", "train"]

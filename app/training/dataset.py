@@ -1,4 +1,4 @@
-"""The California Housing data: from a file, from the shared copy beside the checkout, or from scikit-learn."""
+"""Rows to train on; and the California Housing data, from a file, from the shared copy, or from scikit-learn."""
 
 import hashlib
 from pathlib import Path
@@ -22,21 +22,63 @@ class Dataset(msgspec.Struct, frozen=True):
     """Rows to train on.
 
     Attributes:
-        features: float64[N, 8], columns as in `FEATURES`.
-        target: float64[N], median house value in 100,000 USD.
+        names: Of the F columns.
+        features: float64[N, F]; NaN is a missing value.
+        target_name: Of the target.
+        target: float64[N].
         source: Where the rows came from.
         sha256: Over the rows' bytes (little-endian float64, features then target, row by row), so that the same data
             has the same checksum whatever file it came in.
     """
 
+    names: tuple[str, ...]
     features: NDArray[np.float64]
+    target_name: str
     target: NDArray[np.float64]
     source: str
     sha256: str
 
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame, target: str, source: str = "a data frame") -> "Dataset":
+        """Take a frame's columns, all of them numbers, one of them the target.
+
+        Raises:
+            DatasetError: There is no such target or no row, a column is not of numbers, or a target or an infinite
+                value is no finite number.
+        """
+        if target not in frame.columns:
+            raise DatasetError(f"{source} has no column {target}.")
+        if frame.empty:
+            raise DatasetError(f"{source} has no rows.")
+        names = tuple(str(name) for name in frame.columns if name != target)
+        if len(set(names)) != len(names) or not names:
+            raise DatasetError(f"{source} must have columns beside {target}, each with a name of its own.")
+        for column in frame.columns:
+            bad: Any = frame[column].notna() & pd.isna(pd.to_numeric(frame[column], errors="coerce"))
+            if bad.any():
+                row = int(bad.argmax())
+                text = str(frame[column].iloc[row])[:40]
+                raise DatasetError(f"{source} holds {text!r}, no number, in column {column}, data row {row + 1}.")
+        values = np.ascontiguousarray(frame[[*names, target]].to_numpy(dtype="<f8"))
+        bad_values = np.isinf(values)
+        bad_values[:, -1] |= np.isnan(values[:, -1])
+        if bad_values.any():
+            row, column = np.argwhere(bad_values)[0]
+            raise DatasetError(
+                f"{source} holds no finite number in column {[*names, target][column]}, data row {row + 1}."
+            )
+        return cls(
+            names=names,
+            features=values[:, :-1].copy(),
+            target_name=target,
+            target=values[:, -1].copy(),
+            source=source,
+            sha256=hashlib.sha256(values.tobytes()).hexdigest(),
+        )
+
 
 def load_dataset(path: Path | None = None) -> Dataset:
-    """Load the data from `path`; without one from the shared copy, else through scikit-learn, which downloads it.
+    """Load the California Housing data from `path`; else the shared copy, else by scikit-learn (a download).
 
     Raises:
         DatasetError: No source has it, or the file has not the columns or holds what is no finite number.
@@ -71,21 +113,8 @@ def _dataset(frame: pd.DataFrame, source: str) -> Dataset:
     columns = [*FEATURES, TARGET]
     if missing := [column for column in columns if column not in frame.columns]:
         raise DatasetError(f"{source} has no column {', '.join(missing)}; needed are {', '.join(columns)}.")
-    if frame.empty:
-        raise DatasetError(f"{source} has no rows.")
-    for column in columns:
-        bad: Any = frame[column].notna() & pd.isna(pd.to_numeric(frame[column], errors="coerce"))
-        if bad.any():
-            row = int(bad.argmax())
-            text = str(frame[column].iloc[row])[:40]
-            raise DatasetError(f"{source} holds {text!r}, no number, in column {column}, data row {row + 1}.")
-    values = np.ascontiguousarray(frame[columns].to_numpy(dtype="<f8"))
-    if not np.isfinite(values).all():
-        row, column = np.argwhere(~np.isfinite(values))[0]
-        raise DatasetError(f"{source} holds no finite number in column {columns[column]}, data row {row + 1}.")
-    return Dataset(
-        features=values[:, :-1].copy(),
-        target=values[:, -1].copy(),
-        source=source,
-        sha256=hashlib.sha256(values.tobytes()).hexdigest(),
-    )
+    dataset = Dataset.from_frame(pd.DataFrame(frame[columns]), TARGET, source)
+    if np.isnan(dataset.features).any():
+        row, column = np.argwhere(np.isnan(dataset.features))[0]
+        raise DatasetError(f"{source} holds no finite number in column {FEATURES[column]}, data row {row + 1}.")
+    return dataset

@@ -1,0 +1,116 @@
+"""The model card's pictures: bars of the importance, and a map of the error."""
+
+import io
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from app.training.card import SHOWN_FEATURES, Array, ErrorMap, Importance, in_unit, number, one_line
+
+PICTURE_INCHES = (8.0, 6.0)
+PICTURE_DPI = 150
+"""Together 1200 by 900 pixels."""
+
+
+def importance_picture(importance: Sequence[Importance]) -> Figure:
+    """Bars of the most important features, the first on top.
+
+    Args:
+        importance: At least one, in the order to show.
+    """
+    shown = importance[:SHOWN_FEATURES]
+    figure, axes = _picture("Share of gain of the most important features")
+    bars = axes.barh(range(len(shown)), [100 * item.gain for item in shown], color="#31688e", height=0.7)
+    axes.bar_label(bars, fmt="%.1f %%", padding=3, fontsize=8)
+    axes.set_yticks(range(len(shown)), [_label(item.feature) for item in shown], parse_math=False)
+    axes.tick_params(axis="y", length=0)
+    axes.invert_yaxis()
+    # Room for the longest bar's label; LightGBM's gain can be 0 throughout, and an axis needs a length.
+    axes.set_xlim(0, 112 * max(shown[0].gain, 0.001))
+    axes.set_xlabel("Share of gain, %")
+    return figure
+
+
+def error_map_picture(error_map: ErrorMap, unit: str) -> Figure:
+    """Mean absolute error in hexagons over the two coordinates.
+
+    The colours end at the 95th percentile of the hexagons, so that a few bad ones do not hide how the others differ.
+
+    Args:
+        error_map: The rows.
+        unit: Of the error, "" where it has none.
+
+    Raises:
+        ValueError: No row is finite.
+    """
+    columns = np.column_stack((error_map.x, error_map.y, error_map.absolute_error))
+    columns = columns[np.isfinite(columns).all(axis=1)]
+    if not len(columns):
+        raise ValueError("error_map: no row is finite")
+    x, y, error = columns.T
+    (west, east), (south, north) = _limits(x), _limits(y)
+    figure, axes = _picture("Mean absolute error of the test rows")
+    ratio = PICTURE_INCHES[1] / PICTURE_INCHES[0]
+    if error_map.degrees:
+        # A degree of longitude is shorter by the cosine of the latitude; near a pole no scale fits, but one is drawn.
+        aspect = 1 / max(math.cos(math.radians((south + north) / 2)), 0.1)
+        axes.set_aspect(aspect)
+        ratio = aspect * (north - south) / (east - west)
+    cells = np.clip(np.sqrt(len(error) / ratio), 10, 45)
+    grid = int(cells), max(int(cells * min(ratio, 4) / math.sqrt(3)), 2)
+    hexagons = axes.hexbin(
+        x,
+        y,
+        C=error,
+        gridsize=grid,
+        extent=(west, east, south, north),
+        reduce_C_function=np.mean,
+        mincnt=1,
+        cmap="viridis_r",
+        linewidths=0.2,
+    )
+    means = np.asarray(hexagons.get_array())
+    top = float(np.quantile(means, 0.95)) or 1.0
+    hexagons.set_clim(0, top)
+    clipped = bool((means > top).any())
+    bar = figure.colorbar(hexagons, ax=axes, extend="max" if clipped else "neither", shrink=0.9)
+    label = f"Mean absolute error{in_unit(_label(unit))}"
+    if clipped:
+        label += f"\none colour above {number(top)}, the 95th percentile of the cells"
+    bar.set_label(label, parse_math=False)
+    bar.outline.set_visible(False)
+    axes.set_xlabel(_label(error_map.x_name), parse_math=False)
+    axes.set_ylabel(_label(error_map.y_name), parse_math=False)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """A picture as the content of a PNG file."""
+    content = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(content)
+    return content.getvalue()
+
+
+def _picture(title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=PICTURE_INCHES, dpi=PICTURE_DPI, layout="compressed")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(title, loc="left")
+    return figure, axes
+
+
+def _label(text: str, length: int = 40) -> str:
+    """A name that leaves room for the picture."""
+    line = one_line(text)
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def _limits(values: Array) -> tuple[float, float]:
+    """Least and greatest value, apart even where they are equal."""
+    low, high = float(values.min()), float(values.max())
+    margin = 0.02 * (high - low) or 0.5
+    return low - margin, high + margin

@@ -1,0 +1,46 @@
+"""The command `madrone train`: the California Housing model, with a progress bar."""
+
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from app.settings import Settings
+from app.training.california import MODEL_NAME, TITLE
+from app.training.dataset import Dataset
+from app.training.model import train
+from app.training.recipe import Recipe
+
+
+def train_and_register(
+    settings: Settings, dataset: Dataset, recipe: Recipe, *, output: Path | None, register: bool
+) -> None:
+    """Train, print what came of it, write model, card and provenance to `output`, and register the model.
+
+    Raises:
+        FileExistsError: `output` holds files already.
+    """
+    if output is not None and output.exists() and any(output.iterdir()):
+        raise FileExistsError(f"{output} is not empty.")
+    console = Console()
+    console.print(f"{len(dataset.target)} rows from {dataset.source}, SHA-256 {dataset.sha256}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done)
+
+        model = train(dataset, recipe, TITLE, report)
+    for name, value in model.metrics.items():
+        console.print(f"  {name:18} {value:.6g}")
+    if output is not None:
+        model.save(output)
+        provenance = msgspec.json.encode(model.provenance(MODEL_NAME))
+        (output / "provenance.json").write_bytes(msgspec.json.format(provenance, indent=2) + b"\n")
+    if register:
+        version = model.register(MODEL_NAME, settings)
+        console.print(f"Registered {MODEL_NAME} version {version}: alias champion, stage Production")

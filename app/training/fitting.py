@@ -1,0 +1,182 @@
+"""Fits a recipe's feature plan on rows, and gives those rows' own features as an unseen row would have them.
+
+Nothing of a row's target may be in its own features, or the forest learns to read it there and finds nothing on other
+rows. So for the fit rows every reference step leaves the row itself out: neighbours are searched without it, and a
+Gaussian process's mean is the closed-form leave-one-out value.
+"""
+
+from typing import cast
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+
+from app.training import gaussian_process
+from app.training.gaussian_process import Posterior
+from app.training.recipe import Areas, Recipe
+from kernels.cpu import CpuBackend
+from kernels.plan import GaussianProcess, Input, Neighbours, Plan, PlanError, References
+from kernels.program import Program, pack
+from kernels.references import AnyReferenceStep, ReferenceStep, reference_names
+from kernels.steps import StepBase
+
+OUTSIDE_QUANTILE = 0.99
+"""Of the fit rows' distances to the nearest other one: a row beyond it is called outside the references."""
+
+Array = NDArray[np.float64]
+Features = NDArray[np.float32]
+Labels = NDArray[np.int32]
+
+
+class FittedPlan(msgspec.Struct, frozen=True):
+    """A plan fitted on N rows.
+
+    Attributes:
+        plan: The plan.
+        table: float64[M, C], its stored rows: the fit rows whose reference columns are all finite.
+        stored: int[M], which of the fit rows those are.
+        posteriors: Of each Gaussian process, by its output's name.
+        rows: float64[N, F], the fit rows.
+    """
+
+    plan: Plan
+    table: Array | None
+    stored: NDArray[np.intp]
+    posteriors: dict[str, Posterior]
+    rows: Array
+
+    def features(self, X: Array) -> Features:
+        """Features of rows that the plan was not fitted on: float64[B, F] to float32[B, O]."""
+        return CpuBackend().transform(self._program(), X)
+
+    def own_features(self) -> Features:
+        """float32[N, O]: features of the fit rows, each without itself."""
+        labels = np.arange(len(self.rows), dtype=np.int32)
+        means = {name: posterior.leave_one_out() for name, posterior in self.posteriors.items()}
+        return self._without(labels, means)
+
+    def area_features(self, areas: Labels) -> Features:
+        """float32[N, O]: features of the fit rows, each without any row of its own area.
+
+        Args:
+            areas: int32[N], the area of each fit row.
+        """
+        stored = areas[self.stored]
+        means = {name: posterior.leave_group_out(stored) for name, posterior in self.posteriors.items()}
+        return self._without(areas, means)
+
+    def _program(self) -> Program:
+        return self.plan.program(self.table)
+
+    def _without(self, labels: Labels, means: dict[str, Array]) -> Features:
+        features = CpuBackend().transform(self._program(), self.rows, labels[self.stored], labels)
+        for name, values in means.items():
+            if name in self.plan.outputs:
+                features[self.stored, self.plan.outputs.index(name)] = values
+        return features
+
+
+def fit_plan(recipe: Recipe, names: tuple[str, ...], X: Array, y: Array) -> FittedPlan:
+    """Fit a recipe's plan.
+
+    Args:
+        recipe: What to fit.
+        names: The F columns of X.
+        X: float64[N, F], the rows that the model is fitted on, and no others.
+        y: float64[N], their target.
+
+    Raises:
+        PlanError: The recipe's plan is not valid.
+        ValueError: A Gaussian process cannot be fitted.
+    """
+    inputs = _inputs(recipe, names, X)
+    if not recipe.references:
+        outputs = recipe.outputs or (*names, *(step.output for step in recipe.steps))
+        return FittedPlan(Plan(inputs=inputs, steps=recipe.steps, outputs=outputs), None, np.arange(0), {}, X)
+    operands = reference_names(recipe.references)
+    # Read for its checks: the stateless steps must be sound before they are run.
+    known = {*Plan(inputs=inputs, steps=recipe.steps, outputs=names).outputs, *(step.output for step in recipe.steps)}
+    if unknown := [name for name in operands if name not in known]:
+        raise PlanError(f"references: {unknown[0]!r} is neither an input nor the output of a stateless step")
+    stateless = pack(names, cast("tuple[StepBase, ...]", recipe.steps), (), points=operands)
+    places = CpuBackend().points(stateless, X)
+    stored = np.flatnonzero(np.isfinite(places).all(axis=1))
+    columns = dict(zip(operands, places[stored].T, strict=True))
+    target = y[stored]
+    steps: list[AnyReferenceStep] = []
+    posteriors: dict[str, Posterior] = {}
+    for step in recipe.references:
+        if isinstance(step, GaussianProcess):
+            if step.weights in columns:
+                raise PlanError(f"reference step {step.output!r}: weights {step.weights!r} is a column already")
+            fitted = gaussian_process.fit_covariance(step, columns, target)
+            posteriors[step.output] = gaussian_process.solve(fitted, columns, target)
+            columns[step.weights] = posteriors[step.output].weights
+        else:
+            fitted = _with_scales(step, columns)
+        columns[step.target] = target
+        steps.append(fitted)
+    needed = dict.fromkeys(name for step in steps for name in cast("ReferenceStep", step).table_names())
+    table = np.ascontiguousarray(np.column_stack([columns[name] for name in needed]))
+    outputs = recipe.outputs or (
+        *names,
+        *(step.output for step in recipe.steps),
+        *(name for step in steps for name in cast("ReferenceStep", step).outputs),
+    )
+    plan = Plan(
+        inputs=inputs,
+        steps=recipe.steps,
+        references=References(rows=len(table), columns=tuple(needed), steps=tuple(steps)),
+        outputs=outputs,
+    )
+    fit = FittedPlan(plan, table, stored, posteriors, X)
+    return msgspec.structs.replace(fit, plan=_with_limit(fit))
+
+
+def cluster_areas(areas: Areas, names: tuple[str, ...], X: Array, seed: int) -> Labels:
+    """int32[N]: the area of each row, by k-means over its coordinates."""
+    places = X[:, [names.index(name) for name in areas.inputs]]
+    clusters = KMeans(min(areas.count, len(X)), random_state=seed).fit(places)
+    return np.asarray(clusters.labels_, dtype=np.int32)
+
+
+def _inputs(recipe: Recipe, names: tuple[str, ...], X: Array) -> tuple[Input, ...]:
+    described = {column.name: column for column in recipe.inputs}
+    low, high = np.nanmin(X, axis=0).tolist(), np.nanmax(X, axis=0).tolist()
+    return tuple(
+        msgspec.structs.replace(described.get(name, Input(name=name)), training_range=(low[index], high[index]))
+        for index, name in enumerate(names)
+    )
+
+
+def _with_scales(step: Neighbours, columns: dict[str, Array]) -> Neighbours:
+    """The step, scales that are not given being the columns' standard deviations."""
+
+    def scales(names: tuple[str, ...]) -> tuple[float, ...]:
+        return tuple(float(columns[name].std()) or 1.0 for name in names)
+
+    return msgspec.structs.replace(
+        step,
+        scales=step.scales or scales(step.inputs),
+        regressions=tuple(
+            msgspec.structs.replace(regression, scales=regression.scales or scales(regression.inputs))
+            for regression in step.regressions
+        ),
+    )
+
+
+def _with_limit(fit: FittedPlan) -> Plan:
+    """The plan, the first neighbours step that gives its distance as a feature saying what is outside, if none does."""
+    references = fit.plan.references
+    if references is None:
+        return fit.plan
+    searches = [(index, step) for index, step in enumerate(references.steps) if isinstance(step, Neighbours)]
+    open_steps = [(index, step) for index, step in searches if step.nearest in fit.plan.outputs]
+    if not open_steps or any(step.outside_distance is not None for _, step in searches):
+        return fit.plan
+    index, step = open_steps[0]
+    distances = fit.own_features()[fit.stored, fit.plan.outputs.index(step.nearest)]
+    limited = msgspec.structs.replace(step, outside_distance=float(np.quantile(distances, OUTSIDE_QUANTILE)))
+    steps = (*references.steps[:index], limited, *references.steps[index + 1 :])
+    return msgspec.structs.replace(fit.plan, references=msgspec.structs.replace(references, steps=steps))

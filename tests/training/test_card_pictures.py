@@ -1,0 +1,70 @@
+"""The model card's pictures: what they draw, of any rows and names."""
+
+import numpy as np
+import pytest
+
+from app.training.card import Importance
+from app.training.card_pictures import error_map_picture, importance_picture, png
+from tests.training.cards import FULL, UGLY, error_map, pixels
+
+
+def test_the_bars_are_the_gain_of_the_first_twenty_the_greatest_on_top() -> None:
+    axes = importance_picture(FULL.importance).axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [100 * item.gain for item in FULL.importance[:20]]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [item.feature for item in FULL.importance[:20]]
+    assert axes.yaxis_inverted()
+
+
+def test_a_forest_without_splits_has_a_picture() -> None:
+    picture = importance_picture([Importance(feature="a", gain=0.0, splits=0)])
+    assert pixels(png(picture)).shape == (900, 1200, 3)
+
+
+def test_names_of_any_kind_can_be_drawn() -> None:
+    bars = importance_picture([Importance(feature=UGLY, gain=1.0, splits=1)])
+    chart = error_map_picture(error_map(x_name=UGLY, y_name=UGLY), UGLY)
+    assert pixels(png(bars)).shape == pixels(png(chart)).shape == (900, 1200, 3)
+
+
+def test_each_cell_of_the_map_is_the_mean_error_of_its_rows() -> None:
+    x, y = np.repeat([0.0, 10.0, 10.0], 4), np.repeat([0.0, 10.0, 0.0], 4)
+    error = np.array([1, 2, 3, 6, 10, 10, 10, 10, 0, 0, 1, 1], dtype=np.float64)
+    figure = error_map_picture(error_map(x=x, y=y, absolute_error=error), "mm")
+    (hexagons,) = figure.axes[0].collections
+    assert sorted(np.asarray(hexagons.get_array()).tolist()) == [0.5, 3.0, 10.0]
+
+
+def test_colours_that_are_cut_off_are_said_to_be() -> None:
+    outlier = error_map(absolute_error=np.concatenate((np.linspace(1, 2, 499), [90.0])))
+    figure = error_map_picture(outlier, "mm")
+    (hexagons,) = figure.axes[0].collections
+    low, top = hexagons.get_clim()
+    assert (low, top) == (0, np.quantile(np.asarray(hexagons.get_array()), 0.95))
+    assert figure.axes[1].get_ylabel() == (
+        f"Mean absolute error in mm\none colour above {top:.4g}, the 95th percentile of the cells"
+    )
+    even = error_map_picture(error_map(absolute_error=np.full(500, 3.0)), "")
+    assert even.axes[1].get_ylabel() == "Mean absolute error"
+
+
+def test_the_map_has_a_scale_by_latitude_only_when_told_that_it_is_in_degrees() -> None:
+    assert error_map_picture(error_map(), "").axes[0].get_aspect() == "auto"
+    aspect = error_map_picture(error_map(degrees=True), "").axes[0].get_aspect()
+    assert aspect == pytest.approx(1 / np.cos(np.radians(37)), rel=0.01)
+
+
+@pytest.mark.parametrize("degrees", [False, True])
+@pytest.mark.parametrize(
+    ("x", "y"), [([1.0], [2.0]), ([3.0, 3.0], [1.0, 9.0]), ([1.0, 9.0], [90.0, 90.0]), ([0.0, 1e-3], [0.0, 80.0])]
+)
+def test_few_rows_and_rows_in_a_line_have_a_map(x: list[float], y: list[float], degrees: bool) -> None:
+    rows = error_map(x=np.array(x), y=np.array(y), absolute_error=np.zeros(len(x)), degrees=degrees)
+    assert pixels(png(error_map_picture(rows, ""))).shape == (900, 1200, 3)
+
+
+def test_rows_that_are_not_finite_are_not_drawn_and_a_map_of_no_others_is_refused() -> None:
+    holes = error_map(x=np.array([1.0, np.nan, 3.0]), y=np.array([1.0, 2.0, np.inf]), absolute_error=np.ones(3))
+    (hexagons,) = error_map_picture(holes, "").axes[0].collections
+    assert np.asarray(hexagons.get_array()).tolist() == [1.0]
+    with pytest.raises(ValueError, match="no row is finite"):
+        error_map_picture(error_map(absolute_error=np.full(500, np.nan)), "")
