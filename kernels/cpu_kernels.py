@@ -82,7 +82,7 @@ def neighbours(places, arrays, labels, excluded, features):
     here = np.empty(n_dimensions)
     attributes = np.empty(n_attributes)
     matrix = np.empty(n_attributes * n_attributes)
-    scratch = np.empty(max(capacity, 2 * n_attributes))
+    scratch = np.empty(max(capacity, 3 * n_attributes))
     boxes = np.empty(arrays.low.shape[1])
     distances = np.empty(BLOCK_ROWS)
     out = np.empty(arrays.columns.shape[0])

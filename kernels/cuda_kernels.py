@@ -18,7 +18,8 @@ from kernels.expansion import FAINTEST, FARTHEST, ZERO, decay, polynomial
 from kernels.features import evaluate
 from kernels.neighbours import FARTHEST as FARTHEST_PLACE
 from kernels.neighbours import describe, insert
-from kernels.references import MAX_ATTRIBUTES, MAX_COORDINATES, MAX_FACTOR_COLUMNS, MAX_NEIGHBOURS
+from kernels.reference_step import MAX_NEIGHBOURS
+from kernels.references import MAX_ATTRIBUTES, MAX_COORDINATES, MAX_FACTOR_COLUMNS
 
 TILE_ROWS = 128
 """Stored rows to a tile, at most. As many as a block has threads: each loads one row's share of a column."""

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
 from kernels.cpu import CpuBackend
-from kernels.neighbours import bisquare, describe, pack_neighbours
+from kernels.neighbours import describe, pack_neighbours
 from kernels.plan import Neighbours, Regression
 from kernels.references import LEAST_RIDGE, LEAST_SOFTENING
+from kernels.regression import bisquare
 from tests.kernels.by_hand import describe_by_hand
 from tests.kernels.plans import alone, few
 
@@ -80,7 +81,7 @@ def description(
     size = len(step.attributes)
     out = np.full(len(step.outputs), 12345.0)
     # Left as something else was computed in them.
-    matrix, scratch = np.full(max(1, size * size), 9e9), np.full(max(64, 2 * size), -9e9)
+    matrix, scratch = np.full(max(1, size * size), 9e9), np.full(max(64, 3 * size), -9e9)
     describe(
         keys, rows, len(keys), here - arrays.centres, arrays.attributes, arrays.target, arrays.counts,
         arrays.contrasts, arrays.contrast_counts, arrays.regressions, arrays.regressors, arrays.regressor_scales,
