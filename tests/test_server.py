@@ -21,7 +21,7 @@ from app.settings import Settings
 from app.training import train
 from app.training.california import FULL, MODEL_NAME
 from app.training.dataset import FEATURES, SHARED_COPY, load_dataset
-from app.training.model import split_rows
+from app.training.split import split_rows
 from tests.models.support import mlflows_own_warnings_silenced
 from tests.support import Server, eventually, server_environ
 

@@ -5,8 +5,6 @@ groups are worth, and how a block group differs from them, tell the rest. `STATE
 what the bundled model is made by; `FULL` keeps the rows that it was fitted on.
 """
 
-import msgspec
-
 from app.training import geography
 from app.training.recipe import Areas, Recipe
 from kernels.plan import (
@@ -152,8 +150,3 @@ FULL = Recipe(
 """Chosen on the validation rows of five splits."""
 
 RECIPES = {"full": FULL, "stateless": STATELESS}
-
-
-def at_seed(recipe: Recipe, seed: int) -> Recipe:
-    """The recipe on another split."""
-    return msgspec.structs.replace(recipe, seed=seed)

@@ -10,15 +10,14 @@ from typing import cast
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 
 from app.training import gaussian_process
 from app.training.gaussian_process import Posterior
-from app.training.recipe import Areas, Recipe
+from app.training.recipe import Recipe
 from kernels.cpu import CpuBackend
 from kernels.plan import GaussianProcess, Input, Neighbours, Plan, PlanError, References
 from kernels.program import Program, pack
-from kernels.references import AnyReferenceStep, ReferenceStep, reference_names
+from kernels.references import AnyReferenceStep, reference_names
 from kernels.steps import StepBase
 
 OUTSIDE_QUANTILE = 0.99
@@ -117,12 +116,12 @@ def fit_plan(recipe: Recipe, names: tuple[str, ...], X: Array, y: Array) -> Fitt
             fitted = _with_scales(step, columns)
         columns[step.target] = target
         steps.append(fitted)
-    needed = dict.fromkeys(name for step in steps for name in cast("ReferenceStep", step).table_names())
+    needed = dict.fromkeys(name for step in steps for name in step.table_names())
     table = np.ascontiguousarray(np.column_stack([columns[name] for name in needed]))
     outputs = recipe.outputs or (
         *names,
         *(step.output for step in recipe.steps),
-        *(name for step in steps for name in cast("ReferenceStep", step).outputs),
+        *(name for step in steps for name in step.outputs),
     )
     plan = Plan(
         inputs=inputs,
@@ -132,13 +131,6 @@ def fit_plan(recipe: Recipe, names: tuple[str, ...], X: Array, y: Array) -> Fitt
     )
     fit = FittedPlan(plan, table, stored, posteriors, X)
     return msgspec.structs.replace(fit, plan=_with_limit(fit))
-
-
-def cluster_areas(areas: Areas, names: tuple[str, ...], X: Array, seed: int) -> Labels:
-    """int32[N]: the area of each row, by k-means over its coordinates."""
-    places = X[:, [names.index(name) for name in areas.inputs]]
-    clusters = KMeans(min(areas.count, len(X)), random_state=seed).fit(places)
-    return np.asarray(clusters.labels_, dtype=np.int32)
 
 
 def _inputs(recipe: Recipe, names: tuple[str, ...], X: Array) -> tuple[Input, ...]:

@@ -81,3 +81,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     def boosting(self) -> dict[str, Any]:
         """All of LightGBM's parameters."""
         return PARAMETERS | self.parameters
+
+    def without_references(self) -> "Recipe":
+        """Its stateless part."""
+        known = {*(step.output for step in self.steps), *(column.name for column in self.inputs)}
+        outputs = tuple(name for name in self.outputs if name in known)
+        return msgspec.structs.replace(self, references=(), areas=None, outputs=outputs)

@@ -9,7 +9,7 @@ from app.models.embedded import BUNDLED, read_provenance
 from app.training.california import MODEL_NAME, STATELESS
 from app.training.card import Card
 from app.training.dataset import FEATURES, SHARED_COPY, Dataset, load_dataset
-from app.training.model import split_rows
+from app.training.split import split_rows
 
 MAX_BYTES = 4_000_000
 MAX_TEST_RMSE = 0.400

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from app.training import Dataset, Recipe, gaussian_process
 from app.training.california import FULL
 from app.training.dataset import SHARED_COPY, load_dataset
-from app.training.fitting import OUTSIDE_QUANTILE, FittedPlan, cluster_areas, fit_plan
+from app.training.fitting import OUTSIDE_QUANTILE, FittedPlan, fit_plan
+from app.training.split import cluster_areas
 from kernels.plan import Factor, GaussianProcess, Log, Neighbours, Plan, PlanError, Term
 from tests.training.recipes import NAMES, NEIGHBOURS, PROCESS, RECIPE, rmse, town
 
@@ -211,6 +212,15 @@ def test_areas_are_near_together_and_the_same_every_time(data: Dataset) -> None:
     assert len(np.unique(labels)) == areas.count
     spread = np.mean([data.features[labels == label, :2].std(axis=0) for label in range(areas.count)])
     assert spread < 0.5 * data.features[:, :2].std(axis=0).mean()
+
+
+def test_rows_without_a_place_are_an_area_of_their_own(data: Dataset) -> None:
+    areas: Any = RECIPE.areas
+    features = data.features.copy()
+    features[[4, 9], 0] = np.nan
+    labels = cluster_areas(areas, NAMES, features, 0)
+    assert labels[4] == labels[9]
+    assert (labels == labels[4]).sum() == 2
 
 
 def test_the_california_plan_leaks_nothing() -> None:

@@ -15,7 +15,7 @@ from app.training.california import MODEL_NAME
 from app.training.card import Card
 from app.training.histogram import quantile_histogram
 from app.training.interval import coverage
-from app.training.model import split_rows, without_references
+from app.training.split import split_rows
 from kernels.forest import Forest
 from tests.models.support import mlflows_own_warnings_silenced
 from tests.training.recipes import NAMES, RECIPE, ROWS, rmse, town
@@ -33,7 +33,7 @@ def trained(data: Dataset) -> TrainedModel:
 
 @pytest.fixture(scope="module")
 def stateless(data: Dataset) -> TrainedModel:
-    return train(data, without_references(RECIPE))
+    return train(data, RECIPE.without_references())
 
 
 def test_the_split_is_the_published_one_and_takes_every_row_once() -> None:
@@ -120,7 +120,7 @@ def test_the_card_describes_the_fit_rows(data: Dataset, trained: TrainedModel) -
 
 
 def test_a_recipe_without_levels_gives_no_intervals(data: Dataset) -> None:
-    model = train(data, msgspec.structs.replace(without_references(RECIPE), levels=()))
+    model = train(data, msgspec.structs.replace(RECIPE.without_references(), levels=()))
     assert model.parts.difficulty is None
     assert model.parts.intervals is None
     assert model.card.intervals == ()
@@ -141,7 +141,7 @@ def test_the_example_is_the_median_of_the_fit_rows(data: Dataset, trained: Train
 
 def test_progress_is_told_to_its_end(data: Dataset) -> None:
     told: list[tuple[str, int, int]] = []
-    train(data, without_references(RECIPE), report=lambda *step: told.append(step))
+    train(data, RECIPE.without_references(), report=lambda *step: told.append(step))
     for stage in ("Features", "Folds"):
         steps = [(done, total) for name, done, total in told if name == stage]
         assert steps[-1][0] == steps[-1][1]
@@ -152,7 +152,7 @@ def test_progress_is_told_to_its_end(data: Dataset) -> None:
 
 def test_more_rounds_than_help_are_cut_off(data: Dataset) -> None:
     noise = msgspec.structs.replace(data, target=np.random.default_rng(0).normal(size=len(data.target)))
-    model = train(noise, msgspec.structs.replace(without_references(RECIPE), max_rounds=30, early_stopping_rounds=5))
+    model = train(noise, msgspec.structs.replace(RECIPE.without_references(), max_rounds=30, early_stopping_rounds=5))
     assert model.metrics["trees"] == Forest.from_model_text(model.parts.booster).n_trees < 30
 
 
@@ -195,7 +195,7 @@ def test_what_is_registered_is_offered_by_the_registry(
 def test_the_command_writes_model_card_and_provenance(
     data: Dataset, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe: Recipe = without_references(RECIPE)
+    recipe: Recipe = RECIPE.without_references()
     command.train_and_register(settings, data, recipe, output=tmp_path / "output", register=False)
     provenance = read_provenance(tmp_path / "output")
     assert provenance.name == MODEL_NAME
