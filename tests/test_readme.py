@@ -2,15 +2,21 @@
 
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from app.main import create_app
 from app.settings import Settings, settings_table
-from app.training.train import MODEL_NAME
+from app.training.california import MODEL_NAME
+from tests.models.support import mlflows_own_warnings_silenced
+from tests.support import Server
 
 ROOT = Path(__file__).parents[1]
+Serve = Callable[..., Server]
 README = (ROOT / "README.md").read_text()
 
 
@@ -25,10 +31,31 @@ def test_the_settings_table_is_the_codes() -> None:
     assert block("settings") == settings_table()
 
 
-def test_the_speed_table_is_the_committed_reports() -> None:
-    report = (ROOT / "benchmarks" / "reports" / "http.md").read_text()
-    _, _, body = report.partition("\n\n")
-    assert block("speed") == body.strip()
+@pytest.mark.parametrize(
+    ("name", "report"), [("speed", "http"), ("features", "features"), ("quality", "model_quality")]
+)
+def test_the_measured_tables_are_the_committed_reports(name: str, report: str) -> None:
+    _, _, body = (ROOT / "benchmarks" / "reports" / f"{report}.md").read_text().partition("\n\n")
+    assert block(name) == body.strip()
+
+
+def test_the_example_on_other_data_runs_and_its_model_is_served(
+    tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+    source = block("example").removeprefix("```python\n").removesuffix("```")
+    with mlflows_own_warnings_silenced():
+        names: dict[str, Any] = {}
+        exec(compile(source, "README.md", "exec"), names)
+    model, data = names["model"], names["data"]
+    rows = data.features[:20]
+    expected = model.parts.engine().predict(rows)
+    server = serve(DATA_DIR=str(tmp_path / "data"), MODEL_NAME="diabetes").wait_ready()
+    for row, prediction in zip(rows.tolist(), expected.tolist(), strict=True):
+        body = dict(zip(data.names, row, strict=True))
+        answer = httpx.post(f"{server.url}/predict", json=body, trust_env=False).json()
+        assert answer["prediction"] == pytest.approx(prediction, rel=1e-12)
+        assert answer["confidence_interval"]["lower"] < prediction < answer["confidence_interval"]["upper"]
 
 
 def test_every_route_is_documented() -> None:
