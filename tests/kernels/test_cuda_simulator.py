@@ -22,11 +22,11 @@ from kernels.backend import Backend
 from kernels.cpu import CpuBackend
 from kernels.plan import Factor, GaussianProcess, Input, Neighbours, Plan, Regression, Term
 from kernels.program import Program, pack
+from kernels.reference_step import MAX_NEIGHBOURS
 from kernels.references import (
     MAX_ATTRIBUTES,
     MAX_COORDINATES,
     MAX_FACTOR_COLUMNS,
-    MAX_NEIGHBOURS,
     MAX_REGRESSIONS,
     AnyReferenceStep,
 )
