@@ -22,7 +22,7 @@ class Backend(Protocol):
         ...
 
     def warm_up(self) -> None:
-        """Compile or load what `transform` runs, so that no request waits for it."""
+        """Compile or load what every `transform` runs, so that no request waits for it."""
         ...
 
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from kernels import cpu_kernels
 from kernels.backend import as_rows
 from kernels.neighbours import NO_LABEL, NeighbourArrays
-from kernels.program import Program, smallest_program
+from kernels.program import Program, pack
 
 
 class CpuBackend:
@@ -67,5 +67,9 @@ class CpuBackend:
         return places
 
     def warm_up(self) -> None:
-        """Compile the kernels or load them from numba's cache, by a call that types arguments as every call does."""
-        self.transform(smallest_program(), np.zeros((1, 1)))
+        """Compile the kernel of stateless steps or load it from numba's cache.
+
+        By a call that types its arguments as every call does. Those of reference steps, which most models do without,
+        take longer to compile than all else of a first start: they are left to a program that has such steps.
+        """
+        self.transform(pack(("x",), (), ("x",)), np.zeros((1, 1)))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kernels.backend import as_rows
 from kernels.expansion import ExpansionArrays
 from kernels.neighbours import NeighbourArrays
-from kernels.program import Program, smallest_program
+from kernels.program import Program, pack
 
 NO_NEIGHBOURS = NeighbourArrays(
     points=np.zeros(0, dtype=np.int32),
@@ -155,8 +155,8 @@ class CudaBackend:
         return features
 
     def warm_up(self) -> None:
-        """Create the context and compile the kernels."""
-        self.transform(smallest_program(), np.zeros((1, 1)))
+        """Create the context and compile the stateless steps' kernel; the other waits for a program that needs it."""
+        self.transform(pack(("x",), (), ("x",)), np.zeros((1, 1)))
 
     def _keep(self, program: Program) -> None:
         """Have the program's arrays on the device; an engine has one program, so the last one is all that is kept."""

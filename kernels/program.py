@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kernels.expansion import ExpansionArrays, pack_expansion
 from kernels.neighbours import NeighbourArrays, pack_neighbours
-from kernels.references import AnyReferenceStep, Factor, GaussianProcess, Neighbours, Term, reference_names
+from kernels.references import AnyReferenceStep, Neighbours, reference_names
 from kernels.steps import StepBase
 
 
@@ -123,17 +123,6 @@ def pack(
         n_slots=len(slots),
         n_outputs=len(outputs),
     )
-
-
-def smallest_program() -> Program:
-    """One input, and a reference step of each kind over one stored row: by running it, every kernel gets compiled."""
-    term = Term(variance=1.0, factors=(Factor(shape="exponential", inputs=("x",), lengths=(1.0,)),))
-    steps = (
-        Neighbours(output="n", inputs=("x",), scales=(1.0,), counts=(1,)),
-        GaussianProcess(output="g", terms=(term,)),
-    )
-    table = {name: np.zeros(1) for name in ("x", "target", "weights")}
-    return pack(("x",), (), ("x", "n_nearest", "g"), steps, table)
 
 
 def _frozen(values: Sequence, dtype: type, shape: tuple[int, ...] = (-1,)) -> NDArray:
