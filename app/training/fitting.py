@@ -168,7 +168,9 @@ def _with_limit(fit: FittedPlan) -> Plan:
     if not open_steps or any(step.outside_distance is not None for _, step in searches):
         return fit.plan
     index, step = open_steps[0]
-    distances = fit.own_features()[fit.stored, fit.plan.outputs.index(step.nearest)]
+    # With the distance as the only feature, no other step is computed.
+    only = msgspec.structs.replace(fit, plan=msgspec.structs.replace(fit.plan, outputs=(step.nearest,)), posteriors={})
+    distances = only.own_features()[fit.stored, 0]
     limited = msgspec.structs.replace(step, outside_distance=float(np.quantile(distances, OUTSIDE_QUANTILE)))
     steps = (*references.steps[:index], limited, *references.steps[index + 1 :])
     return msgspec.structs.replace(fit.plan, references=msgspec.structs.replace(references, steps=steps))

@@ -29,7 +29,7 @@ from app.training.evaluation import cost_of, error_map_of, errors_of, unseen_are
 from app.training.histogram import quantile_histogram
 from app.training.interval import Coverage, coverage, fit_difficulty, fit_intervals
 from app.training.recipe import Recipe
-from app.training.split import Split, split_rows
+from app.training.split import split_rows
 from kernels.engine import Evaluation
 
 Array = NDArray[np.float64]
@@ -134,12 +134,15 @@ def train(dataset: Dataset, recipe: Recipe, title: str = "Model", report: Report
         own = boosted.features[: len(residuals)]
         difficulty = fit_difficulty(own, np.abs(residuals), boosted.fitted.plan.outputs)
         parts = msgspec.structs.replace(parts, difficulty=difficulty)
-        parts = msgspec.structs.replace(parts, intervals=_calibrate(parts, dataset, split, recipe))
     engine = parts.engine()
     answers = {
         name: engine.evaluate(dataset.features[rows])
         for name, rows in (("fit", split.fit), ("validation", split.validation), ("test", split.test))
     }
+    held = answers["validation"]
+    if held.difficulty is not None:
+        intervals = fit_intervals(held.prediction, held.difficulty, dataset.target[split.validation], recipe.levels)
+        parts = msgspec.structs.replace(parts, intervals=intervals)
     metrics = {"trees": float(boosted.rounds)}
     for name, answer in answers.items():
         metrics |= errors_of(name, answer.prediction, dataset.target[getattr(split, name)])
@@ -186,12 +189,6 @@ def train(dataset: Dataset, recipe: Recipe, title: str = "Model", report: Report
         card=summary,
         error_map=error_map_of(dataset, recipe, split.test, errors),
     )
-
-
-def _calibrate(parts: ModelParts, dataset: Dataset, split: Split, recipe: Recipe) -> Intervals:
-    answer = parts.engine().evaluate(dataset.features[split.validation])
-    assert answer.difficulty is not None
-    return fit_intervals(answer.prediction, answer.difficulty, dataset.target[split.validation], recipe.levels)
 
 
 def _coverage(intervals: Intervals | None, answer: Evaluation, target: Array) -> tuple[Coverage, ...]:
