@@ -10,8 +10,8 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
+from kernels.block import evaluate_block
 from kernels.expansion import FAINTEST, FARTHEST, ONE, TILE_ROWS, ZERO, decay, polynomial
-from kernels.features import evaluate
 from kernels.neighbours import BLOCK_ROWS, NO_LABEL, describe, insert
 from kernels.neighbours import FARTHEST as FARTHEST_PLACE
 
@@ -42,20 +42,17 @@ def transform(rows, opcodes, operands, offsets, lengths, constants, outputs, col
     n_rows, n_inputs = rows.shape
     n_steps = opcodes.shape[0]
     work = np.empty((n_inputs + n_steps, min(n_rows, BLOCK)), dtype=np.float64)
+    scratch = np.empty(min(n_rows, BLOCK), dtype=np.float64)
     for start in range(0, n_rows, BLOCK):
         count = min(BLOCK, n_rows - start)
         for column in range(n_inputs):
             for row in range(count):
                 work[column, row] = rows[start + row, column]
         for step in range(n_steps):
-            op = opcodes[step]
-            offset = offsets[step]
-            length = lengths[step]
-            left = work[operands[step, 0]]
-            right = work[operands[step, 1]]
-            result = work[n_inputs + step]
-            for row in range(count):
-                result[row] = evaluate(op, left[row], right[row], constants, offset, length)
+            left = work[operands[step, 0], :count]
+            right = work[operands[step, 1], :count]
+            own = constants[offsets[step] : offsets[step] + lengths[step]]
+            evaluate_block(opcodes[step], left, right, own, scratch[:count], work[n_inputs + step, :count])
         for row in range(count):
             for index in range(outputs.shape[0]):
                 features[start + row, columns[index]] = np.float32(work[outputs[index], row])

@@ -7,12 +7,16 @@ alike.
 
 CPU and GPU differ by last digits, for the GPU contracts to fused multiply-adds and has its own libm. The launchers
 therefore round every feature to float32, in training too, before it meets a threshold.
+
+On the CPU they are called in loops over rows, which are vectorised once all is inlined: the long ones by LLVM, by
+force; the short ones by numba already, which saves compiling each on its own.
 """
 
 import math
 
 from numba import njit
 
+from kernels.haversine import angle, cosine, haversine
 from kernels.opcodes import CLIP, LOG, POINT_DISTANCE, POLYLINE_DISTANCE, PRODUCT, RATIO, ROTATION, STANDARDISE
 
 EARTH_RADIUS_KM = 6371.0088
@@ -21,19 +25,19 @@ EARTH_RADIUS_KM = 6371.0088
 KM_PER_DEGREE = EARTH_RADIUS_KM * math.pi / 180.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def ratio(numerator, denominator):
     """Divide as IEEE 754 does: x/0 is an infinity with the sign of x and of the zero, 0/0 is NaN."""
     return numerator / denominator
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def product(left, right):
     """Multiply; 0 * infinity is NaN."""
     return left * right
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def log(value, offset):
     """ln(value + offset); -infinity where the sum is zero, NaN where it is below.
 
@@ -47,7 +51,7 @@ def log(value, offset):
     return math.nan
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def clip(value, lower, upper):
     """The value within lower..upper. Infinities are clipped; NaN fails both comparisons and stays."""
     if value < lower:
@@ -57,19 +61,19 @@ def clip(value, lower, upper):
     return value
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def standardise(value, mean, scale):
     """(value - mean) / scale. A division and not a product with 1/scale, which would round twice."""
     return (value - mean) / scale
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def rotation(x, y, cosine, sine):
     """The first coordinate of (x, y) on axes turned anticlockwise: x cos + y sin."""
     return x * cosine + y * sine
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def point_distance(latitude, longitude, point_latitude, point_longitude):
     """Great-circle distance in km between two points given in degrees, by the haversine formula.
 
@@ -78,13 +82,11 @@ def point_distance(latitude, longitude, point_latitude, point_longitude):
     """
     if not (math.isfinite(latitude) and math.isfinite(longitude)):
         return math.nan
-    half_latitude = math.sin(math.radians(point_latitude - latitude) * 0.5)
-    half_longitude = math.sin(math.radians(point_longitude - longitude) * 0.5)
-    cosines = math.cos(math.radians(latitude)) * math.cos(math.radians(point_latitude))
-    haversine = half_latitude * half_latitude + cosines * half_longitude * half_longitude
-    # Rounding can lift the haversine of near-antipodes above one, where asin has no value; and, of latitudes beyond the
+    cosines = cosine(latitude) * cosine(point_latitude)
+    share = haversine(point_latitude - latitude) + cosines * haversine(point_longitude - longitude)
+    # Rounding can lift the haversine of near-antipodes above one, which no angle has; and, of latitudes beyond the
     # poles, below zero.
-    return 2.0 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(1.0, max(0.0, haversine))))
+    return EARTH_RADIUS_KM * angle(min(1.0, max(0.0, share)))
 
 
 @njit(cache=True, error_model="numpy")
@@ -97,27 +99,49 @@ def polyline_distance(latitude, longitude, constants, offset, length):
     the answer is the least distance from the origin to a segment. Fit for distances of some hundred km; beyond, the
     plane is not the sphere. NaN when a coordinate is NaN or infinite.
     """
-    if not (math.isfinite(latitude) and math.isfinite(longitude)):
-        return math.nan
-    scale = math.cos(math.radians(latitude))
+    scale = longitude_scale(latitude)
     best = math.inf
     for start in range(offset, offset + length - 2, 2):
-        start_longitude = constants[start + 1] - longitude
-        # A whole number of turns, the same for both ends, brings the segment's start within half a turn of the point.
-        turn = 360.0 * math.floor((start_longitude + 180.0) / 360.0)
-        start_x = (start_longitude - turn) * scale
-        start_y = constants[start] - latitude
-        along_x = (constants[start + 3] - longitude - turn) * scale - start_x
-        along_y = constants[start + 2] - latitude - start_y
-        squared = along_x * along_x + along_y * along_y
-        share = 0.0
-        if squared > 0.0:
-            share = -(start_x * along_x + start_y * along_y) / squared
-            share = min(1.0, max(0.0, share))
-        x = start_x + share * along_x
-        y = start_y + share * along_y
-        best = min(best, x * x + y * y)
-    return KM_PER_DEGREE * math.sqrt(best)
+        squared = squared_to_segment(
+            latitude, longitude, scale,
+            constants[start], constants[start + 1], constants[start + 2], constants[start + 3],
+        )  # fmt: skip
+        best = min(best, squared)
+    return kilometres(latitude, longitude, best)
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def longitude_scale(latitude):
+    """How long a degree of longitude is in the plane about a point, in degrees of latitude."""
+    return math.cos(math.radians(latitude))
+
+
+@njit(cache=True, error_model="numpy", forceinline=True)
+def squared_to_segment(latitude, longitude, scale, start_latitude, start_longitude, end_latitude, end_longitude):
+    """Squared distance from a point to a segment in the plane about the point, in degrees of latitude."""
+    start_longitude -= longitude
+    # A whole number of turns, the same for both ends, brings the segment's start within half a turn of the point.
+    turn = 360.0 * math.floor((start_longitude + 180.0) / 360.0)
+    start_x = (start_longitude - turn) * scale
+    start_y = start_latitude - latitude
+    along_x = (end_longitude - longitude - turn) * scale - start_x
+    along_y = end_latitude - latitude - start_y
+    squared = along_x * along_x + along_y * along_y
+    share = 0.0
+    if squared > 0.0:
+        share = -(start_x * along_x + start_y * along_y) / squared
+        share = min(1.0, max(0.0, share))
+    x = start_x + share * along_x
+    y = start_y + share * along_y
+    return x * x + y * y
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def kilometres(latitude, longitude, squared):
+    """What a point's least squared distance is in km; NaN when a coordinate is NaN or infinite."""
+    if not (math.isfinite(latitude) and math.isfinite(longitude)):
+        return math.nan
+    return KM_PER_DEGREE * math.sqrt(squared)
 
 
 @njit(cache=True, error_model="numpy")

@@ -163,10 +163,16 @@ def _rotation(step: Rotation, x: np.float64, y: np.float64) -> float:
 def _point_distance(step: PointDistance, latitude: np.float64, longitude: np.float64) -> float:
     if not (math.isfinite(latitude) and math.isfinite(longitude)):
         return math.nan
-    south, north = math.radians(latitude), math.radians(step.point[0])
-    chord = math.sin(math.radians(step.point[0] - latitude) / 2) ** 2
-    chord += math.cos(south) * math.cos(north) * math.sin(math.radians(step.point[1] - longitude) / 2) ** 2
+    north, east = _half_turn(step.point[0] - latitude), _half_turn(step.point[1] - longitude)
+    # The cosine as the sine of the complement: 0 at the poles, where math.cos of the rounded angle is not.
+    cosines = math.prod(math.sin(math.radians(90 - abs(_half_turn(end)))) for end in (latitude, step.point[0]))
+    chord = math.sin(math.radians(north) / 2) ** 2 + cosines * math.sin(math.radians(east) / 2) ** 2
     return 6371.0088 * 2 * math.asin(math.sqrt(min(1.0, max(0.0, chord))))
+
+
+def _half_turn(degrees: float) -> float:
+    """The angle within half a turn, exact; of an angle too large for that, what compiled code makes of it."""
+    return min(180.0, max(-180.0, degrees - 360.0 * np.rint(degrees * (1 / 360))))
 
 
 def _polyline_distance(step: PolylineDistance, latitude: np.float64, longitude: np.float64) -> float:
