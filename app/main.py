@@ -16,6 +16,7 @@ from litestar.middleware.rate_limit import RateLimitConfig
 
 from app.auth import client_address
 from app.errors import to_problem
+from app.models.calibration import Calibrations
 from app.models.embedded import prepare_embedded_registry
 from app.models.keeper import ModelKeeper, ModelSlot
 from app.models.registry import Registry
@@ -87,14 +88,15 @@ def serve_app() -> Litestar:
 
 def _services(settings: Settings, nvml: Any) -> Services:
     gpu = GpuPoller(nvml)
-    metrics = Metrics(gpu.readings)
     slot = ModelSlot()
+    metrics = Metrics(gpu.readings, slot.engine_status)
     metrics.model_status.labels(settings.model_name).set(0)
+    calibrations = Calibrations(settings.data_dir / "calibrations.json")
     prepare = partial(prepare_embedded_registry, settings) if settings.embedded_registry else None
     return Services(
         settings=settings,
         slot=slot,
-        keeper=ModelKeeper(slot, Registry(settings), metrics, settings.model_cache_ttl, prepare),
+        keeper=ModelKeeper(slot, Registry(settings), metrics, calibrations, settings.model_cache_ttl, prepare),
         predictor=Predictor(metrics),
         metrics=metrics,
         supervisor=Supervisor(metrics),

@@ -4,9 +4,11 @@ Nothing here knows of HTTP, MLflow or settings. Importing the package loads neit
 modules do:
 
 - `plan`, `steps`, `references`, `program`: the feature plan, as data and packed for the kernels;
-- `features`, `neighbours`, `expansion`: the row-level functions, written once for both targets;
-- `cpu`, `cpu_kernels`, `cuda`, `cuda_kernels`: the two targets behind `backend.Backend`;
+- `features`, `haversine`, `neighbours`, `expansion`: the row-level functions, written once for both targets;
+- `cpu`, `cpu_kernels`, `block`, `cuda`, `cuda_kernels`: the two targets behind `backend.Backend`;
 - `covariance`: what fitting a Gaussian process computes;
-- `forest`, `model_text`: a LightGBM model;
+- `forest`, `model_text`, `objective`: a LightGBM model; `booster_forest`: one of a kind that only LightGBM evaluates;
+- `predicates`, `tree_shape`: what its nodes ask, and where they are; `quickscorer`, `traversal`: its kernels for few
+  rows; `sliced`, `bitset`: its kernel for many;
 - `engine`, `cost`: plan + forest + backend, and what a batch costs.
 """

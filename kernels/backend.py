@@ -1,11 +1,45 @@
-"""What the engine needs of a target that transforms features."""
+"""What the engine needs of a target, and what it gives to one."""
 
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.booster_forest import BoosterForest
+from kernels.forest import Forest
 from kernels.program import Program
+
+AnyForest = Forest | BoosterForest
+
+
+class Pipeline(NamedTuple):
+    """What is computed of a row.
+
+    Attributes:
+        program: How raw features become the forests'; without one they are the same.
+        forests: All take the same features.
+        distance: The feature that is wanted besides the predictions.
+    """
+
+    program: Program | None
+    forests: tuple[AnyForest, ...]
+    distance: int | None = None
+
+
+class Outcome(NamedTuple):
+    """What came of a batch.
+
+    Attributes:
+        predictions: Of each forest float64[B], or float64[B, K] for K > 1 outputs.
+        distance: float32[B], the feature that the pipeline asks for.
+    """
+
+    predictions: tuple[NDArray[np.float64], ...]
+    distance: NDArray[np.float32] | None = None
+
+
+class OutOfDeviceMemory(MemoryError):
+    """The batch does not fit into the device's memory; a smaller one may."""
 
 
 @runtime_checkable
@@ -17,24 +51,23 @@ class Backend(Protocol):
         """Such as `cpu`, by which costs and failures are reported."""
         ...
 
+    @property
+    def device(self) -> str:
+        """The hardware, such as its product name; asked for once, when an engine is made."""
+        ...
+
     def transform(self, program: Program, X: NDArray[np.floating]) -> NDArray[np.float32]:
         """Raw features float[B, F] to model features float32[B, O]."""
         ...
 
-    def warm_up(self) -> None:
-        """Compile or load what every `transform` runs, so that no request waits for it."""
+    def evaluate(self, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False) -> Outcome:
+        """Raw features float[B, F] to predictions, or to raw scores.
+
+        Raises:
+            OutOfDeviceMemory: The batch is too large for the device now.
+        """
         ...
 
-
-def as_rows(X: NDArray[np.floating], n_inputs: int) -> NDArray[np.float64]:
-    """`X` as float64[B, F], C-contiguous and read-only; a copy only where its dtype or layout demands one.
-
-    Read-only because numba types read-only and writable arrays apart: a view of the one kind means one compiled kernel,
-    and no compilation on the request path for the first batch that came as an immutable buffer.
-    Raises ValueError unless X has two dimensions and `n_inputs` columns.
-    """
-    rows = np.ascontiguousarray(X, dtype=np.float64).view()
-    if np.ndim(X) != 2 or rows.shape[1] != n_inputs:
-        raise ValueError(f"expected an array of shape (rows, {n_inputs}), got {np.shape(X)}")
-    rows.flags.writeable = False
-    return rows
+    def warm_up(self) -> None:
+        """Compile or load what every call runs, so that no request waits for it."""
+        ...

@@ -2,22 +2,28 @@
 
 import hashlib
 import os
+from functools import cache
 from pathlib import Path
+
+
+@cache
+def kernels_version() -> str:
+    """Of this package: a digest of its source, as it was when this process first asked."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def cache_kernels(directory: Path) -> None:
     """Keep compiled kernels under `directory`, apart for each version of their source.
 
     Numba recompiles a function when its own file changes, and not when a function that it calls does: with a cache that
-    outlives an upgrade, old transforms would be served. So the path holds a digest of the whole package. A directory
-    that the environment already names is used in the place of `directory`.
+    outlives an upgrade, old transforms would be served. So the path holds `kernels_version()`. A directory that
+    the environment already names is used in the place of `directory`.
 
     Must be called before numba is imported, in this process or in the parent that starts it.
     """
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    version = digest.hexdigest()[:16]
     chosen = Path(os.environ.get("NUMBA_CACHE_DIR") or directory)
-    if chosen.name != version:
-        os.environ["NUMBA_CACHE_DIR"] = str(chosen.resolve() / version)
+    if chosen.name != kernels_version():
+        os.environ["NUMBA_CACHE_DIR"] = str(chosen.resolve() / kernels_version())

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -10,44 +11,59 @@ from numpy.typing import NDArray
 
 REPEATS = 7
 SMALL_CALLS = 20
-"""Calls in one timing of a single row: the first ones after a large batch find cold caches, as no busy service does."""
+"""Rows that are timed one by one: a row of its own each, as a busy service meets, for what a processor has guessed
+right for the last one it guesses wrong for the next."""
 
 LARGE_ROWS = 512
+
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Cost(msgspec.Struct, frozen=True):
     """A batch of B rows takes `fixed_seconds + seconds_per_row * B`."""
 
-    fixed_seconds: float
-    seconds_per_row: float
+    fixed_seconds: Seconds
+    seconds_per_row: Seconds
 
     def of(self, rows: int) -> float:
         """Seconds for a batch of this many rows."""
         return self.fixed_seconds + self.seconds_per_row * rows
 
 
+def vary(sample: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows to measure with, like the sample's (but for its zeros) and all different: float64[512, F].
+
+    Args:
+        sample: float64[N, F], N >= 1.
+    """
+    random = np.random.default_rng(0)
+    rows = np.resize(sample, (LARGE_ROWS, sample.shape[1]))
+    return np.where(rows == 0, random.normal(size=rows.shape), rows * random.uniform(0.7, 1.3, rows.shape))
+
+
 def measure(
-    predictors: Sequence[Callable[[NDArray[np.float64]], object]], sample: NDArray[np.float64]
+    predictors: Sequence[Callable[[NDArray[np.float64]], object]], rows: NDArray[np.float64]
 ) -> tuple[Cost, ...]:
     """Measure the cost of each predictor.
 
-    A line through the medians of batches of 1 and of 512 rows. Predictors take turns, so that a machine which gets
+    A line through the medians of single rows and of a batch of all. Predictors take turns, so that a machine which gets
     slower meanwhile does so for all of them.
 
     Args:
         predictors: Called with float64[B, F].
-        sample: float64[N, F], N >= 1; rows that batches are tiled from.
+        rows: float64[512, F], as `vary` makes them.
     """
-    small = sample[:1]
-    large = np.resize(sample, (LARGE_ROWS, sample.shape[1]))
     timings: dict[tuple[int, int], list[float]] = {}
-    for _ in range(REPEATS):
+    for repeat in range(REPEATS):
+        singles = [rows[index : index + 1] for index in range(repeat * SMALL_CALLS, (repeat + 1) * SMALL_CALLS)]
         for index, predict in enumerate(predictors):
-            for batch, calls in ((small, SMALL_CALLS), (large, 1)):
+            for batches in (singles, [rows]):
                 started = time.perf_counter()
-                for _ in range(calls):
+                for batch in batches:
                     predict(batch)
-                timings.setdefault((index, len(batch)), []).append((time.perf_counter() - started) / calls)
+                seconds = (time.perf_counter() - started) / len(batches)
+                timings.setdefault((index, len(batches[0])), []).append(seconds)
     costs: list[Cost] = []
     for index in range(len(predictors)):
         one = statistics.median(timings[index, 1])

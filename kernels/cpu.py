@@ -1,18 +1,39 @@
-"""Feature transforms on the CPU, on the calling thread."""
+"""Pipelines on the CPU, on the calling thread."""
+
+import platform
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernels import cpu_kernels
-from kernels.backend import as_rows
+from kernels.backend import Outcome, Pipeline
 from kernels.neighbours import NO_LABEL, NeighbourArrays
 from kernels.program import Program, pack
+from kernels.rows import as_rows
 
 
 class CpuBackend:
-    """Transforms features on the calling thread. Has no state; safe from any number of threads."""
+    """Evaluates pipelines on the calling thread. Has no state; safe from any number of threads."""
 
     name = "cpu"
+
+    @property
+    def device(self) -> str:
+        """The processor's product name, or its architecture where the system does not tell."""
+        return _processor()
+
+    def evaluate(self, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False) -> Outcome:
+        """Raw features float[B, F] to predictions, or to raw scores.
+
+        Raises ValueError when X has not as many columns as the pipeline has inputs.
+        """
+        features = X if pipeline.program is None else self.transform(pipeline.program, X)
+        return Outcome(
+            tuple(forest.predict(features, raw_score) for forest in pipeline.forests),
+            None if pipeline.distance is None else features[:, pipeline.distance].astype(np.float32),
+        )
 
     def transform(
         self,
@@ -73,3 +94,13 @@ class CpuBackend:
         take longer to compile than all else of a first start: they are left to a program that has such steps.
         """
         self.transform(pack(("x",), (), ("x",)), np.zeros((1, 1)))
+
+
+@cache
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()

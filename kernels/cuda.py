@@ -1,57 +1,35 @@
-"""Feature transforms on an NVIDIA GPU, through numba-cuda (an optional extra).
+"""Feature transforms and forests on an NVIDIA GPU, through numba-cuda (an optional extra).
 
 Importing this module needs neither a GPU nor numba-cuda; making a `CudaBackend` needs both.
 """
 
 import importlib.util
+import operator
 import threading
-from collections.abc import Iterator
-from itertools import zip_longest
-from typing import Any
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.backend import as_rows
-from kernels.expansion import ExpansionArrays
-from kernels.neighbours import NeighbourArrays
+from kernels.backend import Outcome, OutOfDeviceMemory, Pipeline
+from kernels.cuda_buffers import StreamBuffers
+from kernels.cuda_forest import PackedForests, pack_forests
+from kernels.cuda_program import pairs, searched_whole
+from kernels.forest import Forest
 from kernels.program import Program, pack
+from kernels.rows import as_rows
 
-NO_NEIGHBOURS = NeighbourArrays(
-    points=np.zeros(0, dtype=np.int32),
-    scales=np.zeros(0),
-    coordinates=np.zeros((0, 0)),
-    order=np.zeros(0, dtype=np.int32),
-    low=np.zeros((0, 0)),
-    high=np.zeros((0, 0)),
-    centres=np.zeros(0),
-    attributes=np.zeros((0, 0)),
-    target=np.zeros(0),
-    counts=np.zeros(0, dtype=np.int32),
-    contrasts=np.zeros(0, dtype=np.int32),
-    contrast_counts=np.zeros(0, dtype=np.int32),
-    regressions=np.zeros((0, 3), dtype=np.int32),
-    regressors=np.zeros(0, dtype=np.int32),
-    regressor_scales=np.zeros(0),
-    numbers=np.zeros(0),
-    columns=np.zeros(0, dtype=np.int32),
-    capacity=np.zeros(0, dtype=np.int32),
-)
-"""In the place of a step that a launch does without, as is the next."""
+T = TypeVar("T")
 
-NO_EXPANSION = ExpansionArrays(
-    points=np.zeros(0, dtype=np.int32),
-    centres=np.zeros(0),
-    scales=np.zeros(0),
-    stored=np.zeros((0, 0), dtype=np.float32),
-    weights=np.zeros(0, dtype=np.float32),
-    shapes=np.zeros(0, dtype=np.int32),
-    factors=np.zeros(0, dtype=np.int32),
-    terms=np.zeros(0, dtype=np.int32),
-    variances=np.zeros(0),
-    offset=np.zeros(0),
-    columns=np.zeros(0, dtype=np.int32),
-)
+OUT_OF_MEMORY = 2
+"""CUDA_ERROR_OUT_OF_MEMORY and cudaErrorMemoryAllocation."""
+
+CHUNK_BYTES = 2**28
+"""Of the device's memory, for the rows of a chunk."""
+
+MAX_ROW_BITS = 5
 
 
 class CudaUnavailableError(RuntimeError):
@@ -82,119 +60,312 @@ def cuda_available() -> bool:
     return cuda_unavailable_reason() is None
 
 
+class _DeviceForests(NamedTuple):
+    """Forests on the device, and the records' bits read as float64."""
+
+    forests: tuple[Forest, ...]
+    arrays: PackedForests
+    values: Any
+
+
 class CudaBackend:
-    """Transforms a batch in one launch for the stateless steps, and one for each pair of reference steps.
+    """Transforms a batch, and evaluates forests on it, with one round trip to the device.
 
-    A pair is a search for neighbours and a Gaussian process, which read the stored rows together. Arithmetic is the
-    CPU's; labels of stored rows are not known here, since only training leaves stored rows out.
+    Three launches do it: the stateless steps, the ranks of the features, all forests; and one more for each pair of
+    reference steps, a search for neighbours and a Gaussian process, which read the stored rows together. (numba-cuda
+    has no interface to CUDA's graphs, which would make one launch of them.) Arithmetic is the CPU's, to the bit for
+    forests; labels of stored rows are not known here, since only training leaves stored rows out.
 
-    Device buffers are kept and grown between calls; a lock lets one batch at a time use them, so calls from several
-    threads are safe (and queue). Any CUDA error surfaces as an exception of `transform`; after one, the context may be
-    poisoned for good, so the caller should not use the backend again.
+    A large batch goes in chunks, and by turns in two streams: while the device computes one, the next is copied. The
+    program, the forests and all buffers stay on the device between calls. A lock lets one batch at a time use them, so
+    calls from several threads are safe (and queue). Any CUDA error surfaces as an exception of the call; after one
+    other than `OutOfDeviceMemory`, the context may be poisoned for good, so the caller should not use the backend
+    again.
 
     Args:
-        threads_per_block: of a launch.
+        threads_per_block: of a launch, but for the forests'.
+        forest_threads: of a block that evaluates forests, a power of two.
         min_blocks: the least grid. numba warns of grids below 128 blocks, and warnings can be errors; idle blocks cost
             nothing.
         max_blocks: the greatest grid; threads stride over the rows beyond it.
+        chunk_rows: of a chunk at most.
 
     Raises CudaUnavailableError when there is no GPU to use.
     """
 
     name = "cuda"
 
-    def __init__(self, *, threads_per_block: int = 128, min_blocks: int = 128, max_blocks: int = 2048) -> None:
+    def __init__(
+        self,
+        *,
+        threads_per_block: int = 128,
+        forest_threads: int = 256,
+        min_blocks: int = 128,
+        max_blocks: int = 2048,
+        chunk_rows: int = 65_536,
+    ) -> None:
         reason = cuda_unavailable_reason()
         if reason is not None:
             raise CudaUnavailableError(reason)
         from numba import cuda
 
-        from kernels import cuda_kernels
+        from kernels import cuda_forest_kernels, cuda_kernels
 
         self._cuda: Any = cuda
         self._kernels: Any = cuda_kernels
+        self._forest_kernels: Any = cuda_forest_kernels
         self._threads_per_block = threads_per_block
+        self._forest_threads = forest_threads
         self._min_blocks = min_blocks
         self._max_blocks = max_blocks
+        self._chunk_rows = chunk_rows
         self._lock = threading.Lock()
-        self._buffers: dict[str, Any] = {}
+        self._streams: list[StreamBuffers] = []
         self._program: Program | None = None
         self._program_arrays: tuple[Any, ...] = ()
         self._reference_arrays: list[tuple[int, tuple[Any, ...]]] = []
+        self._forests: list[_DeviceForests] = []
+
+    @property
+    def device(self) -> str:
+        """The GPU's product name."""
+        name = self._cuda.get_current_device().name
+        return name.decode() if isinstance(name, bytes) else str(name)
 
     def transform(self, program: Program, X: NDArray[np.floating]) -> NDArray[np.float32]:
         """Raw features float[B, F] of any float dtype and layout to model features float32[B, O].
 
-        Raises ValueError when X is not of shape (B, program.n_inputs), and numba's CUDA errors when the device fails.
+        Raises:
+            ValueError: X is not of shape (B, program.n_inputs).
+            OutOfDeviceMemory: The batch is too large for the device now.
         """
         rows = as_rows(X, program.n_inputs)
-        features = np.empty((len(rows), program.n_outputs), dtype=np.float32)
-        if len(rows) == 0:
-            return features
-        blocks = -(-len(rows) // self._threads_per_block)
-        blocks = min(max(blocks, self._min_blocks), self._max_blocks)
-        threads = min(len(rows), blocks * self._threads_per_block)
-        n_steps = max(1, len(program.opcodes))
-        with self._lock:
+
+        def work() -> NDArray[np.float32]:
             self._keep(program)
-            device_rows = self._buffer("rows", rows.shape, np.float64)
-            device_rows.copy_to_device(rows)
-            work = self._buffer("work", (n_steps, threads), np.float64)
-            places = self._buffer("places", (len(rows), max(1, len(program.points))), np.float64)
-            device_features = self._buffer("features", features.shape, np.float32)
-            self._kernels.transform[blocks, self._threads_per_block](
-                device_rows, *self._program_arrays, work, places, device_features
-            )
-            for n_columns, arrays in self._reference_arrays:
-                descriptions = self._buffer("descriptions", (threads, max(1, n_columns)), np.float64)
-                self._kernels.references[blocks, self._threads_per_block](
-                    places, *arrays, descriptions, device_features
-                )
-            # The copy back waits for the launches, so an error of a kernel surfaces here.
-            device_features.copy_to_host(features)
-        return features
+            features = np.empty((len(rows), program.n_outputs), dtype=np.float32)
+            self._in_chunks(rows, features, "features", _row_bytes(rows, program))
+            return features
+
+        return self._run(work)
+
+    def evaluate(self, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False) -> Outcome:
+        """Raw features float[B, F] of any float dtype and layout to predictions, or to raw scores.
+
+        Raises:
+            ValueError: X has not F columns, or the pipeline's parts do not fit each other.
+            ForestTooLargeError: The forests are too large for the kernels; a ValueError too.
+            TypeError: A forest is one that only LightGBM evaluates.
+            OutOfDeviceMemory: The batch is too large for the device now.
+        """
+        program, forests, distance = pipeline.program, _on_device(pipeline), pipeline.distance
+        rows = as_rows(X, forests[0].n_features if program is None else program.n_inputs)
+
+        def work() -> NDArray[np.float64]:
+            self._keep(program)
+            columns = self._keep_forests(forests)
+            n_outputs = sum(forest.n_outputs for forest in forests)
+            scores = np.empty((len(rows), max(1, n_outputs + (distance is not None))))
+            row_bytes = _row_bytes(rows, program) + 2 * columns + 8 * scores.shape[1]
+            self._in_chunks(rows, scores, "scores", row_bytes, -1 if distance is None else distance)
+            return scores
+
+        scores = self._run(work)
+        first, predictions = 0, []
+        for forest in forests:
+            own = np.ascontiguousarray(scores[:, first : first + forest.n_outputs])
+            predictions.append(forest.finished(own, raw_score))
+            first += forest.n_outputs
+        return Outcome(tuple(predictions), None if distance is None else scores[:, -1].astype(np.float32))
 
     def warm_up(self) -> None:
-        """Create the context and compile the stateless steps' kernel; the other waits for a program that needs it."""
-        self.transform(pack(("x",), (), ("x",)), np.zeros((1, 1)))
+        """Create the context and compile all kernels but the reference steps', which wait for a program that has such.
 
-    def _keep(self, program: Program) -> None:
+        Forests are data, so none is needed for it.
+        """
+        row = np.zeros((1, 1))
+        self.evaluate(Pipeline(pack(("x",), (), ("x",)), (), 0), row)
+
+        def work() -> None:
+            self._keep(None)
+            self._keep_forests(())
+            self._in_chunks(row, np.empty((1, 1)), "scores", 1, 0)
+
+        self._run(work)
+
+    def _run(self, work: Callable[[], T]) -> T:
+        """Have the device for some work, and let go of all buffers when its memory does not suffice."""
+        with self._lock:
+            try:
+                return work()
+            except Exception as error:
+                if not _out_of_memory(error):
+                    raise
+                said = " ".join(str(error).split())
+            # Out of the handler, since the error holds on to frames, and they to buffers.
+            for stream in self._streams:
+                stream.release()
+            # numba frees later, and pinned memory never for the sake of an allocation; its simulator has no such list.
+            pending = getattr(self._cuda.current_context(), "deallocations", None)
+            if pending is not None:
+                pending.clear()
+        raise OutOfDeviceMemory(f"the device's memory does not suffice: {said}")
+
+    def _keep(self, program: Program | None) -> None:
         """Have the program's arrays on the device; an engine has one program, so the last one is all that is kept."""
         if self._program is program:
             return
         self._program = None
         self._reference_arrays = []
+        self._program_arrays = ()
+        if program is None:
+            return
         self._program_arrays = tuple(self._cuda.to_device(array) for array in program.arrays())
         self._reference_arrays = [
-            (len(near.columns), tuple(self._cuda.to_device(array) for array in (*_searched_whole(near), *mean)))
-            for near, mean in _pairs(program)
+            (len(near.columns), tuple(self._cuda.to_device(array) for array in (*searched_whole(near), *mean)))
+            for near, mean in pairs(program)
         ]
+        # Copies from memory that is not pinned may still be under way, and the kernels run in other streams.
+        self._cuda.synchronize()
         self._program = program
 
-    def _buffer(self, name: str, shape: tuple[int, int], dtype: type) -> Any:
-        """A C-contiguous device array of this shape, cut from a buffer that grows by doubling."""
-        size = shape[0] * shape[1]
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.size < size:
-            capacity = max(size, 2 * buffer.size if buffer is not None else 1024)
-            # Let go of the old buffer first, so that the device need not hold both.
-            self._buffers.pop(name, None)
-            buffer = self._buffers[name] = self._cuda.device_array(capacity, dtype=dtype)
-        return buffer[:size].reshape(shape)
+    def _keep_forests(self, forests: tuple[Forest, ...]) -> int:
+        """Have the forests on the device; returns the number of their columns.
+
+        An engine asks for its forest alone or for all that it has, so the last two of such tuples are kept.
+        """
+        for kept in self._forests:
+            if len(kept.forests) == len(forests) and all(map(operator.is_, kept.forests, forests)):
+                break
+        else:
+            del self._forests[1:]
+            arrays = PackedForests(*(self._cuda.to_device(array) for array in pack_forests(forests)))
+            self._cuda.synchronize()
+            kept = _DeviceForests(forests, arrays, arrays.records.view(np.float64))
+        self._forests = [kept, *(other for other in self._forests if other is not kept)]
+        return kept.arrays.columns.shape[0]
+
+    def _in_chunks(
+        self, rows: NDArray[np.float64], out: NDArray[Any], name: str, row_bytes: int, distance: int = -1
+    ) -> None:
+        """Compute what is kept of all rows: features, or scores.
+
+        Args:
+            rows: float64[B, F].
+            out: float32[B, O] features or float64[B, M] scores, written.
+            name: Which of them.
+            row_bytes: Of the device's memory, that a row takes.
+            distance: As the kernel of ranks takes it.
+        """
+        size = max(1, min(self._chunk_rows, CHUNK_BYTES // row_bytes))
+        under_way: deque[tuple[StreamBuffers, NDArray[Any], slice]] = deque()
+        for number, first in enumerate(range(0, len(rows), size)):
+            if number >= 2:
+                _collect(*under_way.popleft(), out)
+            if number % 2 == len(self._streams):
+                self._streams.append(StreamBuffers(self._cuda))
+            buffers, part = self._streams[number % 2], slice(first, min(first + size, len(rows)))
+            chunk = rows[part]
+            staged = buffers.pinned("rows", chunk.shape, np.float64)
+            np.copyto(staged, chunk)
+            device_rows = buffers.device("rows", chunk.shape, np.float64)
+            device_rows.copy_to_device(staged, stream=buffers.stream)
+            result = device_rows if self._program is None else self._transform(buffers, device_rows, self._program)
+            if name == "scores":
+                result = self._evaluate(buffers, result, out.shape[1], distance)
+            answer = buffers.pinned(name, (len(chunk), out.shape[1]), out.dtype.type)
+            result.copy_to_host(answer, stream=buffers.stream)
+            under_way.append((buffers, answer, part))
+        while under_way:
+            _collect(*under_way.popleft(), out)
+
+    def _transform(self, buffers: StreamBuffers, rows: Any, program: Program) -> Any:
+        """Launch the program: float32[B, O] on the device."""
+        count = rows.shape[0]
+        blocks = self._blocks(count, self._threads_per_block)
+        threads = min(count, blocks * self._threads_per_block)
+        launch = blocks, self._threads_per_block, buffers.stream
+        work = buffers.device("work", (max(1, len(program.opcodes)), threads), np.float64)
+        places = buffers.device("places", (count, max(1, len(program.points))), np.float64)
+        features = buffers.device("features", (count, program.n_outputs), np.float32)
+        self._kernels.transform[launch](rows, *self._program_arrays, work, places, features)
+        for n_columns, arrays in self._reference_arrays:
+            descriptions = buffers.device("descriptions", (threads, max(1, n_columns)), np.float64)
+            self._kernels.references[launch](places, *arrays, descriptions, features)
+        return features
+
+    def _evaluate(self, buffers: StreamBuffers, features: Any, width: int, distance: int) -> Any:
+        """Launch the forests on float32[B, O] or float64[B, O] features: float64[B, M] on the device."""
+        _, packed, values = self._forests[0]
+        count = features.shape[0]
+        n_columns = max(1, packed.columns.shape[0])
+        ranks = buffers.device("ranks", (n_columns, count), np.uint16)
+        scores = buffers.device("scores", (count, width), np.float64)
+        blocks = max(
+            min(-(-count // self._threads_per_block), self._max_blocks), -(-self._min_blocks // n_columns)
+        )  # fmt: skip
+        self._forest_kernels.ranks[(blocks, n_columns), self._threads_per_block, buffers.stream](
+            features, packed.columns, packed.thresholds, distance, ranks, scores
+        )
+        row_bits = self._row_bits(count)
+        blocks = self._blocks(count, 1 << row_bits)
+        self._forest_kernels.forest[blocks, self._forest_threads, buffers.stream](
+            ranks, packed.roots, packed.starts, packed.records, values, packed.sets, packed.set_starts,
+            row_bits, scores,
+        )  # fmt: skip
+        return scores
+
+    def _blocks(self, count: int, rows_per_block: int) -> int:
+        return min(max(-(-count // rows_per_block), self._min_blocks), self._max_blocks)
+
+    def _row_bits(self, count: int) -> int:
+        """The logarithm of the rows of a block: 32, a warp's, where that makes enough blocks, or fewer.
+
+        A block of few rows has the more threads for each, which share out the trees.
+        """
+        bits = min(MAX_ROW_BITS, self._forest_threads.bit_length() - 1)
+        while bits > 0 and count < self._min_blocks << bits:
+            bits -= 1
+        return bits
 
 
-def _pairs(program: Program) -> Iterator[tuple[NeighbourArrays, ExpansionArrays]]:
-    """The program's reference steps, as many to a launch as it takes; those that make no feature are left out."""
-    wanted = [arrays for arrays in program.references if (arrays.columns >= 0).any()]
-    searches = [arrays for arrays in wanted if isinstance(arrays, NeighbourArrays)]
-    means = [arrays for arrays in wanted if isinstance(arrays, ExpansionArrays)]
-    for near, mean in zip_longest(searches, means):
-        yield near or NO_NEIGHBOURS, mean or NO_EXPANSION
+def _on_device(pipeline: Pipeline) -> tuple[Forest, ...]:
+    """The pipeline's forests, once it is known that the kernels stay within their arrays."""
+    forests: list[Forest] = []
+    for forest in pipeline.forests:
+        if not isinstance(forest, Forest):
+            raise TypeError(f"only LightGBM evaluates such a forest: {forest.status.reason}")
+        forests.append(forest)
+    if pipeline.program is None and not forests:
+        raise ValueError("a pipeline must have a program or a forest")
+    n_features = forests[0].n_features if pipeline.program is None else pipeline.program.n_outputs
+    if any(forest.n_features != n_features for forest in forests):
+        raise ValueError(f"all forests must take the {n_features} features that there are")
+    if pipeline.distance is not None and not 0 <= pipeline.distance < n_features:
+        raise ValueError(f"the distance must be one of {n_features} features, got {pipeline.distance}")
+    return tuple(forests)
 
 
-def _searched_whole(arrays: NeighbourArrays) -> Iterator[Any]:
-    """The arrays that a search without boxes takes, in the kernel's order."""
-    return (array for field, array in zip(arrays._fields, arrays, strict=True) if field not in ("low", "high"))
+def _collect(buffers: StreamBuffers, answer: NDArray[Any], part: slice, out: NDArray[Any]) -> None:
+    """Wait for a chunk. An error of a kernel surfaces here."""
+    buffers.stream.synchronize()
+    out[part] = answer
+
+
+def _row_bytes(rows: NDArray[np.float64], program: Program | None) -> int:
+    """What a row takes of the device's memory before it meets the forests; at least one byte."""
+    raw = max(1, 8 * rows.shape[1])
+    return raw if program is None else raw + 8 * max(1, len(program.points)) + 4 * program.n_outputs
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether the memory of the device or of the host was too little.
+
+    numba's errors have the driver's code (CUresult and cudaError_t have the same), cuda-core's its name alone.
+    """
+    if isinstance(error, MemoryError) or getattr(error, "code", None) == OUT_OF_MEMORY:
+        return True
+    return "CUDA_ERROR_OUT_OF_MEMORY" in str(error) or "cudaErrorMemoryAllocation" in str(error)
 
 
 def _driver_error(cuda: Any) -> str:

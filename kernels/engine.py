@@ -1,7 +1,8 @@
 """A feature plan, a forest, and the targets that compute them: raw features in, predictions out."""
 
 import logging
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -9,14 +10,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.backend import Backend
-from kernels.cost import Cost, measure
+from kernels.backend import AnyForest, Backend, Outcome, OutOfDeviceMemory, Pipeline
+from kernels.booster_forest import BoosterForest
+from kernels.cost import Cost, measure, vary
 from kernels.cpu import CpuBackend
-from kernels.forest import Forest
+from kernels.forest_status import ForestStatus
 from kernels.plan import Neighbours, Plan, PlanError
-from kernels.program import Program
 
 Device = Literal["auto", "cpu", "cuda"]
+
+SMALLEST_CHUNK = 1024
+"""Rows. A device without memory for these is of no use to a batch, and the CPU answers it."""
 
 log = logging.getLogger(__name__)
 
@@ -39,25 +43,54 @@ class Evaluation(NamedTuple):
     distance: NDArray[np.float32] | None = None
 
 
+class BackendStatus(msgspec.Struct, frozen=True):
+    """What is known of a backend that is in use.
+
+    Attributes:
+        device: The hardware's product name.
+        cost: Of a batch, None before `warm_up`.
+        largest_chunk: Rows that it gets at a time since it ran out of memory; None if it never did.
+        out_of_memory: How often it ran out of memory.
+    """
+
+    device: str
+    cost: Cost | None
+    largest_chunk: int | None
+    out_of_memory: int
+
+
 class EngineStatus(msgspec.Struct, frozen=True):
     """What the engine computes with.
 
     Attributes:
-        backends: Measured cost of each usable backend by name, None before `warm_up`.
+        backends: Those in use, by name.
         disabled: The backend that failed and is no longer used.
+        disabled_device: Its hardware; None where it failed before that was known.
         disabled_reason: How it failed.
+        forest: How the forest is evaluated on the CPU.
+        difficulty: And the one that predicts the absolute error, where there is one.
     """
 
-    backends: dict[str, Cost | None]
+    backends: dict[str, BackendStatus]
     disabled: str | None
+    disabled_device: str | None
     disabled_reason: str | None
+    forest: ForestStatus
+    difficulty: ForestStatus | None
+
+
+class _Disabled(NamedTuple):
+    name: str
+    device: str | None
+    reason: str
 
 
 class Engine:
     """Predicts from raw features. Safe to call from several threads at once.
 
     A batch goes to the backend that is measured to be cheaper for its size. When a GPU fails it is given up for good
-    (its context may be poisoned), and the same batch is answered by the CPU.
+    (its context may be poisoned), and the same batch is answered by the CPU. When its memory does not suffice it gets
+    smaller chunks from then on, or the CPU answers.
 
     Args:
         forest: The trees.
@@ -73,15 +106,15 @@ class Engine:
 
     Raises:
         EngineError: The plan's outputs are not the features of both forests, its table is missing or not as it says,
-            or there is no GPU for "cuda".
+            or "cuda" cannot be had.
     """
 
     def __init__(
         self,
-        forest: Forest,
+        forest: AnyForest,
         plan: Plan | None = None,
         table: NDArray[np.float64] | None = None,
-        difficulty: Forest | None = None,
+        difficulty: AnyForest | None = None,
         *,
         device: Device = "auto",
         backends: Sequence[Backend] | None = None,
@@ -92,22 +125,29 @@ class Engine:
         if plan is None and table is not None:
             raise EngineError("there is a table of stored rows, and no plan that reads it")
         try:
-            self._program = None if plan is None else plan.program(table)
+            program = None if plan is None else plan.program(table)
         except PlanError as error:
             raise EngineError(str(error)) from error
         self.outside_distance: float | None = None
-        self._distance_column: int | None = None
+        column: int | None = None
         if plan is not None:
             _check_fit(plan, forest)
             for step in plan.reference_steps:
                 if isinstance(step, Neighbours) and step.outside_distance is not None:
                     self.outside_distance = step.outside_distance
-                    self._distance_column = plan.outputs.index(step.nearest)
+                    column = plan.outputs.index(step.nearest)
         if difficulty is not None:
             _check_difficulty(forest, difficulty)
-        self._backends = tuple(_backends(device) if backends is None else backends)
+        forests = (forest,) if difficulty is None else (forest, difficulty)
+        self._everything = Pipeline(program, forests, column)
+        self._prediction = Pipeline(program, (forest,))
+        self._backends, self._disabled = _backends(device, forests) if backends is None else (tuple(backends), None)
+        # Asked for once: a device that has died may not tell its name.
+        self._devices = {backend.name: backend.device for backend in self._backends}
         self._costs: dict[str, Cost] = {}
-        self._disabled: tuple[str, str] | None = None
+        self._chunks: dict[str, int] = {}
+        self._out_of_memory: dict[str, int] = {}
+        self._lock = threading.Lock()
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -120,16 +160,13 @@ class Engine:
         return len(self.input_names)
 
     def transform(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Raw features float[B, F] to the forest's: float32 by the plan, or X itself without one.
+        """Raw features float[B, F] to the forest's, by the CPU: float32 by the plan, or X itself without one.
 
         Raises:
             ValueError: X has not F columns.
         """
-        if self._program is None:
-            return X
-        if X.ndim != 2 or X.shape[1] != self.n_inputs:
-            raise ValueError(f"expected an array of shape (rows, {self.n_inputs}), got {X.shape}")
-        return self._transform_on(self._cheapest(len(X)), self._program, X)
+        program = self._everything.program
+        return X if program is None else self._backends[-1].transform(program, self._checked(X))
 
     def predict(self, X: NDArray[np.floating], raw_score: bool = False) -> NDArray[np.float64]:
         """Predict a batch.
@@ -144,7 +181,7 @@ class Engine:
         Raises:
             ValueError: X has not F columns.
         """
-        return self.forest.predict(self.transform(X), raw_score)
+        return self._run(self._prediction, self._checked(X), raw_score).predictions[0]
 
     def evaluate(self, X: NDArray[np.floating]) -> Evaluation:
         """Predict a batch, and say what is known of how far to trust it.
@@ -155,13 +192,14 @@ class Engine:
         Raises:
             ValueError: X has not F columns.
         """
-        return self._evaluate(self.transform(X))
+        return _evaluation(self._run(self._everything, self._checked(X)))
 
-    def warm_up(self, sample: NDArray[np.float64]) -> None:
-        """Compile or load the kernels and measure what a batch costs on each backend.
+    def warm_up(self, sample: NDArray[np.float64], known: Mapping[str, Cost] | None = None) -> None:
+        """Compile or load the kernels, and know what a batch costs on each backend.
 
         Args:
-            sample: float64[N, F], N >= 1; rows to measure with.
+            sample: float64[N, F], N >= 1; rows like those that will come.
+            known: Costs that were measured before, by device. They are measured again unless all are known.
         """
         for backend in self._usable():
             try:
@@ -170,11 +208,27 @@ class Engine:
                 if backend is self._backends[-1]:
                     raise
                 self._disable(backend, error)
+            self._run_on(backend, self._everything, sample)
         usable = self._usable()
-        costs = measure([partial(self._evaluate_on, backend) for backend in usable], sample)
+        costs = [(known or {}).get(self._devices[backend.name]) for backend in usable]
+        if None in costs:
+            costs = measure([partial(self._run_on, backend, self._everything) for backend in usable], vary(sample))
         # A backend that failed while it was measured is off by now, and its cost partly the CPU's.
         self._costs = {
-            backend.name: cost for backend, cost in zip(usable, costs, strict=True) if not self._is_off(backend.name)
+            backend.name: cost
+            for backend, cost in zip(usable, costs, strict=True)
+            if cost is not None and not self._is_off(backend.name)
+        }
+
+    def costs(self) -> dict[str, Cost]:
+        """Costs by device, for a later `warm_up` of the same model.
+
+        Without those of a device that has run out of memory: what was measured may be the CPU that answered for it.
+        """
+        return {
+            self._devices[backend.name]: self._costs[backend.name]
+            for backend in self._usable()
+            if backend.name in self._costs and backend.name not in self._out_of_memory
         }
 
     def cost(self, rows: int) -> float:
@@ -185,27 +239,66 @@ class Engine:
 
     def status(self) -> EngineStatus:
         """What the engine computes with now."""
-        name, reason = self._disabled or (None, None)
-        return EngineStatus({backend.name: self._costs.get(backend.name) for backend in self._usable()}, name, reason)
+        disabled = self._disabled or (None, None, None)
+        backends = {
+            backend.name: BackendStatus(
+                device=self._devices[backend.name],
+                cost=self._costs.get(backend.name),
+                largest_chunk=self._chunks.get(backend.name),
+                out_of_memory=self._out_of_memory.get(backend.name, 0),
+            )
+            for backend in self._usable()
+        }
+        difficulty = None if self._difficulty is None else self._difficulty.status
+        return EngineStatus(backends, *disabled, self.forest.status, difficulty)
 
-    def _evaluate_on(self, backend: Backend, X: NDArray[np.float64]) -> Evaluation:
-        return self._evaluate(X if self._program is None else self._transform_on(backend, self._program, X))
+    def _checked(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
+        """X itself. That it has the right shape is asked here, since a backend that raises is given up."""
+        if X.ndim != 2 or X.shape[1] != self.n_inputs:
+            raise ValueError(f"expected an array of shape (rows, {self.n_inputs}), got {X.shape}")
+        return X
 
-    def _evaluate(self, features: NDArray[np.floating]) -> Evaluation:
-        return Evaluation(
-            self.forest.predict(features),
-            None if self._difficulty is None else self._difficulty.predict(features),
-            None if self._distance_column is None else features[:, self._distance_column].astype(np.float32),
-        )
+    def _run(self, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False) -> Outcome:
+        return self._run_on(self._cheapest(len(X)), pipeline, X, raw_score)
 
-    def _transform_on(self, backend: Backend, program: Program, X: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Transform by this backend, or by the CPU if it fails or has failed."""
+    def _run_on(
+        self, backend: Backend, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False
+    ) -> Outcome:
+        """Evaluate by this backend, or by the CPU if it fails or has failed."""
         if backend is not self._backends[-1] and not self._is_off(backend.name):
             try:
-                return backend.transform(program, X)
+                return self._in_chunks(backend, pipeline, X, raw_score)
+            except OutOfDeviceMemory:  # even for the smallest chunk, now
+                pass
             except Exception as error:  # whatever a driver raises, the CPU can answer
                 self._disable(backend, error)
-        return self._backends[-1].transform(program, X)
+        return self._backends[-1].evaluate(pipeline, X, raw_score)
+
+    def _in_chunks(self, backend: Backend, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool) -> Outcome:
+        """Evaluate in the largest chunks that the backend's memory has held so far."""
+        chunk = max(1, min(len(X), self._chunks.get(backend.name, len(X))))
+        outcomes: list[Outcome] = []
+        start = 0
+        while start < len(X) or not outcomes:
+            try:
+                outcomes.append(backend.evaluate(pipeline, X[start : start + chunk], raw_score))
+                start += chunk
+            except OutOfDeviceMemory:
+                chunk //= 2
+                self._count_out_of_memory(backend, chunk)
+                if chunk < SMALLEST_CHUNK:
+                    raise
+        return outcomes[0] if len(outcomes) == 1 else _joined(outcomes)
+
+    def _count_out_of_memory(self, backend: Backend, chunk: int) -> None:
+        """Count it, and have later batches come in chunks of this many rows, unless those are of no use."""
+        name = backend.name
+        with self._lock:
+            count = self._out_of_memory[name] = self._out_of_memory.get(name, 0) + 1
+            if chunk >= SMALLEST_CHUNK:
+                self._chunks[name] = min(chunk, self._chunks.get(name, chunk))
+        if count == 1:  # a device that stays full would fill the log
+            log.warning("device ran out of memory", extra={"backend": name})
 
     def _cheapest(self, rows: int) -> Backend:
         usable = self._usable()
@@ -217,36 +310,66 @@ class Engine:
         return [backend for backend in self._backends if not self._is_off(backend.name)]
 
     def _is_off(self, name: str) -> bool:
-        return self._disabled is not None and self._disabled[0] == name
+        return self._disabled is not None and self._disabled.name == name
 
     def _disable(self, backend: Backend, error: Exception) -> None:
-        self._disabled = (backend.name, f"{type(error).__name__}: {error}"[:300])
+        with self._lock:
+            if self._is_off(backend.name):  # what others see of a dead device is not how it died
+                return
+            self._disabled = _Disabled(backend.name, self._devices[backend.name], _reason(error))
         log.error("backend failed and is no longer used", extra={"backend": backend.name}, exc_info=error)
 
 
-def _backends(device: Device) -> list[Backend]:
-    """The device's backends, the CPU last. Nothing of CUDA is imported unless it may be used."""
+def _evaluation(outcome: Outcome) -> Evaluation:
+    prediction, *difficulty = outcome.predictions
+    return Evaluation(prediction, difficulty[0] if difficulty else None, outcome.distance)
+
+
+def _joined(outcomes: list[Outcome]) -> Outcome:
+    distances = [outcome.distance for outcome in outcomes if outcome.distance is not None]
+    return Outcome(
+        tuple(np.concatenate(parts) for parts in zip(*(outcome.predictions for outcome in outcomes), strict=True)),
+        np.concatenate(distances) if distances else None,
+    )
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:300]
+
+
+def _backends(device: Device, forests: tuple[AnyForest, ...]) -> tuple[tuple[Backend, ...], _Disabled | None]:
+    """The device's backends, the CPU last, and one that cannot be made. CUDA is only imported where it may be used."""
     cpu = CpuBackend()
     if device == "cpu":
-        return [cpu]
+        return (cpu,), None
     from kernels.cuda import CudaBackend, cuda_unavailable_reason
 
     reason = cuda_unavailable_reason()
+    if any(isinstance(forest, BoosterForest) for forest in forests):
+        reason = "LightGBM evaluates this kind of model, and does so on the CPU"
+    disabled = None
     if reason is None:
-        return [CudaBackend(), cpu]
+        try:
+            cuda = CudaBackend()
+            log.info("backend found", extra={"backend": cuda.name, "device": cuda.device})
+            return (cuda, cpu), None
+        except Exception as error:  # a driver that is too old, or a device that was there a moment ago
+            log.exception("backend cannot be made", extra={"backend": CudaBackend.name})
+            reason = _reason(error)
+            disabled = _Disabled(CudaBackend.name, None, reason)
     if device == "cuda":
         raise EngineError(f"CUDA was asked for and cannot be used: {reason}")
-    return [cpu]
+    return (cpu,), disabled
 
 
-def _check_difficulty(forest: Forest, difficulty: Forest) -> None:
+def _check_difficulty(forest: AnyForest, difficulty: AnyForest) -> None:
     if forest.n_outputs != 1 or difficulty.n_outputs != 1:
         raise EngineError("a forest that predicts the absolute error goes with a forest of one output, and has one")
     if difficulty.feature_names != forest.feature_names:
         raise EngineError("the forest that predicts the absolute error takes other features than the booster")
 
 
-def _check_fit(plan: Plan, forest: Forest) -> None:
+def _check_fit(plan: Plan, forest: AnyForest) -> None:
     if len(plan.outputs) != forest.n_features:
         raise EngineError(f"the plan makes {len(plan.outputs)} features, the booster takes {forest.n_features}")
     unnamed = all(name == f"Column_{index}" for index, name in enumerate(forest.feature_names))

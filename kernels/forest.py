@@ -1,27 +1,39 @@
 """A LightGBM model as a function from features to predictions."""
 
+import time
+from collections.abc import Callable
+from functools import partial
+
 import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.model_text import END_OF_TREES, ForestError, check_model_text, has_pandas_categories
+from kernels import quickscorer, sliced, traversal
+from kernels.booster_forest import BoosterForest
+from kernels.forest_status import ForestStatus, Kernel, RowKernel
+from kernels.model_text import ForestError, ModelText, UnsupportedForestError, read_model_text
+from kernels.objective import conversion
+from kernels.predicates import CATEGORIES, COUNT, FEATURE, FIRST, KIND, Predicates, collect
+from kernels.rows import as_rows
+from kernels.tree_shape import shape_of
 
-__all__ = ["Forest", "ForestError"]
+__all__ = ["Forest", "ForestError", "UnsupportedForestError", "load_forest"]
 
-THREADS = 1
-"""LightGBM's threads for a batch of any size; must be the same in every call of the process.
+Evaluate = Callable[[NDArray[np.float64], NDArray[np.float64]], object]
+"""Rows float64[B, F] to raw scores float64[B, K], the second argument."""
 
-LightGBM keeps the number in a variable of the process (src/utils/openmp_wrapper.cpp) that each call sets, sizes a
-prediction's buffers by it (src/application/predictor.hpp), and reads it again to start the threads that write into
-them. Two calls at once with different numbers therefore write past the buffers' end, and the process dies. One is also
-the number that costs least for small batches; large ones can be shared out among threads of the caller.
-"""
+SAMPLE_ROWS = 512
+FEW_ROWS = 8
+REPEATS = 5
 
 
 class Forest:
     """The trees of a LightGBM model. Immutable, and safe to call from several threads at once.
 
-    Evaluated by `Booster.predict`. Make one with `from_booster` or `from_model_text`.
+    Raw scores are bit for bit those of `Booster.predict(..., raw_score=True)`, in batches of any size: the same
+    comparisons, and the same float64 additions in the same order. Few rows go one by one, many go through the
+    bit-sliced kernel; from how many on is measured here, once, as is which kernel takes the few. Make one with
+    `from_booster` or `from_model_text`.
 
     Attributes:
         feature_names: The F features' names as LightGBM stores them, in column order.
@@ -29,43 +41,67 @@ class Forest:
         n_outputs: K, the raw scores of one row: the classes of a multi-class model, else 1.
         n_trees: Trees in all.
         objective: As LightGBM writes it, such as `binary sigmoid:1`; empty for a custom one.
+        status: How it is evaluated.
+        predicates: What its nodes ask, for a backend of its own kernels.
+        traversal: Its trees, likewise.
     """
 
-    def __init__(self, text: str) -> None:
-        header = check_model_text(text)
-        try:
-            # What follows the trees tells of the training; cut short, it can crash LightGBM's parser too.
-            self._booster = lgb.Booster(model_str=text[: text.index(END_OF_TREES)] + END_OF_TREES + "\n")
-        except lgb.basic.LightGBMError as error:
-            raise ForestError(f"LightGBM refuses the booster: {error}") from error
-        if has_pandas_categories(text):
-            raise ForestError(
-                "the booster was trained on pandas categories, whose values only pandas can map to the trees' codes: "
-                "train on integer codes with categorical_feature instead"
-            )
-        self.feature_names = header.feature_names
-        self.n_features = len(header.feature_names)
-        self.n_outputs = header.n_outputs
-        self.n_trees = header.n_trees
-        self.objective = header.objective
+    def __init__(self, model: ModelText, kernel: Kernel | None = None) -> None:
+        if model.unsupported:
+            raise UnsupportedForestError(f"the booster is not one that the kernels evaluate: {model.unsupported}")
+        self._convert = conversion(model.objective)
+        self.feature_names = model.feature_names
+        self.n_features = len(model.feature_names)
+        self.n_outputs = model.n_outputs
+        self.n_trees = model.n_trees
+        self.objective = model.objective
+        self._iterations = model.n_trees // model.n_outputs if model.average else None
+        shape = shape_of(model.trees)
+        self.predicates = predicates = collect(model.trees)
+        self._sliced = sliced.slice_forest(shape, predicates, self.n_outputs)
+        self._workspaces: list[NDArray[np.uint64]] = []
+        quick = quickscorer.quick_scorer(shape, predicates)
+        self.traversal = walk = traversal.lay_out(shape, predicates)
+        tests = (predicates.columns, predicates.thresholds, predicates.sets)
+        rows_alone: dict[RowKernel, Evaluate] = {
+            "quickscorer": partial(quickscorer.predict, *tests, *quick),
+            "traversal": partial(traversal.predict, *tests, *walk, len(predicates.column), self.n_trees),
+        }
+        if kernel is None:
+            self.status = self._measure(rows_alone)
+        elif kernel == "sliced":
+            self.status = ForestStatus(evaluator="kernels", many_rows=0)
+        else:
+            self.status = ForestStatus(evaluator="kernels", few_rows=kernel)
+        self._few = rows_alone[self.status.few_rows or "quickscorer"]
 
     @classmethod
-    def from_booster(cls, booster: lgb.Booster) -> "Forest":
+    def from_booster(cls, booster: lgb.Booster, kernel: Kernel | None = None) -> "Forest":
         """Take a trained booster's trees up to its best iteration.
+
+        Args:
+            booster: Any kind; see `UnsupportedForestError`.
+            kernel: Takes batches of any size, in the place of the ones that are measured to be the fastest.
 
         Raises:
             ForestError: The booster cannot be used.
+            UnsupportedForestError: It is of a kind that only LightGBM evaluates.
         """
-        return cls(booster.model_to_string())
+        return cls.from_model_text(booster.model_to_string(), kernel)
 
     @classmethod
-    def from_model_text(cls, text: str) -> "Forest":
+    def from_model_text(cls, text: str, kernel: Kernel | None = None) -> "Forest":
         """Read LightGBM's native text, as `Booster.save_model` writes it.
+
+        Args:
+            text: All of it.
+            kernel: As for `from_booster`.
 
         Raises:
             ForestError: The text is damaged or cannot be used.
+            UnsupportedForestError: It is of a kind that only LightGBM evaluates.
         """
-        return cls(text)
+        return cls(read_model_text(text), kernel)
 
     def predict(self, X: NDArray[np.floating], raw_score: bool = False) -> NDArray[np.float64]:
         """Predict a batch.
@@ -80,9 +116,85 @@ class Forest:
         Raises:
             ValueError: X has not F columns.
         """
-        if X.ndim != 2 or X.shape[1] != self.n_features:
-            raise ValueError(f"expected an array of shape (rows, {self.n_features}), got {X.shape}")
-        if len(X) == 0:
-            return np.empty((0, self.n_outputs) if self.n_outputs > 1 else 0)
-        # The booster was read from text, so what it returns for a dense array is an array.
-        return np.asarray(self._booster.predict(X, raw_score=raw_score, num_threads=THREADS))
+        rows = as_rows(X, self.n_features)
+        out = np.empty((len(rows), self.n_outputs))
+        if self.status.many_rows is not None and len(rows) >= self.status.many_rows:
+            self._many(rows, out)
+        else:
+            self._few(rows, out)
+        return self.finished(out, raw_score)
+
+    def finished(self, scores: NDArray[np.float64], raw_score: bool) -> NDArray[np.float64]:
+        """What `predict` returns, of the sums of the leaf values float64[B, K], which may be overwritten."""
+        if not raw_score:
+            if self._iterations is not None:
+                with np.errstate(invalid="ignore"):
+                    scores /= self._iterations
+            scores = self._convert(scores)
+        return scores if self.n_outputs > 1 else scores[:, 0]
+
+    def _many(self, rows: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+        try:
+            workspace = self._workspaces.pop()
+        except IndexError:  # as many as there are threads at once, no more
+            workspace = self._sliced.workspace()
+        forest, predicates = self._sliced, self.predicates
+        sliced.predict(
+            rows, predicates.columns, predicates.thresholds, predicates.sets, forest.nodes, forest.groups,
+            forest.union_start, forest.members, forest.values, forest.categories, forest.n_categories, workspace, out,
+        )  # fmt: skip
+        self._workspaces.append(workspace)
+
+    def _measure(self, kernels: dict[RowKernel, Evaluate]) -> ForestStatus:
+        """Choose the kernel for few rows, and from how many rows on the bit-sliced one is faster."""
+        rows = sample_rows(self.predicates, self.n_features, SAMPLE_ROWS)
+        few, many = rows[:FEW_ROWS], rows
+        seconds: dict[RowKernel, float] = {
+            name: _fastest(kernel, few, self.n_outputs) / len(few) for name, kernel in kernels.items()
+        }
+        name: RowKernel = min(seconds, key=lambda kernel: seconds[kernel])
+        small = _fastest(self._many, few, self.n_outputs)
+        large = _fastest(self._many, many, self.n_outputs)
+        per_row = (large - small) / (len(many) - len(few))
+        gain = seconds[name] - per_row
+        # Rows at which gain * rows has paid for what the first rows cost.
+        threshold = None if gain <= 0 else max(1, int(np.ceil((small - len(few) * per_row) / gain)))
+        return ForestStatus(evaluator="kernels", few_rows=name, many_rows=threshold)
+
+
+def load_forest(text: str) -> Forest | BoosterForest:
+    """Read LightGBM's native text: a `Forest`, or what answers through LightGBM where the kernels cannot.
+
+    Raises:
+        ForestError: The text is damaged or cannot be used.
+    """
+    model = read_model_text(text)
+    try:
+        return Forest(model)
+    except UnsupportedForestError as error:
+        return BoosterForest(text, model, str(error))
+
+
+def sample_rows(predicates: Predicates, n_features: int, count: int) -> NDArray[np.float64]:
+    """Rows that go all ways through the trees: float64[count, F], each value near a threshold of its feature."""
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(count, n_features))
+    for column in predicates.columns:
+        values = predicates.thresholds[column[FIRST] : column[FIRST] + column[COUNT]]
+        if len(values):
+            chosen = random.choice(values, count)
+            rows[:, column[FEATURE]] = chosen if column[KIND] == CATEGORIES else np.nextafter(chosen, np.inf)
+    rows.flags.writeable = False
+    return rows
+
+
+def _fastest(evaluate: Evaluate, rows: NDArray[np.float64], n_outputs: int) -> float:
+    """Seconds of the fastest of some calls: what slows one down is not the kernel."""
+    out = np.empty((len(rows), n_outputs))
+    evaluate(rows, out)
+    times: list[float] = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        evaluate(rows, out)
+        times.append(time.perf_counter() - started)
+    return min(times)

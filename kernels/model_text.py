@@ -1,50 +1,90 @@
-"""LightGBM's native model text, checked before LightGBM reads it.
+"""LightGBM's native model text, read into arrays.
 
-LightGBM parses trees on several threads, where an error in a damaged text ends the whole process instead of raising. So
-every number that its parser and its trees rely on is checked here first. The format is written and read by
-src/boosting/gbdt_model_text.cpp and src/io/tree.cpp of LightGBM.
+Every number that a prediction relies on is checked. So is what only LightGBM's own parser relies on: it runs on several
+threads, where an error in a damaged text ends the whole process instead of raising, and it reads the texts of forests
+that the kernels do not evaluate. The format is written and read by src/boosting/gbdt_model_text.cpp and src/io/tree.cpp
+of LightGBM.
 """
 
-import math
 import re
 from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 END_OF_TREES = "end of trees"
-LEAF_COLUMNS = ("leaf_value", "leaf_weight", "leaf_count")
-NODE_COLUMNS = (
-    *("split_feature", "split_gain", "threshold", "decision_type", "left_child", "right_child"),
-    *("internal_value", "internal_weight", "internal_count"),
-)
-STATISTICS = ("leaf_weight", "leaf_count", "split_gain", "internal_value", "internal_weight", "internal_count")
+NODE_INTEGERS = ("split_feature", "decision_type", "left_child", "right_child")
+LEAF_STATISTICS = ("leaf_weight", "leaf_count")
+NODE_STATISTICS = ("split_gain", "internal_value", "internal_weight", "internal_count")
 """Columns that no prediction reads, but LightGBM parses."""
 
+INTEGERS = re.compile(r"(?:-?[0-9]++(?: ++|$))*+", re.ASCII)
 NUMBERS = re.compile(r"[-+0-9.eEinfa ]*", re.ASCII)
+STATISTICS = re.compile(r"(?:[-+]?(?:[0-9]++(?:\.[0-9]*+)?(?:e[-+]?[0-9]++)?|inf|nan)(?: |$))*+", re.ASCII)
+
+CATEGORICAL = 1
+"""Bit of a node's decision type: its threshold is the number of a set of categories."""
 
 
 class ForestError(ValueError):
     """The text is not a LightGBM model that can be used; the message says where it is wrong."""
 
 
-class Header(msgspec.Struct, frozen=True):
-    """What stands before the first tree.
+class UnsupportedForestError(ForestError):
+    """The text is a LightGBM model of a kind that the kernels do not evaluate; the message names it."""
+
+
+class Trees(NamedTuple):
+    """T trees, N inner nodes and L leaves in all; each tree's nodes and leaves follow those of the one before.
+
+    Attributes:
+        n_leaves: int64[T]; a tree of n leaves has n - 1 nodes.
+        feature: int64[N], the feature that a node tests.
+        threshold: float64[N], a row goes left up to it; for a categorical node the index of its set in `sets`.
+        decision: int64[N], LightGBM's bits: 1 categorical, 2 missing goes left, 4 zero is missing, 8 NaN is.
+        left: int64[N], a node of the same tree, always above its parent's number, or ~leaf.
+        right: int64[N], likewise.
+        leaf_value: float64[L].
+        sets: Of the categorical nodes, the categories that go left, ascending.
+    """
+
+    n_leaves: NDArray[np.int64]
+    feature: NDArray[np.int64]
+    threshold: NDArray[np.float64]
+    decision: NDArray[np.int64]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    leaf_value: NDArray[np.float64]
+    sets: tuple[NDArray[np.int64], ...]
+
+
+class ModelText(msgspec.Struct, frozen=True):
+    """What a model text says.
 
     Attributes:
         feature_names: One for each of the F features, blanks replaced by underscores.
         n_outputs: K, the trees of one iteration and so the raw scores of one row.
         n_trees: Trees in all.
         objective: As LightGBM writes it, such as `binary sigmoid:1`; empty for a custom one.
+        average: Whether the sum of the leaf values is divided by the number of iterations, as in a random forest.
+        unsupported: Why the kernels cannot evaluate it, if they cannot.
+        trees: The trees; of an unsupported model, what is common to all kinds.
     """
 
     feature_names: tuple[str, ...]
     n_outputs: int
     n_trees: int
     objective: str
+    average: bool
+    unsupported: str | None
+    trees: Trees
 
 
-def check_model_text(text: str) -> Header:
-    """Check that a model text is whole and its trees are trees.
+def read_model_text(text: str) -> ModelText:
+    """Read a model text that is whole and whose trees are trees.
 
     Raises:
         ForestError: It is not.
@@ -54,13 +94,14 @@ def check_model_text(text: str) -> Header:
         raise ForestError("the booster's text is not a LightGBM model, or ends before its last tree")
     if "\0" in text:
         raise ForestError("the booster's text holds a zero byte, where LightGBM stops reading")
-    fields = _fields(text[: start if start >= 0 else text.find(END_OF_TREES)], "the header")
+    head = text[: start if start >= 0 else text.find(END_OF_TREES)]
+    fields = _fields(head, "the header")
     try:
         names = tuple(fields["feature_names"].split(" "))
         features = _integer(fields, "max_feature_idx") + 1
         outputs = _integer(fields, "num_tree_per_iteration")
         classes = _integer(fields, "num_class")
-        sizes = _integers(fields, "tree_sizes")
+        sizes = _integers(fields, "tree_sizes").tolist()
         objective = fields.get("objective", "")
     except (KeyError, ValueError) as error:
         raise ForestError(f"the booster's header is damaged: {error}") from error
@@ -75,9 +116,26 @@ def check_model_text(text: str) -> Header:
         raise ForestError("the booster's header does not count its trees")
     if outputs < 1 or len(sizes) % outputs:
         raise ForestError(f"the booster has {len(sizes)} trees, which do not share out among {outputs} outputs")
-    for index, block in enumerate(_blocks(text, start + 1, sizes)):
-        _check_tree(index, block, features)
-    return Header(feature_names=names, n_outputs=outputs, n_trees=len(sizes), objective=objective)
+    if has_pandas_categories(text):
+        raise ForestError(
+            "the booster was trained on pandas categories, whose values only pandas can map to the trees' codes: "
+            "train on integer codes with categorical_feature instead"
+        )
+    trees = [_read_tree(index, block, features) for index, block in enumerate(_blocks(text, start + 1, sizes))]
+    unsupported = None
+    if any(tree.linear for tree in trees):
+        unsupported = "it has linear trees"
+    elif "\n[pred_early_stop: 1]\n" in text:
+        unsupported = "it asks for early stopping of predictions (pred_early_stop)"
+    return ModelText(
+        feature_names=names,
+        n_outputs=outputs,
+        n_trees=len(sizes),
+        objective=objective,
+        average="average_output" in head.split("\n"),
+        unsupported=unsupported,
+        trees=_joined(trees),
+    )
 
 
 def has_pandas_categories(text: str) -> bool:
@@ -99,57 +157,109 @@ def _blocks(text: str, position: int, sizes: list[int]) -> Iterator[str]:
         raise ForestError(f"the booster's text does not end after its {len(sizes)} trees")
 
 
-def _check_tree(index: int, block: str, features: int) -> None:
+class _Tree(NamedTuple):
+    """One tree's part of `Trees`; its categorical nodes count their sets from zero."""
+
+    n_leaves: int
+    feature: NDArray[np.int64]
+    threshold: NDArray[np.float64]
+    decision: NDArray[np.int64]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    leaf_value: NDArray[np.float64]
+    sets: list[NDArray[np.int64]]
+    linear: bool
+
+
+def _read_tree(index: int, block: str, features: int) -> _Tree:
     fields = _fields(block, f"tree {index}")
     try:
         leaves = _integer(fields, "num_leaves")
-        nodes = leaves - 1
-        columns = {name: _numbers(fields, name) for name in (*LEAF_COLUMNS, *NODE_COLUMNS)}
-        split_feature, decisions, *children = (
-            _whole(columns[name], name) for name in ("split_feature", "decision_type", "left_child", "right_child")
-        )
+        values, thresholds = _numbers(fields, "leaf_value"), _numbers(fields, "threshold")
+        feature, decision, left, right = (_integers(fields, name) for name in NODE_INTEGERS)
+        lengths = {name: _count(fields, name) for name in (*LEAF_STATISTICS, *NODE_STATISTICS) if name in fields}
         if len(_numbers(fields, "shrinkage")) > 1:
             raise ValueError("shrinkage is not one number")
-        _check_categories(fields, decisions, columns["threshold"])
-        if "is_linear" in fields and _integer(fields, "is_linear"):
+        sets = _categories(fields, decision, thresholds)
+        linear = "is_linear" in fields and _integer(fields, "is_linear") != 0
+        if linear:
             _check_linear(fields, leaves, features)
     except (KeyError, ValueError) as error:
         raise ForestError(f"tree {index} of the booster is damaged: {error}") from error
-    values = columns["leaf_value"]
+    nodes = leaves - 1
     if leaves < 1 or len(values) != leaves:
         raise ForestError(f"tree {index} of the booster has {leaves} leaves and {len(values)} leaf values")
-    for name, column in columns.items():
-        length = leaves if name in LEAF_COLUMNS else nodes
-        absent = name in STATISTICS and name not in fields
-        # A tree of one leaf has no more than its value; its other columns are there and empty.
-        if leaves > 1 and len(column) != length and not absent:
-            raise ForestError(f"tree {index} of the booster has {len(column)} numbers in {name}, not {length}")
-    if leaves > 1 and not all(0 <= feature < features for feature in split_feature):
-        raise ForestError(f"tree {index} of the booster splits on a feature that does not exist")
-    if any(math.isnan(value) for value in values):
+    if np.isnan(values).any():
         raise ForestError(f"tree {index} of the booster has a leaf value that is not a number")
+    if leaves == 1:
+        # A tree of one leaf has no more than its value; its other columns are there and empty, or hold one zero.
+        none = np.zeros(0, dtype=np.int64)
+        return _Tree(1, none, np.zeros(0), none, none, none, values, [], linear)
+    lengths |= dict(zip(NODE_INTEGERS, map(len, (feature, decision, left, right)), strict=True))
+    lengths["threshold"] = len(thresholds)
+    for name, length in lengths.items():
+        wanted = leaves if name in LEAF_STATISTICS else nodes
+        if length != wanted:
+            raise ForestError(f"tree {index} of the booster has {length} numbers in {name}, not {wanted}")
+    if np.isnan(thresholds).any():
+        raise ForestError(f"tree {index} of the booster has a threshold that is not a number")
+    if feature.min() < 0 or feature.max() >= features:
+        raise ForestError(f"tree {index} of the booster splits on a feature that does not exist")
     # Nodes are numbered as they were split, so a child's number is above its parent's: there can be no cycle.
-    for column in children:
-        if not all(node < child < nodes or -leaves <= child < 0 for node, child in enumerate(column)):
-            raise ForestError(f"tree {index} of the booster has a child that does not exist")
+    children = np.concatenate([left, right])
+    parents = np.tile(np.arange(nodes), 2)
+    if ((children >= 0) & (children <= parents)).any() or not np.array_equal(
+        np.sort(children), np.concatenate([np.arange(-leaves, 0), np.arange(1, nodes)])
+    ):
+        raise ForestError(f"tree {index} of the booster has a child that does not exist, or one with two parents")
+    return _Tree(leaves, feature, thresholds, decision, left, right, values, sets, linear)
 
 
-def _check_categories(fields: dict[str, str], decisions: list[int], thresholds: list[float]) -> None:
-    """Raise ValueError unless each categorical split (bit 0 of its decision type) has its set of categories.
+def _joined(trees: list[_Tree]) -> Trees:
+    thresholds: list[NDArray[np.float64]] = []
+    sets: list[NDArray[np.int64]] = []
+    for tree in trees:
+        categorical = tree.decision & CATEGORICAL
+        thresholds.append(tree.threshold + categorical * len(sets) if tree.sets else tree.threshold)
+        sets.extend(tree.sets)
 
-    The threshold of such a split is the number of its set; set i is the words `cat_boundaries[i:i + 2]` of the bitmap
-    `cat_threshold`.
+    def column(name: str) -> NDArray[np.int64]:
+        return np.concatenate([np.zeros(0, dtype=np.int64), *(getattr(tree, name) for tree in trees)])
+
+    return Trees(
+        n_leaves=np.array([tree.n_leaves for tree in trees], dtype=np.int64),
+        feature=column("feature"),
+        threshold=np.concatenate([np.zeros(0), *thresholds]),
+        decision=column("decision"),
+        left=column("left"),
+        right=column("right"),
+        leaf_value=np.concatenate([np.zeros(0), *(tree.leaf_value for tree in trees)]),
+        sets=tuple(sets),
+    )
+
+
+def _categories(
+    fields: dict[str, str], decisions: NDArray[np.int64], thresholds: NDArray[np.float64]
+) -> list[NDArray[np.int64]]:
+    """The sets of categories of a tree's categorical nodes, each named by its node's threshold.
+
+    Set i is the words `cat_boundaries[i : i + 2]` of the bitmap `cat_threshold`, 32 categories to a word.
+    Raises ValueError unless each categorical node has its set.
     """
-    sets = _integer(fields, "num_cat")
+    count = _integer(fields, "num_cat")
+    if count == 0 and not (decisions & CATEGORICAL).any():
+        return []
     boundaries = _integers(fields, "cat_boundaries")
     words = _integers(fields, "cat_threshold")
-    if sets < 0 or (sets and (len(boundaries) != sets + 1 or boundaries[0] != 0 or boundaries[-1] != len(words))):
-        raise ValueError(f"num_cat={sets} does not fit cat_boundaries and cat_threshold")
-    if boundaries != sorted(boundaries) or not all(0 <= word < 2**32 for word in words):
+    if count < 0 or (count and (len(boundaries) != count + 1 or boundaries[0] != 0 or boundaries[-1] != len(words))):
+        raise ValueError(f"num_cat={count} does not fit cat_boundaries and cat_threshold")
+    if (np.diff(boundaries) < 0).any() or not ((words >= 0) & (words < 2**32)).all():
         raise ValueError("cat_boundaries or cat_threshold is out of range")
-    for decision, threshold in zip(decisions, thresholds, strict=False):
-        if decision & 1 and not (0 <= threshold < sets and threshold.is_integer()):
-            raise ValueError(f"threshold {threshold} is not one of {sets} sets of categories")
+    named = thresholds[: len(decisions)][decisions[: len(thresholds)] & CATEGORICAL == 1]
+    if not ((named >= 0) & (named < count) & (named % 1 == 0)).all():
+        raise ValueError(f"a threshold is not one of {count} sets of categories")
+    bits = np.unpackbits(words.astype("<u4").view(np.uint8), bitorder="little").reshape(-1, 32)
+    return [np.flatnonzero(bits[first:last]) for first, last in pairwise(boundaries)]
 
 
 def _check_linear(fields: dict[str, str], leaves: int, features: int) -> None:
@@ -164,29 +274,34 @@ def _check_linear(fields: dict[str, str], leaves: int, features: int) -> None:
         raise ValueError("leaf_features names a feature that does not exist")
 
 
-def _numbers(fields: dict[str, str], name: str) -> list[float]:
+def _numbers(fields: dict[str, str], name: str) -> NDArray[np.float64]:
     value = fields.get(name, "")
     # Python reads more than LightGBM does: 1_000, and digits of other scripts.
     if not NUMBERS.fullmatch(value):
         raise ValueError(f"{name} holds what is not a number")
-    return [float(number) for number in value.split()]
+    return np.array([float(number) for number in value.split()], dtype=np.float64)
+
+
+def _count(fields: dict[str, str], name: str) -> int:
+    """How many numbers a column holds that nothing here reads."""
+    if not STATISTICS.fullmatch(fields[name]):
+        raise ValueError(f"{name} holds what is not a number")
+    return len(fields[name].split())
 
 
 def _integer(fields: dict[str, str], name: str) -> int:
     numbers = _integers(fields, name)
     if len(numbers) != 1:
         raise ValueError(f"{name} is not one whole number")
-    return numbers[0]
+    return int(numbers[0])
 
 
-def _integers(fields: dict[str, str], name: str) -> list[int]:
-    return _whole(_numbers(fields, name), name)
-
-
-def _whole(numbers: list[float], name: str) -> list[int]:
-    if not all(number.is_integer() for number in numbers):
+def _integers(fields: dict[str, str], name: str) -> NDArray[np.int64]:
+    value = fields.get(name, "").strip(" ")
+    if not INTEGERS.fullmatch(value):
         raise ValueError(f"{name} holds what is not a whole number")
-    return [int(number) for number in numbers]
+    # Of blanks alone NumPy makes a number.
+    return np.fromstring(value, dtype=np.int64, sep=" ") if value else np.zeros(0, dtype=np.int64)
 
 
 def _fields(block: str, owner: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ that the directory names or holds is imported.
 import hashlib
 import io
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -19,8 +20,10 @@ from app.codecs.json import FloatArray, JsonCodec
 from app.feature import Feature
 from app.models.interval import Intervals
 from app.models.signature import ModelRefused, join_features, signature_columns
+from kernels.backend import AnyForest
+from kernels.cost import Cost
 from kernels.engine import Engine, EngineError, Evaluation
-from kernels.forest import Forest, ForestError
+from kernels.forest import ForestError, load_forest
 from kernels.plan import Plan, PlanError
 
 FLAVOR = "madrone"
@@ -58,10 +61,10 @@ class Artifact(msgspec.Struct, frozen=True):
     """
 
     features: tuple[Feature, ...]
-    forest: Forest
+    forest: AnyForest
     plan: Plan | None
     table: FloatArray | None
-    difficulty: Forest | None
+    difficulty: AnyForest | None
     intervals: Intervals | None
     example: dict[str, float | int | bool | None] | None
     digest: str
@@ -131,16 +134,27 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def serve_artifact(
-    artifact: Artifact, identity: ModelIdentity, metrics: dict[str, float], resolved_by: str
+    artifact: Artifact,
+    identity: ModelIdentity,
+    metrics: dict[str, float],
+    resolved_by: str,
+    costs: Mapping[str, Cost] | None = None,
 ) -> ServedModel:
     """Build and warm up the snapshot for an artifact; takes as long as the kernels' first call.
+
+    Args:
+        artifact: The model.
+        identity: Which it is.
+        metrics: The training run's.
+        resolved_by: The rule that chose this version.
+        costs: What a batch costs by device, where that was measured before.
 
     Raises:
         ModelRefused: Parts of the model do not fit, or what it says of the sample row is no finite number.
     """
     engine = artifact.engine()
     sample = artifact.sample()
-    engine.warm_up(sample)
+    engine.warm_up(sample, costs)
     evaluation = engine.evaluate(sample)
     if not np.isfinite(evaluation.prediction).all():
         raise ModelRefused("the prediction for the input example is not finite")
@@ -181,9 +195,9 @@ def read_artifact(directory: Path) -> Artifact:
     names = _files(cast(dict[str, Any], mlmodel["flavors"]))
     content = {part: _read(directory, name) for part, name in names.items()}
     try:
-        forest = Forest.from_model_text(content["booster"].decode())
+        forest = load_forest(content["booster"].decode())
         plan = Plan.from_json(content["plan"]) if "plan" in content else None
-        difficulty = Forest.from_model_text(content["difficulty"].decode()) if "difficulty" in content else None
+        difficulty = load_forest(content["difficulty"].decode()) if "difficulty" in content else None
     except (ForestError, PlanError, UnicodeDecodeError) as error:
         raise ModelRefused(str(error)) from error
     features = join_features(signature_columns(mlmodel.get("signature")), plan, tuple(forest.feature_names))

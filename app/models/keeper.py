@@ -18,9 +18,11 @@ import msgspec
 
 from app.errors import ModelUnavailable
 from app.models.artifact import ModelIdentity, ServedModel, read_artifact, serve_artifact
+from app.models.calibration import Calibrations
 from app.models.registry import NothingToServe, Registry, RegistryUnreachable, Resolution
 from app.models.signature import ModelRefused
 from app.telemetry.metrics import Metrics
+from kernels.engine import EngineStatus
 
 Outcome = Literal["swapped", "unchanged", "refused", "failed", "nothing_to_serve", "registry_unreachable"]
 
@@ -49,6 +51,10 @@ class ModelSlot:
             raise ModelUnavailable("No model is loaded yet. /health/model says why.")
         return self.current
 
+    def engine_status(self) -> EngineStatus | None:
+        """What the snapshot computes with; None while there is none."""
+        return self.current and self.current.engine.status()
+
 
 class Refresh(msgspec.Struct, frozen=True):
     """One look into the registry and what came of it."""
@@ -66,18 +72,26 @@ class ModelKeeper:
         slot: Where a new model goes.
         registry: Where models come from.
         metrics: Where look-ups and the model in use are shown.
+        calibrations: What batches cost, measured before.
         ttl: Seconds between looks while all is well.
         prepare: Runs before every look until it succeeds once; the embedded registry is set up in it.
     """
 
     def __init__(
-        self, slot: ModelSlot, registry: Registry, metrics: Metrics, ttl: float, prepare: Callable[[], None] | None
+        self,
+        slot: ModelSlot,
+        registry: Registry,
+        metrics: Metrics,
+        calibrations: Calibrations,
+        ttl: float,
+        prepare: Callable[[], None] | None,
     ) -> None:
         self.slot = slot
         self.last_refresh: Refresh | None = None
         self.last_refusal: Refresh | None = None
         self._registry = registry
         self._metrics = metrics
+        self._calibrations = calibrations
         self._ttl = ttl
         self._prepare = prepare
         self._refused: tuple[ModelIdentity, Refresh] | None = None
@@ -167,7 +181,9 @@ class ModelKeeper:
         with tempfile.TemporaryDirectory(prefix="madrone-model-") as directory:
             artifact = read_artifact(self._registry.fetch(resolution.identity, Path(directory)))
         metrics = self._registry.run_metrics(resolution.identity.run_id)
-        served = serve_artifact(artifact, resolution.identity, metrics, resolution.rule)
+        costs = self._calibrations.costs(artifact.digest)
+        served = serve_artifact(artifact, resolution.identity, metrics, resolution.rule, costs)
+        self._calibrations.store(artifact.digest, served.engine.costs())
         return msgspec.structs.replace(served, load_seconds=time.perf_counter() - started)
 
     def _swap(self, served: ServedModel) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from app.models.artifact import FLAVOR, read_artifact
 from app.models.interval import Intervals
 from kernels.engine import Engine
-from kernels.forest import Forest
+from kernels.forest import load_forest
 from kernels.plan import Plan
 
 BOOSTER_FILE = "model.lgb"
@@ -52,8 +52,8 @@ class ModelParts(msgspec.Struct, frozen=True, kw_only=True):
             ForestError: A booster cannot be used.
             EngineError: The parts do not fit.
         """
-        difficulty = None if self.difficulty is None else Forest.from_model_text(self.difficulty)
-        return Engine(Forest.from_model_text(self.booster), self.plan, self.table, difficulty)
+        difficulty = None if self.difficulty is None else load_forest(self.difficulty)
+        return Engine(load_forest(self.booster), self.plan, self.table, difficulty)
 
 
 def save_model(directory: Path, parts: ModelParts, signature: ModelSignature, example: dict[str, float]) -> None:

@@ -16,7 +16,7 @@ from app.tasks import TaskStatus
 from app.telemetry.gpu import GpuStatus
 from app.telemetry.prediction_log import PredictionLogStatus
 from app.telemetry.system import SystemReading
-from kernels.engine import EngineStatus
+from kernels.engine import BackendStatus, EngineStatus
 
 READY_TIMEOUT_S = 1.0
 
@@ -52,6 +52,20 @@ class ModelHealth(msgspec.Struct, frozen=True, kw_only=True):
     last_refusal: Refresh | None
 
 
+class GpuHealth(GpuStatus, frozen=True, kw_only=True):
+    """The GPUs, and what the model in use computes with.
+
+    Attributes:
+        backends: Those in use, the CPU among them; none while no model is loaded.
+        disabled: The one that failed and is no longer used.
+        disabled_reason: How it failed.
+    """
+
+    backends: dict[str, BackendStatus]
+    disabled: str | None
+    disabled_reason: str | None
+
+
 class DetailedHealth(msgspec.Struct, frozen=True, kw_only=True):
     """Everything at once."""
 
@@ -62,7 +76,7 @@ class DetailedHealth(msgspec.Struct, frozen=True, kw_only=True):
     tasks: dict[str, TaskStatus]
     prediction_log: PredictionLogStatus
     system: SystemReading
-    gpu: GpuStatus
+    gpu: GpuHealth
     timestamp: datetime
 
 
@@ -107,7 +121,7 @@ class HealthController(Controller):
                 tasks=services.supervisor.status,
                 prediction_log=services.prediction_log.status,
                 system=services.system.read(),
-                gpu=services.gpu.status,
+                gpu=_gpu(services),
                 timestamp=datetime.now(UTC),
             ),
             ok=status != "unhealthy",
@@ -124,9 +138,12 @@ class HealthController(Controller):
         return services.system.read()
 
     @get("/gpu", summary="Report the GPUs")
-    async def gpu(self, services: InjectedServices) -> GpuStatus:
-        """The GPUs' newest readings, or why there are none. Having none is no fault: the CPU answers."""
-        return services.gpu.status
+    async def gpu(self, services: InjectedServices) -> GpuHealth:
+        """The GPUs' newest readings, or why there are none, and what the model in use computes with.
+
+        Having no GPU is no fault: the CPU answers.
+        """
+        return _gpu(services)
 
     @get("/live", summary="Probe liveness")
     async def live(self) -> Probe:
@@ -178,12 +195,24 @@ def _status(services: Services) -> tuple[Status, list[str]]:
         problems.append(f"model refresh: {refresh.outcome}: {refresh.reason}")
     if services.prediction_log.status.last_error is not None:
         problems.append("predictions cannot be logged")
-    served = services.slot.current
-    if served is None:
+    engine = services.slot.engine_status()
+    if engine is None:
         return "unhealthy", ["no model is loaded", *problems]
-    if reason := served.engine.status().disabled_reason:
-        problems.append(f"GPU backend is off: {reason}")
+    if engine.disabled_reason is not None:
+        problems.append(f"GPU backend is off: {engine.disabled_reason}")
     return ("degraded" if problems else "healthy"), problems
+
+
+def _gpu(services: Services) -> GpuHealth:
+    gpu, engine = services.gpu.status, services.slot.engine_status()
+    return GpuHealth(
+        available=gpu.available,
+        reason=gpu.reason,
+        devices=gpu.devices,
+        backends=engine.backends if engine else {},
+        disabled=engine and engine.disabled,
+        disabled_reason=engine and engine.disabled_reason,
+    )
 
 
 def _model(services: Services) -> ModelHealth:

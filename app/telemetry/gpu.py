@@ -89,7 +89,9 @@ class GpuPoller:
         try:
             return query(*arguments)
         except self._nvml.NVMLError as error:
-            if getattr(error, "value", None) == self._nvml.NVML_ERROR_NOT_SUPPORTED:
+            # Under MIG a device's own figures are for the privileged.
+            unknown = (self._nvml.NVML_ERROR_NOT_SUPPORTED, self._nvml.NVML_ERROR_NO_PERMISSION)
+            if getattr(error, "value", None) in unknown:
                 return None
             raise
 

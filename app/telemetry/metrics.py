@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.gc_collector import GCCollector
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from app.telemetry.gpu import GpuReading
+from kernels.engine import EngineStatus
 
 LATENCY_BUCKETS_S = (
     *(0.0001, 0.00015, 0.00025, 0.0004, 0.0006, 0.001, 0.0015, 0.0025, 0.004, 0.006),
@@ -29,14 +30,20 @@ class Metrics:
 
     Args:
         gpu_readings: Gives the newest readings at each scrape; no reading means no series.
+        engine_status: Tells at each scrape what the model in use computes with; None means no series.
     """
 
-    def __init__(self, gpu_readings: Callable[[], Iterable[GpuReading]] = tuple) -> None:
+    def __init__(
+        self,
+        gpu_readings: Callable[[], Iterable[GpuReading]] = tuple,
+        engine_status: Callable[[], EngineStatus | None] = lambda: None,
+    ) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
         registry.register(_GpuCollector(gpu_readings))
+        registry.register(_BackendCollector(engine_status))
 
         self.requests = Counter(
             "api_requests_total", "Requests answered.", ("method", "endpoint", "status_code"), registry=registry
@@ -121,3 +128,29 @@ class _GpuCollector(Collector):
                     family.add_metric((str(reading.index), reading.uuid), value)
             if family.samples:
                 yield family
+
+
+class _BackendCollector(Collector):
+    """Yields what the model in use computes with. Counts are its engine's, and begin anew with another model."""
+
+    def __init__(self, engine_status: Callable[[], EngineStatus | None]) -> None:
+        self._engine_status = engine_status
+
+    def collect(self) -> Iterable[Metric]:
+        status = self._engine_status()
+        if status is None:
+            return
+        usable = GaugeMetricFamily(
+            "compute_backend_usable", "1 for a backend in use, 0 for one that failed.", labels=("backend", "device")
+        )
+        out_of_memory = CounterMetricFamily(
+            "compute_backend_out_of_memory", "Times that a batch did not fit into a device's memory.",
+            labels=("backend",),
+        )  # fmt: skip
+        for name, backend in status.backends.items():
+            usable.add_metric((name, backend.device), 1)
+            out_of_memory.add_metric((name,), backend.out_of_memory)
+        if status.disabled is not None:
+            usable.add_metric((status.disabled, status.disabled_device or ""), 0)
+        yield usable
+        yield out_of_memory

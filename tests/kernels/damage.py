@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kernels.forest import Forest, ForestError
+from kernels.forest import ForestError, load_forest
 
 END = "end of trees"
 NUMBER = re.compile(r"[-+.\w]+")
@@ -66,11 +66,11 @@ def main() -> None:
     rows[1] = np.nan
     rows[2:, 2] = 1, 2, 40
     for kind, text in json.load(sys.stdin).items():
-        Forest.from_model_text(text).predict(rows)
+        load_forest(text).predict(rows)
         for what, damaged in damages(text):
             print(f"{kind}: {what}", flush=True)
             try:
-                forest = Forest.from_model_text(damaged)
+                forest = load_forest(damaged)
             except ForestError as error:
                 # Of a tree LightGBM may raise this or end the process, as its threads happen to run.
                 if re.search("Check failed|Tree model", str(error)):

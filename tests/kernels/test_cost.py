@@ -4,13 +4,15 @@ import itertools
 import time
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kernels.cost import LARGE_ROWS, REPEATS, SMALL_CALLS, Cost, measure
+from kernels.cost import LARGE_ROWS, REPEATS, SMALL_CALLS, Cost, measure, vary
 
-ROWS = np.arange(6.0).reshape(3, 2)
+SAMPLE = np.arange(1.0, 7.0).reshape(3, 2)
+ROWS = vary(SAMPLE)
 
 
 class Clock:
@@ -62,20 +64,40 @@ def test_a_line_that_would_start_below_zero_starts_at_zero(clock: Clock) -> None
     assert cost.of(LARGE_ROWS) == pytest.approx(1.0, rel=0.01)
 
 
-def test_batches_are_tiled_from_the_sample_and_predictors_take_turns() -> None:
+def test_single_rows_are_all_different_and_predictors_take_turns() -> None:
     calls: list[tuple[str, NDArray[np.float64]]] = []
     measure([lambda batch: calls.append(("a", batch)), lambda batch: calls.append(("b", batch))], ROWS)
     turn = [*[1] * SMALL_CALLS, LARGE_ROWS]
     assert [len(batch) for _, batch in calls[: 2 * len(turn)]] == turn * 2
     assert "".join(name for name, _ in calls[: 2 * len(turn)]) == "a" * len(turn) + "b" * len(turn)
     assert len(calls) == 2 * len(turn) * REPEATS
-    np.testing.assert_array_equal(calls[0][1], ROWS[:1])
-    np.testing.assert_array_equal(calls[SMALL_CALLS][1][:7], ROWS[[0, 1, 2, 0, 1, 2, 0]])
+    singles = np.concatenate([batch for name, batch in calls if name == "a" and len(batch) == 1])
+    np.testing.assert_array_equal(singles, ROWS[: len(singles)])
+    assert all(batch is ROWS for _, batch in calls if len(batch) > 1)
 
 
-def test_one_row_is_sample_enough(clock: Clock) -> None:
-    (cost,) = measure([clock.predictor(lambda rows: float(rows))], ROWS[:1])
-    assert cost.seconds_per_row == pytest.approx(1.0)
+@pytest.mark.parametrize("count", [1, 3, LARGE_ROWS, LARGE_ROWS + 1])
+def test_rows_to_measure_with_are_like_the_sample_s_and_all_different(count: int) -> None:
+    sample = np.random.default_rng(3).uniform(-5, 5, (count, 2))
+    rows = vary(sample)
+    assert rows.shape == (LARGE_ROWS, 2)
+    assert rows.dtype == np.float64
+    assert len(np.unique(rows, axis=0)) == LARGE_ROWS
+    ratio = rows / np.resize(sample, rows.shape)
+    assert ratio.min() >= 0.7
+    assert ratio.max() <= 1.3
+    np.testing.assert_array_equal(rows, vary(sample))
+
+
+def test_what_is_missing_stays_missing_and_zeros_vary_too() -> None:
+    rows = vary(np.array([[np.nan, 0.0, 1.0]]))
+    assert np.isnan(rows[:, 0]).all()
+    # A model without an example is measured with a sample of zeros.
+    assert len(np.unique(rows[:, 1])) == LARGE_ROWS
+
+
+def test_a_single_row_of_each_call_is_there() -> None:
+    assert REPEATS * SMALL_CALLS <= LARGE_ROWS
 
 
 def test_a_failing_predictor_is_the_caller_s_to_handle() -> None:
@@ -85,3 +107,9 @@ def test_a_failing_predictor_is_the_caller_s_to_handle() -> None:
 
 def test_a_batch_of_no_rows_costs_what_is_fixed() -> None:
     assert Cost(0.5, 2.0).of(0) == 0.5
+
+
+@pytest.mark.parametrize("text", ['{"fixed_seconds": -1, "seconds_per_row": 0}', '{"fixed_seconds": 1}', "[1, 2]"])
+def test_a_cost_that_cannot_be_is_not_read(text: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(text, type=Cost)

@@ -1,5 +1,6 @@
 """The engine picks the cheaper backend, and a dead one never costs an answer."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -9,17 +10,19 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kernels import engine as engine_module
+from kernels.backend import Outcome, Pipeline
 from kernels.cost import Cost
 from kernels.cpu import CpuBackend
-from kernels.cuda import cuda_unavailable_reason
-from kernels.engine import Engine, EngineError
-from kernels.forest import Forest
+from kernels.cuda import CudaUnavailableError, cuda_unavailable_reason
+from kernels.engine import SMALLEST_CHUNK, Engine, EngineError
+from kernels.forest import Forest, load_forest
 from kernels.plan import Input, Neighbours, Plan, Product, Ratio, References
-from kernels.program import Program
 from tests.kernels.by_hand import by_hand
+from tests.kernels.hardware import PREFERRED, Hardware, known
 from tests.kernels.plans import EVERY_REFERENCE, california, stored
 
 PLAN = Plan(
@@ -33,10 +36,11 @@ PLAN = Plan(
 ROWS = np.random.default_rng(5).uniform(1, 9, (40, 2))
 
 
-def booster(names: list[str] | str = "auto", columns: int = 3) -> lgb.Booster:
+def booster(names: list[str] | str = "auto", columns: int = 3, **changes: object) -> lgb.Booster:
     X = np.random.default_rng(6).uniform(0, 9, (300, columns))
-    settings = {"objective": "regression", "verbosity": -1, "num_threads": 1}
-    return lgb.train(settings, lgb.Dataset(X, X.sum(axis=1), feature_name=names, free_raw_data=False), 5)
+    settings = {"objective": "regression", "verbosity": -1, "num_threads": 1, **changes}
+    data = lgb.Dataset(X, X.sum(axis=1), feature_name=names, params=settings, free_raw_data=False)
+    return lgb.train(settings, data, 5)
 
 
 @pytest.fixture(scope="module")
@@ -44,36 +48,16 @@ def forest() -> Forest:
     return Forest.from_booster(booster(["a", "a_per_b", "area"]))
 
 
-class Hardware:
-    """Stands in for a GPU: computes what the CPU does, until it is broken."""
-
-    name = "cuda"
-
-    def __init__(self, fails_after: int | None = None, fails_to_warm_up: bool = False) -> None:
-        self.calls = 0
-        self.fails_after = fails_after
-        self.fails_to_warm_up = fails_to_warm_up
-
-    def transform(self, program: Program, X: NDArray[np.floating]) -> NDArray[np.float32]:
-        self.calls += 1
-        if self.fails_after is not None and self.calls > self.fails_after:
-            raise RuntimeError("an illegal memory access was encountered")
-        return CpuBackend().transform(program, X)
-
-    def warm_up(self) -> None:
-        if self.fails_to_warm_up:
-            raise RuntimeError("no kernel image is available")
+def accelerated(forest: Forest, hardware: Hardware) -> Engine:
+    """An engine, warmed up by one call, that prefers the hardware."""
+    engine = Engine(forest, PLAN, backends=[hardware, CpuBackend()])
+    engine.warm_up(ROWS[:1], PREFERRED)
+    return engine
 
 
-def costs(monkeypatch: pytest.MonkeyPatch, *measured: Cost) -> None:
-    """Let `warm_up` find these costs, in the order of the backends, after having run each."""
-
-    def canned(predictors: list, sample: np.ndarray) -> tuple[Cost, ...]:
-        for predict in predictors:
-            predict(sample)
-        return measured[: len(predictors)]
-
-    monkeypatch.setattr(engine_module, "measure", canned)
+def many(rows: int) -> NDArray[np.float64]:
+    """float64[rows, 2]"""
+    return np.random.default_rng(7).uniform(1, 9, (rows, 2))
 
 
 def expected(forest: Forest, rows: np.ndarray) -> np.ndarray:
@@ -94,7 +78,7 @@ def test_predicts_on_the_plan_s_features_in_float32(forest: Forest) -> None:
 def test_without_a_plan_the_forest_sees_the_raw_float64() -> None:
     forest = Forest.from_booster(booster())
     engine = Engine(forest)
-    threshold = float(forest._booster.trees_to_dataframe()["threshold"].dropna().iloc[0])
+    threshold = float(forest.predicates.thresholds[0])
     # Rounded to float32, the two sides of a threshold would be one.
     rows = np.repeat([[threshold], [np.nextafter(threshold, np.inf)]], 3, axis=1)
     np.testing.assert_array_equal(engine.predict(rows), forest.predict(rows))
@@ -210,12 +194,11 @@ def test_refuses_a_difficulty_forest_of_other_features_or_outputs(forest: Forest
             Engine(main, PLAN, difficulty=second)
 
 
-def test_a_backend_that_fails_is_replaced_where_there_are_references_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_that_fails_is_replaced_where_there_are_references_too() -> None:
     hardware = Hardware(fails_after=2)
     engine = Engine(referring(), EVERY_REFERENCE, TABLE, referring(2), backends=[hardware, CpuBackend()])
     want = Engine(referring(), EVERY_REFERENCE, TABLE, referring(2), device="cpu").evaluate(PLACES)
-    costs(monkeypatch, Cost(0.0, 1e-9), Cost(1e-3, 1e-3))
-    engine.warm_up(PLACES)
+    engine.warm_up(PLACES, PREFERRED)
     for _ in range(3):
         for part, expected_part in zip(engine.evaluate(PLACES), want, strict=True):
             np.testing.assert_array_equal(part, expected_part)
@@ -246,18 +229,35 @@ def test_warm_up_measures_every_backend(forest: Forest) -> None:
     engine.warm_up(ROWS[:3])
     status = engine.status()
     assert set(status.backends) == {"cuda", "cpu"}
-    assert all(cost is not None and cost.of(1) > 0 for cost in status.backends.values())
+    assert all(backend.cost is not None and backend.cost.of(1) > 0 for backend in status.backends.values())
+    assert {name: backend.device for name, backend in status.backends.items()} == {
+        "cuda": "NVIDIA H100",
+        "cpu": CpuBackend().device,
+    }
+    assert engine.costs() == {backend.device: backend.cost for backend in status.backends.values()}
     assert status.disabled is None
     assert 0 < engine.cost(1) <= engine.cost(10_000)
 
 
-def test_a_batch_goes_to_the_backend_that_is_cheaper_for_its_size(
-    forest: Forest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_costs_that_are_known_for_all_devices_are_not_measured(forest: Forest) -> None:
+    hardware = Hardware()
+    engine = accelerated(forest, hardware)
+    assert hardware.batches == [1]
+    assert engine.costs() == PREFERRED
+
+
+def test_costs_are_measured_again_unless_all_are_known(forest: Forest) -> None:
     hardware = Hardware()
     engine = Engine(forest, PLAN, backends=[hardware, CpuBackend()])
-    costs(monkeypatch, Cost(1e-3, 1e-6), Cost(1e-6, 1e-4))
-    engine.warm_up(ROWS)
+    engine.warm_up(ROWS, {Hardware.device: Cost(123.0, 1.0)})
+    assert hardware.calls > 1
+    assert engine.costs()[Hardware.device].fixed_seconds < 123
+
+
+def test_a_batch_goes_to_the_backend_that_is_cheaper_for_its_size(forest: Forest) -> None:
+    hardware = Hardware()
+    engine = Engine(forest, PLAN, backends=[hardware, CpuBackend()])
+    engine.warm_up(ROWS, known(Cost(1e-3, 1e-6), Cost(1e-6, 1e-4)))
     before = hardware.calls
     engine.predict(ROWS[:5])
     assert hardware.calls == before
@@ -267,22 +267,19 @@ def test_a_batch_goes_to_the_backend_that_is_cheaper_for_its_size(
     assert engine.cost(40) == pytest.approx(1e-3 + 40e-6)
 
 
-def test_a_backend_that_fails_is_latched_off_and_its_batch_answered(
-    forest: Forest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_backend_that_fails_is_latched_off_and_its_batch_answered(forest: Forest) -> None:
     hardware = Hardware(fails_after=1)
-    engine = Engine(forest, PLAN, backends=[hardware, CpuBackend()])
-    costs(monkeypatch, Cost(0.0, 1e-9), Cost(1e-3, 1e-3))
-    engine.warm_up(ROWS)
+    engine = accelerated(forest, hardware)
     np.testing.assert_array_equal(engine.predict(ROWS), expected(forest, ROWS))
     calls = hardware.calls
     hardware.fails_after = None  # the context is poisoned: that it would answer again does not count
     np.testing.assert_array_equal(engine.predict(ROWS), expected(forest, ROWS))
     assert hardware.calls == calls
     status = engine.status()
-    assert status.disabled == "cuda"
+    assert (status.disabled, status.disabled_device) == ("cuda", "NVIDIA H100")
     assert status.disabled_reason == "RuntimeError: an illegal memory access was encountered"
-    assert set(status.backends) == {"cpu"}
+    assert set(status.backends) == set(engine.status().backends) == {"cpu"}
+    assert engine.costs().keys() == {CpuBackend().device}
     assert engine.cost(40) == pytest.approx(1e-3 + 40e-3)
 
 
@@ -300,10 +297,155 @@ def test_a_backend_that_fails_in_warm_up_is_latched_off(forest: Forest, hardware
     np.testing.assert_array_equal(engine.predict(ROWS), expected(forest, ROWS))
 
 
-def test_a_wrong_request_is_not_the_backend_s_fault(forest: Forest, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Engine(forest, PLAN, backends=[Hardware(), CpuBackend()])
-    costs(monkeypatch, Cost(0.0, 1e-9), Cost(1.0, 1.0))
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA driver version is insufficient for CUDA runtime version",
+        "[222] Call to cuLinkAddData results in CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
+    ],
+    ids=["driver", "ptx"],
+)
+@pytest.mark.parametrize("when", ["warm_up", "evaluate"])
+def test_an_old_driver_leaves_the_cpu_from_the_start_and_is_the_reason(
+    forest: Forest, monkeypatch: pytest.MonkeyPatch, message: str, when: str
+) -> None:
+    class CudaSupportError(Exception):
+        """As numba-cuda names it, which need not be installed."""
+
+    def fail(*_: object) -> None:
+        raise CudaSupportError(message)
+
+    hardware = Hardware()
+    monkeypatch.setattr(hardware, when, fail)
+    engine = accelerated(forest, hardware)
+    status = engine.status()
+    assert (status.disabled, status.disabled_reason) == ("cuda", f"CudaSupportError: {message}")
+    assert set(status.backends) == {"cpu"}
+    np.testing.assert_array_equal(engine.predict(ROWS), expected(forest, ROWS))
+
+
+def test_how_a_backend_died_is_told_and_not_what_the_next_ones_saw_of_it(forest: Forest) -> None:
+    class Dying(Hardware):
+        def evaluate(self, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False) -> Outcome:
+            if len(X) == 2:  # another batch fails before this one does
+                engine.predict(ROWS[:3])
+                raise RuntimeError("the context is destroyed")
+            return super().evaluate(pipeline, X, raw_score)
+
+    engine = accelerated(forest, Dying(fails_after=1))
+    np.testing.assert_array_equal(engine.predict(ROWS[:2]), expected(forest, ROWS[:2]))
+    assert engine.status().disabled_reason == "RuntimeError: an illegal memory access was encountered"
+
+
+def test_a_device_without_memory_for_a_batch_gets_smaller_chunks_from_then_on(forest: Forest) -> None:
+    hardware = Hardware(most_rows=3000)
+    engine = accelerated(forest, hardware)
+    rows = many(9001)
+    np.testing.assert_array_equal(engine.predict(rows), expected(forest, rows))
+    assert hardware.batches == [1, 9001, 4500, *[2250] * 4, 1]
+    hardware.batches.clear()
+    hardware.most_rows = None
+    np.testing.assert_array_equal(engine.predict(rows[:5000]), expected(forest, rows[:5000]))
+    assert hardware.batches == [2250, 2250, 500]
+    status = engine.status()
+    assert status.disabled is None
+    assert (status.backends["cuda"].largest_chunk, status.backends["cuda"].out_of_memory) == (2250, 2)
+    assert (status.backends["cpu"].largest_chunk, status.backends["cpu"].out_of_memory) == (None, 0)
+
+
+@given(rows=st.integers(0, 6000), most_rows=st.integers(0, 6000), raw_score=st.booleans())
+def test_whatever_the_memory_every_row_is_answered_in_its_place(
+    forest: Forest, rows: int, most_rows: int, raw_score: bool
+) -> None:
+    hardware = Hardware(most_rows=most_rows)
+    engine = accelerated(forest, hardware)
+    hardware.batches.clear()
+    X = many(rows)
+    want = Engine(forest, PLAN, device="cpu").predict(X, raw_score)
+    for _ in range(2):
+        np.testing.assert_array_equal(engine.predict(X, raw_score), want)
+    refused = [batch for batch in hardware.batches if batch > most_rows]
+    status = engine.status()
+    assert status.disabled is None
+    assert status.backends["cuda"].out_of_memory == len(refused) + (most_rows == 0)
+    chunk = status.backends["cuda"].largest_chunk
+    assert chunk is None or SMALLEST_CHUNK <= chunk < rows
+    if refused and most_rows >= 2 * SMALLEST_CHUNK:
+        assert chunk is not None
+        assert most_rows // 2 <= chunk <= most_rows
+
+
+def test_a_batch_that_began_larger_does_not_enlarge_the_chunks_of_others(forest: Forest) -> None:
+    class Filling(Hardware):
+        def evaluate(self, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False) -> Outcome:
+            if len(X) == 9000:  # before this batch is refused, less memory was free
+                self.most_rows = 1500
+                engine.predict(X[:2400])
+                self.most_rows = 5000
+            return super().evaluate(pipeline, X, raw_score)
+
+    engine = accelerated(forest, Filling())
+    rows = many(9000)
+    np.testing.assert_array_equal(engine.predict(rows), expected(forest, rows))
+    assert engine.status().backends["cuda"].largest_chunk == 1200
+
+
+def test_chunks_are_joined_in_all_their_parts() -> None:
+    forest, difficulty, places = referring(), referring(2), np.resize(PLACES, (2 * SMALLEST_CHUNK + 100, 4))
+    hardware = Hardware(most_rows=SMALLEST_CHUNK + 50)
+    engine = Engine(forest, EVERY_REFERENCE, TABLE, difficulty, backends=[hardware, CpuBackend()])
+    engine.warm_up(PLACES, PREFERRED)
+    want = Engine(forest, EVERY_REFERENCE, TABLE, difficulty, device="cpu").evaluate(places)
+    for part, expected_part in zip(engine.evaluate(places), want, strict=True):
+        np.testing.assert_array_equal(part, expected_part)
+    assert hardware.batches[-2:] == [SMALLEST_CHUNK + 50] * 2
+
+
+def test_what_fits_in_no_chunk_is_answered_by_the_cpu_and_the_backend_stays(
+    forest: Forest, caplog: pytest.LogCaptureFixture
+) -> None:
+    hardware = Hardware()
+    engine = accelerated(forest, hardware)
+    hardware.most_rows = 0
+    rows = many(5000)
+    with caplog.at_level(logging.WARNING):
+        for batch in (rows, rows, rows[:1]):
+            np.testing.assert_array_equal(engine.predict(batch), expected(forest, batch))
+    assert hardware.batches == [1, 5000, 2500, 1250, 1250, 1]
+    status = engine.status()
+    assert status.disabled is None
+    assert status.backends["cuda"].out_of_memory == 5
+    assert [record.message for record in caplog.records] == ["device ran out of memory"]
+    hardware.most_rows = None  # another process let go of the memory
+    np.testing.assert_array_equal(engine.predict(rows), expected(forest, rows))
+    assert hardware.batches[6:] == [1250] * 4
+
+
+def test_a_device_without_any_memory_at_the_start_is_not_given_up_and_its_cost_not_kept(forest: Forest) -> None:
+    hardware = Hardware(most_rows=0)
+    engine = Engine(forest, PLAN, backends=[hardware, CpuBackend()])
     engine.warm_up(ROWS)
+    status = engine.status()
+    assert status.disabled is None
+    assert status.backends["cuda"].cost is not None
+    assert status.backends["cuda"].out_of_memory == hardware.calls
+    assert engine.costs().keys() == {CpuBackend().device}
+    np.testing.assert_array_equal(engine.predict(ROWS), expected(forest, ROWS))
+
+
+def test_a_failure_among_chunks_leaves_the_whole_batch_to_the_cpu(forest: Forest) -> None:
+    hardware = Hardware(most_rows=3000, fails_after=4)
+    engine = accelerated(forest, hardware)
+    rows = many(9000)
+    np.testing.assert_array_equal(engine.predict(rows), expected(forest, rows))
+    assert hardware.batches == [1, 9000, 4500, 2250, 2250]
+    assert engine.status().disabled == "cuda"
+    np.testing.assert_array_equal(engine.predict(rows), expected(forest, rows))
+    assert hardware.calls == 5
+
+
+def test_a_wrong_request_is_not_the_backend_s_fault(forest: Forest) -> None:
+    engine = accelerated(forest, Hardware())
     with pytest.raises(ValueError, match="expected"):
         engine.predict(np.zeros((1, 3)))
     assert engine.status().disabled is None
@@ -311,17 +453,19 @@ def test_a_wrong_request_is_not_the_backend_s_fault(forest: Forest, monkeypatch:
 
 def test_an_error_of_the_cpu_is_raised(forest: Forest) -> None:
     class Broken(CpuBackend):
-        def transform(self, program: Program, X: NDArray[np.floating]) -> NDArray[np.float32]:
+        def evaluate(self, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False) -> Outcome:
             raise MemoryError
 
-    with pytest.raises(MemoryError):
-        Engine(forest, PLAN, backends=[Broken()]).predict(ROWS)
+    for backends in ([Broken()], [Hardware(fails_after=0), Broken()]):
+        engine = Engine(forest, PLAN, backends=backends)
+        with pytest.raises(MemoryError):
+            engine.predict(ROWS)
+        with pytest.raises(MemoryError):
+            engine.warm_up(ROWS)
 
 
-def test_threads_at_once_all_get_answers_while_a_backend_dies(forest: Forest, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Engine(forest, PLAN, backends=[Hardware(fails_after=20), CpuBackend()])
-    costs(monkeypatch, Cost(0.0, 1e-9), Cost(1.0, 1.0))
-    engine.warm_up(ROWS)
+def test_threads_at_once_all_get_answers_while_a_backend_dies(forest: Forest) -> None:
+    engine = accelerated(forest, Hardware(fails_after=20))
     want, good, together = expected(forest, ROWS), [], threading.Barrier(4)
 
     def work() -> None:
@@ -343,7 +487,55 @@ def test_cuda_that_is_insisted_on_and_absent_is_refused_with_the_reason(
     monkeypatch.setattr("kernels.cuda.cuda_unavailable_reason", lambda: "the driver is asleep")
     with pytest.raises(EngineError, match="the driver is asleep"):
         Engine(forest, PLAN, device="cuda")
-    assert set(Engine(forest, PLAN, device="auto").status().backends) == {"cpu"}
+    status = Engine(forest, PLAN, device="auto").status()
+    assert set(status.backends) == {"cpu"}
+    assert status.disabled is None
+
+
+@pytest.mark.parametrize("fails", ["to be made", "to tell its name"])
+def test_a_gpu_that_vanishes_before_it_can_be_used_is_off_with_the_reason(
+    forest: Forest, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    def vanish(_: object) -> None:
+        raise CudaUnavailableError("the CUDA driver lists no device")
+
+    monkeypatch.setattr("kernels.cuda.cuda_unavailable_reason", lambda: None)
+    monkeypatch.setattr("kernels.cuda.CudaBackend.__init__", vanish if fails == "to be made" else lambda _: None)
+    monkeypatch.setattr("kernels.cuda.CudaBackend.device", property(vanish))
+    with pytest.raises(EngineError, match="lists no device"):
+        Engine(forest, PLAN, device="cuda")
+    engine = Engine(forest, PLAN)
+    engine.warm_up(ROWS)
+    status = engine.status()
+    assert (status.disabled, status.disabled_device) == ("cuda", None)
+    assert status.disabled_reason == "CudaUnavailableError: the CUDA driver lists no device"
+    assert set(status.backends) == {"cpu"}
+    np.testing.assert_array_equal(engine.predict(ROWS), expected(forest, ROWS))
+
+
+def test_a_model_that_lightgbm_evaluates_uses_the_cpu_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    linear = booster(["a", "a_per_b", "area"], linear_tree=True)
+    forest = load_forest(linear.model_to_string())
+    monkeypatch.setattr("kernels.cuda.cuda_unavailable_reason", lambda: None)
+    monkeypatch.setattr("kernels.cuda.CudaBackend.__init__", lambda _: pytest.fail("no GPU is wanted"))
+    engine = Engine(forest, PLAN)
+    engine.warm_up(ROWS)
+    np.testing.assert_array_equal(engine.predict(ROWS), linear.predict(engine.transform(ROWS)))
+    status = engine.status()
+    assert set(status.backends) == {"cpu"}
+    assert status.disabled is None
+    assert (status.forest.evaluator, status.forest.few_rows, status.forest.many_rows) == ("lightgbm", None, None)
+    assert "linear" in str(status.forest.reason)
+    for forests in ((forest, None), (Forest.from_booster(booster(["a", "a_per_b", "area"])), forest)):
+        with pytest.raises(EngineError, match="LightGBM evaluates this kind of model"):
+            Engine(forests[0], PLAN, difficulty=forests[1], device="cuda")
+
+
+def test_the_status_tells_how_both_forests_are_evaluated(forest: Forest) -> None:
+    engine = Engine(forest, PLAN, difficulty=forest)
+    assert engine.status().forest == engine.status().difficulty == forest.status
+    assert forest.status.evaluator == "kernels"
+    assert Engine(forest, PLAN).status().difficulty is None
 
 
 @pytest.mark.skipif(cuda_unavailable_reason() is None, reason="there is a GPU")

@@ -6,7 +6,9 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 
-from kernels.forest import Forest, ForestError
+from kernels import forest as forest_module
+from kernels.booster_forest import BoosterForest
+from kernels.forest import Forest, ForestError, UnsupportedForestError, load_forest
 
 N_FEATURES = 4
 OBJECTIVES = ("regression", "poisson", "binary", "multiclass", "multiclassova")
@@ -56,11 +58,21 @@ def test_predicts_what_the_booster_predicts(
         np.testing.assert_array_equal(got, expected[:count])
 
 
-@pytest.mark.parametrize("parameters", [{"linear_tree": True}, {"boosting": "dart"}], ids=["linear", "dart"])
-def test_predicts_what_unusual_trees_predict(rows: np.ndarray, parameters: dict[str, object]) -> None:
-    booster = train("regression", **parameters)
-    finite = np.where(np.isfinite(rows), rows, np.nan)
-    np.testing.assert_array_equal(Forest.from_booster(booster).predict(finite), booster.predict(finite, num_threads=1))
+def test_what_the_kernels_do_not_evaluate_is_left_to_lightgbm(rows: np.ndarray) -> None:
+    booster = train("regression", linear_tree=True)
+    text, finite = booster.model_to_string(), np.where(np.isfinite(rows), rows, np.nan)
+    with pytest.raises(UnsupportedForestError, match="linear trees"):
+        Forest.from_model_text(text)
+    forest = load_forest(text)
+    assert isinstance(forest, BoosterForest)
+    assert forest.status.evaluator == "lightgbm"
+    assert "linear trees" in str(forest.status.reason)
+    np.testing.assert_array_equal(forest.predict(finite), booster.predict(finite, num_threads=1))
+    np.testing.assert_array_equal(forest.predict(finite, True), booster.predict(finite, raw_score=True, num_threads=1))
+    with pytest.raises(ValueError, match=r"\(rows, 4\)"):
+        forest.predict(finite[:, 1:])
+    assert forest.predict(finite[:0]).shape == (0,)
+    assert isinstance(load_forest(train("regression").model_to_string()), Forest)
 
 
 def test_a_random_forest_is_averaged(rows: np.ndarray) -> None:
@@ -116,17 +128,19 @@ def test_a_stump_of_one_leaf_is_a_tree() -> None:
     )
 
 
-def test_calls_at_once_never_differ_in_threads(boosters: dict[str, lgb.Booster], rows: np.ndarray) -> None:
-    # With different numbers LightGBM writes past its buffers, which ends the process (see kernels.forest.THREADS).
-    forest = Forest.from_booster(boosters["regression"])
+@pytest.mark.parametrize("linear", [False, True], ids=["kernels", "lightgbm"])
+def test_calls_at_once_do_not_disturb_one_another(rows: np.ndarray, linear: bool) -> None:
+    # LightGBM with different numbers of threads writes past its buffers, which ends the process (see booster_forest).
+    forest = load_forest(train("regression", linear_tree=linear).model_to_string())
     large = np.tile(rows, (3, 1))
+    large[~np.isfinite(large)] = np.nan
     expected, right, together = forest.predict(large), [], threading.Barrier(4)
 
     def work(batch: np.ndarray, times: int) -> None:
         together.wait()
         right.append(all(np.array_equal(forest.predict(batch), expected[: len(batch)]) for _ in range(times)))
 
-    loads = [(rows[:4], 3000), (rows[:4], 3000), (large, 60), (large, 60)]
+    loads = [(large[:4], 3000), (large[:4], 3000), (large, 60), (large, 60)]
     threads = [threading.Thread(target=work, args=load) for load in loads]
     for thread in threads:
         thread.start()
@@ -188,3 +202,50 @@ def test_refuses_pandas_categories_with_the_remedy() -> None:
     booster = lgb.train(settings, lgb.Dataset(frame, frame["x"] % 2), num_boost_round=2)
     with pytest.raises(ForestError, match=r"pandas categories.*integer codes"):
         Forest.from_booster(booster)
+
+
+def test_a_kernel_can_be_chosen(boosters: dict[str, lgb.Booster]) -> None:
+    booster = boosters["regression"]
+    assert Forest.from_booster(booster, "sliced").status.many_rows == 0
+    assert Forest.from_booster(booster, "traversal").status.few_rows == "traversal"
+    assert Forest.from_booster(booster, "quickscorer").status.many_rows is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "few", "many"),
+    [
+        # A line through 8 and 512 rows of the bit-sliced kernel: 1 + rows / 100.
+        ([8 * 0.11, 8 * 0.2, 1.08, 6.12], "quickscorer", 10),
+        ([8 * 0.5, 8 * 0.11, 1.08, 6.12], "traversal", 10),
+        ([8 * 0.01, 8 * 0.2, 1.08, 6.12], "quickscorer", None),
+        ([8 * 9.0, 8 * 9.0, 1.08, 6.12], "quickscorer", 1),
+    ],
+)
+def test_what_is_measured_to_be_faster_is_used(
+    boosters: dict[str, lgb.Booster],
+    rows: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: list[float],
+    few: str,
+    many: int | None,
+) -> None:
+    timings = iter(seconds)
+    monkeypatch.setattr(forest_module, "_fastest", lambda evaluate, rows, n_outputs: next(timings))
+    forest = Forest.from_booster(boosters["regression"])
+    assert (forest.status.few_rows, forest.status.many_rows) == (few, many)
+    used: list[str] = []
+    for name in ("_few", "_many"):
+        own = getattr(forest, name)
+        monkeypatch.setattr(forest, name, lambda rows, out, name=name, own=own: (used.append(name), own(rows, out)))
+    for count in (1, 9, 10, 600):
+        forest.predict(rows[:count])
+    assert used == ["_many" if many is not None and count >= many else "_few" for count in (1, 9, 10, 600)]
+
+
+def test_rows_to_measure_with_go_many_ways(boosters: dict[str, lgb.Booster]) -> None:
+    booster = boosters["regression"]
+    forest = Forest.from_booster(booster)
+    sample = forest_module.sample_rows(forest.predicates, forest.n_features, 512)
+    leaves = np.asarray(booster.predict(sample, pred_leaf=True, num_threads=1))
+    # Not all: some leaves are behind both a missing value and its absence.
+    assert min(len(np.unique(column)) for column in leaves.T) >= 5

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kernels.forest import Forest
-from kernels.model_text import ForestError, check_model_text
+from kernels.forest import Forest, load_forest
+from kernels.model_text import ForestError, read_model_text
 
 QUIET = {"verbosity": -1, "num_threads": 1, "deterministic": True, "force_row_wise": True}
 REAL = ("regression", "regression_l1", "huber", "fair", "quantile", "mape")
@@ -120,7 +120,9 @@ def test_what_lightgbm_writes_is_read_and_predicts_the_same_bits(
 def test_linear_trees_are_read(objective: str) -> None:
     booster = train(objective, linear_tree=True, linear_lambda=0.1)
     rows = table(6)
-    np.testing.assert_array_equal(Forest.from_booster(booster).predict(rows), booster.predict(rows, num_threads=1))
+    np.testing.assert_array_equal(
+        load_forest(booster.model_to_string()).predict(rows), booster.predict(rows, num_threads=1)
+    )
 
 
 def test_a_custom_objective_is_read_without_one() -> None:
@@ -129,7 +131,7 @@ def test_a_custom_objective_is_read_without_one() -> None:
 
     data = lgb.Dataset(table(6), table(6)[:, 1], params=QUIET)
     booster = lgb.train({**QUIET, "objective": squared}, data, num_boost_round=2)
-    assert check_model_text(booster.model_to_string()).objective == ""
+    assert read_model_text(booster.model_to_string()).objective == ""
     np.testing.assert_array_equal(Forest.from_booster(booster).predict(table(6)), booster.predict(table(6)))
 
 
@@ -172,19 +174,19 @@ def test_trees_that_the_header_does_not_count_are_refused(line: str) -> None:
     text = train("regression").model_to_string()
     counted = next(line for line in text.split("\n") if line.startswith("tree_sizes="))
     with pytest.raises(ForestError, match="does not count its trees"):
-        check_model_text(text.replace(counted, line))
+        read_model_text(text.replace(counted, line))
 
 
 @pytest.mark.parametrize("text", ["", "tree", "garbage", "tree\nversion=v4\n", "end of trees", "tree\nend of trees\n"])
 def test_what_is_no_model_is_refused(text: str) -> None:
     with pytest.raises(ForestError, match="the booster"):
-        check_model_text(text)
+        read_model_text(text)
 
 
 @given(st.text(max_size=200) | st.text(max_size=50).map(lambda text: f"tree\nversion=v4\n{text}\nTree=0\n{text}"))
 def test_no_text_breaks_the_check(text: str) -> None:
     with pytest.raises(ForestError):
-        check_model_text(text)
+        read_model_text(text)
 
 
 def test_no_damage_ends_the_process() -> None:

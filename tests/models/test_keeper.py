@@ -1,21 +1,26 @@
 """The model in service follows the registry, and no failure takes it away."""
 
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
 from app.errors import ModelUnavailable
-from app.models.artifact import ModelIdentity
+from app.models.artifact import ModelIdentity, read_artifact
+from app.models.calibration import Calibrations
 from app.models.embedded import prepare_embedded_registry
 from app.models.keeper import ModelKeeper, ModelSlot
 from app.models.registry import Registry
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
+from kernels.cost import Cost
+from kernels.engine import Engine
 from tests.models.support import MODEL, Catalogue, SavedModel, altered, save_booster, tiny_booster
 from tests.support import free_port
 
@@ -39,6 +44,7 @@ class Kept(msgspec.Struct, frozen=True):
     slot: ModelSlot
     registry: CountingRegistry
     metrics: Metrics
+    calibrations: Calibrations
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(name, labels)
@@ -48,13 +54,23 @@ class Kept(msgspec.Struct, frozen=True):
         return [sample.labels for sample in next(iter(self.metrics.model_info.collect())).samples]
 
 
+def calibrations_of(settings: Settings) -> Calibrations:
+    return Calibrations(settings.data_dir / "calibrations.json")
+
+
+def keep(settings: Settings) -> Kept:
+    slot, registry, metrics = ModelSlot(), CountingRegistry(settings), Metrics()
+    calibrations = calibrations_of(settings)
+    keeper = ModelKeeper(slot, registry, metrics, calibrations, ttl=3600, prepare=None)
+    return Kept(keeper, slot, registry, metrics, calibrations)
+
+
 @pytest.fixture
 def kept(houses: Settings) -> Iterator[Kept]:
     """A keeper of the model `houses`."""
-    slot, registry, metrics = ModelSlot(), CountingRegistry(houses), Metrics()
-    keeper = ModelKeeper(slot, registry, metrics, ttl=3600, prepare=None)
-    yield Kept(keeper, slot, registry, metrics)
-    keeper.close()
+    kept = keep(houses)
+    yield kept
+    kept.keeper.close()
 
 
 @pytest.fixture
@@ -201,17 +217,15 @@ async def test_a_model_that_disappears_from_the_registry_stays_in_service(
     assert kept.value("model_status", model_name=MODEL) == 1
 
 
-async def test_a_registry_that_does_not_answer_is_told() -> None:
-    settings = Settings(mlflow_tracking_uri=f"http://127.0.0.1:{free_port()}")
-    slot, metrics = ModelSlot(), Metrics()
-    keeper = ModelKeeper(slot, Registry(settings), metrics, ttl=3600, prepare=None)
-    refresh = await keeper.refresh()
-    keeper.close()
+async def test_a_registry_that_does_not_answer_is_told(tmp_path: Path) -> None:
+    kept = keep(Settings(mlflow_tracking_uri=f"http://127.0.0.1:{free_port()}", data_dir=tmp_path))
+    refresh = await kept.keeper.refresh()
+    kept.keeper.close()
     assert refresh.outcome == "registry_unreachable"
     assert refresh.reason
-    assert slot.current is None
+    assert kept.slot.current is None
     with pytest.raises(ModelUnavailable):
-        slot.require()
+        kept.slot.require()
 
 
 async def test_a_registry_that_cannot_be_reached_at_first_heals(tmp_path: Path) -> None:
@@ -220,7 +234,7 @@ async def test_a_registry_that_cannot_be_reached_at_first_heals(tmp_path: Path) 
     settings = Settings(data_dir=data_dir)
     slot, metrics = ModelSlot(), Metrics()
     prepare = partial(prepare_embedded_registry, settings)
-    keeper = ModelKeeper(slot, Registry(settings), metrics, ttl=3600, prepare=prepare)
+    keeper = ModelKeeper(slot, Registry(settings), metrics, calibrations_of(settings), ttl=3600, prepare=prepare)
     try:
         assert (await keeper.refresh()).outcome == "registry_unreachable"
         data_dir.unlink()
@@ -275,12 +289,10 @@ async def test_a_load_that_never_happened_has_no_duration(kept: Kept) -> None:
 
 
 async def test_the_metrics_of_the_run_come_with_the_model(registry_dir: Path) -> None:
-    settings = Settings(data_dir=registry_dir)
-    slot = ModelSlot()
-    keeper = ModelKeeper(slot, Registry(settings), Metrics(), ttl=3600, prepare=None)
-    await keeper.refresh()
-    keeper.close()
-    assert slot.require().metrics["test_rmse"] > 0
+    kept = keep(Settings(data_dir=registry_dir))
+    await kept.keeper.refresh()
+    kept.keeper.close()
+    assert kept.slot.require().metrics["test_rmse"] > 0
 
 
 async def test_a_machine_that_cannot_keep_the_files_refuses_no_model(
@@ -293,3 +305,60 @@ async def test_a_machine_that_cannot_keep_the_files_refuses_no_model(
     assert kept.keeper.last_refusal is None
     monkeypatch.undo()
     assert (await kept.keeper.refresh()).outcome == "swapped"
+
+
+async def test_what_a_batch_costs_is_measured_once_and_known_to_the_next_process(
+    kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue.add(saved.directory, "Production")
+    assert kept.slot.engine_status() is None
+    await kept.keeper.refresh()
+    costs = kept.slot.require().engine.costs()
+    assert costs
+    assert kept.calibrations.costs(read_artifact(saved.directory).digest) == costs
+    monkeypatch.setattr("kernels.engine.measure", lambda *_: pytest.fail("measured again"))
+    restarted = keep(houses)
+    await restarted.keeper.refresh()
+    restarted.keeper.close()
+    assert restarted.slot.require().engine.costs() == costs
+    assert restarted.slot.engine_status() == restarted.slot.require().engine.status()
+
+
+async def test_another_model_is_measured_for_itself(
+    kept: Kept, catalogue: Catalogue, saved: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue.add(saved.directory, "Production")
+    await kept.keeper.refresh()
+    other = save_booster(tiny_booster(rounds=2), tmp_path / "other")
+    catalogue.add(other, "Production")
+    monkeypatch.setattr("kernels.engine.measure", lambda predictors, _: (Cost(0.25, 0.5),) * len(predictors))
+    await kept.keeper.refresh()
+    assert kept.slot.require().engine.cost(2) == 1.25
+    assert set(kept.calibrations.costs(read_artifact(other).digest).values()) == {Cost(0.25, 0.5)}
+
+
+async def test_costs_are_read_measured_and_kept_beside_the_event_loop(
+    kept: Kept, catalogue: Catalogue, saved: SavedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue.add(saved.directory, "Production")
+    threads: list[str] = []
+
+    def noted(original: Callable[..., Any], *arguments: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return original(*arguments)
+
+    for owner, name in ((Calibrations, "costs"), (Calibrations, "store"), (Engine, "warm_up")):
+        original = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *arguments, original=original: noted(original, *arguments))
+    assert (await kept.keeper.refresh()).outcome == "swapped"
+    assert len(threads) == 3
+    assert all(name.startswith("model-keeper") for name in threads)
+
+
+async def test_calibrations_that_cannot_be_kept_refuse_no_model(
+    kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    (houses.data_dir / "calibrations.json").mkdir()
+    catalogue.add(saved.directory, "Production")
+    assert (await kept.keeper.refresh()).outcome == "swapped"
+    assert kept.slot.require().engine.cost(1) < np.inf

@@ -9,11 +9,26 @@ import msgspec
 import numpy as np
 import pytest
 
+from app.models.artifact import ServedModel
 from app.models.embedded import BUNDLED
 from app.models.keeper import Refresh
 from app.settings import Settings
 from app.telemetry.prediction_log import PredictionLog
-from tests.routes.support import Client, Hanging, client_of, compute_with, register, save_churn, served_by, services_of
+from kernels.cpu import CpuBackend
+from kernels.engine import Engine
+from tests.kernels.hardware import PREFERRED, Hardware
+from tests.routes.support import (
+    CHURN_ROW,
+    Client,
+    Hanging,
+    client_of,
+    compute_with,
+    put,
+    register,
+    save_churn,
+    served_by,
+    services_of,
+)
 from tests.support import problem
 from tests.telemetry.test_gpu import FakeNvml
 
@@ -28,6 +43,28 @@ def no_model(settings: Settings) -> Settings:
 @pytest.fixture
 def admin_settings(settings: Settings, private_registry_dir: Path) -> Settings:
     return msgspec.structs.replace(settings, data_dir=private_registry_dir, admin_api_key="admin")
+
+
+def accelerated(served: ServedModel, hardware: Hardware) -> ServedModel:
+    """The model, computed by this hardware as long as that works."""
+    artifact = served.artifact
+    backends = [hardware, CpuBackend()]
+    engine = Engine(artifact.forest, artifact.plan, artifact.table, artifact.difficulty, backends=backends)
+    engine.warm_up(artifact.sample(), PREFERRED)
+    return msgspec.structs.replace(served, engine=engine)
+
+
+def linear_booster() -> lgb.Booster:
+    """A booster for the columns of `save_churn` whose leaves are linear functions, which only LightGBM evaluates."""
+    random = np.random.default_rng(0)
+    rows = np.column_stack([random.integers(0, 60, 200), random.uniform(20, 120, 200), random.integers(0, 2, 200)])
+    parameters = {
+        "objective": "regression", "linear_tree": True, "num_leaves": 4, "num_threads": 1, "deterministic": True,
+        "verbosity": -1,
+    }  # fmt: skip
+    names = ["tenure", "monthly_charge", "contract"]
+    data = lgb.Dataset(rows.astype(np.float64), rows @ [1.0, 0.5, 9.0], feature_name=names, params=parameters)
+    return lgb.train(parameters, data, num_boost_round=3)
 
 
 def answered(response: httpx.Response, status: int = 200) -> Any:
@@ -64,6 +101,7 @@ async def test_the_model_page_says_which_model_and_how_it_was_chosen(client: Cli
     assert answer["load_seconds"] > 0
     assert answer["engine"]["disabled"] is None
     assert "cpu" in answer["engine"]["backends"]
+    assert answer["engine"]["forest"]["evaluator"] == "kernels"
     assert answer["last_refresh"]["outcome"] == "unchanged"
     assert answer["last_refusal"] is None
 
@@ -100,8 +138,76 @@ async def test_having_no_gpu_is_no_fault(settings: Settings) -> None:
     async with client_of(settings, nvml=nvml) as client:
         services_of(client).gpu.poll()
         answer = answered(await client.get("/health/gpu"))
-        assert answer == {"available": False, "reason": "Driver Not Loaded", "devices": []}
+        assert (answer["available"], answer["reason"], answer["devices"]) == (False, "Driver Not Loaded", [])
+        assert answer["backends"].keys() == {"cpu"}
+        assert (answer["disabled"], answer["disabled_reason"]) == (None, None)
         assert answered(await client.get("/health"))["status"] == "healthy"
+
+
+async def test_the_gpu_page_says_what_the_model_computes_with_and_what_that_costs(client: Client) -> None:
+    put(client, accelerated(served_by(client), Hardware()))
+    unshrunk = {"largest_chunk": None, "out_of_memory": 0}
+    assert answered(await client.get("/health/gpu"))["backends"] == {
+        "cuda": {"device": "NVIDIA H100", "cost": {"fixed_seconds": 0.0, "seconds_per_row": 1e-9}, **unshrunk},
+        "cpu": {"device": CpuBackend().device, "cost": {"fixed_seconds": 1e-3, "seconds_per_row": 1e-3}, **unshrunk},
+    }
+
+
+async def test_without_a_model_nothing_computes(no_model: Settings) -> None:
+    async with client_of(no_model) as client:
+        answer = answered(await client.get("/health/gpu"))
+        assert (answer["backends"], answer["disabled"], answer["disabled_reason"]) == ({}, None, None)
+        assert "compute_backend_" not in (await client.get("/metrics")).text
+
+
+async def test_a_gpu_that_dies_costs_no_answer_and_is_told_everywhere(
+    client: Client, example: dict[str, float]
+) -> None:
+    hardware = Hardware()
+    put(client, accelerated(served_by(client), hardware))
+    want = answered(await client.post("/predict", json=example))["prediction"]
+    assert hardware.calls == 2
+    series = 'compute_backend_usable{backend="cuda",device="NVIDIA H100"}'
+    assert f"{series} 1.0" in (await client.get("/metrics")).text
+    assert answered(await client.get("/health"))["status"] == "healthy"
+    hardware.fails_after = 2
+    assert answered(await client.post("/predict", json=example))["prediction"] == want
+    reason = "RuntimeError: an illegal memory access was encountered"
+    for path in ("/health", "/health/detailed"):
+        answer = answered(await client.get(path))
+        assert (answer["status"], answer["problems"]) == ("degraded", [f"GPU backend is off: {reason}"])
+    gpu = answered(await client.get("/health/gpu"))
+    assert (gpu["disabled"], gpu["disabled_reason"]) == ("cuda", reason)
+    assert gpu["backends"].keys() == {"cpu"}
+    assert f"{series} 0.0" in (await client.get("/metrics")).text
+    assert answered(await client.get("/health/ready"))["status"] == "ready"
+    assert hardware.calls == 3
+
+
+async def test_a_gpu_out_of_memory_is_counted_and_no_fault(client: Client, example: dict[str, float]) -> None:
+    hardware = Hardware()
+    put(client, accelerated(served_by(client), hardware))
+    want = answered(await client.post("/predict", json=example))["prediction"]
+    hardware.most_rows = 0
+    assert answered(await client.post("/predict", json=example))["prediction"] == want
+    assert answered(await client.get("/health"))["status"] == "healthy"
+    assert answered(await client.get("/health/gpu"))["backends"]["cuda"]["out_of_memory"] == 1
+    assert 'compute_backend_out_of_memory_total{backend="cuda"} 1.0' in (await client.get("/metrics")).text
+
+
+async def test_a_model_that_only_lightgbm_evaluates_is_served_and_says_so(
+    settings: Settings, private_registry_dir: Path, tmp_path: Path
+) -> None:
+    booster = linear_booster()
+    away = msgspec.structs.replace(settings, data_dir=private_registry_dir, model_name="linear")
+    register(away, save_churn(tmp_path / "linear", booster))
+    async with client_of(away) as client:
+        forest = answered(await client.get("/health/model"))["engine"]["forest"]
+        assert forest["evaluator"] == "lightgbm"
+        assert "linear" in forest["reason"]
+        assert answered(await client.get("/health/gpu"))["backends"].keys() == {"cpu"}
+        (want,) = booster.predict(np.array([list(CHURN_ROW.values())], dtype=np.float64))
+        assert answered(await client.post("/predict", json=CHURN_ROW))["prediction"] == want
 
 
 async def test_a_process_without_a_model_lives_but_is_not_ready(no_model: Settings) -> None:

@@ -28,6 +28,8 @@ FAMILIES: dict[str, tuple[str, set[str]]] = {
     "model_refreshes": ("counter", {"outcome"}),
     "background_task_restarts": ("counter", {"task"}),
     "prediction_log_rows": ("counter", {"outcome"}),
+    "compute_backend_usable": ("gauge", {"backend", "device"}),
+    "compute_backend_out_of_memory": ("counter", {"backend"}),
 }
 """Every family of the service's own, with its type and labels."""
 

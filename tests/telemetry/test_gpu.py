@@ -20,11 +20,14 @@ class FakeNvml:
 
     NVMLError = NVMLError
     NVML_ERROR_NOT_SUPPORTED = 3
+    NVML_ERROR_NO_PERMISSION = 4
     NVML_TEMPERATURE_GPU = 0
 
     def __init__(self) -> None:
         self.failure: NVMLError | None = None
+        self.lost: int | None = None
         self.inits = 0
+        self.refusal = self.NVML_ERROR_NOT_SUPPORTED
 
     def _check(self) -> None:
         if self.failure is not None:
@@ -42,6 +45,8 @@ class FakeNvml:
         return index
 
     def nvmlDeviceGetName(self, handle: int) -> bytes:
+        if handle == self.lost:
+            raise NVMLError(15, "GPU is lost")
         return b"NVIDIA H100"
 
     def nvmlDeviceGetUUID(self, handle: int) -> str:
@@ -52,7 +57,7 @@ class FakeNvml:
 
     def nvmlDeviceGetUtilizationRates(self, handle: int) -> Any:
         if handle == 1:
-            raise NVMLError(self.NVML_ERROR_NOT_SUPPORTED)
+            raise NVMLError(self.refusal)
         return SimpleNamespace(gpu=37)
 
     def nvmlDeviceGetTemperature(self, handle: int, sensor: int) -> int:
@@ -76,15 +81,40 @@ def test_readings_become_series(nvml: FakeNvml) -> None:
     assert poller.status.devices[0].name == "NVIDIA H100"
 
 
-def test_without_a_gpu_there_are_no_series_and_a_reason() -> None:
-    nvml = FakeNvml()
-    nvml.failure = NVMLError(9, "Driver Not Loaded")
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [(9, "Driver Not Loaded"), (12, "NVML Shared Library Not Found"), (18, "Driver/library version mismatch")],
+    ids=["no driver", "no library", "old driver"],
+)
+def test_without_a_gpu_there_are_no_series_and_a_reason(nvml: FakeNvml, value: int, reason: str) -> None:
+    nvml.failure = NVMLError(value, reason)
     poller = GpuPoller(nvml)
     metrics = Metrics(poller.readings)
     poller.poll()
     assert b"gpu_" not in metrics.exposition()
-    assert poller.status.reason == "Driver Not Loaded"
+    assert poller.status.reason == reason
     assert not poller.status.available
+
+
+@pytest.mark.parametrize("refusal", [FakeNvml.NVML_ERROR_NOT_SUPPORTED, FakeNvml.NVML_ERROR_NO_PERMISSION])
+def test_under_mig_what_the_device_reports_is_still_told(nvml: FakeNvml, refusal: int) -> None:
+    nvml.refusal = refusal
+    poller = GpuPoller(nvml)
+    poller.poll()
+    whole, partitioned = poller.status.devices
+    assert whole.utilization_percent == 37
+    assert partitioned.utilization_percent is None
+    assert (partitioned.memory_used_bytes, partitioned.temperature_celsius) == (1001, 41)
+
+
+def test_a_gpu_that_vanishes_between_being_counted_and_being_read_is_no_crash(nvml: FakeNvml) -> None:
+    nvml.lost = 1
+    poller = GpuPoller(nvml)
+    poller.poll()
+    assert (poller.status.available, poller.status.reason) == (False, "GPU is lost")
+    nvml.lost = None
+    poller.poll()
+    assert len(poller.status.devices) == 2
 
 
 def test_a_gpu_that_vanishes_takes_its_series_along_and_can_come_back(nvml: FakeNvml) -> None:

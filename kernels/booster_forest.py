@@ -1,0 +1,54 @@
+"""A LightGBM model of a kind that the kernels do not evaluate, predicted by LightGBM."""
+
+import lightgbm as lgb
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.forest_status import ForestStatus
+from kernels.model_text import END_OF_TREES, ForestError, ModelText
+
+THREADS = 1
+"""LightGBM's threads for a batch of any size; must be the same in every call of the process.
+
+LightGBM keeps the number in a variable of the process (src/utils/openmp_wrapper.cpp) that each call sets, sizes a
+prediction's buffers by it (src/application/predictor.hpp), and reads it again to start the threads that write into
+them. Two calls at once with different numbers therefore write past the buffers' end, and the process dies. One is also
+the number that costs least for small batches; large ones can be shared out among threads of the caller.
+"""
+
+
+class BoosterForest:
+    """The trees of such a model. Immutable, and safe to call from several threads at once.
+
+    Attributes are those of a `Forest`.
+
+    Args:
+        text: LightGBM's native text.
+        model: What was read of it.
+        reason: Why the kernels do not evaluate it.
+
+    Raises:
+        ForestError: LightGBM refuses it too.
+    """
+
+    def __init__(self, text: str, model: ModelText, reason: str) -> None:
+        try:
+            # What follows the trees tells of the training; cut short, it can crash LightGBM's parser too.
+            self._booster = lgb.Booster(model_str=text[: text.index(END_OF_TREES)] + END_OF_TREES + "\n")
+        except lgb.basic.LightGBMError as error:
+            raise ForestError(f"LightGBM refuses the booster: {error}") from error
+        self.feature_names = model.feature_names
+        self.n_features = len(model.feature_names)
+        self.n_outputs = model.n_outputs
+        self.n_trees = model.n_trees
+        self.objective = model.objective
+        self.status = ForestStatus(evaluator="lightgbm", reason=reason)
+
+    def predict(self, X: NDArray[np.floating], raw_score: bool = False) -> NDArray[np.float64]:
+        """Predict a batch: see `Forest.predict`."""
+        if X.ndim != 2 or X.shape[1] != self.n_features:
+            raise ValueError(f"expected an array of shape (rows, {self.n_features}), got {X.shape}")
+        if len(X) == 0:
+            return np.empty((0, self.n_outputs) if self.n_outputs > 1 else 0)
+        # The booster was read from text, so what it returns for a dense array is an array.
+        return np.asarray(self._booster.predict(X, raw_score=raw_score, num_threads=THREADS))

@@ -1,0 +1,61 @@
+"""A stand-in for a GPU, which breaks as one does, and costs by which an engine prefers it."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.backend import Outcome, OutOfDeviceMemory, Pipeline
+from kernels.cost import Cost
+from kernels.cpu import CpuBackend
+from kernels.program import Program
+
+
+class Hardware:
+    """Computes what the CPU does, until it is broken.
+
+    Args:
+        fails_after: Calls that it answers, before all fail.
+        fails_to_warm_up: No kernel can be compiled for it.
+        most_rows: Its memory holds no more.
+
+    Attributes:
+        batches: Rows of each call.
+    """
+
+    name = "cuda"
+    device = "NVIDIA H100"
+
+    def __init__(
+        self, fails_after: int | None = None, fails_to_warm_up: bool = False, most_rows: int | None = None
+    ) -> None:
+        self.batches: list[int] = []
+        self.fails_after = fails_after
+        self.fails_to_warm_up = fails_to_warm_up
+        self.most_rows = most_rows
+
+    @property
+    def calls(self) -> int:
+        return len(self.batches)
+
+    def transform(self, program: Program, X: NDArray[np.floating]) -> NDArray[np.float32]:
+        raise NotImplementedError
+
+    def evaluate(self, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False) -> Outcome:
+        self.batches.append(len(X))
+        if self.fails_after is not None and self.calls > self.fails_after:
+            raise RuntimeError("an illegal memory access was encountered")
+        if self.most_rows is not None and len(X) > self.most_rows:
+            raise OutOfDeviceMemory(f"{len(X)} rows")
+        return CpuBackend().evaluate(pipeline, X, raw_score)
+
+    def warm_up(self) -> None:
+        if self.fails_to_warm_up:
+            raise RuntimeError("no kernel image is available")
+
+
+def known(hardware: Cost, cpu: Cost) -> dict[str, Cost]:
+    """Costs that `warm_up` need not measure."""
+    return {Hardware.device: hardware, CpuBackend().device: cpu}
+
+
+PREFERRED = known(Cost(0.0, 1e-9), Cost(1e-3, 1e-3))
+"""The hardware is the cheaper one for batches of any size."""

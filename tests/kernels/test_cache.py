@@ -1,0 +1,45 @@
+"""Compiled kernels are kept apart for each version of their source."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import kernels
+
+SCRIPT = """
+import os, pathlib, sys
+from kernels.cache import cache_kernels, kernels_version
+for _ in range(2):
+    cache_kernels(pathlib.Path("given"))
+assert "numba" not in sys.modules
+print(kernels_version(), os.environ["NUMBA_CACHE_DIR"])
+"""
+
+
+def run(package: Path, **environ: str) -> tuple[str, Path]:
+    """The version and the cache's directory that a copy of the package tells, run in the copy's parent."""
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        cwd=package.parent,
+        env=environ | {"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    version, directory = result.stdout.split()
+    return version, Path(directory)
+
+
+def test_the_path_holds_the_version_once_and_a_change_anywhere_is_another_version(tmp_path: Path) -> None:
+    package = tmp_path / "kernels"
+    shutil.copytree(Path(kernels.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    version, directory = run(package)
+    assert directory == tmp_path / "given" / version
+    assert run(package) == (version, directory)
+    assert run(package, NUMBA_CACHE_DIR=str(tmp_path / "named")) == (version, tmp_path / "named" / version)
+    with (package / "features.py").open("a") as file:
+        file.write("# changed")
+    other, directory = run(package)
+    assert other != version
+    assert directory == tmp_path / "given" / other
