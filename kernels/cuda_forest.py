@@ -57,24 +57,29 @@ class PackedForests(NamedTuple):
     set_starts: NDArray[np.int32]
 
 
+def too_large(forests: Sequence[Forest]) -> str | None:
+    """Which limit of the layout the forests exceed, in words; None if they fit."""
+    counts = [int(forest.predicates.columns[:, COUNT].max(initial=0)) for forest in forests]
+    for name, number, most in (
+        ("columns", sum(len(forest.predicates.columns) for forest in forests), MAX_COLUMNS),
+        ("thresholds of a feature", max(counts, default=0), MAX_COUNT),
+        ("sets of categories", sum(int(_categorical(forest).sum()) for forest in forests), MAX_SETS),
+        ("nodes and leaves", sum(len(forest.traversal.records) for forest in forests), MAX_RECORDS),
+    ):
+        if number > most:
+            return f"the forests have {number} {name}, and a GPU's layout {most} at most"
+    return None
+
+
 def pack_forests(forests: Sequence[Forest]) -> PackedForests:
     """Pack forests; none at all are packed too.
 
     Raises:
         ForestTooLargeError: They do not fit.
     """
-    n_columns = sum(len(forest.predicates.columns) for forest in forests)
-    n_records = sum(len(forest.traversal.records) for forest in forests)
-    n_sets = sum(int(_categorical(forest).sum()) for forest in forests)
-    count = max((int(forest.predicates.columns[:, COUNT].max(initial=0)) for forest in forests), default=0)
-    for name, number, most in (
-        ("columns", n_columns, MAX_COLUMNS),
-        ("thresholds of a feature", count, MAX_COUNT),
-        ("sets of categories", n_sets, MAX_SETS),
-        ("nodes and leaves", n_records, MAX_RECORDS),
-    ):
-        if number > most:
-            raise ForestTooLargeError(f"the forests have {number} {name}, and a GPU's layout {most} at most")
+    reason = too_large(forests)
+    if reason is not None:
+        raise ForestTooLargeError(reason)
     # Each starts with an empty part, since without a forest there is no other.
     columns, thresholds = [np.zeros((0, 9), dtype=np.int32)], [np.zeros(0)]
     roots, starts = [np.zeros(0, dtype=np.uint64)], [0]

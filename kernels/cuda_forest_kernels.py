@@ -91,7 +91,7 @@ def forest(places, roots, starts, records, values, sets, set_starts, row_bits, s
                             places, roots[start + tree], records, values, sets, set_starts, row
                         )
                         tree += lanes
-                pass  # pyright: ignore[reportCallIssue]
+                cuda.syncthreads()  # pyright: ignore[reportCallIssue]
                 if lane == np.uint64(0) and row < n_rows:
                     fours, ones = count >> np.uint64(2), count & np.uint64(3)
                     while fours:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.backend import AnyForest, Backend, Outcome, OutOfDeviceMemory, Pipeline
-from kernels.booster_forest import BoosterForest
 from kernels.cost import Cost, measure, vary
 from kernels.cpu import CpuBackend
+from kernels.forest import Forest
 from kernels.forest_status import ForestStatus
 from kernels.plan import Neighbours, Plan, PlanError
 
@@ -343,10 +343,14 @@ def _backends(device: Device, forests: tuple[AnyForest, ...]) -> tuple[tuple[Bac
     if device == "cpu":
         return (cpu,), None
     from kernels.cuda import CudaBackend, cuda_unavailable_reason
+    from kernels.cuda_forest import too_large
 
     reason = cuda_unavailable_reason()
-    if any(isinstance(forest, BoosterForest) for forest in forests):
+    own = [forest for forest in forests if isinstance(forest, Forest)]
+    if len(own) < len(forests):
         reason = "LightGBM evaluates this kind of model, and does so on the CPU"
+    elif reason is None:
+        reason = too_large(own)
     disabled = None
     if reason is None:
         try:

@@ -4,7 +4,8 @@ Run by test_cuda_ptx.py in a process of its own, since it changes what numba-cud
 types device functions it asks the current device for its compute capability, and here there is none. And it asks
 NVRTC, which has no part in making PTX of Python, where it lies and what capabilities there are: to answer for it spares
 the tests a library of 90 MB.
-Prints {"skip": reason} where the compiler is missing, else {"module.kernel sm_90": PTX, ...}.
+Prints {"skip": reason} where the compiler is missing, else {"module.kernel sm_90 0": PTX, ...}, the last number being
+that of the signature: a kernel may have several.
 """
 
 import importlib
@@ -44,11 +45,12 @@ def main() -> dict[str, str]:
         for name, kernel in kernels_here.items():
             for capability in CAPABILITIES:
                 device.compute_capability = capability
-                signature = getattr(module, "SIGNATURES", {}).get(name)
                 label = f"{found.name}.{name} sm_{capability[0]}{capability[1]}"
-                texts[label] = "no signature" if signature is None else cuda.compile_ptx(
-                    kernel.py_func, signature, cc=capability
-                )[0]  # fmt: skip
+                signatures = getattr(module, "SIGNATURES", {}).get(name, [])
+                if not signatures:
+                    texts[label] = "no signature"
+                for number, signature in enumerate(signatures if isinstance(signatures, list) else [signatures]):
+                    texts[f"{label} {number}"] = cuda.compile_ptx(kernel.py_func, signature, cc=capability)[0]
     return texts
 
 

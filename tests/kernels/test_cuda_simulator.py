@@ -1,25 +1,18 @@
-"""The CUDA kernels, run by numba's simulator, agree with the CPU: bit for bit but for sums of covariances.
-
-The simulator runs each CUDA thread as a Python thread, so batches, grids and tiles are small. It cannot pass its arrays
-to compiled functions: the tests hand `evaluate` and `describe` numpy arrays instead, and so run the very code that the
-CPU runs.
-"""
+"""The CUDA kernels, run by numba's simulator, agree with the CPU: bit for bit but for sums of covariances."""
 
 import math
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from numba import config
 from numpy.typing import NDArray
 
-from kernels import cuda, features, neighbours
+from kernels import cuda, neighbours
 from kernels.backend import Backend
 from kernels.cpu import CpuBackend
+from kernels.cuda_program import pairs
 from kernels.plan import Factor, GaussianProcess, Input, Neighbours, Plan, Regression, Term
 from kernels.program import Program, pack
 from kernels.reference_step import MAX_NEIGHBOURS
@@ -30,60 +23,27 @@ from kernels.references import (
     MAX_REGRESSIONS,
     AnyReferenceStep,
 )
+from tests.kernels.cuda_simulator import IN_SIMULATOR, simulated_backend, simulator
 from tests.kernels.plans import EVERY_REFERENCE, EVERY_STEP, HARD_ROWS, california, plans, stored
 
-pytestmark = [
-    pytest.mark.skipif(
-        os.environ.get("NUMBA_ENABLE_CUDASIM") == "0", reason="NUMBA_ENABLE_CUDASIM=0 asks for a real GPU"
-    ),
-    # The simulator computes by numpy, which warns where a device makes an infinity.
-    pytest.mark.filterwarnings("ignore:.*overflow encountered in:RuntimeWarning"),
-]
+pytestmark = IN_SIMULATOR
 
 
 @pytest.fixture(scope="module")
 def backend() -> Iterator[cuda.CudaBackend]:
-    assert config.ENABLE_CUDASIM, "NUMBA_ENABLE_CUDASIM=1 must be set before numba is imported"
-    pytest.importorskip("numba.cuda", reason="this numba has no numba.cuda, and numba-cuda is not installed")
-    from numba.cuda.simulator import kernelapi
+    with simulator() as patch:
+        from kernels import cuda_kernels
 
-    from kernels import cuda_kernels
-
-    def evaluate(op, a, b, constants, offset, length):
-        return features.evaluate(op, a, b, constants.copy_to_host(), offset, length)
-
-    def describe(*arguments):
-        *given, out = (
-            argument.copy_to_host() if hasattr(argument, "copy_to_host") else argument for argument in arguments
-        )
-        neighbours.describe(*given, out)
-        arguments[-1][:] = out
-
-    def shared(self: Any, shape: int, dtype: type) -> NDArray[Any]:
-        caller = sys._getframe(1)
-        return self._allocations.setdefault(caller.f_lineno, np.empty(shape, dtype))
-
-    # Threads take turns at the barriers, and by default wait 5 ms for each.
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuda, "cuda_unavailable_reason", lambda: None)
-        # Two blocks of four threads: batches above eight rows make the threads stride.
-        backend = cuda.CudaBackend(threads_per_block=4, min_blocks=1, max_blocks=2)
-    with pytest.MonkeyPatch.context() as patch:
-        # The simulator's own looks and then stores: two threads at once may get an array each.
-        patch.setattr(kernelapi.FakeCUDAShared, "array", shared)
-        patch.setattr(cuda_kernels, "evaluate", evaluate)
-        patch.setattr(cuda_kernels, "describe", describe)
         # Of few rows, so that there are many, and neither they nor groups within them are all full.
         patch.setattr(cuda_kernels, "TILE_ROWS", 8)
-        yield backend
-    sys.setswitchinterval(interval)
+        # Two blocks of four threads: batches above eight rows make the threads stride. Chunks of nine rows, by turns.
+        yield simulated_backend(threads_per_block=4, min_blocks=1, max_blocks=2, chunk_rows=9)
 
 
 def test_is_a_backend(backend: cuda.CudaBackend) -> None:
     assert isinstance(backend, Backend)
     assert backend.name == "cuda"
+    assert backend.device == "Simulated GPU"
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 8, 9, 30])
@@ -289,12 +249,12 @@ def test_a_step_that_makes_no_feature_is_not_computed(backend: cuda.CudaBackend)
     launched = [near("n"), process("p"), near("m"), process("q")]
     made = pack(NAMES, (), ("m_nearest", "a"), launched, table)
     assert_agrees(backend, made, rows_near(5))
-    assert len(list(cuda._pairs(made))) == 1
-    assert len(list(cuda._pairs(pack(NAMES, (), ("a",), launched, table)))) == 0
+    assert len(list(pairs(made))) == 1
+    assert len(list(pairs(pack(NAMES, (), ("a",), launched, table)))) == 0
 
 
 def test_a_search_and_a_process_share_a_launch() -> None:
-    launches = {name: len(list(cuda._pairs(program(steps)))) for name, steps in STEPS.items()}
+    launches = {name: len(list(pairs(program(steps)))) for name, steps in STEPS.items()}
     assert launches["both"] == 1
     assert launches["two searches and a process"] == launches["a search and two processes"] == 2
 

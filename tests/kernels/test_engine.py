@@ -492,6 +492,16 @@ def test_cuda_that_is_insisted_on_and_absent_is_refused_with_the_reason(
     assert status.disabled is None
 
 
+def test_a_forest_that_no_gpu_kernel_can_hold_stays_on_the_cpu(forest: Forest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kernels.cuda.cuda_unavailable_reason", lambda: None)
+    monkeypatch.setattr("kernels.cuda_forest.MAX_COLUMNS", 2)
+    status = Engine(forest, PLAN).status()
+    assert set(status.backends) == {"cpu"}
+    assert status.disabled is None
+    with pytest.raises(EngineError, match="3 columns, and a GPU's layout 2 at most"):
+        Engine(forest, PLAN, device="cuda")
+
+
 @pytest.mark.parametrize("fails", ["to be made", "to tell its name"])
 def test_a_gpu_that_vanishes_before_it_can_be_used_is_off_with_the_reason(
     forest: Forest, monkeypatch: pytest.MonkeyPatch, fails: str

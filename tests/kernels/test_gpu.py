@@ -1,16 +1,19 @@
-"""On a real GPU: it agrees with the CPU to float32's last digits, or nearly, and the engine serves by it.
+"""On a real GPU: forests agree with the CPU to the bit, features to float32's last digits, and the engine serves by it.
 
 Run with `NUMBA_ENABLE_CUDASIM=0 pytest -m gpu`, since the other tests turn the simulator on.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import lightgbm as lgb
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
 from numpy.typing import NDArray
 
+from kernels.backend import OutOfDeviceMemory, Pipeline
 from kernels.cost import Cost
 from kernels.cpu import CpuBackend
 from kernels.cuda import CudaBackend, cuda_unavailable_reason
@@ -18,6 +21,7 @@ from kernels.engine import Engine
 from kernels.forest import Forest
 from kernels.plan import Input, Plan
 from kernels.program import Program
+from tests.kernels.boosters import assert_same_bits, hard_rows, model_texts
 from tests.kernels.plans import EVERY_REFERENCE, EVERY_STEP, HARD_ROWS, california, stored
 
 pytestmark = pytest.mark.gpu
@@ -101,9 +105,9 @@ def test_predictions_differ_only_where_a_feature_is_at_a_threshold(
 ) -> None:
     rows = california(10_000)
     by_cpu, by_gpu = CpuBackend().transform(referring, rows), backend.transform(referring, rows)
-    settings = {"objective": "regression", "verbosity": -1, "num_threads": 1, "seed": 1}
+    parameters = {"objective": "regression", "verbosity": -1, "num_threads": 1, "seed": 1}
     target = np.sin(rows).sum(axis=1) + by_cpu[:, 2]
-    booster = lgb.train(settings, lgb.Dataset(by_cpu.astype(np.float64), target), num_boost_round=100)
+    booster = lgb.train(parameters, lgb.Dataset(by_cpu.astype(np.float64), target), num_boost_round=100)
     paths = [np.asarray(booster.predict(features, pred_leaf=True)) for features in (by_cpu, by_gpu)]
     flipped = (paths[0] != paths[1]).any(axis=1)
     record_property("rows of 10,000 that take another path", int(flipped.sum()))
@@ -117,8 +121,93 @@ def test_predictions_differ_only_where_a_feature_is_at_a_threshold(
 @pytest.fixture(scope="module")
 def forest() -> Forest:
     X = np.random.default_rng(1).normal(size=(300, len(EVERY_STEP.outputs)))
-    settings = {"objective": "regression", "verbosity": -1, "num_threads": 1}
-    return Forest.from_booster(lgb.train(settings, lgb.Dataset(X, X[:, 0]), num_boost_round=5))
+    parameters = {"objective": "regression", "verbosity": -1, "num_threads": 1}
+    return Forest.from_booster(lgb.train(parameters, lgb.Dataset(X, X[:, 0]), num_boost_round=5))
+
+
+@settings(max_examples=200)
+@given(text=model_texts())
+def test_any_model_gives_the_cpu_s_scores(backend: CudaBackend, text: str) -> None:
+    forest, rows = Forest.from_model_text(text), hard_rows(text, 500)
+    for count in (500, 3):
+        outcome = backend.evaluate(Pipeline(None, (forest,)), rows[-count:], raw_score=True)
+        assert_same_bits(outcome.predictions[0], forest.predict(rows[-count:], raw_score=True))
+
+
+@pytest.fixture(scope="module", params=[(500, 31), (1000, 127), (10, 255)], ids=lambda shape: "{} x {}".format(*shape))
+def trained(request: pytest.FixtureRequest) -> Forest:
+    """Trees by number and leaves, on features of which some are missing and one is a category."""
+    trees, leaves = request.param
+    X = forest_rows(20_000)
+    parameters = {"objective": "regression", "verbosity": -1, "num_leaves": leaves, "min_data_in_leaf": 5, "seed": 1}
+    data = lgb.Dataset(X, np.nansum(np.sin(3 * X[:, :6]), axis=1), categorical_feature=[7])
+    return Forest.from_booster(lgb.train(parameters, data, num_boost_round=trees))
+
+
+def forest_rows(count: int) -> NDArray[np.float64]:
+    """float64[count, 8]."""
+    random = np.random.default_rng(6)
+    X = random.normal(size=(count, 8))
+    X[random.random(count) < 0.1, 2] = np.nan
+    X[:, 7] = random.integers(-2, 60, count)
+    return X
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 31, 127, 128, 129, 1000, 4097, 65_536, 65_537, 300_000])
+def test_batches_of_any_size_give_the_cpu_s_scores(backend: CudaBackend, trained: Forest, count: int) -> None:
+    rows = forest_rows(count)
+    outcome = backend.evaluate(Pipeline(None, (trained,), 2), rows, raw_score=True)
+    assert_same_bits(outcome.predictions[0], trained.predict(rows, raw_score=True))
+    np.testing.assert_array_equal(outcome.distance, rows[:, 2].astype(np.float32))
+
+
+def test_one_batch_after_another_gives_the_cpu_s_scores(backend: CudaBackend, trained: Forest, forest: Forest) -> None:
+    rows, other = forest_rows(100_000), np.random.default_rng(7).normal(size=(50, forest.n_features))
+    for count in (100_000, 3, 70_000, 1, 0, 128, 2):
+        outcome = backend.evaluate(Pipeline(None, (trained,)), rows[:count], raw_score=True)
+        assert_same_bits(outcome.predictions[0], trained.predict(rows[:count], raw_score=True))
+        outcome = backend.evaluate(Pipeline(None, (forest, forest)), other, raw_score=True)
+        assert_same_bits(outcome.predictions[1], forest.predict(other, raw_score=True))
+
+
+def test_a_program_and_two_forests_agree_with_their_features(backend: CudaBackend, forest: Forest) -> None:
+    program = EVERY_STEP.program()
+    for count in (1, 1000, 150_000):
+        rows = california(count)
+        features = backend.transform(program, rows)
+        outcome = backend.evaluate(Pipeline(program, (forest, forest), 1), rows, raw_score=True)
+        for prediction in outcome.predictions:
+            assert_same_bits(prediction, forest.predict(features, raw_score=True))
+        np.testing.assert_array_equal(outcome.distance, features[:, 1])
+
+
+def test_threads_that_evaluate_at_once_get_their_own(backend: CudaBackend, trained: Forest) -> None:
+    rows = forest_rows(80_000)
+    parts = [rows[start : start + 10_000] for start in range(0, len(rows), 10_000)]
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = pool.map(lambda part: backend.evaluate(Pipeline(None, (trained,)), part, raw_score=True), parts)
+        got = np.concatenate([outcome.predictions[0] for outcome in outcomes])
+    assert_same_bits(got, trained.predict(rows, raw_score=True))
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_full_device_is_told_and_got_over(forest: Forest) -> None:
+    from numba import cuda
+
+    fresh, pipeline, held = CudaBackend(), Pipeline(EVERY_STEP.program(), (forest,)), []
+    fresh.evaluate(pipeline, california(10))
+    rows, size = california(65_536), 2**36
+    while size >= 2**20:
+        try:
+            held.append(cuda.device_array(size, np.uint8))
+        except cuda.cudadrv.driver.CudaAPIError:
+            size //= 2
+    with pytest.raises(OutOfDeviceMemory):
+        fresh.evaluate(pipeline, rows)
+    held.clear()
+    features = fresh.transform(EVERY_STEP.program(), rows)
+    got = fresh.evaluate(pipeline, rows, raw_score=True).predictions[0]
+    assert_same_bits(got, forest.predict(features, raw_score=True))
 
 
 @pytest.mark.usefixtures("backend")
@@ -130,15 +219,13 @@ def test_the_engine_measures_it(forest: Forest) -> None:
     assert np.isfinite(engine.predict(california(1000))).all()
 
 
-@pytest.mark.usefixtures("backend")
-def test_the_engine_answers_by_it_what_the_cpu_answers(forest: Forest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kernels.engine.measure", lambda predictors, sample: (Cost(0.0, 0.0), Cost(1.0, 1.0)))
+def test_the_engine_answers_by_it(backend: CudaBackend, forest: Forest) -> None:
     engine = Engine(forest, EVERY_STEP, device="cuda")
-    engine.warm_up(california(10))
+    engine.warm_up(california(10), {backend.device: Cost(0.0, 0.0), CpuBackend().device: Cost(1.0, 1.0)})
     for count in (1, 5000, 17):
         rows = california(count)
-        by_gpu = engine.transform(rows)
-        np.testing.assert_allclose(by_gpu, CpuBackend().transform(EVERY_STEP.program(), rows), rtol=3e-7, atol=1e-6)
         # From the same features: a last digit may lie on the other side of a threshold.
-        np.testing.assert_array_equal(engine.predict(rows), forest.predict(by_gpu))
+        expected = forest.predict(backend.transform(EVERY_STEP.program(), rows))
+        np.testing.assert_array_equal(engine.predict(rows), expected)
+        np.testing.assert_array_equal(engine.evaluate(rows).prediction, expected)
     assert engine.status().disabled is None
