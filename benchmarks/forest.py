@@ -1,0 +1,318 @@
+"""Measures the forest's kernels on one CPU thread, and the bundled model, against what else evaluates LightGBM models.
+
+    just bench forest [--data FILE] [--rounds 7] [--seconds 0.2] [--cache DIRECTORY] [--quick]
+
+Method: three forests are trained on the 20,640 rows of California Housing (8 columns, fixed seed) and read by every
+engine from the same LightGBM text. Each engine runs in a process of its own, peers in environments of their own with
+the versions of benchmarks/peers/*.txt. The engines take turns, one at a time, round after round, so that a machine
+which gets slower does so for all: in a round each calls its `predict` with raw scores for at least `--seconds` with
+batches of each size, after calls that are not timed. Every call takes the next of 20,000 shuffled rows, float64 and
+C-contiguous, because branch predictors and caches learn one row by heart. A figure is the median over the rounds; the
+spread is between the first and the third quartile; a ratio is the median of the rounds' own ratios.
+
+Equality is with LightGBM's raw scores, for batches of each size: to the bit, or else the largest error.
+
+What peers compile is kept in the cache, with the time that it took; so a peer is built once, and not in every run.
+A peer that cannot be installed or built is reported with the reason. With `--quick` the figures are rough, and the
+report goes to the cache.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+
+from app.models.embedded import BUNDLED
+from app.training.dataset import Dataset, load_dataset
+from benchmarks.peers.process import HERE, Peer, PeerError, Process
+from benchmarks.peers.report import page, picture
+from kernels.cache import cache_kernels
+
+REPORTS = Path(__file__).parent / "reports"
+BATCHES = {1: 1000, 32: 3200, 64: 3200, 1000: 5000, 20_000: 20_000}
+"""Rows a call, and how many rows of each are compared with LightGBM's scores."""
+FRESH_STARTS = 3
+CORES = os.cpu_count() or 1
+PARAMETERS = {
+    "objective": "regression", "learning_rate": 0.05, "seed": 1, "deterministic": True, "force_row_wise": True,
+    "num_threads": 2, "verbose": -1,
+}  # fmt: skip
+
+MADRONE = Peer("Madrone", "madrone")
+LIGHTGBM = Peer("LightGBM, 1 thread", "lightgbm", options={"threads": 1})
+PEERS = (
+    LIGHTGBM,  # first: the others' scores are compared with its own
+    MADRONE,
+    Peer(f"LightGBM, {CORES} threads", "lightgbm", options={"threads": CORES}, threads=CORES),
+    Peer("lleaves", "lleaves", "lleaves"),
+    Peer("TL2cgen", "tl2cgen", "treelite"),
+    Peer("Treelite GTIL", "gtil", "treelite"),
+    Peer("ONNX Runtime, double", "onnxruntime", "onnxruntime"),
+)
+BUNDLED_PARTS = (
+    Peer("Madrone's transforms + LightGBM", "bundled", options={"part": "LightGBM"}),
+    Peer("Madrone", "bundled", options={"part": "engine"}),
+    Peer("Madrone's transforms alone", "bundled", options={"part": "transforms"}),
+)
+FRESH = {
+    "Madrone, kernels cached": (MADRONE, False),
+    "Madrone, nothing cached": (MADRONE, True),
+    "LightGBM": (LIGHTGBM, False),
+}
+"""Peers whose first prediction is measured in a new process, and whether it starts without compiled kernels."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of one run: how often and how long, where things are kept, and the rows."""
+
+    rounds: int
+    seconds: float
+    cache: Path
+    rows: Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="CSV file with the California Housing columns")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.2, help="for one engine, batch size and round, at least")
+    parser.add_argument("--cache", type=Path, default=Path(".madrone/bench"), help="models, environments and builds")
+    parser.add_argument("--quick", action="store_true", help="2 rounds of 0.02 s; the report goes to the cache")
+    arguments = parser.parse_args()
+    cache = arguments.cache.resolve()
+    reports = cache / "reports" if arguments.quick else REPORTS
+    for directory in (cache / "logs", cache / "models", reports):
+        directory.mkdir(parents=True, exist_ok=True)
+    cache_kernels(cache / "kernels")
+    dataset = load_dataset(arguments.data)
+    settings = Settings(
+        rounds=2 if arguments.quick else arguments.rounds,
+        seconds=0.02 if arguments.quick else arguments.seconds,
+        cache=cache,
+        rows=cache / "rows.npy",
+    )
+    order = np.random.default_rng(1).permutation(len(dataset.features))[: max(BATCHES)]
+    np.save(settings.rows, dataset.features[order])
+    models: dict[str, Any] = {}
+    for trees, leaves in ((500, 31), (1000, 127), (300, 255)):
+        name = f"{trees:,} trees of {leaves} leaves"
+        text = train(dataset, trees, leaves, cache / "models")
+        progress(name)
+        models[name] = Comparison(text, settings).run(PEERS) | {"fresh": fresh_starts(text, settings)}
+    name = "the bundled model, with its transforms"
+    progress(name)
+    models[name] = Comparison(BUNDLED / "model", settings).run(BUNDLED_PARTS)
+    report = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{cpu()}, {CORES} cores, {platform.system()}",
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in ("madrone", "lightgbm", "numba", "numpy")},
+        "data_sha256": dataset.sha256,
+        "rounds": settings.rounds,
+        "seconds": settings.seconds,
+        "models": models,
+    }
+    (reports / "forest.json").write_text(json.dumps(report, indent=2) + "\n")
+    (reports / "forest.md").write_text(page(report))
+    picture(report, reports / "forest.png")
+    print(page(report))
+
+
+def train(dataset: Dataset, trees: int, leaves: int, directory: Path) -> Path:
+    """LightGBM's text of a forest, trained unless it is there."""
+    known = json.dumps([PARAMETERS, dataset.sha256, version("lightgbm")])
+    path = directory / f"{trees}x{leaves}-{digest([known.encode()])}.txt"
+    if not path.exists():
+        progress(f"Training {trees} trees of {leaves} leaves ...")
+        data = lgb.Dataset(dataset.features, dataset.target, feature_name=list(dataset.names))
+        lgb.train(PARAMETERS | {"num_leaves": leaves}, data, trees).save_model(path.with_suffix(".part"))
+        path.with_suffix(".part").rename(path)
+    return path
+
+
+@dataclass
+class Entrant:
+    """An engine with a model, and what was measured of it.
+
+    Attributes:
+        opened: What its worker told of the model's first use.
+        largest_error: See `largest_error`.
+        us: µs a row, of each round, by rows a call.
+        first_ms: ms from the model's file to the prediction of one row, of each round.
+    """
+
+    peer: Peer
+    process: Process
+    opened: dict[str, Any]
+    largest_error: float | None
+    us: dict[int, list[float]] = field(default_factory=lambda: {batch: [] for batch in BATCHES})
+    first_ms: list[float] = field(default_factory=list)
+
+
+class Comparison:
+    """All engines with one model, in a process each. The first one's scores are the reference."""
+
+    def __init__(self, model: Path, settings: Settings) -> None:
+        self.model = model
+        self.settings = settings
+        self.entrants: dict[str, Entrant] = {}
+        self.failed: dict[str, str] = {}
+        self.threads: list[tuple[float, float]] = []
+        self._reference: np.ndarray | None = None
+
+    def run(self, peers: tuple[Peer, ...]) -> dict[str, Any]:
+        """Measure them, and say what the report shows of it."""
+        with ExitStack() as stack:
+            for peer in peers:
+                with self._or_without(peer):
+                    self._enter(peer, stack)
+            for number in range(self.settings.rounds):
+                progress(f"  round {number + 1} of {self.settings.rounds}")
+                self._round()
+        return self._summary()
+
+    def _enter(self, peer: Peer, stack: ExitStack) -> None:
+        progress(f"  {peer.label}")
+        process = Process(peer, self.settings.cache)
+        stack.callback(process.close)
+        opened = process.ask("open", **opening(peer, self.model, self.settings))
+        scores = [scored(process, batch, self.settings) for batch in BATCHES]
+        if self._reference is None:
+            self._reference = scores[-1]
+        self.entrants[peer.label] = Entrant(peer, process, opened, largest_error(scores, self._reference))
+
+    def _round(self) -> None:
+        seconds = self.settings.seconds
+        for batch in BATCHES:
+            for entrant in [*self.entrants.values()]:
+                with self._or_without(entrant.peer):
+                    entrant.us[batch].append(1e6 * entrant.process.ask("time", batch=batch, seconds=seconds))
+        for entrant in [*self.entrants.values()]:
+            with self._or_without(entrant.peer):
+                entrant.first_ms.append(1e3 * entrant.process.ask("first")[0])
+        self.threads.append(self.entrants[MADRONE.label].process.ask("threads"))
+
+    @contextmanager
+    def _or_without(self, peer: Peer) -> Iterator[None]:
+        """Go on without a peer that fails, which what runs in the project's own environment must not do."""
+        try:
+            yield
+        except PeerError as error:
+            if peer.environment is None:
+                raise
+            progress(f"  {peer.label}: {error}")
+            self.failed[peer.label] = str(error)
+            self.entrants.pop(peer.label, None)
+
+    def _summary(self) -> dict[str, Any]:
+        own = self.entrants[MADRONE.label].us
+        rows = max(BATCHES)
+        return {
+            "engines": {
+                label: {
+                    "us_a_row": {str(batch): spread(values) for batch, values in entrant.us.items()},
+                    "times_madrones": {str(batch): ratio(entrant.us[batch], own[batch]) for batch in BATCHES},
+                    "largest_error": entrant.largest_error,
+                    "build_s": entrant.opened["build_seconds"],
+                    "first_ms": spread(entrant.first_ms),
+                    "versions": entrant.opened["versions"],
+                }
+                for label, entrant in self.entrants.items()
+            },
+            "threads_us_a_row": [spread([1e6 * pair[count] / rows for pair in self.threads]) for count in (0, 1)],
+            "threads_speedup": ratio(*zip(*self.threads, strict=True)),
+            "failed": self.failed,
+        }
+
+
+def opening(peer: Peer, model: Path, settings: Settings) -> dict[str, Any]:
+    """What a worker must be told first. What is built is kept apart for each model, adapter and set of versions."""
+    files = [(HERE / peer.module).with_suffix(".py")]
+    files += [(HERE / peer.environment).with_suffix(".txt")] if peer.environment else []
+    files += [model] if model.is_file() else []
+    kept = settings.cache / "built" / f"{peer.module}-{digest(path.read_bytes() for path in files)}"
+    kept.mkdir(parents=True, exist_ok=True)
+    return {"model": str(model), "rows": str(settings.rows), "kept": str(kept), "options": peer.options}
+
+
+def scored(process: Process, batch: int, settings: Settings) -> np.ndarray:
+    path = settings.cache / "scores.npy"
+    process.ask("scores", batch=batch, count=BATCHES[batch], path=str(path))
+    return np.load(path)
+
+
+def largest_error(scores: list[np.ndarray], reference: np.ndarray) -> float | None:
+    """Over batches of all sizes; 0 only where every bit is the same; None for what are no scores of a row."""
+    if any(found.ndim != 1 for found in scores):
+        return None
+    if all(found.tobytes() == reference[: len(found)].tobytes() for found in scores):
+        return 0.0
+    return max(float(np.abs(found - reference[: len(found)]).max()) for found in scores) or sys.float_info.min
+
+
+def fresh_starts(model: Path, settings: Settings) -> dict[str, dict[str, Any]]:
+    """Seconds from the start of a process to its first prediction, and what they go to."""
+    found: dict[str, list[tuple[float, float, float, float]]] = {label: [] for label in FRESH}
+    for number in range(min(FRESH_STARTS, settings.rounds)):
+        progress(f"  new processes, {number + 1}")
+        for label, (peer, cold) in FRESH.items():
+            with tempfile.TemporaryDirectory() as empty:
+                started = time.perf_counter()
+                process = Process(peer, settings.cache, {"NUMBA_CACHE_DIR": empty} if cold else None)
+                try:
+                    answer = process.ask("open", **opening(peer, model, settings))
+                finally:
+                    process.close()
+                row, batch = answer["first_seconds"]
+                found[label].append((time.perf_counter() - started - batch, answer["import_seconds"], row, batch))
+    parts = ("process_s", "import_s", "first_row_s", "first_batch_s")
+    return {
+        label: {part: spread(values) for part, values in zip(parts, zip(*starts, strict=True), strict=True)}
+        for label, starts in found.items()
+    }
+
+
+def spread(values: Iterable[float]) -> dict[str, float]:
+    values = list(values)
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+    return {"median": middle, "low": low, "high": high}
+
+
+def ratio(theirs: Iterable[float], ours: Iterable[float]) -> float:
+    """The median of the rounds' own ratios."""
+    return statistics.median(one / other for one, other in zip(theirs, ours, strict=True))
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
+
+
+def cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

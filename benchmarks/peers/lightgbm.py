@@ -1,0 +1,19 @@
+"""LightGBM. A process must keep to one number of threads (see kernels/forest.py)."""
+
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+
+from benchmarks.peers.engine import Predict
+
+PACKAGES = ()
+
+
+def build(text: Path, kept: Path) -> None:
+    pass
+
+
+def load(text: Path, kept: Path, threads: int) -> Predict:
+    booster = lgb.Booster(model_str=text.read_text())
+    return lambda rows: np.asarray(booster.predict(rows, raw_score=True, num_threads=threads))

@@ -1,0 +1,17 @@
+"""Madrone's forest. The environment says where its compiled kernels are kept (kernels/cache.py)."""
+
+from pathlib import Path
+
+from benchmarks.peers.engine import Predict
+from kernels.forest import Forest
+
+PACKAGES = ()
+
+
+def build(text: Path, kept: Path) -> None:
+    pass
+
+
+def load(text: Path, kept: Path) -> Predict:
+    forest = Forest.from_model_text(text.read_text())
+    return lambda rows: forest.predict(rows, raw_score=True)

@@ -1,0 +1,129 @@
+"""One engine in a process, and an environment, of its own: does what it reads on stdin, answers on stdout, in JSON.
+
+    python -m benchmarks.peers.worker lleaves
+
+A request is a method of `Worker` with its arguments; the answer its result, or what went wrong.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+THREADS = 2
+FIRST_BATCH = 1000
+WARM_ROWS = 1000
+
+
+class Worker:
+    """One engine with one model.
+
+    Args:
+        name: The engine's file in this folder.
+    """
+
+    def __init__(self, name: str) -> None:
+        started = time.perf_counter()
+        self.engine: Any = import_module(f"benchmarks.peers.{name}")
+        self.import_seconds = time.perf_counter() - started
+        self.at = 0
+
+    def open(self, model: str, rows: str, kept: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Build the engine's form of the model, unless that is kept, and predict for the first time.
+
+        Args:
+            model: LightGBM's text.
+            rows: A .npy file, float64[N, F].
+            kept: A folder for what is built.
+            options: For the engine's `load`.
+        """
+        self.rows = np.load(rows)
+        stamp = Path(kept) / "build.json"
+        if not stamp.exists():
+            for half_built in Path(kept).iterdir():
+                half_built.unlink()
+            before = os.times()
+            self.engine.build(Path(model), Path(kept))
+            # Of the CPU, a compiler's too, for a build is timed only once, however busy the machine is.
+            stamp.write_text(json.dumps(sum(os.times()[:4]) - sum(before[:4])))
+        self.load: Callable[[], Callable] = lambda: self.engine.load(Path(model), Path(kept), **options)
+        return {
+            "import_seconds": self.import_seconds,
+            "build_seconds": json.loads(stamp.read_text()),
+            "first_seconds": self.first(),
+            "versions": {package: version(package) for package in self.engine.PACKAGES},
+        }
+
+    def first(self) -> tuple[float, float]:
+        """Seconds to load the model and predict one row, and from there to have predicted a batch."""
+        started = time.perf_counter()
+        self.predict = self.load()
+        self.predict(self.rows[:1])
+        row = time.perf_counter()
+        self.predict(self.rows[:FIRST_BATCH])
+        return row - started, time.perf_counter() - row
+
+    def scores(self, batch: int, count: int, path: str) -> None:
+        """Write the predictions for the first `count` rows, made in batches, to a .npy file."""
+        parts = [self.predict(self.rows[at : at + batch]) for at in range(0, count, batch)]
+        np.save(path, np.concatenate(parts))
+
+    def time(self, batch: int, seconds: float) -> float:
+        """Seconds a row in calls of `batch` rows, each call with other rows, for at least so many seconds.
+
+        The cores were another engine's until now, so some calls go before that are not timed.
+        """
+        calls = max(1, min(100, 1000 // batch))  # a look at the clock costs something too
+        self._call(min(batch, WARM_ROWS), calls)
+        rows, started = 0, time.perf_counter()
+        while (spent := time.perf_counter() - started) < seconds or not rows:
+            self._call(batch, calls)
+            rows += calls * batch
+        return spent / rows
+
+    def threads(self) -> tuple[float, float]:
+        """Seconds for all rows in one thread, and in two that take a half each."""
+        halves = np.array_split(self.rows, THREADS)
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(self.predict, halves))
+            started = time.perf_counter()
+            self.predict(self.rows)
+            one = time.perf_counter()
+            list(pool.map(self.predict, halves))
+            return one - started, time.perf_counter() - one
+
+    def _call(self, batch: int, calls: int) -> None:
+        predict, rows, at = self.predict, self.rows, self.at
+        for _ in range(calls):
+            if at + batch > len(rows):
+                at = 0
+            predict(rows[at : at + batch])
+            at += batch
+        self.at = at
+
+
+def main() -> None:
+    # Libraries print to stdout, from C too, so the answers go by a copy of it.
+    with os.fdopen(os.dup(1), "w", buffering=1) as answers:
+        os.dup2(2, 1)
+        worker: Worker | None = None
+        for line in sys.stdin:
+            request = json.loads(line)
+            try:
+                worker = worker or Worker(sys.argv[1])
+                answer = {"result": getattr(worker, request["do"])(**request["with"])}
+            except Exception as error:
+                answer = {"error": f"{type(error).__name__}: {error}"}
+            answers.write(json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main()

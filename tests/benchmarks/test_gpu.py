@@ -1,0 +1,123 @@
+"""The benchmark of the GPU: what it says without one, and what it makes of what it measures."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+import pytest
+
+from benchmarks import gpu
+from benchmarks.gpu import compared, floors, machine_of, made_rows, page, parts, peers, picture, steps_of
+from kernels.backend import Outcome, Pipeline
+from kernels.cpu import CpuBackend
+from kernels.cuda import cuda_unavailable_reason
+from kernels.forest import Forest
+from tests.kernels.boosters import Split, model_text, tree_text
+from tests.kernels.cuda_simulator import IN_SIMULATOR, simulated_backend, simulator
+
+MACHINE = {"up": 5e10, "down": 4e10, "memory": 3e12, "multiprocessors": 132.0, "clock": 1.7e9}
+
+
+@pytest.fixture(scope="module")
+def booster() -> lgb.Booster:
+    rows = made_rows(300, seed=1)
+    return lgb.train({"verbose": -1, "num_threads": 1, "num_leaves": 5}, lgb.Dataset(rows, rows[:, 0]), 4)
+
+
+@pytest.fixture(scope="module")
+def pipeline(booster: lgb.Booster) -> Pipeline:
+    return Pipeline(None, (Forest.from_booster(booster),))
+
+
+@pytest.mark.skipif(cuda_unavailable_reason() is None, reason="there is a GPU")
+def test_without_a_gpu_it_says_so_in_a_line() -> None:
+    environ = os.environ | {"NUMBA_ENABLE_CUDASIM": "0"}
+    root = Path(gpu.__file__).parents[1]
+    command = [sys.executable, "-m", "benchmarks.gpu"]
+    done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("There is no GPU to measure: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_steps_are_the_nodes_that_a_row_meets() -> None:
+    # Right of the first threshold there is a second one; and a tree that is a leaf.
+    deep = tree_text([Split(0, 0.0, 0), Split(0, 1.0, 0)], [0, 1], [1, 2, 3])
+    flat = tree_text([Split(0, 0.5, 0)], [0], [1, 2])
+    forest = Forest.from_model_text(model_text([deep, flat, tree_text([], [], [1.0])], 1))
+    assert steps_of(Pipeline(None, (forest,)), np.array([[-1.0]])) == 2
+    assert steps_of(Pipeline(None, (forest, forest)), np.array([[-1.0], [0.7]])) == 5
+
+
+def test_floors_follow_their_formulae(pipeline: Pipeline) -> None:
+    found = floors(pipeline, [1, 1000], 8.0, MACHINE)
+    assert isinstance(pipeline.forests[0], Forest)
+    columns = len(pipeline.forests[0].predicates.columns)
+    assert found["transfer"]["1000"] == pytest.approx(1000 * 64 / 5e10)
+    assert found["memory"]["1"] == pytest.approx((128 + 4 * columns + 8) / 3e12)
+    assert found["issue"]["1000"] == pytest.approx(1000 * 8 * 25 / (128 * 132 * 1.7e9))
+
+
+class LastBit(CpuBackend):
+    """Differs from the CPU in the last row's last bit."""
+
+    def evaluate(self, pipeline: Pipeline, X: np.ndarray, raw_score: bool = False) -> Outcome:
+        scores = super().evaluate(pipeline, X, raw_score).predictions[0].copy()
+        scores[-1] = np.nextafter(scores[-1], 1e9)
+        return Outcome((scores,))
+
+
+def test_rows_that_differ_in_a_bit_are_counted(pipeline: Pipeline) -> None:
+    rows = made_rows(100, seed=2)
+    found = compared(pipeline, rows, [1, 100], LastBit(), CpuBackend(), rounds=2)
+    assert found["different_rows"] == {"1": 1, "100": 1}
+    assert compared(pipeline, rows, [100], CpuBackend(), CpuBackend(), rounds=1)["different_rows"] == {"100": 0}
+
+
+def test_a_peer_that_is_not_there_is_named_with_the_reason(
+    booster: lgb.Booster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "treelite", None)
+    monkeypatch.setattr(gpu, "xgboost", lambda booster: booster.predict)
+    monkeypatch.setattr(gpu, "ROUND_S", 0.0)
+    found = peers(booster, made_rows(10, seed=2), [1, 10])
+    assert found["FIL (cuML)"]["absent"].startswith("ModuleNotFoundError: ")
+    assert set(found["XGBoost, a forest of its own"]["seconds"]) == {"1", "10"}
+
+
+class TestInSimulator:
+    pytestmark = IN_SIMULATOR
+
+    def test_machine_and_parts_are_measured_and_told(
+        self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        with simulator() as patch:
+            from numba.cuda.simulator.cudadrv.devices import FakeCUDADevice
+
+            patch.setattr(FakeCUDADevice, "MULTIPROCESSOR_COUNT", 132, raising=False)
+            patch.setattr(FakeCUDADevice, "CLOCK_RATE", 1_700_000, raising=False)
+            backend = simulated_backend(threads_per_block=2, forest_threads=2, min_blocks=1)
+            machine = machine_of(backend._cuda, size=100)
+            monkeypatch.setattr(gpu, "ROUND_S", 0.0)
+            rows = made_rows(10, seed=2)
+            model: dict[str, Any] = compared(pipeline, rows, [1, 10], backend, CpuBackend(), rounds=1)
+            model["parts_us"] = parts(backend, pipeline, rows[:4])
+        assert set(machine) == set(MACHINE)
+        assert machine["clock"] == 1.7e9
+        assert model["different_rows"] == {"1": 0, "10": 0}
+        assert {"rows up", "ranks and forest", "scores down"} < set(model["parts_us"])
+        model["floors"] = floors(pipeline, [1, 10], 8.0, MACHINE)
+        model["peers"] = {"a": {"absent": "ModuleNotFoundError: no a"}, "b": {"seconds": {"1": 0.5, "10": 1.0}}}
+        report = {"date": "", "device": "a GPU", "cpu": "a CPU", "python": "", "versions": {}, "rounds": 1}
+        report |= {"machine": MACHINE, "batches": [1, 10], "models": dict.fromkeys("abcd", model)}
+        text = page(report)
+        assert "a was not measured: ModuleNotFoundError: no a" in text
+        assert "b, rows/s: 1 rows: 2, 10 rows: 10." in text
+        assert "| 10 | " in text
+        picture(report, tmp_path / "gpu.png")
+        assert (tmp_path / "gpu.png").read_bytes().startswith(b"\x89PNG")
