@@ -173,7 +173,7 @@ class Comparison:
         self.settings = settings
         self.entrants: dict[str, Entrant] = {}
         self.failed: dict[str, str] = {}
-        self.threads: list[tuple[float, float]] = []
+        self.threads: list[tuple[float, float, float]] = []
         self._reference: np.ndarray | None = None
 
     def run(self, peers: tuple[Peer, ...]) -> dict[str, Any]:
@@ -206,7 +206,7 @@ class Comparison:
         for entrant in [*self.entrants.values()]:
             with self._or_without(entrant.peer):
                 entrant.first_ms.append(1e3 * entrant.process.ask("first")[0])
-        self.threads.append(self.entrants[MADRONE.label].process.ask("threads"))
+        self.threads.append(self.entrants[MADRONE.label].process.ask("threads", seconds=seconds))
 
     @contextmanager
     def _or_without(self, peer: Peer) -> Iterator[None]:
@@ -236,7 +236,8 @@ class Comparison:
                 for label, entrant in self.entrants.items()
             },
             "threads_us_a_row": [spread([1e6 * pair[count] / rows for pair in self.threads]) for count in (0, 1)],
-            "threads_speedup": ratio(*zip(*self.threads, strict=True)),
+            "threads_speedup": statistics.median(one / two for one, two, _ in self.threads),
+            "hashing_speedup": statistics.median(gain for _, _, gain in self.threads),
             "failed": self.failed,
         }
 
