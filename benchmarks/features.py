@@ -36,7 +36,7 @@ from app.training.california import FULL
 from app.training.dataset import load_dataset
 from app.training.fitting import fit_plan
 from app.training.split import split_rows
-from kernels.cpu import CpuBackend
+from kernels.cpu import CpuBackend, processor
 from kernels.cpu_kernels import exponential
 from kernels.expansion import MATERN32, SQUARED_EXPONENTIAL, ExpansionArrays
 from kernels.neighbours import NeighbourArrays
@@ -177,7 +177,7 @@ def summary(figures: dict, mean: ExpansionArrays, sha256: str, stored: int, erro
     floor = stored * sum(count * median[name] for name, count in counts.items())
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{cpu()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "versions": {name: version(name) for name in ("numba", "numpy", "scipy")},
         "data_sha256": sha256,
         "stored_rows": stored,
@@ -237,13 +237,6 @@ def page(report: dict) -> str:
             "",
         ]
     )
-
-
-def cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ from app.training.dataset import Dataset, load_dataset
 from benchmarks.peers.process import HERE, Peer, PeerError, Process
 from benchmarks.peers.report import page, picture
 from kernels.cache import cache_kernels
+from kernels.cpu import processor
 
 REPORTS = Path(__file__).parent / "reports"
 BATCHES = {1: 1000, 32: 3200, 64: 3200, 1000: 5000, 20_000: 20_000}
@@ -120,7 +121,7 @@ def main() -> None:
     models[name] = Comparison(BUNDLED / "model", settings).run(BUNDLED_PARTS)
     report = {
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{cpu()}, {CORES} cores, {platform.system()}",
+        "machine": f"{processor()}, {CORES} cores, {platform.system()}",
         "python": platform.python_version(),
         "versions": {package: version(package) for package in ("madrone", "lightgbm", "numba", "numpy")},
         "data_sha256": dataset.sha256,
@@ -302,13 +303,6 @@ def ratio(theirs: Iterable[float], ours: Iterable[float]) -> float:
 
 def digest(parts: Iterable[bytes]) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
-
-
-def cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def progress(text: str) -> None:

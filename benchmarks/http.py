@@ -31,6 +31,7 @@ import numpy as np
 
 from app.models.artifact import read_artifact
 from app.models.embedded import BUNDLED
+from kernels.cpu import processor
 
 REPORTS = Path(__file__).parent / "reports"
 START_TIMEOUT_S = 120
@@ -185,11 +186,6 @@ def measure(peers: list[Peer], rounds: int, seconds: float) -> list[dict[str, An
         )
         print(f"{count} rows, {connections} connections: {results[-1]['ratio']:.1f} times {peers[1].name}", flush=True)
     return results
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def report(results: list[dict[str, Any]], rounds: int, seconds: float) -> None:

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from kernels.forest_status import ForestStatus
 from kernels.model_text import END_OF_TREES, ForestError, ModelText
+from kernels.rows import check_columns
 
 THREADS = 1
 """LightGBM's threads for a batch of any size; must be the same in every call of the process.
@@ -46,8 +47,7 @@ class BoosterForest:
 
     def predict(self, X: NDArray[np.floating], raw_score: bool = False) -> NDArray[np.float64]:
         """Predict a batch: see `Forest.predict`."""
-        if X.ndim != 2 or X.shape[1] != self.n_features:
-            raise ValueError(f"expected an array of shape (rows, {self.n_features}), got {X.shape}")
+        check_columns(X, self.n_features)
         if len(X) == 0:
             return np.empty((0, self.n_outputs) if self.n_outputs > 1 else 0)
         # The booster was read from text, so what it returns for a dense array is an array.

@@ -22,7 +22,7 @@ class CpuBackend:
     @property
     def device(self) -> str:
         """The processor's product name, or its architecture where the system does not tell."""
-        return _processor()
+        return processor()
 
     def evaluate(self, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False) -> Outcome:
         """Raw features float[B, F] to predictions, or to raw scores.
@@ -97,7 +97,8 @@ class CpuBackend:
 
 
 @cache
-def _processor() -> str:
+def processor() -> str:
+    """The processor's product name, or its architecture where the system does not tell."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux

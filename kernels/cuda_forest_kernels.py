@@ -6,7 +6,7 @@
 import numpy as np
 from numba import cuda, types
 
-from kernels.predicates import FEATURE, rank
+from kernels.predicates import FEATURE, in_set, rank
 
 STAGED = 1024
 """Leaf values that a block stages before it adds them. Twice 8 KiB leave room for all threads of a multiprocessor."""
@@ -129,11 +129,7 @@ def _leaf_value(places, record, records, values, sets, set_starts, row):
     while True:
         place = np.uint64(places[record >> np.uint64(16) & np.uint64(0x7FFF), row])
         bound = record & np.uint64(0xFFFF)
-        if record & CATEGORICAL:
-            word = sets[np.uint64(set_starts[bound]) + (place >> np.uint64(5))]
-            left = np.uint64(word) >> (place & np.uint64(31)) & ONE
-        else:
-            left = np.uint64(place < bound)
+        left = in_set(place, sets, set_starts[bound]) if record & CATEGORICAL else np.uint64(place < bound)
         child = (record >> np.uint64(32) & np.uint64(0x3FFFFFFF)) + left
         if record >> (np.uint64(62) + left) & ONE:
             return values[child]

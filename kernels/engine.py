@@ -16,6 +16,7 @@ from kernels.cpu import CpuBackend
 from kernels.forest import Forest
 from kernels.forest_status import ForestStatus
 from kernels.plan import Neighbours, Plan, PlanError
+from kernels.rows import check_columns
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -254,8 +255,7 @@ class Engine:
 
     def _checked(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
         """X itself. That it has the right shape is asked here, since a backend that raises is given up."""
-        if X.ndim != 2 or X.shape[1] != self.n_inputs:
-            raise ValueError(f"expected an array of shape (rows, {self.n_inputs}), got {X.shape}")
+        check_columns(X, self.n_inputs)
         return X
 
     def _run(self, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False) -> Outcome:

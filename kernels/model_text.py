@@ -123,7 +123,7 @@ def read_model_text(text: str) -> ModelText:
         )
     trees = [_read_tree(index, block, features) for index, block in enumerate(_blocks(text, start + 1, sizes))]
     unsupported = None
-    if any(tree.linear for tree in trees):
+    if any(linear for _, linear in trees):
         unsupported = "it has linear trees"
     elif "\n[pred_early_stop: 1]\n" in text:
         unsupported = "it asks for early stopping of predictions (pred_early_stop)"
@@ -134,7 +134,7 @@ def read_model_text(text: str) -> ModelText:
         objective=objective,
         average="average_output" in head.split("\n"),
         unsupported=unsupported,
-        trees=_joined(trees),
+        trees=_joined([tree for tree, _ in trees]),
     )
 
 
@@ -157,21 +157,8 @@ def _blocks(text: str, position: int, sizes: list[int]) -> Iterator[str]:
         raise ForestError(f"the booster's text does not end after its {len(sizes)} trees")
 
 
-class _Tree(NamedTuple):
-    """One tree's part of `Trees`; its categorical nodes count their sets from zero."""
-
-    n_leaves: int
-    feature: NDArray[np.int64]
-    threshold: NDArray[np.float64]
-    decision: NDArray[np.int64]
-    left: NDArray[np.int64]
-    right: NDArray[np.int64]
-    leaf_value: NDArray[np.float64]
-    sets: list[NDArray[np.int64]]
-    linear: bool
-
-
-def _read_tree(index: int, block: str, features: int) -> _Tree:
+def _read_tree(index: int, block: str, features: int) -> tuple[Trees, bool]:
+    """One tree, which counts its sets from zero, and whether it is linear."""
     fields = _fields(block, f"tree {index}")
     try:
         leaves = _integer(fields, "num_leaves")
@@ -194,7 +181,7 @@ def _read_tree(index: int, block: str, features: int) -> _Tree:
     if leaves == 1:
         # A tree of one leaf has no more than its value; its other columns are there and empty, or hold one zero.
         none = np.zeros(0, dtype=np.int64)
-        return _Tree(1, none, np.zeros(0), none, none, none, values, [], linear)
+        return Trees(np.array([1]), none, np.zeros(0), none, none, none, values, ()), linear
     lengths |= dict(zip(NODE_INTEGERS, map(len, (feature, decision, left, right)), strict=True))
     lengths["threshold"] = len(thresholds)
     for name, length in lengths.items():
@@ -212,10 +199,10 @@ def _read_tree(index: int, block: str, features: int) -> _Tree:
         np.sort(children), np.concatenate([np.arange(-leaves, 0), np.arange(1, nodes)])
     ):
         raise ForestError(f"tree {index} of the booster has a child that does not exist, or one with two parents")
-    return _Tree(leaves, feature, thresholds, decision, left, right, values, sets, linear)
+    return Trees(np.array([leaves]), feature, thresholds, decision, left, right, values, tuple(sets)), linear
 
 
-def _joined(trees: list[_Tree]) -> Trees:
+def _joined(trees: list[Trees]) -> Trees:
     thresholds: list[NDArray[np.float64]] = []
     sets: list[NDArray[np.int64]] = []
     for tree in trees:
@@ -227,7 +214,7 @@ def _joined(trees: list[_Tree]) -> Trees:
         return np.concatenate([np.zeros(0, dtype=np.int64), *(getattr(tree, name) for tree in trees)])
 
     return Trees(
-        n_leaves=np.array([tree.n_leaves for tree in trees], dtype=np.int64),
+        n_leaves=column("n_leaves"),
         feature=column("feature"),
         threshold=np.concatenate([np.zeros(0), *thresholds]),
         decision=column("decision"),

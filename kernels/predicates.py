@@ -159,3 +159,10 @@ def rank(value, thresholds, column):
     if column[KIND] == CATEGORIES and (place == count or thresholds[start + place] != value):
         return np.uint64(column[MISSING_RANK])
     return place
+
+
+@njit(cache=True, error_model="numpy")
+def in_set(place, sets, start):
+    """Whether a category's rank is in the set that starts at a word of `Predicates.sets`: uint64, 1 or 0."""
+    word = np.uint64(sets[np.uint64(start) + (place >> np.uint64(5))])
+    return word >> (place & np.uint64(31)) & np.uint64(1)

@@ -19,7 +19,18 @@ from numba import njit
 from numpy.typing import NDArray
 
 from kernels.bitset import lowest_bit
-from kernels.predicates import CATEGORIES, FEATURE, KIND, PREDICATE, PREDICATES, SET, SET_WORDS, Predicates, rank
+from kernels.predicates import (
+    CATEGORIES,
+    FEATURE,
+    KIND,
+    PREDICATE,
+    PREDICATES,
+    SET,
+    SET_WORDS,
+    Predicates,
+    in_set,
+    rank,
+)
 from kernels.tree_shape import TreeShape
 
 WORD = 64
@@ -136,8 +147,7 @@ def predict(
             predicate = np.uint64(column[PREDICATE])
             if column[KIND] == CATEGORIES:
                 for one in range(column[PREDICATES]):
-                    word = sets[column[SET] + one * column[SET_WORDS] + (place >> np.uint64(5))]
-                    if not word >> np.uint32(place & np.uint64(31)) & np.uint32(1):
+                    if not in_set(place, sets, column[SET] + one * column[SET_WORDS]):
                         _exclude(left, exclusions, exclusion_start, predicate + np.uint64(one), np.uint64(1), 0)
                 continue
             failed = np.int64(exclusion_start[predicate + place] - exclusion_start[predicate])

@@ -8,6 +8,12 @@ from numpy.typing import NDArray
 FLOAT64 = np.dtype(np.float64)
 
 
+def check_columns(X: NDArray[Any], n_inputs: int) -> None:
+    """Raise ValueError unless X has two dimensions and `n_inputs` columns."""
+    if X.ndim != 2 or X.shape[1] != n_inputs:
+        raise ValueError(f"expected an array of shape (rows, {n_inputs}), got {X.shape}")
+
+
 def as_rows(X: NDArray[np.floating], n_inputs: int) -> NDArray[np.float64]:
     """`X` as float64[B, F], C-contiguous and read-only; a copy only where its dtype or layout demands one.
 
@@ -15,8 +21,7 @@ def as_rows(X: NDArray[np.floating], n_inputs: int) -> NDArray[np.float64]:
     and no compilation on the request path for the first batch that came as an immutable buffer.
     Raises ValueError unless X has two dimensions and `n_inputs` columns.
     """
-    if X.ndim != 2 or X.shape[1] != n_inputs:
-        raise ValueError(f"expected an array of shape (rows, {n_inputs}), got {X.shape}")
+    check_columns(X, n_inputs)
     # Asked first, because one row is predicted in the time that NumPy takes to find out that nothing is to be done.
     ready = X.dtype is FLOAT64 and X.flags.c_contiguous
     rows: NDArray[Any] = X.view() if ready else np.ascontiguousarray(X, dtype=np.float64).view()

@@ -14,7 +14,19 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.predicates import CATEGORIES, COUNT, FEATURE, KIND, PREDICATE, PREDICATES, SET, SET_WORDS, Predicates, rank
+from kernels.predicates import (
+    CATEGORIES,
+    COUNT,
+    FEATURE,
+    KIND,
+    PREDICATE,
+    PREDICATES,
+    SET,
+    SET_WORDS,
+    Predicates,
+    in_set,
+    rank,
+)
 from kernels.tree_shape import TreeShape
 
 TREES = 8
@@ -101,8 +113,7 @@ def _ask(row, column, thresholds, sets, holds):
     predicate = np.uint64(column[PREDICATE])
     if column[KIND] == CATEGORIES:
         for one in range(column[PREDICATES]):
-            word = sets[column[SET] + one * column[SET_WORDS] + (place >> np.uint64(5))]
-            holds[predicate + np.uint64(one)] = word >> np.uint32(place & np.uint64(31)) & np.uint32(1)
+            holds[predicate + np.uint64(one)] = in_set(place, sets, column[SET] + one * column[SET_WORDS])
         return
     for index in range(place):
         holds[predicate + index] = 0
