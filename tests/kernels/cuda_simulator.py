@@ -52,6 +52,9 @@ def simulator() -> Iterator[pytest.MonkeyPatch]:
     def rank(value, thresholds, column):
         return predicates.rank(value, thresholds.copy_to_host(), column.copy_to_host())
 
+    def in_set(place, sets, start):
+        return predicates.in_set(place, sets.copy_to_host(), start)
+
     def shared(self: Any, shape: int, dtype: type) -> NDArray[Any]:
         caller = sys._getframe(1)
         return self._allocations.setdefault(caller.f_lineno, np.empty(shape, dtype))
@@ -67,6 +70,7 @@ def simulator() -> Iterator[pytest.MonkeyPatch]:
             patch.setattr(cuda_kernels, "evaluate", evaluate)
             patch.setattr(cuda_kernels, "describe", describe)
             patch.setattr(cuda_forest_kernels, "rank", rank)
+            patch.setattr(cuda_forest_kernels, "in_set", in_set)
             yield patch
     finally:
         sys.setswitchinterval(interval)
