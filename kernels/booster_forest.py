@@ -1,12 +1,16 @@
 """A LightGBM model of a kind that the kernels do not evaluate, predicted by LightGBM."""
 
-import lightgbm as lgb
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from kernels.forest_status import ForestStatus
 from kernels.model_text import END_OF_TREES, ForestError, ModelText
 from kernels.rows import check_columns
+
+if TYPE_CHECKING:
+    import lightgbm as lgb
 
 THREADS = 1
 """LightGBM's threads for a batch of any size; must be the same in every call of the process.
@@ -33,11 +37,7 @@ class BoosterForest:
     """
 
     def __init__(self, text: str, model: ModelText, reason: str) -> None:
-        try:
-            # What follows the trees tells of the training; cut short, it can crash LightGBM's parser too.
-            self._booster = lgb.Booster(model_str=text[: text.index(END_OF_TREES)] + END_OF_TREES + "\n")
-        except lgb.basic.LightGBMError as error:
-            raise ForestError(f"LightGBM refuses the booster: {error}") from error
+        self._booster = read_booster(text)
         self.feature_names = model.feature_names
         self.n_features = len(model.feature_names)
         self.n_outputs = model.n_outputs
@@ -52,3 +52,23 @@ class BoosterForest:
             return np.empty((0, self.n_outputs) if self.n_outputs > 1 else 0)
         # The booster was read from text, so what it returns for a dense array is an array.
         return np.asarray(self._booster.predict(X, raw_score=raw_score, num_threads=THREADS))
+
+
+def read_booster(text: str) -> "lgb.Booster":
+    """LightGBM's own reading of its native text.
+
+    Its import takes half a second and 100 MB, which a process that only serves can do without.
+
+    Raises:
+        ForestError: LightGBM refuses it.
+    """
+    import lightgbm as lgb
+
+    end = text.find(END_OF_TREES)
+    if end < 0:
+        raise ForestError(f"the booster's text has no line {END_OF_TREES!r}")
+    try:
+        # What follows the trees tells of the training; cut short, it can crash LightGBM's parser.
+        return lgb.Booster(model_str=text[:end] + END_OF_TREES + "\n")
+    except lgb.basic.LightGBMError as error:
+        raise ForestError(f"LightGBM refuses the booster: {error}") from error

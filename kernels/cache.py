@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -20,10 +21,23 @@ def cache_kernels(directory: Path) -> None:
 
     Numba recompiles a function when its own file changes, and not when a function that it calls does: with a cache that
     outlives an upgrade, old transforms would be served. So the path holds `kernels_version()`. A directory that
-    the environment already names is used in the place of `directory`.
+    the environment already names is used in the place of `directory`; where it cannot be written, a temporary one is.
 
     Must be called before numba is imported, in this process or in the parent that starts it.
     """
     chosen = Path(os.environ.get("NUMBA_CACHE_DIR") or directory)
     if chosen.name != kernels_version():
-        os.environ["NUMBA_CACHE_DIR"] = str(chosen.resolve() / kernels_version())
+        chosen = chosen.resolve() / kernels_version()
+        if not _writable(chosen):
+            # Numba would put them beside the source, where no version keeps them apart, or refuse to be imported.
+            chosen = Path(tempfile.mkdtemp(prefix="madrone-kernels-"), kernels_version())
+        os.environ["NUMBA_CACHE_DIR"] = str(chosen)
+
+
+def _writable(directory: Path) -> bool:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return True
+    except OSError:
+        return False

@@ -3,19 +3,22 @@
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
-import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
 from kernels import quickscorer, sliced, traversal
 from kernels.booster_forest import BoosterForest
 from kernels.forest_status import ForestStatus, Kernel, RowKernel
-from kernels.model_text import ForestError, ModelText, UnsupportedForestError, read_model_text
+from kernels.model_text import ForestError, ModelText, UnsupportedForestError, no_pause, read_model_text
 from kernels.objective import conversion
 from kernels.predicates import CATEGORIES, COUNT, FEATURE, FIRST, KIND, Predicates, collect
 from kernels.rows import as_rows
 from kernels.tree_shape import shape_of
+
+if TYPE_CHECKING:
+    import lightgbm as lgb
 
 __all__ = ["Forest", "ForestError", "UnsupportedForestError", "load_forest"]
 
@@ -76,7 +79,7 @@ class Forest:
         self._few = rows_alone[self.status.few_rows or "quickscorer"]
 
     @classmethod
-    def from_booster(cls, booster: lgb.Booster, kernel: Kernel | None = None) -> "Forest":
+    def from_booster(cls, booster: "lgb.Booster", kernel: Kernel | None = None) -> "Forest":
         """Take a trained booster's trees up to its best iteration.
 
         Args:
@@ -162,13 +165,17 @@ class Forest:
         return ForestStatus(evaluator="kernels", few_rows=name, many_rows=threshold)
 
 
-def load_forest(text: str) -> Forest | BoosterForest:
+def load_forest(text: str, pause: Callable[[], None] = no_pause) -> Forest | BoosterForest:
     """Read LightGBM's native text: a `Forest`, or what answers through LightGBM where the kernels cannot.
+
+    Args:
+        text: All of it.
+        pause: Called now and then: see `read_model_text`.
 
     Raises:
         ForestError: The text is damaged or cannot be used.
     """
-    model = read_model_text(text)
+    model = read_model_text(text, pause)
     try:
         return Forest(model)
     except UnsupportedForestError as error:

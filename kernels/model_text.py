@@ -7,7 +7,7 @@ of LightGBM.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -83,8 +83,16 @@ class ModelText(msgspec.Struct, frozen=True):
     trees: Trees
 
 
-def read_model_text(text: str) -> ModelText:
+def no_pause() -> None:
+    """Go on at once."""
+
+
+def read_model_text(text: str, pause: Callable[[], None] = no_pause) -> ModelText:
     """Read a model text that is whole and whose trees are trees.
+
+    Args:
+        text: All of it.
+        pause: Called after every tree. All this is Python, and holds other threads up.
 
     Raises:
         ForestError: It is not.
@@ -121,7 +129,10 @@ def read_model_text(text: str) -> ModelText:
             "the booster was trained on pandas categories, whose values only pandas can map to the trees' codes: "
             "train on integer codes with categorical_feature instead"
         )
-    trees = [_read_tree(index, block, features) for index, block in enumerate(_blocks(text, start + 1, sizes))]
+    trees: list[tuple[Trees, bool]] = []
+    for index, block in enumerate(_blocks(text, start + 1, sizes)):
+        trees.append(_read_tree(index, block, features))
+        pause()
     unsupported = None
     if any(linear for _, linear in trees):
         unsupported = "it has linear trees"

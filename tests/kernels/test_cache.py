@@ -43,3 +43,14 @@ def test_the_path_holds_the_version_once_and_a_change_anywhere_is_another_versio
     other, directory = run(package)
     assert other != version
     assert directory == tmp_path / "given" / other
+
+
+def test_where_nothing_can_be_written_a_temporary_directory_is_used(tmp_path: Path) -> None:
+    package = tmp_path / "kernels"
+    shutil.copytree(Path(kernels.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "given").write_text("a file where the directory should be")
+    (tmp_path / "temporary").mkdir()
+    version, directory = run(package, TMPDIR=str(tmp_path / "temporary"))
+    assert directory.parent.parent == tmp_path / "temporary"
+    assert directory.name == version
+    assert directory.parent.stat().st_mode & 0o077 == 0
