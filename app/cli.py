@@ -1,5 +1,6 @@
 """The `madrone` command. Heavy imports are inside the commands, so that `--help` and a bad setting answer at once."""
 
+import contextlib
 import ctypes
 import os
 import socket
@@ -37,7 +38,7 @@ def serve(host: str | None, port: str | None, debug: bool, reload: bool) -> None
     settings = _settings()
     _check_port(settings)
     _check_openmp()
-    cache_kernels(settings.data_dir / "kernels")
+    _cache_kernels(settings)
 
     from granian import Granian
     from granian.constants import Interfaces, Loops
@@ -79,7 +80,7 @@ def train(data: Path | None, recipe: str, output: Path | None, register: bool) -
     """Train the California Housing model and register it as champion in Production."""
     settings = _settings()
     _check_openmp()
-    cache_kernels(settings.data_dir / "kernels")
+    _cache_kernels(settings)
 
     from app.training.california import RECIPES
     from app.training.command import train_and_register
@@ -128,6 +129,13 @@ def _check_openmp() -> None:
             ctypes.CDLL(OPENMP_LIBRARY)
         except OSError:
             _stop(f"LightGBM needs {OPENMP_LIBRARY}, which is not installed. On Debian: apt-get install libgomp1.")
+
+
+def _cache_kernels(settings: Settings) -> None:
+    """Keep compiled kernels in DATA_DIR, which is made for its owner alone before anything else is written there."""
+    with contextlib.suppress(OSError):  # what is to be written there will say so
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    cache_kernels(settings.data_dir / "kernels")
 
 
 def _check_port(settings: Settings) -> None:

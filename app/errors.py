@@ -110,6 +110,13 @@ class ModelUnavailable(ServiceError):
     retry_after = 5
 
 
+class NotFound(ServiceError):
+    """What the request names does not exist."""
+
+    status = HTTPStatus.NOT_FOUND
+    kind = "not_found"
+
+
 class DeadlineExceeded(ServiceError):
     """The request was not answered within REQUEST_TIMEOUT."""
 

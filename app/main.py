@@ -5,7 +5,6 @@ import logging.config
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 from litestar import Litestar, Router
@@ -17,15 +16,22 @@ from litestar.middleware.rate_limit import RateLimitConfig
 from app.auth import client_address
 from app.errors import to_problem
 from app.models.calibration import Calibrations
-from app.models.embedded import prepare_embedded_registry
-from app.models.keeper import ModelKeeper, ModelSlot
-from app.models.registry import Registry
+from app.models.keeper import ModelKeeper
+from app.models.loader import ModelLoader
+from app.models.pin import Pin
+from app.models.refresher import Refresher
+from app.models.slot import ModelSlot
+from app.models.source import ModelSource
+from app.models.store import ModelStore
+from app.models.worker_process import WorkerProcess
 from app.routes.docs import assets_router, openapi_config
 from app.routes.health import HealthController
 from app.routes.info import info, metrics
 from app.routes.predict import PredictController
 from app.services import Services
+from app.serving.canary import CanaryRouter
 from app.serving.predictor import Predictor
+from app.serving.shadow import Shadow
 from app.settings import Settings
 from app.tasks import Supervisor
 from app.telemetry.exporter import MetricsServer
@@ -37,14 +43,15 @@ from app.telemetry.requests import RequestTelemetry
 from app.telemetry.system import SystemMonitor
 
 
-def create_app(settings: Settings, *, nvml: Any = None) -> Litestar:
+def create_app(settings: Settings, *, nvml: Any = None, source: ModelSource | None = None) -> Litestar:
     """Build the application; nothing runs until its lifespan is entered.
 
     Args:
         settings: All of them.
         nvml: A stand-in for the `pynvml` module, for tests.
+        source: Where models come from, if not from a process of their own that speaks to the registry.
     """
-    services = _services(settings, nvml)
+    services = _services(settings, nvml, source or WorkerProcess(settings))
     limits: list[Any] = []
     if settings.rate_limit:
         config = RateLimitConfig(
@@ -86,17 +93,25 @@ def serve_app() -> Litestar:
     return create_app(settings)
 
 
-def _services(settings: Settings, nvml: Any) -> Services:
+def _services(settings: Settings, nvml: Any, source: ModelSource) -> Services:
     gpu = GpuPoller(nvml)
     slot = ModelSlot()
-    metrics = Metrics(gpu.readings, slot.engine_status)
+    metrics = Metrics(gpu.readings, slot.engine_status, slot.freshness)
     metrics.model_status.labels(settings.model_name).set(0)
-    calibrations = Calibrations(settings.data_dir / "calibrations.json")
-    prepare = partial(prepare_embedded_registry, settings) if settings.embedded_registry else None
+    store = ModelStore(
+        settings.data_dir / "models", settings.registry_uri, settings.model_name, settings.model_store_versions
+    )
+    loader = ModelLoader(settings, source, store, Calibrations(settings.data_dir / "calibrations.json"))
+    pin = Pin(settings.data_dir / "pin.json", settings.registry_uri, settings.model_name)
+    refresher = Refresher(slot, source, loader, store, pin, metrics, settings.model_cache_ttl)
     return Services(
         settings=settings,
         slot=slot,
-        keeper=ModelKeeper(slot, Registry(settings), metrics, calibrations, settings.model_cache_ttl, prepare),
+        store=store,
+        refresher=refresher,
+        keeper=ModelKeeper(slot, source, refresher, settings.model_cache_ttl),
+        canary=CanaryRouter(slot, settings.model_canary_percent, settings.model_canary_header),
+        shadow=Shadow(slot, metrics, settings.model_shadow_percent),
         predictor=Predictor(metrics),
         metrics=metrics,
         supervisor=Supervisor(metrics),
@@ -113,6 +128,8 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
     async with services.supervisor as supervisor:
         supervisor.start("model-keeper", services.keeper.run)
         supervisor.start("gpu-poller", services.gpu.run)
+        if settings.model_shadow_alias is not None:
+            supervisor.start("shadow", services.shadow.run)
         if services.prediction_log.enabled:
             supervisor.start("prediction-log", services.prediction_log.run)
         if settings.enable_prometheus:
@@ -121,4 +138,5 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         yield
     services.keeper.close()
     services.predictor.close()
+    services.shadow.close()
     await asyncio.to_thread(services.prediction_log.close)

@@ -4,8 +4,13 @@ import msgspec
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
-from app.models.keeper import ModelKeeper, ModelSlot
+from app.models.keeper import ModelKeeper
+from app.models.refresher import Refresher
+from app.models.slot import ModelSlot
+from app.models.store import ModelStore
+from app.serving.canary import CanaryRouter
 from app.serving.predictor import Predictor
+from app.serving.shadow import Shadow
 from app.settings import Settings
 from app.tasks import Supervisor
 from app.telemetry.gpu import GpuPoller
@@ -19,7 +24,11 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
 
     settings: Settings
     slot: ModelSlot
+    store: ModelStore
+    refresher: Refresher
     keeper: ModelKeeper
+    canary: CanaryRouter
+    shadow: Shadow
     predictor: Predictor
     metrics: Metrics
     supervisor: Supervisor

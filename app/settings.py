@@ -20,6 +20,10 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Key = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
+R2 = Annotated[float, Meta(ge=-1, le=1)]
+Rmse = Annotated[float, Meta(ge=0, le=1e100)]
+HeaderName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
+"""A token of RFC 9110, section 5.6.2."""
 
 MLFLOW_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "databricks", "")
 DATABASE_SCHEMES = ("sqlite", "postgresql")
@@ -47,6 +51,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_cache_ttl: Annotated[
         float, Meta(ge=1, le=604800), _help("Seconds between looks into the registry for another version")
     ] = 3600
+    model_lookup_timeout: Annotated[
+        float, Meta(gt=0, le=600), _help("Seconds that the registry gets to answer one look-up")
+    ] = 10.0
+    model_fetch_timeout: Annotated[
+        float, Meta(gt=0, le=86400), _help("Seconds that the download of one model may take")
+    ] = 300.0
+    model_min_r2: Annotated[R2 | None, _help("Refuse a model whose run has a lower R² (see README, Model life)")] = None
+    model_max_rmse: Annotated[
+        Rmse | None, _help("Refuse a model whose run has a higher RMSE, in the target's unit")
+    ] = None
+    model_store_versions: Annotated[
+        int, Meta(ge=1, le=100), _help("Versions kept in DATA_DIR, to start from while the registry is away")
+    ] = 3
+    model_canary_alias: Annotated[Name | None, _help("Alias of a version that answers a share of the requests")] = None
+    model_canary_percent: Annotated[float, Meta(ge=0, le=100), _help("Share of requests that the canary answers")] = 5.0
+    model_canary_header: Annotated[
+        HeaderName, _help("Header whose value decides, always alike, who answers a request")
+    ] = "X-Request-ID"
+    model_shadow_alias: Annotated[
+        Name | None, _help("Alias of a version that scores a share of the rows unseen, for comparison")
+    ] = None
+    model_shadow_percent: Annotated[float, Meta(ge=0, le=100), _help("Share of requests that the shadow scores")] = 10.0
     mlflow_tracking_uri: Annotated[str | None, _help("MLflow server; unset means an embedded registry in DATA_DIR")] = (
         None
     )

@@ -1,10 +1,8 @@
 """Fixtures: one embedded registry for the whole run, apps over it in this process, and real server processes."""
 
+import asyncio
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +13,6 @@ from kernels.cache import cache_kernels
 
 cache_kernels(Path(__file__).parents[1] / ".pytest_cache" / "kernels")
 
-import httpx
 import hypothesis
 import pytest
 from litestar import Litestar
@@ -23,9 +20,12 @@ from litestar.testing import AsyncTestClient
 
 from app.main import create_app
 from app.models.artifact import read_artifact
-from app.models.embedded import BUNDLED, prepare_embedded_registry
+from app.models.embedded import BUNDLED
+from app.models.worker import ModelWorker
 from app.settings import Settings
-from tests.support import Server, eventually, free_port, loaded, server_environ
+from tests.faults import MlflowServer
+from tests.models.keeping import keep
+from tests.support import Server, free_port, loaded, server_environ
 
 # The same examples every time: a run that fails for one commit must not pass for the next by luck. Building the table
 # of Unicode characters on a new machine is slow, and no fault of a strategy.
@@ -37,9 +37,11 @@ hypothesis.settings.load_profile("repeatable")
 
 @pytest.fixture(scope="session")
 def registry_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """DATA_DIR of an embedded registry that holds the bundled model; not to be changed."""
+    """DATA_DIR of an embedded registry that holds the bundled model, which was served before; not to be changed."""
     directory = tmp_path_factory.mktemp("registry")
-    prepare_embedded_registry(Settings(data_dir=directory))
+    kept = keep(Settings(data_dir=directory))
+    assert asyncio.run(kept.keeper.refresh()).outcome == "swapped"
+    kept.keeper.close()
     return directory
 
 
@@ -66,7 +68,7 @@ def settings(registry_dir: Path, tmp_path: Path) -> Settings:
 @pytest.fixture
 async def client(settings: Settings) -> AsyncIterator[AsyncTestClient[Litestar]]:
     """A client of an app that serves the bundled model."""
-    async with AsyncTestClient(create_app(settings)) as client:
+    async with AsyncTestClient(create_app(settings, source=ModelWorker(settings))) as client:
         await loaded(client)
         yield client
 
@@ -96,33 +98,5 @@ def serve(registry_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a real `mlflow server` with an empty SQLite store and proxied artifacts."""
-    directory = tmp_path_factory.mktemp("mlflow-server")
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    log = directory / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
-                *("--backend-store-uri", f"sqlite:///{directory / 'mlflow.db'}", "--workers", "1"),
-                *("--artifacts-destination", str(directory / "artifacts"), "--serve-artifacts"),
-            ],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=directory,
-            start_new_session=True,
-        )
-
-    def answers() -> bool:
-        assert process.poll() is None, log.read_text()
-        try:
-            return httpx.get(f"{url}/health", timeout=5, trust_env=False).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    try:
-        eventually(answers)
-        yield url
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
+    with MlflowServer(tmp_path_factory.mktemp("mlflow-server")) as server:
+        yield server.url

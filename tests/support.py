@@ -40,11 +40,17 @@ def eventually(check: Callable[[], bool], timeout: float = START_TIMEOUT_S, proc
         time.sleep(0.05)
 
 
+async def come_true(check: Callable[[], object]) -> None:
+    """Wait, in a loop that goes on turning, until `check` holds; a test fails when it does not in time."""
+    async with asyncio.timeout(START_TIMEOUT_S):
+        while not check():  # noqa: ASYNC110 - what it waits for knows of no event
+            await asyncio.sleep(0.01)
+
+
 async def loaded(client: AsyncTestClient[Litestar]) -> Services:
-    """The services of a client's app, once its keeper has had its first look."""
+    """The services of a client's app, once its keeper has had its first look and waits for the next."""
     services: Services = client.app.state.services
-    # The client runs the app in a thread with a loop of its own, and the keeper's lock belongs to that loop.
-    await asyncio.to_thread(client.blocking_portal.call, services.keeper.refresh)
+    await come_true(lambda: services.keeper.next_look() is not None)
     return services
 
 

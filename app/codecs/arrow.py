@@ -22,13 +22,13 @@ RECORD_BATCH_COMPRESSION = 3
 
 
 def decode(body: bytes, features: tuple[Feature, ...], max_rows: int) -> NDArray[np.float64]:
-    """Decode a stream whose columns are the features, in any order.
+    """Decode a stream whose columns are the features, in any order; those that are not required may be left out.
 
     Row counts are read before a batch is decoded, and compressed buffers are refused, so that a small body cannot
     unfold into a large one.
 
     Returns:
-        float64[B, F] in the features' order; a null is NaN.
+        float64[B, F] in the features' order; a null is NaN, and so is all of a column that was left out.
 
     Raises:
         MalformedBody: It is no Arrow stream.
@@ -54,6 +54,9 @@ def decode(body: bytes, features: tuple[Feature, ...], max_rows: int) -> NDArray
     matrix = np.empty((table.num_rows, len(features)))
     errors: list[FieldError] = []
     for index, feature in enumerate(features):
+        if feature.name not in schema.names:
+            matrix[:, index] = np.nan
+            continue
         column = table.column(feature.name).cast(pa.float64(), safe=False)
         matrix[:, index] = column.to_numpy() if column.null_count == 0 else column.fill_null(np.nan).to_numpy()
         if message := _fault(feature, matrix[:, index]):
@@ -99,6 +102,8 @@ def _check_schema(schema: Any, features: tuple[Feature, ...]) -> None:
     names = {feature.name for feature in features}
     for feature in features:
         found = schema.get_all_field_indices(feature.name)
+        if not found and not feature.required:
+            continue
         if len(found) != 1:
             errors.append(FieldError(feature.name, "is there more than once" if found else "is missing"))
         elif not _takes(feature, kind := schema.field(found[0]).type):

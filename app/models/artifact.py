@@ -7,7 +7,7 @@ that the directory names or holds is imported.
 import hashlib
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -21,13 +21,15 @@ from app.feature import Feature
 from app.models.interval import Intervals
 from app.models.signature import ModelRefused, join_features, signature_columns
 from kernels.backend import AnyForest
-from kernels.cost import Cost
 from kernels.engine import Engine, EngineError, Evaluation
 from kernels.forest import ForestError, load_forest
+from kernels.model_text import no_pause
 from kernels.plan import Plan, PlanError
 
+MLMODEL = "MLmodel"
 FLAVOR = "madrone"
-MAX_METADATA_BYTES = 16 * 1024 * 1024
+NATIVE_SUFFIXES = (".lgb", ".txt", ".model")
+NATIVE_START = b"tree\n"
 
 
 class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +60,7 @@ class Artifact(msgspec.Struct, frozen=True):
         intervals: Their calibration.
         example: Raw feature values of the input example, where there is one.
         digest: SHA-256 over the MLmodel file and the files that its flavor names.
+        files: The name of each file that this was read from, by what it is: `mlmodel`, the parts, `example`.
     """
 
     features: tuple[Feature, ...]
@@ -68,6 +71,7 @@ class Artifact(msgspec.Struct, frozen=True):
     intervals: Intervals | None
     example: dict[str, float | int | bool | None] | None
     digest: str
+    files: dict[str, str]
 
     def engine(self) -> Engine:
         """Join plan and forest.
@@ -78,7 +82,7 @@ class Artifact(msgspec.Struct, frozen=True):
         try:
             return Engine(self.forest, self.plan, self.table, self.difficulty)
         except EngineError as error:
-            raise ModelRefused(str(error)) from error
+            raise ModelRefused(str(error), "agreement") from error
 
     def sample(self) -> FloatArray:
         """float64[1, F], a row to warm up with: the input example, or zeros."""
@@ -134,32 +138,17 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def serve_artifact(
-    artifact: Artifact,
-    identity: ModelIdentity,
-    metrics: dict[str, float],
-    resolved_by: str,
-    costs: Mapping[str, Cost] | None = None,
+    artifact: Artifact, engine: Engine, identity: ModelIdentity, metrics: dict[str, float], resolved_by: str
 ) -> ServedModel:
-    """Build and warm up the snapshot for an artifact; takes as long as the kernels' first call.
+    """The snapshot of a model.
 
     Args:
         artifact: The model.
+        engine: Its engine, warmed up.
         identity: Which it is.
         metrics: The training run's.
         resolved_by: The rule that chose this version.
-        costs: What a batch costs by device, where that was measured before.
-
-    Raises:
-        ModelRefused: Parts of the model do not fit, or what it says of the sample row is no finite number.
     """
-    engine = artifact.engine()
-    sample = artifact.sample()
-    engine.warm_up(sample, costs)
-    evaluation = engine.evaluate(sample)
-    if not np.isfinite(evaluation.prediction).all():
-        raise ModelRefused("the prediction for the input example is not finite")
-    if evaluation.difficulty is not None and not np.isfinite(evaluation.difficulty).all():
-        raise ModelRefused("the difficulty of the input example is not finite")
     return ServedModel(
         identity=identity,
         artifact=artifact,
@@ -175,16 +164,20 @@ def serve_artifact(
     )
 
 
-def read_artifact(directory: Path) -> Artifact:
+def read_artifact(
+    directory: Path, expected_digest: str | None = None, pause: Callable[[], None] = no_pause
+) -> Artifact:
     """Read a model directory.
 
     Args:
         directory: Holds a file `MLmodel` and what that names.
+        expected_digest: The model's, where it is known: no file with another one is parsed.
+        pause: Called now and then, to let other threads run.
 
     Raises:
         ModelRefused: It is not a LightGBM model that can be served; the message says what is missing or wrong.
     """
-    mlmodel_bytes = _read(directory, "MLmodel")
+    mlmodel_bytes = _read(directory, MLMODEL)
     try:
         mlmodel: Any = yaml.safe_load(mlmodel_bytes)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -192,15 +185,21 @@ def read_artifact(directory: Path) -> Artifact:
         raise ModelRefused("the MLmodel file is not valid YAML") from error
     if not isinstance(mlmodel, dict) or not isinstance(mlmodel.get("flavors"), dict):
         raise ModelRefused("the MLmodel file names no flavors")
-    names = _files(cast(dict[str, Any], mlmodel["flavors"]))
+    names = _files(directory, cast(dict[str, Any], mlmodel["flavors"]))
     content = {part: _read(directory, name) for part, name in names.items()}
+    digest = hashlib.sha256(b"\0".join((mlmodel_bytes, *content.values()))).hexdigest()
+    if expected_digest is not None and expected_digest != digest:
+        raise ModelRefused(f"the files have digest {digest[:12]}, and should have {expected_digest[:12]!r}", "digest")
     try:
-        forest = load_forest(content["booster"].decode())
+        forest = load_forest(content["booster"].decode(), pause)
         plan = Plan.from_json(content["plan"]) if "plan" in content else None
-        difficulty = load_forest(content["difficulty"].decode()) if "difficulty" in content else None
+        difficulty = load_forest(content["difficulty"].decode(), pause) if "difficulty" in content else None
     except (ForestError, PlanError, UnicodeDecodeError) as error:
         raise ModelRefused(str(error)) from error
     features = join_features(signature_columns(mlmodel.get("signature")), plan, tuple(forest.feature_names))
+    files = {"mlmodel": MLMODEL, **names}
+    if (example := _example(directory, mlmodel.get("saved_input_example_info"), features)) is not None:
+        files["example"] = mlmodel["saved_input_example_info"]["artifact_path"]
     return Artifact(
         features=features,
         forest=forest,
@@ -208,8 +207,9 @@ def read_artifact(directory: Path) -> Artifact:
         table=_table(content["references"]) if "references" in content else None,
         difficulty=difficulty,
         intervals=Intervals.from_json(content["intervals"]) if "intervals" in content else None,
-        example=_example(directory, mlmodel.get("saved_input_example_info"), features),
-        digest=hashlib.sha256(b"\0".join((mlmodel_bytes, *content.values()))).hexdigest(),
+        example=example,
+        digest=digest,
+        files=files,
     )
 
 
@@ -217,7 +217,7 @@ PARTS = ("booster", "plan", "references", "difficulty", "intervals")
 """Files that a model of the madrone flavor consists of; all but the booster may be absent."""
 
 
-def _files(flavors: dict[str, Any]) -> dict[str, str]:
+def _files(directory: Path, flavors: dict[str, Any]) -> dict[str, str]:
     """File name of each part that the model has."""
     if isinstance(own := flavors.get(FLAVOR), dict):
         names = {part: own[part] for part in PARTS if own.get(part) is not None}
@@ -230,11 +230,24 @@ def _files(flavors: dict[str, Any]) -> dict[str, str]:
         raise ModelRefused(f"the model has neither the lightgbm nor the {FLAVOR} flavor")
     data = native.get("data")
     if native.get("model_class", "lightgbm.basic.Booster") != "lightgbm.basic.Booster" or not isinstance(data, str):
-        raise ModelRefused(
-            "the model is stored as a Python object (pickle or skops), and those are not loaded: "
-            "log the native booster (model.booster_) instead"
-        )
+        data = _native_text(directory)
     return {"booster": data}
+
+
+def _native_text(directory: Path) -> str:
+    """Name of the booster's text beside a model that is stored as a Python object."""
+    names = [
+        path.name
+        for path in sorted(directory.iterdir())
+        if path.suffix in NATIVE_SUFFIXES and not path.is_dir() and _read(directory, path.name).startswith(NATIVE_START)
+    ]
+    if len(names) != 1:
+        raise ModelRefused(
+            "the model is stored as a Python object (pickle or skops), and those are not loaded: log the native "
+            "booster (model.booster_), or its text (booster_.save_model) beside the object"
+            + (f", and one text, not {len(names)}" if names else "")
+        )
+    return names[0]
 
 
 def _table(content: bytes) -> FloatArray:

@@ -1,14 +1,12 @@
 """What a batch costs, kept between processes: measuring takes longer than all else of loading a model."""
 
-import contextlib
 import logging
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
+from app.models.private import reason, replace_file
 from kernels.cache import kernels_version
 from kernels.cost import Cost
 
@@ -66,9 +64,10 @@ class Calibrations:
         others = [calibration for calibration in calibrations if not calibration.is_of(digest)]
         newest = Calibration(kernels_version(), digest, merged)
         try:
-            self._write([*others, newest][-MAX_MODELS:])
+            content = msgspec.json.encode([*others, newest][-MAX_MODELS:])
+            replace_file(self._path, msgspec.json.format(content, indent=2))
         except OSError as error:
-            log.warning("calibrations cannot be written", extra={"reason": str(error)})
+            log.warning("calibrations cannot be written", extra={"reason": reason(error)})
 
     def _read(self) -> list[Calibration]:
         try:
@@ -78,16 +77,3 @@ class Calibrations:
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             log.warning("calibrations cannot be read", extra={"reason": f"{type(error).__name__}: {error}"[:300]})
             return []
-
-    def _write(self, calibrations: list[Calibration]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # A file of the process's own (0600), put in place whole.
-        handle, name = tempfile.mkstemp(prefix=self._path.name, dir=self._path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(calibrations), indent=2))
-            os.replace(name, self._path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-            raise

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from app.models.publish import publish
-from app.models.registry import RegistryUnreachable
+from app.models.source import RegistryUnreachable
 from app.settings import Settings
 
 BUNDLED = Path(__file__).parent.parent / "training" / "bundled"

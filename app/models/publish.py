@@ -3,6 +3,8 @@
 import warnings
 from pathlib import Path
 
+from app.models.artifact import read_artifact
+from app.models.registry import DIGEST_TAG
 from app.settings import Settings
 
 EXPERIMENT = "madrone"
@@ -24,8 +26,9 @@ def publish(
 ) -> str:
     """Log a model directory in a run and register it as the newest version, alias `champion`, stage Production.
 
-    Versions that held the stage before move to Archived. The URIs are passed to every call, since a process may hold
-    two apps with different registries, and MLflow's own setters are global.
+    The version's tag has the digest of its files. Versions that held the stage before move to Archived. The URIs are
+    passed to every call, since a process may hold two apps with different registries, and MLflow's own setters are
+    global.
 
     Args:
         settings: Name the registry; an embedded one is created when it is missing.
@@ -75,6 +78,7 @@ def publish(
     version = str(
         client.create_model_version(name, source=f"{run.info.artifact_uri}/{ARTIFACT_PATH}", run_id=run_id).version
     )
+    client.set_model_version_tag(name, version, DIGEST_TAG, read_artifact(directory).digest)
     # Stages are deprecated, and in use. Not within catch_warnings, which is not safe beside other threads.
     warnings.filterwarnings("ignore", message=".*transition_model_version_stage.*", category=FutureWarning)
     client.transition_model_version_stage(name, version, STAGE, archive_existing_versions=True)

@@ -1,28 +1,38 @@
-"""Look-ups in an MLflow Model Registry: which version to serve, and its files.
+"""Look-ups in an MLflow Model Registry: which versions there are to serve, and their files.
 
-Every call blocks on the network or a database and belongs in a thread. MLflow is imported inside the functions, since
-its import takes over a second that the event loop would otherwise wait for.
+Every call blocks on the network or a database, for as long as MLflow and what is under it please. The service calls
+them in a process of their own (`registry_process`), where a deadline can be kept.
 """
 
+import errno
 import os
 import re
+import shutil
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from app.models.artifact import ModelIdentity
+from app.models.source import (
+    Candidate,
+    Fetched,
+    LookUp,
+    LookUpOutcome,
+    ModelUnknown,
+    NothingToServe,
+    Offer,
+    RegistryUnreachable,
+    VersionUnknown,
+)
 from app.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-HTTP_TIMEOUT_S = 10
 HTTP_RETRIES = 1
-"""For one registry call. MLflow's own are 120 s and 7, which would hold a refresh for a quarter of an hour."""
+"""For one HTTP request to the registry. MLflow's own are 7, and would outlast every deadline."""
 
 LOGGED_MODEL_SCHEME = "models:/"
 """With an id after it, MLflow 3's address of a model that was logged apart from its run."""
@@ -30,83 +40,94 @@ LOGGED_MODEL_SCHEME = "models:/"
 STAGES = ("Staging", "Production", "None")
 """Stages that are looked in after the configured ones, in this order."""
 
+MAX_CANDIDATES = 20
+"""Versions that one look offers, the preferred ones first."""
 
-class RegistryUnreachable(Exception):
-    """The registry did not answer, or answered with an error of its own."""
+DIGEST_TAG = "madrone.digest"
+"""Tag of a version that gives the digest of its files; one whose files have another is refused."""
 
-
-class NothingToServe(Exception):
-    """The registry answered, and has no version of the model that could be served."""
-
-
-class Resolution(msgspec.Struct, frozen=True):
-    """The version to serve, and the rule that chose it."""
-
-    identity: ModelIdentity
-    rule: str
+MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors of this machine's disk, where files are put. All others may come from the other side of a connection."""
 
 
 class Registry:
     """Read access to one registry.
 
     Args:
-        settings: Name the registry, the model, and the alias and stages to look in.
+        settings: Name the registry, the model, and the aliases and stages to look in.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        # MLflow reads these from the environment alone: the first two at each request, the last when it is imported,
+        # MLflow reads these from the environment alone: the first two at each request, the others when it is imported,
         # so that its log lines come in our format. What the operator set stays.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(HTTP_TIMEOUT_S))
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, int(settings.model_lookup_timeout / 2))))
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(HTTP_RETRIES))
         os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-    def resolve(self) -> Resolution:
-        """Choose a version: by the alias if one is set, else by stage, the newest version of a stage first.
+    def look(self) -> Offer:
+        """Find what there is to serve: under the alias if one is set, else by stage, the newest of a stage first.
 
         Raises:
-            NothingToServe: The model is unknown, or has no version under the alias or in any stage.
+            ModelUnknown: The registry has no such model.
+            NothingToServe: It has no version under the alias or in any stage but Archived. The message has each
+                place that was looked in.
             RegistryUnreachable: The registry did not answer.
         """
         settings, name = self._settings, self._settings.model_name
-        with _answering(name):
+        with self._answering():
             client = self._client()
             aliases: dict[str, str] = dict(client.get_registered_model(name).aliases)
-            quote = '"' if "'" in name else "'"  # the filter's grammar has no escape
-            versions = [v for v in client.search_model_versions(f"name={quote}{name}{quote}") if _ready(v)]
+            versions = list(_all_versions(client, name))
         versions.sort(key=lambda version: int(version.version), reverse=True)
-        chosen = next(self._candidates(versions, aliases), None)
-        if chosen is None:
-            tried = f"alias {settings.model_alias}, " if settings.model_alias else ""
-            raise NothingToServe(f"model {name!r} has no version that is ready under {tried}any stage but Archived")
-        rule, version = chosen
-        number = str(version.version)
-        identity = ModelIdentity(
-            name=name,
-            version=number,
-            stage=version.current_stage,
-            aliases=tuple(sorted(alias for alias, target in aliases.items() if str(target) == number)),
-            run_id=version.run_id or None,
-            created_at_ms=version.creation_timestamp,
+        candidates: list[Candidate] = []
+        look_ups: list[LookUp] = []
+        for rule, found in self._places(versions, aliases):
+            ready = [version for version in found if _ready(version)]
+            if not candidates:
+                outcome: LookUpOutcome = "found" if ready else "not_ready" if found else "empty"
+                look_ups.append(LookUp(rule, outcome, str(ready[0].version) if ready else None))
+            candidates += [Candidate(self._identity(version, aliases), rule) for version in ready]
+        if not candidates:
+            tried = ", ".join(f"{look_up.rule}: {look_up.outcome.replace('_', ' ')}" for look_up in look_ups)
+            raise NothingToServe(f"model {name!r} has no version to serve ({tried})")
+
+        preferred: dict[str, Candidate] = {}  # a version may be found by several rules, and the first one counts
+        for candidate in candidates:
+            preferred.setdefault(candidate.identity.version, candidate)
+
+        def under(alias: str | None) -> Candidate | None:
+            found = [version for version in versions if alias and str(version.version) == str(aliases.get(alias))]
+            ready = found and _ready(found[0])
+            return Candidate(self._identity(found[0], aliases), f"alias {alias}") if ready else None
+
+        return Offer(
+            candidates=tuple(preferred.values())[:MAX_CANDIDATES],
+            look_ups=tuple(look_ups),
+            canary=under(settings.model_canary_alias),
+            shadow=under(settings.model_shadow_alias),
         )
-        return Resolution(identity, rule)
 
-    def _candidates(
-        self, versions: "list[ModelVersion]", aliases: dict[str, str]
-    ) -> "Iterator[tuple[str, ModelVersion]]":
-        settings = self._settings
-        if settings.model_alias:
-            target = aliases.get(settings.model_alias)
-            for version in versions:
-                if target is not None and str(version.version) == str(target):
-                    yield f"alias {settings.model_alias}", version
-        labels = {settings.model_fallback_stage: "fallback stage", settings.model_stage: "stage"}
-        for stage in dict.fromkeys((settings.model_stage, settings.model_fallback_stage, *STAGES)):
-            for version in versions:
-                if version.current_stage == stage:
-                    yield f"{labels.get(stage, 'remaining stage')} {stage}", version
+    def version(self, number: str) -> Candidate:
+        """Find one version by its number.
 
-    def fetch(self, identity: ModelIdentity, destination: Path) -> Path:
+        Raises:
+            VersionUnknown: There is none, or its upload has not ended.
+            ModelUnknown: The registry has no such model.
+            RegistryUnreachable: The registry did not answer.
+        """
+        name = self._settings.model_name
+        with self._answering():
+            client = self._client()
+            aliases: dict[str, str] = dict(client.get_registered_model(name).aliases)
+            versions = list(_all_versions(client, name))
+        for version in versions:
+            if str(version.version) == number and _ready(version):
+                return Candidate(self._identity(version, aliases), f"pinned to version {number}")
+        raise VersionUnknown(f"model {name!r} has no version {number[:40]!r} that is ready")
+
+    def fetch(self, identity: ModelIdentity, destination: Path) -> Fetched:
         """Download a version's model directory.
 
         Args:
@@ -114,66 +135,114 @@ class Registry:
             destination: An empty directory. MLflow hands out the live directory of a local store where none is
                 named, and that could change under the reader.
 
-        Returns:
-            The directory that holds the MLmodel file.
-
         Raises:
             NothingToServe: The version or its files are gone.
             RegistryUnreachable: The download failed.
         """
         import mlflow.artifacts
+        from mlflow.utils.file_utils import local_file_uri_to_path
+        from mlflow.utils.uri import is_local_uri
 
-        with _answering(identity.name):
+        with self._answering("the registry has no version {version} of model {name!r} any more", identity.version):
             # A `models:/name/version` URI would be looked up in the process's global registry, so it is resolved here.
             client = self._client()
+            version = client.get_model_version(identity.name, identity.version)
             uri = client.get_model_version_download_uri(identity.name, identity.version)
             if uri.startswith(LOGGED_MODEL_SCHEME):
                 uri = client.get_logged_model(uri.removeprefix(LOGGED_MODEL_SCHEME)).artifact_location
-            return Path(
-                mlflow.artifacts.download_artifacts(
-                    artifact_uri=uri,
-                    dst_path=str(destination),
-                    tracking_uri=self._settings.tracking_uri,
-                    registry_uri=self._settings.registry_uri,
+            if is_local_uri(uri):
+                # MLflow would copy what links lead to, from anywhere on this machine.
+                directory = destination / "model"
+                shutil.copytree(local_file_uri_to_path(uri), directory, symlinks=True)
+            else:
+                directory = Path(
+                    mlflow.artifacts.download_artifacts(
+                        artifact_uri=uri,
+                        dst_path=str(destination),
+                        tracking_uri=self._settings.tracking_uri,
+                        registry_uri=self._settings.registry_uri,
+                    )
                 )
-            )
+        return Fetched(directory, self._metrics(identity.run_id), dict(version.tags or {}).get(DIGEST_TAG))
 
-    def run_metrics(self, run_id: str | None) -> dict[str, float]:
-        """The training run's metrics; none where the run is gone, which is no reason not to serve its model."""
+    def _metrics(self, run_id: str | None) -> dict[str, float] | None:
+        """The training run's. A run that is gone has none, which is no reason not to serve its model."""
         from mlflow.exceptions import MlflowException
 
         if run_id is None:
             return {}
         try:
             return dict(self._client().get_run(run_id).data.metrics)
-        except (MlflowException, OSError):
-            return {}
+        except MlflowException as error:
+            gone = error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+            return {} if gone else None
+        except Exception:  # what the stores' own libraries raise
+            return None
+
+    def _places(
+        self, versions: "list[ModelVersion]", aliases: dict[str, str]
+    ) -> "Iterator[tuple[str, list[ModelVersion]]]":
+        """Each place to look in, in order, and the versions there."""
+        settings = self._settings
+        if settings.model_alias:
+            target = aliases.get(settings.model_alias)
+            yield f"alias {settings.model_alias}", [v for v in versions if str(v.version) == str(target)]
+        labels = {settings.model_fallback_stage: "fallback stage", settings.model_stage: "stage"}
+        for stage in dict.fromkeys((settings.model_stage, settings.model_fallback_stage, *STAGES)):
+            rule = f"{labels.get(stage, 'remaining stage')} {stage}"
+            yield rule, [version for version in versions if version.current_stage == stage]
+
+    def _identity(self, version: "ModelVersion", aliases: dict[str, str]) -> ModelIdentity:
+        number = str(version.version)
+        return ModelIdentity(
+            name=self._settings.model_name,
+            version=number,
+            stage=version.current_stage,
+            aliases=tuple(sorted(alias for alias, target in aliases.items() if str(target) == number)),
+            run_id=version.run_id or None,
+            created_at_ms=version.creation_timestamp,
+        )
 
     def _client(self) -> "MlflowClient":
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=self._settings.tracking_uri, registry_uri=self._settings.registry_uri)
 
+    @contextmanager
+    def _answering(
+        self, missing: str = "the registry knows no model {name!r}", version: str | None = None
+    ) -> Generator[None, None, None]:
+        """Turn whatever MLflow raises into what it means: what is asked for is missing, or there is no answer."""
+        from mlflow.exceptions import MlflowException
 
-@contextmanager
-def _answering(name: str) -> Generator[None, None, None]:
-    """Turn whatever MLflow raises into what it means: the model is unknown, or the registry does not answer."""
-    from mlflow.exceptions import MlflowException
+        try:
+            yield
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                kind = ModelUnknown if version is None else NothingToServe
+                raise kind(missing.format(name=self._settings.model_name, version=version)) from error
+            raise RegistryUnreachable(_without_credentials(str(error))) from error
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in MACHINE_FAULTS:
+                raise
+            # Stores and artifact clients raise what their libraries raise: SQLAlchemy, botocore, requests, OSError.
+            raise RegistryUnreachable(_without_credentials(f"{type(error).__name__}: {error}")) from error
 
-    try:
-        yield
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise NothingToServe(f"the registry knows no model {name!r}") from error
-        raise RegistryUnreachable(_without_credentials(str(error))) from error
-    except Exception as error:
-        # Stores and artifact clients raise what their libraries raise: SQLAlchemy, botocore, requests, OSError.
-        raise RegistryUnreachable(_without_credentials(f"{type(error).__name__}: {error}")) from error
+
+def _all_versions(client: "MlflowClient", name: str) -> "Iterator[ModelVersion]":
+    quote = '"' if "'" in name else "'"  # the filter's grammar has no escape
+    token: str | None = None
+    while True:
+        page = client.search_model_versions(f"name={quote}{name}{quote}", page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _without_credentials(text: str) -> str:
-    """First line of a message, with user and password cut out of any URI in it."""
-    return re.sub(r"//[^/\s]+@", "//", text.splitlines()[0] if text else "")[:300]
+    """First lines of a message, with user and password cut out of any URI in it."""
+    return re.sub(r"//[^/\s]+@", "//", " ".join(text.splitlines()[:3]))[:1000]
 
 
 def _ready(version: "ModelVersion") -> bool:

@@ -1,6 +1,6 @@
 """What a model takes: its raw features, joined from the MLflow signature, the feature plan and the booster."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,8 +19,20 @@ KINDS: dict[str, Kind] = {
 INTEGER_BITS = {"integer": 32, "long": 64}
 
 
+Check = Literal["artifact", "agreement", "digest", "metrics", "kernels", "prediction", "interface"]
+"""What a model can fail: its files, that they agree, and the checks of `gates`."""
+
+
 class ModelRefused(Exception):
-    """The model cannot be served; the message is the exact reason."""
+    """The model cannot be served; the message is the exact reason.
+
+    Attributes:
+        check: What it failed.
+    """
+
+    def __init__(self, reason: str, check: Check = "artifact") -> None:
+        super().__init__(reason)
+        self.check: Check = check
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -87,7 +99,9 @@ def join_features(
     if plan is not None:
         names = tuple(item.name for item in plan.inputs)
         if columns is not None and {column.name for column in columns} != set(names):
-            raise ModelRefused(f"the signature's columns {_list(columns)} are not the plan's inputs {', '.join(names)}")
+            raise ModelRefused(
+                f"the signature's columns {_list(columns)} are not the plan's inputs {', '.join(names)}", "agreement"
+            )
         by_name = {column.name: column for column in columns or ()}
         return tuple(
             Feature(
@@ -104,12 +118,15 @@ def join_features(
     if columns is None:
         return tuple(Feature(name=name) for name in booster_names)
     if len(columns) != len(booster_names):
-        raise ModelRefused(f"the signature has {len(columns)} columns, the booster {len(booster_names)} features")
+        raise ModelRefused(
+            f"the signature has {len(columns)} columns, the booster {len(booster_names)} features", "agreement"
+        )
     # LightGBM stores names with blanks turned into underscores, and Column_N where it was given none.
     named = not all(name == f"Column_{index}" for index, name in enumerate(booster_names))
     if named and tuple("_".join(column.name.split(" ")) for column in columns) != booster_names:
         raise ModelRefused(
-            f"the signature's columns {_list(columns)} are not the booster's features {', '.join(booster_names)}"
+            f"the signature's columns {_list(columns)} are not the booster's features {', '.join(booster_names)}",
+            "agreement",
         )
     return tuple(
         Feature(name=column.name, kind=column.kind, required=column.required, physical_range=_limits(column))

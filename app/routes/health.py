@@ -3,26 +3,26 @@
 import asyncio
 import logging
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
-from litestar import Controller, Response, get, post
+from litestar import Controller, Request, Response, get, post
 
 from app.auth import KEY_SCHEME, require_admin_key
-from app.models.keeper import Refresh
+from app.errors import FieldError, InvalidInput, MalformedBody, NotFound
+from app.models.refresher import Refresh
+from app.routes.model_health import ModelHealth, Status, model_health, model_problems
 from app.services import InjectedServices, Services
 from app.tasks import TaskStatus
 from app.telemetry.gpu import GpuStatus
 from app.telemetry.prediction_log import PredictionLogStatus
 from app.telemetry.system import SystemReading
-from kernels.engine import BackendStatus, EngineStatus
+from kernels.engine import BackendStatus
 
 READY_TIMEOUT_S = 1.0
 
 log = logging.getLogger(__name__)
-
-Status = Literal["healthy", "degraded", "unhealthy"]
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,23 +33,6 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     model_loaded: bool
     problems: list[str]
     timestamp: datetime
-
-
-class ModelHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """The model in use and what the keeper saw last."""
-
-    status: Status
-    name: str
-    version: str | None
-    stage: str | None
-    aliases: tuple[str, ...]
-    digest: str | None
-    resolved_by: str | None
-    loaded_at: datetime | None
-    load_seconds: float | None
-    engine: EngineStatus | None
-    last_refresh: Refresh | None
-    last_refusal: Refresh | None
 
 
 class GpuHealth(GpuStatus, frozen=True, kw_only=True):
@@ -87,6 +70,18 @@ class Probe(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
+class Pending(msgspec.Struct, frozen=True):
+    """The answer to a reload that takes longer."""
+
+    outcome: Literal["pending"] = "pending"
+
+
+class ReloadOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a reload: the version to pin, or null to unpin."""
+
+    version: Annotated[str, msgspec.Meta(min_length=1, max_length=40)] | None
+
+
 class HealthController(Controller):
     """Health routes; open to all but for the reload."""
 
@@ -117,7 +112,7 @@ class HealthController(Controller):
                 status=status,
                 version=services.settings.api_version,
                 problems=problems,
-                model=_model(services),
+                model=model_health(services),
                 tasks=services.supervisor.status,
                 prediction_log=services.prediction_log.status,
                 system=services.system.read(),
@@ -130,7 +125,7 @@ class HealthController(Controller):
     @get("/model", summary="Report the model's health")
     async def model(self, services: InjectedServices) -> Response[ModelHealth]:
         """The model in use, how it was chosen, and the last look into the registry; 503 while none is loaded."""
-        return _answer(_model(services), ok=services.slot.current is not None)
+        return _answer(model_health(services), ok=services.slot.current is not None)
 
     @get("/system", summary="Report the host")
     async def system(self, services: InjectedServices) -> SystemReading:
@@ -175,9 +170,34 @@ class HealthController(Controller):
         security=[{KEY_SCHEME: []}],
         summary="Look for another model now",
     )
-    async def reload(self, services: InjectedServices) -> Refresh:
-        """Look into the registry and swap if it offers another model; says what came of it."""
-        return await services.keeper.refresh(retry_refused=True)
+    async def reload(self, services: InjectedServices, request: Request[Any, Any, Any]) -> Response[Refresh | Pending]:
+        """Look into the registry and swap if it offers another model; says what came of it.
+
+        A body `{"version": "3"}` pins a version, `{"version": null}` unpins it. 202 when it takes longer than
+        REQUEST_TIMEOUT: it goes on then, and /health/model says what came of it.
+        """
+        order = _order(await request.body())
+        try:
+            async with asyncio.timeout(services.settings.request_timeout):
+                refresh = await services.keeper.reload(order)
+        except TimeoutError:
+            return Response(Pending(), status_code=202)
+        if refresh.outcome == "version_unknown":
+            raise NotFound(f"There is no such version: {refresh.reason}.")
+        return Response(refresh, status_code=200)
+
+
+def _order(body: bytes) -> str | msgspec.UnsetType | None:
+    """The version that a reload asks for; unset where it asks for none."""
+    if not body.strip():
+        return msgspec.UNSET
+    try:
+        return msgspec.json.decode(body, type=ReloadOrder).version
+    except msgspec.ValidationError:
+        error = FieldError("version", 'must be a version as text, such as "3", or null, and the only field')
+        raise InvalidInput("The body is not valid.", (error,)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise MalformedBody("The body is not valid JSON.") from None
 
 
 def _answer(content: Any, *, ok: bool) -> Response[Any]:
@@ -190,9 +210,7 @@ def _status(services: Services) -> tuple[Status, list[str]]:
         for name, task in services.supervisor.status.items()
         if task.state == "waiting"
     ]
-    refresh = services.keeper.last_refresh
-    if refresh is not None and refresh.reason is not None:
-        problems.append(f"model refresh: {refresh.outcome}: {refresh.reason}")
+    problems += model_problems(services)
     if services.prediction_log.status.last_error is not None:
         problems.append("predictions cannot be logged")
     engine = services.slot.engine_status()
@@ -212,23 +230,4 @@ def _gpu(services: Services) -> GpuHealth:
         backends=engine.backends if engine else {},
         disabled=engine and engine.disabled,
         disabled_reason=engine and engine.disabled_reason,
-    )
-
-
-def _model(services: Services) -> ModelHealth:
-    served, keeper = services.slot.current, services.keeper
-    degraded = keeper.last_refresh is not None and keeper.last_refresh.reason is not None
-    return ModelHealth(
-        status="unhealthy" if served is None else "degraded" if degraded else "healthy",
-        name=services.settings.model_name,
-        version=served and served.identity.version,
-        stage=served and served.identity.stage,
-        aliases=served.identity.aliases if served else (),
-        digest=served and served.artifact.digest,
-        resolved_by=served and served.resolved_by,
-        loaded_at=served and served.loaded_at,
-        load_seconds=served and served.load_seconds,
-        engine=served and served.engine.status(),
-        last_refresh=keeper.last_refresh,
-        last_refusal=keeper.last_refusal,
     )

@@ -130,12 +130,13 @@ class PredictController(Controller):
         started = time.perf_counter()
         async with _deadline(services):
             body = await _read(request, JSON)
-            served = services.slot.require()
+            served = _choose(services, request)
             level = requested_level(served.artifact.intervals, interval)
             rows = served.codec.decode_row(body)
             evaluation = await services.predictor.predict(served, rows, "single")
         prediction = evaluation.prediction.tolist()[0]
-        request_id = str(request.scope.get(REQUEST_ID))
+        request_id = _id(request)
+        services.shadow.offer(served, rows, evaluation.prediction, request_id)
         _log(services, served, rows, [prediction], "single", request_id)
         return PredictionResponse(
             prediction=prediction,
@@ -155,12 +156,13 @@ class PredictController(Controller):
         started = time.perf_counter()
         async with _deadline(services):
             body = await _read(request, JSON)
-            served = services.slot.require()
+            served = _choose(services, request)
             level = requested_level(served.artifact.intervals, interval)
             batch = served.codec.decode_batch(body, services.settings.max_batch_size)
             evaluation = await services.predictor.predict(served, batch.rows, "batch")
         output = evaluation.prediction.tolist()
-        request_id = str(request.scope.get(REQUEST_ID))
+        request_id = _id(request)
+        services.shadow.offer(served, batch.rows, evaluation.prediction, request_id)
         _log(services, served, batch.rows, output, "batch", request_id)
         items: list[PredictedItem | FailedItem] = [
             PredictedItem(*item)
@@ -196,7 +198,7 @@ class PredictController(Controller):
         """
         async with _deadline(services):
             body = await _read(request, arrow.MEDIA_TYPE)
-            served = services.slot.require()
+            served = _choose(services, request)
             level = None if interval is None else requested_level(served.artifact.intervals, interval)
             decode = partial(arrow.decode, body, served.artifact.features, services.settings.max_bulk_rows)
             rows = await services.predictor.in_thread(decode)
@@ -204,6 +206,7 @@ class PredictController(Controller):
             half_widths = _half_widths(served, evaluation, level)
             encode = partial(arrow.encode, evaluation.prediction, served.identity.version, half_widths)
             answer = await services.predictor.in_thread(encode)
+        services.shadow.offer(served, rows, evaluation.prediction, _id(request))
         headers = {"X-Model-Version": served.identity.version, "X-Model-Stage": served.identity.stage or ""}
         return Response(answer, media_type=arrow.MEDIA_TYPE, headers=headers)
 
@@ -232,6 +235,15 @@ class PredictController(Controller):
             outside_distance=served.engine.outside_distance,
             reference_rows=0 if artifact.table is None else len(artifact.table),
         )
+
+
+def _id(request: Request[Any, Any, Any]) -> str:
+    return str(request.scope.get(REQUEST_ID))
+
+
+def _choose(services: Services, request: Request[Any, Any, Any]) -> ServedModel:
+    """The model that answers this request; it takes one snapshot, and uses nothing else of any model."""
+    return services.canary.choose(request.scope["headers"], _id(request))
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from app.models.slot import Freshness
 from app.telemetry.gpu import GpuReading
 from kernels.engine import EngineStatus
 
@@ -18,6 +19,11 @@ LATENCY_BUCKETS_S = (
     *(0.01, 0.015, 0.025, 0.04, 0.06, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 """Seconds. About four to five a decade from 100 µs to 100 ms, where predictions are, and coarser above."""
+
+DIFFERENCE_BUCKETS = tuple(
+    sorted(float(f"{sign * step}e{decade}") for sign in (-1, 1) for step in (1, 3) for decade in range(-6, 7))
+)
+"""Of either sign and any unit: two a decade from a millionth to millions."""
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -31,12 +37,14 @@ class Metrics:
     Args:
         gpu_readings: Gives the newest readings at each scrape; no reading means no series.
         engine_status: Tells at each scrape what the model in use computes with; None means no series.
+        freshness: Tells at each scrape how much the registry has to do with it; None means no series.
     """
 
     def __init__(
         self,
         gpu_readings: Callable[[], Iterable[GpuReading]] = tuple,
         engine_status: Callable[[], EngineStatus | None] = lambda: None,
+        freshness: Callable[[], Freshness | None] = lambda: None,
     ) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -44,6 +52,7 @@ class Metrics:
         GCCollector(registry=registry)
         registry.register(_GpuCollector(gpu_readings))
         registry.register(_BackendCollector(engine_status))
+        registry.register(_FreshnessCollector(freshness))
 
         self.requests = Counter(
             "api_requests_total", "Requests answered.", ("method", "endpoint", "status_code"), registry=registry
@@ -86,6 +95,30 @@ class Metrics:
         )
         self.model_refreshes = Counter(
             "model_refreshes_total", "Looks into the registry, by what came of them.", ("outcome",), registry=registry
+        )
+        self.model_lookups = Counter(
+            "model_lookups_total", "Places that a model was looked for in, by what was found.", ("rule", "outcome"),
+            registry=registry,
+        )  # fmt: skip
+        self.model_refusals = Counter(
+            "model_refusals_total", "Versions that were fetched and not taken, by the check that they failed.",
+            ("role", "check"), registry=registry,
+        )  # fmt: skip
+        self.model_swaps = Counter("model_swaps_total", "Models put in service.", ("role",), registry=registry)
+        self.model_rollout = Gauge(
+            "model_rollout_info", "1 for the canary and the shadow in service.", ("role", "model_version"),
+            registry=registry,
+        )  # fmt: skip
+        self.shadow_rows = Counter(
+            "model_shadow_rows_total", "Rows sampled for the shadow, by what became of them.", ("outcome",),
+            registry=registry,
+        )  # fmt: skip
+        self.shadow_difference = Histogram(
+            "model_shadow_difference",
+            "The shadow's prediction minus the one that was answered, in the target's unit.",
+            ("model_version", "shadow_version"),
+            buckets=DIFFERENCE_BUCKETS,
+            registry=registry,
         )
         self.task_restarts = Counter(
             "background_task_restarts_total", "Restarts of background tasks after a crash.", ("task",),
@@ -154,3 +187,25 @@ class _BackendCollector(Collector):
             usable.add_metric((status.disabled, status.disabled_device or ""), 0)
         yield usable
         yield out_of_memory
+
+
+class _FreshnessCollector(Collector):
+    """Yields how much the registry has to do with the model in use."""
+
+    def __init__(self, freshness: Callable[[], Freshness | None]) -> None:
+        self._freshness = freshness
+
+    def collect(self) -> Iterable[Metric]:
+        freshness = self._freshness()
+        if freshness is None:
+            return
+        yield GaugeMetricFamily(
+            "model_stale",
+            "1 while the registry has not answered, so that the model in use may not be the one that it prefers.",
+            float(freshness.stale),
+        )
+        yield GaugeMetricFamily("model_pinned", "1 while an operator has pinned a version.", float(freshness.pinned))
+        if freshness.age is not None:
+            yield GaugeMetricFamily(
+                "model_age_seconds", "Time since the registry last answered what it prefers.", freshness.age
+            )

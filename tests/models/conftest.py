@@ -1,10 +1,12 @@
 """Fixtures: a model directory that plain MLflow wrote, and an embedded registry to put versions in."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from app.settings import Settings
+from tests.models.keeping import Kept, keep
 from tests.models.support import (
     MODEL,
     Catalogue,
@@ -41,3 +43,11 @@ def catalogue(houses: Settings) -> Catalogue:
     catalogue = Catalogue(houses)
     catalogue.create()
     return catalogue
+
+
+@pytest.fixture
+def kept(houses: Settings) -> Iterator[Kept]:
+    """A keeper of the model `houses`."""
+    kept = keep(houses)
+    yield kept
+    kept.keeper.close()

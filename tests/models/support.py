@@ -20,7 +20,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from numpy.typing import NDArray
 
-from app.models.artifact import ModelIdentity, ServedModel, read_artifact, serve_artifact
+from app.models.artifact import Artifact, ModelIdentity, ServedModel, read_artifact, serve_artifact
 from app.models.interval import Intervals, Quantile
 from app.models.pyfunc import ModelParts, save_model
 from app.models.signature import ModelRefused
@@ -60,12 +60,12 @@ def tiny_rows() -> NDArray[np.float64]:
 def tiny_booster(target: NDArray[np.float64] | None = None, rounds: int = 3, **changes: Any) -> lgb.Booster:
     """A booster of a few trees on `tiny_rows`."""
     rows = tiny_rows()
-    categories = changes.pop("categorical_feature", "auto")
+    categories, names = changes.pop("categorical_feature", "auto"), changes.pop("feature_name", NAMES)
     parameters = PARAMETERS | changes
     data = lgb.Dataset(
         rows,
         rows[:, 0] + np.isin(rows[:, 2], [1, 3]) if target is None else target,
-        feature_name=list(NAMES),
+        feature_name=list(names),
         categorical_feature=categories,
         params=parameters,
     )
@@ -191,7 +191,15 @@ def with_booster(text: str, model: Path, destination: Path) -> Path:
 
 
 def serve(directory: Path) -> ServedModel:
-    return serve_artifact(read_artifact(directory), ModelIdentity(name="houses", version="1"), {}, "stage Production")
+    artifact = read_artifact(directory)
+    return ready(artifact, ModelIdentity(name="houses", version="1"), {}, "stage Production")
+
+
+def ready(artifact: Artifact, identity: ModelIdentity, metrics: dict[str, float], rule: str) -> ServedModel:
+    """The snapshot of an artifact, its engine warmed up."""
+    engine = artifact.engine()
+    engine.warm_up(artifact.sample())
+    return serve_artifact(artifact, engine, identity, metrics, rule)
 
 
 def refusal(directory: Path) -> str:

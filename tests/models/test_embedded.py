@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from app.models.embedded import BUNDLED, prepare_embedded_registry, read_provenance
-from app.models.registry import NothingToServe, Registry, RegistryUnreachable
+from app.models.registry import Registry
+from app.models.source import NothingToServe, RegistryUnreachable
 from app.settings import Settings
 from tests.models.support import Catalogue
 
@@ -27,7 +28,7 @@ def versions(settings: Settings) -> list[str]:
 def test_a_fresh_machine_gets_the_bundled_model_once(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "new" / "data")
     prepare_embedded_registry(settings)
-    resolution = Registry(settings).resolve()
+    resolution = Registry(settings).look().candidates[0]
     assert (resolution.identity.version, resolution.identity.stage) == ("1", "Production")
     assert resolution.identity.aliases == ("champion",)
     provenance = read_provenance(BUNDLED)
@@ -50,7 +51,7 @@ def test_a_champion_that_was_taken_away_stays_away(private_registry_dir: Path) -
     Catalogue(settings).client.delete_model_version(settings.model_name, "1")
     prepare_embedded_registry(settings)
     with pytest.raises(NothingToServe):
-        Registry(settings).resolve()
+        Registry(settings).look()
 
 
 def test_for_another_model_nothing_is_registered(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_for_another_model_nothing_is_registered(tmp_path: Path) -> None:
     prepare_embedded_registry(settings)
     assert versions(settings) == []
     with pytest.raises(NothingToServe, match="the registry knows no model 'houses'"):
-        Registry(settings).resolve()
+        Registry(settings).look()
 
 
 def test_two_processes_at_once_register_one_version(tmp_path: Path) -> None:

@@ -2,8 +2,7 @@
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,63 +13,14 @@ import pytest
 from app.errors import ModelUnavailable
 from app.models.artifact import ModelIdentity, read_artifact
 from app.models.calibration import Calibrations
-from app.models.embedded import prepare_embedded_registry
-from app.models.keeper import ModelKeeper, ModelSlot
-from app.models.registry import Registry
+from app.models.slot import ModelSlot
+from app.models.source import LookUp, RegistryUnreachable
 from app.settings import Settings
-from app.telemetry.metrics import Metrics
 from kernels.cost import Cost
 from kernels.engine import Engine
+from tests.models.keeping import Kept, keep
 from tests.models.support import MODEL, Catalogue, SavedModel, altered, save_booster, tiny_booster
 from tests.support import free_port
-
-
-class CountingRegistry(Registry):
-    """A registry that tells which versions were fetched."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self.fetched: list[str] = []
-
-    def fetch(self, identity: ModelIdentity, destination: Path) -> Path:
-        self.fetched.append(identity.version)
-        return super().fetch(identity, destination)
-
-
-class Kept(msgspec.Struct, frozen=True):
-    """A keeper and what it works with."""
-
-    keeper: ModelKeeper
-    slot: ModelSlot
-    registry: CountingRegistry
-    metrics: Metrics
-    calibrations: Calibrations
-
-    def value(self, name: str, **labels: str) -> float | None:
-        return self.metrics.registry.get_sample_value(name, labels)
-
-    def served_versions(self) -> list[dict[str, str]]:
-        """Labels of every `model_info` series."""
-        return [sample.labels for sample in next(iter(self.metrics.model_info.collect())).samples]
-
-
-def calibrations_of(settings: Settings) -> Calibrations:
-    return Calibrations(settings.data_dir / "calibrations.json")
-
-
-def keep(settings: Settings) -> Kept:
-    slot, registry, metrics = ModelSlot(), CountingRegistry(settings), Metrics()
-    calibrations = calibrations_of(settings)
-    keeper = ModelKeeper(slot, registry, metrics, calibrations, ttl=3600, prepare=None)
-    return Kept(keeper, slot, registry, metrics, calibrations)
-
-
-@pytest.fixture
-def kept(houses: Settings) -> Iterator[Kept]:
-    """A keeper of the model `houses`."""
-    kept = keep(houses)
-    yield kept
-    kept.keeper.close()
 
 
 @pytest.fixture
@@ -102,7 +52,7 @@ async def test_the_first_look_puts_a_model_in_service_and_the_second_leaves_it(
     second = await kept.keeper.refresh()
     assert (second.outcome, second.version) == ("unchanged", "1")
     assert kept.slot.require() is model
-    assert kept.registry.fetched == ["1"]
+    assert kept.source.fetched == ["1"]
 
 
 async def test_a_new_version_is_swapped_in_and_the_old_snapshot_goes_on_predicting(
@@ -145,7 +95,7 @@ async def test_a_changed_stage_or_alias_is_told_without_loading_the_model_again(
     assert (model.identity.stage, model.identity.aliases) == ("Staging", ("champion",))
     assert model.resolved_by == "fallback stage Staging"
     assert model.engine is engine
-    assert kept.registry.fetched == ["1"]
+    assert kept.source.fetched == ["1"]
     assert [labels["model_stage"] for labels in kept.served_versions()] == ["Staging"]
 
 
@@ -174,10 +124,10 @@ async def test_a_broken_candidate_is_refused_once_and_the_old_model_stays(
         assert (refresh.outcome, refresh.version) == ("refused", "2")
         assert refresh.reason is not None
         assert "tree" in refresh.reason
-    assert kept.keeper.last_refusal is not None
-    assert kept.keeper.last_refusal.version == "2"
+    assert kept.refresher.last_refusal is not None
+    assert kept.refresher.last_refusal.version == "2"
     assert kept.slot.require() is old
-    assert kept.registry.fetched == ["1", "2"]
+    assert kept.source.fetched == ["1", "2"]
 
 
 async def test_a_refused_candidate_is_looked_at_again_when_that_is_asked_for(
@@ -186,7 +136,7 @@ async def test_a_refused_candidate_is_looked_at_again_when_that_is_asked_for(
     catalogue.add(broken, "Production")
     await kept.keeper.refresh()
     assert (await kept.keeper.refresh(retry_refused=True)).outcome == "refused"
-    assert kept.registry.fetched == ["1", "1"]
+    assert kept.source.fetched == ["1", "1"]
     (broken / "model.lgb").write_text(saved.booster.model_to_string())
     assert (await kept.keeper.refresh()).outcome == "refused"
     assert (await kept.keeper.refresh(retry_refused=True)).outcome == "swapped"
@@ -201,8 +151,103 @@ async def test_a_version_after_a_refused_one_is_swapped_in(
     catalogue.add(saved.directory, "Production")
     assert (await kept.keeper.refresh()).outcome == "swapped"
     assert kept.slot.require().identity.version == "2"
-    assert kept.keeper.last_refusal is not None
-    assert kept.keeper.last_refusal.version == "1"
+    assert kept.refresher.last_refusal is not None
+    assert kept.refresher.last_refusal.version == "1"
+
+
+async def test_with_nothing_in_service_a_refused_version_is_passed_over_for_the_next(
+    kept: Kept, catalogue: Catalogue, saved: SavedModel, broken: Path
+) -> None:
+    catalogue.add(saved.directory, "Staging")
+    catalogue.add(broken, "Production")
+    refresh = await kept.keeper.refresh()
+    assert (refresh.outcome, refresh.version) == ("swapped", "1")
+    refused, found = kept.refresher.look_ups
+    assert (refused.rule, refused.outcome, refused.version) == ("stage Production", "refused", "2")
+    assert refused.reason
+    assert found == LookUp("fallback stage Staging", "found", "1")
+    assert kept.value("model_lookups_total", rule="stage Production", outcome="refused") == 1
+    assert kept.value("model_lookups_total", rule="fallback stage Staging", outcome="found") == 1
+    assert kept.value("model_refusals_total", role="current", check="artifact") == 1
+
+
+async def test_with_a_model_in_service_nothing_less_preferred_takes_its_place(
+    kept: Kept, catalogue: Catalogue, saved: SavedModel, broken: Path, tmp_path: Path
+) -> None:
+    catalogue.add(saved.directory, "Production")
+    await kept.keeper.refresh()
+    catalogue.move("1", "Archived")
+    catalogue.add(save_booster(tiny_booster(rounds=2), tmp_path / "experiment"), "Staging")
+    catalogue.add(broken, "Production")
+    assert (await kept.keeper.refresh()).outcome == "refused"
+    assert kept.slot.require().identity.version == "1"
+
+
+async def test_a_stage_that_changes_does_not_make_a_refused_version_another_one(
+    kept: Kept, catalogue: Catalogue, saved: SavedModel, broken: Path
+) -> None:
+    version = catalogue.add(broken, "Production")
+    await kept.keeper.refresh()
+    catalogue.move(version, "Staging")
+    assert (await kept.keeper.refresh()).outcome == "refused"
+    assert kept.source.fetched == [version]
+
+
+async def test_damaged_files_are_fetched_again_later_each_time_since_the_download_may_have_been_at_fault(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel, broken: Path
+) -> None:
+    seconds = 0.0
+    kept = keep(msgspec.structs.replace(houses, model_cache_ttl=10), clock=lambda: seconds)
+    catalogue.add(broken, "Production")
+    fetches: list[int] = []
+    for now in (0, 10, 19, 20, 50, 59, 60, 139, 140):
+        seconds = float(now)
+        assert (await kept.keeper.refresh()).outcome == "refused"
+        fetches.append(len(kept.source.fetched))
+    assert fetches == [1, 1, 1, 2, 2, 2, 3, 3, 4]
+    (broken / "model.lgb").write_text(saved.booster.model_to_string())
+    seconds = 300.0
+    assert (await kept.keeper.refresh()).outcome == "swapped"
+    kept.keeper.close()
+
+
+async def test_what_fails_another_check_is_not_fetched_again(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    seconds = 0.0
+    kept = keep(msgspec.structs.replace(houses, model_min_r2=0.5), clock=lambda: seconds)
+    catalogue.add(saved.directory, "Production")
+    assert (await kept.keeper.refresh()).outcome == "refused"
+    seconds = 1e9
+    assert (await kept.keeper.refresh()).outcome == "refused"
+    kept.keeper.close()
+    assert kept.source.fetched == ["1"]
+
+
+async def test_a_candidate_that_cannot_be_fetched_is_no_refusal(
+    kept: Kept, catalogue: Catalogue, saved: SavedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue.add(saved.directory, "Production")
+    with monkeypatch.context() as patch:
+        patch.setattr(kept.source, "fetch", fail_with(RegistryUnreachable("cut off")))
+        refresh = await kept.keeper.refresh()
+    assert (refresh.outcome, refresh.version, refresh.reason) == ("registry_unreachable", "1", "cut off")
+    assert kept.refresher.look_ups == (LookUp("stage Production", "found", "1", "cut off"),)
+    assert (await kept.keeper.refresh()).outcome == "swapped"
+
+
+async def test_whatever_a_look_meets_is_told_and_no_crash(kept: Kept, catalogue: Catalogue) -> None:
+    kept.source.failing = ZeroDivisionError()
+    refresh = await kept.keeper.refresh()
+    assert (refresh.outcome, refresh.reason) == ("failed", "this machine could not ask the registry: ZeroDivisionError")
+    assert (await kept.keeper.reload("1")).outcome == "failed"
+
+
+def fail_with(error: Exception) -> Callable[..., Any]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
 
 
 async def test_a_model_that_disappears_from_the_registry_stays_in_service(
@@ -212,7 +257,7 @@ async def test_a_model_that_disappears_from_the_registry_stays_in_service(
     await kept.keeper.refresh()
     catalogue.client.delete_registered_model(MODEL)
     refresh = await kept.keeper.refresh()
-    assert (refresh.outcome, refresh.reason) == ("nothing_to_serve", "the registry knows no model 'houses'")
+    assert (refresh.outcome, refresh.reason) == ("model_unknown", "the registry knows no model 'houses'")
     assert kept.slot.require().identity.version == "1"
     assert kept.value("model_status", model_name=MODEL) == 1
 
@@ -232,17 +277,13 @@ async def test_a_registry_that_cannot_be_reached_at_first_heals(tmp_path: Path) 
     data_dir = tmp_path / "data"
     data_dir.write_text("a file where the directory should be")
     settings = Settings(data_dir=data_dir)
-    slot, metrics = ModelSlot(), Metrics()
-    prepare = partial(prepare_embedded_registry, settings)
-    keeper = ModelKeeper(slot, Registry(settings), metrics, calibrations_of(settings), ttl=3600, prepare=prepare)
-    try:
-        assert (await keeper.refresh()).outcome == "registry_unreachable"
-        data_dir.unlink()
-        assert (await keeper.refresh()).outcome == "swapped"
-        assert (await keeper.refresh()).outcome == "unchanged"
-    finally:
-        keeper.close()
-    assert slot.require().identity.version == "1"
+    kept = keep(settings)
+    assert (await kept.keeper.refresh()).outcome == "registry_unreachable"
+    data_dir.unlink()
+    assert (await kept.keeper.refresh()).outcome == "swapped"
+    assert (await kept.keeper.refresh()).outcome == "unchanged"
+    kept.keeper.close()
+    assert kept.slot.require().identity.version == "1"
 
 
 async def test_the_metrics_tell_the_model_in_use_and_every_look(
@@ -301,8 +342,8 @@ async def test_a_machine_that_cannot_keep_the_files_refuses_no_model(
     catalogue.add(saved.directory, "Production")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     first = await kept.keeper.refresh()
-    assert (first.outcome, first.reason) == ("failed", "this machine could not load it: FileNotFoundError")
-    assert kept.keeper.last_refusal is None
+    assert (first.outcome, first.reason) == ("failed", "this machine could not load it: No such file or directory")
+    assert kept.refresher.last_refusal is None
     monkeypatch.undo()
     assert (await kept.keeper.refresh()).outcome == "swapped"
 

@@ -20,7 +20,6 @@ from tests.models.support import (
     NAMES,
     Trap,
     altered,
-    changed,
     referring_parts,
     refusal,
     save_referring,
@@ -179,15 +178,6 @@ def test_a_difficulty_forest_of_other_features_is_refused(tmp_path: Path) -> Non
 
 def test_a_difficulty_forest_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     assert "booster" in refusal(save_referring(tmp_path / "model", difficulty="tree"))
-
-
-def test_an_infinite_difficulty_is_refused(tmp_path: Path) -> None:
-    text = referring_parts().difficulty
-    assert text is not None
-    leaves = next(line for line in text.splitlines() if line.startswith("leaf_value="))
-    infinite = changed(text, "leaf_value", " ".join(["inf"] * len(leaves.split(" "))))
-    with pytest.raises(ModelRefused, match="the difficulty of the input example is not finite"):
-        serve(save_referring(tmp_path / "model", difficulty=infinite))
 
 
 def test_intervals_that_cannot_be_used_are_refused(referring: Path, tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from app.models.artifact import ServedModel, read_artifact, serve_artifact
+from app.models.artifact import ServedModel, read_artifact
 from app.models.publish import publish
-from app.models.registry import Registry
+from app.models.registry import DIGEST_TAG, Registry
 from app.settings import Settings
-from tests.models.support import NAMES, SavedModel, mlflows_own_warnings_silenced, numbers
+from tests.models.support import NAMES, Catalogue, SavedModel, mlflows_own_warnings_silenced, numbers, ready
 
 
 @pytest.fixture(params=["embedded", "server"])
@@ -41,15 +41,21 @@ def published(settings: Settings, model: Path, **changes: dict[str, str]) -> str
 def served(settings: Settings, scratch: Path) -> ServedModel:
     """The model that the registry offers, looked up and downloaded as the service does it."""
     registry = Registry(settings)
-    resolution = registry.resolve()
+    resolution = registry.look().candidates[0]
     scratch.mkdir()
-    artifact = read_artifact(registry.fetch(resolution.identity, scratch))
-    metrics = registry.run_metrics(resolution.identity.run_id)
-    return serve_artifact(artifact, resolution.identity, metrics, resolution.rule)
+    fetched = registry.fetch(resolution.identity, scratch)
+    artifact = read_artifact(fetched.directory)
+    assert fetched.digest in (None, artifact.digest)
+    return ready(artifact, resolution.identity, fetched.metrics or {}, resolution.rule)
 
 
 def client_of(settings: Settings) -> MlflowClient:
     return MlflowClient(settings.tracking_uri, settings.registry_uri)
+
+
+def test_the_version_of_a_published_model_has_the_digest_of_its_files(settings: Settings, saved: SavedModel) -> None:
+    version = Catalogue(settings).client.get_model_version(settings.model_name, published(settings, saved.directory))
+    assert version.tags == {DIGEST_TAG: read_artifact(saved.directory).digest}
 
 
 def test_a_published_model_is_champion_in_production_with_its_run(settings: Settings, saved: SavedModel) -> None:
@@ -76,7 +82,7 @@ def test_the_next_model_archives_the_first_and_takes_its_alias(settings: Setting
     assert {
         alias: str(version) for alias, version in client.get_registered_model(settings.model_name).aliases.items()
     } == {"champion": "2"}
-    assert Registry(settings).resolve().identity.version == "2"
+    assert Registry(settings).look().candidates[0].identity.version == "2"
 
 
 def test_what_is_taken_out_predicts_as_what_was_put_in(settings: Settings, saved: SavedModel, tmp_path: Path) -> None:

@@ -1,24 +1,28 @@
 """Which version a registry's aliases and stages choose, and its files."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
+from mlflow import MlflowClient
 
-from app.models.registry import NothingToServe, Registry, RegistryUnreachable
+from app.models.registry import Registry
+from app.models.source import LookUp, ModelUnknown, NothingToServe, RegistryUnreachable, VersionUnknown
 from app.settings import Settings
 from tests.models.support import MODEL, Catalogue, SavedModel
 from tests.support import free_port
 
 
 def chosen(settings: Settings) -> tuple[str, str]:
-    resolution = Registry(settings).resolve()
+    resolution = Registry(settings).look().candidates[0]
     assert resolution.identity.name == settings.model_name
     return resolution.identity.version, resolution.rule
 
 
 def test_the_bundled_model_is_found_in_its_stage_with_its_run(registry_dir: Path) -> None:
-    identity = Registry(Settings(data_dir=registry_dir)).resolve().identity
+    identity = Registry(Settings(data_dir=registry_dir)).look().candidates[0].identity
     assert (identity.version, identity.stage, identity.aliases) == ("1", "Production", ("champion",))
     assert identity.run_id
 
@@ -28,7 +32,7 @@ def test_an_alias_wins_over_every_stage(houses: Settings, catalogue: Catalogue, 
     catalogue.add(saved.directory, stage="Production")
     settings = msgspec.structs.replace(houses, model_alias="blue")
     assert chosen(settings) == ("1", "alias blue")
-    assert Registry(settings).resolve().identity.aliases == ("blue",)
+    assert Registry(settings).look().candidates[0].identity.aliases == ("blue",)
 
 
 def test_an_alias_may_name_an_archived_version(houses: Settings, catalogue: Catalogue, saved: SavedModel) -> None:
@@ -45,7 +49,7 @@ def test_a_missing_alias_falls_through_to_the_stage(houses: Settings, catalogue:
 def test_every_alias_of_the_chosen_version_is_told(houses: Settings, catalogue: Catalogue, saved: SavedModel) -> None:
     version = catalogue.add(saved.directory, stage="Production", alias="green")
     catalogue.client.set_registered_model_alias(MODEL, "blue", version)
-    assert Registry(houses).resolve().identity.aliases == ("blue", "green")
+    assert Registry(houses).look().candidates[0].identity.aliases == ("blue", "green")
 
 
 def test_the_stage_wins_over_newer_versions_of_other_stages(
@@ -88,13 +92,93 @@ def test_archived_versions_alone_are_nothing_to_serve(
     houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
     catalogue.add(saved.directory, "Archived")
-    with pytest.raises(NothingToServe, match="'houses' has no version that is ready under any stage but Archived"):
-        Registry(houses).resolve()
+    with pytest.raises(NothingToServe, match="'houses' has no version to serve"):
+        Registry(houses).look()
 
 
-def test_what_was_tried_is_told_when_there_is_nothing_to_serve(houses: Settings, catalogue: Catalogue) -> None:
-    with pytest.raises(NothingToServe, match="ready under alias blue, any stage but Archived"):
-        Registry(msgspec.structs.replace(houses, model_alias="blue")).resolve()
+def test_every_place_that_was_tried_is_told_when_there_is_nothing_to_serve(
+    houses: Settings, catalogue: Catalogue
+) -> None:
+    with pytest.raises(NothingToServe) as caught:
+        Registry(msgspec.structs.replace(houses, model_alias="blue")).look()
+    assert not isinstance(caught.value, ModelUnknown)
+    tried = "alias blue: empty, stage Production: empty, fallback stage Staging: empty, remaining stage None: empty"
+    assert str(caught.value) == f"model 'houses' has no version to serve ({tried})"
+
+
+def test_every_place_that_was_tried_is_told_up_to_the_first_with_a_version(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    catalogue.add(saved.directory, "Staging")
+    offer = Registry(msgspec.structs.replace(houses, model_alias="blue")).look()
+    assert offer.look_ups == (
+        LookUp("alias blue", "empty"),
+        LookUp("stage Production", "empty"),
+        LookUp("fallback stage Staging", "found", "1"),
+    )
+
+
+def test_a_version_whose_upload_has_not_ended_is_passed_over(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    catalogue.add(saved.directory, "Production")
+    pending = catalogue.add(saved.directory, "Staging")
+    with closing(sqlite3.connect(houses.data_dir / "mlflow.db")) as database, database:
+        database.execute("update model_versions set status = 'PENDING_REGISTRATION' where version = ?", (pending,))
+    offer = Registry(msgspec.structs.replace(houses, model_stage="Staging")).look()
+    assert offer.look_ups[0] == LookUp("stage Staging", "not_ready")
+    assert [candidate.identity.version for candidate in offer.candidates] == ["1"]
+    with pytest.raises(VersionUnknown):
+        Registry(houses).version(pending)
+
+
+def test_all_candidates_are_offered_in_order_each_once(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    for stage, alias in ((None, None), ("Staging", None), ("Production", "blue"), ("Production", None), (None, None)):
+        catalogue.add(saved.directory, stage, alias)
+    offer = Registry(msgspec.structs.replace(houses, model_alias="blue")).look()
+    assert [(candidate.identity.version, candidate.rule) for candidate in offer.candidates] == [
+        ("3", "alias blue"),
+        ("4", "stage Production"),
+        ("2", "fallback stage Staging"),
+        ("5", "remaining stage None"),
+        ("1", "remaining stage None"),
+    ]
+
+
+def test_more_versions_than_fit_a_page_are_all_seen(houses: Settings, catalogue: Catalogue, saved: SavedModel) -> None:
+    versions = [catalogue.add(saved.directory) for _ in range(3)]
+    catalogue.move(versions[0], "Production")
+    original = MlflowClient.search_model_versions
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            MlflowClient, "search_model_versions", lambda *args, **options: original(*args, max_results=1, **options)
+        )
+        assert chosen(houses) == ("1", "stage Production")
+
+
+def test_canary_and_shadow_are_looked_up_by_their_aliases(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    catalogue.add(saved.directory, "Production")
+    canary = catalogue.add(saved.directory, alias="next")
+    settings = msgspec.structs.replace(houses, model_canary_alias="next", model_shadow_alias="nobody's")
+    offer = Registry(settings).look()
+    assert offer.canary is not None
+    assert (offer.canary.identity.version, offer.canary.rule) == (canary, "alias next")
+    assert offer.shadow is None
+    assert Registry(houses).look().canary is None
+
+
+def test_one_version_is_found_by_its_number(houses: Settings, catalogue: Catalogue, saved: SavedModel) -> None:
+    catalogue.add(saved.directory, "Archived")
+    catalogue.add(saved.directory, "Production")
+    candidate = Registry(houses).version("1")
+    assert (candidate.identity.version, candidate.identity.stage) == ("1", "Archived")
+    for number in ("3", "01", "", "1 or 1=1", "x"):
+        with pytest.raises(VersionUnknown):
+            Registry(houses).version(number)
 
 
 def test_archived_is_served_where_it_is_asked_for(houses: Settings, catalogue: Catalogue, saved: SavedModel) -> None:
@@ -104,8 +188,8 @@ def test_archived_is_served_where_it_is_asked_for(houses: Settings, catalogue: C
 
 @pytest.mark.parametrize("name", ["unheard of", "it's", 'say "so"', "a' OR name LIKE '%"])
 def test_an_unknown_model_is_nothing_to_serve(name: str, registry_dir: Path) -> None:
-    with pytest.raises(NothingToServe, match="the registry knows no model"):
-        Registry(Settings(data_dir=registry_dir, model_name=name)).resolve()
+    with pytest.raises(ModelUnknown, match="the registry knows no model"):
+        Registry(Settings(data_dir=registry_dir, model_name=name)).look()
 
 
 def test_a_name_with_a_quote_is_looked_up_as_it_is(houses: Settings, catalogue: Catalogue, saved: SavedModel) -> None:
@@ -117,7 +201,7 @@ def test_a_name_with_a_quote_is_looked_up_as_it_is(houses: Settings, catalogue: 
 def test_a_server_that_does_not_answer_is_unreachable_and_its_password_is_kept() -> None:
     registry = Registry(Settings(mlflow_tracking_uri=f"http://user:secret@127.0.0.1:{free_port()}"))
     with pytest.raises(RegistryUnreachable) as caught:
-        registry.resolve()
+        registry.look()
     assert "127.0.0.1" in str(caught.value)
     assert "secret" not in str(caught.value)
 
@@ -125,7 +209,7 @@ def test_a_server_that_does_not_answer_is_unreachable_and_its_password_is_kept()
 def test_a_password_with_an_at_sign_is_kept() -> None:
     registry = Registry(Settings(mlflow_tracking_uri=f"http://user:hush@secret@127.0.0.1:{free_port()}"))
     with pytest.raises(RegistryUnreachable) as caught:
-        registry.resolve()
+        registry.look()
     assert "secret" not in str(caught.value)
     assert "hush" not in str(caught.value)
 
@@ -135,7 +219,7 @@ def test_what_is_fetched_is_a_copy(houses: Settings, catalogue: Catalogue, saved
     registry = Registry(houses)
     before = {path.name: path.read_bytes() for path in saved.directory.iterdir()}
     (tmp_path / "fetched").mkdir()
-    fetched = registry.fetch(registry.resolve().identity, tmp_path / "fetched")
+    fetched = registry.fetch(registry.look().candidates[0].identity, tmp_path / "fetched").directory
     assert fetched.is_relative_to(tmp_path / "fetched")
     assert {path.name: path.read_bytes() for path in fetched.iterdir()} == before
     for path in fetched.iterdir():
@@ -148,7 +232,7 @@ def test_a_version_that_is_gone_is_nothing_to_serve(
 ) -> None:
     version = catalogue.add(saved.directory)
     registry = Registry(houses)
-    identity = registry.resolve().identity
+    identity = registry.look().candidates[0].identity
     catalogue.client.delete_model_version(MODEL, version)
     with pytest.raises(NothingToServe):
         registry.fetch(identity, tmp_path)
@@ -160,16 +244,19 @@ def test_files_that_are_gone_are_no_crash(houses: Settings, catalogue: Catalogue
     (tmp_path / "source").rmdir()
     registry = Registry(houses)
     with pytest.raises((NothingToServe, RegistryUnreachable)):
-        registry.fetch(registry.resolve().identity, tmp_path / "fetched")
+        registry.fetch(registry.look().candidates[0].identity, tmp_path / "fetched")
 
 
-def test_the_metrics_of_the_run_are_known(registry_dir: Path) -> None:
+def test_the_metrics_of_the_run_are_known(registry_dir: Path, tmp_path: Path) -> None:
     registry = Registry(Settings(data_dir=registry_dir))
-    metrics = registry.run_metrics(registry.resolve().identity.run_id)
+    metrics = registry.fetch(registry.look().candidates[0].identity, tmp_path).metrics
+    assert metrics is not None
     assert metrics["test_rmse"] > 0
     assert metrics["trees"] >= 1
 
 
 @pytest.mark.parametrize("run_id", [None, "0" * 32, "no run id"])
-def test_a_run_that_is_gone_has_no_metrics(run_id: str | None, registry_dir: Path) -> None:
-    assert Registry(Settings(data_dir=registry_dir)).run_metrics(run_id) == {}
+def test_a_run_that_is_gone_has_no_metrics(run_id: str | None, registry_dir: Path, tmp_path: Path) -> None:
+    registry = Registry(Settings(data_dir=registry_dir))
+    identity = msgspec.structs.replace(registry.look().candidates[0].identity, run_id=run_id)
+    assert registry.fetch(identity, tmp_path).metrics == {}

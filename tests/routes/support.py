@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from app.codecs import arrow
 from app.main import create_app
 from app.models.artifact import ServedModel
+from app.models.worker import ModelWorker
 from app.services import Services
 from app.settings import Settings
 from kernels.engine import Engine, Evaluation
@@ -50,6 +51,7 @@ CHURN_ROW = {"tenure": 3, "monthly charge": 70.5, "contract": True}
 @asynccontextmanager
 async def client_of(settings: Settings, **collaborators: Any) -> AsyncIterator[Client]:
     """A client of another app, once it has had its first look into the registry."""
+    collaborators.setdefault("source", ModelWorker(settings))  # in this process: starting another takes seconds
     async with AsyncTestClient(create_app(settings, **collaborators)) as client:
         await loaded(client)
         yield client
@@ -146,8 +148,11 @@ def save_churn(directory: Path, booster: lgb.Booster) -> Path:
     return directory
 
 
-def register(settings: Settings, directory: Path) -> str:
-    """Make a model directory the newest Production version of the settings' model, as an operator would."""
+def register(settings: Settings, directory: Path, alias: str | None = None) -> str:
+    """Make a model directory the newest Production version of the settings' model, as an operator would.
+
+    With an alias, the version gets that in the place of the stage.
+    """
     name = settings.model_name
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, and in use
@@ -155,7 +160,10 @@ def register(settings: Settings, directory: Path) -> str:
         if not client.search_registered_models(f"name='{name}'"):
             client.create_registered_model(name)
         version = str(client.create_model_version(name, source=directory.as_uri()).version)
-        client.transition_model_version_stage(name, version, "Production", archive_existing_versions=True)
+        if alias is None:
+            client.transition_model_version_stage(name, version, "Production", archive_existing_versions=True)
+        else:
+            client.set_registered_model_alias(name, alias, version)
     return version
 
 

@@ -1,5 +1,6 @@
 """Health: what people, orchestrators and the admin are told, with a model and without one."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from app.models.artifact import ServedModel
 from app.models.embedded import BUNDLED
-from app.models.keeper import Refresh
+from app.models.refresher import Refresh
+from app.models.worker import ModelWorker
 from app.settings import Settings
 from app.telemetry.prediction_log import PredictionLog
 from kernels.cpu import CpuBackend
@@ -29,7 +31,7 @@ from tests.routes.support import (
     served_by,
     services_of,
 )
-from tests.support import problem
+from tests.support import come_true, problem
 from tests.telemetry.test_gpu import FakeNvml
 
 ADMIN = {"X-API-Key": "admin"}
@@ -87,7 +89,7 @@ async def test_without_a_model_health_is_503_and_says_why(no_model: Settings) ->
         assert answered(await client.get("/health/detailed"), 503)["status"] == "unhealthy"
         model = answered(await client.get("/health/model"), 503)
         assert (model["status"], model["version"], model["engine"]) == ("unhealthy", None, None)
-        assert model["last_refresh"]["outcome"] == "nothing_to_serve"
+        assert model["last_refresh"]["outcome"] == "model_unknown"
         assert "nobody-trained-this" in model["last_refresh"]["reason"]
 
 
@@ -309,6 +311,93 @@ async def test_reload_swaps_to_a_new_version(admin_settings: Settings, example: 
         swapped = answered(await client.post("/health/model/reload", headers={"Authorization": "Bearer admin"}))
         assert (swapped["outcome"], swapped["version"]) == ("swapped", version)
         assert answered(await client.post("/predict", json=example))["model_version"] == version
+
+
+async def test_reload_pins_and_unpins_a_version(admin_settings: Settings, example: dict[str, float]) -> None:
+    async with client_of(admin_settings) as client:
+        version = register(admin_settings, BUNDLED / "model")
+        assert answered(await client.post("/health/model/reload", headers=ADMIN))["version"] == version
+        pinned = answered(await client.post("/health/model/reload", headers=ADMIN, json={"version": "1"}))
+        assert (pinned["outcome"], pinned["version"]) == ("swapped", "1")
+        health = answered(await client.get("/health/model"))
+        assert (health["status"], health["pinned"], health["resolved_by"]) == ("healthy", "1", "pinned to version 1")
+        assert answered(await client.post("/health/model/reload", headers=ADMIN))["version"] == "1"
+        assert answered(await client.post("/predict", json=example))["model_version"] == "1"
+        freed = answered(await client.post("/health/model/reload", headers=ADMIN, json={"version": None}))
+        assert (freed["outcome"], freed["version"]) == ("swapped", version)
+        assert answered(await client.get("/health/model"))["pinned"] is None
+
+
+async def test_an_unknown_version_is_404_and_degrades_nothing(admin_settings: Settings) -> None:
+    async with client_of(admin_settings) as client:
+        for version in ("77", "../1", "1 "):
+            response = await client.post("/health/model/reload", headers=ADMIN, json={"version": version})
+            assert response.status_code == 404
+            assert "has no version" in str(problem(response)["detail"])
+        assert answered(await client.get("/health/model"))["status"] == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("{", 400), ("\xff", 400), ("[" * 5000, 422), ("{}", 422), ('{"version": 3}', 422), ('{"version": ""}', 422),
+        ('{"version": "1", "force": true}', 422), ('{"version": ["1"]}', 422), ("null", 422), ('"1"', 422),
+    ],
+)  # fmt: skip
+async def test_a_reload_that_is_not_understood_changes_nothing(
+    admin_settings: Settings, body: str, status: int
+) -> None:
+    async with client_of(admin_settings) as client:
+        response = await client.post("/health/model/reload", headers=ADMIN, content=body.encode("latin-1"))
+        assert response.status_code == status
+        if problem(response)["status"] == 422:
+            assert response.json()["errors"][0]["field"] == "version"
+        assert answered(await client.get("/health/model"))["pinned"] is None
+
+
+async def test_a_reload_that_takes_longer_is_202_and_goes_on(
+    admin_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, gate = ModelWorker(admin_settings), threading.Event()
+    async with client_of(msgspec.structs.replace(admin_settings, request_timeout=0.05), source=source) as client:
+        version = register(admin_settings, BUNDLED / "model")
+        look = source.look
+        monkeypatch.setattr(source, "look", lambda: (gate.wait(60), look())[1])
+        response = await client.post("/health/model/reload", headers=ADMIN)
+        assert (response.status_code, response.json()) == (202, {"outcome": "pending"})
+        gate.set()
+        served = services_of(client).slot
+        await come_true(lambda: served.require().identity.version == version)
+
+
+async def test_the_model_page_shows_where_was_looked_what_is_kept_and_when_the_next_look_is(
+    admin_settings: Settings,
+) -> None:
+    async with client_of(admin_settings) as client:
+        health = answered(await client.get("/health/model"))
+        assert health["stale"] is False
+        assert 0 <= health["age_seconds"] < 3600
+        assert 0 < health["next_look_seconds"] <= 3600
+        assert health["look_ups"] == [{"rule": "stage Production", "outcome": "found", "version": "1", "reason": None}]
+        assert (health["canary"], health["shadow"]) == (None, None)
+        assert health["store"] == {"entries": ["1"], "quarantined": [], "last_error": None}
+
+
+async def test_the_model_page_shows_a_canary_that_is_missing_refused_or_there(
+    admin_settings: Settings, churn: lgb.Booster, tmp_path: Path
+) -> None:
+    settings = msgspec.structs.replace(admin_settings, model_canary_alias="next", model_canary_percent=20)
+    async with client_of(settings) as client:
+        canary = answered(await client.get("/health/model"))["canary"]
+        assert canary == {"alias": "next", "percent": 20, "version": None, "digest": None, "last_refresh": None}
+        register(settings, save_churn(tmp_path / "churn", churn), alias="next")
+        answered(await client.post("/health/model/reload", headers=ADMIN))
+        health = answered(await client.get("/health/model"))
+        assert (health["status"], health["canary"]["last_refresh"]["outcome"]) == ("degraded", "refused")
+        version = register(settings, BUNDLED / "model", alias="next")
+        answered(await client.post("/health/model/reload", headers=ADMIN))
+        health = answered(await client.get("/health/model"))
+        assert (health["status"], health["canary"]["version"]) == ("healthy", version)
 
 
 async def test_a_refused_version_leaves_the_old_one_in_service(

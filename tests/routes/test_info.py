@@ -26,6 +26,15 @@ FAMILIES: dict[str, tuple[str, set[str]]] = {
     "model_info": ("gauge", {"model_name", "model_version", "model_stage", "run_id", "digest"}),
     "model_load_duration_seconds": ("gauge", {"model_version"}),
     "model_refreshes": ("counter", {"outcome"}),
+    "model_lookups": ("counter", {"rule", "outcome"}),
+    "model_refusals": ("counter", {"role", "check"}),
+    "model_swaps": ("counter", {"role"}),
+    "model_stale": ("gauge", set()),
+    "model_pinned": ("gauge", set()),
+    "model_age_seconds": ("gauge", set()),
+    "model_rollout_info": ("gauge", {"role", "model_version"}),
+    "model_shadow_rows": ("counter", {"outcome"}),
+    "model_shadow_difference": ("histogram", {"model_version", "shadow_version"}),
     "background_task_restarts": ("counter", {"task"}),
     "prediction_log_rows": ("counter", {"outcome"}),
     "compute_backend_usable": ("gauge", {"backend", "device"}),
@@ -144,7 +153,10 @@ async def test_the_model_in_use_is_shown(client: Client) -> None:
     )  # fmt: skip
     assert values(families["model_info"]) == {labels: 1}
     assert values(families["model_load_duration_seconds"]) == {("1",): served.load_seconds}
-    assert values(families["model_refreshes"], "_total") == {("swapped",): 1, ("unchanged",): 1}
+    assert values(families["model_refreshes"], "_total") == {("unchanged",): 1}
+    assert values(families["model_swaps"], "_total") == {("current",): 1}
+    assert values(families["model_lookups"], "_total") == {("found", "stage Production"): 1}
+    assert values(families["model_stale"]) == {(): 0}
 
 
 async def test_without_a_model_its_status_is_0_and_nothing_is_said_of_it(settings: Settings) -> None:

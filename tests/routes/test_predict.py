@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from app.models.artifact import ServedModel, serve_artifact
+from app.models.artifact import ServedModel
 from app.settings import Settings
+from tests.models.support import ready
 from tests.routes.support import (
     ANSWER_KEYS,
     ARROW,
@@ -125,7 +126,7 @@ async def test_no_interval_is_made_up_for_a_model_that_has_none(
     client: Client, referring: ServedModel, path: str
 ) -> None:
     bare = msgspec.structs.replace(referring.artifact, difficulty=None, intervals=None)
-    put(client, serve_artifact(bare, referring.identity, {}, "a test"))
+    put(client, ready(bare, referring.identity, {}, "a test"))
     content, headers = body_for(path)
     response = await client.post(f"{path}?interval=0.9", content=content, headers=headers)
     assert response.status_code == 422

@@ -13,6 +13,7 @@ import pytest
 from litestar.testing import AsyncTestClient
 
 from app.main import create_app
+from app.models.worker import ModelWorker
 from app.settings import Settings
 from app.telemetry.logging import JsonFormatter, request_id
 from tests.support import loaded
@@ -117,7 +118,8 @@ async def test_neither_values_nor_keys_of_a_request_are_logged(
     caplog.set_level(logging.DEBUG)
     key, value, text = "key-do-not-log", 31.41592653, "marker-do-not-log"
     headers = {"X-API-Key": key}
-    async with AsyncTestClient(create_app(msgspec.structs.replace(settings, api_key=key))) as client:
+    settings = msgspec.structs.replace(settings, api_key=key)
+    async with AsyncTestClient(create_app(settings, source=ModelWorker(settings))) as client:
         await loaded(client)
         valid = example | {"HouseAge": value}
         assert (await client.post("/predict", json=valid, headers=headers)).status_code == 200

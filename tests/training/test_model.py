@@ -182,11 +182,12 @@ def test_what_is_registered_is_offered_by_the_registry(
     with mlflows_own_warnings_silenced():
         assert trained.register("town", settings) == "1"
     registry = Registry(settings)
-    resolution = registry.resolve()
+    resolution = registry.look().candidates[0]
     assert (resolution.identity.version, resolution.identity.aliases) == ("1", ("champion",))
-    assert registry.run_metrics(resolution.identity.run_id) == trained.metrics
     (tmp_path / "fetched").mkdir()
-    assert read_artifact(registry.fetch(resolution.identity, tmp_path / "fetched")).example == trained.example
+    fetched = registry.fetch(resolution.identity, tmp_path / "fetched")
+    assert fetched.metrics == trained.metrics
+    assert read_artifact(fetched.directory).example == trained.example
     client = MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.registry_uri)
     cards = {item.path for item in client.list_artifacts(str(resolution.identity.run_id), "card")}
     assert cards == {f"card/{name}" for name in ("card.md", "card.json", "importance.png", "error_map.png")}

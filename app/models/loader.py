@@ -1,0 +1,147 @@
+"""From a version of the registry, or an entry of the store, to a model that has passed every check."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from app.models.artifact import Artifact, ServedModel, read_artifact, serve_artifact
+from app.models.calibration import Calibrations
+from app.models.gates import check_interface, check_metrics, check_predictions, check_scores
+from app.models.source import Candidate, ModelSource, RegistryUnreachable
+from app.models.store import ModelStore, StoredModel
+from app.settings import Settings
+from kernels.cache import kernels_version
+from kernels.engine import Engine
+
+WORK_S = 0.002
+PAUSE_S = 0.008
+
+
+def give_way() -> Callable[[], None]:
+    """A function for a thread to call now and then, which sleeps when the thread has had its turn.
+
+    Threads of Python take turns of 5 ms, and whoever is asked for the interpreter's lock a moment after giving it away
+    waits as long: several requests' time, and more than once for each.
+    """
+    since = time.perf_counter()
+
+    def pause() -> None:
+        nonlocal since
+        if time.perf_counter() - since > WORK_S:
+            time.sleep(PAUSE_S)
+            since = time.perf_counter()
+
+    return pause
+
+
+class ModelLoader:
+    """Fetches, builds, checks and warms up. Blocks, for seconds, and belongs in a thread.
+
+    Args:
+        settings: Give the limits that a model's metrics must keep.
+        source: Where models come from, and what LightGBM says of them.
+        store: Where those that passed are kept.
+        calibrations: What batches cost, measured before.
+    """
+
+    def __init__(self, settings: Settings, source: ModelSource, store: ModelStore, calibrations: Calibrations) -> None:
+        self._settings = settings
+        self._source = source
+        self._store = store
+        self._calibrations = calibrations
+
+    def load(self, candidate: Candidate, current: ServedModel | None, *, keep: bool) -> ServedModel:
+        """Make a version ready to serve.
+
+        Args:
+            candidate: The version.
+            current: The model whose callers must be able to use it; None if that does not matter.
+            keep: Whether to keep it on disk as the last known good.
+
+        Raises:
+            ModelRefused: It failed a check.
+            NothingToServe: It is gone from the registry.
+            RegistryUnreachable: It could not be fetched.
+            OSError: This machine has no place for its files.
+        """
+        started = time.perf_counter()
+        # The directory is private (0700), and not needed once everything is read into memory and kept.
+        with tempfile.TemporaryDirectory(prefix="madrone-model-") as temporary:
+            fetched = self._source.fetch(candidate.identity, Path(temporary))
+            artifact = read_artifact(fetched.directory, fetched.digest, give_way())
+            if fetched.metrics is None and self._limited:
+                raise RegistryUnreachable("the metrics of the model's run cannot be read, and limits are set for them")
+            metrics = fetched.metrics or {}
+            check_metrics(metrics, self._settings)
+            if current is not None:
+                check_interface(artifact, current)
+            engine = artifact.engine()
+            check_scores(artifact, engine, fetched.directory, self._source.raw_scores)
+            served = self._serve(artifact, engine, candidate, metrics, started)
+            if keep:
+                self._store.keep(fetched.directory, list(artifact.files.values()), self._entry(served))
+        return served
+
+    def keep(self, served: ServedModel) -> None:
+        """Fetch a model that is in service once more, and keep it on disk.
+
+        Raises:
+            ModelRefused: The files are not those of the model in service.
+            NothingToServe: It is gone from the registry.
+            RegistryUnreachable: It could not be fetched.
+            OSError: This machine has no place for its files.
+        """
+        with tempfile.TemporaryDirectory(prefix="madrone-model-") as temporary:
+            directory = self._source.fetch(served.identity, Path(temporary)).directory
+            read_artifact(directory, served.artifact.digest)
+            self._store.keep(directory, list(served.artifact.files.values()), self._entry(served))
+
+    def restore(self, entry: StoredModel) -> ServedModel:
+        """Make a model ready to serve that passed the checks before.
+
+        Those that need LightGBM or the registry are not repeated, unless the kernels have changed since.
+
+        Raises:
+            StoreCorrupt: Its files are not what they were.
+            ModelRefused: It fails a check now.
+            RegistryUnreachable: LightGBM cannot be asked.
+        """
+        started = time.perf_counter()
+        artifact = self._store.load(entry)
+        check_metrics(entry.metrics, self._settings)
+        engine = artifact.engine()
+        if entry.kernels != kernels_version():
+            check_scores(artifact, engine, self._store.model_directory(entry), self._source.raw_scores)
+        return self._serve(artifact, engine, Candidate(entry.identity, entry.resolved_by), entry.metrics, started)
+
+    @property
+    def selection(self) -> str:
+        """How versions are asked for, to tell whether a stored model was found in the same way."""
+        settings = self._settings
+        return msgspec.json.encode((settings.model_alias, settings.model_stage, settings.model_fallback_stage)).decode()
+
+    @property
+    def _limited(self) -> bool:
+        return self._settings.model_min_r2 is not None or self._settings.model_max_rmse is not None
+
+    def _serve(
+        self, artifact: Artifact, engine: Engine, candidate: Candidate, metrics: dict[str, float], started: float
+    ) -> ServedModel:
+        engine.warm_up(artifact.sample(), self._calibrations.costs(artifact.digest))
+        self._calibrations.store(artifact.digest, engine.costs())
+        check_predictions(artifact, engine)
+        served = serve_artifact(artifact, engine, candidate.identity, metrics, candidate.rule)
+        return msgspec.structs.replace(served, load_seconds=time.perf_counter() - started)
+
+    def _entry(self, served: ServedModel) -> StoredModel:
+        return StoredModel(
+            identity=served.identity,
+            resolved_by=served.resolved_by,
+            metrics=served.metrics,
+            selection=self.selection,
+            kernels=kernels_version(),
+            digest=served.artifact.digest,
+        )

@@ -1,0 +1,98 @@
+"""Files and directories of this user's own, and whether the disk has them."""
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Generator
+from pathlib import Path
+from typing import BinaryIO
+
+
+def make_directory(path: Path, *, parents: bool = False) -> None:
+    """Make a directory (0700) where there is none.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=parents, exist_ok=True)
+    except FileExistsError as error:  # says "File exists" of what is no directory
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from error
+
+
+def check_directory(path: Path) -> None:
+    """Look whether a path is a directory, no link, and this user's.
+
+    Raises:
+        OSError: It is not, or cannot be looked at.
+    """
+    _check(path, stat.S_IFDIR, "directory")
+
+
+def check_file(path: Path) -> None:
+    """Look whether a path is a plain file, no link, and this user's.
+
+    Raises:
+        OSError: It is not, or cannot be looked at.
+    """
+    _check(path, stat.S_IFREG, "file")
+
+
+def _check(path: Path, kind: int, noun: str) -> None:
+    status = path.lstat()
+    if stat.S_IFMT(status.st_mode) != kind or status.st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, f"{path.name[:100]!r} is no {noun} of this user's own", str(path))
+
+
+@contextlib.contextmanager
+def created(path: Path) -> Generator[BinaryIO, None, None]:
+    """A new file (0600), which the disk has when the context ends."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put a file (0600) in place whole, in a directory that is made if it is missing.
+
+    Raises:
+        OSError: It cannot be written; what was there before is still there.
+    """
+    make_directory(path.parent, parents=True)
+    # Of this process's own: another may write the same file at the same moment.
+    incoming = path.parent / f"{path.name}.{secrets.token_hex(8)}"
+    try:
+        with created(incoming) as file:
+            file.write(content)
+        os.replace(incoming, path)
+        sync_directory(path.parent)
+    except OSError:
+        remove(incoming)
+        raise
+
+
+def sync_directory(path: Path) -> None:
+    """Wait until the disk has the names in a directory."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a directory with all in it, as far as that is possible."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def reason(error: Exception) -> str:
+    """What an error says, without the paths of this machine."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,0 +1,235 @@
+"""The process that speaks to MLflow and LightGBM for the service.
+
+    python -m app.models.worker
+
+Both are slow to import, take the memory of the service over again, have no deadlines that hold, and LightGBM can end
+the process over a damaged text. Here none of that costs a request anything: this process is started when there is
+something to ask, ended when it does not answer in time, and ends itself when nothing is asked for a while.
+
+It reads requests from standard input and answers on standard output, in frames: eight bytes of length, then
+MessagePack. The first frame in is the settings, the first one out is empty and says that it is ready.
+"""
+
+import importlib
+import logging.config
+import os
+import sys
+import threading
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, BinaryIO, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from app.models.artifact import ModelIdentity
+from app.models.embedded import prepare_embedded_registry
+from app.models.registry import Registry
+from app.models.signature import ModelRefused
+from app.models.source import (
+    Candidate,
+    Fetched,
+    ModelUnknown,
+    NothingToServe,
+    Offer,
+    RegistryUnreachable,
+    VersionUnknown,
+)
+from app.settings import Settings
+from app.telemetry.logging import logging_config
+from kernels.booster_forest import read_booster
+from kernels.model_text import ForestError
+
+LINGER_S = 30.0
+"""Without a request for so long it ends: two looks in a row share it, and its memory is not held between rare ones."""
+
+LENGTH_BYTES = 8
+NICENESS = 10
+
+
+class Look(msgspec.Struct, frozen=True, tag=True):
+    """Ask `ModelWorker.look`."""
+
+
+class Version(msgspec.Struct, frozen=True, tag=True):
+    """Ask `ModelWorker.version`."""
+
+    number: str
+
+
+class Fetch(msgspec.Struct, frozen=True, tag=True):
+    """Ask `ModelWorker.fetch`."""
+
+    identity: ModelIdentity
+    destination: Path
+
+
+class Score(msgspec.Struct, frozen=True, tag=True):
+    """Ask `ModelWorker.raw_scores`; the rows are those of a C-contiguous float64 array."""
+
+    text: str
+    shape: tuple[int, int]
+    rows: bytes
+
+
+class Scores(msgspec.Struct, frozen=True, tag=True):
+    """A float64 array."""
+
+    shape: tuple[int, ...]
+    values: bytes
+
+
+class Failure(msgspec.Struct, frozen=True, tag=True):
+    """An exception of the worker's: its class by name, and its message. `errno` is an OSError's."""
+
+    kind: Literal[
+        "ModelUnknown", "NothingToServe", "VersionUnknown", "RegistryUnreachable", "ModelRefused", "OSError", "other"
+    ]
+    message: str
+    errno: int | None = None
+
+
+Request = Look | Version | Fetch | Score
+Answer = Offer | Candidate | Fetched | Scores | Failure
+
+
+class ModelWorker:
+    """What the process does. It can be done in the caller's process too, without deadlines.
+
+    Args:
+        settings: Name the registry and the model.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._registry = Registry(settings)
+        self._prepared = not settings.embedded_registry
+
+    def look(self) -> Offer:
+        """See `Registry.look`. The embedded registry is set up before the first."""
+        if not self._prepared:
+            prepare_embedded_registry(self._settings)
+            self._prepared = True
+        return self._registry.look()
+
+    def version(self, number: str) -> Candidate:
+        """See `Registry.version`."""
+        return self._registry.version(number)
+
+    def fetch(self, identity: ModelIdentity, destination: Path) -> Fetched:
+        """See `Registry.fetch`."""
+        return self._registry.fetch(identity, destination)
+
+    def raw_scores(self, text: str, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """LightGBM's raw scores.
+
+        Args:
+            text: A booster, as LightGBM writes it.
+            rows: float64[B, F].
+
+        Returns:
+            float64[B], or float64[B, K] for K > 1 outputs.
+
+        Raises:
+            ModelRefused: LightGBM does not take the text or the rows.
+        """
+        from lightgbm.basic import LightGBMError
+
+        try:
+            scores = read_booster(text).predict(rows, raw_score=True, num_threads=1)
+        except (ForestError, LightGBMError) as error:
+            raise ModelRefused(str(error), "kernels") from error
+        return np.asarray(scores, dtype=np.float64)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def read_frame(stream: BinaryIO) -> bytes:
+    """The next frame.
+
+    Raises:
+        EOFError: The other side has gone.
+    """
+    length = _read_exactly(stream, LENGTH_BYTES)
+    return _read_exactly(stream, int.from_bytes(length, "little"))
+
+
+def write_frame(stream: BinaryIO, content: bytes) -> None:
+    """Send a frame."""
+    stream.write(len(content).to_bytes(LENGTH_BYTES, "little") + content)
+    stream.flush()
+
+
+def _read_exactly(stream: BinaryIO, count: int) -> bytes:
+    content = stream.read(count)
+    if len(content) < count:
+        raise EOFError
+    return content
+
+
+def path_from_text(kind: type, value: Any) -> Any:
+    """What msgspec does not know how to make: `Path` is the only such type in a message."""
+    return kind(value)
+
+
+def answer(worker: ModelWorker, request: Request) -> Answer:
+    """Do what is asked, whatever comes of it."""
+    try:
+        match request:
+            case Look():
+                return worker.look()
+            case Version(number):
+                return worker.version(number)
+            case Fetch(identity, destination):
+                return worker.fetch(identity, destination)
+            case Score(text, shape, rows):
+                scores = worker.raw_scores(text, np.frombuffer(rows).reshape(shape))
+                return Scores(scores.shape, scores.tobytes())
+    except (ModelUnknown, NothingToServe, VersionUnknown, RegistryUnreachable, ModelRefused) as error:
+        return Failure(type(error).__name__, str(error))  # pyright: ignore[reportArgumentType]
+    except OSError as error:
+        return Failure("OSError", error.strerror or type(error).__name__, error.errno)
+    except Exception as error:
+        logging.getLogger(__name__).exception("model worker failed")
+        return Failure("other", type(error).__name__)
+
+
+def main() -> None:
+    """Answer until standard input ends or nothing more comes."""
+    # Requests are served first where the processor is short.
+    os.nice(NICENESS)
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not land between the answers
+    settings = msgspec.msgpack.decode(read_frame(requests), type=Settings, dec_hook=path_from_text)
+    logging.config.dictConfig(logging_config(settings.effective_log_level))
+    worker = ModelWorker(settings)
+    importlib.import_module("mlflow")  # before the first deadline runs
+
+    write_frame(answers, b"")
+    queue: SimpleQueue[bytes] = SimpleQueue()
+
+    def read() -> None:
+        # In a thread, so that the process ends with its parent even while it hangs in a look-up.
+        try:
+            while True:
+                queue.put(read_frame(requests))
+        except EOFError:
+            os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    decoder = msgspec.msgpack.Decoder(Request, dec_hook=path_from_text)
+    encoder = msgspec.msgpack.Encoder(enc_hook=str)
+    while True:
+        try:
+            request = queue.get(timeout=LINGER_S)
+        except Empty:
+            break
+        write_frame(answers, encoder.encode(answer(worker, decoder.decode(request))))
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""The model in use, its canary and shadow, and what the registry last said: `/health/model`."""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from app.models.refresher import Refresh
+from app.models.source import LookUp
+from app.models.store import StoreStatus
+from app.services import Services
+from kernels.engine import EngineStatus
+
+Status = Literal["healthy", "degraded", "unhealthy"]
+
+
+class RolloutHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """The canary, or the shadow.
+
+    Attributes:
+        alias: Where it is looked for.
+        percent: Of the requests.
+        version: In service; None while there is none.
+        last_refresh: What came of the last look; None while there is nothing under the alias that is not in use.
+    """
+
+    alias: str
+    percent: float
+    version: str | None
+    digest: str | None
+    last_refresh: Refresh | None
+
+
+class ModelHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """The model in use and what the keeper saw last.
+
+    Attributes:
+        stale: The registry has not answered since the model came into service, or when it was last asked.
+        age_seconds: Since the registry last answered.
+        next_look_seconds: Until it is asked again; None while it is being asked.
+        pinned: The version that an operator pinned.
+        look_ups: Where a model was looked for in the last look that was answered, and why what was found there was
+            passed over.
+        store: The models kept on disk.
+    """
+
+    status: Status
+    name: str
+    version: str | None
+    stage: str | None
+    aliases: tuple[str, ...]
+    digest: str | None
+    resolved_by: str | None
+    loaded_at: datetime | None
+    load_seconds: float | None
+    engine: EngineStatus | None
+    stale: bool
+    age_seconds: float | None
+    next_look_seconds: float | None
+    pinned: str | None
+    look_ups: tuple[LookUp, ...]
+    canary: RolloutHealth | None
+    shadow: RolloutHealth | None
+    store: StoreStatus
+    last_refresh: Refresh | None
+    last_refusal: Refresh | None
+
+
+def model_health(services: Services) -> ModelHealth:
+    """What is known of it now."""
+    served, keeper, refresher = services.slot.current, services.keeper, services.refresher
+    freshness = services.slot.freshness()
+    return ModelHealth(
+        status="unhealthy" if served is None else "degraded" if model_problems(services) else "healthy",
+        name=services.settings.model_name,
+        version=served and served.identity.version,
+        stage=served and served.identity.stage,
+        aliases=served.identity.aliases if served else (),
+        digest=served and served.artifact.digest,
+        resolved_by=served and served.resolved_by,
+        loaded_at=served and served.loaded_at,
+        load_seconds=served and served.load_seconds,
+        engine=served and served.engine.status(),
+        stale=freshness is not None and freshness.stale,
+        age_seconds=freshness and freshness.age,
+        next_look_seconds=keeper.next_look(),
+        pinned=services.slot.pinned,
+        look_ups=refresher.look_ups,
+        canary=_rollout(services, "canary"),
+        shadow=_rollout(services, "shadow"),
+        store=services.store.status(),
+        last_refresh=keeper.last_refresh,
+        last_refusal=refresher.last_refusal,
+    )
+
+
+def model_problems(services: Services) -> list[str]:
+    """What is wrong with the model in use or its followers, a sentence each."""
+    refreshes = {"model refresh": services.keeper.last_refresh, **services.refresher.rollout}
+    problems = [
+        f"{named}: {refresh.outcome}: {refresh.reason}"
+        for named, refresh in refreshes.items()
+        if refresh is not None and refresh.reason is not None
+    ]
+    if (error := services.store.status().last_error) is not None:
+        problems.append(f"the model in use cannot be kept on disk: {error}")
+    return problems
+
+
+def _rollout(services: Services, role: Literal["canary", "shadow"]) -> RolloutHealth | None:
+    settings = services.settings
+    alias, percent, served = (
+        (settings.model_canary_alias, settings.model_canary_percent, services.slot.canary)
+        if role == "canary"
+        else (settings.model_shadow_alias, settings.model_shadow_percent, services.slot.shadow)
+    )
+    if alias is None:
+        return None
+    return RolloutHealth(
+        alias=alias,
+        percent=percent,
+        version=served and served.identity.version,
+        digest=served and served.artifact.digest,
+        last_refresh=services.refresher.rollout.get(role),
+    )

@@ -1,0 +1,76 @@
+"""A keeper as the service makes it, but for the process of its own that asks the registry."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from app.models.artifact import ModelIdentity
+from app.models.calibration import Calibrations
+from app.models.keeper import ModelKeeper
+from app.models.loader import ModelLoader
+from app.models.pin import Pin
+from app.models.refresher import Refresher
+from app.models.slot import ModelSlot
+from app.models.source import Candidate, Fetched, Offer
+from app.models.store import ModelStore
+from app.models.worker import ModelWorker
+from app.settings import Settings
+from app.telemetry.metrics import Metrics
+
+
+class Source(ModelWorker):
+    """Asks the registry in this process, and tells which versions were fetched. What is put in `failing` is raised."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.fetched: list[str] = []
+        self.failing: Exception | None = None
+
+    def look(self) -> Offer:
+        if self.failing is not None:
+            raise self.failing
+        return super().look()
+
+    def version(self, number: str) -> Candidate:
+        if self.failing is not None:
+            raise self.failing
+        return super().version(number)
+
+    def fetch(self, identity: ModelIdentity, destination: Path) -> Fetched:
+        self.fetched.append(identity.version)
+        return super().fetch(identity, destination)
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A keeper and what it works with."""
+
+    keeper: ModelKeeper
+    refresher: Refresher
+    store: ModelStore
+    slot: ModelSlot
+    source: Source
+    metrics: Metrics
+    calibrations: Calibrations
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
+
+    def served_versions(self) -> list[dict[str, str]]:
+        """Labels of every `model_info` series."""
+        return [sample.labels for sample in next(iter(self.metrics.model_info.collect())).samples]
+
+
+def keep(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Kept:
+    slot, source = ModelSlot(clock), Source(settings)
+    metrics = Metrics(freshness=slot.freshness)
+    calibrations = Calibrations(settings.data_dir / "calibrations.json")
+    store = ModelStore(
+        settings.data_dir / "models", settings.registry_uri, settings.model_name, settings.model_store_versions
+    )
+    loader = ModelLoader(settings, source, store, calibrations)
+    pin = Pin(settings.data_dir / "pin.json", settings.registry_uri, settings.model_name)
+    refresher = Refresher(slot, source, loader, store, pin, metrics, settings.model_cache_ttl, clock)
+    keeper = ModelKeeper(slot, source, refresher, settings.model_cache_ttl, clock)
+    return Kept(keeper, refresher, store, slot, source, metrics, calibrations)
