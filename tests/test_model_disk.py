@@ -1,0 +1,140 @@
+"""A disk that is full, read-only or damaged, and a process that is killed: what can be served is served."""
+
+import subprocess
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.faults import FaultProxy
+from tests.shelf import Shelf
+from tests.support import eventually
+from tests.watch import Sender, Watched
+
+
+@pytest.fixture
+def proxy(mlflow_server: str) -> Iterator[FaultProxy]:
+    with FaultProxy(mlflow_server) as proxy:
+        yield proxy
+
+
+@contextmanager
+def small_disk(path: Path, options: str) -> Generator[None]:
+    """A file system of its own; skips where none can be mounted."""
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no file system can be mounted here: {error}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def stored(server: Watched, version: str) -> Path:
+    (path,) = (server.data_dir / "models").glob(f"*/version-{version}-*/model/model.lgb")
+    return path
+
+
+def test_a_model_for_which_the_disk_has_no_room_is_served_and_kept_once_there_is_room(
+    mlflow_server: str, tmp_path: Path
+) -> None:
+    shelf = Shelf(mlflow_server, "full-disk", tmp_path)
+    first = shelf.good()
+    models = tmp_path / "data" / "models"
+    with small_disk(models, "size=64k,mode=700"):
+        (models / "filling").write_bytes(bytes(60 * 1024))
+        with Watched(tmp_path, mlflow_server, shelf.name) as server, Sender(server.wait_ready()) as sender:
+            told = server.becomes(version=first, store__last_error="No space left on device")
+            sender.goes_on()
+            assert (told["status"], told["stale"], told["store"]["entries"]) == ("degraded", False, [])
+            (models / "filling").unlink()
+            second = shelf.good()
+            server.becomes(version=second, status="healthy", store__last_error=None, store__entries=[second])
+            sender.goes_on()
+    assert sender.versions(shelf.predictions) == [first, second]
+
+
+def test_with_a_data_dir_that_cannot_be_written_all_is_served_and_it_is_told(
+    mlflow_server: str, tmp_path: Path
+) -> None:
+    shelf = Shelf(mlflow_server, "read-only", tmp_path)
+    first = shelf.good()
+    with (
+        small_disk(tmp_path / "data", "size=64k,ro"),
+        Watched(tmp_path, mlflow_server, shelf.name) as server,
+        Sender(server.wait_ready()) as sender,
+    ):
+        server.becomes(version=first, store__last_error="Read-only file system")
+        second = shelf.good()
+        server.becomes(version=second)
+        sender.goes_on()
+        pinned = server.reload(version=first)
+        sender.goes_on()
+        health = httpx.get(f"{server.url}/health", trust_env=False).json()
+        detailed = httpx.get(f"{server.url}/health/detailed", trust_env=False).json()
+    assert pinned.json()["outcome"] == "swapped"
+    assert pinned.json()["reason"] == "DATA_DIR cannot be written: a restart will not know of the pin"
+    assert "predictions cannot be logged" in health["problems"]
+    assert {task["restarts"] for task in detailed["tasks"].values()} == {0}
+    assert sender.versions(shelf.predictions) == [first, second, first]
+
+
+def test_a_damaged_stored_model_is_set_aside_and_the_one_before_it_served(
+    mlflow_server: str, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    shelf = Shelf(mlflow_server, "damaged", tmp_path)
+    first = shelf.good()
+    with Watched(tmp_path, proxy.url, shelf.name) as server:
+        server.becomes(version=first)
+        second = shelf.good()
+        server.becomes(version=second)
+        third = shelf.good()
+        server.becomes(version=third)
+        cut, flipped = stored(server, third), stored(server, second)
+    cut.write_bytes(cut.read_bytes()[:1000])
+    content = bytearray(flipped.read_bytes())
+    content[len(content) // 2] ^= 1
+    flipped.write_bytes(content)
+    proxy.fault = "refuse"
+    with Watched(tmp_path, proxy.url, shelf.name) as server, Sender(server.wait_ready()) as sender:
+        told = server.becomes(version=first, stale=True)
+        sender.goes_on()
+        assert told["store"]["entries"] == [first]
+        for version, reason in zip((second, third), told["store"]["quarantined"], strict=True):
+            assert f"version-{version}" in reason
+            assert "its file 'model.lgb' is not what was written" in reason
+        proxy.fault = None
+        server.becomes(version=third, stale=False, status="healthy")
+        sender.goes_on()
+    assert sender.versions(shelf.predictions) == [first, third]
+
+
+def test_a_process_that_is_killed_while_it_swaps_leaves_whole_models_behind(
+    mlflow_server: str, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    shelf = Shelf(mlflow_server, "killed", tmp_path)
+    versions = [shelf.good()]
+    models = tmp_path / "data" / "models"
+    for _ in range(2):
+        with Watched(tmp_path, proxy.url, shelf.name) as server:
+            with Sender(server.wait_ready()) as sender:
+                sender.goes_on()
+            said = server.model()
+            proxy.fault = None
+            server.becomes(version=versions[-1], stale=False)
+            versions.append(shelf.good())
+            eventually(lambda: any(models.glob("*/incoming-*")) or server.model()["version"] == versions[-1])
+        assert said["version"] in versions[-3:-1]
+        assert said["store"]["quarantined"] == []
+        assert set(sender.versions(shelf.predictions)) <= set(versions[:-1])
+        proxy.fault = "refuse"
+    with Watched(tmp_path, proxy.url, shelf.name) as server, Sender(server.wait_ready()) as sender:
+        said = server.becomes(stale=True, last_refresh__outcome="registry_unreachable")
+        sender.goes_on()
+    assert said["version"] in versions[-2:]
+    assert said["store"]["quarantined"] == []
+    assert sender.versions(shelf.predictions) == [said["version"]]

@@ -1,0 +1,184 @@
+"""A registry that is away: predictions go on, it is told, and all is well again when it is back."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import psutil
+import pytest
+
+from tests.faults import Fault, FaultProxy, MlflowServer
+from tests.shelf import ROW, Shelf
+from tests.support import eventually, problem
+from tests.watch import LOOKUP_TIMEOUT_S, Sender, Watched
+
+
+class Scene(NamedTuple):
+    """A server that serves a model from a registry behind a proxy."""
+
+    registry: MlflowServer
+    proxy: FaultProxy
+    shelf: Shelf
+    server: Watched
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A registry of this module's own, to be killed and hung; every test leaves it running."""
+    with MlflowServer(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def running(registry: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    directory = tmp_path_factory.mktemp("outages")
+    shelf = Shelf(registry.url, "outages", directory)
+    shelf.good()
+    with FaultProxy(registry.url, pace=0.3) as proxy, Watched(directory, proxy.url, shelf.name) as server:
+        yield Scene(registry, proxy, shelf, server.wait_ready())
+
+
+@pytest.fixture
+def scene(running: Scene) -> Iterator[Scene]:
+    """All is well before a test, and after it."""
+    running.server.becomes(stale=False, last_refresh__outcome="unchanged")
+    yield running
+    running.proxy.fault = None
+
+
+def kill(scene: Scene) -> None:
+    scene.registry.kill()
+
+
+def restart(scene: Scene) -> None:
+    scene.registry.start()
+
+
+def hang(scene: Scene) -> None:
+    scene.registry.hang()
+
+
+def resume(scene: Scene) -> None:
+    scene.registry.resume()
+
+
+def spoil(fault: Fault) -> Callable[[Scene], None]:
+    def begin(scene: Scene) -> None:
+        scene.proxy.fault = fault
+
+    return begin
+
+
+def mend(scene: Scene) -> None:
+    scene.proxy.fault = None
+
+
+OUTAGES = {
+    "killed": (kill, restart, "RemoteDisconnected"),
+    "hung": (hang, resume, "ReadTimeoutError"),
+    "errors": (spoil("error"), mend, "too many 500 error responses"),
+    "a byte at a time": (spoil("drip"), mend, f"no answer within {LOOKUP_TIMEOUT_S} s"),
+}
+
+
+@pytest.mark.parametrize(("begin", "end", "reason"), OUTAGES.values(), ids=OUTAGES.keys())
+def test_an_outage_costs_no_prediction_and_a_version_published_after_it_is_served(
+    scene: Scene, begin: Callable[[Scene], None], end: Callable[[Scene], None], reason: str
+) -> None:
+    server, before = scene.server, scene.server.model()["version"]
+    looks = server.count("model_refreshes_total", outcome="registry_unreachable")
+    with Sender(server) as sender:
+        begin(scene)
+        try:
+            told = server.becomes(stale=True, last_refresh__outcome="registry_unreachable")
+            sender.goes_on()
+            assert server.metric("model_stale") == 1
+        finally:
+            end(scene)
+        assert (told["version"], told["status"]) == (before, "degraded")
+        assert reason in told["last_refresh"]["reason"]
+        assert server.count("model_refreshes_total", outcome="registry_unreachable") > looks
+        version = scene.shelf.good()
+        server.becomes(version=version, stale=False, status="healthy", last_refresh__outcome="unchanged")
+        sender.goes_on()
+    assert server.metric("model_stale") == 0
+    assert sender.versions(scene.shelf.predictions) == [before, version]
+
+
+def test_a_killed_model_worker_is_replaced_and_costs_no_prediction(scene: Scene) -> None:
+    server, before = scene.server, scene.server.model()["version"]
+
+    def worker() -> psutil.Process | None:
+        children = psutil.Process(server.popen.pid).children(recursive=True)
+        return next((child for child in children if "app.models.worker" in child.cmdline()), None)
+
+    killed: list[psutil.Process] = []
+
+    def kill_while_it_looks() -> bool:
+        process = worker()
+        if process is not None and server.model()["next_look_seconds"] is None:
+            process.kill()
+            killed.append(process)
+        return bool(killed)
+
+    with Sender(server) as sender:
+        scene.proxy.fault = "drip"
+        eventually(kill_while_it_looks, process=server)
+        scene.proxy.fault = None
+        version = scene.shelf.good()
+        server.becomes(version=version, stale=False, status="healthy")
+        sender.goes_on()
+    assert sender.versions(scene.shelf.predictions) == [before, version]
+    now = worker()
+    assert now is not None
+    assert now.pid != killed[0].pid
+
+
+def test_what_was_served_last_is_served_by_the_next_process_while_the_registry_is_down(
+    registry: MlflowServer, tmp_path: Path
+) -> None:
+    shelf = Shelf(registry.url, "kept", tmp_path)
+    first = shelf.good()
+    with FaultProxy(registry.url) as proxy:
+        with Watched(tmp_path, proxy.url, shelf.name) as server:
+            server.becomes(version=first)
+        proxy.fault = "refuse"
+        with Watched(tmp_path, proxy.url, shelf.name) as server, Sender(server.wait_ready()) as sender:
+            said = server.becomes(version=first, stale=True, last_refresh__outcome="registry_unreachable")
+            sender.goes_on()
+            assert said["age_seconds"] is None
+            assert said["store"]["entries"] == [first]
+            assert server.metric("model_stale") == 1
+            second = shelf.good()
+            proxy.fault = None
+            server.becomes(version=second, stale=False, status="healthy")
+            sender.goes_on()
+    assert sender.versions(shelf.predictions) == [first, second]
+
+
+def test_with_nothing_at_all_the_process_stays_up_and_serves_once_the_registry_is_there(
+    registry: MlflowServer, tmp_path: Path
+) -> None:
+    shelf = Shelf(registry.url, "nothing", tmp_path)
+    version = shelf.good()
+    with FaultProxy(registry.url) as proxy:
+        proxy.fault = "refuse"
+        with Watched(tmp_path, proxy.url, shelf.name) as server:
+            server.becomes(version=None, status="unhealthy", last_refresh__outcome="registry_unreachable")
+            with Sender(server) as sender:
+                sender.goes_on()
+                assert (server.status("/health/live"), server.status("/health/ready")) == (200, 503)
+                refused = httpx.post(f"{server.url}/predict", json=ROW, trust_env=False)
+                assert server.metric("model_stale") is None
+                assert server.metric("model_status", model_name=shelf.name) == 0
+                proxy.fault = None
+                server.becomes(version=version, stale=False)
+                sender.goes_on()
+    assert refused.status_code == 503
+    assert problem(refused)["type"] == "urn:madrone:problem:model-unavailable"
+    assert int(refused.headers["retry-after"]) > 0
+    statuses = [answer.status for answer in sender.answers]
+    assert set(statuses) == {503, 200}
+    assert statuses == sorted(statuses, reverse=True)
+    assert {answer.prediction for answer in sender.answers} == {None, shelf.predictions[version]}
