@@ -1,0 +1,395 @@
+"""Swaps the model under load, and checks every answer, what the swaps cost in latency, and what they leave in memory.
+
+    just bench swap [--swaps 50] [--rounds 5] [--seconds 6] [--pause 0.5] [--memory-swaps 200] [--limit 600]
+
+Method: a real `mlflow server` holds two versions of one registered model: the bundled model, and one whose leaves have
+1.25 times its values, so that the forests are of one size and no prediction is that of the other. `madrone serve` reads
+from it. A swap moves the alias to the other version, asks for POST /health/model/reload, and is over when that is
+answered; the next follows after `--pause` seconds.
+
+First under load: 16 keep-alive connections ask for one row after the other (benchmarks/load.py), in a process of its
+own. Each round has `--seconds` without a swap and then its share of the swaps. An answer is right if it is a 200 and
+holds, to 1e-12, what the engine predicts with the version that the answer names. Latencies with swaps are those of
+requests that were under way while a swap was; the ratio is the median of the rounds' own ratios.
+
+Then without load: `--memory-swaps` more, and the resident memory of the worker process along them.
+
+Past `--limit` seconds no more swaps are made, and what is missing is said. The exit status is 1 if an answer was wrong.
+The report goes to benchmarks/reports/swap.md and .json.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import httpx
+import lightgbm as lgb
+import numpy as np
+import psutil
+from mlflow import MlflowClient
+from numpy.typing import NDArray
+
+from app.models.artifact import read_artifact
+from app.models.embedded import BUNDLED
+from app.models.publish import ALIAS, publish
+from app.models.pyfunc import BOOSTER_FILE
+from app.settings import Settings
+from benchmarks.http import REPORTS, Peer, free_port, sample_rows, wait_ready
+from benchmarks.load import Answers, Cases, Verdict, read_answers, write_cases
+from kernels.cache import cache_kernels
+from kernels.cpu import processor
+
+NAME = "swapped"
+ADMIN_KEY = "swap-benchmark"
+CONNECTIONS = 16
+ROWS = 1000
+FACTOR = 1.25
+"""Between the two versions' predictions."""
+MOST_TIMES_P99 = 2.0
+MOST_GROWTH = 0.05
+MEMORY_AFTER = (10, 50, 100, 150, 200)
+"""Swaps after which memory is read; the first of them is what growth is counted from."""
+
+Span = tuple[float, float]
+"""Monotonic seconds, from and to."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One time without swaps, and then some swaps, each from the reload's sending to its answer."""
+
+    quiet: Span
+    swaps: list[Span]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident MiB after so many swaps without load."""
+
+    swaps: int
+    worker: float
+    children: float
+
+
+class Swapper:
+    """Puts the other of two versions in service, again and again.
+
+    Args:
+        registry: URL of the MLflow server.
+        service: URL of the service.
+        versions: The two, of which the first is in service.
+    """
+
+    def __init__(self, registry: str, service: str, versions: tuple[str, str]) -> None:
+        self._registry = MlflowClient(registry, registry)
+        self._service = httpx.Client(base_url=service, headers={"X-API-Key": ADMIN_KEY}, timeout=120, trust_env=False)
+        self._current, self._other = versions
+
+    def swap(self) -> Span:
+        """Swap once, and give the time from the reload's sending to its answer."""
+        self._current, self._other = self._other, self._current
+        self._registry.set_registered_model_alias(NAME, ALIAS, self._current)
+        sent = time.monotonic()
+        response = self._service.post("/health/model/reload")
+        answered = time.monotonic()
+        refresh = response.json()
+        if response.status_code != 200 or (refresh["outcome"], refresh["version"]) != ("swapped", self._current):
+            sys.exit(f"a swap to version {self._current} was answered with {response.status_code}: {response.text}")
+        return sent, answered
+
+
+def write_variation(directory: Path) -> Path:
+    """A copy of the bundled model whose every leaf has `FACTOR` times its value."""
+    shutil.copytree(BUNDLED / "model", directory)
+    booster = lgb.Booster(model_file=directory / BOOSTER_FILE)
+    for tree in booster.dump_model(num_iteration=-1)["tree_info"]:
+        for leaf in range(tree["num_leaves"]):
+            number = tree["tree_index"]
+            booster.set_leaf_output(number, leaf, FACTOR * booster.get_leaf_output(number, leaf))
+    (directory / BOOSTER_FILE).write_text(booster.model_to_string(num_iteration=-1))
+    return directory
+
+
+def published(registry: str, models: tuple[Path, Path]) -> tuple[str, str]:
+    """Register both models; the second is then in service."""
+    settings = Settings(mlflow_tracking_uri=registry)
+    first, second = (publish(settings, model, name=NAME, params={}, metrics={}, tags={}) for model in models)
+    return first, second
+
+
+@contextmanager
+def running(
+    name: str, port: int, ready: str, arguments: list[str], directory: Path, **environ: str
+) -> Generator[Peer, None, None]:
+    """A server, from when it is ready until the context ends."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # mlflow starts uvicorn by its name
+    with (directory / f"{port}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments], env=os.environ | environ | {"PATH": path}, stdout=log, stderr=log,
+            cwd=directory, start_new_session=True,
+        )  # fmt: skip
+    try:
+        peer = Peer(name, port, ready, process)
+        wait_ready(peer)
+        yield peer
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+@contextmanager
+def mlflow_server(directory: Path) -> Generator[str, None, None]:
+    """URL of an MLflow server with an empty store."""
+    port = free_port()
+    arguments = [
+        *("mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{directory / 'mlflow.db'}"),
+        *("--artifacts-destination", str(directory / "artifacts"), "--serve-artifacts"),
+    ]
+    environ = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with running("mlflow server", port, "/health", arguments, directory, **environ):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def madrone(directory: Path, registry: str) -> Generator[Peer, None, None]:
+    port = free_port()
+    environ = {
+        "API_HOST": "127.0.0.1", "API_PORT": str(port), "ENABLE_PROMETHEUS": "false", "LOG_LEVEL": "INFO",
+        "DATA_DIR": str(directory / "data"), "MLFLOW_TRACKING_URI": registry, "MODEL_NAME": NAME, "MODEL_ALIAS": ALIAS,
+        "MODEL_CACHE_TTL": "604800", "ADMIN_API_KEY": ADMIN_KEY,
+    }  # fmt: skip
+    with running("madrone", port, "/health/ready", ["app", "serve"], directory, **environ) as peer:
+        yield peer
+
+
+@contextmanager
+def loaded(port: int, cases: Cases, directory: Path) -> Generator[Path, None, None]:
+    """Load a server while the context lasts; what came of it is in the file then."""
+    cases_file, result = directory / "cases.msgpack", directory / "answers.npz"
+    write_cases(cases_file, cases)
+    arguments = ["-m", "benchmarks.load", str(port), str(CONNECTIONS), str(cases_file), str(result)]
+    process = subprocess.Popen([sys.executable, *arguments], stdin=subprocess.PIPE)
+    try:
+        yield result
+        process.communicate(timeout=120)  # ends its input
+        if process.returncode != 0:
+            sys.exit(f"the load ended with {process.returncode}")
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def under_load(swapper: Swapper, arguments: argparse.Namespace, deadline: float) -> list[Round]:
+    swapper.swap()  # the first of each kind is no measure of the others
+    time.sleep(arguments.seconds / 2)
+    rounds: list[Round] = []
+    for number, share in enumerate(np.array_split(np.arange(arguments.swaps), arguments.rounds), start=1):
+        start = time.monotonic()
+        time.sleep(arguments.seconds)
+        quiet, swaps = (start, time.monotonic()), list[Span]()
+        for _ in share:
+            if time.monotonic() > deadline:
+                break
+            swaps.append(swapper.swap())
+            time.sleep(arguments.pause)
+        if swaps:
+            rounds.append(Round(quiet, swaps))
+        print(f"round {number}: {len(swaps)} swaps", flush=True)
+    return rounds
+
+
+def without_load(swapper: Swapper, server: Peer, swaps: int, deadline: float) -> list[Memory]:
+    worker = max(psutil.Process(server.process.pid).children(), key=lambda child: child.memory_info().rss)
+    memory: list[Memory] = []
+    for number in range(1, swaps + 1):
+        if time.monotonic() > deadline:
+            break
+        swapper.swap()
+        if number in MEMORY_AFTER or number == swaps:
+            children = sum(child.memory_info().rss for child in worker.children(recursive=True))
+            memory.append(Memory(number, worker.memory_info().rss / 2**20, children / 2**20))
+            print(f"after {number} swaps: {memory[-1].worker:.1f} MiB", flush=True)
+    return memory
+
+
+def overlapping(answers: Answers, spans: list[Span]) -> NDArray[np.bool_]:
+    """bool[N], whether a request was under way in one of the spans."""
+    held = np.zeros(len(answers.sent), dtype=np.bool_)
+    for start, end in spans:
+        held |= (answers.sent < end) & (answers.answered > start)
+    return held
+
+
+def within(answers: Answers, span: Span) -> NDArray[np.bool_]:
+    """bool[N], whether a request was sent and answered in the span."""
+    return (answers.sent >= span[0]) & (answers.answered <= span[1])
+
+
+def figures(answers: Answers, chosen: NDArray[np.bool_], spans: list[Span]) -> dict[str, float]:
+    """Of the requests chosen, which were under way in the spans."""
+    latencies = (answers.answered - answers.sent)[chosen] * 1e3
+    p50, p99 = np.quantile(latencies, [0.5, 0.99]).tolist()
+    return {
+        "requests_per_s": len(latencies) / sum(end - start for start, end in spans),
+        "p50_ms": p50,
+        "p99_ms": p99,
+        "max_ms": float(latencies.max()),
+    }
+
+
+def summarise(answers: Answers, rounds: list[Round], memory: list[Memory]) -> dict[str, Any]:
+    """Figures of each round, their medians and ratio, the verdicts, and growth of memory (None where it is unknown)."""
+    compared = [
+        {
+            "without": figures(answers, within(answers, one.quiet), [one.quiet]),
+            "with": figures(answers, overlapping(answers, one.swaps), one.swaps),
+        }
+        for one in rounds
+    ]
+    durations = [end - start for one in rounds for start, end in one.swaps]
+    return {
+        "requests": len(answers.sent),
+        "by_version": {str(key): int((answers.version == key).sum()) for key in np.unique(answers.version).tolist()},
+        "verdicts": {verdict.name.lower(): int((answers.verdict == verdict).sum()) for verdict in Verdict},
+        "swaps_under_load": len(durations),
+        "swap_s": {"median": statistics.median(durations), "max": max(durations)},
+        "medians": {
+            phase: {key: statistics.median(one[phase][key] for one in compared) for key in compared[0][phase]}
+            for phase in ("without", "with")
+        },
+        "p99_ratio": statistics.median(one["with"]["p99_ms"] / one["without"]["p99_ms"] for one in compared),
+        "rounds": compared,
+        "memory": [asdict(one) for one in memory],
+        "growth": memory[-1].worker / memory[0].worker - 1 if len(memory) > 1 else None,
+    }
+
+
+def statements(results: dict[str, Any], arguments: argparse.Namespace) -> list[str]:
+    """One for each target: what was seen, and whether it held."""
+    verdicts, growth, memory = results["verdicts"], results["growth"], results["memory"]
+    swaps = f"{results['swaps_under_load']} of {arguments.swaps} swaps under load"
+    complete = results["swaps_under_load"] == arguments.swaps
+    wrong = results["requests"] - verdicts["right"]
+    lines = [
+        f"No wrong answer: {results['requests']} requests and {swaps}, {verdicts['wrong_status']} answers with another "
+        f"status than 200, {verdicts['wrong_prediction']} with a prediction that is not that of the version they name, "
+        f"{verdicts['dropped']} dropped. {held(wrong == 0 and complete)}",
+        f"p99 within {MOST_TIMES_P99:g} times: {results['p99_ratio']:.2f} times during swaps. "
+        f"{held(results['p99_ratio'] <= MOST_TIMES_P99)}",
+    ]
+    if growth is None:
+        return [*lines, f"Memory within {MOST_GROWTH:.0%}: not measured, there were too few swaps."]
+    made = memory[-1]["swaps"]
+    return [
+        *lines,
+        f"Memory within {MOST_GROWTH:.0%}: {growth:+.1%} from {memory[0]['swaps']} to {made} of "
+        f"{arguments.memory_swaps} swaps. {held(abs(growth) <= MOST_GROWTH and made == arguments.memory_swaps)}",
+    ]
+
+
+def held(true: bool) -> str:
+    return "Held." if true else "Not held."
+
+
+def report(results: dict[str, Any], arguments: argparse.Namespace) -> None:
+    packages = ("madrone", "granian", "litestar", "lightgbm", "mlflow", "numba")
+    context: dict[str, Any] = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+        "command": f"just bench swap --swaps {arguments.swaps} --rounds {arguments.rounds} "
+        f"--seconds {arguments.seconds:g} --pause {arguments.pause:g} --memory-swaps {arguments.memory_swaps}",
+    }
+    duration = results["swap_s"]
+    lines = [
+        "# Swaps of the model under load",
+        "",
+        f"{context['date']}, {context['machine']}, Python {context['python']}, "
+        + ", ".join(f"{name} {number}" for name, number in context["versions"].items()),
+        "",
+        f"`{context['command']}`: {CONNECTIONS} connections, a row a request; medians of {len(results['rounds'])} "
+        f"rounds. A swap under load took {duration['median']:.2f} s (median) to {duration['max']:.2f} s. The load "
+        "generator and the MLflow server share the machine with the service.",
+        "",
+        *(f"- {line}" for line in statements(results, arguments)),
+        "",
+        "| requests | requests/s | p50 ms | p99 ms | max ms |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for phase, figure in results["medians"].items():
+        lines.append(
+            f"| {phase} swaps | {figure['requests_per_s']:.0f} | {figure['p50_ms']:.2f} | {figure['p99_ms']:.2f} "
+            f"| {figure['max_ms']:.1f} |"
+        )
+    lines += ["", "| swaps without load | worker MiB | its children MiB |", "| --- | --- | --- |"]
+    lines += [f"| {one['swaps']} | {one['worker']:.1f} | {one['children']:.1f} |" for one in results["memory"]]
+    arguments.reports.mkdir(parents=True, exist_ok=True)
+    (arguments.reports / "swap.md").write_text("\n".join(lines) + "\n")
+    (arguments.reports / "swap.json").write_text(json.dumps(context | results, indent=2) + "\n")
+    print("\n".join(lines))
+
+
+def measure(arguments: argparse.Namespace, directory: Path, deadline: float) -> dict[str, Any]:
+    models = BUNDLED / "model", write_variation(directory / "variation")
+    rows, bundled = sample_rows(ROWS)
+    varied = read_artifact(models[1]).engine().predict(np.array([list(row.values()) for row in rows]))
+    with ExitStack() as stack:
+        registry = stack.enter_context(mlflow_server(directory))
+        first, second = published(registry, models)
+        cases = {first: bundled.tolist(), second: varied.tolist()}
+        server = stack.enter_context(madrone(directory, registry))
+        swapper = Swapper(registry, f"http://127.0.0.1:{server.port}", (second, first))
+        requests = Cases([server.request([row]) for row in rows], cases)
+        with loaded(server.port, requests, directory) as result:
+            rounds = under_load(swapper, arguments, deadline)
+        memory = without_load(swapper, server, arguments.memory_swaps, deadline)
+    if not rounds:
+        sys.exit("the time was over before any swap")
+    return summarise(read_answers(result), rounds, memory)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--swaps", type=int, default=50, help="under load")
+    parser.add_argument("--rounds", type=int, default=5, help="that they are divided into")
+    parser.add_argument("--seconds", type=float, default=6.0, help="without a swap, in each round")
+    parser.add_argument("--pause", type=float, default=0.5, help="seconds between a swap and the next, under load")
+    parser.add_argument("--memory-swaps", type=int, default=200, help="without load")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds after which no swap is begun")
+    parser.add_argument("--reports", type=Path, default=REPORTS)
+    arguments = parser.parse_args()
+    deadline = time.monotonic() + arguments.limit
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without ending what was started
+    # In the cache of all benchmarks: what is compiled there is compiled once.
+    cache_kernels(Path(".madrone/bench/kernels"))
+    with tempfile.TemporaryDirectory() as directory:
+        results = measure(arguments, Path(directory), deadline)
+    report(results, arguments)
+    sys.exit(results["verdicts"]["right"] != results["requests"])
+
+
+if __name__ == "__main__":
+    main()
