@@ -151,9 +151,8 @@ class Registry:
             if uri.startswith(LOGGED_MODEL_SCHEME):
                 uri = client.get_logged_model(uri.removeprefix(LOGGED_MODEL_SCHEME)).artifact_location
             if is_local_uri(uri):
-                # MLflow would copy what links lead to, from anywhere on this machine.
                 directory = destination / "model"
-                shutil.copytree(local_file_uri_to_path(uri), directory, symlinks=True)
+                _copy(local_file_uri_to_path(uri), directory)
             else:
                 directory = Path(
                     mlflow.artifacts.download_artifacts(
@@ -227,6 +226,27 @@ class Registry:
                 raise
             # Stores and artifact clients raise what their libraries raise: SQLAlchemy, botocore, requests, OSError.
             raise RegistryUnreachable(_without_credentials(f"{type(error).__name__}: {error}")) from error
+
+
+def _copy(source: str, destination: Path) -> None:
+    """Copy a directory with its links as links: MLflow would copy what they lead to, from anywhere on this machine.
+
+    Raises:
+        OSError: The first error of those that the copy met.
+    """
+    errors: list[OSError] = []
+
+    def copy(path: str, target: str, **options: bool) -> None:
+        try:
+            shutil.copy2(path, target, **options)
+        except OSError as error:
+            errors.append(error)
+            raise
+
+    try:
+        shutil.copytree(source, destination, symlinks=True, copy_function=copy)
+    except shutil.Error as error:  # has texts of them all, and no number of any
+        raise (errors or [error])[0] from None
 
 
 def _all_versions(client: "MlflowClient", name: str) -> "Iterator[ModelVersion]":

@@ -1,5 +1,7 @@
 """Fixtures: a model directory that plain MLflow wrote, and an embedded registry to put versions in."""
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 
 from app.settings import Settings
 from tests.models.keeping import Kept, keep
+from tests.models.storing import mount
 from tests.models.support import (
     MODEL,
     Catalogue,
@@ -51,3 +54,18 @@ def kept(houses: Settings) -> Iterator[Kept]:
     kept = keep(houses)
     yield kept
     kept.keeper.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a file system")
+    (tmp_path / "disk").mkdir()
+    mounted = mount("-t", "tmpfs", "-o", "size=64k", "none", str(tmp_path / "disk"))
+    if mounted.returncode != 0:
+        pytest.skip(f"no file system can be mounted: {mounted.stderr.strip()}")
+    try:
+        yield tmp_path / "disk"
+    finally:
+        subprocess.run(["umount", "--lazy", str(tmp_path / "disk")], check=True)

@@ -1,6 +1,7 @@
 """Model stores of tests, and models kept in them."""
 
 import shutil
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -67,3 +68,7 @@ def versions_that_load(store: ModelStore) -> list[str]:
     entries = store.entries()
     assert [store.load(entry).digest for entry in entries] == [entry.digest for entry in entries]
     return [entry.identity.version for entry in entries]
+
+
+def mount(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +14,13 @@ from tests.models.storing import (
     described,
     entry_directory,
     keep,
+    mount,
     names,
     open_store,
     place,
     versions_that_load,
 )
 from tests.models.support import SavedModel
-
-DISK_BYTES = 64 * 1024
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a file system")
-    (tmp_path / "disk").mkdir()
-    mounted = mount("-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(tmp_path / "disk"))
-    if mounted.returncode != 0:
-        pytest.skip(f"no file system can be mounted: {mounted.stderr.strip()}")
-    try:
-        yield tmp_path / "disk"
-    finally:
-        subprocess.run(["umount", "--lazy", str(tmp_path / "disk")], check=True)
-
-
-def mount(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
 
 
 def make_read_only(disk: Path) -> None:

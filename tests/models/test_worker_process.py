@@ -270,7 +270,7 @@ def test_it_ends_when_nothing_is_asked_for_a_while(tmp_path: Path) -> None:
 
 
 SPOILT = """
-import errno, mlflow.artifacts, os
+import os
 
 def noisy(function):
     def answer(*arguments):
@@ -280,21 +280,17 @@ def noisy(function):
         return function(*arguments)
     return answer
 
-def full(**options):
-    raise OSError(errno.ENOSPC, "No space left on device", "/a/place")
-
 def defect(*arguments):
     raise KeyError("a secret")
 
 worker.ModelWorker.raw_scores = noisy(worker.ModelWorker.raw_scores)
 worker.ModelWorker.version = defect
-mlflow.artifacts.download_artifacts = full
 """
 
 
 @pytest.fixture(scope="module")
 def spoilt(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory, saved: SavedModel) -> Iterator[WorkerProcess]:
-    """Prints what nobody asked for, has a full disk, and a defect."""
+    """Prints what nobody asked for, and has a defect."""
     with working(Settings(data_dir=registry_dir)) as worker:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "executable", altered_python(tmp_path_factory.mktemp("spoilt"), SPOILT))
@@ -307,11 +303,11 @@ def test_what_a_library_prints_is_not_taken_for_an_answer(spoilt: WorkerProcess,
     np.testing.assert_array_equal(scores, saved.booster.predict(saved.rows))
 
 
-def test_a_full_disk_is_no_fault_of_the_registry(spoilt: WorkerProcess, tmp_path: Path) -> None:
+def test_a_full_disk_is_no_fault_of_the_registry(spoilt: WorkerProcess, disk: Path) -> None:
     with pytest.raises(OSError, match="No space left on device") as caught:
-        spoilt.fetch(spoilt.look().candidates[0].identity, tmp_path)
+        spoilt.fetch(spoilt.look().candidates[0].identity, disk)
     assert caught.value.errno == errno.ENOSPC
-    assert "/a/place" not in str(caught.value)
+    assert str(disk) not in str(caught.value)
 
 
 def test_a_defect_is_told_by_its_kind_alone(spoilt: WorkerProcess) -> None:
