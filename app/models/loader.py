@@ -96,7 +96,7 @@ class ModelLoader:
         """
         with tempfile.TemporaryDirectory(prefix="madrone-model-") as temporary:
             directory = self._source.fetch(served.identity, Path(temporary)).directory
-            read_artifact(directory, served.artifact.digest)
+            read_artifact(directory, served.artifact.digest, give_way())
             self._store.keep(directory, list(served.artifact.files.values()), self._entry(served))
 
     def restore(self, entry: StoredModel) -> ServedModel:
