@@ -258,13 +258,11 @@ def steps_of(pipeline: Pipeline, features: np.ndarray) -> float:
 
 def _mean_depth(forest: Forest, depth: np.ndarray, features: np.ndarray) -> float:
     """Of the leaves that rows come to, all trees' summed: found by giving each leaf its depth as its value."""
-    predicates, walk = forest.predicates, forest.traversal
+    predicates = forest.predicates
+    lanes = traversal.in_lanes(forest.traversal._replace(values=depth), predicates)
     rows, out = np.ascontiguousarray(features, dtype=np.float64), np.empty((len(features), forest.n_outputs))
     rows.flags.writeable = False
-    traversal.predict(
-        columns=predicates.columns, thresholds=predicates.thresholds, sets=predicates.sets, records=walk.records,
-        roots=walk.roots, values=depth, n_predicates=len(predicates.column), n_trees=forest.n_trees, rows=rows, out=out,
-    )  # fmt: skip
+    traversal.predict(predicates.columns, predicates.thresholds, predicates.sets, *lanes, rows, out)
     return float(out.sum(axis=1).mean())
 
 

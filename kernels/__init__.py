@@ -8,7 +8,7 @@ modules do:
 - `cpu`, `cpu_kernels`, `block`, `cuda`, `cuda_kernels`: the two targets behind `backend.Backend`;
 - `covariance`: what fitting a Gaussian process computes;
 - `forest`, `model_text`, `objective`: a LightGBM model; `booster_forest`: one of a kind that only LightGBM evaluates;
-- `predicates`, `tree_shape`: what its nodes ask, and where they are; `quickscorer`, `traversal`: its kernels for few
-  rows; `sliced`, `bitset`: its kernel for many;
+- `predicates`, `tree_shape`: what its nodes ask, and where they are; `quickscorer`, `traversal`, `descent`: its kernels
+  for few rows; `sliced`, `bitset`: its kernel for many;
 - `engine`, `cost`: plan + forest + backend, and what a batch costs.
 """

@@ -1,5 +1,6 @@
 """Pipelines on the CPU, on the calling thread."""
 
+import math
 import platform
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ from kernels import cpu_kernels
 from kernels.backend import Outcome, Pipeline
 from kernels.neighbours import NO_LABEL, NeighbourArrays
 from kernels.program import Program, pack
-from kernels.rows import as_rows
+from kernels.rows import as_rows, frozen
 
 
 class CpuBackend:
@@ -29,10 +30,11 @@ class CpuBackend:
 
         Raises ValueError when X has not as many columns as the pipeline has inputs.
         """
-        features = X if pipeline.program is None else self.transform(pipeline.program, X)
+        program, forests, distance = pipeline
+        features = X if program is None else self._features(program, X)
         return Outcome(
-            tuple(forest.predict(features, raw_score) for forest in pipeline.forests),
-            None if pipeline.distance is None else features[:, pipeline.distance].astype(np.float32),
+            tuple([forest.predict(features, raw_score) for forest in forests]),
+            None if distance is None else features[:, distance].astype(np.float32),
         )
 
     def transform(
@@ -54,15 +56,22 @@ class CpuBackend:
 
         Raises ValueError when X is not of shape (B, program.n_inputs), or excluded not of shape (B,).
         """
+        return self._features(program, X, labels, excluded).astype(np.float32)
+
+    def _features(
+        self,
+        program: Program,
+        X: NDArray[np.floating],
+        labels: NDArray[np.int32] | None = None,
+        excluded: NDArray[np.int32] | None = None,
+    ) -> NDArray[np.float64]:
+        """What `transform` gives, as forests take it: float64[B, O], read-only, each value that of a float32."""
         rows = as_rows(X, program.n_inputs)
         if excluded is not None and (labels is None or len(excluded) != len(rows)):
             raise ValueError("excluded labels must be as many as rows, and go with labels of the stored rows")
-        places = np.empty((len(rows), len(program.points)))
-        # What a reference step cannot compute stays NaN.
-        features = np.full((len(rows), program.n_outputs), np.nan, dtype=np.float32)
-        cpu_kernels.transform(rows, *program.arrays(), places, features)  # pyright: ignore[reportCallIssue]
+        places, features = self._stateless(program, rows)
         if not program.references:
-            return features
+            return frozen(features)
         if excluded is None:
             excluded = np.full(len(rows), NO_LABEL, dtype=np.int32)
         for arrays in program.references:
@@ -74,18 +83,26 @@ class CpuBackend:
             elif arrays.columns[0] >= 0:
                 finite = np.isfinite(places[:, arrays.points]).all(axis=1)
                 cpu_kernels.expansion(places, finite, arrays, features)
-        return features
+        return frozen(features)
 
     def points(self, program: Program, X: NDArray[np.floating]) -> NDArray[np.float64]:
         """The program's points, float64[B, P]: what reference steps read of a row, and the table holds of stored ones.
 
         Raises ValueError when X is not of shape (B, program.n_inputs).
         """
-        rows = as_rows(X, program.n_inputs)
-        places = np.empty((len(rows), len(program.points)))
-        features = np.empty((len(rows), program.n_outputs), dtype=np.float32)  # the kernel writes both
+        return self._stateless(program, as_rows(X, program.n_inputs))[0]
+
+    def _stateless(
+        self, program: Program, rows: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The points float64[B, P], and the features float64[B, O] with NaN for those of reference steps."""
+        n_rows = len(rows)
+        places = np.empty((n_rows, len(program.points)))
+        features = np.empty((n_rows, program.n_outputs))
+        if program.references:
+            features.fill(math.nan)  # what a reference step cannot compute stays so
         cpu_kernels.transform(rows, *program.arrays(), places, features)  # pyright: ignore[reportCallIssue]
-        return places
+        return places, features
 
     def warm_up(self) -> None:
         """Compile the kernel of stateless steps or load it from numba's cache.

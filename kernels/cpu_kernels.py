@@ -10,10 +10,13 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from kernels.block import evaluate_block
+from kernels.block import evaluate_block, evaluate_run, run_length
 from kernels.expansion import FAINTEST, FARTHEST, ONE, TILE_ROWS, ZERO, decay, polynomial
 from kernels.neighbours import BLOCK_ROWS, NO_LABEL, describe, insert
 from kernels.neighbours import FARTHEST as FARTHEST_PLACE
+
+FEW = 4
+"""Rows that fill a vector."""
 
 BLOCK = 128
 """Rows in the workspace at once: 40 slots of 128 float64 are 40 KiB, which stays in a core's cache."""
@@ -24,7 +27,8 @@ def transform(rows, opcodes, operands, offsets, lengths, constants, outputs, col
     """Interpret a program's stateless steps over float64[B, F].
 
     for each block of rows: columns into the workspace; for each step: for each row: evaluate; outputs, rounded, out
-    again. With steps outside and rows inside, the branch on the opcode is the same for a whole run of rows.
+    again. With steps outside and rows inside, the branch on the opcode is the same for a whole run of rows. Rows that
+    are too few for that are blocks of one row each, evaluated by runs of steps.
 
     Args:
         rows: float64[B, F].
@@ -37,22 +41,31 @@ def transform(rows, opcodes, operands, offsets, lengths, constants, outputs, col
         columns: int32, where they go in `features`.
         points: int32[P], slots that reference steps read.
         places: float64[B, P], written: those slots, in that order.
-        features: float32[B, O], written.
+        features: float64[B, O], written with numbers that are rounded to float32.
     """
     n_rows, n_inputs = rows.shape
     n_steps = opcodes.shape[0]
-    work = np.empty((n_inputs + n_steps, min(n_rows, BLOCK)), dtype=np.float64)
-    scratch = np.empty(min(n_rows, BLOCK), dtype=np.float64)
-    for start in range(0, n_rows, BLOCK):
-        count = min(BLOCK, n_rows - start)
+    block = 1 if n_rows < FEW else min(n_rows, BLOCK)
+    work = np.empty((n_inputs + n_steps, block), dtype=np.float64)
+    slots = work.reshape(-1)  # of the one row, if a block is one
+    scratch = np.empty(max(block, constants.shape[0]), dtype=np.float64)
+    for start in range(0, n_rows, block):
+        count = min(block, n_rows - start)
         for column in range(n_inputs):
             for row in range(count):
                 work[column, row] = rows[start + row, column]
-        for step in range(n_steps):
-            left = work[operands[step, 0], :count]
-            right = work[operands[step, 1], :count]
-            own = constants[offsets[step] : offsets[step] + lengths[step]]
-            evaluate_block(opcodes[step], left, right, own, scratch[:count], work[n_inputs + step, :count])
+        step = 0
+        while step < n_steps:
+            length = run_length(step, opcodes, operands, offsets, lengths) if block == 1 else 1
+            own = constants[offsets[step] : offsets[step] + lengths[step] * length]
+            slot = n_inputs + step
+            if block == 1:
+                one, other = slots[operands[step, 0]], slots[operands[step, 1]]
+                evaluate_run(opcodes[step], one, other, own, scratch, slots[slot : slot + length])
+            else:
+                left, right = work[operands[step, 0], :count], work[operands[step, 1], :count]
+                evaluate_block(opcodes[step], left, right, own, scratch[:count], work[slot, :count])
+            step += length
         for row in range(count):
             for index in range(outputs.shape[0]):
                 features[start + row, columns[index]] = np.float32(work[outputs[index], row])
@@ -69,7 +82,7 @@ def neighbours(places, arrays, labels, excluded, features):
         arrays: A `NeighbourArrays`.
         labels: int32[N], of the stored rows, in the table's order.
         excluded: int32[B], for each row the label of stored rows that are not to be found; -1 excludes none.
-        features: float32[B, O], written.
+        features: float64[B, O], written with numbers that are rounded to float32.
     """
     n_dimensions = arrays.scales.shape[0]
     n_attributes = arrays.attributes.shape[1]
@@ -207,7 +220,7 @@ def expansion(places, finite, arrays, features):
         finite: bool[B], whether all that the step reads of a row is finite; where not, nothing is written. (It is for
             the caller to say, since fast-math takes every number for finite.)
         arrays: An `ExpansionArrays`.
-        features: float32[B, O], written.
+        features: float64[B, O], written with numbers that are rounded to float32.
     """
     n_columns, n_stored = arrays.stored.shape
     here = np.empty(n_columns, dtype=np.float32)

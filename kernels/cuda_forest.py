@@ -138,7 +138,7 @@ def _records(forest: Forest, test: NDArray[np.int64], first: int) -> tuple[NDArr
         | is_leaf[right].astype(np.uint64) << np.uint64(62)
         | is_leaf[right + 1].astype(np.uint64) << np.uint64(63)
     )
-    at = walk.roots[: forest.n_trees].astype(np.int64)
+    at = walk.roots.astype(np.int64)
     # No rank is below 0, so all go right.
     alone = (at + first).astype(np.uint64) << half | np.uint64(1 << 62)
     return packed, np.where(is_leaf[at], alone, packed[at])

@@ -102,6 +102,8 @@ class Engine:
         backends: Instead of the device's own, for tests; the last one is the one to fall back to.
 
     Attributes:
+        input_names: The raw features' names, in column order.
+        n_inputs: F, how many they are.
         outside_distance: A row farther than this from its nearest stored row is unlike all that training saw; None
             where the plan does not say.
 
@@ -142,7 +144,10 @@ class Engine:
         forests = (forest,) if difficulty is None else (forest, difficulty)
         self._everything = Pipeline(program, forests, column)
         self._prediction = Pipeline(program, (forest,))
+        self.input_names: tuple[str, ...] = forest.feature_names if plan is None else plan.input_names
+        self.n_inputs = len(self.input_names)
         self._backends, self._disabled = _backends(device, forests) if backends is None else (tuple(backends), None)
+        self._usable = self._backends
         # Asked for once: a device that has died may not tell its name.
         self._devices = {backend.name: backend.device for backend in self._backends}
         self._costs: dict[str, Cost] = {}
@@ -151,14 +156,9 @@ class Engine:
         self._lock = threading.Lock()
 
     @property
-    def input_names(self) -> tuple[str, ...]:
-        """The raw features' names, in column order."""
-        return self.forest.feature_names if self.plan is None else self.plan.input_names
-
-    @property
-    def n_inputs(self) -> int:
-        """F, the number of raw features."""
-        return len(self.input_names)
+    def has_device(self) -> bool:
+        """Whether a GPU is in use, for which batches are better gathered."""
+        return len(self._backends) > 1 and self._disabled is None
 
     def transform(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
         """Raw features float[B, F] to the forest's, by the CPU: float32 by the plan, or X itself without one.
@@ -202,7 +202,7 @@ class Engine:
             sample: float64[N, F], N >= 1; rows like those that will come.
             known: Costs that were measured before, by device. They are measured again unless all are known.
         """
-        for backend in self._usable():
+        for backend in self._usable:
             try:
                 backend.warm_up()
             except Exception as error:
@@ -210,7 +210,7 @@ class Engine:
                     raise
                 self._disable(backend, error)
             self._run_on(backend, self._everything, sample)
-        usable = self._usable()
+        usable = self._usable
         costs = [(known or {}).get(self._devices[backend.name]) for backend in usable]
         if None in costs:
             costs = measure([partial(self._run_on, backend, self._everything) for backend in usable], vary(sample))
@@ -218,7 +218,7 @@ class Engine:
         self._costs = {
             backend.name: cost
             for backend, cost in zip(usable, costs, strict=True)
-            if cost is not None and not self._is_off(backend.name)
+            if cost is not None and backend in self._usable
         }
 
     def costs(self) -> dict[str, Cost]:
@@ -228,15 +228,14 @@ class Engine:
         """
         return {
             self._devices[backend.name]: self._costs[backend.name]
-            for backend in self._usable()
+            for backend in self._usable
             if backend.name in self._costs and backend.name not in self._out_of_memory
         }
 
     def cost(self, rows: int) -> float:
         """Seconds that a batch is expected to take; infinite before `warm_up`."""
-        return min(
-            (cost.of(rows) for name, cost in self._costs.items() if not self._is_off(name)), default=float("inf")
-        )
+        costs = [self._costs[backend.name] for backend in self._usable if backend.name in self._costs]
+        return min((cost.of(rows) for cost in costs), default=float("inf"))
 
     def status(self) -> EngineStatus:
         """What the engine computes with now."""
@@ -248,7 +247,7 @@ class Engine:
                 largest_chunk=self._chunks.get(backend.name),
                 out_of_memory=self._out_of_memory.get(backend.name, 0),
             )
-            for backend in self._usable()
+            for backend in self._usable
         }
         difficulty = None if self._difficulty is None else self._difficulty.status
         return EngineStatus(backends, *disabled, self.forest.status, difficulty)
@@ -265,7 +264,7 @@ class Engine:
         self, backend: Backend, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False
     ) -> Outcome:
         """Evaluate by this backend, or by the CPU if it fails or has failed."""
-        if backend is not self._backends[-1] and not self._is_off(backend.name):
+        if backend is not self._backends[-1] and backend in self._usable:
             try:
                 return self._in_chunks(backend, pipeline, X, raw_score)
             except OutOfDeviceMemory:  # even for the smallest chunk, now
@@ -301,21 +300,16 @@ class Engine:
             log.warning("device ran out of memory", extra={"backend": name})
 
     def _cheapest(self, rows: int) -> Backend:
-        usable = self._usable()
+        usable = self._usable
         if len(usable) == 1 or not self._costs:
             return usable[-1]
         return min(usable, key=lambda backend: self._costs[backend.name].of(rows))
 
-    def _usable(self) -> list[Backend]:
-        return [backend for backend in self._backends if not self._is_off(backend.name)]
-
-    def _is_off(self, name: str) -> bool:
-        return self._disabled is not None and self._disabled.name == name
-
     def _disable(self, backend: Backend, error: Exception) -> None:
         with self._lock:
-            if self._is_off(backend.name):  # what others see of a dead device is not how it died
+            if backend not in self._usable:  # what others see of a dead device is not how it died
                 return
+            self._usable = tuple(other for other in self._usable if other is not backend)
             self._disabled = _Disabled(backend.name, self._devices[backend.name], _reason(error))
         log.error("backend failed and is no longer used", extra={"backend": backend.name}, exc_info=error)
 

@@ -26,7 +26,10 @@ Evaluate = Callable[[NDArray[np.float64], NDArray[np.float64]], object]
 """Rows float64[B, F] to raw scores float64[B, K], the second argument."""
 
 SAMPLE_ROWS = 512
-FEW_ROWS = 8
+FEW_ROWS = 16
+ALONE = 64
+"""Rows that are timed one by one: the same one again and again would teach a processor its way."""
+
 REPEATS = 5
 
 
@@ -68,7 +71,7 @@ class Forest:
         tests = (predicates.columns, predicates.thresholds, predicates.sets)
         rows_alone: dict[RowKernel, Evaluate] = {
             "quickscorer": partial(quickscorer.predict, *tests, *quick),
-            "traversal": partial(traversal.predict, *tests, *walk, len(predicates.column), self.n_trees),
+            "traversal": partial(traversal.predict, *tests, *traversal.in_lanes(walk, predicates)),
         }
         if kernel is None:
             self.status = self._measure(rows_alone)
@@ -77,6 +80,7 @@ class Forest:
         else:
             self.status = ForestStatus(evaluator="kernels", few_rows=kernel)
         self._few = rows_alone[self.status.few_rows or "quickscorer"]
+        self._many_rows = float("inf") if self.status.many_rows is None else self.status.many_rows
 
     @classmethod
     def from_booster(cls, booster: "lgb.Booster", kernel: Kernel | None = None) -> "Forest":
@@ -120,11 +124,9 @@ class Forest:
             ValueError: X has not F columns.
         """
         rows = as_rows(X, self.n_features)
-        out = np.empty((len(rows), self.n_outputs))
-        if self.status.many_rows is not None and len(rows) >= self.status.many_rows:
-            self._many(rows, out)
-        else:
-            self._few(rows, out)
+        count = len(rows)
+        out = np.empty((count, self.n_outputs))
+        (self._few if count < self._many_rows else self._many)(rows, out)
         return self.finished(out, raw_score)
 
     def finished(self, scores: NDArray[np.float64], raw_score: bool) -> NDArray[np.float64]:
@@ -149,17 +151,19 @@ class Forest:
         self._workspaces.append(workspace)
 
     def _measure(self, kernels: dict[RowKernel, Evaluate]) -> ForestStatus:
-        """Choose the kernel for few rows, and from how many rows on the bit-sliced one is faster."""
+        """Choose the kernel for few rows, by rows alone, and from how many on the bit-sliced one is faster."""
         rows = sample_rows(self.predicates, self.n_features, SAMPLE_ROWS)
         few, many = rows[:FEW_ROWS], rows
+        alone = [rows[index : index + 1] for index in range(ALONE)]
         seconds: dict[RowKernel, float] = {
-            name: _fastest(kernel, few, self.n_outputs) / len(few) for name, kernel in kernels.items()
+            name: _fastest(kernel, alone, self.n_outputs) for name, kernel in kernels.items()
         }
         name: RowKernel = min(seconds, key=lambda kernel: seconds[kernel])
-        small = _fastest(self._many, few, self.n_outputs)
-        large = _fastest(self._many, many, self.n_outputs)
+        own = _fastest(kernels[name], [few], self.n_outputs) / len(few)
+        small = _fastest(self._many, [few], self.n_outputs)
+        large = _fastest(self._many, [many], self.n_outputs)
         per_row = (large - small) / (len(many) - len(few))
-        gain = seconds[name] - per_row
+        gain = own - per_row
         # Rows at which gain * rows has paid for what the first rows cost.
         threshold = None if gain <= 0 else max(1, int(np.ceil((small - len(few) * per_row) / gain)))
         return ForestStatus(evaluator="kernels", few_rows=name, many_rows=threshold)
@@ -195,13 +199,14 @@ def sample_rows(predicates: Predicates, n_features: int, count: int) -> NDArray[
     return rows
 
 
-def _fastest(evaluate: Evaluate, rows: NDArray[np.float64], n_outputs: int) -> float:
-    """Seconds of the fastest of some calls: what slows one down is not the kernel."""
-    out = np.empty((len(rows), n_outputs))
-    evaluate(rows, out)
+def _fastest(evaluate: Evaluate, batches: list[NDArray[np.float64]], n_outputs: int) -> float:
+    """Seconds of the fastest of some rounds of calls: what slows one down is not the kernel."""
+    out = np.empty((len(batches[0]), n_outputs))
+    evaluate(batches[0], out)
     times: list[float] = []
     for _ in range(REPEATS):
         started = time.perf_counter()
-        evaluate(rows, out)
+        for batch in batches:
+            evaluate(batch, out)
         times.append(time.perf_counter() - started)
     return min(times)

@@ -119,7 +119,7 @@ def _categories(
     return values.astype(np.float64), bitmaps, own
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def cleaned(value, kind):
     """What a column's thresholds are compared with: the value, zero or the category in its place, NaN if missing."""
     if abs(value) <= NEAR_ZERO:
@@ -132,7 +132,7 @@ def cleaned(value, kind):
     return math.nan if kind == MISSING_ZERO and value == 0.0 else value
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def rank(value, thresholds, column):
     """A value's rank in a column.
 
@@ -161,7 +161,7 @@ def rank(value, thresholds, column):
     return place
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", forceinline=True)
 def in_set(place, sets, start):
     """Whether a category's rank is in the set that starts at a word of `Predicates.sets`: uint64, 1 or 0."""
     word = np.uint64(sets[np.uint64(start) + (place >> np.uint64(5))])

@@ -23,7 +23,16 @@ def as_rows(X: NDArray[np.floating], n_inputs: int) -> NDArray[np.float64]:
     """
     check_columns(X, n_inputs)
     # Asked first, because one row is predicted in the time that NumPy takes to find out that nothing is to be done.
-    ready = X.dtype is FLOAT64 and X.flags.c_contiguous
-    rows: NDArray[Any] = X.view() if ready else np.ascontiguousarray(X, dtype=np.float64).view()
-    rows.setflags(write=False)
+    rows: NDArray[Any] = X
+    flags = X.flags
+    if X.dtype is not FLOAT64 or not flags.c_contiguous:
+        rows = np.ascontiguousarray(X, dtype=np.float64)
+    elif not flags.writeable:
+        return rows
+    return frozen(rows.view())
+
+
+def frozen(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The very array, read-only from now on."""
+    rows.flags.writeable = False
     return rows

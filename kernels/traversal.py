@@ -1,39 +1,48 @@
 """A forest over one row: down each tree, eight trees at a time.
 
-ask all predicates once
-for each eight trees: until all are at a leaf: one step down each
+a key for each column
+for each of eight lanes at once: down a tree, and from its leaf on to the root of the lane's next tree
 for each tree: add its leaf's value
 
-A step waits for its loads and no branch is to be guessed, so what one tree leaves idle others use. The way costs as
-many steps as the deepest of the eight needs: less than ruling out leaves where there are many features or large trees.
+A step waits for its loads and no branch is to be guessed, so what one tree leaves idle others use. A lane never waits
+for the others to come to a leaf. The way costs as many steps as it has nodes: less than ruling out leaves where there
+are many features or large trees.
 """
 
+# An intrinsic is called without the typing context that it is declared with.
+# pyright: reportCallIssue=false
+
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from kernels.descent import LANES, descend
 from kernels.predicates import (
     CATEGORIES,
-    COUNT,
     FEATURE,
+    FIRST,
     KIND,
+    MISSING_RANK,
     PREDICATE,
     PREDICATES,
     SET,
     SET_WORDS,
     Predicates,
+    cleaned,
     in_set,
     rank,
 )
 from kernels.tree_shape import TreeShape
 
-TREES = 8
-"""Trees at a time: as many positions as registers hold."""
-
 AT_LEAF = np.uint64(1 << 31)
 """Bit of a record: the row stays."""
+
+SIGN = np.uint64(1 << 63)
+NEVER = np.uint64(2**64 - 1)
+"""A key that is below no bound."""
 
 
 class Traversal(NamedTuple):
@@ -41,8 +50,8 @@ class Traversal(NamedTuple):
 
     Attributes:
         records: uint64, the predicate in the lower half, the right child's record in the upper one. A leaf's predicate
-            is the one after the last, which no row meets, and its child the leaf itself: the row stays there.
-        roots: uint32[T rounded up to eight], the record of each root.
+            is the one after the last, and its child the leaf itself.
+        roots: uint32[T], the record of each root, each tree's first.
         values: float64, by record; of a leaf its value.
     """
 
@@ -51,8 +60,30 @@ class Traversal(NamedTuple):
     values: NDArray[np.float64]
 
 
+class Lanes(NamedTuple):
+    """The same trees as `predict` walks them, every eighth in the same lane.
+
+    Children share four words: two of the right and the left one, and two links. A node's word is its bound, below which
+    a row's key must be to go left; a leaf's word is its value. A link has the place of the key in the lower half, and
+    in the upper one the right child's word, which the left one's follows. After a leaf comes the next tree's root, and
+    after the last one word 0, which leads to itself. So a comparison's outcome is added to the link and that is a step.
+
+    Attributes:
+        words: uint64.
+        starts: uint32[8], the first word of each lane.
+        n_places: Keys of a row: one for each column, or of categories one for each predicate. Two more are below no
+            bound, those of word 0 and of leaves.
+        n_trees: T.
+    """
+
+    words: NDArray[np.uint64]
+    starts: NDArray[np.uint32]
+    n_places: int
+    n_trees: int
+
+
 def lay_out(shape: TreeShape, predicates: Predicates) -> Traversal:
-    """Lay out a forest for `predict`: each tree level by level."""
+    """Lay out a forest: each tree level by level."""
     nodes = shape.node[np.lexsort((shape.depth[shape.node], shape.tree[shape.node]))]
     slot_node = np.full(len(shape.tree), -1)
     slot_node[shape.node] = np.arange(len(shape.node))
@@ -70,87 +101,87 @@ def lay_out(shape: TreeShape, predicates: Predicates) -> Traversal:
     values = np.zeros(len(position))
     leaves = np.flatnonzero(slot_node < 0)
     values[position[leaves]] = shape.leaf_value[shape.leaf_start[shape.tree[leaves]] + shape.first_leaf[leaves]]
-    roots = shape.start[:-1]
-    spare = np.full(-len(roots) % TREES, leaves[0] if len(leaves) else 0)
-    return Traversal(records, np.concatenate([roots, position[spare]]).astype(np.uint32), values)
+    return Traversal(records, shape.start[:-1].astype(np.uint32), values)
+
+
+def in_lanes(walk: Traversal, predicates: Predicates) -> Lanes:
+    """Lay out a forest for `predict`."""
+    roots, count = walk.roots.astype(np.int64), len(walk.records)
+    tree = np.repeat(np.arange(len(roots)), np.diff(roots, append=count))
+    record = np.arange(count)
+    number = record - roots[tree]  # in the tree: its root, and then a right and a left child by turns
+    word = 4 * (1 + (record + tree + 1) // 2) + ((number > 0) & (number % 2 == 0))
+    roots_and_end = np.concatenate([word[roots], np.zeros(LANES, dtype=np.int64)])
+    bound, place, n_places = _questions(predicates)
+    predicate = (walk.records & (AT_LEAF - np.uint64(1))).astype(np.int64)
+    leaf = walk.records & AT_LEAF != 0
+    words = np.zeros(4 * (1 + (count + len(roots) + 1) // 2), dtype=np.uint64)
+    words[word] = np.where(leaf, walk.values.view(np.uint64), bound[predicate])
+    child = np.where(leaf, roots_and_end[tree + LANES], word[(walk.records >> np.uint64(32)).astype(np.int64)])
+    words[word + 2] = (child << 32 | place[predicate]).astype(np.uint64)
+    words[2] = n_places
+    return Lanes(words, roots_and_end[:LANES].astype(np.uint32), n_places, len(roots))
+
+
+def _questions(predicates: Predicates) -> tuple[NDArray[np.uint64], NDArray[np.int64], int]:
+    """Each predicate's bound and its key's place, with those of a leaf as the last; and how many keys there are."""
+    columns, of = predicates.columns.astype(np.int64), predicates.column
+    categorical = columns[:, KIND] == CATEGORIES
+    keys = np.where(categorical, columns[:, PREDICATES], 1)
+    first = np.cumsum(keys) - keys
+    n_places = int(keys.sum())
+    own = np.where(categorical[of], np.arange(len(of)) - columns[of, PREDICATE], 0)
+    # A set's place in `sets` is no threshold, nor need it be within them.
+    threshold = predicates.thresholds[columns[of, FIRST] + np.where(categorical[of], 0, predicates.rank)]
+    bits = (threshold + 0.0).view(np.uint64)  # zeros without a sign
+    above = np.where(bits & SIGN, ~bits, bits | SIGN) + np.uint64(1)
+    bound = np.where(categorical[of], np.uint64(1), above)
+    return np.append(bound, np.uint64(0)), np.append(first[of] + own, n_places + 1), n_places
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def predict(columns, thresholds, sets, records, roots, values, n_predicates, n_trees, rows, out):
+def predict(columns, thresholds, sets, words, starts, n_places, n_trees, rows, out):
     """Raw scores, a row at a time.
 
     Args:
         columns: Of the `Predicates`, as are the next two.
         thresholds: float64.
         sets: uint32.
-        records: Of the `Traversal`, as are the next two.
-        roots: uint32.
-        values: float64.
-        n_predicates: P.
-        n_trees: T.
+        words: Of the `Lanes`, as are the next three.
+        starts: uint32[8].
+        n_places: int.
+        n_trees: int.
         rows: float64[B, F].
         out: float64[B, K], written.
     """
     n_outputs = out.shape[1]
-    holds = np.empty(n_predicates + 1, dtype=np.uint8)
-    leaf = np.empty(roots.shape[0], dtype=np.uint32)
+    keys = np.empty(n_places + 2, dtype=np.uint64)
+    keys[n_places:] = NEVER
+    numbers = keys.view(np.float64)
+    stride = n_trees // LANES + 2
+    found = np.empty(LANES * stride)
     for row in range(rows.shape[0]):
+        place = 0
         for index in range(columns.shape[0]):
-            _ask(rows[row], columns[index], thresholds, sets, holds)
-        holds[n_predicates] = 0
-        for first in range(np.uint64(0), np.uint64(roots.shape[0]), np.uint64(TREES)):
-            _descend(records, roots, holds, first, leaf)
+            column = columns[index]
+            value = rows[row, column[FEATURE]]
+            if column[KIND] == CATEGORIES:
+                category = rank(value, thresholds, column)
+                for one in range(column[PREDICATES]):
+                    keys[place] = not in_set(category, sets, column[SET] + one * column[SET_WORDS])
+                    place += 1
+                continue
+            value = cleaned(value, column[KIND])
+            numbers[place] = value
+            # The bits of float64 in an order that is the numbers' own.
+            bits = keys[place]
+            key = ~bits if bits & SIGN else bits | SIGN
+            missing = np.uint64(0) if column[MISSING_RANK] == 0 else NEVER
+            keys[place] = missing if math.isnan(value) else key
+            place += 1
+        descend(words, starts, keys, np.uint32(n_places + 1), found, stride)
         for output in range(n_outputs):
             total = 0.0
             for tree in range(np.uint64(output), np.uint64(n_trees), np.uint64(n_outputs)):
-                total += values[np.uint64(leaf[tree])]
+                total += found[tree % np.uint64(LANES) * np.uint64(stride) + tree // np.uint64(LANES)]
             out[row, output] = total
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _ask(row, column, thresholds, sets, holds):
-    place = rank(row[column[FEATURE]], thresholds, column)
-    predicate = np.uint64(column[PREDICATE])
-    if column[KIND] == CATEGORIES:
-        for one in range(column[PREDICATES]):
-            holds[predicate + np.uint64(one)] = in_set(place, sets, column[SET] + one * column[SET_WORDS])
-        return
-    for index in range(place):
-        holds[predicate + index] = 0
-    for index in range(place, np.uint64(column[COUNT])):
-        holds[predicate + index] = 1
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _step(records, record, holds):
-    return records[(record >> np.uint64(32)) + np.uint64(holds[record & np.uint64(0x7FFFFFFF)])]
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _descend(records, roots, holds, first, leaf):
-    one = records[np.uint64(roots[first])]
-    two = records[np.uint64(roots[first + np.uint64(1)])]
-    three = records[np.uint64(roots[first + np.uint64(2)])]
-    four = records[np.uint64(roots[first + np.uint64(3)])]
-    five = records[np.uint64(roots[first + np.uint64(4)])]
-    six = records[np.uint64(roots[first + np.uint64(5)])]
-    seven = records[np.uint64(roots[first + np.uint64(6)])]
-    eight = records[np.uint64(roots[first + np.uint64(7)])]
-    while not one & two & three & four & five & six & seven & eight & AT_LEAF:
-        one = _step(records, one, holds)
-        two = _step(records, two, holds)
-        three = _step(records, three, holds)
-        four = _step(records, four, holds)
-        five = _step(records, five, holds)
-        six = _step(records, six, holds)
-        seven = _step(records, seven, holds)
-        eight = _step(records, eight, holds)
-    shift = np.uint64(32)
-    leaf[first] = one >> shift
-    leaf[first + np.uint64(1)] = two >> shift
-    leaf[first + np.uint64(2)] = three >> shift
-    leaf[first + np.uint64(3)] = four >> shift
-    leaf[first + np.uint64(4)] = five >> shift
-    leaf[first + np.uint64(5)] = six >> shift
-    leaf[first + np.uint64(6)] = seven >> shift
-    leaf[first + np.uint64(7)] = eight >> shift

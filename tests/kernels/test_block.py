@@ -1,4 +1,4 @@
-"""A step over a block of rows is the row-level function on each of them."""
+"""A step over a block of rows, or a run of steps on one row, is the row-level function on each of them."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kernels import opcodes
-from kernels.block import evaluate_block
+from kernels.block import evaluate_block, evaluate_run, run_length
 from kernels.features import evaluate
 from tests.kernels.plans import HARD_ROWS, california
 
@@ -31,6 +31,17 @@ def assert_row_by_row(op: int, a: np.ndarray, b: np.ndarray) -> None:
     evaluate_block(op, a, b, constants, np.empty(len(a)), result)
     expected = [evaluate(op, *operands, constants, 0, len(constants)) for operands in zip(a, b, strict=True)]
     np.testing.assert_array_equal(result, expected)
+    assert_step_by_step(op, a, b)
+
+
+def assert_step_by_step(op: int, a: np.ndarray, b: np.ndarray) -> None:
+    width, steps = len(CONSTANTS[op]), 1 if op == opcodes.POLYLINE_DISTANCE else 5
+    constants = np.concatenate([np.array(CONSTANTS[op]) + 0.25 * step for step in range(steps)])
+    for operands in zip(a, b, strict=True):
+        results = np.full(steps, 7.0)
+        evaluate_run(op, *operands, constants, np.empty(len(constants)), results)
+        expected = [evaluate(op, *operands, constants, step * width, width) for step in range(steps)]
+        np.testing.assert_array_equal(results, expected)
 
 
 @every_operation
@@ -49,3 +60,28 @@ def test_nan_infinities_and_denormals(op: int) -> None:
 @given(rows=arrays(np.float64, st.tuples(st.just(2), st.integers(0, 9)), elements=st.floats()))
 def test_any_rows(op: int, rows: np.ndarray) -> None:
     assert_row_by_row(op, *rows)
+
+
+KINDS = (opcodes.ROTATION, opcodes.CLIP, opcodes.POLYLINE_DISTANCE)
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(KINDS), st.tuples(st.integers(0, 1), st.integers(0, 1)), st.integers(1, 2)),
+        min_size=1,
+        max_size=9,
+    ),
+    apart=st.sets(st.integers(0, 8)),
+)
+def test_a_run_is_steps_of_a_kind_that_read_the_same_with_constants_side_by_side(
+    steps: list[tuple[int, tuple[int, int], int]], apart: set[int]
+) -> None:
+    opcode, operands, lengths = zip(*steps, strict=True)
+    gaps = [index in apart for index in range(len(steps))]
+    offsets = np.cumsum([0, *lengths[:-1]]) + np.cumsum(gaps)
+    packed = [np.array(values, dtype=np.int32) for values in (opcode, operands, offsets, lengths)]
+    for step, kind in enumerate(steps):
+        same = [other == kind and other[0] != opcodes.POLYLINE_DISTANCE for other in steps[step + 1 :]]
+        joined = [alike and not gap for alike, gap in zip(same, gaps[step + 1 :], strict=True)]
+        expected = 1 + next((index for index, is_joined in enumerate(joined) if not is_joined), len(joined))
+        assert run_length(step, *packed) == expected

@@ -214,11 +214,11 @@ def test_a_kernel_can_be_chosen(boosters: dict[str, lgb.Booster]) -> None:
 @pytest.mark.parametrize(
     ("seconds", "few", "many"),
     [
-        # A line through 8 and 512 rows of the bit-sliced kernel: 1 + rows / 100.
-        ([8 * 0.11, 8 * 0.2, 1.08, 6.12], "quickscorer", 10),
-        ([8 * 0.5, 8 * 0.11, 1.08, 6.12], "traversal", 10),
-        ([8 * 0.01, 8 * 0.2, 1.08, 6.12], "quickscorer", None),
-        ([8 * 9.0, 8 * 9.0, 1.08, 6.12], "quickscorer", 1),
+        # Rows alone by either kernel; 16 by the chosen one; a line through 16 and 512 by the bit-sliced one.
+        ([0.1, 0.2, 16 * 0.11, 1.16, 6.12], "quickscorer", 10),
+        ([0.5, 0.1, 16 * 0.11, 1.16, 6.12], "traversal", 10),
+        ([0.1, 0.2, 16 * 0.01, 1.16, 6.12], "quickscorer", None),
+        ([0.1, 0.1, 16 * 9.0, 1.16, 6.12], "quickscorer", 1),
     ],
 )
 def test_what_is_measured_to_be_faster_is_used(
@@ -230,7 +230,7 @@ def test_what_is_measured_to_be_faster_is_used(
     many: int | None,
 ) -> None:
     timings = iter(seconds)
-    monkeypatch.setattr(forest_module, "_fastest", lambda evaluate, rows, n_outputs: next(timings))
+    monkeypatch.setattr(forest_module, "_fastest", lambda evaluate, batches, n_outputs: next(timings))
     forest = Forest.from_booster(boosters["regression"])
     assert (forest.status.few_rows, forest.status.many_rows) == (few, many)
     used: list[str] = []
