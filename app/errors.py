@@ -4,6 +4,7 @@ Layers below HTTP raise the plain exceptions defined here; `to_problem` is the o
 """
 
 import logging
+from collections.abc import MutableMapping
 from http import HTTPStatus
 from typing import Any
 
@@ -17,7 +18,7 @@ REQUEST_ID = "madrone_request_id"
 ERROR_TYPE = "madrone_error_type"
 """Keys of the ASGI scope: the id that a request is known by, and the kind of error it ended in."""
 
-PROBLEM_STATUSES = (400, 401, 413, 415, 422, 429, 500, 503, 504)
+PROBLEM_STATUSES = (400, 401, 408, 413, 415, 422, 429, 500, 503, 504)
 """What a prediction route can answer besides 200."""
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class InvalidInput(ServiceError):
 
 
 class TooLarge(ServiceError):
-    """The body holds more rows than the limit allows."""
+    """The body holds more rows or bytes than the limit allows."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     kind = "too_large"
@@ -86,6 +87,13 @@ class UnsupportedMediaType(ServiceError):
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     kind = "unsupported_media_type"
+
+
+class NotAcceptable(ServiceError):
+    """The route does not answer in any format that Accept asks for."""
+
+    status = HTTPStatus.NOT_ACCEPTABLE
+    kind = "not_acceptable"
 
 
 class Unauthorized(ServiceError):
@@ -117,6 +125,33 @@ class NotFound(ServiceError):
     kind = "not_found"
 
 
+class Overloaded(ServiceError):
+    """The service has as much to do as it can hold, or as can be done in a sensible time.
+
+    Args:
+        detail: For the caller.
+        retry_after: Seconds after which there is hope.
+    """
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    kind = "overloaded"
+
+    def __init__(self, detail: str, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class BodyTimeout(ServiceError):
+    """The body did not come within REQUEST_TIMEOUT."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    kind = "body_timeout"
+
+
+class Disconnected(Exception):
+    """The caller has gone: there is nobody to answer."""
+
+
 class DeadlineExceeded(ServiceError):
     """The request was not answered within REQUEST_TIMEOUT."""
 
@@ -124,8 +159,16 @@ class DeadlineExceeded(ServiceError):
     kind = "timeout"
 
 
-def to_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """Answer any exception as problem details.
+class Answer(msgspec.Struct, frozen=True):
+    """An error on the wire: a status, headers, and a problem details object as JSON."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def answer_problem(scope: MutableMapping[str, Any], error: Exception) -> Answer:
+    """Put any exception as problem details, and note its kind in the scope.
 
     The texts of our own errors and of Litestar's client errors reach the caller. Of anything else the caller sees a
     general sentence and the request id, under which the log holds the traceback.
@@ -149,18 +192,22 @@ def to_problem(request: Request[Any, Any, Any], error: Exception) -> Response[An
         status, kind = HTTPStatus.INTERNAL_SERVER_ERROR, "internal"
         detail = "The request failed inside the service. The log has the cause under this request id."
         log.error("request failed", exc_info=error)
-    request.scope[ERROR_TYPE] = kind  # pyright: ignore[reportGeneralTypeIssues]
+    scope[ERROR_TYPE] = kind
     problem = Problem(
         type=f"urn:madrone:problem:{kind.replace('_', '-')}",
         title=status.phrase,
         status=status.value,
         detail=detail,
-        request_id=str(request.scope.get(REQUEST_ID, "")),
+        request_id=str(scope.get(REQUEST_ID, "")),
         errors=errors,
     )
-    return Response(
-        msgspec.json.encode(problem), status_code=status.value, media_type=PROBLEM_MEDIA_TYPE, headers=headers
-    )
+    return Answer(status.value, headers, msgspec.json.encode(problem))
+
+
+def to_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Litestar's exception handler: see `answer_problem`."""
+    answer = answer_problem(request.scope, error)  # pyright: ignore[reportArgumentType]
+    return Response(answer.body, status_code=answer.status, media_type=PROBLEM_MEDIA_TYPE, headers=answer.headers)
 
 
 def _litestar_detail(status: HTTPStatus, error: HTTPException) -> str:
@@ -177,10 +224,15 @@ def _litestar_detail(status: HTTPStatus, error: HTTPException) -> str:
             return error.detail
 
 
-PROBLEM_RESPONSES = {
-    status: ResponseSpec(
-        Problem, description=HTTPStatus(status).phrase, media_type=PROBLEM_MEDIA_TYPE, generate_examples=False
-    )
-    for status in PROBLEM_STATUSES
-}
-"""For the OpenAPI document of the prediction routes."""
+def problem_responses(*more: int) -> dict[int, ResponseSpec]:
+    """The errors of a prediction route, for the OpenAPI document.
+
+    Args:
+        more: Statuses that others do not have.
+    """
+    return {
+        status: ResponseSpec(
+            Problem, description=HTTPStatus(status).phrase, media_type=PROBLEM_MEDIA_TYPE, generate_examples=False
+        )
+        for status in sorted((*PROBLEM_STATUSES, *more))
+    }

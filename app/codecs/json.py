@@ -4,30 +4,21 @@ A valid body is decoded in one strict msgspec pass, which stops at the first fau
 value by value, so that the answer can name every field that is wrong.
 """
 
-import json
 import math
+import struct
 from typing import Annotated, Any, cast
 
 import msgspec
 import numpy as np
 from msgspec import Meta
-from numpy.typing import NDArray
 
-from app.errors import FieldError, InvalidInput, MalformedBody
+from app.codecs.objects import parse, to_array
+from app.codecs.table import BODY, MAX_ERRORS, FloatArray, bounds, printable, span
+from app.errors import FieldError, InvalidInput
 from app.feature import Feature
-
-FloatArray = NDArray[np.float64]
-
-BODY = "(body)"
-"""Names the body as a whole where an error is not one field's."""
-
-INT64_RANGE = (-(2.0**63), 2.0**63 - 1024)
-"""The last float64 below 2**63 is 1024 away from it."""
 
 BATCH_ID_LENGTH = 128
 _BATCH_ID: Any = Annotated[str, Meta(max_length=BATCH_ID_LENGTH)]
-MAX_ERRORS = 1000
-"""Errors that one answer lists: a body of megabytes can hold more faults than anyone reads."""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -58,6 +49,8 @@ class JsonCodec:
     def __init__(self, features: tuple[Feature, ...]) -> None:
         self._features = features
         self._by_name = {feature.name: feature for feature in features}
+        self._one_row = (1, len(features))
+        self._pack = struct.Struct(f"{len(features)}d").pack
         fields = [f"f{index}" for index in range(len(features))]
         row = msgspec.defstruct(
             "Features",
@@ -78,7 +71,7 @@ class JsonCodec:
         self._row_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row)
         self._batch_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch)
 
-    def decode_row(self, body: bytes) -> FloatArray:
+    def decode_row(self, body: bytes | bytearray) -> FloatArray:
         """Decode one object of features by name.
 
         Returns:
@@ -91,11 +84,15 @@ class JsonCodec:
         try:
             row = self._row_decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            _, errors = self._check_row(_parse(body))
+            _, errors = self._check_row(parse(body))
             raise InvalidInput("Some features are not valid.", errors or (FieldError(BODY, str(error)),)) from None
-        return self._array([row])
+        values = msgspec.structs.astuple(row)
+        try:  # the fastest way to an array of a few values, and read-only as the kernels want it
+            return np.ndarray(self._one_row, np.float64, self._pack(*values))
+        except struct.error:  # there is a None among them
+            return to_array((values,), *self._one_row)
 
-    def decode_batch(self, body: bytes, max_rows: int) -> Batch:
+    def decode_batch(self, body: bytes | bytearray, max_rows: int) -> Batch:
         """Decode `{"predictions": [{...}, ...], "batch_id"?}`; a bad row spoils itself alone.
 
         Raises:
@@ -105,7 +102,7 @@ class JsonCodec:
         try:
             request = self._batch_decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return self._check_batch(_parse(body), max_rows, error)
+            return self._check_batch(parse(body), max_rows, error)
         _check_size(len(request.predictions), max_rows)
         return Batch(
             rows=self._array(request.predictions),
@@ -124,7 +121,7 @@ class JsonCodec:
                 schema["minimum"], schema["maximum"] = feature.physical_range
             text = " ".join(part for part in (feature.description, f"[{feature.unit}]" if feature.unit else "") if part)
             if feature.training_range is not None:
-                text = f"{text} Training saw {_span(feature.training_range)}.".strip()
+                text = f"{text} Training saw {span(feature.training_range)}.".strip()
             if text:
                 schema["description"] = text
             properties[feature.name] = schema
@@ -136,16 +133,13 @@ class JsonCodec:
         }
 
     def _array(self, rows: list[msgspec.Struct]) -> FloatArray:
-        # float64 turns None, an optional feature that was not given, into NaN: LightGBM's missing value.
-        return np.array([msgspec.structs.astuple(row) for row in rows], dtype=np.float64).reshape(
-            len(rows), len(self._features)
-        )
+        return to_array(map(msgspec.structs.astuple, rows), len(rows), len(self._features))
 
     def _check_batch(self, value: object, max_rows: int, error: Exception) -> Batch:
         if not isinstance(value, dict):
             raise InvalidInput("The body is not valid.", (FieldError(BODY, "must be an object"),))
         errors = [
-            FieldError(_printable(name), "unknown field") for name in value if name not in ("predictions", "batch_id")
+            FieldError(printable(name), "unknown field") for name in value if name not in ("predictions", "batch_id")
         ]
         rows, batch_id = value.get("predictions"), value.get("batch_id")
         if not isinstance(rows, list):
@@ -191,7 +185,7 @@ class JsonCodec:
                 errors.append(FieldError(feature.name, message))
             else:
                 values.append(float(cast(float, given)))
-        errors += [FieldError(_printable(name), "unknown field") for name in value if name not in self._by_name]
+        errors += [FieldError(printable(name), "unknown field") for name in value if name not in self._by_name]
         return values, tuple(errors[:MAX_ERRORS])
 
 
@@ -202,12 +196,12 @@ def _field(field: str, feature: Feature) -> Any:
 
 
 def _annotation(feature: Feature) -> Any:
-    bounds = _bounds(feature)
+    limits = bounds(feature)
     if feature.kind == "boolean":
         return bool
-    if feature.kind == "integer" and bounds is not None:
-        return Annotated[int, Meta(ge=math.ceil(bounds[0]), le=math.floor(bounds[1]))]
-    return float if bounds is None else Annotated[float, Meta(ge=bounds[0], le=bounds[1])]
+    if feature.kind == "integer" and limits is not None:
+        return Annotated[int, Meta(ge=math.ceil(limits[0]), le=math.floor(limits[1]))]
+    return float if limits is None else Annotated[float, Meta(ge=limits[0], le=limits[1])]
 
 
 def _fault(feature: Feature, value: object) -> str | None:
@@ -224,20 +218,10 @@ def _fault(feature: Feature, value: object) -> str | None:
         finite = False
     if not finite:
         return "must be a finite number"
-    bounds = _bounds(feature)
-    if bounds is not None and not bounds[0] <= value <= bounds[1]:
-        return f"must be in the range {_span(bounds)}"
+    limits = bounds(feature)
+    if limits is not None and not limits[0] <= value <= limits[1]:
+        return f"must be in the range {span(limits)}"
     return None
-
-
-def _bounds(feature: Feature) -> tuple[float, float] | None:
-    """The physical range, or for an integer without one what an int64 holds: JSON's integers have no end."""
-    return feature.physical_range or (INT64_RANGE if feature.kind == "integer" else None)
-
-
-def _printable(name: str) -> str:
-    """A name that the caller made up, short, and without the lone surrogates that JSON escapes can smuggle in."""
-    return name[:256].encode(errors="replace").decode()
 
 
 def _json_type(value: object) -> str:
@@ -256,18 +240,6 @@ def _json_type(value: object) -> str:
             return "a list"
         case _:
             return "a number"
-
-
-def _span(bounds: tuple[float, float]) -> str:
-    return f"{bounds[0]:.10g} to {bounds[1]:.10g}"
-
-
-def _parse(body: bytes) -> object:
-    """Parse JSON leniently (NaN and Infinity are let through, to be named as the field's fault)."""
-    try:
-        return json.loads(body.decode())
-    except (ValueError, RecursionError):
-        raise MalformedBody("The body is not valid JSON.") from None
 
 
 def _check_size(size: int, max_rows: int) -> None:

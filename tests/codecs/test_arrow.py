@@ -1,5 +1,6 @@
 """Arrow bodies: columns by name, and no way for a small body to become a large one."""
 
+import struct
 from http import HTTPStatus
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.codecs import arrow
+from app.codecs.answer import PIECE_ROWS, Answer
 from app.errors import InvalidInput, MalformedBody, ServiceError, TooLarge, UnsupportedMediaType
 from app.feature import Feature
 
@@ -127,12 +129,37 @@ def test_a_damaged_stream_is_an_error_of_the_caller(position: int, value: int) -
     assert status < HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def test_predictions_come_back_as_columns() -> None:
-    table = pa.ipc.open_stream(arrow.encode(np.array([1.0, 2.0]), "7")).read_all()
-    assert table.to_pydict() == {"prediction": [1.0, 2.0]}
+@pytest.mark.parametrize("rows", [0, 1, PIECE_ROWS, PIECE_ROWS + 1])
+def test_answers_are_whole_streams_of_any_number_of_batches(rows: int) -> None:
+    prediction = np.random.default_rng(0).normal(size=rows)
+    table = pa.ipc.open_stream(b"".join(arrow.encode(Answer(prediction, None, "7")))).read_all()
     assert table.schema.metadata == {b"model_version": b"7"}
-    bounded = pa.ipc.open_stream(arrow.encode(np.array([1.0, 2.0]), "7", np.array([0.5, 0.25]))).read_all()
-    assert bounded.to_pydict() == {"prediction": [1.0, 2.0], "lower": [0.5, 1.75], "upper": [1.5, 2.25]}
-    assert bounded.schema.metadata == {b"model_version": b"7"}
-    classes = pa.ipc.open_stream(arrow.encode(np.array([[0.1, 0.9], [0.4, 0.6]]), "7")).read_all()
-    assert classes.to_pydict() == {"prediction_0": [0.1, 0.4], "prediction_1": [0.9, 0.6]}
+    assert table.column_names == ["prediction"]
+    np.testing.assert_array_equal(table["prediction"].to_numpy(), prediction)
+
+
+def test_a_stream_that_states_less_than_no_rows_is_malformed() -> None:
+    body = stream({"x": [1.0] * 77, "n": [1] * 77, "flag": [True] * 77})
+    length = struct.pack("<q", 77)
+    with pytest.raises(MalformedBody):
+        arrow.decode(body.replace(length, struct.pack("<q", -77)), FEATURES, 100)
+
+
+def test_a_column_of_nested_type_is_refused_without_its_callers_names() -> None:
+    assert errors_of(stream(VALID | {"x": pa.array([{"secret": 1.0}] * 3)})) == {
+        "x": "must be a column of number type, not struct"
+    }
+
+
+def test_many_columns_are_refused_before_their_names_are_read() -> None:
+    body = stream({f"c{index}": [1.0] for index in range(1004)})
+    assert errors_of(body) == {"(body)": "must hold at most 1003 columns, and holds 1004"}
+
+
+@pytest.mark.parametrize("kind", [0, 2, 3, 4, 5, 224])
+def test_a_stream_that_does_not_begin_with_a_schema_is_malformed(kind: int) -> None:
+    body = bytearray(stream(VALID))
+    assert body[29] == 1  # the first message's type, by Arrow's format/Message.fbs: a schema
+    body[29] = kind
+    with pytest.raises(MalformedBody):
+        arrow.decode(bytes(body), FEATURES, 100)

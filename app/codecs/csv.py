@@ -1,0 +1,135 @@
+"""CSV to batches and answers back, with a line of column names first (RFC 4180)."""
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+from pyarrow import csv as arrow_csv
+
+from app.codecs.answer import Answer
+from app.codecs.filling import Filling
+from app.codecs.record_batches import fill, record_batch, schema_of
+from app.codecs.table import Buffer, FloatArray, check_width, match_columns
+from app.errors import MalformedBody
+from app.feature import Feature
+
+MEDIA_TYPE = "text/csv"
+
+compute: Any = pyarrow.compute
+"""Its functions are made when it is imported, where no type checker sees them."""
+
+BLOCK_BYTES = 2**20
+"""Arrow splits and converts so much at a time; no line may be longer."""
+
+HEADER_BYTES = 2**17
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MALFORMED = "The body is not valid CSV: lines of as many cells as the first, in UTF-8."
+
+TRUE, FALSE = ("true", "True", "TRUE", "1"), ("false", "False", "FALSE", "0")
+NUMBER = r"^(?i:-?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(nan|inf|infinity))$"
+BOOLEAN = f"^({'|'.join(TRUE + FALSE)})$"
+
+
+def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatArray:
+    """Decode lines of cells, after a first line of the features' names in any order; an empty cell is missing.
+
+    Columns that are not required may be left out. Arrow reads it block by block, in its own threads.
+
+    Returns:
+        float64[B, F] in the features' order; an empty cell is NaN, and so is all of a column that was left out.
+
+    Raises:
+        MalformedBody: Its lines are not of as many cells as the first, or it is not in UTF-8.
+        TooLarge: It holds more than `max_rows` rows.
+        InvalidInput: Columns are missing or unknown, or hold what is no number or no value that the model takes.
+    """
+    names, alone = _names(body)
+    check_width(len(names), features)
+    places = match_columns(names, features)
+    types = {feature.name: pa.bool_() if feature.kind == "boolean" else pa.float64() for feature in features}
+    capacity = _most_rows(body, len(names))
+    filling = Filling(features, max_rows, capacity, kinds=True)
+    if alone:  # which Arrow would call an empty file
+        return filling.matrix()
+    try:
+        for batch in _batches(body, names, types):
+            fill(filling, batch, places)
+    except pa.ArrowException:
+        filling = Filling(features, max_rows, capacity, kinds=True)
+        _inspect(body, names, features, places, filling)
+    return filling.matrix()
+
+
+def encode(answer: Answer) -> Iterator[Buffer]:
+    """Encode as a line of the columns' names and a line for each row."""
+    schema = schema_of(answer)
+    options = arrow_csv.WriteOptions(include_header=False)
+    yield ",".join(answer.names).encode() + b"\n"
+    for start, stop in answer.pieces():
+        sink = pa.BufferOutputStream()
+        arrow_csv.write_csv(record_batch(answer, schema, start, stop), sink, options)
+        yield memoryview(sink.getvalue())
+
+
+def _names(body: Buffer) -> tuple[list[str], bool]:
+    """The cells of the first line that is not blank, and whether no other line is there; the rest is not read."""
+    head = bytes(memoryview(body)[:HEADER_BYTES])
+    text = head.removeprefix(BYTE_ORDER_MARK).decode(errors="replace")
+    try:
+        lines = (line for line in csv.reader(io.StringIO(text, newline="")) if line)
+        names = next(lines)
+        return names, len(head) < HEADER_BYTES and next(lines, None) is None
+    except (StopIteration, csv.Error) as error:
+        raise MalformedBody(MALFORMED) from error
+
+
+def _batches(body: Buffer, names: list[str], types: dict[str, Any]) -> Iterator[Any]:
+    with arrow_csv.open_csv(
+        pa.BufferReader(pa.py_buffer(body)),
+        read_options=arrow_csv.ReadOptions(block_size=BLOCK_BYTES),
+        parse_options=arrow_csv.ParseOptions(newlines_in_values=False),
+        convert_options=arrow_csv.ConvertOptions(
+            column_types=types, null_values=[""], true_values=list(TRUE), false_values=list(FALSE)
+        ),
+    ) as reader:
+        if reader.schema.names != names:
+            raise pa.ArrowInvalid("the header is not what it was read as")
+        yield from reader
+
+
+def _inspect(
+    body: Buffer, names: list[str], features: tuple[Feature, ...], places: list[int | None], filling: Filling
+) -> None:
+    """Read a body again as text, and note every cell that is no value of its column's kind."""
+    try:
+        for batch in _batches(body, names, dict.fromkeys(names, pa.string())):
+            for start in range(0, batch.num_rows, filling.block_rows):
+                part, columns = batch.slice(start, filling.block_rows), list[FloatArray | None]()
+                for column, (feature, place) in enumerate(zip(features, places, strict=True)):
+                    columns.append(None if place is None else _cells(part.column(place), column, feature, filling))
+                filling.add_columns(columns)
+    except pa.ArrowException as error:
+        raise MalformedBody(MALFORMED) from error
+
+
+def _cells(cells: Any, column: int, feature: Feature, filling: Filling) -> FloatArray:
+    """float64[b] of a column of text; NaN where it is empty, or noted as a fault."""
+    text = compute.utf8_trim(cells, " \t")
+    text = compute.if_else(compute.equal(text, ""), None, text)
+    fits = compute.match_substring_regex(text, BOOLEAN if feature.kind == "boolean" else NUMBER)
+    bad = compute.invert(fits).fill_null(False).to_numpy(zero_copy_only=False)
+    if count := int(np.count_nonzero(bad)):
+        filling.faults.add(column, "kind", filling.rows + int(np.argmax(bad)), count)
+    text = compute.if_else(fits, text, None)
+    values = compute.is_in(text, pa.array(TRUE)) if feature.kind == "boolean" else text
+    values = compute.if_else(compute.is_valid(text), values.cast(pa.float64()), None)
+    return values.fill_null(np.nan).to_numpy()
+
+
+def _most_rows(body: Buffer, columns: int) -> int:
+    """Rows that a body can hold at most: a line has a byte for every column but the last, and one for its end."""
+    return (memoryview(body).nbytes + 1) // max(2, columns)

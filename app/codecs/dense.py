@@ -1,0 +1,87 @@
+"""Matrices of one dtype to batches: what the npy and MessagePack formats share."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.codecs.filling import Checks, Filling, block_rows
+from app.codecs.pacing import Pace
+from app.codecs.table import BODY, Buffer, FloatArray, check_rows
+from app.errors import FieldError, InvalidInput, MalformedBody
+from app.feature import Feature
+
+FLOAT64 = np.dtype(np.float64)
+DTYPES = {
+    dtype.name: dtype
+    for dtype in map(
+        np.dtype,
+        (np.float64, np.float32, np.float16, np.int64, np.int32, np.int16, np.int8,
+         np.uint64, np.uint32, np.uint16, np.uint8, np.bool_),
+    )
+}  # fmt: skip
+"""What a matrix can be of: real numbers and booleans, of no more than 64 bits."""
+
+
+def view(
+    body: Buffer, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...], order: str, columns: int, max_rows: int
+) -> NDArray[Any]:
+    """The array [B, `columns`] that lies in a body from `offset` to its end, read-only and not copied.
+
+    Raises:
+        MalformedBody: The shape is not that of so many bytes.
+        TooLarge: It states more than `max_rows` rows.
+        InvalidInput: It is not of two dimensions, or of other columns.
+    """
+    if len(shape) != 2 or shape[1] != columns:
+        message = f"must be an array of shape (rows, {columns})"
+        raise InvalidInput("The columns are not the model's features.", (FieldError(BODY, message),))
+    check_rows(shape[0], max_rows)
+    if min(shape) < 0 or math.prod(shape) * dtype.itemsize != memoryview(body).nbytes - offset:
+        raise MalformedBody("The array's shape is not that of its bytes.")
+    if dtype == np.bool_:  # a byte that is neither 0 nor 1 is no boolean, and what NumPy makes of it is undefined
+        dtype = np.dtype(np.uint8)
+    elif dtype == FLOAT64:  # by its one name, which tells that there is nothing to convert
+        dtype = FLOAT64
+    flat = np.frombuffer(body, dtype, offset=offset) if math.prod(shape) else np.empty(0, dtype)
+    array = flat.reshape(shape, order="F" if order == "F" else "C")
+    array.flags.writeable = False
+    return array
+
+
+def to_batch(array: NDArray[Any], features: tuple[Feature, ...], places: list[int | None] | None = None) -> FloatArray:
+    """Check an array [B, C], and make a batch of it.
+
+    Args:
+        array: Its values.
+        features: The model's.
+        places: Where each feature's column is in the array, None where it was left out; by default in order.
+
+    Returns:
+        float64[B, F] in the features' order, the array itself where it is just that.
+
+    Raises:
+        InvalidInput: It holds values that the model does not take.
+    """
+    ordered = places is None or places == list(range(array.shape[1]))
+    if ordered and array.dtype is FLOAT64 and array.flags.c_contiguous and array.flags.aligned:
+        _check(array, features)
+        return array
+    filling = Filling(features, len(array), kinds=True)
+    if ordered:
+        filling.add_rows(array)
+    elif any(place is not None for place in places or ()):
+        filling.add_columns([None if place is None else array[:, place] for place in places or ()])
+    else:
+        filling.add_rows(np.broadcast_to(np.float64(np.nan), (len(array), len(features))))
+    return filling.matrix()
+
+
+def _check(array: FloatArray, features: tuple[Feature, ...]) -> None:
+    size, pace = block_rows(features), Pace()
+    checks = Checks(features, max(1, min(size, len(array))), kinds=True)
+    for start in range(0, len(array), size):
+        checks.check(array[start : start + size], start)
+        pace()
+    checks.faults.check(len(array))

@@ -1,0 +1,222 @@
+"""A batch that grows block by block, each block checked while it is in the processor's cache."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.codecs.pacing import Pace
+from app.codecs.table import BODY, MAX_ERRORS, FloatArray, bounds, check_rows, limits_of, span, unknown_column
+from app.errors import FieldError, InvalidInput
+from app.feature import Feature
+
+Rule = Literal["kind", "given", "finite", "range"]
+RULES: tuple[Rule, ...] = ("kind", "given", "finite", "range")
+"""A column is blamed for the first of these that it breaks."""
+
+KINDS = {"number": "must be numbers", "integer": "must be whole numbers", "boolean": "must be true or false"}
+MOST_FAULTS = 10_000
+"""Noted before the rest is left unread: a bad row can take fifty times as long as a good one, and who waits for the
+answer learns nothing from the next."""
+BLOCK_VALUES = 2**15
+"""A block, its bounds and what is worked out of them fit into a processor's second cache, of about 1 MiB."""
+
+
+class Faults:
+    """What is wrong with a batch: for every column and rule, how many rows break it and which is the first.
+
+    Args:
+        features: The columns.
+
+    Attributes:
+        noted: How often something was noted.
+    """
+
+    def __init__(self, features: tuple[Feature, ...]) -> None:
+        self.noted = 0
+        self._features = features
+        self._columns: dict[tuple[int, Rule], tuple[int, int]] = {}
+        self._rows: dict[str, tuple[int, int]] = {}
+        self._unknown: dict[str, None] = {}
+
+    def add(self, column: int, rule: Rule, row: int, count: int = 1) -> None:
+        """Note that `count` rows of a column break a rule, `row` the first of them."""
+        self.noted += 1
+        before, first = self._columns.get((column, rule), (0, row))
+        self._columns[column, rule] = before + count, min(first, row)
+
+    def add_row(self, message: str, row: int) -> None:
+        """Note that a row is nothing that can be read by column."""
+        self.noted += 1
+        before, first = self._rows.get(message, (0, row))
+        self._rows[message] = before + 1, first
+
+    def add_unknown(self, name: str) -> None:
+        """Note a column that is no feature."""
+        self.noted += 1
+        if len(self._unknown) < MAX_ERRORS:
+            self._unknown[name] = None
+
+    def check(self, rows: int) -> None:
+        """Raise InvalidInput if anything is wrong with a batch of that many rows."""
+        if not (self._columns or self._rows or self._unknown):
+            return
+        errors = [FieldError(BODY, _counted(message, *seen)) for message, seen in self._rows.items()]
+        absent = False
+        for index, feature in enumerate(self._features):
+            broken: list[Rule] = [rule for rule in RULES if (index, rule) in self._columns]
+            if broken:
+                rule = broken[0]
+                count, first = self._columns[index, rule]
+                absent |= rule == "given"
+                errors.append(FieldError(feature.name, _message(feature, rule, count, first, rows)))
+        errors += map(unknown_column, self._unknown)
+        detail = (
+            "The columns are not the model's features."
+            if absent or self._unknown
+            else "Some columns hold values that the model does not take."
+        )
+        raise InvalidInput(detail, tuple(errors[:MAX_ERRORS]))
+
+
+class Checks:
+    """The rules that a block of values must keep.
+
+    Args:
+        features: The columns.
+        rows: A block's most rows.
+        kinds: Whether integers and booleans are checked to be such; typed columns hold nothing else.
+    """
+
+    def __init__(self, features: tuple[Feature, ...], rows: int, *, kinds: bool) -> None:
+        shape = (rows, len(features))
+        limits = np.array([limits_of(feature) for feature in features]).reshape(-1, 2)
+        # As large as a block: compared with a single row of bounds, NumPy's inner loop would be only F values long.
+        self._low = np.ascontiguousarray(np.broadcast_to(limits[:, 0], shape))
+        self._high = np.ascontiguousarray(np.broadcast_to(limits[:, 1], shape))
+        self._good, self._spare = np.empty(shape, np.bool_), np.empty(shape, np.bool_)
+        optional = np.array([not feature.required for feature in features], np.bool_)
+        self._optional = np.ascontiguousarray(np.broadcast_to(optional, shape)) if optional.any() else None
+        self._typed = [(index, feature) for index, feature in enumerate(features) if kinds and feature.kind != "number"]
+        self.faults = Faults(features)
+        self._features = features
+
+    def check(self, block: FloatArray, row: int) -> None:
+        """Note the faults of float64[b, F], whose first row is the batch's row `row`."""
+        for column, feature in self._typed:
+            self._note(column, "kind", _misfits(feature, block[:, column]), row)
+        count = len(block)
+        good, spare = self._good[:count], self._spare[:count]
+        np.greater_equal(block, self._low[:count], out=good)
+        np.less_equal(block, self._high[:count], out=spare)
+        np.logical_and(good, spare, out=good)
+        if good.all():
+            return
+        if self._optional is not None:
+            np.isnan(block, out=spare)
+            np.logical_and(spare, self._optional[:count], out=spare)
+            np.logical_or(good, spare, out=good)
+            if good.all():
+                return
+        for column in np.flatnonzero(~good.all(axis=0)).tolist():
+            values, bad = block[:, column], ~good[:, column]
+            finite = np.isfinite(values)
+            self._note(column, "finite", bad & ~finite, row)
+            self._note(column, "range", bad & finite, row)
+
+    def _note(self, column: int, rule: Rule, bad: NDArray[np.bool_], row: int) -> None:
+        if count := int(np.count_nonzero(bad)):
+            self.faults.add(column, rule, row + int(np.argmax(bad)), count)
+
+
+class Filling:
+    """A batch that is being read.
+
+    Args:
+        features: The columns, in the model's order.
+        max_rows: The most rows that may come.
+        capacity: The most rows that can come if nothing is wrong with them; what comes beyond is checked, not kept.
+        kinds: Whether integers and booleans are checked to be such.
+    """
+
+    def __init__(
+        self, features: tuple[Feature, ...], max_rows: int, capacity: int | None = None, *, kinds: bool = False
+    ) -> None:
+        self.block_rows = block_rows(features)
+        self.rows = 0
+        self.pace = Pace()
+        self._features = features
+        self._max_rows = max_rows
+        self._capacity = max_rows if capacity is None else min(max_rows, capacity)
+        self._matrix = np.empty((self._capacity, len(features)))
+        self._checks = Checks(features, max(1, min(self.block_rows, max_rows)), kinds=kinds)
+        self.faults = self._checks.faults
+
+    def add_columns(self, columns: Sequence[NDArray[np.generic] | None]) -> None:
+        """Add rows, a column a feature in the model's order; a column of None is all missing, and not all are None."""
+        for start in range(0, max(len(column) for column in columns if column is not None), self.block_rows):
+            parts = [None if column is None else column[start : start + self.block_rows] for column in columns]
+            block = self._next(next(len(part) for part in parts if part is not None))
+            with np.errstate(all="ignore"):  # a NaN that signals is a NaN
+                for index, part in enumerate(parts):
+                    block[:, index] = np.nan if part is None else part
+            self._end(block)
+
+    def add_rows(self, rows: NDArray[np.generic]) -> None:
+        """Add rows [b, F] of the features in the model's order."""
+        for start in range(0, len(rows), self.block_rows):
+            part = rows[start : start + self.block_rows]
+            block = self._next(len(part))
+            with np.errstate(all="ignore"):
+                block[:] = part
+            self._end(block)
+
+    def matrix(self) -> FloatArray:
+        """float64[B, F], all that was added.
+
+        Raises:
+            InvalidInput: Not all of it is what the model takes.
+        """
+        self.faults.check(self.rows)
+        return self._matrix[: self.rows]
+
+    def _next(self, count: int) -> FloatArray:
+        check_rows(self.rows + count, self._max_rows)
+        if self.rows + count > self._capacity:
+            return np.empty((count, len(self._features)))
+        return self._matrix[self.rows : self.rows + count]
+
+    def _end(self, block: FloatArray) -> None:
+        self._checks.check(block, self.rows)
+        self.rows += len(block)
+        if self.faults.noted > MOST_FAULTS:
+            self.faults.check(self.rows)
+        self.pace()
+
+
+def block_rows(features: tuple[Feature, ...]) -> int:
+    """Rows of a block."""
+    return max(1, BLOCK_VALUES // max(1, len(features)))
+
+
+def _misfits(feature: Feature, values: FloatArray) -> NDArray[np.bool_]:
+    """bool[b], where finite values are no whole numbers, or neither 0 nor 1."""
+    odd = (values != 0) & (values != 1) if feature.kind == "boolean" else values != np.floor(values)
+    return odd & np.isfinite(values)
+
+
+def _message(feature: Feature, rule: Rule, count: int, first: int, rows: int) -> str:
+    match rule:
+        case "given":
+            return "is missing" if count == rows else f"is missing in {count} rows, the first is row {first}"
+        case "kind":
+            return _counted(KINDS[feature.kind], count, first)
+        case "finite":
+            return _counted("must be finite numbers", count, first)
+        case "range":
+            return _counted(f"must be in the range {span(bounds(feature) or limits_of(feature))}", count, first)
+
+
+def _counted(message: str, count: int, first: int) -> str:
+    return f"{message}; {count} rows are not, the first is row {first}"

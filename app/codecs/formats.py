@@ -1,0 +1,139 @@
+"""The formats of bulk bodies by media type, and which of them a request comes in and asks for."""
+
+import re
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from app.codecs import arrow, csv, json_table, msgpack, ndjson, npy, parquet
+from app.codecs.answer import Answer
+from app.codecs.table import Buffer, FloatArray
+from app.errors import NotAcceptable, UnsupportedMediaType
+from app.feature import Feature
+
+
+class Format(NamedTuple):
+    """How bodies of one media type are read and written.
+
+    Attributes:
+        media_type: Its name, as a request gave it.
+        decode: Body, the model's features and the most rows to float64[B, F]; the body is not copied.
+        encode: An answer to its bytes, piece by piece.
+    """
+
+    media_type: str
+    decode: Callable[[Buffer, tuple[Feature, ...], int], FloatArray]
+    encode: Callable[[Answer], Iterator[Buffer]]
+
+
+_MODULES = (
+    (json_table, ()),
+    (ndjson, ("application/jsonl", "application/jsonlines")),
+    (csv, ()),
+    # IANA has no name for it, and SageMaker's is in use; `application/octet-stream` would not say what it is.
+    (npy, ()),
+    (msgpack, ("application/x-msgpack", "application/vnd.msgpack")),
+    (arrow, ()),
+    (parquet, ("application/x-parquet",)),
+)
+FORMATS: dict[str, Format] = {
+    name: Format(name, module.decode, module.encode)
+    for module, aliases in _MODULES
+    for name in (module.MEDIA_TYPE, *aliases)
+}
+"""By media type and alias; a request that uses an alias is answered by that name."""
+
+NAMES = ", ".join(module.MEDIA_TYPE for module, _ in _MODULES)
+TEXT = frozenset(
+    name for name, found in FORMATS.items() if found.decode in (json_table.decode, ndjson.decode, csv.decode)
+)
+
+_ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
+_PARAMETER = re.compile(r';\s*([^\s;="]+)=("(?:[^"\\]|\\.)*"|[^\s;"]*)\s*')
+_WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
+
+
+@lru_cache(maxsize=64)
+def content_format(content_type: str | None) -> Format:
+    """The format that a body comes in.
+
+    Args:
+        content_type: The header's value, None where there is none.
+
+    Raises:
+        UnsupportedMediaType: None is read that is called so, or it is text in another charset than UTF-8.
+    """
+    name, parameters = _parsed(content_type or "")
+    found = FORMATS.get(name)
+    if found is None:
+        raise UnsupportedMediaType(f"The body must come with one of these as Content-Type: {NAMES}.")
+    if not _fits(found, parameters):
+        raise UnsupportedMediaType(
+            f"The body must come as plain {name}" + (", in UTF-8." if name in TEXT else ", without a charset.")
+        )
+    return found
+
+
+@lru_cache(maxsize=64)
+def accepted_format(accept: str | None, default: Format) -> Format:
+    """The format to answer in, by proactive negotiation (RFC 9110, section 12.5.1).
+
+    Of each format the most specific range that matches it tells the weight. Of the heaviest, `default` is preferred,
+    then what is named first, then the order of FORMATS.
+
+    Args:
+        accept: The header's value, None where there is none.
+        default: The format to answer in if the caller does not mind.
+
+    Raises:
+        NotAcceptable: Nothing is answered that the caller accepts.
+    """
+    if accept is None or not accept.strip():
+        return default
+    ranges = _ranges(accept)
+    weights = {found: _weight(found, ranges) for found in (default, *FORMATS.values())}
+    best = max(weights, key=lambda found: (weights[found][0], found == default, -weights[found][1]))
+    if weights[best][0] == 0:
+        raise NotAcceptable(f"The answer can be one of these, and Accept names none: {NAMES}.")
+    return best
+
+
+class _Range(NamedTuple):
+    pattern: str
+    precision: int
+    weight: float
+    place: int
+
+
+def _ranges(accept: str) -> list[_Range]:
+    """The media ranges of the header; one whose weight is none, or that asks for another charset, is passed over."""
+    ranges: list[_Range] = []
+    for place, element in enumerate(_ELEMENT.findall(accept)):
+        name, parameters = _parsed(element)
+        weight = parameters.get("q", "1")
+        if _WEIGHT.fullmatch(weight) and parameters.get("charset", "utf-8") == "utf-8":
+            precision = (name != "*/*") + (not name.endswith("/*"))
+            ranges.append(_Range(name, precision, float(weight), place))
+    return ranges
+
+
+def _weight(found: Format, ranges: list[_Range]) -> tuple[float, int]:
+    """How much a format is wanted, and the place of the range that says so."""
+    patterns = (found.media_type, found.media_type.partition("/")[0] + "/*", "*/*")
+    matches = [given for given in ranges if given.pattern in patterns]
+    best = max(matches, key=lambda given: given.precision, default=_Range("", 0, 0.0, 0))
+    return best.weight, best.place
+
+
+def _fits(found: Format, parameters: dict[str, str]) -> bool:
+    """Whether a body is read that has these parameters; those that say nothing of how it is read are passed over."""
+    charset = parameters.get("charset", "utf-8")
+    if found.media_type not in TEXT:
+        return "charset" not in parameters
+    return charset == "utf-8" and not (found.media_type == csv.MEDIA_TYPE and parameters.get("header") == "absent")
+
+
+def _parsed(value: str) -> tuple[str, dict[str, str]]:
+    """A media type or range, and its parameters, in lower case."""
+    name, _, rest = value.lower().partition(";")
+    return name.strip(), {key: given.strip('"') for key, given in _PARAMETER.findall(";" + rest)}

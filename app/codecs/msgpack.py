@@ -1,0 +1,97 @@
+"""MessagePack to batches and answers back: a map of an array's shape, dtype and bytes.
+
+The format is https://github.com/msgpack/msgpack/blob/master/spec.md.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import msgspec
+
+from app.codecs import dense
+from app.codecs.answer import Answer
+from app.codecs.table import Buffer, FloatArray, check_width, match_columns
+from app.errors import FieldError, InvalidInput, MalformedBody, TooLarge
+from app.feature import Feature
+
+MEDIA_TYPE = "application/msgpack"
+
+LARGEST_BIN = 2**32 - 1
+MOST_NAMES = 2**16
+"""A list of more names is refused before any of them is read."""
+
+
+class Matrix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A matrix on the wire.
+
+    Attributes:
+        shape: Rows and columns.
+        dtype: NumPy's name of it.
+        data: Its values, little-endian, row by row.
+        names: Of its columns; by default the model's features in order.
+    """
+
+    shape: tuple[int, int]
+    dtype: str
+    data: memoryview
+    names: Annotated[list[str], msgspec.Meta(max_length=MOST_NAMES)] | None = None
+
+
+_DECODER = msgspec.msgpack.Decoder(Matrix)
+
+
+def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatArray:
+    """Decode `{"shape": [B, F], "dtype": "float64", "data": bytes, "names"?: [...]}`.
+
+    With names the columns come in any order, and those that are not required may be left out.
+
+    Returns:
+        float64[B, F] in the features' order; a view of the body where that holds one already.
+
+    Raises:
+        MalformedBody: It is no such map, or its shape is not that of its bytes.
+        TooLarge: It states more than `max_rows` rows.
+        InvalidInput: Its columns, its dtype or its values are not what the model takes.
+    """
+    try:
+        matrix = _DECODER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedBody("The body is not a MessagePack map of shape, dtype, data and names.") from error
+    dtype = dense.DTYPES.get(matrix.dtype)
+    if dtype is None:
+        error = FieldError("dtype", f"must be one of {', '.join(dense.DTYPES)}")
+        raise InvalidInput("The array is not of the model's kind.", (error,))
+    names = [feature.name for feature in features] if matrix.names is None else matrix.names
+    check_width(len(names), features)
+    places = match_columns(names, features)
+    array = dense.view(matrix.data, 0, _little_endian(dtype), matrix.shape, "C", len(names), max_rows)
+    return dense.to_batch(array, features, places)
+
+
+def encode(answer: Answer) -> Iterator[Buffer]:
+    """Encode as a map of `shape`, `dtype`, `names`, `model_version` and `data`.
+
+    Raises:
+        TooLarge: The values are more than MessagePack can hold.
+    """
+    size = 8 * len(answer.names) * answer.rows
+    if size > LARGEST_BIN:
+        raise TooLarge("The predictions are more than the 4 GiB that a MessagePack answer can hold.")
+    head: dict[str, Any] = {
+        "shape": answer.shape,
+        "dtype": "float64",
+        "names": answer.names,
+        "model_version": answer.model_version,
+    }
+    # The map's own head counts one more than is here: `data`, whose bytes follow piece by piece.
+    parts = [bytes([0x80 + len(head) + 1])]
+    parts += [msgspec.msgpack.encode(part) for item in head.items() for part in item]
+    parts += [msgspec.msgpack.encode("data"), struct.pack(">BI", 0xC6, size)]
+    yield b"".join(parts)
+    for start, stop in answer.pieces():
+        yield answer.matrix(start, stop).data.cast("B")
+
+
+def _little_endian(dtype: Any) -> Any:
+    return dtype.newbyteorder("<")

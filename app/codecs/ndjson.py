@@ -1,0 +1,111 @@
+"""Lines of JSON to batches and answers back, an object a line (https://github.com/ndjson/ndjson-spec)."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import msgspec
+import numpy as np
+
+from app.codecs.answer import Answer
+from app.codecs.filling import Filling
+from app.codecs.objects import Objects, objects_of, parse
+from app.codecs.pacing import Pace
+from app.codecs.table import Buffer, FloatArray
+from app.errors import MalformedBody
+from app.feature import Feature
+
+MEDIA_TYPE = "application/x-ndjson"
+
+BLOCK_BYTES = 2**16
+"""Decoded in one call: some hundred rows, less than a millisecond."""
+
+LINE_ROWS = 512
+"""Rows that are encoded in one call, in about as much time."""
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatArray:
+    """Decode lines that each hold an object of features by name; blank lines are skipped.
+
+    Returns:
+        float64[B, F] in the features' order; a null is NaN, and so is what is not required and was left out.
+
+    Raises:
+        MalformedBody: A line is no JSON, or longer than a row can be.
+        TooLarge: There are more than `max_rows` rows.
+        InvalidInput: Fields are missing, unknown or of a wrong type, or hold values that the model does not take.
+    """
+    objects = objects_of(features)
+    filling = Filling(features, max_rows, _most_rows(memoryview(body).nbytes, features))
+    for block in _blocks(body, 2**16 + 2**10 * len(features), filling):
+        try:
+            rows = objects.row.decode_lines(block)
+            plain = len(rows) == block.count(b"\n") + (not block.endswith(b"\n"))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            rows, plain = [], False
+        if plain or (rows and len(rows) == sum(map(bool, map(bytes.strip, block.split(b"\n"))))):
+            filling.add_rows(objects.array(rows))
+        else:
+            _inspect(block, objects, filling)
+    return filling.matrix()
+
+
+def encode(answer: Answer) -> Iterator[Buffer]:
+    """Encode as lines, an object of the answer's columns for each row."""
+    row, pace = _row(answer.names), Pace()
+    for start, stop in answer.pieces():
+        lines: list[bytes] = []
+        for first in range(start, stop, LINE_ROWS):
+            columns = answer.columns(first, min(first + LINE_ROWS, stop)).values()
+            lines.append(_ENCODER.encode_lines(list(map(row, *(column.tolist() for column in columns)))))
+            pace()
+        yield b"".join(lines)
+
+
+def _blocks(body: Buffer, longest: int, filling: Filling) -> Iterator[bytes]:
+    """The body cut after line ends, into blocks of about BLOCK_BYTES, or of the one line that is longer."""
+    view = memoryview(body).cast("B")
+    start, size = 0, BLOCK_BYTES
+    while start < len(view):
+        block = bytes(view[start : start + size])
+        end = len(block) if start + size >= len(view) else block.rfind(b"\n") + 1
+        if end == 0:
+            if size > longest:
+                raise MalformedBody(f"Row {filling.rows} of the body is longer than {longest} bytes.")
+            size *= 2
+            continue
+        yield block[:end]
+        start, size = start + end, BLOCK_BYTES
+
+
+def _inspect(block: bytes, objects: Objects, filling: Filling) -> None:
+    """Read a block line by line, and note what is wrong with each; not all of a block need be."""
+    values: list[FloatArray] = []
+    row = filling.rows
+    for line in block.split(b"\n"):
+        if not line.strip():
+            continue
+        try:
+            values.append(objects.array([objects.row.decode(line)]))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            value, seen = parse(line, f"Row {row} of the body"), filling.faults.noted
+            given = objects.inspect(value, row, filling.faults)
+            values.append(np.array([given]))
+            if filling.faults.noted == seen and objects.keeps(given):  # msgspec saw a fault that this reading does not
+                raise MalformedBody(f"Row {row} of the body is not valid JSON.") from None
+        row += 1
+        filling.pace()
+    if values:
+        filling.add_rows(np.concatenate(values))
+
+
+def _most_rows(size: int, features: tuple[Feature, ...]) -> int:
+    """Rows without fault that so many bytes can hold at most: each names what is required."""
+    least = sum(len(feature.name.encode()) + len('"":0,') for feature in features if feature.required)
+    return (size + 1) // max(len("{}\n"), least + len("{}\n") - 1)
+
+
+@lru_cache(maxsize=16)
+def _row(names: tuple[str, ...]) -> type[msgspec.Struct]:
+    return msgspec.defstruct("Row", [(name, float) for name in names], gc=False)

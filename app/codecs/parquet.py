@@ -1,0 +1,105 @@
+"""Parquet files to batches and answers back, by column name.
+
+The format is https://parquet.apache.org/docs/file-format/.
+"""
+
+import io
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from app.codecs.answer import Answer
+from app.codecs.filling import Filling
+from app.codecs.parquet_pages import row_groups, unpacked_size
+from app.codecs.record_batches import fill, record_batch, schema_of
+from app.codecs.table import Buffer, FloatArray, check_rows, check_width, match_columns
+from app.errors import MalformedBody, TooLarge
+from app.feature import Feature
+
+MEDIA_TYPE = "application/vnd.apache.parquet"
+
+BATCH_ROWS = 65_536
+CHUNK_SLACK = 16_384
+"""Bytes of a column chunk that are not its values: page headers, statistics, a dictionary."""
+
+
+def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatArray:
+    """Decode a file whose columns are the features, in any order; those that are not required may be left out.
+
+    Rows and sizes are read from the file's metadata before a page is unpacked, so that a small body cannot unfold into
+    a large one.
+
+    Returns:
+        float64[B, F] in the features' order; a null is NaN, and so is all of a column that was left out.
+
+    Raises:
+        MalformedBody: It is no Parquet file.
+        TooLarge: It holds more than `max_rows` rows, or unpacks to more than numbers of so many rows need.
+        InvalidInput: Columns are missing, unknown or of a wrong type, or hold values that the model does not take.
+    """
+    try:
+        with pq.ParquetFile(pa.BufferReader(pa.py_buffer(body))) as file:
+            check_rows(file.metadata.num_rows, max_rows)
+            check_width(file.metadata.num_columns, features)
+            schema = file.schema_arrow
+            places = match_columns(schema.names, features, schema.types)
+            _check_sizes(body, file.metadata.num_rows, file.metadata.num_columns)
+            filling = Filling(features, file.metadata.num_rows)
+            for batch in file.iter_batches(BATCH_ROWS):
+                if filling.rows + batch.num_rows > file.metadata.num_rows:
+                    raise ValueError("more rows than the metadata states")
+                fill(filling, batch, places)
+                filling.pace()
+            if filling.rows != file.metadata.num_rows:
+                raise ValueError("fewer rows than the metadata states")
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, RuntimeError) as error:
+        raise MalformedBody("The body is not a valid Parquet file.") from error
+    return filling.matrix()
+
+
+def encode(answer: Answer) -> Iterator[Buffer]:
+    """Encode as a file, a row group at a time."""
+    schema, sink = schema_of(answer), _Sink()
+    # Predictions hardly repeat: a dictionary or compression would cost time and save nothing.
+    with pq.ParquetWriter(sink, schema, compression="none", use_dictionary=False) as writer:
+        for start, stop in answer.pieces():
+            writer.write_batch(record_batch(answer, schema, start, stop), row_group_size=stop - start)
+            yield sink.drain()
+    yield sink.drain()
+
+
+class _Sink(io.RawIOBase):
+    """A file that is handed on while it is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Buffer, /) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self._parts.append(bytes(data))
+        self._size += len(self._parts[-1])
+        return len(self._parts[-1])
+
+    def tell(self) -> int:
+        return self._size
+
+    def drain(self) -> bytes:
+        """What was written since the last call."""
+        parts, self._parts = self._parts, []
+        return b"".join(parts)
+
+
+def _check_sizes(body: Buffer, rows: int, columns: int) -> None:
+    """Refuse a file that unpacks to more than its numbers need, by its footer or its pages' own headers."""
+    groups = row_groups(body)
+    if sum(group.rows for group in groups) != rows or any(min(group.rows, group.size) < 0 for group in groups):
+        raise ValueError("row groups do not add up")
+    # Twice the values: a dictionary holds them once more, beside what refers to it.
+    limit = columns * (2 * 8 * rows + CHUNK_SLACK * len(groups))
+    if sum(group.size for group in groups) > limit or unpacked_size(body, groups, limit) > limit:
+        raise TooLarge(f"The body unpacks to more than the {limit} bytes that {rows} rows need.")

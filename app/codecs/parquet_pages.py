@@ -1,0 +1,179 @@
+"""Sizes of a Parquet file's pages, from the headers before them: what a reader will unpack, whatever the footer says.
+
+Footer and page headers are Thrift structs in the compact protocol
+(https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md) with fields as in
+https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift. They are read here because
+pyarrow's own view of a column chunk ends the process on some that are damaged: C++ exceptions pass it uncaught.
+"""
+
+from typing import Any, NamedTuple
+
+from app.codecs.pacing import Pace
+from app.codecs.table import Buffer
+
+# Fields by their ids.
+ROW_GROUPS = 4  # FileMetaData
+COLUMNS, TOTAL_BYTE_SIZE, NUM_ROWS = 1, 2, 3  # RowGroup
+META_DATA = 3  # ColumnChunk
+TOTAL_COMPRESSED_SIZE, DATA_PAGE, DICTIONARY_PAGE = 7, 9, 11  # ColumnMetaData
+UNCOMPRESSED_SIZE, COMPRESSED_SIZE = 2, 3  # PageHeader
+
+MAGIC = b"PAR1"
+FOOTER_BYTES = 2**22
+HEADER_BYTES = 2**16
+DEEPEST = 16
+"""Structs in structs; a footer has half as many levels."""
+
+# Types of the compact protocol.
+STOP, TRUE, FALSE, BYTE, INT16, INT32, INT64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(13)
+
+
+class Group(NamedTuple):
+    """A row group, as the footer states it.
+
+    Attributes:
+        rows: How many.
+        size: Bytes that it unpacks to.
+        chunks: Where the pages of each column begin, and where they end.
+    """
+
+    rows: int
+    size: int
+    chunks: list[tuple[int, int]]
+
+
+def row_groups(body: Buffer) -> list[Group]:
+    """The row groups of a file.
+
+    Raises:
+        ValueError: Its footer cannot be read, or is larger than FOOTER_BYTES.
+    """
+    view = memoryview(body).cast("B")
+    length = int.from_bytes(view[-8:-4], "little")
+    if bytes(view[-4:]) != MAGIC or not 0 < length <= min(len(view) - 8, FOOTER_BYTES):
+        raise ValueError("no footer")
+    footer = _Reader(bytes(view[-8 - length : -8])).struct()
+    try:
+        return [
+            Group(
+                _whole(group[NUM_ROWS]),
+                _whole(group[TOTAL_BYTE_SIZE]),
+                [_span(chunk[META_DATA]) for chunk in group[COLUMNS]],
+            )
+            for group in footer.get(ROW_GROUPS, ())
+        ]
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError("the footer lacks what is required") from error
+
+
+def unpacked_size(body: Buffer, groups: list[Group], limit: int) -> int:
+    """Bytes that all pages unpack to, as far as they are at most `limit`, or more than that.
+
+    Args:
+        body: The file.
+        groups: Its row groups.
+        limit: Beyond it no more headers are read.
+
+    Raises:
+        ValueError: A chunk or a page lies outside the file, or is no page.
+    """
+    view, size, pace = memoryview(body).cast("B"), 0, Pace()
+    # Nothing is read for no rows, and where their pages are said to be there may be none.
+    for start, end in (chunk for group in groups if group.rows for chunk in group.chunks):
+        if not 0 <= start <= end <= len(view):
+            raise ValueError("a column chunk lies outside the file")
+        while start < end and size <= limit:
+            reader = _Reader(bytes(view[start : min(end, start + HEADER_BYTES)]))
+            header = reader.struct()
+            unpacked, packed = _whole(header.get(UNCOMPRESSED_SIZE)), _whole(header.get(COMPRESSED_SIZE))
+            if min(unpacked, packed) < 0:
+                raise ValueError("a page of no size")
+            size += unpacked
+            start += reader.position + packed
+            pace()
+    return size
+
+
+def _span(chunk: dict[int, Any]) -> tuple[int, int]:
+    """First byte of a chunk's pages and the one after their last; a dictionary comes before the data."""
+    start, dictionary = _whole(chunk[DATA_PAGE]), _whole(chunk.get(DICTIONARY_PAGE, 0))
+    if 0 < dictionary < start:
+        start = dictionary
+    return start, start + _whole(chunk[TOTAL_COMPRESSED_SIZE])
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int):
+        raise ValueError("a number of the footer is none")
+    return value
+
+
+class _Reader:
+    """Reads structs of the compact protocol; integers, lists and structs are kept, the rest is None."""
+
+    def __init__(self, data: bytes) -> None:
+        self.position = 0
+        self._data = data
+        self._pace = Pace()
+
+    def struct(self, depth: int = 0) -> dict[int, Any]:
+        """The fields by id."""
+        if depth > DEEPEST:
+            raise ValueError("too many structs in one another")
+        fields: dict[int, Any] = {}
+        number = 0
+        while (head := self._byte()) != STOP:
+            number = number + (head >> 4) if head >> 4 else self._zigzag()
+            kind = head & 15
+            # A field that is true or false has its value in its type.
+            fields[number] = None if kind in (TRUE, FALSE) else self._value(kind, depth)
+        self._pace()
+        return fields
+
+    def _value(self, kind: int, depth: int) -> Any:
+        if kind in (INT16, INT32, INT64):
+            return self._zigzag()
+        if kind == STRUCT:
+            return self.struct(depth + 1)
+        if kind in (LIST, SET):
+            return self._list(depth + 1)
+        if kind == BINARY:
+            self._advance(self._varint())
+        elif kind in (TRUE, FALSE, BYTE):
+            self._advance(1)
+        elif kind == DOUBLE:
+            self._advance(8)
+        else:
+            raise ValueError("Parquet has no such type")
+        return None
+
+    def _list(self, depth: int) -> list[Any]:
+        if depth > DEEPEST:
+            raise ValueError("too many lists in one another")
+        head = self._byte()
+        count = head >> 4 if head >> 4 < 15 else self._varint()
+        return [self._value(head & 15, depth) for _ in range(count)]
+
+    def _advance(self, count: int) -> None:
+        self.position += count
+        if self.position > len(self._data):
+            raise ValueError("a struct goes on beyond its end")
+
+    def _byte(self) -> int:
+        self._advance(1)
+        return self._data[self.position - 1]
+
+    def _varint(self) -> int:
+        value = shift = 0
+        while True:
+            part = self._byte()
+            value |= (part & 127) << shift
+            if part < 128:
+                return value
+            shift += 7
+            if shift > 63:
+                raise ValueError("a number is longer than 64 bits")
+
+    def _zigzag(self) -> int:
+        value = self._varint()
+        return value >> 1 ^ -(value & 1)

@@ -1,0 +1,36 @@
+"""Columns as Arrow holds them, to and from batches: what the Arrow, Parquet and CSV formats share."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from app.codecs.answer import Answer
+from app.codecs.filling import Filling
+from app.codecs.table import FloatArray
+
+
+def fill(filling: Filling, batch: Any, places: list[int | None]) -> None:
+    """Add all rows of a record batch, whose columns are where `places` says; a null is NaN."""
+    for start in range(0, batch.num_rows, filling.block_rows):
+        part = batch.slice(start, filling.block_rows)
+        columns = [None if place is None else _values(part.column(place)) for place in places]
+        if all(column is None for column in columns):  # all were left out, and one must tell how many rows there are
+            columns = [np.full(part.num_rows, np.nan), *columns[1:]]
+        filling.add_columns(columns)
+
+
+def schema_of(answer: Answer) -> Any:
+    """A column of float64 for each of the answer's, and the model's version in the metadata."""
+    return pa.schema([(name, pa.float64()) for name in answer.names], {"model_version": answer.model_version})
+
+
+def record_batch(answer: Answer, schema: Any, start: int, stop: int) -> Any:
+    """Rows of an answer."""
+    return pa.record_batch([pa.array(values) for values in answer.columns(start, stop).values()], schema=schema)
+
+
+def _values(column: Any) -> FloatArray:
+    """float64[b] of a column of numbers or booleans."""
+    values = column if column.type == pa.float64() else column.cast(pa.float64(), safe=False)
+    return (values if values.null_count == 0 else values.fill_null(np.nan)).to_numpy()
