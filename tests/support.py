@@ -1,6 +1,8 @@
 """What several test modules use: waiting for a condition, a `madrone serve` process, reading an error."""
 
 import asyncio
+import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -21,12 +23,21 @@ from app.services import Services
 
 START_TIMEOUT_S = 90
 
+PORTS_EACH = 2000
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_ports = itertools.cycle(range(10_000 + _worker * PORTS_EACH, 10_000 + (_worker + 1) * PORTS_EACH))
+
 
 def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nothing listens on now, and that no other test process will be given.
+
+    Below those that the system gives to outgoing connections, for one of these could take it before its server does.
+    """
+    for port in _ports:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("there is no port left")
 
 
 def eventually(check: Callable[[], bool], timeout: float = START_TIMEOUT_S, process: "Server | None" = None) -> None:
