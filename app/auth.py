@@ -1,9 +1,7 @@
-"""Guards: the keys that prediction and admin routes ask for.
-
-They are coroutines because Litestar hands a plain function to a thread and back, at each request.
-"""
+"""The keys that prediction and admin routes ask for."""
 
 import hmac
+from collections.abc import Mapping
 from typing import Any
 
 from litestar.connection import ASGIConnection
@@ -18,19 +16,10 @@ KEY_SCHEME = "api_key"
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
-async def require_api_key(connection: Connection, _: BaseRouteHandler) -> None:
-    """Let a request pass that brings API_KEY, or any while none is set.
-
-    Raises:
-        Unauthorized: The key is missing or wrong.
-    """
-    settings: Settings = connection.app.state.services.settings
-    if settings.api_key is not None:
-        _compare(connection, settings.api_key)
-
-
 async def require_admin_key(connection: Connection, _: BaseRouteHandler) -> None:
-    """Let a request pass that brings ADMIN_API_KEY.
+    """Guard: let a request pass that brings ADMIN_API_KEY.
+
+    A coroutine because Litestar hands a plain function to a thread and back.
 
     Raises:
         Forbidden: None is set, so that admin routes are closed.
@@ -39,7 +28,7 @@ async def require_admin_key(connection: Connection, _: BaseRouteHandler) -> None
     settings: Settings = connection.app.state.services.settings
     if settings.admin_api_key is None:
         raise Forbidden("Admin routes are closed. Set ADMIN_API_KEY and send it as X-API-Key to open them.")
-    _compare(connection, settings.admin_api_key)
+    check_key(dict(connection.scope["headers"]), settings.admin_api_key)
 
 
 def client_address(connection: Connection) -> str:
@@ -47,12 +36,21 @@ def client_address(connection: Connection) -> str:
     return connection.client.host if connection.client else "unknown"
 
 
-def _compare(connection: Connection, expected: str) -> None:
-    given = connection.headers.get("x-api-key")
+def check_key(headers: Mapping[bytes, bytes], expected: str) -> None:
+    """Let a request pass that brings the key.
+
+    Args:
+        headers: Of the request, names in lower case.
+        expected: The key.
+
+    Raises:
+        Unauthorized: The key is missing or wrong.
+    """
+    given = headers.get(b"x-api-key")
     if given is None:
-        scheme, _, token = connection.headers.get("authorization", "").partition(" ")
-        given = token.strip() if scheme.lower() == "bearer" else None
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        given = token.strip() if scheme.lower() == b"bearer" else None
     if given is None:
         raise Unauthorized("A key is needed, as X-API-Key or as Authorization: Bearer.")
-    if not hmac.compare_digest(given.encode(), expected.encode()):
+    if not hmac.compare_digest(given, expected.encode()):
         raise Unauthorized("The key is not valid.")

@@ -15,6 +15,9 @@ from app.settings import Settings, SettingsError, settings_table
 from kernels.cache import cache_kernels
 
 BAD_USAGE = 2
+HEAD_BYTES = 64 * 1024
+"""Of a request, about: the server reads a little more before it answers 431."""
+
 OPENMP_LIBRARY = "libgomp.so.1"
 
 
@@ -40,22 +43,26 @@ def serve(host: str | None, port: str | None, debug: bool, reload: bool) -> None
     _check_openmp()
     _cache_kernels(settings)
 
-    from granian import Granian
-    from granian.constants import Interfaces, Loops
+    from granian.constants import HTTPModes, Interfaces, Loops
+    from granian.http import HTTP1Settings
     from granian.log import LogLevels
 
+    from app.server import DrainingServer
     from app.telemetry.logging import logging_config
 
     package = Path(__file__).parent
     level = settings.effective_log_level
-    Granian(
+    DrainingServer(
         "app.main:serve_app",
+        delay=settings.shutdown_delay,
         factory=True,
         address=settings.api_host,
         port=settings.api_port,
         interface=Interfaces.ASGI,
         loop=Loops.uvloop,
         websockets=False,
+        http=HTTPModes.http1,  # which bounds the time until a connection's first head; with HTTP/2 in view it does not
+        http1_settings=HTTP1Settings(header_read_timeout=settings.idle_timeout * 1000, max_buffer_size=HEAD_BYTES),
         log_level=LogLevels(level.lower()),
         log_dictconfig=logging_config(level),
         workers_kill_timeout=settings.shutdown_grace,

@@ -5,6 +5,7 @@ import logging.config
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from litestar import Litestar, Router
@@ -24,23 +25,29 @@ from app.models.slot import ModelSlot
 from app.models.source import ModelSource
 from app.models.store import ModelStore
 from app.models.worker_process import WorkerProcess
+from app.routes.direct import DirectRoutes
 from app.routes.docs import assets_router, openapi_config
 from app.routes.health import HealthController
 from app.routes.info import info, metrics
 from app.routes.predict import PredictController
+from app.routes.predictions import Predictions
 from app.services import Services
+from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
 from app.serving.predictor import Predictor
 from app.serving.shadow import Shadow
+from app.serving.shutdown import Shutdown
 from app.settings import Settings
 from app.tasks import Supervisor
 from app.telemetry.exporter import MetricsServer
 from app.telemetry.gpu import GpuPoller
 from app.telemetry.logging import logging_config
+from app.telemetry.loop_lag import watch_loop
 from app.telemetry.metrics import Metrics
 from app.telemetry.prediction_log import PredictionLog
+from app.telemetry.request_log import RequestLog
 from app.telemetry.requests import RequestTelemetry
-from app.telemetry.system import SystemMonitor
+from app.telemetry.system import SystemMonitor, memory_bytes
 
 
 def create_app(settings: Settings, *, nvml: Any = None, source: ModelSource | None = None) -> Litestar:
@@ -77,12 +84,15 @@ def create_app(settings: Settings, *, nvml: Any = None, source: ModelSource | No
         exception_handlers={Exception: to_problem},
         openapi_config=openapi_config(settings),
         cors_config=CORSConfig(allow_origins=list(settings.cors_origins)) if settings.cors_origins else None,
-        request_max_body_size=settings.max_body_bytes,
+        request_max_body_size=settings.max_json_bytes,  # of the admin's routes; predictions read their own
         logging_config=None,
         debug=False,  # Litestar's debug answers show stack traces
     )
+    handler = app.asgi_handler
+    if not settings.rate_limit and not settings.cors_origins:  # these are Litestar's middleware
+        handler = DirectRoutes(handler, services.predictions.routes)
     routes = frozenset(route.path for route in app.routes)
-    app.asgi_handler = RequestTelemetry(app.asgi_handler, services.metrics, routes)
+    app.asgi_handler = RequestTelemetry(handler, services.metrics, services.request_log, routes)
     return app
 
 
@@ -96,7 +106,8 @@ def serve_app() -> Litestar:
 def _services(settings: Settings, nvml: Any, source: ModelSource) -> Services:
     gpu = GpuPoller(nvml)
     slot = ModelSlot()
-    metrics = Metrics(gpu.readings, slot.engine_status, slot.freshness)
+    admission = Admission(settings.max_rows_in_flight, memory_bytes())
+    metrics = Metrics(gpu.readings, slot.engine_status, slot.freshness, admission.rows)
     metrics.model_status.labels(settings.model_name).set(0)
     store = ModelStore(
         settings.data_dir / "models", settings.registry_uri, settings.model_name, settings.model_store_versions
@@ -104,20 +115,28 @@ def _services(settings: Settings, nvml: Any, source: ModelSource) -> Services:
     loader = ModelLoader(settings, source, store, Calibrations(settings.data_dir / "calibrations.json"))
     pin = Pin(settings.data_dir / "pin.json", settings.registry_uri, settings.model_name)
     refresher = Refresher(slot, source, loader, store, pin, metrics, settings.model_cache_ttl)
+    canary = CanaryRouter(slot, settings.model_canary_percent, settings.model_canary_header)
+    shadow = Shadow(slot, metrics, settings.model_shadow_percent)
+    predictor = Predictor(metrics)
+    prediction_log = PredictionLog(settings.prediction_database_url, settings.prediction_log_rows, metrics)
     return Services(
         settings=settings,
         slot=slot,
         store=store,
         refresher=refresher,
         keeper=ModelKeeper(slot, source, refresher, settings.model_cache_ttl),
-        canary=CanaryRouter(slot, settings.model_canary_percent, settings.model_canary_header),
-        shadow=Shadow(slot, metrics, settings.model_shadow_percent),
-        predictor=Predictor(metrics),
+        canary=canary,
+        shadow=shadow,
+        predictor=predictor,
+        admission=admission,
+        predictions=Predictions(settings, slot, canary, shadow, predictor, admission, prediction_log),
+        shutdown=Shutdown(),
         metrics=metrics,
         supervisor=Supervisor(metrics),
         gpu=gpu,
         system=SystemMonitor(settings.data_dir),
-        prediction_log=PredictionLog(settings.prediction_database_url, settings.prediction_log_rows, metrics),
+        prediction_log=prediction_log,
+        request_log=RequestLog(),
     )
 
 
@@ -128,6 +147,7 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
     async with services.supervisor as supervisor:
         supervisor.start("model-keeper", services.keeper.run)
         supervisor.start("gpu-poller", services.gpu.run)
+        supervisor.start("loop-lag", partial(watch_loop, services.metrics))
         if settings.model_shadow_alias is not None:
             supervisor.start("shadow", services.shadow.run)
         if services.prediction_log.enabled:
@@ -135,7 +155,9 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         if settings.enable_prometheus:
             exporter = MetricsServer(settings.api_host, settings.prometheus_port, services.metrics)
             supervisor.start("metrics-server", exporter.run)
+        services.shutdown.listen()
         yield
+    services.request_log.flush()
     services.keeper.close()
     services.predictor.close()
     services.shadow.close()

@@ -8,14 +8,18 @@ from app.models.keeper import ModelKeeper
 from app.models.refresher import Refresher
 from app.models.slot import ModelSlot
 from app.models.store import ModelStore
+from app.routes.predictions import Predictions
+from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
 from app.serving.predictor import Predictor
 from app.serving.shadow import Shadow
+from app.serving.shutdown import Shutdown
 from app.settings import Settings
 from app.tasks import Supervisor
 from app.telemetry.gpu import GpuPoller
 from app.telemetry.metrics import Metrics
 from app.telemetry.prediction_log import PredictionLog
+from app.telemetry.request_log import RequestLog
 from app.telemetry.system import SystemMonitor
 
 
@@ -30,11 +34,15 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     canary: CanaryRouter
     shadow: Shadow
     predictor: Predictor
+    admission: Admission
+    predictions: Predictions
+    shutdown: Shutdown
     metrics: Metrics
     supervisor: Supervisor
     gpu: GpuPoller
     system: SystemMonitor
     prediction_log: PredictionLog
+    request_log: RequestLog
 
 
 InjectedServices = NamedDependency[SkipValidation[Services]]

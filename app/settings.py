@@ -20,6 +20,7 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Key = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Rows = Annotated[int, Meta(ge=1, le=10**10)]
 R2 = Annotated[float, Meta(ge=-1, le=1)]
 Rmse = Annotated[float, Meta(ge=0, le=1e100)]
 HeaderName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
@@ -83,12 +84,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_size: Annotated[int, Meta(ge=1, le=100_000), _help("Rows in one /predict/batch body")] = 100
     max_bulk_rows: Annotated[int, Meta(ge=1, le=100_000_000), _help("Rows in one /predict/bulk body")] = 1_000_000
     max_body_bytes: Annotated[int, Meta(ge=1024, le=2**34), _help("Bytes in one request body")] = 128 * 1024 * 1024
+    max_json_bytes: Annotated[
+        int, Meta(ge=1024, le=64 * 1024 * 1024), _help("Bytes in one JSON body, which is parsed at one go")
+    ] = 1024 * 1024
+    max_rows_in_flight: Annotated[
+        Rows | None, _help("Rows that may be held at once; unset means as many as fill a quarter of the memory")
+    ] = None
     request_timeout: Annotated[
-        float, Meta(gt=0, le=3600), _help("Seconds until a prediction request is answered with 504")
+        float,
+        Meta(gt=0, le=3600),
+        _help("Seconds until a prediction request is answered with 504, or 408 while its body comes"),
     ] = 30.0
     rate_limit: Annotated[
         int, Meta(ge=0, le=10_000_000), _help("Prediction requests a client may make in a minute; 0 means any number")
     ] = 0
+    idle_timeout: Annotated[
+        int, Meta(ge=1, le=3600), _help("Seconds that a connection may take to send the head of its next request")
+    ] = 30
+    shutdown_delay: Annotated[
+        float, Meta(ge=0, le=600), _help("Seconds after SIGTERM in which requests are answered and readiness is 503")
+    ] = 1.0
     shutdown_grace: Annotated[
         int, Meta(ge=1, le=3600), _help("Seconds that requests in flight get to finish after SIGTERM")
     ] = 30

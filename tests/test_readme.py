@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.codecs.formats import FORMATS
 from app.main import create_app
 from app.settings import Settings, settings_table
 from app.training.california import MODEL_NAME
@@ -38,6 +39,10 @@ def test_the_settings_table_is_the_codes() -> None:
 def test_the_measured_tables_are_the_committed_reports(name: str, report: str) -> None:
     _, _, body = (ROOT / "benchmarks" / "reports" / f"{report}.md").read_text().partition("\n\n")
     assert block(name) == body.strip()
+
+
+def test_every_format_is_documented() -> None:
+    assert [name for name in FORMATS if f"`{name}`" not in README] == []
 
 
 def test_the_example_on_other_data_runs_and_its_model_is_served(

@@ -96,7 +96,9 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a request needs of a model: an immutable snapshot, replaced as a whole.
 
     Attributes:
-        training_bounds: float64[2, F], least and greatest values that training saw; infinite where that is not known.
+        feature_names: Of the raw features, in the engine's order.
+        training_ranges: By feature, the least and greatest value that training saw; infinite where that is not known.
+        training_bounds: The same, float64[2, F].
         metrics: The training run's, as far as the registry knows them.
         resolved_by: The rule that chose this version.
         load_seconds: From look-up to readiness.
@@ -106,6 +108,8 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     artifact: Artifact
     codec: JsonCodec
     engine: Engine
+    feature_names: tuple[str, ...]
+    training_ranges: tuple[tuple[float, float], ...]
     training_bounds: FloatArray
     metrics: dict[str, float]
     resolved_by: str
@@ -125,8 +129,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
         warnings: list[list[str]] = [[] for _ in range(len(rows))]
         low, high = self.training_bounds
         for row, column in np.argwhere((rows < low) | (rows > high)).tolist():
-            name = self.artifact.features[column].name
-            warnings[row].append(f"{name} is outside the training range {low[column]:.10g} to {high[column]:.10g}")
+            warnings[row].append(self._outside_training(column))
         limit, distance = self.engine.outside_distance, evaluation.distance
         if limit is not None and distance is not None:
             for row in np.flatnonzero(distance > limit).tolist():
@@ -135,6 +138,22 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
                     f"and beyond {limit:.4g} a row is unlike all of them"
                 )
         return warnings
+
+    def warnings_of_one(self, values: list[float], evaluation: Evaluation) -> list[str]:
+        """What `warnings` says of one row, of which most need none: comparing them takes a tenth of the time here.
+
+        Args:
+            values: The F raw features.
+            evaluation: Of this row.
+        """
+        for value, (low, high) in zip(values, self.training_ranges, strict=True):
+            if value < low or value > high:
+                return self.warnings(np.array([values]), evaluation)[0]
+        return [] if evaluation.distance is None else self.warnings(np.array([values]), evaluation)[0]
+
+    def _outside_training(self, column: int) -> str:
+        low, high = self.training_ranges[column]
+        return f"{self.artifact.features[column].name} is outside the training range {low:.10g} to {high:.10g}"
 
 
 def serve_artifact(
@@ -149,14 +168,15 @@ def serve_artifact(
         metrics: The training run's.
         resolved_by: The rule that chose this version.
     """
+    ranges = tuple(feature.training_range or (-math.inf, math.inf) for feature in artifact.features)
     return ServedModel(
         identity=identity,
         artifact=artifact,
         codec=JsonCodec(artifact.features),
         engine=engine,
-        training_bounds=np.array(
-            [feature.training_range or (-np.inf, np.inf) for feature in artifact.features], dtype=np.float64
-        ).T,
+        feature_names=tuple(feature.name for feature in artifact.features),
+        training_ranges=ranges,
+        training_bounds=np.array(ranges, dtype=np.float64).T,
         metrics=metrics,
         resolved_by=resolved_by,
         loaded_at=datetime.now(UTC),

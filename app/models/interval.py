@@ -75,8 +75,18 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         Returns:
             float64[B], in the target's unit.
         """
-        score = next(quantile.score for quantile in self.quantiles if quantile.level == level)
-        return score * np.maximum(difficulty, self.least_difficulty)
+        return self._score(level) * np.maximum(difficulty, self.least_difficulty)
+
+    def half_width_of_one(self, difficulty: float, level: float) -> float:
+        """What `half_width` gives for one row, in a fraction of the time."""
+        # NaN is what NumPy's maximum gives for NaN, on either side.
+        return self._score(level) * (self.least_difficulty if difficulty < self.least_difficulty else difficulty)
+
+    def _score(self, level: float) -> float:
+        for quantile in self.quantiles:
+            if quantile.level == level:
+                return quantile.score
+        raise KeyError(level)
 
 
 def requested_level(intervals: Intervals | None, given: list[str] | None) -> float | None:

@@ -17,13 +17,14 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
 
 from app.auth import KEY_SCHEME
-from app.codecs import arrow
+from app.codecs.formats import FORMATS
 from app.codecs.json import BATCH_ID_LENGTH
 from app.models.artifact import ServedModel
 from app.settings import Settings
 
 ASSETS_PACKAGE = "fastapi_standalone_docs"
 ASSETS_PATH = "/docs/assets"
+JSON = "application/json"
 NO_ICON = "<link rel='icon' href='data:,'>"
 
 
@@ -117,15 +118,50 @@ def document(openapi: dict[str, Any], served: ServedModel | None) -> dict[str, A
         "required": ["predictions"],
         "additionalProperties": False,
     }
+    schemas["Table"] = _table(served)
     example = served.artifact.example if served else None
-    bodies: dict[str, tuple[str, dict[str, Any]]] = {
-        "/predict": ("application/json", _body("Features", example)),
-        "/predict/batch": ("application/json", _body("BatchRequest", example and {"predictions": [example]})),
-        "/predict/bulk": (arrow.MEDIA_TYPE, {"schema": {"type": "string", "format": "binary"}}),
+    tables = {name: {"schema": {"type": "string", "format": "binary"}} for name in FORMATS}
+    bodies: dict[str, dict[str, Any]] = {
+        "/predict": {JSON: _body("Features", example)},
+        "/predict/batch": {JSON: _body("BatchRequest", example and {"predictions": [example]})},
+        "/predict/bulk": tables | {JSON: _body("Table", example and {"rows": [example]})},
     }
-    for path, (media_type, body) in bodies.items():
-        result["paths"][path]["post"]["requestBody"] = {"required": True, "content": {media_type: body}}
+    for path, content in bodies.items():
+        result["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}
+    result["paths"]["/predict/bulk"]["post"]["responses"]["200"]["content"] = tables | {
+        JSON: {"schema": {"$ref": "#/components/schemas/PredictionTable"}}
+    }
+    schemas["PredictionTable"] = {
+        "type": "object",
+        "properties": {
+            "columns": {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "number"}}},
+            "model_version": {"type": "string"},
+        },
+        "required": ["columns", "model_version"],
+    }
     return result
+
+
+def _table(served: ServedModel | None) -> dict[str, Any]:
+    """The layouts of a table in JSON, as `app.codecs.json_table` reads them."""
+    values = {"type": "array", "items": {"type": ["number", "boolean", "null"]}}
+    names = [feature.name for feature in served.artifact.features] if served else []
+    layouts: dict[str, dict[str, Any]] = {
+        "rows": {"rows": {"type": "array", "items": {"$ref": "#/components/schemas/Features"}}},
+        "columns": {
+            "columns": {"type": "object", "properties": dict.fromkeys(names, values), "additionalProperties": False}
+        },
+        "data": {
+            "data": {"type": "array", "items": values},
+            "names": {"type": "array", "items": {"type": "string"}},
+        },
+    }
+    return {
+        "oneOf": [
+            {"type": "object", "properties": properties, "required": [key], "additionalProperties": False}
+            for key, properties in layouts.items()
+        ]
+    }
 
 
 def _body(schema: str, example: dict[str, Any] | None) -> dict[str, Any]:

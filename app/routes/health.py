@@ -147,7 +147,9 @@ class HealthController(Controller):
 
     @get("/ready", summary="Probe readiness")
     async def ready(self, services: InjectedServices) -> Response[Probe]:
-        """200 if a prediction, made now by the model in use, comes back; else 503."""
+        """200 if a prediction, made now by the model in use, comes back; else 503, also when the service is to end."""
+        if services.shutdown.announced:
+            return _answer(Probe("not ready", "the service is shutting down"), ok=False)
         served = services.slot.current
         if served is None:
             return _answer(Probe("not ready", "no model is loaded"), ok=False)

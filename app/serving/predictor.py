@@ -1,4 +1,4 @@
-"""Runs batches: cheap ones on the event loop, dear ones in threads.
+"""Runs batches: cheap ones on the event loop, dear ones in threads, or gathered where there is a device.
 
 Handing a batch to a thread and back costs tens of microseconds, more than predicting a few rows; a large batch, on
 the other hand, would hold up every other request. The engine's measured cost decides. A large batch goes chunk by
@@ -16,8 +16,10 @@ from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from prometheus_client import Counter, Histogram
 
 from app.models.artifact import ServedModel
+from app.serving.gather import GatherQueue, joined
 from app.telemetry.metrics import Metrics
 from kernels.engine import Evaluation
 
@@ -27,7 +29,7 @@ T = TypeVar("T")
 INLINE_SECONDS = 0.0005
 """Batches that cost up to this are computed on the event loop."""
 
-CHUNK_SECONDS = 0.05
+CHUNK_SECONDS = 0.02
 """Cost of the chunks that a large batch is cut into."""
 
 THREADS = os.cpu_count() or 1
@@ -43,30 +45,55 @@ class Predictor:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="predictor")
+        self._device = GatherQueue()
+        # Looking a series up by its labels takes longer than counting.
+        self._series: dict[tuple[str, PredictionType], tuple[Counter, Histogram]] = {}
 
     async def predict(
         self, served: ServedModel, rows: NDArray[np.float64], prediction_type: PredictionType
     ) -> Evaluation:
         """Evaluate float64[B, F] raw features.
 
-        When the caller is cancelled (its deadline passed), what no thread has begun is not computed.
+        When the caller is cancelled (its deadline passed, or its own caller left), what no thread has begun is not
+        computed.
         """
+        if len(rows) == 0:
+            return served.engine.evaluate(rows)
         started = time.perf_counter()
-        evaluation = await self._run(served, rows)
-        if len(rows):
-            version = served.identity.version
-            self._metrics.predictions.labels(version, prediction_type).inc(len(rows))
-            self._metrics.prediction_duration.labels(version).observe(time.perf_counter() - started)
+        evaluation = served.engine.evaluate(rows) if self.is_cheap(served, len(rows)) else await self._run(served, rows)
+        self._count(served.identity.version, prediction_type, len(rows), time.perf_counter() - started)
+        return evaluation
+
+    def predict_now(self, served: ServedModel, row: NDArray[np.float64]) -> Evaluation:
+        """Evaluate one row, float64[1, F], on the event loop, for a model of which `is_cheap` says that it may be."""
+        started = time.perf_counter()
+        evaluation = served.engine.evaluate(row)
+        self._count(served.identity.version, "single", 1, time.perf_counter() - started)
         return evaluation
 
     async def check(self, served: ServedModel) -> NDArray[np.float64]:
         """Predict the model's sample row by the way that requests go, uncounted."""
-        return (await self._run(served, served.artifact.sample())).prediction
+        sample = served.artifact.sample()
+        evaluation = served.engine.evaluate(sample) if self.is_cheap(served, 1) else await self._run(served, sample)
+        return evaluation.prediction
+
+    def is_cheap(self, served: ServedModel, rows: int) -> bool:
+        """Whether so many rows cost less than it would to hand them over."""
+        return served.engine.cost(rows) <= INLINE_SECONDS
+
+    def _count(self, version: str, prediction_type: PredictionType, rows: int, seconds: float) -> None:
+        key = (version, prediction_type)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = (
+                self._metrics.predictions.labels(version, prediction_type),
+                self._metrics.prediction_duration.labels(version),
+            )
+        series[0].inc(rows)
+        series[1].observe(seconds)
 
     async def _run(self, served: ServedModel, rows: NDArray[np.float64]) -> Evaluation:
         engine = served.engine
-        if len(rows) == 0 or engine.cost(len(rows)) <= INLINE_SECONDS:
-            return engine.evaluate(rows)
         size = max(1, int(CHUNK_SECONDS / max(engine.cost(2) - engine.cost(1), 1e-9)))
         chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
         evaluations: list[Evaluation] = [Evaluation(rows[:0])] * len(chunks)
@@ -74,10 +101,13 @@ class Predictor:
 
         async def work() -> None:
             for index, chunk in waiting:
-                evaluations[index] = await self.in_thread(partial(engine.evaluate, chunk))
+                if engine.has_device:
+                    evaluations[index] = await self._device.evaluate(engine, chunk)
+                else:
+                    evaluations[index] = await self.in_thread(partial(engine.evaluate, chunk))
 
         await asyncio.gather(*(work() for _ in range(min(THREADS, len(chunks)))))
-        return _joined(evaluations)
+        return joined(evaluations)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run work that takes milliseconds or more beside the event loop."""
@@ -86,15 +116,4 @@ class Predictor:
     def close(self) -> None:
         """Let go of the threads."""
         self._executor.shutdown(wait=False, cancel_futures=True)
-
-
-def _joined(evaluations: list[Evaluation]) -> Evaluation:
-    """One evaluation of all chunks' rows; what the model does not tell stays None."""
-    if len(evaluations) == 1:
-        return evaluations[0]
-    predictions, difficulties, distances = zip(*evaluations, strict=True)
-    return Evaluation(
-        np.concatenate(predictions),
-        None if difficulties[0] is None else np.concatenate(difficulties),
-        None if distances[0] is None else np.concatenate(distances),
-    )
+        self._device.close()

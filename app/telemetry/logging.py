@@ -24,6 +24,10 @@ class JsonFormatter(MsgspecFormatter):
             timestamp="time",
         )
 
+    def format(self, record: logging.LogRecord) -> str:
+        """Give the record's line; one whose message is JSON lines already passes as it is."""
+        return record.getMessage() if getattr(record, "is_json", False) else super().format(record)
+
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
         """Put the request's id into the line."""
         super().add_fields(log_data, record, message_dict)

@@ -1,6 +1,6 @@
 """The Prometheus metrics, all in one registry that belongs to one app."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -20,6 +20,8 @@ LATENCY_BUCKETS_S = (
 )
 """Seconds. About four to five a decade from 100 µs to 100 ms, where predictions are, and coarser above."""
 
+LAG_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
 DIFFERENCE_BUCKETS = tuple(
     sorted(float(f"{sign * step}e{decade}") for sign in (-1, 1) for step in (1, 3) for decade in range(-6, 7))
 )
@@ -38,6 +40,7 @@ class Metrics:
         gpu_readings: Gives the newest readings at each scrape; no reading means no series.
         engine_status: Tells at each scrape what the model in use computes with; None means no series.
         freshness: Tells at each scrape how much the registry has to do with it; None means no series.
+        rows: Tells at each scrape how many rows are in flight, by where they are.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Metrics:
         gpu_readings: Callable[[], Iterable[GpuReading]] = tuple,
         engine_status: Callable[[], EngineStatus | None] = lambda: None,
         freshness: Callable[[], Freshness | None] = lambda: None,
+        rows: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -53,6 +57,7 @@ class Metrics:
         registry.register(_GpuCollector(gpu_readings))
         registry.register(_BackendCollector(engine_status))
         registry.register(_FreshnessCollector(freshness))
+        registry.register(_RowsCollector(rows))
 
         self.requests = Counter(
             "api_requests_total", "Requests answered.", ("method", "endpoint", "status_code"), registry=registry
@@ -72,6 +77,12 @@ class Metrics:
             "Time that transforms and forest took for one batch, waiting for a thread included.",
             ("model_version",),
             buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.event_loop_lag = Histogram(
+            "event_loop_lag_seconds",
+            "How much later than asked for the event loop gave a turn, 50 times a second.",
+            buckets=LAG_BUCKETS_S,
             registry=registry,
         )
         self.errors = Counter(
@@ -209,3 +220,18 @@ class _FreshnessCollector(Collector):
             yield GaugeMetricFamily(
                 "model_age_seconds", "Time since the registry last answered what it prefers.", freshness.age
             )
+
+
+class _RowsCollector(Collector):
+    """Yields the rows in flight."""
+
+    def __init__(self, rows: Callable[[], Mapping[str, int]]) -> None:
+        self._rows = rows
+
+    def collect(self) -> Iterable[Metric]:
+        family = GaugeMetricFamily(
+            "rows_in_flight", "Rows of requests that are being answered, held in all and in line.", labels=("where",)
+        )
+        for where, count in self._rows().items():
+            family.add_metric((where,), count)
+        yield family

@@ -8,23 +8,34 @@ import asyncio
 import logging
 import threading
 from collections import deque
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 from sqlalchemy import exc
 
 from app.telemetry.metrics import Metrics
 
 QUEUE_ROWS = 10_000
-FLUSH_ROWS = 1_000
+FLUSH_ROWS = 500
+"""Rows in one statement. All of them in one: a driver that is given many lets go of the interpreter's lock and asks for
+it again at every row, which under load is a wait for each, and one for the requests too."""
+
 FLUSH_INTERVAL_S = 1.0
 PRUNE_INTERVAL_ROWS = 10_000
 CONNECT_TIMEOUT_S = 5
 
+MOMENT_LENGTH = len("2026-01-02 03:04:05.000006")
+
 log = logging.getLogger(__name__)
+
+_encode = msgspec.json.Encoder().encode
 
 TABLE = sa.Table(
     "predictions",
@@ -40,16 +51,40 @@ TABLE = sa.Table(
 )
 
 
-class LoggedPrediction(msgspec.Struct, frozen=True):
-    """One row of the log."""
+COLUMNS = tuple(column.name for column in TABLE.columns if not column.primary_key)
+
+
+class LoggedPredictions(msgspec.Struct, frozen=True):
+    """What one request adds to the log: a row for each of its rows.
+
+    Attributes:
+        names: Of the F features.
+        rows: float64[B, F].
+        predictions: float64[B], or float64[B, K].
+    """
 
     request_id: str
     prediction_type: str
     model_name: str
     model_version: str
-    features: dict[str, float]
-    prediction: float | list[float]
+    names: tuple[str, ...]
+    rows: NDArray[np.float64]
+    predictions: NDArray[np.float64]
     created_at: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
+
+    def first(self, count: int) -> "LoggedPredictions":
+        """Its first rows alone, copied, so that the rest is not kept."""
+        return msgspec.structs.replace(self, rows=self.rows[:count].copy(), predictions=self.predictions[:count].copy())
+
+    def parameters(self, *, sqlite: bool) -> Iterator[tuple[str, ...]]:
+        """For each row the values of the table's `COLUMNS`, as text that either database reads."""
+        moment = self.created_at.isoformat(" ", "microseconds")
+        if sqlite:
+            moment = moment[:MOMENT_LENGTH]  # without a time zone: SQLite keeps none, and times are UTC
+        constant = (moment, self.request_id, self.prediction_type, self.model_name, self.model_version)
+        for row, prediction in zip(self.rows.tolist(), self.predictions.tolist(), strict=True):
+            features = _encode(dict(zip(self.names, row, strict=True))).decode()
+            yield (*constant, features, _encode(prediction).decode())
 
 
 class PredictionLogStatus(msgspec.Struct, frozen=True):
@@ -74,7 +109,10 @@ class PredictionLog:
         self._url = url
         self._keep_rows = keep_rows
         self._metrics = metrics
-        self._queue: deque[LoggedPrediction] = deque()
+        self._queue: deque[LoggedPredictions] = deque()
+        # Two counts, each written by one thread alone: the event loop's, and the one that writes.
+        self._recorded = 0
+        self._taken = 0
         self._last_error: str | None = None
         self._engine: sa.Engine | None = None
         self._since_prune = 0
@@ -82,17 +120,27 @@ class PredictionLog:
 
     @property
     def status(self) -> PredictionLogStatus:
-        """Queue length and the newest error."""
-        return PredictionLogStatus(self.enabled, len(self._queue), self._last_error)
+        """Rows in the queue, and the newest error."""
+        return PredictionLogStatus(self.enabled, self._queued(), self._last_error)
 
-    def record(self, row: LoggedPrediction) -> None:
-        """Queue a row, or drop and count it when the queue is full."""
+    def record(self, predictions: LoggedPredictions) -> None:
+        """Queue rows; those that the queue has no room for are dropped and counted.
+
+        The event loop does no more than this, however many rows there are.
+        """
         if not self.enabled:
             return
-        if len(self._queue) >= QUEUE_ROWS:
-            self._metrics.logged_predictions.labels("dropped").inc()
-        else:
-            self._queue.append(row)
+        count, room = len(predictions.rows), QUEUE_ROWS - self._queued()
+        if count > room:
+            self._metrics.logged_predictions.labels("dropped").inc(count - max(0, room))
+            if room <= 0:
+                return
+            predictions, count = predictions.first(room), room
+        self._queue.append(predictions)
+        self._recorded += count
+
+    def _queued(self) -> int:
+        return self._recorded - self._taken
 
     async def run(self) -> None:
         """Write for ever. A failed write is tried again with the same rows, less often each time."""
@@ -107,11 +155,13 @@ class PredictionLog:
             return self._flush()
 
     def _flush(self) -> bool:
-        while rows := [self._queue.popleft() for _ in range(min(FLUSH_ROWS, len(self._queue)))]:
+        while batch := self._take():
+            count = sum(len(predictions.rows) for predictions in batch)
             try:
-                self._write(rows)
+                self._write(batch, count)
             except (exc.SQLAlchemyError, OSError) as error:
-                self._queue.extendleft(reversed(rows))
+                self._queue.extendleft(reversed(batch))
+                self._taken -= count
                 # The driver's text can hold the URL with its password: the class says enough.
                 name = type(error.orig if isinstance(error, exc.DBAPIError) and error.orig else error).__name__
                 if self._last_error != name:
@@ -119,21 +169,37 @@ class PredictionLog:
                 self._last_error = name
                 return False
             self._last_error = None
-            self._metrics.logged_predictions.labels("written").inc(len(rows))
+            self._metrics.logged_predictions.labels("written").inc(count)
         return True
+
+    def _take(self) -> list[LoggedPredictions]:
+        """The oldest in the queue, until they have as many rows as one statement takes."""
+        batch: list[LoggedPredictions] = []
+        count = 0
+        while self._queue and count < FLUSH_ROWS:
+            batch.append(self._queue.popleft())
+            count += len(batch[-1].rows)
+        self._taken += count
+        return batch
 
     def close(self) -> None:
         """Write what is left, once, and let go of the database."""
         if self.enabled and not self.flush():
-            self._metrics.logged_predictions.labels("dropped").inc(len(self._queue))
-            log.error("predictions left unlogged at shutdown", extra={"rows": len(self._queue)})
+            self._metrics.logged_predictions.labels("dropped").inc(self._queued())
+            log.error("predictions left unlogged at shutdown", extra={"rows": self._queued()})
         if self._engine is not None:
             self._engine.dispose()
 
-    def _write(self, rows: list[LoggedPrediction]) -> None:
-        with self._connected().begin() as connection:
-            connection.execute(sa.insert(TABLE), [msgspec.structs.asdict(row) for row in rows])
-        self._since_prune += len(rows)
+    def _write(self, batch: list[LoggedPredictions], count: int) -> None:
+        engine = self._connected()
+        sqlite = engine.dialect.name == "sqlite"
+        values = f"({', '.join(['?' if sqlite else '%s'] * len(COLUMNS))})"
+        rows = chain.from_iterable(predictions.parameters(sqlite=sqlite) for predictions in batch)
+        with engine.begin() as connection:
+            while part := list(islice(rows, FLUSH_ROWS)):
+                statement = f"INSERT INTO {TABLE.name} ({', '.join(COLUMNS)}) VALUES {', '.join([values] * len(part))}"
+                connection.exec_driver_sql(statement, tuple(chain.from_iterable(part)))
+        self._since_prune += count
         if self._since_prune >= PRUNE_INTERVAL_ROWS:
             self._prune()
 
@@ -153,10 +219,7 @@ class PredictionLog:
                 arguments["connect_timeout"] = CONNECT_TIMEOUT_S
             elif url.database:
                 Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            engine = sa.create_engine(
-                url, connect_args=arguments, pool_size=1, max_overflow=1, pool_pre_ping=True,
-                json_serializer=lambda value: msgspec.json.encode(value).decode(),
-            )  # fmt: skip
+            engine = sa.create_engine(url, connect_args=arguments, pool_size=1, max_overflow=1, pool_pre_ping=True)
             TABLE.metadata.create_all(engine)
             self._engine = engine
         return self._engine

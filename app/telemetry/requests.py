@@ -4,16 +4,17 @@ Litestar runs middleware only for requests that meet a route, so this wraps the 
 counted and logged like any other answer.
 """
 
-import logging
+import random
 import re
 import time
-import uuid
 
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from prometheus_client import Counter, Histogram
 
 from app.errors import ERROR_TYPE, REQUEST_ID
 from app.telemetry.logging import request_id
 from app.telemetry.metrics import Metrics
+from app.telemetry.request_log import RequestLog
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 """Methods that are a label of their own; the rest share one, since a caller can invent any number of them."""
@@ -26,8 +27,6 @@ UNNAMED_ERRORS = {499: "disconnected", 503: "unavailable"}
 
 VALID_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
-log = logging.getLogger("madrone.request")
-
 
 class RequestTelemetry:
     """ASGI application around the application.
@@ -35,13 +34,17 @@ class RequestTelemetry:
     Args:
         app: The application inside.
         metrics: Where requests are counted and timed.
+        request_log: Where each gets its line.
         routes: Paths that exist, so that a 405 is counted under its route.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, routes: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, request_log: RequestLog, routes: frozenset[str]) -> None:
         self._app = app
         self._metrics = metrics
+        self._log = request_log
         self._routes = routes
+        # Looking a series up by its labels takes longer than counting.
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request through the application inside, and record it."""
@@ -66,27 +69,26 @@ class RequestTelemetry:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            self._record(scope, status, time.perf_counter() - started)
+            self._record(scope, identifier, status, time.perf_counter() - started)
             request_id.reset(token)
 
-    def _record(self, scope: HTTPScope, status: int, seconds: float) -> None:
+    def _record(self, scope: HTTPScope, identifier: str, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         endpoint = self._endpoint(scope)
-        self._metrics.requests.labels(method, endpoint, str(status)).inc()
-        self._metrics.request_duration.labels(method, endpoint).observe(seconds)
+        key = (method, endpoint, status)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = (
+                self._metrics.requests.labels(method, endpoint, str(status)),
+                self._metrics.request_duration.labels(method, endpoint),
+            )
+        series[0].inc()
+        series[1].observe(seconds)
         if status >= 400:
             kind = scope.get(ERROR_TYPE) or UNNAMED_ERRORS.get(status, "other")
             self._metrics.errors.labels(kind, endpoint).inc()
-        log.info(
-            "request",
-            extra={
-                "method": method,
-                "endpoint": endpoint,
-                "status": status,
-                "duration_ms": round(seconds * 1e3, 3),
-                "client": client[0] if (client := scope["client"]) else None,
-            },
-        )
+        client = scope["client"]
+        self._log.record(method, endpoint, status, seconds, client[0] if client else None, identifier)
 
     def _endpoint(self, scope: HTTPScope) -> str:
         if template := scope.get("path_template"):
@@ -103,4 +105,4 @@ def _identify(scope: HTTPScope) -> str:
             if VALID_ID.fullmatch(text):
                 return text
             break
-    return uuid.uuid4().hex
+    return f"{random.getrandbits(128):032x}"

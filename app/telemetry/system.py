@@ -2,10 +2,27 @@
 
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 import psutil
+
+CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where Linux says what a container may have, by version of its control groups."""
+
+
+def memory_bytes(limits: Iterable[Path] = CGROUP_LIMITS) -> int:
+    """Memory that this process may use: the host's, or a container's limit where that is less."""
+    total = psutil.virtual_memory().total
+    for path in limits:
+        try:
+            text = path.read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            total = min(total, int(text))
+    return total
 
 
 class SystemReading(msgspec.Struct, frozen=True):

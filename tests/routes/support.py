@@ -79,6 +79,7 @@ class EngineDouble:
     def __init__(self, engine: Engine, answer: Callable[[Array], Array | Evaluation]) -> None:
         self.batches: list[Array] = []
         self.status = engine.status
+        self.has_device = False
         self.outside_distance = engine.outside_distance
         self._answer = answer
 
@@ -197,8 +198,8 @@ def fields(response: httpx.Response) -> dict[str, str]:
     return {error["field"]: error["message"] for error in errors}
 
 
-async def raw_post(settings: Settings, chunks: list[Any]) -> list[Any]:
-    """What an app sends for a body that comes in these messages, and after them in none."""
+async def raw_post(client: Client, chunks: list[Any], path: str = "/predict", **headers: str) -> list[Any]:
+    """What a client's app sends for a body that comes in these messages, and after them in none."""
     sent: list[Any] = []
     coming = iter(chunks)
 
@@ -212,8 +213,10 @@ async def raw_post(settings: Settings, chunks: list[Any]) -> list[Any]:
 
     scope: Any = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
-        "path": "/predict", "raw_path": b"/predict", "query_string": b"", "root_path": "",
-        "headers": [(b"content-type", b"application/json")], "client": ("10.0.0.1", 1), "server": ("test", 80),
+        "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
+        "headers": [(b"content-type", b"application/json")]
+        + [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
+        "client": ("10.0.0.1", 1), "server": ("test", 80),
     }  # fmt: skip
-    await create_app(settings)(scope, receive, send)
+    await client.app(scope, receive, send)
     return sent

@@ -90,12 +90,6 @@ async def test_max_bulk_rows_are_taken_and_one_more_is_not(settings: Settings, e
         assert problem(response)["detail"] == "The body holds more than the 10 rows of MAX_BULK_ROWS."
 
 
-async def test_json_is_not_read(client: Client, example: Row) -> None:
-    response = await client.post("/predict/bulk", json=example)
-    assert response.status_code == 415
-    assert problem(response)["detail"] == f"The body must come with Content-Type: {arrow.MEDIA_TYPE}."
-
-
 async def test_every_bad_column_is_named(client: Client, example: Row) -> None:
     columns: dict[str, Any] = {name: [value] for name, value in example.items() if name != "MedInc"}
     columns |= {"HouseAge": ["old"], "Zip": [1]}

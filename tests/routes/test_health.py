@@ -112,7 +112,9 @@ async def test_the_detailed_page_holds_all_the_others(client: Client) -> None:
     answer = answered(await client.get("/health/detailed"))
     assert answer["status"] == "healthy"
     assert answer["model"]["version"] == "1"
-    assert answer["tasks"].keys() == {"model-keeper", "gpu-poller", "prediction-log", "metrics-server"}
+    assert answer["tasks"].keys() == {
+        "model-keeper", "gpu-poller", "loop-lag", "prediction-log", "metrics-server",
+    }  # fmt: skip
     assert {task["state"] for task in answer["tasks"].values()} == {"running"}
     assert answer["prediction_log"] == {"enabled": True, "queued": 0, "last_error": None}
     assert answer["system"].keys() == answered(await client.get("/health/system")).keys()

@@ -21,6 +21,8 @@ FAMILIES: dict[str, tuple[str, set[str]]] = {
     "api_request_duration_seconds": ("histogram", {"method", "endpoint"}),
     "predictions": ("counter", {"model_version", "prediction_type"}),
     "prediction_duration_seconds": ("histogram", {"model_version"}),
+    "event_loop_lag_seconds": ("histogram", set()),
+    "rows_in_flight": ("gauge", {"where"}),
     "model_status": ("gauge", {"model_name"}),
     "errors": ("counter", {"error_type", "endpoint"}),
     "model_info": ("gauge", {"model_name", "model_version", "model_stage", "run_id", "digest"}),

@@ -1,11 +1,11 @@
 """What prediction routes refuse, with which status and words, and under which request id."""
 
-import gzip
 import logging
 
 import msgspec
 import pytest
 
+from app.routes import exchange
 from app.settings import Settings
 from tests.routes.support import (
     ARROW,
@@ -22,6 +22,7 @@ from tests.routes.support import (
     services_of,
     settings_with,
     stream_of,
+    varied,
 )
 from tests.support import problem
 
@@ -63,17 +64,28 @@ async def test_what_is_no_prediction_stays_open_while_a_key_is_set(settings: Set
             assert (await client.get(path)).status_code == 200, path
 
 
-async def test_413_for_a_body_beyond_max_body_bytes(settings: Settings, example: Row) -> None:
-    async with client_of(settings_with(settings, max_body_bytes=1024)) as client:
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/predict/bulk"])
+async def test_413_for_json_beyond_max_json_bytes(settings: Settings, example: Row, path: str) -> None:
+    async with client_of(settings_with(settings, max_json_bytes=1024)) as client:
         assert (await client.post("/predict", json=example)).status_code == 200
-        response = await client.post("/predict", json=example | {"Zip": "x" * 1024})
+        response = await client.post(path, json=example | {"Zip": "x" * 1024})
         assert response.status_code == 413
+        assert problem(response)["detail"] == "The body is larger than MAX_JSON_BYTES."
+
+
+async def test_413_for_other_formats_beyond_max_body_bytes(settings: Settings, example: Row) -> None:
+    async with client_of(settings_with(settings, max_body_bytes=2048)) as client:
+        for count, status in ((1, 200), (50, 413)):
+            content = stream_of(varied(example, count), example)
+            response = await client.post("/predict/bulk", content=content, headers=ARROW)
+            assert response.status_code == status
         assert problem(response)["detail"] == "The body is larger than MAX_BODY_BYTES."
 
 
-async def test_413_for_a_body_that_grows_beyond_max_body_bytes_on_the_way(settings: Settings) -> None:
-    chunks = [{"type": "http.request", "body": b" " * 512, "more_body": True}] * 5
-    answer = await raw_post(settings_with(settings, max_body_bytes=1024), chunks)
+async def test_413_for_a_body_that_grows_beyond_its_limit_on_the_way(settings: Settings) -> None:
+    chunks = [{"type": "http.request", "body": b" " * 512, "more_body": True}] * 5 + [{"type": "http.disconnect"}]
+    async with client_of(settings_with(settings, max_json_bytes=1024)) as client:
+        answer = await raw_post(client, chunks)
     assert answer[0]["status"] == 413
 
 
@@ -126,10 +138,13 @@ async def test_504_when_computing_takes_longer_than_the_request_timeout(
         assert problem(response)["detail"] == "The request was not answered within 0.05 seconds."
 
 
-async def test_504_when_the_body_never_ends(settings: Settings) -> None:
+async def test_408_when_the_body_does_not_end_in_time(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "DRAIN_SECONDS", 0.01)
     start = [{"type": "http.request", "body": b'{"MedInc":', "more_body": True}]
-    answer = await raw_post(settings_with(settings, request_timeout=0.05), start)
-    assert answer[0]["status"] == 504
+    async with client_of(settings_with(settings, request_timeout=0.05)) as client:
+        answer = await raw_post(client, start)
+    assert answer[0]["status"] == 408
+    assert b"The body did not come within 0.05 seconds." in answer[1]["body"]
 
 
 async def test_500_says_nothing_of_the_cause_and_logs_it(
@@ -211,17 +226,17 @@ async def test_every_answer_has_one_of_its_own(client: Client, example: Row) -> 
     assert len(set(identifiers)) == len(responses)
 
 
-async def test_a_compressed_body_is_refused(client: Client, example: Row) -> None:
-    body = gzip.compress(msgspec.json.encode(example))
-    response = await client.post("/predict", content=body, headers=JSON | {"Content-Encoding": "gzip"})
+@pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip"])
+async def test_other_encodings_than_gzip_and_zstd_are_refused(client: Client, example: Row, encoding: str) -> None:
+    response = await client.post("/predict", json=example, headers={"Content-Encoding": encoding})
     assert response.status_code == 415
-    assert "compressed" in str(problem(response)["detail"])
+    assert problem(response)["detail"] == "Bodies are read plain, or with one Content-Encoding of gzip and zstd."
 
 
 async def test_a_client_that_leaves_before_its_body_is_whole_is_no_fault_of_the_service(
-    settings: Settings, caplog: pytest.LogCaptureFixture
+    client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    chunks = [{"type": "http.request", "body": b'{"MedInc"', "more_body": True}, {"type": "http.disconnect"}]
-    answer = await raw_post(settings, chunks)
+    chunks = [{"type": "http.request", "body": b'{"MedInc"', "more_body": True}] + [{"type": "http.disconnect"}] * 2
+    answer = await raw_post(client, chunks)
     assert answer[0]["status"] == 400
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

@@ -20,10 +20,11 @@ class DearEngine:
 
     def __init__(self, engine: Engine) -> None:
         self.sizes: list[int] = []
+        self.has_device = False
         self._engine = engine
 
     def cost(self, rows: int) -> float:
-        return 0.01 * rows
+        return 0.004 * rows
 
     def evaluate(self, rows: NDArray[np.float64]) -> Evaluation:
         self.sizes.append(len(rows))

@@ -132,7 +132,9 @@ async def test_neither_values_nor_keys_of_a_request_are_logged(
         wrong = {"Authorization": f"Bearer {text}"}
         assert (await client.post("/predict", json=valid, headers=wrong)).status_code == 401
         client.app.state.services.prediction_log.flush()
-    lines = [JsonFormatter().format(record) for record in caplog.records if record.name != "httpx"]
+        client.app.state.services.request_log.flush()
+    records = [record for record in caplog.records if record.name != "httpx"]
+    lines = [line for record in records for line in JsonFormatter().format(record).split("\n")]
     assert len([line for line in lines if '"endpoint":"/predict' in line]) == 5
     logged = "\n".join([*lines, caplog.text])
     for secret in (key, str(value), text):

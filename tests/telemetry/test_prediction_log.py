@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from litestar import Litestar
@@ -17,7 +18,7 @@ from litestar.testing import AsyncTestClient
 from app.settings import Settings
 from app.telemetry import prediction_log
 from app.telemetry.metrics import Metrics
-from app.telemetry.prediction_log import TABLE, LoggedPrediction, PredictionLog
+from app.telemetry.prediction_log import TABLE, LoggedPredictions, PredictionLog
 from tests.support import eventually, free_port
 from tests.telemetry.databases import (
     PASSWORD,
@@ -46,16 +47,25 @@ def open_log(metrics: Metrics) -> Iterator[Callable[..., PredictionLog]]:
         log.close()
 
 
-def prediction(number: int = 0, **changes: Any) -> LoggedPrediction:
+def prediction(number: int = 0, **changes: Any) -> LoggedPredictions:
+    features: dict[str, float] = changes.pop("features", {"MedInc": 3.5, "année": -1.25})
     values: dict[str, Any] = {
         "request_id": f"request-{number}",
         "prediction_type": "single",
         "model_name": "houses",
         "model_version": "3",
-        "features": {"MedInc": 3.5, "année": -1.25},
-        "prediction": 2.5 + number,
+        "names": tuple(features),
+        "rows": np.array([list(features.values())]),
+        "predictions": np.array([changes.pop("prediction", 2.5 + number)]),
     }
-    return LoggedPrediction(**values | changes)
+    return LoggedPredictions(**values | changes)
+
+
+def batch(first: int, count: int) -> LoggedPredictions:
+    """Several rows of one request, which tell their number by their prediction."""
+    return prediction(
+        request_id="batch", rows=np.zeros((count, 2)), predictions=np.arange(first, first + count, dtype=np.float64)
+    )
 
 
 def rows_in(database: Database) -> list[dict[str, Any]]:
@@ -341,3 +351,39 @@ async def test_requests_are_logged_row_by_row_under_their_id(
         (row["prediction_type"], row["request_id"], row["features"], row["prediction"]) for row in logged
     ] == expected
     assert {(row["model_name"], row["model_version"]) for row in logged} == {("california-housing-model", "1")}
+
+
+def test_a_batch_is_a_row_for_each_of_its_rows(database: Database, open_log: Callable[..., PredictionLog]) -> None:
+    log = open_log(database.url)
+    log.record(batch(0, 3))
+    log.record(prediction(features={"MedInc": 1.0, "année": 2.0}, prediction=3.0))
+    assert log.status.queued == 4
+    assert log.flush()
+    assert [(row["request_id"], row["prediction"]) for row in rows_in(database)] == [
+        ("batch", 0.0), ("batch", 1.0), ("batch", 2.0), ("request-0", 3.0),
+    ]  # fmt: skip
+
+
+def test_a_batch_larger_than_a_statement_is_written_whole(
+    database: Database, open_log: Callable[..., PredictionLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction_log, "FLUSH_ROWS", 3)
+    log = open_log(database.url)
+    log.record(batch(0, 8))
+    log.record(batch(8, 2))
+    assert log.flush()
+    assert [row["prediction"] for row in rows_in(database)] == list(range(10))
+    assert log.status.queued == 0
+
+
+def test_of_a_batch_that_does_not_fit_the_first_rows_are_kept(
+    database: Database, open_log: Callable[..., PredictionLog], monkeypatch: pytest.MonkeyPatch, metrics: Metrics
+) -> None:
+    monkeypatch.setattr(prediction_log, "QUEUE_ROWS", 5)
+    log = open_log(database.url)
+    log.record(batch(0, 3))
+    log.record(batch(3, 4))
+    log.record(batch(7, 1))
+    assert (log.status.queued, counted(metrics, "dropped")) == (5, 3)
+    assert log.flush()
+    assert [row["prediction"] for row in rows_in(database)] == list(range(5))

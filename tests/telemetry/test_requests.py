@@ -1,13 +1,16 @@
 """What is done for every request, around an application that may do anything."""
 
+import json
 import logging
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from app.errors import ERROR_TYPE, REQUEST_ID
-from app.telemetry.logging import request_id
+from app.telemetry.logging import JsonFormatter, request_id
 from app.telemetry.metrics import Metrics
+from app.telemetry.request_log import RequestLog
 from app.telemetry.requests import RequestTelemetry
 
 ROUTES = frozenset({"/", "/predict"})
@@ -27,7 +30,8 @@ def answering(status: int, **scope_entries: Any) -> Any:
 
 
 async def drive(app: Any, scope: dict[str, Any], metrics: Metrics | None = None) -> list[Any]:
-    """The messages that an application sends through the telemetry."""
+    """The messages that an application sends through the telemetry; what is to be logged is."""
+    request_log = RequestLog()
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -36,7 +40,10 @@ async def drive(app: Any, scope: dict[str, Any], metrics: Metrics | None = None)
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await RequestTelemetry(app, metrics or Metrics(), ROUTES)(scope, receive, send)  # type: ignore[arg-type]
+    try:
+        await RequestTelemetry(app, metrics or Metrics(), request_log, ROUTES)(scope, receive, send)  # type: ignore[arg-type]
+    finally:
+        request_log.flush()
     return sent
 
 
@@ -144,17 +151,20 @@ async def test_every_request_is_one_log_line(caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.INFO, "madrone.request"):
         await drive(answering(200), scope_of("POST", query_string=b"token=secret"))
     (record,) = caplog.records
-    assert record.getMessage() == "request"
-    fields = {name: getattr(record, name) for name in ("method", "endpoint", "status", "client")}
-    assert fields == {"method": "POST", "endpoint": "/predict", "status": 200, "client": "10.0.0.1"}
-    assert record.__dict__["duration_ms"] >= 0
-    assert "secret" not in str(record.__dict__)
+    line = json.loads(JsonFormatter().format(record))
+    assert line.pop("duration_ms") >= 0
+    assert datetime.fromisoformat(line.pop("time")).tzinfo is not None
+    assert len(line.pop("request_id")) == 32
+    assert line == {
+        "level": "INFO", "logger": "madrone.request", "message": "request", "method": "POST", "endpoint": "/predict",
+        "status": 200, "client": "10.0.0.1",
+    }  # fmt: skip
 
 
 async def test_a_caller_without_an_address_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "madrone.request"):
         await drive(answering(200), scope_of(client=None))
-    assert caplog.records[0].__dict__["client"] is None
+    assert json.loads(caplog.records[0].getMessage())["client"] is None
 
 
 async def test_what_is_no_http_passes_untouched() -> None:

@@ -1,0 +1,175 @@
+"""One request and its answer, as the ASGI server hands them over.
+
+The prediction routes are written on ASGI itself: what Litestar does for a handler (arguments, validation, a response
+object) costs more than a prediction. Errors take the shape that Litestar's handlers give them too.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from urllib.parse import parse_qs
+
+from litestar.types import HTTPScope, Message, Receive, Scope, Send
+
+from app.codecs.compression import check_encoding, decompress
+from app.errors import PROBLEM_MEDIA_TYPE, REQUEST_ID, Disconnected, answer_problem
+from app.routes.body import Body, drain, read_body
+from app.serving.admission import Claim
+from app.serving.deadline import Deadline, Deadlines
+
+DRAINED_BYTES = 16 * 1024 * 1024
+DRAIN_SECONDS = 5.0
+"""How much, and how long, the rest of a body is read that was answered before it had come."""
+
+log = logging.getLogger(__name__)
+
+
+class Exchange:
+    """A request that is being answered.
+
+    Attributes:
+        headers: Of the request, names in lower case.
+        request_id: What it is known by.
+        deadline: When it must be answered.
+        started: Whether the answer has begun.
+    """
+
+    __slots__ = ("_receive", "_scope", "_send", "deadline", "headers", "request_id", "started")
+
+    def __init__(self, scope: HTTPScope, receive: Receive, send: Send, deadline: Deadline) -> None:
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.request_id: str = scope.get(REQUEST_ID, "")  # pyright: ignore[reportAttributeAccessIssue]
+        self.deadline = deadline
+        self.started = False
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+
+    @property
+    def raw_headers(self) -> Iterable[tuple[bytes, bytes]]:
+        """All headers, repeated ones too."""
+        return self._scope["headers"]
+
+    def header(self, name: bytes) -> str | None:
+        """A header's text, None where it is absent."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def declared_bytes(self) -> int:
+        """What the body says it will have; 0 where it does not say."""
+        length = self.headers.get(b"content-length", b"")
+        return int(length) if length.isdigit() else 0
+
+    def query(self, name: str) -> list[str] | None:
+        """All values of a query parameter, None where it is absent."""
+        text = self._scope["query_string"]
+        if not text:
+            return None
+        return parse_qs(text.decode("latin-1"), keep_blank_values=True).get(name)
+
+    async def body(
+        self, limit: int, setting: str, in_thread: Callable[[Callable[[], Any]], Awaitable[Any]],
+        claim: Claim | None = None,
+    ) -> Body:  # fmt: skip
+        """Read the body, and unfold it.
+
+        Args:
+            limit: Bytes that it may have, compressed and not.
+            setting: Name of the limit.
+            in_thread: Runs what takes long.
+            claim: Holds what has come so far.
+
+        Raises:
+            ServiceError: As `read_body`, `check_encoding` and `decompress` do.
+        """
+        encoding = self.header(b"content-encoding")
+        encoding = None if encoding is None else check_encoding(encoding)
+        body = await read_body(self.headers, self._receive, limit, setting, claim)
+        self.deadline.reading = False
+        if encoding is None:
+            return body
+        plain = await in_thread(lambda: decompress(body, encoding, limit, setting))
+        if claim is not None:
+            claim.hold_bytes(len(plain))
+        return plain
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncGenerator[None, None]:
+        """Give up what is done inside when the caller leaves. The body must have been read."""
+
+        async def watch() -> None:
+            while (await self._receive())["type"] == "http.request":
+                pass
+            self.deadline.disconnect()
+
+        watcher = asyncio.create_task(watch())
+        try:
+            yield
+        finally:
+            watcher.cancel()
+            with suppress(asyncio.CancelledError):
+                await watcher
+
+    async def answer(
+        self, body: bytes, media_type: bytes = b"application/json", status: int = 200,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+    ) -> None:  # fmt: skip
+        """Answer with all of a body."""
+        await self.begin(media_type, status, ((b"content-length", b"%d" % len(body)), *headers))
+        await self.send(body, more=False)
+
+    async def begin(self, media_type: bytes, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Send the head of an answer."""
+        self.started = True
+        message: Any = {
+            "type": "http.response.start", "status": status, "headers": [(b"content-type", media_type), *headers],
+        }  # fmt: skip
+        await self._send(message)
+
+    async def send(self, body: bytes, *, more: bool) -> None:
+        """Send a part of the body."""
+        message: Message = {"type": "http.response.body", "body": body, "more_body": more}
+        await self._send(message)
+
+    async def refuse(self, error: Exception) -> None:
+        """Answer with a problem; then read what may still come of the body, for the caller to see the answer."""
+        problem = answer_problem(self._scope, error)  # pyright: ignore[reportArgumentType]
+        headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
+        await self.answer(problem.body, PROBLEM_MEDIA_TYPE.encode(), problem.status, headers)
+        if self.deadline.reading:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    await drain(self._receive, DRAINED_BYTES)
+
+
+Handle = Callable[[Exchange], Awaitable[None]]
+
+
+class Endpoint:
+    """An ASGI application that answers one route's POST requests.
+
+    Args:
+        handle: Answers a request, or raises what it is refused for.
+        deadlines: Give each request its time.
+    """
+
+    def __init__(self, handle: Handle, deadlines: Deadlines) -> None:
+        self._handle = handle
+        self._deadlines = deadlines
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, whatever becomes of it."""
+        deadline = self._deadlines.start()
+        exchange = Exchange(scope, receive, send, deadline)  # pyright: ignore[reportArgumentType]
+        try:
+            with deadline:
+                await self._handle(exchange)
+        except Disconnected:
+            return
+        except Exception as error:
+            if exchange.started:
+                log.exception("an answer broke off")
+                raise
+            await exchange.refuse(error)

@@ -1,0 +1,291 @@
+"""Predictions: one row, a small batch with partial success, and bulk, where a table comes and a table goes."""
+
+import time
+from collections.abc import Iterator
+from functools import partial
+
+import msgspec
+from litestar.types import ASGIApp
+
+from app.auth import check_key
+from app.codecs.answer import Answer
+from app.codecs.formats import accepted_format, content_format
+from app.codecs.json import Batch, FloatArray
+from app.codecs.table import Buffer
+from app.errors import UnsupportedMediaType
+from app.models.artifact import ServedModel
+from app.models.interval import requested_level
+from app.models.slot import ModelSlot
+from app.routes.body import Body
+from app.routes.exchange import Endpoint, Exchange, Handle
+from app.routes.schemas import BatchResponse, ConfidenceInterval, FailedItem, PredictedItem, PredictionResponse
+from app.serving.admission import Admission, Claim
+from app.serving.canary import CanaryRouter
+from app.serving.deadline import Deadlines
+from app.serving.predictor import PredictionType, Predictor
+from app.serving.shadow import Shadow
+from app.settings import Settings
+from app.telemetry.prediction_log import LoggedPredictions, PredictionLog
+from kernels.engine import Evaluation
+
+JSON = b"application/json"
+
+SMALL_BODY_BYTES = 32 * 1024
+"""Bodies up to this are read and written on the event loop, in a fraction of a millisecond; larger ones in threads."""
+
+WHOLE_ANSWER_BYTES = 256 * 1024
+"""Answers up to this go in one piece with a Content-Length, larger ones as a stream."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Predictions:
+    """Answers the prediction routes.
+
+    Attributes:
+        routes: An ASGI application by path, for POST.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        slot: ModelSlot,
+        canary: CanaryRouter,
+        shadow: Shadow,
+        predictor: Predictor,
+        admission: Admission,
+        prediction_log: PredictionLog,
+    ) -> None:
+        self._settings = settings
+        self._slot = slot
+        self._canary = canary
+        self._shadow = shadow
+        self._predictor = predictor
+        self._admission = admission
+        self._log = prediction_log
+        deadlines = Deadlines(settings.request_timeout)
+        handles: dict[str, Handle] = {"/predict": self._one, "/predict/batch": self._batch, "/predict/bulk": self._bulk}
+        self.routes: dict[str, ASGIApp] = {path: Endpoint(handle, deadlines) for path, handle in handles.items()}
+
+    async def _one(self, exchange: Exchange) -> None:
+        started = time.perf_counter()
+        served = self._choose(exchange)
+        body = await self._json_body(exchange)
+        level = requested_level(served.artifact.intervals, exchange.query("interval"))
+        rows = served.codec.decode_row(body)
+        if self._predictor.is_cheap(served, 1):
+            evaluation = await self._predictor.predict(served, rows, "single")
+        else:
+            with self._admission.enter(len(served.feature_names)) as claim:
+                evaluation = await self._predict(served, rows, "single", claim)
+        values: list[float] = rows[0].tolist()
+        prediction = evaluation.prediction[0].tolist()
+        answer = PredictionResponse(
+            prediction=prediction,
+            model_version=served.identity.version,
+            model_stage=served.identity.stage,
+            confidence_interval=_interval(served, evaluation, level),
+            request_id=exchange.request_id,
+            processing_time_ms=_milliseconds(started),
+            warnings=served.warnings_of_one(values, evaluation),
+        )
+        await exchange.answer(_encode(answer))
+        self._shadow.offer(served, rows, evaluation.prediction, exchange.request_id)
+        self._record(exchange, served, rows, evaluation, "single")
+
+    async def _batch(self, exchange: Exchange) -> None:
+        started = time.perf_counter()
+        served = self._choose(exchange)
+        with self._admission.enter(len(served.artifact.features)) as claim:
+            self._check_wait(exchange, claim)
+            body = await self._json_body(exchange, claim)
+            level = requested_level(served.artifact.intervals, exchange.query("interval"))
+            decode = partial(served.codec.decode_batch, body, self._settings.max_batch_size)
+            if len(body) <= SMALL_BODY_BYTES:
+                batch = decode()
+                evaluation = await self._predict(served, batch.rows, "batch", claim)
+                answer = _encode(_batch_response(exchange, served, batch, evaluation, level, started))
+            else:
+                claim.line_up()
+                async with exchange.watched():
+                    batch = await self._predictor.in_thread(decode)
+                    claim.hold(batch.size)
+                    evaluation = await self._predictor.predict(served, batch.rows, "batch")
+                    answer = await self._predictor.in_thread(
+                        lambda: _encode(_batch_response(exchange, served, batch, evaluation, level, started))
+                    )
+        await exchange.answer(answer)
+        self._shadow.offer(served, batch.rows, evaluation.prediction, exchange.request_id)
+        self._record(exchange, served, batch.rows, evaluation, "batch")
+
+    async def _bulk(self, exchange: Exchange) -> None:
+        served = self._choose(exchange)
+        given = content_format(exchange.header(b"content-type"))
+        wanted = accepted_format(exchange.header(b"accept"), given)
+        features, settings = served.artifact.features, self._settings
+        limit, setting = settings.max_body_bytes, "MAX_BODY_BYTES"
+        if given.media_type == JSON.decode():
+            limit, setting = settings.max_json_bytes, "MAX_JSON_BYTES"
+        with self._admission.enter(len(features)) as claim:
+            self._check_wait(exchange, claim)
+            body = await exchange.body(limit, setting, self._predictor.in_thread, claim)
+            asked = exchange.query("interval")
+            level = None if asked is None else requested_level(served.artifact.intervals, asked)
+            decode = partial(given.decode, body, features, settings.max_bulk_rows)
+            small = len(body) <= SMALL_BODY_BYTES
+            if small:
+                rows = decode()
+                evaluation = await self._predict(served, rows, "bulk", claim)
+            else:
+                claim.line_up()
+                async with exchange.watched():
+                    rows = await self._predictor.in_thread(decode)
+                    del body, decode  # the matrix holds all of it now
+                    claim.hold(len(rows))
+                    evaluation = await self._predictor.predict(served, rows, "bulk")
+            answer = Answer(evaluation.prediction, _half_widths(served, evaluation, level), served.identity.version)
+            await self._stream(exchange, wanted.encode(answer), wanted.media_type, served, small=small)
+        self._shadow.offer(served, rows, evaluation.prediction, exchange.request_id)
+
+    async def _stream(
+        self, exchange: Exchange, pieces: Iterator[Buffer], media_type: str, served: ServedModel, *, small: bool
+    ) -> None:
+        """Answer with the pieces, as they are made if they are many."""
+        headers = (
+            (b"x-model-version", served.identity.version.encode()),
+            (b"x-model-stage", (served.identity.stage or "").encode()),
+        )
+        collect = partial(_collect, pieces, WHOLE_ANSWER_BYTES)
+        part, ended = collect() if small else await self._predictor.in_thread(collect)
+        if ended:
+            await exchange.answer(part, media_type.encode(), headers=headers)
+            return
+        await exchange.begin(media_type.encode(), 200, headers)
+        while not ended:
+            await exchange.send(part, more=True)
+            part, ended = await self._predictor.in_thread(collect)
+        await exchange.send(part, more=False)
+
+    def _choose(self, exchange: Exchange) -> ServedModel:
+        """The model that answers this request; it takes one snapshot, and uses nothing else of any model."""
+        if self._settings.api_key is not None:
+            check_key(exchange.headers, self._settings.api_key)
+        return self._canary.choose(exchange.raw_headers, exchange.request_id)
+
+    async def _json_body(self, exchange: Exchange, claim: Claim | None = None) -> Body:
+        _check_json(exchange)
+        return await exchange.body(self._settings.max_json_bytes, "MAX_JSON_BYTES", self._predictor.in_thread, claim)
+
+    def _check_wait(self, exchange: Exchange, claim: Claim) -> None:
+        """Refuse a large request at once where it would wait too long."""
+        if (declared := exchange.declared_bytes()) > SMALL_BODY_BYTES:
+            self._admission.check_wait(claim.rows_of(declared))
+
+    async def _predict(
+        self, served: ServedModel, rows: FloatArray, prediction_type: PredictionType, claim: Claim
+    ) -> Evaluation:
+        """Predict rows that came in a small body: on the event loop, or, where they are dear, in line."""
+        claim.hold(len(rows))
+        if not self._predictor.is_cheap(served, len(rows)):
+            claim.line_up()
+        return await self._predictor.predict(served, rows, prediction_type)
+
+    def _record(
+        self, exchange: Exchange, served: ServedModel, rows: FloatArray, evaluation: Evaluation, kind: PredictionType
+    ) -> None:
+        """Put what was answered into the prediction log."""
+        if self._log.enabled and len(rows):
+            self._log.record(
+                LoggedPredictions(
+                    request_id=exchange.request_id,
+                    prediction_type=kind,
+                    model_name=served.identity.name,
+                    model_version=served.identity.version,
+                    names=served.feature_names,
+                    rows=rows,
+                    predictions=evaluation.prediction,
+                )
+            )
+
+
+def _check_json(exchange: Exchange) -> None:
+    """Raise UnsupportedMediaType unless the body comes as JSON, in UTF-8."""
+    text = exchange.headers.get(b"content-type", b"")
+    if text == JSON:
+        return
+    given, _, parameters = text.lower().partition(b";")
+    charset = parameters.strip().removeprefix(b"charset=").strip(b'"')
+    if given.strip() != JSON or charset not in (b"", b"utf-8"):
+        raise UnsupportedMediaType("The body must come with Content-Type: application/json.")
+
+
+def _batch_response(
+    exchange: Exchange, served: ServedModel, batch: Batch, evaluation: Evaluation, level: float | None, started: float
+) -> BatchResponse:
+    items: list[PredictedItem | FailedItem] = [
+        PredictedItem(*item)
+        for item in zip(
+            batch.positions,
+            evaluation.prediction.tolist(),
+            _intervals(served, evaluation, level),
+            served.warnings(batch.rows, evaluation),
+            strict=True,
+        )
+    ]
+    if batch.errors:
+        items += [FailedItem(position, errors) for position, errors in batch.errors.items()]
+        items.sort(key=lambda item: item.index)
+    return BatchResponse(
+        predictions=items,
+        total_predictions=batch.size,
+        successful_predictions=len(batch.positions),
+        failed_predictions=len(batch.errors),
+        batch_id=batch.batch_id,
+        model_version=served.identity.version,
+        model_stage=served.identity.stage,
+        request_id=exchange.request_id,
+        processing_time_ms=_milliseconds(started),
+    )
+
+
+def _half_widths(served: ServedModel, evaluation: Evaluation, level: float | None) -> FloatArray | None:
+    """float64[B], in the target's unit; None where the model has no intervals, or none were asked for."""
+    intervals, difficulty = served.artifact.intervals, evaluation.difficulty
+    if intervals is None or difficulty is None or level is None:
+        return None
+    return intervals.half_width(difficulty, level)
+
+
+def _intervals(served: ServedModel, evaluation: Evaluation, level: float | None) -> list[ConfidenceInterval | None]:
+    """An interval for each row, or None for each."""
+    half_widths = _half_widths(served, evaluation, level)
+    if half_widths is None or level is None:
+        return [None] * len(evaluation.prediction)
+    bounds = (evaluation.prediction - half_widths).tolist(), (evaluation.prediction + half_widths).tolist()
+    return [ConfidenceInterval(lower, upper, level) for lower, upper in zip(*bounds, strict=True)]
+
+
+def _interval(served: ServedModel, evaluation: Evaluation, level: float | None) -> ConfidenceInterval | None:
+    """The only row's interval: the same numbers as `_intervals`, without NumPy's cost for each operation."""
+    intervals, difficulty = served.artifact.intervals, evaluation.difficulty
+    if intervals is None or difficulty is None or level is None:
+        return None
+    half_width = intervals.half_width_of_one(difficulty.item(), level)
+    prediction: float = evaluation.prediction.item()
+    return ConfidenceInterval(prediction - half_width, prediction + half_width, level)
+
+
+def _collect(pieces: Iterator[Buffer], least: int) -> tuple[bytes, bool]:
+    """Pieces of an answer, joined until they have so many bytes; and whether they were the last."""
+    parts: list[Buffer] = []
+    size = 0
+    for piece in pieces:
+        parts.append(piece)
+        size += len(memoryview(piece).cast("B"))
+        if size >= least:
+            return b"".join(parts), False
+    return b"".join(parts), True
+
+
+def _milliseconds(started: float) -> float:
+    return round((time.perf_counter() - started) * 1e3, 3)

@@ -1,0 +1,113 @@
+"""Batches for a device that computes one thing at a time: what comes while it is busy goes to it together.
+
+A GPU takes hardly longer for the rows of ten requests than for those of one. Waiting for more requests would cost each
+of them time; here they only gather while the device is busy anyway, so that a lone request never waits.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.engine import Engine, Evaluation
+
+LARGEST_BATCH = 262_144
+"""Rows that go together; one request may have more."""
+
+
+class _Waiting(NamedTuple):
+    engine: Engine
+    rows: NDArray[np.float64]
+    result: asyncio.Future[Evaluation]
+
+
+class GatherQueue:
+    """One thread that owns the device, and the requests that wait for it."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self._waiting: deque[_Waiting] = deque()
+        self._runner: asyncio.Task[None] | None = None
+
+    async def evaluate(self, engine: Engine, rows: NDArray[np.float64]) -> Evaluation:
+        """Evaluate float64[B, F], perhaps together with the rows of others.
+
+        A caller that is cancelled while it waits takes its rows along; one whose rows are being computed lets the
+        others have theirs.
+
+        Raises:
+            Exception: What the engine raises for these rows, also when they are alone.
+        """
+        waiting = _Waiting(engine, rows, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._runner is None:
+            self._runner = asyncio.create_task(self._run(), name="device-queue")
+        return await waiting.result
+
+    def close(self) -> None:
+        """Let go of the thread."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self) -> None:
+        try:
+            while batch := self._next():
+                await self._evaluate(batch)
+        finally:
+            self._runner = None
+
+    def _next(self) -> list[_Waiting]:
+        """The requests that go next: those at the front for one engine, as many as fit."""
+        batch: list[_Waiting] = []
+        total = 0
+        while self._waiting:
+            waiting = self._waiting[0]
+            if not waiting.result.done():
+                if batch and (waiting.engine is not batch[0].engine or total + len(waiting.rows) > LARGEST_BATCH):
+                    break
+                batch.append(waiting)
+                total += len(waiting.rows)
+            self._waiting.popleft()
+        return batch
+
+    async def _evaluate(self, batch: list[_Waiting]) -> None:
+        """Evaluate requests together; when that fails, each half by itself, so that only the cause of it fails."""
+        rows = batch[0].rows if len(batch) == 1 else np.concatenate([waiting.rows for waiting in batch])
+        loop = asyncio.get_running_loop()
+        try:
+            evaluation = await loop.run_in_executor(self._executor, batch[0].engine.evaluate, rows)
+        except Exception as error:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                for half in (batch[:middle], batch[middle:]):
+                    if left := [waiting for waiting in half if not waiting.result.done()]:
+                        await self._evaluate(left)
+            elif not batch[0].result.done():
+                batch[0].result.set_exception(error)
+            return
+        start = 0
+        for waiting in batch:
+            end = start + len(waiting.rows)
+            if not waiting.result.done():
+                waiting.result.set_result(part(evaluation, start, end) if len(batch) > 1 else evaluation)
+            start = end
+
+
+def part(evaluation: Evaluation, start: int, end: int) -> Evaluation:
+    """Of rows start to end."""
+    return Evaluation(*(None if array is None else array[start:end] for array in evaluation))  # pyright: ignore[reportArgumentType]
+
+
+def joined(evaluations: Iterable[Evaluation]) -> Evaluation:
+    """One evaluation of all rows; what the model does not tell stays None."""
+    predictions, difficulties, distances = zip(*evaluations, strict=True)
+    if len(predictions) == 1:
+        return Evaluation(predictions[0], difficulties[0], distances[0])
+    return Evaluation(
+        np.concatenate(predictions),
+        None if difficulties[0] is None else np.concatenate(difficulties),
+        None if distances[0] is None else np.concatenate(distances),
+    )

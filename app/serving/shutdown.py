@@ -1,0 +1,32 @@
+"""The end of the service, in order: not ready at once, then no new connection, then the last answer.
+
+SIGTERM reaches the process that supervises the worker. It tells the worker, which from then on says that it is not
+ready and answers all the same, for those who route to it need a moment to see that; after SHUTDOWN_DELAY the server
+stops listening and the requests in flight get SHUTDOWN_GRACE.
+"""
+
+import asyncio
+import contextlib
+import signal
+
+NOTICE = signal.SIGUSR1
+
+
+class Shutdown:
+    """What a worker knows of it.
+
+    Attributes:
+        announced: Whether the service is about to end.
+    """
+
+    def __init__(self) -> None:
+        self.announced = False
+
+    def listen(self) -> None:
+        """Take the notice from now on, while the event loop turns. Only a process's main thread can."""
+        with contextlib.suppress(RuntimeError, ValueError):
+            asyncio.get_running_loop().add_signal_handler(NOTICE, self.announce)
+
+    def announce(self) -> None:
+        """Note that the service is about to end."""
+        self.announced = True
