@@ -1,6 +1,7 @@
 """A feature plan, a forest, and the targets that compute them: raw features in, predictions out."""
 
 import logging
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -158,7 +159,7 @@ class Engine:
     @property
     def has_device(self) -> bool:
         """Whether a GPU is in use, for which batches are better gathered."""
-        return len(self._backends) > 1 and self._disabled is None
+        return len(self._usable) > 1
 
     def transform(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
         """Raw features float[B, F] to the forest's, by the CPU: float32 by the plan, or X itself without one.
@@ -234,8 +235,12 @@ class Engine:
 
     def cost(self, rows: int) -> float:
         """Seconds that a batch is expected to take; infinite before `warm_up`."""
-        costs = [self._costs[backend.name] for backend in self._usable if backend.name in self._costs]
-        return min((cost.of(rows) for cost in costs), default=float("inf"))
+        least = math.inf
+        for backend in self._usable:
+            cost = self._costs.get(backend.name)
+            if cost is not None:
+                least = min(least, cost.of(rows))
+        return least
 
     def status(self) -> EngineStatus:
         """What the engine computes with now."""
