@@ -217,7 +217,7 @@ def _litestar_detail(status: HTTPStatus, error: HTTPException) -> str:
         case HTTPStatus.METHOD_NOT_ALLOWED:
             return f"The route answers {(error.headers or {}).get('allow', 'other methods')} only."
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            return "The body is larger than MAX_BODY_BYTES."
+            return "The body is larger than MAX_JSON_BYTES."
         case HTTPStatus.TOO_MANY_REQUESTS:
             return "The client made more requests in this minute than RATE_LIMIT allows."
         case _:

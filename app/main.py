@@ -59,6 +59,7 @@ def create_app(settings: Settings, *, nvml: Any = None, source: ModelSource | No
         source: Where models come from, if not from a process of their own that speaks to the registry.
     """
     services = _services(settings, nvml, source or WorkerProcess(settings))
+    predictions = Predictions(services)
     limits: list[Any] = []
     if settings.rate_limit:
         config = RateLimitConfig(
@@ -78,7 +79,10 @@ def create_app(settings: Settings, *, nvml: Any = None, source: ModelSource | No
         route_handlers.append(assets_router())
     app = Litestar(
         route_handlers=route_handlers,
-        dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
+        dependencies={
+            "services": Provide(lambda: services, sync_to_thread=False),
+            "predictions": Provide(lambda: predictions, sync_to_thread=False),
+        },
         state=State({"services": services}),
         lifespan=[_lifespan],
         exception_handlers={Exception: to_problem},
@@ -90,7 +94,7 @@ def create_app(settings: Settings, *, nvml: Any = None, source: ModelSource | No
     )
     handler = app.asgi_handler
     if not settings.rate_limit and not settings.cors_origins:  # these are Litestar's middleware
-        handler = DirectRoutes(handler, services.predictions.routes)
+        handler = DirectRoutes(handler, predictions.routes)
     routes = frozenset(route.path for route in app.routes)
     app.asgi_handler = RequestTelemetry(handler, services.metrics, services.request_log, routes)
     return app
@@ -115,27 +119,22 @@ def _services(settings: Settings, nvml: Any, source: ModelSource) -> Services:
     loader = ModelLoader(settings, source, store, Calibrations(settings.data_dir / "calibrations.json"))
     pin = Pin(settings.data_dir / "pin.json", settings.registry_uri, settings.model_name)
     refresher = Refresher(slot, source, loader, store, pin, metrics, settings.model_cache_ttl)
-    canary = CanaryRouter(slot, settings.model_canary_percent, settings.model_canary_header)
-    shadow = Shadow(slot, metrics, settings.model_shadow_percent)
-    predictor = Predictor(metrics)
-    prediction_log = PredictionLog(settings.prediction_database_url, settings.prediction_log_rows, metrics)
     return Services(
         settings=settings,
         slot=slot,
         store=store,
         refresher=refresher,
         keeper=ModelKeeper(slot, source, refresher, settings.model_cache_ttl),
-        canary=canary,
-        shadow=shadow,
-        predictor=predictor,
+        canary=CanaryRouter(slot, settings.model_canary_percent, settings.model_canary_header),
+        shadow=Shadow(slot, metrics, settings.model_shadow_percent),
+        predictor=Predictor(metrics),
         admission=admission,
-        predictions=Predictions(settings, slot, canary, shadow, predictor, admission, prediction_log),
         shutdown=Shutdown(),
         metrics=metrics,
         supervisor=Supervisor(metrics),
         gpu=gpu,
         system=SystemMonitor(settings.data_dir),
-        prediction_log=prediction_log,
+        prediction_log=PredictionLog(settings.prediction_database_url, settings.prediction_log_rows, metrics),
         request_log=RequestLog(),
     )
 

@@ -8,7 +8,6 @@ from app.models.keeper import ModelKeeper
 from app.models.refresher import Refresher
 from app.models.slot import ModelSlot
 from app.models.store import ModelStore
-from app.routes.predictions import Predictions
 from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
 from app.serving.predictor import Predictor
@@ -35,7 +34,6 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     shadow: Shadow
     predictor: Predictor
     admission: Admission
-    predictions: Predictions
     shutdown: Shutdown
     metrics: Metrics
     supervisor: Supervisor

@@ -7,16 +7,20 @@ then through the handlers here.
 from typing import Annotated, Any, TypeVar
 
 from litestar import Controller, Response, get, post
-from litestar.params import QueryParameter
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter, SkipValidation
 from litestar.types import ASGIApp
 
 from app.auth import KEY_SCHEME
 from app.codecs import arrow
 from app.errors import problem_responses
+from app.routes.predictions import Predictions
 from app.routes.schemas import BatchResponse, ModelInfo, PredictionResponse
 from app.services import InjectedServices
 
 T = TypeVar("T")
+
+InjectedPredictions = NamedDependency[SkipValidation[Predictions]]
 
 OPTIONS: dict[str, Any] = {"status_code": 200, "security": [{KEY_SCHEME: []}], "responses": problem_responses()}
 """What the prediction routes have in common."""
@@ -52,25 +56,27 @@ class PredictController(Controller):
 
     @post("/", **OPTIONS, summary="Predict one row")
     async def predict_one(
-        self, services: InjectedServices, interval: AskedInterval = None
+        self, predictions: InjectedPredictions, interval: AskedInterval = None
     ) -> Passed[PredictionResponse]:
         """Predict one object of the model's features by name."""
-        return Passed(services.predictions.routes["/predict"])
+        return Passed(predictions.routes["/predict"])
 
     @post("/batch", **OPTIONS, summary="Predict a batch")
-    async def predict_batch(self, services: InjectedServices, interval: AskedInterval = None) -> Passed[BatchResponse]:
+    async def predict_batch(
+        self, predictions: InjectedPredictions, interval: AskedInterval = None
+    ) -> Passed[BatchResponse]:
         """Predict up to MAX_BATCH_SIZE rows as one batch; a row that is not valid fails alone."""
-        return Passed(services.predictions.routes["/predict/batch"])
+        return Passed(predictions.routes["/predict/batch"])
 
     @post("/bulk", **BULK_OPTIONS, media_type=arrow.MEDIA_TYPE, summary="Predict in bulk")
-    async def predict_bulk(self, services: InjectedServices, interval: AskedInterval = None) -> Passed[bytes]:
+    async def predict_bulk(self, predictions: InjectedPredictions, interval: AskedInterval = None) -> Passed[bytes]:
         """Predict up to MAX_BULK_ROWS rows of a table whose columns are the features.
 
         The table comes in the format that Content-Type names and goes in the one that Accept asks for, by default the
         same. It answers the column `prediction` (or `prediction_0` and so on for several outputs), and, where an
         interval is asked for, `lower` and `upper`.
         """
-        return Passed(services.predictions.routes["/predict/bulk"])
+        return Passed(predictions.routes["/predict/bulk"])
 
     @get("/model/info", summary="Describe the model")
     async def model_info(self, services: InjectedServices) -> ModelInfo:

@@ -15,17 +15,14 @@ from app.codecs.table import Buffer
 from app.errors import UnsupportedMediaType
 from app.models.artifact import ServedModel
 from app.models.interval import requested_level
-from app.models.slot import ModelSlot
 from app.routes.body import Body
 from app.routes.exchange import Endpoint, Exchange, Handle
 from app.routes.schemas import BatchResponse, ConfidenceInterval, FailedItem, PredictedItem, PredictionResponse
-from app.serving.admission import Admission, Claim
-from app.serving.canary import CanaryRouter
+from app.services import Services
+from app.serving.admission import Claim
 from app.serving.deadline import Deadlines
-from app.serving.predictor import PredictionType, Predictor
-from app.serving.shadow import Shadow
-from app.settings import Settings
-from app.telemetry.prediction_log import LoggedPredictions, PredictionLog
+from app.serving.predictor import PredictionType
+from app.telemetry.prediction_log import LoggedPredictions
 from kernels.engine import Evaluation
 
 JSON = b"application/json"
@@ -42,27 +39,21 @@ _encode = msgspec.json.Encoder().encode
 class Predictions:
     """Answers the prediction routes.
 
+    Args:
+        services: Of the app.
+
     Attributes:
         routes: An ASGI application by path, for POST.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        slot: ModelSlot,
-        canary: CanaryRouter,
-        shadow: Shadow,
-        predictor: Predictor,
-        admission: Admission,
-        prediction_log: PredictionLog,
-    ) -> None:
+    def __init__(self, services: Services) -> None:
+        settings = services.settings
         self._settings = settings
-        self._slot = slot
-        self._canary = canary
-        self._shadow = shadow
-        self._predictor = predictor
-        self._admission = admission
-        self._log = prediction_log
+        self._canary = services.canary
+        self._shadow = services.shadow
+        self._predictor = services.predictor
+        self._admission = services.admission
+        self._log = services.prediction_log
         deadlines = Deadlines(settings.request_timeout)
         handles: dict[str, Handle] = {"/predict": self._one, "/predict/batch": self._batch, "/predict/bulk": self._bulk}
         self.routes: dict[str, ASGIApp] = {path: Endpoint(handle, deadlines) for path, handle in handles.items()}
