@@ -1,244 +1,221 @@
-"""Measures the HTTP path: Madrone against `mlflow models serve`, the same model in both, one worker each.
+"""Measures the HTTP path: Madrone against a bare echo and other ways to serve a LightGBM model, one worker each.
 
-    just bench http [--seconds 3] [--rounds 5]
+    just bench http [--rounds 3] [--seconds 1.2] [--only madrone,echo,...] [--cases row,batch,...] [--quick]
 
-Method: both servers are started on loopback and asked for the same rows first; their answers must equal the model's
-own. Then they are loaded in turns, round after round, so that a machine which gets slower does so for both. The load
-is a closed loop over keep-alive connections from this process. A figure is the median over the rounds, a ratio the
-median of the rounds' own ratios. The report goes to benchmarks/reports/http.md and .json.
+Method: all servers serve one plain booster of 500 trees of 31 leaves on 8 numbers, without a plan; rows and target are
+made from a seed (benchmarks/rows.py). Each is asked for every row of the benchmark first, and its predictions must be
+those of `Booster.predict`. Then they take turns, round after round, so that a machine which gets slower does so for
+all. A figure is the median over the rounds, a ratio the median of the rounds' own ratios. What loads them is
+benchmarks/generator.py, in a process of its own on the same machine; it compares what every answer begins with, up to
+the first prediction.
+
+Cases: `row` and `batch`, JSON in a closed loop; `latency`, one row in an open loop with Poisson arrivals (fixed seed)
+at shares of what each server manages at most; `bulk`, 100,000 and 1,000,000 rows in each format; `beside`, one row at a
+modest rate while a million rows are scored; `starts`, from a process's start to its first prediction.
+
+Madrone has its default settings, but for MAX_BATCH_SIZE=1000 and a MAX_BODY_BYTES that a million rows of NDJSON fit in.
+
+Peers get environments of their own in the cache; one that cannot be installed or started is reported with the reason.
+The report goes to benchmarks/reports/http.md and .json, with pictures; with `--quick` figures are rough and it goes to
+the cache.
 """
 
 import argparse
-import asyncio
 import json
 import os
 import platform
 import signal
-import socket
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import httpx
+import lightgbm as lgb
 import numpy as np
+from numpy.typing import NDArray
 
 from app.models.artifact import read_artifact
-from app.models.embedded import BUNDLED
+from app.models.embedded import BUNDLED as BUNDLED_MODEL
+from benchmarks import bulk, closed_loop, http_report, open_loop, starts
+from benchmarks.bodies import ROW
+from benchmarks.contenders import BUNDLED, CONTENDERS, MADRONE, Peer, register, running
+from benchmarks.peers.process import HERE, PeerError
+from benchmarks.rows import DISTINCT_ROWS, make_rows, train_model
+from kernels.cache import cache_kernels
 from kernels.cpu import processor
 
 REPORTS = Path(__file__).parent / "reports"
-START_TIMEOUT_S = 120
-CASES = ((1, 1), (1, 16), (100, 1), (100, 4))
-"""Rows in a request, and connections."""
+CASES = ("row", "batch", "latency", "bulk", "beside", "starts")
+QUICK_KEYS = ("madrone", "bundled", "echo", "fastapi", "mlflow")
+LATENCY_KEYS = ("madrone", "echo", "fastapi", "mlflow")
+PACKAGES = ("madrone", "granian", "litestar", "lightgbm", "mlflow", "numba")
+BESIDE_S = 8.0
+STARTS = 5
 
 
-@dataclass(frozen=True)
-class Peer:
-    """A server under test."""
+class Benchmark:
+    """One run.
 
-    name: str
-    port: int
-    ready: str
-    process: subprocess.Popen[bytes]
+    Args:
+        arguments: Of the command line.
+        directory: For the servers' data and logs.
+    """
 
-    def request(self, rows: list[dict[str, float]]) -> bytes:
-        """The HTTP request that asks this server for these rows."""
-        if self.name == "madrone":
-            path, body = ("/predict", rows[0]) if len(rows) == 1 else ("/predict/batch", {"predictions": rows})
-        else:
-            path, body = "/invocations", {"dataframe_records": rows}
-        content = json.dumps(body).encode()
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
-        )
-        return f"{head}\r\n\r\n".encode() + content
+    def __init__(self, arguments: argparse.Namespace, directory: Path) -> None:
+        self._arguments = arguments
+        self._directory = directory
+        self._cache: Path = arguments.cache
+        self._model = train_model(self._cache)
+        self._rows = make_rows(DISTINCT_ROWS, 3)
+        booster = lgb.Booster(model_file=self._model / "model.lgb")
+        self._expected: dict[str, NDArray[np.float64]] = {
+            "": np.asarray(booster.predict(self._rows, num_threads=1)),
+            BUNDLED.key: read_artifact(BUNDLED_MODEL / "model").engine().predict(self._rows),
+        }
+        self.results: dict[str, Any] = {"absent": {}}
 
-    def predictions(self, answer: bytes) -> list[float]:
-        """The predictions in an answer's body."""
-        body = json.loads(answer)
-        if self.name != "madrone":
-            return body["predictions"]
-        return [body["prediction"]] if "prediction" in body else [item["prediction"] for item in body["predictions"]]
+    def run(self) -> dict[str, Any]:
+        """Measure what was asked for."""
+        cases = self._arguments.cases
+        register(self._model, self._directory)
+        if {"row", "batch", "latency"} & {*cases}:
+            self._loops()
+        if {"bulk", "beside", "starts"} & {*cases} and MADRONE.key in self._arguments.only:
+            self._madrone_alone()
+        return self.results
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def start(name: str, directory: Path) -> Peer:
-    port = free_port()
-    environ = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # mlflow starts uvicorn by its name
-        "API_HOST": "127.0.0.1", "API_PORT": str(port), "ENABLE_PROMETHEUS": "false", "LOG_LEVEL": "INFO",
-        "DATA_DIR": str(directory / "data"),
-    }  # fmt: skip
-    commands = {
-        "madrone": ["-m", "app", "serve"],
-        "mlflow models serve": [
-            *("-m", "mlflow", "models", "serve", "--model-uri", str(BUNDLED / "model"), "--env-manager", "local"),
-            *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-        ],
-    }
-    with (directory / f"{port}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, *commands[name]], env=environ, stdout=log, stderr=log, cwd=directory,
-            start_new_session=True,
-        )  # fmt: skip
-    return Peer(name, port, "/health/ready" if name == "madrone" else "/ping", process)
-
-
-def wait_ready(peer: Peer) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if peer.process.poll() is not None:
-            sys.exit(f"{peer.name} ended with {peer.process.returncode}")
-        try:
-            url = f"http://127.0.0.1:{peer.port}{peer.ready}"
-            if httpx.get(url, trust_env=False, timeout=5).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    sys.exit(f"{peer.name} was not ready within {START_TIMEOUT_S} s")
-
-
-async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> bytes:
-    """Send one request and read its answer, which must be a 200 with a Content-Length."""
-    writer.write(request)
-    head = await reader.readuntil(b"\r\n\r\n")
-    if not head.startswith(b"HTTP/1.1 200"):
-        sys.exit(f"a request was answered with {head[:200]!r}")
-    length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-    return await reader.readexactly(length)
-
-
-async def load(peer: Peer, request: bytes, connections: int, seconds: float) -> list[float]:
-    """Latencies in seconds of a closed loop over so many connections."""
-    latencies: list[float] = []
-    end = time.perf_counter() + seconds
-
-    async def loop() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", peer.port)
-        while (sent := time.perf_counter()) < end:
-            await exchange(reader, writer, request)
-            latencies.append(time.perf_counter() - sent)
-        writer.close()
-
-    await asyncio.gather(*(loop() for _ in range(connections)))
-    return latencies
-
-
-async def check(peer: Peer, rows: list[dict[str, float]], expected: np.ndarray) -> None:
-    """Stop the benchmark unless the server's answers are the model's."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", peer.port)
-    for count in {count for count, _ in CASES}:
-        answer = peer.predictions(await exchange(reader, writer, peer.request(rows[:count])))
-        np.testing.assert_allclose(answer, expected[:count], rtol=0, atol=1e-9)
-    writer.close()
-
-
-def sample_rows(count: int) -> tuple[list[dict[str, float]], np.ndarray]:
-    """Rows around the model's example, and the model's predictions for them."""
-    artifact = read_artifact(BUNDLED / "model")
-    matrix = artifact.sample() * np.random.default_rng(0).uniform(0.95, 1.05, (count, len(artifact.features)))
-    names = [feature.name for feature in artifact.features]
-    return [dict(zip(names, row, strict=True)) for row in matrix.tolist()], artifact.engine().predict(matrix)
-
-
-def measure(peers: list[Peer], rounds: int, seconds: float) -> list[dict[str, Any]]:
-    rows, expected = sample_rows(max(count for count, _ in CASES))
-    for peer in peers:
-        asyncio.run(check(peer, rows, expected))
-    results: list[dict[str, Any]] = []
-    for count, connections in CASES:
-        figures: dict[str, list[dict[str, float]]] = {peer.name: [] for peer in peers}
-        for round_number in range(-1, rounds):
-            for peer in peers:
-                latencies = asyncio.run(load(peer, peer.request(rows[:count]), connections, seconds))
-                if round_number < 0:
-                    continue  # warm-up
-                cuts = statistics.quantiles(latencies, n=100)
-                figures[peer.name].append(
-                    {"requests_per_s": len(latencies) / seconds, "p50_ms": cuts[49] * 1e3, "p99_ms": cuts[98] * 1e3}
+    def _loops(self) -> None:
+        """All servers beside each other, one of them loaded at a time."""
+        arguments = self._arguments
+        with ExitStack() as stack:
+            peers: dict[str, Peer] = {}
+            for contender in CONTENDERS:
+                if contender.key in arguments.only:
+                    print(f"starting {contender.name}", flush=True)
+                    try:
+                        started = running(contender, self._model, self._directory, self._cache)
+                        peers[contender.key] = stack.enter_context(started)
+                    except PeerError as error:
+                        self._absent(contender.key, error)
+            cases = closed_loop.ROW_CASES if "row" in arguments.cases else ()
+            cases += closed_loop.BATCH_CASES if "batch" in arguments.cases else ()
+            self.results["closed_loop"], absent = closed_loop.measure(
+                peers, cases, self._rows, self._expected, arguments.rounds, arguments.seconds
+            )
+            self.results["absent"] |= absent
+            if "latency" in arguments.cases:
+                chosen = {key: peers[key] for key in LATENCY_KEYS if key in peers}
+                requests = {key: self._one_row(peer, key) for key, peer in chosen.items()}
+                self.results["open_loop"] = open_loop.measure(
+                    chosen, requests, arguments.rounds, open_loop.TIMES_AS_LONG * arguments.seconds
                 )
-        madrone, other = (figures[peer.name] for peer in peers)
-        ratios = [a["requests_per_s"] / b["requests_per_s"] for a, b in zip(madrone, other, strict=True)]
-        results.append(
-            {
-                "rows": count,
-                "connections": connections,
-                "ratio": statistics.median(ratios),
-                "peers": {
-                    name: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-                    for name, runs in figures.items()
-                },
-                "rounds": figures,
-            }
-        )
-        print(f"{count} rows, {connections} connections: {results[-1]['ratio']:.1f} times {peers[1].name}", flush=True)
-    return results
+
+    def _madrone_alone(self) -> None:
+        """What only Madrone does, without other servers beside it."""
+        arguments, cases, expected = self._arguments, self._arguments.cases, self._expected[""]
+        with running(MADRONE, self._model, self._directory, self._cache) as peer:
+            one_row = self._one_row(peer, MADRONE.key)
+            if "bulk" in cases:
+                sizes = bulk.SIZES[:1] if arguments.quick else bulk.SIZES
+                self.results["bulk"], absent = bulk.measure(
+                    peer, self._rows, expected, sizes, arguments.rounds, arguments.seconds
+                )
+                self.results["absent"] |= absent
+            if "beside" in cases:
+                seconds = 3.0 if arguments.quick else BESIDE_S
+                self.results["beside"] = bulk.measure_beside(
+                    peer, one_row, self._rows, bulk.SIZES[-1], arguments.rounds, seconds
+                )
+        if "starts" in cases:
+            count = 1 if arguments.quick else STARTS
+            self.results["starts"] = starts.measure(self._model, self._directory, self._cache, one_row, count)
+
+    def _one_row(self, peer: Peer, key: str) -> closed_loop.Asked:
+        taken = closed_loop.wire(key, "row") or ROW
+        return closed_loop.asked(peer, taken, self._rows, self._expected[""], 1)
+
+    def _absent(self, key: str, error: PeerError) -> None:
+        print(f"{key}: {error}", file=sys.stderr, flush=True)
+        self.results["absent"][key] = str(error)
 
 
-def report(results: list[dict[str, Any]], rounds: int, seconds: float) -> None:
-    packages = ("madrone", "granian", "litestar", "lightgbm", "mlflow", "numba")
-    context = {
+def peer_versions(keys: list[str]) -> dict[str, str]:
+    """What each peer is pinned to."""
+    pins = (
+        line.split("==")
+        for contender in CONTENDERS
+        if contender.key in keys and contender.environment
+        for line in (HERE / contender.environment).with_suffix(".txt").read_text().splitlines()
+        if line.startswith(f"{contender.key}==")
+    )
+    return dict(pins)
+
+
+def write(results: dict[str, Any], arguments: argparse.Namespace, reports: Path) -> None:
+    options = [f"--rounds {arguments.rounds}", f"--seconds {arguments.seconds:g}"]
+    options += [f"--{name} {','.join(given)}" for name, given, every in _choices(arguments) if given != every]
+    options += ["--quick"] if arguments.quick else []
+    report = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
-        "command": f"just bench http --seconds {seconds:g} --rounds {rounds}",
+        "versions": {name: version(name) for name in PACKAGES},
+        "peers": peer_versions(arguments.only),
+        "command": f"just bench http {' '.join(options)}",
+        "rounds": arguments.rounds,
+        "seconds": arguments.seconds,
+        "results": results,
     }
-    lines = [
-        "# HTTP: Madrone and `mlflow models serve`",
-        "",
-        f"{context['date']}, {context['machine']}, Python {context['python']}, "
-        + ", ".join(f"{name} {number}" for name, number in context["versions"].items()),
-        "",
-        f"`{context['command']}`: medians of {rounds} interleaved rounds of {seconds:g} s each. The load generator "
-        "shares the machine with the server.",
-        "",
-        "| rows a request | connections | server | requests/s | p50 ms | p99 ms | ratio |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+    reports.mkdir(parents=True, exist_ok=True)
+    (reports / "http.json").write_text(json.dumps(report, indent=2) + "\n")
+    (reports / "http.md").write_text(http_report.page(report))
+    http_report.bars(report, reports / "http.png")
+    http_report.curves(report, reports / "http_latency.png")
+    print(http_report.page(report))
+
+
+def _choices(arguments: argparse.Namespace) -> list[tuple[str, list[str], list[str]]]:
+    return [
+        ("only", arguments.only, [contender.key for contender in CONTENDERS]),
+        ("cases", arguments.cases, [*CASES]),
     ]
-    for result in results:
-        for name, figure in result["peers"].items():
-            ratio = f"{result['ratio']:.1f}" if name == "madrone" else ""
-            lines.append(
-                f"| {result['rows']} | {result['connections']} | {name} | {figure['requests_per_s']:.0f} "
-                f"| {figure['p50_ms']:.2f} | {figure['p99_ms']:.2f} | {ratio} |"
-            )
-    REPORTS.mkdir(exist_ok=True)
-    (REPORTS / "http.md").write_text("\n".join(lines) + "\n")
-    (REPORTS / "http.json").write_text(json.dumps(context | {"results": results}, indent=2) + "\n")
-    print("\n".join(lines))
+
+
+def names(allowed: list[str]) -> Any:
+    """A reader of names separated by commas."""
+
+    def read(text: str) -> list[str]:
+        given = text.split(",")
+        if unknown := {*given} - {*allowed}:
+            raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: not one of {', '.join(allowed)}")
+        return [name for name in allowed if name in given]
+
+    return read
 
 
 def main() -> None:
+    keys = [contender.key for contender in CONTENDERS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
-    parser.add_argument("--rounds", type=int, default=5, help="measurements of each case and server")
+    parser.add_argument("--rounds", type=int, help="measurements of each case and server (3; 1 with --quick)")
+    parser.add_argument("--seconds", type=float, help="length of one measurement (1.2; 0.4 with --quick)")
+    parser.add_argument("--only", type=names(keys), help=f"of {','.join(keys)}")
+    parser.add_argument("--cases", type=names([*CASES]), default=[*CASES], help=f"of {','.join(CASES)}")
+    parser.add_argument("--cache", type=Path, default=Path(".madrone/bench"), help="model, kernels and environments")
+    parser.add_argument("--quick", action="store_true", help="short, fewer servers, no million rows, one start")
+    parser.add_argument("--reports", type=Path, help="where the report goes")
     arguments = parser.parse_args()
+    arguments.rounds = arguments.rounds or (1 if arguments.quick else 3)
+    arguments.seconds = arguments.seconds or (0.4 if arguments.quick else 1.2)
+    arguments.only = arguments.only or [key for key in keys if key in QUICK_KEYS or not arguments.quick]
+    arguments.cache = arguments.cache.resolve()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without ending what was started
+    cache_kernels(arguments.cache / "kernels")
     with tempfile.TemporaryDirectory() as directory:
-        peers = [start(name, Path(directory)) for name in ("madrone", "mlflow models serve")]
-        try:
-            for peer in peers:
-                wait_ready(peer)
-            results = measure(peers, arguments.rounds, arguments.seconds)
-        finally:
-            for peer in peers:
-                if peer.process.poll() is None:
-                    os.killpg(peer.process.pid, signal.SIGTERM)
-                    peer.process.wait(60)
-    report(results, arguments.rounds, arguments.seconds)
+        results = Benchmark(arguments, Path(directory)).run()
+    write(results, arguments, arguments.reports or (arguments.cache / "reports" if arguments.quick else REPORTS))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,9 @@ from app.models.embedded import BUNDLED
 from app.models.publish import ALIAS, publish
 from app.models.pyfunc import BOOSTER_FILE
 from app.settings import Settings
-from benchmarks.http import REPORTS, Peer, free_port, sample_rows, wait_ready
+from benchmarks.bodies import JSON, http_request, objects
+from benchmarks.contenders import Peer, free_port, wait_ready
+from benchmarks.http import REPORTS
 from benchmarks.load import Answers, Cases, Verdict, read_answers, write_cases
 from kernels.cache import cache_kernels
 from kernels.cpu import processor
@@ -123,6 +125,14 @@ def write_variation(directory: Path) -> Path:
             booster.set_leaf_output(number, leaf, FACTOR * booster.get_leaf_output(number, leaf))
     (directory / BOOSTER_FILE).write_text(booster.model_to_string(num_iteration=-1))
     return directory
+
+
+def sample_rows(count: int) -> tuple[list[dict[str, float]], NDArray[np.float64]]:
+    """Rows around the model's example, and the model's predictions for them."""
+    artifact = read_artifact(BUNDLED / "model")
+    matrix = artifact.sample() * np.random.default_rng(0).uniform(0.95, 1.05, (count, len(artifact.features)))
+    names = tuple(feature.name for feature in artifact.features)
+    return objects(matrix, names), artifact.engine().predict(matrix)
 
 
 def published(registry: str, models: tuple[Path, Path]) -> tuple[str, str]:
@@ -362,7 +372,7 @@ def measure(arguments: argparse.Namespace, directory: Path, deadline: float) -> 
         cases = {first: bundled.tolist(), second: varied.tolist()}
         server = stack.enter_context(madrone(directory, registry))
         swapper = Swapper(registry, f"http://127.0.0.1:{server.port}", (second, first))
-        requests = Cases([server.request([row]) for row in rows], cases)
+        requests = Cases([http_request("/predict", JSON, json.dumps(row).encode()) for row in rows], cases)
         with loaded(server.port, requests, directory) as result:
             rounds = under_load(swapper, arguments, deadline)
         memory = without_load(swapper, server, arguments.memory_swaps, deadline)
