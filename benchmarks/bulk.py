@@ -1,0 +1,150 @@
+"""Bulk scoring in every format: rows a second, memory, and what it does to the requests beside it."""
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks.bodies import FORMATS, Format, content_of
+from benchmarks.closed_loop import PAUSE_S, Asked, Case, ask, checked, measure_once
+from benchmarks.contenders import Peer
+from benchmarks.open_loop import latencies, open_plan
+from benchmarks.peers.process import PeerError
+from benchmarks.plan import load
+from benchmarks.plan import running as loading
+
+SIZES = (100_000, 1_000_000)
+BESIDE_RATE = 100.0
+BESIDE_CONNECTIONS = 16
+LAG_S = 0.005
+LAG_METRIC = "event_loop_lag_seconds"
+
+
+def repeated(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """The first `count` of the values, said again as often as it takes."""
+    return np.concatenate([values] * -(-count // len(values)))[:count]
+
+
+class Peak:
+    """Resident memory of a process: what it is now, and the most since this was made.
+
+    Linux forgets the peak when 5 is written to /proc/PID/clear_refs (proc(5)).
+    """
+
+    def __init__(self, process: psutil.Process) -> None:
+        self._status = Path(f"/proc/{process.pid}/status")
+        Path(f"/proc/{process.pid}/clear_refs").write_text("5")
+        self.before = self._read("VmRSS")
+
+    def above(self) -> int:
+        """Bytes by which it was above what it was."""
+        return self._read("VmHWM") - self.before
+
+    def _read(self, name: str) -> int:
+        line = next(line for line in self._status.read_text().splitlines() if line.startswith(name))
+        return int(line.split()[1]) * 1024
+
+
+def measure(
+    peer: Peer, rows: NDArray[np.float64], expected: NDArray[np.float64], sizes: tuple[int, ...], rounds: int,
+    seconds: float,
+) -> tuple[list[dict[str, Any]], dict[str, str]]:  # fmt: skip
+    """Figures of every format and size; and why there are none for some."""
+    found: list[dict[str, Any]] = []
+    absent: dict[str, str] = {}
+    for size in sizes:
+        matrix, right = repeated(rows, size), repeated(expected, size)
+        for chosen in FORMATS:
+            if chosen.name in absent:
+                continue
+            try:
+                found.append(_measure_format(peer, chosen, matrix, right, rounds, seconds))
+                print(f"bulk: {size} rows as {chosen.name}", flush=True)
+            except PeerError as error:
+                absent[chosen.name] = str(error)
+    return found, absent
+
+
+def _measure_format(
+    peer: Peer, chosen: Format, matrix: NDArray[np.float64], right: NDArray[np.float64], rounds: int, seconds: float
+) -> dict[str, Any]:
+    request = chosen.request(matrix)
+    body = content_of(request)
+    peak = Peak(peer.worker())
+    # Memory is that of the first request of its kind: later ones may find it there.
+    answer = ask(peer, "/predict/bulk", chosen.media_type, body)
+    above = peak.above()
+    checked(chosen.decode(answer), right)
+    what, case = Asked([request], [b""]), Case(chosen.name, len(matrix), 1)
+    return {
+        "format": chosen.name,
+        "rows": len(matrix),
+        "body_bytes": len(body),
+        "peak_bytes": above,
+        "rounds": [measure_once(peer, what, case, seconds) for _ in range(rounds)],
+    }
+
+
+def measure_beside(
+    peer: Peer, one_row: Asked, rows: NDArray[np.float64], size: int, rounds: int, seconds: float
+) -> dict[str, Any]:
+    """One-row latencies, due at a modest rate, without anything else and while a large Arrow body is scored."""
+    request = FORMATS[0].request(repeated(rows, size))
+    bulk = Asked([request], [b""])
+    found: list[dict[str, Any]] = []
+    for number in range(rounds):
+        plan = open_plan(peer, one_row, BESIDE_RATE, seconds, seed=number, connections=BESIDE_CONNECTIONS)
+        time.sleep(PAUSE_S)
+        alone = latencies(load(plan))
+        lags = lag_counts(peer)
+        with loading(bulk.plan(peer.port, 1, seconds + 1)) as beside:
+            time.sleep(1)
+            record = load(plan)
+            scored = beside.record()
+        during = (record.due > scored.sent[0]) & (record.due < np.nanmax(scored.answered))
+        found.append(
+            {
+                "alone_ms": np.quantile(alone, [0.5, 0.99], method="higher").tolist(),
+                "beside_ms": np.quantile(latencies(record)[during], [0.5, 0.99], method="higher").tolist(),
+                "bulk_requests": int(scored.ok().sum()),
+                "lag_above": lag_share(lags, lag_counts(peer)),
+            }
+        )
+    return {"rows": size, "rate": BESIDE_RATE, "seconds": seconds, "rounds": found}
+
+
+def lag_counts(peer: Peer) -> tuple[float, float] | None:
+    """How often the event loop was late by up to `LAG_S`, and how often it was looked at; None where it is not told."""
+    with suppress(httpx.TransportError):
+        text = httpx.get(f"{peer.url}/metrics", timeout=30, trust_env=False).text
+        for family in text_string_to_metric_families(text):
+            if family.name == LAG_METRIC:
+                counts = {
+                    sample.labels.get("le", sample.name): sample.value
+                    for sample in family.samples
+                    if not sample.name.endswith(("_sum", "_created"))
+                }
+                within = next((value for le, value in counts.items() if _is_limit(le)), None)
+                if within is not None:
+                    return within, counts[f"{LAG_METRIC}_count"]
+    return None
+
+
+def _is_limit(text: str) -> bool:
+    try:
+        return float(text) == LAG_S
+    except ValueError:
+        return False
+
+
+def lag_share(before: tuple[float, float] | None, after: tuple[float, float] | None) -> float | None:
+    """Of the looks between, the share at which the loop was late by more than `LAG_S`."""
+    if before is None or after is None or after[1] <= before[1]:
+        return None
+    return 1 - (after[0] - before[0]) / (after[1] - before[1])
