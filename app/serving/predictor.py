@@ -16,7 +16,6 @@ from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import Counter, Histogram
 
 from app.models.artifact import ServedModel
 from app.serving.gather import GatherQueue, joined
@@ -46,8 +45,6 @@ class Predictor:
         self._metrics = metrics
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="predictor")
         self._device = GatherQueue()
-        # Looking a series up by its labels takes longer than counting.
-        self._series: dict[tuple[str, PredictionType], tuple[Counter, Histogram]] = {}
 
     async def predict(
         self, served: ServedModel, rows: NDArray[np.float64], prediction_type: PredictionType
@@ -64,13 +61,6 @@ class Predictor:
         self._count(served.identity.version, prediction_type, len(rows), time.perf_counter() - started)
         return evaluation
 
-    def predict_now(self, served: ServedModel, row: NDArray[np.float64]) -> Evaluation:
-        """Evaluate one row, float64[1, F], on the event loop, for a model of which `is_cheap` says that it may be."""
-        started = time.perf_counter()
-        evaluation = served.engine.evaluate(row)
-        self._count(served.identity.version, "single", 1, time.perf_counter() - started)
-        return evaluation
-
     async def check(self, served: ServedModel) -> NDArray[np.float64]:
         """Predict the model's sample row by the way that requests go, uncounted."""
         sample = served.artifact.sample()
@@ -82,15 +72,8 @@ class Predictor:
         return served.engine.cost(rows) <= INLINE_SECONDS
 
     def _count(self, version: str, prediction_type: PredictionType, rows: int, seconds: float) -> None:
-        key = (version, prediction_type)
-        series = self._series.get(key)
-        if series is None:
-            series = self._series[key] = (
-                self._metrics.predictions.labels(version, prediction_type),
-                self._metrics.prediction_duration.labels(version),
-            )
-        series[0].inc(rows)
-        series[1].observe(seconds)
+        self._metrics.predictions.add((version, prediction_type), rows)
+        self._metrics.prediction_duration.observe((version,), seconds)
 
     async def _run(self, served: ServedModel, rows: NDArray[np.float64]) -> Evaluation:
         engine = served.engine

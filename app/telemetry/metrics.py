@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from app.models.slot import Freshness
 from app.telemetry.gpu import GpuReading
+from app.telemetry.tallies import Latencies, Tally
 from kernels.engine import EngineStatus
 
 LATENCY_BUCKETS_S = (
@@ -59,25 +60,21 @@ class Metrics:
         registry.register(_FreshnessCollector(freshness))
         registry.register(_RowsCollector(rows))
 
-        self.requests = Counter(
-            "api_requests_total", "Requests answered.", ("method", "endpoint", "status_code"), registry=registry
-        )
-        self.request_duration = Histogram(
+        self.requests = Tally("api_requests", "Requests answered.", ("method", "endpoint", "status_code"), registry)
+        self.request_duration = Latencies(
             "api_request_duration_seconds",
             "Time from a request's head to the end of its answer.",
             ("method", "endpoint"),
-            buckets=LATENCY_BUCKETS_S,
-            registry=registry,
+            LATENCY_BUCKETS_S,
+            registry,
         )
-        self.predictions = Counter(
-            "predictions_total", "Rows predicted.", ("model_version", "prediction_type"), registry=registry
-        )
-        self.prediction_duration = Histogram(
+        self.predictions = Tally("predictions", "Rows predicted.", ("model_version", "prediction_type"), registry)
+        self.prediction_duration = Latencies(
             "prediction_duration_seconds",
             "Time that transforms and forest took for one batch, waiting for a thread included.",
             ("model_version",),
-            buckets=LATENCY_BUCKETS_S,
-            registry=registry,
+            LATENCY_BUCKETS_S,
+            registry,
         )
         self.event_loop_lag = Histogram(
             "event_loop_lag_seconds",

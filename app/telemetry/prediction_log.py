@@ -18,11 +18,12 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
-from sqlalchemy import exc
+from sqlalchemy import event, exc
 
 from app.telemetry.metrics import Metrics
 
 QUEUE_ROWS = 10_000
+TRANSACTION_ROWS = 5_000
 FLUSH_ROWS = 500
 """Rows in one statement. All of them in one: a driver that is given many lets go of the interpreter's lock and asks for
 it again at every row, which under load is a wait for each, and one for the requests too."""
@@ -173,10 +174,10 @@ class PredictionLog:
         return True
 
     def _take(self) -> list[LoggedPredictions]:
-        """The oldest in the queue, until they have as many rows as one statement takes."""
+        """The oldest in the queue, as many as go into one transaction."""
         batch: list[LoggedPredictions] = []
         count = 0
-        while self._queue and count < FLUSH_ROWS:
+        while self._queue and count < TRANSACTION_ROWS:
             batch.append(self._queue.popleft())
             count += len(batch[-1].rows)
         self._taken += count
@@ -220,6 +221,17 @@ class PredictionLog:
             elif url.database:
                 Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             engine = sa.create_engine(url, connect_args=arguments, pool_size=1, max_overflow=1, pool_pre_ping=True)
+            if engine.dialect.name == "sqlite":
+                event.listen(engine, "connect", _write_ahead)
             TABLE.metadata.create_all(engine)
             self._engine = engine
         return self._engine
+
+
+def _write_ahead(connection: Any, _: object) -> None:
+    """Have SQLite write to a log of its own first: readers are not locked out, and a commit waits for no disk.
+
+    A crash of the machine may take the last commits along, which a log of predictions can do without.
+    """
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")

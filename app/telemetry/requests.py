@@ -9,7 +9,6 @@ import re
 import time
 
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
-from prometheus_client import Counter, Histogram
 
 from app.errors import ERROR_TYPE, REQUEST_ID
 from app.telemetry.logging import request_id
@@ -43,8 +42,6 @@ class RequestTelemetry:
         self._metrics = metrics
         self._log = request_log
         self._routes = routes
-        # Looking a series up by its labels takes longer than counting.
-        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request through the application inside, and record it."""
@@ -75,15 +72,8 @@ class RequestTelemetry:
     def _record(self, scope: HTTPScope, identifier: str, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         endpoint = self._endpoint(scope)
-        key = (method, endpoint, status)
-        series = self._series.get(key)
-        if series is None:
-            series = self._series[key] = (
-                self._metrics.requests.labels(method, endpoint, str(status)),
-                self._metrics.request_duration.labels(method, endpoint),
-            )
-        series[0].inc()
-        series[1].observe(seconds)
+        self._metrics.requests.add((method, endpoint, str(status)))
+        self._metrics.request_duration.observe((method, endpoint), seconds)
         if status >= 400:
             kind = scope.get(ERROR_TYPE) or UNNAMED_ERRORS.get(status, "other")
             self._metrics.errors.labels(kind, endpoint).inc()

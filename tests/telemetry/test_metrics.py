@@ -36,7 +36,7 @@ def backend_series(metrics: Metrics) -> dict[tuple[str, str, str | None], float]
 
 def test_two_apps_have_series_of_their_own() -> None:
     one, other = Metrics(), Metrics()
-    one.predictions.labels("1", "single").inc()
+    one.predictions.add(("1", "single"))
     labels = {"model_version": "1", "prediction_type": "single"}
     assert one.registry.get_sample_value("predictions_total", labels) == 1
     assert other.registry.get_sample_value("predictions_total", labels) is None
@@ -44,8 +44,8 @@ def test_two_apps_have_series_of_their_own() -> None:
 
 def test_the_exposition_can_be_parsed_and_has_no_created_series() -> None:
     metrics = Metrics()
-    metrics.requests.labels("GET", "/health", "200").inc()
-    metrics.request_duration.labels("GET", "/health").observe(0.001)
+    metrics.requests.add(("GET", "/health", "200"))
+    metrics.request_duration.observe(("GET", "/health"), 0.001)
     text = metrics.exposition().decode()
     names = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
     assert {"api_requests_total", "api_request_duration_seconds_bucket", "process_cpu_seconds_total"} <= names
