@@ -15,8 +15,8 @@ from app.settings import Settings, SettingsError, settings_table
 from kernels.cache import cache_kernels
 
 BAD_USAGE = 2
-HEAD_BYTES = 64 * 1024
-"""Of a request, about: the server reads a little more before it answers 431."""
+HEAD_BYTES = 128 * 1024
+"""Of a request, about: the server reads a little more before it answers 431. Bodies come in pieces of this at most."""
 
 OPENMP_LIBRARY = "libgomp.so.1"
 

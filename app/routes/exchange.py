@@ -14,14 +14,16 @@ from urllib.parse import parse_qs
 from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from app.codecs.compression import check_encoding, decompress
-from app.errors import PROBLEM_MEDIA_TYPE, REQUEST_ID, Disconnected, answer_problem
+from app.errors import PROBLEM_MEDIA_TYPE, REQUEST_ID, Disconnected, Overloaded, answer_problem
 from app.routes.body import Body, drain, read_body
 from app.serving.admission import Claim
 from app.serving.deadline import Deadline, Deadlines
 
 DRAINED_BYTES = 16 * 1024 * 1024
+DRAINED_BYTES_OVERLOADED = 256 * 1024
 DRAIN_SECONDS = 5.0
-"""How much, and how long, the rest of a body is read that was answered before it had come."""
+"""How much, and how long, the rest of a body is read that was answered before it had come; less when there is too much
+to do anyway. Beyond, the connection is closed."""
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +143,8 @@ class Exchange:
         if self.deadline.reading:
             with suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_SECONDS):
-                    await drain(self._receive, DRAINED_BYTES)
+                    limit = DRAINED_BYTES_OVERLOADED if isinstance(error, Overloaded) else DRAINED_BYTES
+                    await drain(self._receive, limit)
 
 
 Handle = Callable[[Exchange], Awaitable[None]]

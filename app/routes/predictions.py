@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 
 import msgspec
 from litestar.types import ASGIApp
@@ -11,6 +12,7 @@ from app.auth import check_key
 from app.codecs.answer import Answer
 from app.codecs.formats import accepted_format, content_format
 from app.codecs.json import Batch, FloatArray
+from app.codecs.pacing import Pace
 from app.codecs.table import Buffer
 from app.errors import UnsupportedMediaType
 from app.models.artifact import ServedModel
@@ -32,6 +34,9 @@ SMALL_BODY_BYTES = 32 * 1024
 
 WHOLE_ANSWER_BYTES = 256 * 1024
 """Answers up to this go in one piece with a Content-Length, larger ones as a stream."""
+
+ITEMS = 256
+"""Of an answer, made before other threads get their turn."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -99,10 +104,10 @@ class Predictions:
             else:
                 claim.line_up()
                 async with exchange.watched():
-                    batch = await self._predictor.in_thread(decode)
+                    batch = await self._predictor.in_turn(decode)
                     claim.hold(batch.size)
                     evaluation = await self._predictor.predict(served, batch.rows, "batch")
-                    answer = await self._predictor.in_thread(
+                    answer = await self._predictor.in_turn(
                         lambda: _encode(_batch_response(exchange, served, batch, evaluation, level, started))
                     )
         await exchange.answer(answer)
@@ -114,8 +119,9 @@ class Predictions:
         given = content_format(exchange.header(b"content-type"))
         wanted = accepted_format(exchange.header(b"accept"), given)
         features, settings = served.artifact.features, self._settings
+        is_json = given.media_type == JSON.decode()
         limit, setting = settings.max_body_bytes, "MAX_BODY_BYTES"
-        if given.media_type == JSON.decode():
+        if is_json:
             limit, setting = settings.max_json_bytes, "MAX_JSON_BYTES"
         with self._admission.enter(len(features)) as claim:
             self._check_wait(exchange, claim)
@@ -130,7 +136,7 @@ class Predictions:
             else:
                 claim.line_up()
                 async with exchange.watched():
-                    rows = await self._predictor.in_thread(decode)
+                    rows = await (self._predictor.in_turn if is_json else self._predictor.in_thread)(decode)
                     del body, decode  # the matrix holds all of it now
                     claim.hold(len(rows))
                     evaluation = await self._predictor.predict(served, rows, "bulk")
@@ -213,16 +219,19 @@ def _check_json(exchange: Exchange) -> None:
 def _batch_response(
     exchange: Exchange, served: ServedModel, batch: Batch, evaluation: Evaluation, level: float | None, started: float
 ) -> BatchResponse:
-    items: list[PredictedItem | FailedItem] = [
-        PredictedItem(*item)
-        for item in zip(
-            batch.positions,
-            evaluation.prediction.tolist(),
-            _intervals(served, evaluation, level),
-            served.warnings(batch.rows, evaluation),
-            strict=True,
-        )
-    ]
+    columns = zip(
+        batch.positions,
+        evaluation.prediction.tolist(),
+        _intervals(served, evaluation, level),
+        served.warnings(batch.rows, evaluation),
+        strict=True,
+    )
+    items: list[PredictedItem | FailedItem] = []
+    pace = Pace()
+    while part := [PredictedItem(*item) for item in islice(columns, ITEMS)]:
+        items += part
+        if len(part) == ITEMS:  # a large batch, and so in a thread
+            pace()
     if batch.errors:
         items += [FailedItem(position, errors) for position, errors in batch.errors.items()]
         items.sort(key=lambda item: item.index)

@@ -44,6 +44,7 @@ class Predictor:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="predictor")
+        self._turn = ThreadPoolExecutor(1, thread_name_prefix="turn")
         self._device = GatherQueue()
 
     async def predict(
@@ -96,7 +97,15 @@ class Predictor:
         """Run work that takes milliseconds or more beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
+    async def in_turn(self, work: Callable[[], T]) -> T:
+        """Run work that holds the interpreter's lock, such as reading JSON, beside the event loop, one at a time.
+
+        More threads would do it no faster, and each of them makes the event loop wait longer for the lock.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._turn, work)
+
     def close(self) -> None:
         """Let go of the threads."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+        self._turn.shutdown(wait=False, cancel_futures=True)
         self._device.close()

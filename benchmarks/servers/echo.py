@@ -38,7 +38,7 @@ def main() -> None:
         loop=Loops.uvloop,
         websockets=False,
         http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=30_000, max_buffer_size=64 * 1024),
+        http1_settings=HTTP1Settings(header_read_timeout=30_000, max_buffer_size=128 * 1024),
     ).serve()
 
 
