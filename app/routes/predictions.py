@@ -74,18 +74,7 @@ class Predictions:
         else:
             with self._admission.enter(len(served.feature_names)) as claim:
                 evaluation = await self._predict(served, rows, "single", claim)
-        values: list[float] = rows[0].tolist()
-        prediction = evaluation.prediction[0].tolist()
-        answer = PredictionResponse(
-            prediction=prediction,
-            model_version=served.identity.version,
-            model_stage=served.identity.stage,
-            confidence_interval=_interval(served, evaluation, level),
-            request_id=exchange.request_id,
-            processing_time_ms=_milliseconds(started),
-            warnings=served.warnings_of_one(values, evaluation),
-        )
-        await exchange.answer(_encode(answer))
+        await exchange.answer(_row_answer(exchange, served, rows, evaluation, level, started))
         self._shadow.offer(served, rows, evaluation.prediction, exchange.request_id)
         self._record(exchange, served, rows, evaluation, "single")
 
@@ -214,6 +203,22 @@ def _check_json(exchange: Exchange) -> None:
     charset = parameters.strip().removeprefix(b"charset=").strip(b'"')
     if given.strip() != JSON or charset not in (b"", b"utf-8"):
         raise UnsupportedMediaType("The body must come with Content-Type: application/json.")
+
+
+def _row_answer(
+    exchange: Exchange, served: ServedModel, rows: FloatArray, evaluation: Evaluation, level: float | None,
+    started: float,
+) -> bytes:  # fmt: skip
+    answer = PredictionResponse(
+        prediction=evaluation.prediction[0].tolist(),
+        model_version=served.identity.version,
+        model_stage=served.identity.stage,
+        confidence_interval=_interval(served, evaluation, level),
+        request_id=exchange.request_id,
+        processing_time_ms=_milliseconds(started),
+        warnings=served.warnings_of_one(rows[0].tolist(), evaluation),
+    )
+    return _encode(answer)
 
 
 def _batch_response(
