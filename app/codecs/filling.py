@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from app.codecs.pacing import Pace
 from app.codecs.table import BODY, MAX_ERRORS, FloatArray, bounds, check_rows, limits_of, span, unknown_column
 from app.errors import FieldError, InvalidInput
 from app.feature import Feature
+from app.pacing import Pace
 
 Rule = Literal["kind", "given", "finite", "range"]
 RULES: tuple[Rule, ...] = ("kind", "given", "finite", "range")

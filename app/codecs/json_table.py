@@ -15,7 +15,6 @@ from msgspec import UNSET, UnsetType
 from app.codecs.answer import Answer
 from app.codecs.filling import Filling
 from app.codecs.objects import cell, cell_type, objects_of, parse, to_array
-from app.codecs.pacing import Pace
 from app.codecs.table import (
     BODY,
     MAX_ERRORS,
@@ -29,6 +28,7 @@ from app.codecs.table import (
 )
 from app.errors import FieldError, InvalidInput, MalformedBody
 from app.feature import Feature, Kind
+from app.pacing import Pace
 
 MEDIA_TYPE = "application/json"
 

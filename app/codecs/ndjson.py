@@ -9,10 +9,10 @@ import numpy as np
 from app.codecs.answer import Answer
 from app.codecs.filling import Filling
 from app.codecs.objects import Objects, objects_of, parse
-from app.codecs.pacing import Pace
 from app.codecs.table import Buffer, FloatArray
 from app.errors import MalformedBody
 from app.feature import Feature
+from app.pacing import Pace
 
 MEDIA_TYPE = "application/x-ndjson"
 

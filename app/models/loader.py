@@ -2,7 +2,6 @@
 
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -12,29 +11,14 @@ from app.models.calibration import Calibrations
 from app.models.gates import check_interface, check_metrics, check_predictions, check_scores
 from app.models.source import Candidate, ModelSource, RegistryUnreachable
 from app.models.store import ModelStore, StoredModel
+from app.pacing import Pace
 from app.settings import Settings
 from kernels.cache import kernels_version
 from kernels.engine import Engine
 
 WORK_S = 0.002
 PAUSE_S = 0.008
-
-
-def give_way() -> Callable[[], None]:
-    """A function for a thread to call now and then, which sleeps when the thread has had its turn.
-
-    Threads of Python take turns of 5 ms, and whoever is asked for the interpreter's lock a moment after giving it away
-    waits as long: several requests' time, and more than once for each.
-    """
-    since = time.perf_counter()
-
-    def pause() -> None:
-        nonlocal since
-        if time.perf_counter() - since > WORK_S:
-            time.sleep(PAUSE_S)
-            since = time.perf_counter()
-
-    return pause
+"""A model is read with a fifth of a processor: nobody waits for it, and each turn costs several requests' time."""
 
 
 class ModelLoader:
@@ -71,7 +55,7 @@ class ModelLoader:
         # The directory is private (0700), and not needed once everything is read into memory and kept.
         with tempfile.TemporaryDirectory(prefix="madrone-model-") as temporary:
             fetched = self._source.fetch(candidate.identity, Path(temporary))
-            artifact = read_artifact(fetched.directory, fetched.digest, give_way())
+            artifact = read_artifact(fetched.directory, fetched.digest, Pace(WORK_S, PAUSE_S))
             if fetched.metrics is None and self._limited:
                 raise RegistryUnreachable("the metrics of the model's run cannot be read, and limits are set for them")
             metrics = fetched.metrics or {}
@@ -96,7 +80,7 @@ class ModelLoader:
         """
         with tempfile.TemporaryDirectory(prefix="madrone-model-") as temporary:
             directory = self._source.fetch(served.identity, Path(temporary)).directory
-            read_artifact(directory, served.artifact.digest, give_way())
+            read_artifact(directory, served.artifact.digest, Pace(WORK_S, PAUSE_S))
             self._store.keep(directory, list(served.artifact.files.values()), self._entry(served))
 
     def restore(self, entry: StoredModel) -> ServedModel:

@@ -12,11 +12,11 @@ from app.auth import check_key
 from app.codecs.answer import Answer
 from app.codecs.formats import accepted_format, content_format
 from app.codecs.json import Batch, FloatArray
-from app.codecs.pacing import Pace
 from app.codecs.table import Buffer
 from app.errors import UnsupportedMediaType
 from app.models.artifact import ServedModel
 from app.models.interval import requested_level
+from app.pacing import Pace
 from app.routes.body import Body
 from app.routes.exchange import Endpoint, Exchange, Handle
 from app.routes.schemas import BatchResponse, ConfidenceInterval, FailedItem, PredictedItem, PredictionResponse

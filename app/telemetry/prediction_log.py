@@ -20,10 +20,12 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy import event, exc
 
+from app.pacing import Pace
 from app.telemetry.metrics import Metrics
 
 QUEUE_ROWS = 10_000
 TRANSACTION_ROWS = 5_000
+PACED_ROWS = 64
 FLUSH_ROWS = 500
 """Rows in one statement. All of them in one: a driver that is given many lets go of the interpreter's lock and asks for
 it again at every row, which under load is a wait for each, and one for the requests too."""
@@ -197,7 +199,7 @@ class PredictionLog:
         values = f"({', '.join(['?' if sqlite else '%s'] * len(COLUMNS))})"
         rows = chain.from_iterable(predictions.parameters(sqlite=sqlite) for predictions in batch)
         with engine.begin() as connection:
-            while part := list(islice(rows, FLUSH_ROWS)):
+            while part := _paced(rows, FLUSH_ROWS):
                 statement = f"INSERT INTO {TABLE.name} ({', '.join(COLUMNS)}) VALUES {', '.join([values] * len(part))}"
                 connection.exec_driver_sql(statement, tuple(chain.from_iterable(part)))
         self._since_prune += count
@@ -226,6 +228,16 @@ class PredictionLog:
             TABLE.metadata.create_all(engine)
             self._engine = engine
         return self._engine
+
+
+def _paced(rows: Iterator[tuple[str, ...]], count: int) -> list[tuple[str, ...]]:
+    """The next rows, made some at a time, so that no request waits long for the interpreter's lock."""
+    taken: list[tuple[str, ...]] = []
+    pace = Pace()
+    while len(taken) < count and (some := list(islice(rows, min(PACED_ROWS, count - len(taken))))):
+        taken += some
+        pace()
+    return taken
 
 
 def _write_ahead(connection: Any, _: object) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.codecs import pacing
+from app import pacing
 
 
 def test_a_pause_comes_after_a_millisecond_of_work_and_no_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
