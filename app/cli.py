@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -35,6 +36,7 @@ def main() -> None:
 @click.option("--reload", is_flag=True, help="Start again when the code changes; for development.")
 def serve(host: str | None, port: str | None, debug: bool, reload: bool) -> None:
     """Serve the model until SIGTERM or Ctrl-C."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server takes it
     for name, value in (("API_HOST", host), ("API_PORT", port), ("API_DEBUG", "true" if debug else None)):
         if value is not None:
             os.environ[name] = value

@@ -37,7 +37,7 @@ from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
 from app.serving.predictor import Predictor
 from app.serving.shadow import Shadow
-from app.serving.shutdown import Shutdown
+from app.serving.shutdown import Shutdown, watch_parent
 from app.settings import Settings
 from app.tasks import Supervisor
 from app.telemetry.exporter import MetricsServer
@@ -151,6 +151,7 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
     async with services.supervisor as supervisor:
         supervisor.start("model-keeper", services.keeper.run)
         supervisor.start("gpu-poller", services.gpu.run)
+        supervisor.start("parent-watch", watch_parent)
         supervisor.start("loop-lag", partial(watch_loop, services.metrics))
         if settings.model_shadow_alias is not None:
             supervisor.start("shadow", services.shadow.run)

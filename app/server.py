@@ -1,7 +1,6 @@
 """The process that supervises the worker: Granian, and an end that those who route to the service can follow."""
 
 import contextlib
-import multiprocessing
 import os
 import time
 from typing import Any
@@ -9,6 +8,8 @@ from typing import Any
 from granian import Granian
 
 from app.serving.shutdown import NOTICE
+
+POLL_SECONDS = 0.05
 
 
 class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, reportUntypedBaseClass]
@@ -24,10 +25,11 @@ class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, repor
 
     def shutdown(self, exit_code: int = 0) -> None:
         """End the service."""
-        workers = [worker.pid for worker in multiprocessing.active_children() if worker.pid is not None]
-        for pid in workers:
+        for worker in self.wrks:
+            worker.interrupt_by_parent = True  # it may end from now on, and that is no failure
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, NOTICE)
-        if workers:
-            time.sleep(self._delay)
+                os.kill(worker.inner.pid, NOTICE)  # which is the end of one that does not listen yet
+        end = time.monotonic() + self._delay
+        while time.monotonic() < end and any(worker.is_alive() for worker in self.wrks):
+            time.sleep(POLL_SECONDS)
         super().shutdown(exit_code)

@@ -1,8 +1,8 @@
 """How much the service takes on at once.
 
 Two things are bounded. What is held: a request counts the rows that it holds, and while its body comes, the rows that
-as many bytes of float64 would be. And the wait: rows that stand in line for a thread, times the seconds that the last
-ones took, is how long another request would stand there; beyond a limit it is refused at once, before its body is
+as many bytes of float64 would be. And the wait: the rows that stand in line for a thread, times what a row of the line
+took lately, is how long another request would stand there; beyond a limit it is refused at once, before its body is
 read, so that those who were let in are answered about as fast as ever, and the rest can try elsewhere. Requests that
 are small enough for the event loop stand in no line.
 """
@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from app.errors import Overloaded
 
@@ -46,7 +46,6 @@ class Admission:
         self._memory_bytes = memory_bytes
         self._clock = clock
         self._seconds_per_row = 0.0
-        self._last_done = 0.0
 
     def rows(self) -> dict[str, int]:
         """Rows by where they are, for the metrics."""
@@ -76,21 +75,32 @@ class Admission:
         if wait > max(LONGEST_WAIT_S, rows * self._seconds_per_row):
             raise Overloaded("The service has too much to do just now.", math.ceil(wait))
 
-    def line_up(self, rows: int) -> None:
+    def line_up(self, rows: int) -> "Place":
         """Put rows in line."""
-        if self.queued == 0:
-            self._last_done = self._clock()
         self.queued += rows
+        return Place(rows, self.queued, self._clock())
 
-    def leave_line(self, rows: int, *, done: bool) -> None:
+    def leave_line(self, place: "Place", *, done: bool) -> None:
         """Take rows out of the line; those that are done tell how long a row takes."""
-        self.queued -= rows
-        if done and rows:
-            now = self._clock()
-            seconds = (now - self._last_done) / rows
-            self._last_done = now
+        self.queued -= place.rows
+        if done and place.ahead:
+            seconds = (self._clock() - place.since) / place.ahead
             old = self._seconds_per_row
             self._seconds_per_row = seconds if old == 0 else old + SMOOTHING * (seconds - old)
+
+
+class Place(NamedTuple):
+    """A request's place in line.
+
+    Attributes:
+        rows: Its own.
+        ahead: Those ahead of it, and its own.
+        since: When it lined up.
+    """
+
+    rows: int
+    ahead: int
+    since: float
 
 
 class Claim:
@@ -101,14 +111,14 @@ class Claim:
         columns: F, numbers in a row.
     """
 
-    __slots__ = ("_admission", "_bytes_per_row", "_lined_up", "_max_rows", "rows")
+    __slots__ = ("_admission", "_bytes_per_row", "_max_rows", "_place", "rows")
 
     def __init__(self, admission: Admission, columns: int) -> None:
         self.rows = 0
         self._admission = admission
         self._bytes_per_row = 8 * max(1, columns)
         self._max_rows = admission.max_rows(columns)
-        self._lined_up = 0
+        self._place: Place | None = None
 
     def rows_of(self, count: int) -> int:
         """Rows that so many bytes of float64 would be."""
@@ -139,8 +149,7 @@ class Claim:
             Overloaded: The line is too long by now.
         """
         self._admission.check_wait(self.rows)
-        self._lined_up = self.rows
-        self._admission.line_up(self._lined_up)
+        self._place = self._admission.line_up(self.rows)
 
     def __enter__(self) -> Self:
         return self
@@ -149,5 +158,5 @@ class Claim:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._admission.held -= self.rows
-        if self._lined_up:
-            self._admission.leave_line(self._lined_up, done=kind is None)
+        if self._place is not None:
+            self._admission.leave_line(self._place, done=kind is None)

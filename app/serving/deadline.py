@@ -57,7 +57,7 @@ class Deadline:
         reading: Whether the body is still coming; whose fault it is that time runs out depends on that.
     """
 
-    __slots__ = ("_deadlines", "_ended", "_task", "ends", "loop", "reading")
+    __slots__ = ("_cancelling", "_deadlines", "_ended", "_task", "ends", "loop", "reading")
 
     def __init__(self, deadlines: Deadlines) -> None:
         self.loop = asyncio.get_running_loop()
@@ -65,10 +65,12 @@ class Deadline:
         self.reading = True
         self._deadlines = deadlines
         self._task: asyncio.Task[Any] | None = None
+        self._cancelling = 0
         self._ended: Exception | None = None
 
     def __enter__(self) -> Self:
         self._task = asyncio.current_task()
+        self._cancelling = 0 if self._task is None else self._task.cancelling()
         self._deadlines.add(self)
         return self
 
@@ -76,9 +78,10 @@ class Deadline:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._deadlines.remove(self)
-        if self._ended is not None and kind is asyncio.CancelledError and self._task is not None:
-            self._task.uncancel()
-            raise self._ended from None
+        if self._ended is not None and self._task is not None:
+            others = self._task.uncancel() > self._cancelling
+            if kind is asyncio.CancelledError and not others:
+                raise self._ended from None
 
     def expire(self) -> None:
         """End the request because its time is over."""

@@ -75,10 +75,9 @@ class GatherQueue:
 
     async def _evaluate(self, batch: list[_Waiting]) -> None:
         """Evaluate requests together; when that fails, each half by itself, so that only the cause of it fails."""
-        rows = batch[0].rows if len(batch) == 1 else np.concatenate([waiting.rows for waiting in batch])
         loop = asyncio.get_running_loop()
         try:
-            evaluation = await loop.run_in_executor(self._executor, batch[0].engine.evaluate, rows)
+            evaluation = await loop.run_in_executor(self._executor, _evaluate, batch)
         except Exception as error:
             if len(batch) > 1:
                 middle = len(batch) // 2
@@ -94,6 +93,12 @@ class GatherQueue:
             if not waiting.result.done():
                 waiting.result.set_result(part(evaluation, start, end) if len(batch) > 1 else evaluation)
             start = end
+
+
+def _evaluate(batch: list[_Waiting]) -> Evaluation:
+    """All rows of a batch, put together by the thread that computes them."""
+    rows = batch[0].rows if len(batch) == 1 else np.concatenate([waiting.rows for waiting in batch])
+    return batch[0].engine.evaluate(rows)
 
 
 def part(evaluation: Evaluation, start: int, end: int) -> Evaluation:

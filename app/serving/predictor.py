@@ -90,7 +90,12 @@ class Predictor:
                 else:
                     evaluations[index] = await self.in_thread(partial(engine.evaluate, chunk))
 
-        await asyncio.gather(*(work() for _ in range(min(THREADS, len(chunks)))))
+        workers = [asyncio.ensure_future(work()) for _ in range(min(THREADS, len(chunks)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:  # where one chunk has failed, the others are of no use
+                worker.cancel()
         return joined(evaluations)
 
     async def in_thread(self, work: Callable[[], T]) -> T:

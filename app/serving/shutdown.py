@@ -7,9 +7,13 @@ stops listening and the requests in flight get SHUTDOWN_GRACE.
 
 import asyncio
 import contextlib
+import os
 import signal
 
 NOTICE = signal.SIGUSR1
+
+
+PARENT_INTERVAL_S = 1.0
 
 
 class Shutdown:
@@ -30,3 +34,12 @@ class Shutdown:
     def announce(self) -> None:
         """Note that the service is about to end."""
         self.announced = True
+
+
+async def watch_parent() -> None:
+    """End the worker when its supervisor was killed: nobody else would, and the port would stay taken."""
+    parent = os.getppid()
+    while True:
+        await asyncio.sleep(PARENT_INTERVAL_S)
+        if os.getppid() != parent:
+            signal.raise_signal(signal.SIGTERM)

@@ -113,7 +113,7 @@ async def test_the_detailed_page_holds_all_the_others(client: Client) -> None:
     assert answer["status"] == "healthy"
     assert answer["model"]["version"] == "1"
     assert answer["tasks"].keys() == {
-        "model-keeper", "gpu-poller", "loop-lag", "prediction-log", "metrics-server",
+        "model-keeper", "gpu-poller", "parent-watch", "loop-lag", "prediction-log", "metrics-server",
     }  # fmt: skip
     assert {task["state"] for task in answer["tasks"].values()} == {"running"}
     assert answer["prediction_log"] == {"enabled": True, "queued": 0, "last_error": None}

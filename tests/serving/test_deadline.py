@@ -1,0 +1,155 @@
+"""Requests that take too long are ended, each for the right reason, by one timer for all of them."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from app.errors import BodyTimeout, DeadlineExceeded, Disconnected
+from app.serving.deadline import Deadline, Deadlines
+
+SHORT_S = 0.01
+LONG_S = 3600.0
+WITHIN_S = 20.0
+
+
+async def hang(deadline: Deadline, *, reading: bool = True) -> None:
+    """A request that is never answered."""
+    with deadline:
+        deadline.reading = reading
+        await asyncio.Event().wait()
+
+
+async def within_reason(work: Any) -> Any:
+    async with asyncio.timeout(WITHIN_S):
+        return await work
+
+
+def cancellations() -> int:
+    """Of this task, those that nobody has answered for."""
+    task = asyncio.current_task()
+    assert task is not None
+    return task.cancelling()
+
+
+@pytest.mark.parametrize(
+    ("reading", "reason", "words"),
+    [
+        (True, BodyTimeout, "The body did not come within 0.01 seconds."),
+        (False, DeadlineExceeded, "The request was not answered within 0.01 seconds."),
+    ],
+)
+async def test_whose_fault_it_is_depends_on_whether_the_body_had_come(
+    reading: bool, reason: type[Exception], words: str
+) -> None:
+    with pytest.raises(reason) as raised:
+        await within_reason(hang(Deadlines(SHORT_S).start(), reading=reading))
+    assert str(raised.value) == words
+
+
+async def test_a_caller_that_leaves_ends_its_request() -> None:
+    deadline = Deadlines(LONG_S).start()
+    asyncio.get_running_loop().call_soon(deadline.disconnect)
+    with pytest.raises(Disconnected):
+        await within_reason(hang(deadline))
+
+
+async def test_the_first_reason_counts() -> None:
+    deadline = Deadlines(LONG_S).start()
+    for end in (deadline.expire, deadline.disconnect):
+        asyncio.get_running_loop().call_soon(end)
+    with pytest.raises(BodyTimeout):
+        await within_reason(hang(deadline))
+    assert cancellations() == 0
+
+
+async def test_a_cancellation_from_elsewhere_stays_one() -> None:
+    task = asyncio.create_task(hang(Deadlines(LONG_S).start()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await within_reason(task)
+    assert task.cancelled()
+
+
+async def test_a_cancellation_from_elsewhere_is_not_taken_for_the_deadlines_own() -> None:
+    deadline = Deadlines(LONG_S).start()
+    task = asyncio.create_task(hang(deadline))
+    await asyncio.sleep(0)
+    task.cancel()
+    deadline.disconnect()
+    await within_reason(asyncio.wait([task]))
+    assert task.cancelled()
+
+
+async def test_the_task_goes_on_after_its_deadline() -> None:
+    with pytest.raises(BodyTimeout):
+        await within_reason(hang(Deadlines(SHORT_S).start()))
+    assert cancellations() == 0
+    async with asyncio.TaskGroup() as group:  # ends in a cancellation where one is left over
+        answer = group.create_task(asyncio.sleep(0, "still here"))
+    assert answer.result() == "still here"
+
+
+async def test_what_the_work_raises_comes_out() -> None:
+    async def fail() -> None:
+        with Deadlines(LONG_S).start():
+            await asyncio.sleep(0)
+            raise KeyError("its own")
+
+    with pytest.raises(KeyError, match="its own"):
+        await fail()
+
+
+async def test_a_request_in_time_is_not_ended_later() -> None:
+    deadlines = Deadlines(SHORT_S)
+    with deadlines.start():
+        await asyncio.sleep(0)
+    with pytest.raises(BodyTimeout):  # begun later, so that the time of the first is over by then
+        await within_reason(asyncio.create_task(hang(deadlines.start())))
+    assert cancellations() == 0
+
+
+async def test_a_request_in_time_is_forgotten() -> None:
+    deadlines = Deadlines(LONG_S)
+    with deadlines.start() as deadline:
+        known = dict(deadlines._running)
+    assert (list(known), deadlines._running) == ([deadline], {})
+
+
+async def test_the_next_is_ended_after_the_first() -> None:
+    deadlines = Deadlines(SHORT_S)
+    tasks: list[asyncio.Task[None]] = []
+    for _ in range(3):
+        tasks.append(asyncio.create_task(hang(deadlines.start())))
+        await asyncio.sleep(SHORT_S / 3)
+    await within_reason(asyncio.wait(tasks))
+    assert [type(task.exception()) for task in tasks] == [BodyTimeout] * 3
+    with pytest.raises(DeadlineExceeded):  # nobody was left by then
+        await within_reason(hang(deadlines.start(), reading=False))
+
+
+async def test_all_that_run_out_together_are_ended_together() -> None:
+    deadlines = Deadlines(SHORT_S)
+    tasks = [asyncio.create_task(hang(deadlines.start(), reading=number % 2 == 0)) for number in range(10)]
+    await within_reason(asyncio.wait(tasks))
+    assert [type(task.exception()) for task in tasks] == [BodyTimeout, DeadlineExceeded] * 5
+
+
+def test_one_timer_serves_them_all() -> None:
+    timers: list[Any] = []
+
+    class Loop(asyncio.SelectorEventLoop):
+        def call_at(self, when: float, callback: Any, *arguments: Any, **context: Any) -> asyncio.TimerHandle:
+            timers.append(callback)
+            return super().call_at(when, callback, *arguments, **context)
+
+    async def answer_many() -> None:
+        deadlines = Deadlines(LONG_S)
+        for _ in range(100):
+            with deadlines.start(), deadlines.start():
+                await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(answer_many())
+    assert len(timers) == 1

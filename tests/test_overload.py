@@ -1,0 +1,287 @@
+"""More than can be held or done at once: some are answered rightly, the rest are refused at once, and it passes."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from app.codecs import arrow
+from app.routes import exchange
+from app.serving.predictor import THREADS
+from app.settings import Settings
+from tests.routes.support import (
+    ARROW,
+    JSON,
+    Array,
+    Client,
+    EngineDouble,
+    Hanging,
+    Row,
+    client_of,
+    compute_with,
+    raw_post,
+    row_of,
+    served_by,
+    services_of,
+    settings_with,
+    stream_of,
+    varied,
+)
+from tests.support import Server, come_true, eventually, problem, server_environ
+from tests.wire import WITHIN_S, Answer, Wire, head, rows_in_flight
+
+MAX_ROWS = 20_000
+ROWS = 8_000
+CLIENTS = 8
+ROUNDS = 5
+EMPTY = {"held": 0, "queued": 0}
+
+
+@pytest.fixture(scope="module")
+def server(registry_dir: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that holds few rows at once."""
+    directory = tmp_path_factory.mktemp("overload")
+    environ = server_environ(registry_dir, directory) | {"MAX_ROWS_IN_FLIGHT": str(MAX_ROWS), "LOG_LEVEL": "WARNING"}
+    server = Server(environ, directory).wait_ready()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def bulk(example: Row) -> bytes:
+    return stream_of(varied(example, ROWS), example)
+
+
+def ask(server: Server, content: bytes) -> httpx.Response:
+    url = f"{server.url}/predict/bulk"
+    return httpx.post(url, content=content, headers=ARROW, trust_env=False, timeout=2 * WITHIN_S)
+
+
+def predictions(content: bytes) -> Array:
+    return pa.ipc.open_stream(content).read_all()["prediction"].to_numpy()
+
+
+@pytest.fixture(scope="module")
+def right(server: Server, bulk: bytes) -> Array:
+    """What is predicted while nothing else goes on."""
+    response = ask(server, bulk)
+    assert response.status_code == 200
+    return predictions(response.content)
+
+
+def check_overloaded(status: int, kind: str, headers: Any) -> None:
+    assert (status, kind) == (503, "overloaded")
+    assert int(headers["retry-after"]) >= 1
+
+
+def others_are_answered(server: Server, example: Row) -> None:
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=WITHIN_S) as client:
+        assert client.post("/predict", json=example).status_code == 200
+        for path in ("/health/live", "/health/ready", "/metrics"):
+            assert client.get(path).status_code == 200, path
+
+
+def test_of_many_bulks_at_once_some_are_answered_rightly_and_the_rest_refused(
+    server: Server, bulk: bytes, right: Array, example: Row
+) -> None:
+    with ThreadPoolExecutor(CLIENTS) as threads:
+        answers = [threads.submit(ask, server, bulk) for _ in range(CLIENTS * ROUNDS)]
+        while not all(answer.done() for answer in answers):
+            others_are_answered(server, example)
+    responses = [answer.result() for answer in answers]
+    assert {response.status_code for response in responses} <= {200, 503}
+    answered = [predictions(response.content) for response in responses if response.status_code == 200]
+    assert answered
+    for got in answered:
+        np.testing.assert_array_equal(got, right)
+    for response in responses:
+        if response.status_code == 503:
+            kind = str(problem(response)["type"]).removeprefix("urn:madrone:problem:")
+            check_overloaded(response.status_code, kind, response.headers)
+    eventually(lambda: rows_in_flight(server) == EMPTY, WITHIN_S, server)
+    np.testing.assert_array_equal(predictions(ask(server, bulk).content), right)
+
+
+def test_while_as_many_rows_are_held_as_may_be_bulks_are_refused_and_all_else_is_answered(
+    server: Server, bulk: bytes, right: Array, example: Row
+) -> None:
+    """The rows are held by bodies that are not yet whole, so that the service is as full as it gets for this long."""
+    whole = head("/predict/bulk", len(bulk), arrow.MEDIA_TYPE)
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire(server)).send(whole, bulk[:-1]) for _ in range(2)]
+        eventually(lambda: rows_in_flight(server)["held"] >= 2 * ROWS, WITHIN_S, server)
+        refused: Answer = stack.enter_context(Wire(server)).send(whole, bulk).answer()
+        check_overloaded(refused.status, refused.kind, refused.headers)
+        others_are_answered(server, example)
+        for wire in wires:
+            answer = wire.send(bulk[-1:]).answer()
+            assert answer.status == 200
+            np.testing.assert_array_equal(predictions(answer.body), right)
+    eventually(lambda: rows_in_flight(server) == EMPTY, WITHIN_S, server)
+    assert ask(server, bulk).status_code == 200
+
+
+def test_one_row_is_answered_while_a_bulk_holds_more_than_may_be_held(server: Server, example: Row) -> None:
+    content = stream_of(varied(example, 2 * MAX_ROWS), example)  # which a request may that is the only one
+    with Wire(server) as wire:
+        wire.send(head("/predict/bulk", len(content), arrow.MEDIA_TYPE), content[:-1])
+        eventually(lambda: rows_in_flight(server)["held"] >= 2 * MAX_ROWS, WITHIN_S, server)
+        others_are_answered(server, example)
+        assert wire.send(content[-1:]).answer().status == 200
+    eventually(lambda: rows_in_flight(server) == EMPTY, WITHIN_S, server)
+
+
+class Chunks:
+    """Lets an engine's double compute chunk by chunk, ten rows in each, and the first ones not before it may."""
+
+    def __init__(self, client: Client) -> None:
+        self.free = threading.Event()
+        self.double: EngineDouble = compute_with(client, self._answer)
+        self.double.cost = lambda rows: 1.0 + 0.002 * rows  # type: ignore[method-assign]
+
+    def _answer(self, rows: Array) -> Array:
+        assert self.free.wait(WITHIN_S)
+        return np.zeros(len(rows))
+
+    @property
+    def computed(self) -> int:
+        """Rows that were begun with."""
+        return sum(len(batch) for batch in self.double.batches)
+
+
+async def settle(client: Client, chunks: Chunks) -> None:
+    """Let the threads end what they had begun, and any that would begin with more begin with it."""
+    chunks.free.set()
+    predictor, double = services_of(client).predictor, chunks.double
+    served = msgspec.structs.replace(served_by(client), engine=double)
+    before = chunks.computed
+    await predictor.predict(served, np.zeros((1, 8)), "bulk")  # the executor's queue is first in, first out
+    assert chunks.computed == before + 1
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+async def test_504_for_work_past_its_deadline_which_is_not_computed(
+    settings: Settings, example: Row, large: bool
+) -> None:
+    rows = varied(example, 2000 if large else 200)  # beyond, and within, what is decoded on the event loop
+    async with client_of(settings_with(settings, request_timeout=0.2)) as client:
+        chunks = Chunks(client)
+        response = await client.post("/predict/bulk", content=stream_of(rows, example), headers=ARROW)
+        assert response.status_code == 504
+        assert problem(response)["type"] == "urn:madrone:problem:timeout"
+        begun = chunks.computed
+        assert begun < len(rows)
+        assert services_of(client).admission.rows() == EMPTY
+        await settle(client, chunks)
+        assert chunks.computed == begun + 1
+
+
+async def test_504_for_those_for_whom_no_thread_had_time_and_nothing_is_computed_for_them(
+    settings: Settings, example: Row
+) -> None:
+    whole: Any = {"type": "http.request", "body": msgspec.json.encode(example), "more_body": False}
+    async with client_of(settings_with(settings, request_timeout=0.2)) as client:
+        with Hanging() as hanging:
+            double = compute_with(client, hanging)
+            answers = await asyncio.gather(*(raw_post(client, [whole]) for _ in range(50)))
+            await asyncio.sleep(0)
+            begun = len(double.batches)
+        assert {answer[0]["status"] for answer in answers} == {504}
+        assert begun < 50
+        assert services_of(client).admission.rows() == EMPTY
+        for _ in range(5):  # the executor's queue is first in, first out
+            assert (await raw_post(client, [whole]))[0]["status"] == 200
+        assert len(double.batches) == begun + 5
+
+
+async def test_what_a_caller_that_left_has_asked_for_is_not_computed(client: Client, example: Row) -> None:
+    chunks = Chunks(client)
+    body = stream_of(varied(example, 2000), example)
+    gone = asyncio.Event()
+    coming: list[Any] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Any:
+        if coming:
+            return coming.pop()
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope: Any = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": "/predict/bulk", "raw_path": b"/predict/bulk", "query_string": b"", "root_path": "",
+        "headers": [(b"content-type", arrow.MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))],
+        "client": ("10.0.0.1", 1), "server": ("test", 80),
+    }  # fmt: skip
+
+    async def leave() -> None:
+        await come_true(lambda: chunks.computed)
+        gone.set()
+
+    await asyncio.gather(client.app(scope, receive, send), leave())
+    begun = chunks.computed
+    assert begun < 2000
+    assert sent == []
+    assert services_of(client).admission.rows() == EMPTY
+    await settle(client, chunks)
+
+
+async def test_once_a_chunk_has_failed_no_other_is_begun_with(client: Client, example: Row) -> None:
+    rows = varied(example, 2000)
+    chunks = Chunks(client)
+
+    def fail(batch: Array) -> Array:
+        if (batch[0] == rows[0]).all():
+            raise RuntimeError("the first chunk")
+        assert chunks.free.wait(WITHIN_S)
+        return np.zeros(len(batch))
+
+    chunks.double._answer = fail
+    response = await client.post("/predict/bulk", content=stream_of(rows, example), headers=ARROW)
+    assert response.status_code == 500
+    begun = chunks.computed
+    assert begun <= 10 * THREADS
+    await settle(client, chunks)
+    assert chunks.computed == begun + 1
+
+
+async def test_a_refused_request_is_told_when_to_come_again_and_its_body_is_not_waited_for(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "DRAIN_SECONDS", 0.01)
+    admission = services_of(client).admission
+    with admission.enter(8) as waiting:
+        waiting.hold(1000)
+        waiting.line_up()
+        admission._seconds_per_row = 0.0125
+        # Nothing of this body ever comes.
+        answer = await raw_post(client, [], "/predict/batch", content_length="40000")
+    assert answer[0]["status"] == 503
+    headers = dict(answer[0]["headers"])
+    assert headers[b"retry-after"] == b"13"
+    assert msgspec.json.decode(answer[1]["body"])["type"] == "urn:madrone:problem:overloaded"
+
+
+async def test_small_requests_are_answered_however_long_the_line(client: Client, example: Row) -> None:
+    admission = services_of(client).admission
+    with admission.enter(8) as waiting:
+        waiting.hold(1000)
+        waiting.line_up()
+        admission._seconds_per_row = 10.0
+        for path, content in (("/predict", example), ("/predict/batch", {"predictions": [example] * 5})):
+            response = await client.post(path, content=msgspec.json.encode(content), headers=JSON)
+            assert response.status_code == 200, path
+        response = await client.post("/predict/bulk", content=stream_of(row_of(example), example), headers=ARROW)
+        assert response.status_code == 200

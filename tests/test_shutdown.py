@@ -1,0 +1,183 @@
+"""How the service ends: told to, in whatever state it is, or killed."""
+
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import psutil
+import pytest
+
+from tests.support import Server, eventually
+from tests.wire import WITHIN_S, Wire, head, metric
+
+Serve = Callable[..., Server]
+LONG = "3000"
+
+
+def database(directory: Path) -> str:
+    """What the processes of one test have in their environment, and no other's."""
+    return f"sqlite:///{directory / 'predictions.db'}"
+
+
+def processes(directory: Path) -> list[psutil.Process]:
+    """All that a test's server has started and that still run, and itself."""
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("DATABASE_URL") == database(directory):
+                found.append(process)
+        except psutil.Error:  # it has gone, or is nobody's but init's to bury
+            continue
+    return found
+
+
+def ends(server: Server, directory: Path) -> int:
+    """Exit status of a server that is ending, none of whose processes stays."""
+    status = server.popen.wait(2 * WITHIN_S)
+    eventually(lambda: processes(directory) == [], WITHIN_S)
+    return status
+
+
+def readiness(server: Server) -> tuple[int, Any]:
+    response = httpx.get(f"{server.url}/health/ready", timeout=WITHIN_S, trust_env=False)
+    return response.status_code, response.json()["reason"]
+
+
+def refuses(server: Server) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", server.port), timeout=WITHIN_S).close()
+    except ConnectionError:
+        return True
+    return False
+
+
+def predict(server: Server, example: dict[str, float]) -> Any:
+    response = httpx.post(f"{server.url}/predict", json=example, timeout=WITHIN_S, trust_env=False)
+    assert response.status_code == 200
+    return response.json()["prediction"]
+
+
+def test_readiness_ends_first_then_the_port_closes_then_the_last_answer_goes(
+    serve: Serve, tmp_path: Path, example: dict[str, float]
+) -> None:
+    server = serve(SHUTDOWN_DELAY="3").wait_ready()
+    body = msgspec.json.encode(example)
+    with Wire(server) as slow:
+        slow.send(head(length=len(body)), body[:-1])
+        expected = predict(server, example)  # answered after that one was sent: the first has arrived
+        server.popen.terminate()
+        eventually(lambda: readiness(server) == (503, "the service is shutting down"), WITHIN_S, server)
+        assert predict(server, example) == expected
+        assert server.status("/health/live") == 200
+        assert metric(server, "predictions_total", model_version="1", prediction_type="single") >= 2
+        eventually(lambda: refuses(server), WITHIN_S, server)
+        answer = slow.send(body[-1:]).answer()
+    assert (answer.status, msgspec.json.decode(answer.body)["prediction"]) == (200, expected)
+    assert ends(server, tmp_path) == 0
+
+
+def test_a_request_that_hangs_keeps_the_process_no_longer_than_its_grace(serve: Serve, tmp_path: Path) -> None:
+    server = serve(SHUTDOWN_DELAY="0", SHUTDOWN_GRACE="1", REQUEST_TIMEOUT=LONG).wait_ready()
+    with Wire(server) as wire:
+        wire.send(head(length=100), b"{")
+        assert server.status("/health/live") == 200
+        server.popen.terminate()
+        assert ends(server, tmp_path) == 0
+        assert wire.rest() == b""
+
+
+def test_a_connection_that_idles_keeps_the_process_no_longer(
+    serve: Serve, tmp_path: Path, example: dict[str, float]
+) -> None:
+    server = serve(SHUTDOWN_DELAY="0", SHUTDOWN_GRACE=LONG, IDLE_TIMEOUT=LONG).wait_ready()
+    with httpx.Client(base_url=server.url, trust_env=False) as client, Wire(server):
+        assert client.post("/predict", json=example).status_code == 200
+        server.popen.terminate()
+        assert ends(server, tmp_path) == 0
+
+
+def workers(server: Server) -> list[psutil.Process]:
+    """What the supervising process has started: its workers, and Python's own helper."""
+    try:
+        children = psutil.Process(server.popen.pid).children()
+        return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+    except psutil.Error:
+        return []
+
+
+@pytest.mark.parametrize("moment", ["a worker was started", "the port is open", "no model is there yet"])
+def test_told_to_end_while_it_starts_it_ends_like_any_other_time(serve: Serve, tmp_path: Path, moment: str) -> None:
+    server = serve(DATA_DIR=str(tmp_path / "fresh"), SHUTDOWN_DELAY="0.5")
+    moments: dict[str, Callable[[], bool]] = {
+        "a worker was started": lambda: workers(server) != [],
+        "the port is open": lambda: not refuses(server),
+        "no model is there yet": lambda: server.status("/health/ready") == 503,
+    }
+    eventually(moments[moment], process=server)
+    server.popen.terminate()
+    assert ends(server, tmp_path) == 0
+    assert "Traceback" not in server.log()
+
+
+@pytest.mark.parametrize("again", [signal.SIGTERM, signal.SIGINT])
+def test_told_again_and_again_it_ends_once(serve: Serve, tmp_path: Path, again: signal.Signals) -> None:
+    server = serve(SHUTDOWN_DELAY="1").wait_ready()
+    server.popen.terminate()
+    for _ in range(5):
+        if server.popen.poll() is None:
+            server.popen.send_signal(again)
+        time.sleep(0.05)
+    assert ends(server, tmp_path) == 0
+    assert "Traceback" not in server.log()
+
+
+def test_an_interrupt_ends_it_too(serve: Serve, tmp_path: Path) -> None:
+    server = serve(SHUTDOWN_DELAY="0").wait_ready()
+    server.popen.send_signal(signal.SIGINT)
+    assert ends(server, tmp_path) == 0
+    assert "Traceback" not in server.log()
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_all_of_its_processes_may_be_told_at_once(serve: Serve, tmp_path: Path, told: signal.Signals) -> None:
+    """Ctrl-C does so, and systemd."""
+    server = serve(SHUTDOWN_DELAY="0.5").wait_ready()
+    family = psutil.Process(server.popen.pid).children(recursive=True)
+    for process in (server.popen, *family):
+        process.send_signal(told)
+    assert ends(server, tmp_path) == 0
+
+
+def test_a_killed_worker_s_successor_serves_the_same_and_nothing_of_it_stays(
+    serve: Serve, tmp_path: Path, example: dict[str, float]
+) -> None:
+    server = serve(SHUTDOWN_DELAY="0").wait_ready()
+    expected = predict(server, example)
+    (worker,) = workers(server)
+    family = [worker, *worker.children(recursive=True)]
+    worker.kill()
+    eventually(lambda: not any(process in family for process in processes(tmp_path)), WITHIN_S, server)
+    server.wait_ready()
+    assert predict(server, example) == expected
+    server.popen.terminate()
+    assert ends(server, tmp_path) == 0
+
+
+def test_a_killed_supervisor_leaves_nothing_that_keeps_the_port(
+    serve: Serve, tmp_path: Path, example: dict[str, float]
+) -> None:
+    server = serve().wait_ready()
+    predict(server, example)
+    server.popen.kill()
+    server.popen.wait()
+    try:
+        eventually(lambda: processes(tmp_path) == [], WITHIN_S)
+        assert refuses(server)
+    finally:
+        for process in processes(tmp_path):
+            process.kill()
