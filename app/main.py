@@ -162,7 +162,7 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
             supervisor.start("metrics-server", exporter.run)
         services.shutdown.listen()
         yield
-    services.request_log.flush()
+    await asyncio.to_thread(services.request_log.close)
     services.keeper.close()
     services.predictor.close()
     services.shadow.close()

@@ -26,11 +26,15 @@ from app.telemetry.metrics import Metrics
 QUEUE_ROWS = 10_000
 TRANSACTION_ROWS = 5_000
 PACED_ROWS = 64
-FLUSH_ROWS = 500
+FLUSH_ROWS = 100
 """Rows in one statement. All of them in one: a driver that is given many lets go of the interpreter's lock and asks for
 it again at every row, which under load is a wait for each, and one for the requests too."""
 
-FLUSH_INTERVAL_S = 1.0
+FLUSH_INTERVAL_S = 0.1
+"""Short, so that the work is spread: a second's rows at once take a processor from the requests for a tenth of it."""
+
+RETRY_S = 1.0
+LONGEST_RETRY_S = 60.0
 PRUNE_INTERVAL_ROWS = 10_000
 CONNECT_TIMEOUT_S = 5
 
@@ -150,7 +154,10 @@ class PredictionLog:
         delay = FLUSH_INTERVAL_S
         while True:
             await asyncio.sleep(delay)
-            delay = FLUSH_INTERVAL_S if await asyncio.to_thread(self.flush) else min(2 * delay, 60.0)
+            if not self._queue or await asyncio.to_thread(self.flush):
+                delay = FLUSH_INTERVAL_S
+            else:
+                delay = min(max(RETRY_S, 2 * delay), LONGEST_RETRY_S)
 
     def flush(self) -> bool:
         """Write all that is queued; blocks on the database. Says whether the database took it."""

@@ -6,12 +6,16 @@ a struct in a list, and the list is encoded and handed to `logging` as one recor
 
 import asyncio
 import logging
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import msgspec
 
 FLUSH_SECONDS = 0.1
-FLUSH_LINES = 1000
+PIECE_LINES = 500
+"""Encoded at once, in less than a millisecond, by a thread that holds the interpreter's lock meanwhile."""
+
+MOST_LINES = 100_000
 
 log = logging.getLogger("madrone.request")
 
@@ -34,16 +38,21 @@ class RequestLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class RequestLog:
-    """Collects the lines of one app, and writes them while its event loop turns."""
+    """Collects the lines of one app, and writes them while its event loop turns.
+
+    A thread writes: a disk that is busy with other things can keep a write waiting for a tenth of a second.
+    """
 
     def __init__(self) -> None:
         self._lines: list[RequestLine] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="request-log")
+        self._writing: Future[None] | None = None
 
     def record(
         self, method: str, endpoint: str, status: int, seconds: float, client: str | None, request_id: str
     ) -> None:
-        """Take a line, unless INFO is not logged."""
+        """Take a line, unless INFO is not logged. While nobody reads what is written, the oldest lines are lost."""
         if not log.isEnabledFor(logging.INFO):
             return
         self._lines.append(
@@ -57,17 +66,35 @@ class RequestLog:
                 request_id=request_id,
             )
         )
-        if len(self._lines) >= FLUSH_LINES:
-            self.flush()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+        if len(self._lines) >= MOST_LINES:
+            del self._lines[: MOST_LINES // 2]
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._start)
+
+    def _start(self) -> None:
+        """Have what was taken written; later, if the last is not written yet."""
+        self._timer = None
+        if self._writing is None or self._writing.done():
+            lines, self._lines = self._lines, []
+            self._writing = self._writer.submit(_write, lines)
+        elif self._lines:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._start)
 
     def flush(self) -> None:
-        """Write what was taken."""
+        """Write what was taken, now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         lines, self._lines = self._lines, []
-        if lines:
-            text = _encode_lines(lines).decode().removesuffix("\n")
-            log.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, text, (), None, extra={"is_json": True}))
+        self._writer.submit(_write, lines).result()
+
+    def close(self) -> None:
+        """Write what was taken, and let go of the thread."""
+        self.flush()
+        self._writer.shutdown()
+
+
+def _write(lines: list[RequestLine]) -> None:
+    for start in range(0, len(lines), PIECE_LINES):
+        text = _encode_lines(lines[start : start + PIECE_LINES]).decode().removesuffix("\n")
+        log.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, text, (), None, extra={"is_json": True}))

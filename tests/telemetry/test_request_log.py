@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -35,15 +36,46 @@ async def test_lines_are_written_without_being_asked_for(caplog: pytest.LogCaptu
     assert len(caplog.records) == 1
 
 
-async def test_many_lines_do_not_wait(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_log, "FLUSH_LINES", 5)
+async def test_many_lines_are_written_in_order(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_log, "PIECE_LINES", 5)
     caplog.set_level(logging.INFO)
     log = RequestLog()
     for number in range(12):
         record(log, number)
-    assert len(caplog.records) == 2
-    log.flush()
+    log.close()
+    assert len(caplog.records) == 3
     assert [line["request_id"] for line in lines_of(caplog)] == [f"request-{number}" for number in range(12)]
+
+
+async def test_while_nobody_reads_the_event_loop_goes_on_and_the_oldest_lines_are_lost(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_log, "MOST_LINES", 10)
+    monkeypatch.setattr(request_log, "FLUSH_SECONDS", 0.001)
+    caplog.set_level(logging.INFO)
+    stuck, stuck_in = threading.Event(), threading.Event()
+
+    class Stuck(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            stuck_in.set()
+            stuck.wait()
+
+    handler = Stuck()
+    request_log.log.addHandler(handler)
+    try:
+        log = RequestLog()
+        record(log, 0)
+        await asyncio.to_thread(stuck_in.wait)
+        for number in range(1, 13):
+            record(log, number)
+            await asyncio.sleep(0.002)
+    finally:
+        stuck.set()
+        request_log.log.removeHandler(handler)
+    log.close()
+    assert [line["request_id"] for line in lines_of(caplog)] == [f"request-{number}" for number in (0, *range(6, 13))]
 
 
 async def test_nothing_is_kept_that_is_not_to_be_logged(caplog: pytest.LogCaptureFixture) -> None:
