@@ -35,8 +35,13 @@ def test_the_settings_table_is_the_codes() -> None:
 @pytest.mark.parametrize(
     ("name", "report"),
     [
-        ("speed", "http"), ("overload", "overload"), ("overhead", "overhead"), ("swap", "swap"), ("forest", "forest"),
-        ("features", "features"), ("quality", "model_quality"),
+        ("speed", "http"),
+        ("overload", "overload"),
+        ("overhead", "overhead"),
+        ("swap", "swap"),
+        ("forest", "forest"),
+        ("features", "features"),
+        ("quality", "model_quality"),
     ],
 )
 def test_the_measured_tables_are_the_committed_reports(name: str, report: str) -> None:

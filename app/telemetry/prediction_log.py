@@ -7,6 +7,7 @@ away the queue fills, and rows that find no place are dropped and counted: an an
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -32,6 +33,9 @@ it again at every row, which under load is a wait for each, and one for the requ
 
 FLUSH_INTERVAL_S = 0.1
 """Short, so that the work is spread: a second's rows at once take a processor from the requests for a tenth of it."""
+
+REST = 2.0
+"""Seconds that the writer sleeps for each that it works: batches are predicted faster than any database takes rows."""
 
 RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
@@ -150,25 +154,34 @@ class PredictionLog:
         return self._recorded - self._taken
 
     async def run(self) -> None:
-        """Write for ever. A failed write is tried again with the same rows, less often each time."""
+        """Write for ever, with a third of a processor at most: what exceeds that fills the queue.
+
+        A failed write is tried again with the same rows, less often each time.
+        """
         delay = FLUSH_INTERVAL_S
         while True:
             await asyncio.sleep(delay)
-            if not self._queue or await asyncio.to_thread(self.flush):
+            if not self._queue or await asyncio.to_thread(self.flush, REST):
                 delay = FLUSH_INTERVAL_S
             else:
                 delay = min(max(RETRY_S, 2 * delay), LONGEST_RETRY_S)
 
-    def flush(self) -> bool:
-        """Write all that is queued; blocks on the database. Says whether the database took it."""
-        with self._writing:
-            return self._flush()
+    def flush(self, rest: float = 0.0) -> bool:
+        """Write all that is queued; blocks on the database.
 
-    def _flush(self) -> bool:
+        Args:
+            rest: Seconds to sleep for each second of the processor's.
+
+        Returns whether the database took it.
+        """
+        with self._writing:
+            return self._flush(rest)
+
+    def _flush(self, rest: float) -> bool:
         while batch := self._take():
             count = sum(len(predictions.rows) for predictions in batch)
             try:
-                self._write(batch, count)
+                self._write(batch, count, rest)
             except (exc.SQLAlchemyError, OSError) as error:
                 self._queue.extendleft(reversed(batch))
                 self._taken -= count
@@ -200,15 +213,18 @@ class PredictionLog:
         if self._engine is not None:
             self._engine.dispose()
 
-    def _write(self, batch: list[LoggedPredictions], count: int) -> None:
+    def _write(self, batch: list[LoggedPredictions], count: int, rest: float) -> None:
         engine = self._connected()
         sqlite = engine.dialect.name == "sqlite"
         values = f"({', '.join(['?' if sqlite else '%s'] * len(COLUMNS))})"
         rows = chain.from_iterable(predictions.parameters(sqlite=sqlite) for predictions in batch)
         with engine.begin() as connection:
+            started = time.thread_time()
             while part := _paced(rows, FLUSH_ROWS):
                 statement = f"INSERT INTO {TABLE.name} ({', '.join(COLUMNS)}) VALUES {', '.join([values] * len(part))}"
                 connection.exec_driver_sql(statement, tuple(chain.from_iterable(part)))
+                time.sleep(rest * (time.thread_time() - started))
+                started = time.thread_time()
         self._since_prune += count
         if self._since_prune >= PRUNE_INTERVAL_ROWS:
             self._prune()
