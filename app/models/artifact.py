@@ -98,7 +98,6 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         feature_names: Of the raw features, in the engine's order.
         training_ranges: By feature, the least and greatest value that training saw; infinite where that is not known.
-        training_bounds: The same, float64[2, F].
         metrics: The training run's, as far as the registry knows them.
         resolved_by: The rule that chose this version.
         load_seconds: From look-up to readiness.
@@ -110,7 +109,6 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     engine: Engine
     feature_names: tuple[str, ...]
     training_ranges: tuple[tuple[float, float], ...]
-    training_bounds: FloatArray
     metrics: dict[str, float]
     resolved_by: str
     loaded_at: datetime
@@ -127,7 +125,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
             evaluation: Of these rows.
         """
         warnings: list[list[str]] = [[] for _ in range(len(rows))]
-        low, high = self.training_bounds
+        low, high = np.array(self.training_ranges, dtype=np.float64).reshape(-1, 2).T
         for row, column in np.argwhere((rows < low) | (rows > high)).tolist():
             warnings[row].append(self._outside_training(column))
         limit, distance = self.engine.outside_distance, evaluation.distance
@@ -176,7 +174,6 @@ def serve_artifact(
         engine=engine,
         feature_names=tuple(feature.name for feature in artifact.features),
         training_ranges=ranges,
-        training_bounds=np.array(ranges, dtype=np.float64).T,
         metrics=metrics,
         resolved_by=resolved_by,
         loaded_at=datetime.now(UTC),

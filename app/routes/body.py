@@ -29,7 +29,7 @@ async def read_body(headers: Headers, receive: Receive, limit: int, setting: str
         MalformedBody: It ended early, or comes in a storm of tiny pieces.
         Overloaded: The service holds too much already.
     """
-    declared = _declared(headers)
+    declared = declared_bytes(headers)
     if declared is not None and declared > limit:
         raise TooLarge(f"The body is larger than {setting}.")
     message = await receive()
@@ -72,7 +72,7 @@ async def drain(receive: Receive, limit: int) -> None:
         seen += len(message.get("body", b""))  # pyright: ignore[reportArgumentType]
 
 
-def _declared(headers: Headers) -> int | None:
+def declared_bytes(headers: Headers) -> int | None:
     """The Content-Length, where there is one."""
     length = headers.get(b"content-length")
     return int(length) if length is not None and length.isdigit() else None

@@ -59,11 +59,6 @@ class Exchange:
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
-    def declared_bytes(self) -> int:
-        """What the body says it will have; 0 where it does not say."""
-        length = self.headers.get(b"content-length", b"")
-        return int(length) if length.isdigit() else 0
-
     def query(self, name: str) -> list[str] | None:
         """All values of a query parameter, None where it is absent."""
         text = self._scope["query_string"]

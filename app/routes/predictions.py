@@ -9,6 +9,7 @@ import msgspec
 from litestar.types import ASGIApp
 
 from app.auth import check_key
+from app.codecs import json_table
 from app.codecs.answer import Answer
 from app.codecs.formats import accepted_format, content_format
 from app.codecs.json import Batch, FloatArray
@@ -17,7 +18,7 @@ from app.errors import UnsupportedMediaType
 from app.models.artifact import ServedModel
 from app.models.interval import requested_level
 from app.pacing import Pace
-from app.routes.body import Body
+from app.routes.body import Body, declared_bytes
 from app.routes.exchange import Endpoint, Exchange, Handle
 from app.routes.schemas import BatchResponse, ConfidenceInterval, FailedItem, PredictedItem, PredictionResponse
 from app.services import Services
@@ -108,7 +109,7 @@ class Predictions:
         given = content_format(exchange.header(b"content-type"))
         wanted = accepted_format(exchange.header(b"accept"), given)
         features, settings = served.artifact.features, self._settings
-        is_json = given.media_type == JSON.decode()
+        is_json = given.media_type == json_table.MEDIA_TYPE
         limit, setting = settings.max_body_bytes, "MAX_BODY_BYTES"
         if is_json:
             limit, setting = settings.max_json_bytes, "MAX_JSON_BYTES"
@@ -164,7 +165,7 @@ class Predictions:
 
     def _check_wait(self, exchange: Exchange, claim: Claim) -> None:
         """Refuse a large request at once where it would wait too long."""
-        if (declared := exchange.declared_bytes()) > SMALL_BODY_BYTES:
+        if (declared := declared_bytes(exchange.headers) or 0) > SMALL_BODY_BYTES:
             self._admission.check_wait(claim.rows_of(declared))
 
     async def _predict(
