@@ -21,7 +21,8 @@ from litestar.testing import AsyncTestClient
 
 from app.services import Services
 
-START_TIMEOUT_S = 90
+START_TIMEOUT_S = 180
+"""Two cores may be shared by three of the tests' processes, each with servers and their workers, and they compile."""
 
 PORTS_EACH = 2000
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))

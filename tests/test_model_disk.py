@@ -52,8 +52,9 @@ def test_a_model_for_which_the_disk_has_no_room_is_served_and_kept_once_there_is
             sender.goes_on()
             assert (told["status"], told["stale"], told["store"]["entries"]) == ("degraded", False, [])
             (models / "filling").unlink()
+            server.becomes(version=first, status="healthy", store__last_error=None, store__entries=[first])
             second = shelf.good()
-            server.becomes(version=second, status="healthy", store__last_error=None, store__entries=[second])
+            server.becomes(version=second, status="healthy", store__entries=[second, first])
             sender.goes_on()
     assert sender.versions(shelf.predictions) == [first, second]
 

@@ -12,7 +12,9 @@ import pytest
 from tests.faults import Fault, FaultProxy, MlflowServer
 from tests.shelf import ROW, Shelf
 from tests.support import eventually, problem
-from tests.watch import LOOKUP_TIMEOUT_S, Sender, Watched
+from tests.watch import Sender, Watched
+
+LOOKUP_TIMEOUT_S = 3
 
 
 class Scene(NamedTuple):
@@ -36,7 +38,10 @@ def running(registry: MlflowServer, tmp_path_factory: pytest.TempPathFactory) ->
     directory = tmp_path_factory.mktemp("outages")
     shelf = Shelf(registry.url, "outages", directory)
     shelf.good()
-    with FaultProxy(registry.url, pace=0.3) as proxy, Watched(directory, proxy.url, shelf.name) as server:
+    with (
+        FaultProxy(registry.url, pace=0.3) as proxy,
+        Watched(directory, proxy.url, shelf.name, MODEL_LOOKUP_TIMEOUT=str(LOOKUP_TIMEOUT_S)) as server,
+    ):
         yield Scene(registry, proxy, shelf, server.wait_ready())
 
 

@@ -12,7 +12,6 @@ from tests.shelf import ALIAS, ROW
 from tests.support import Server, eventually
 
 KEY = "key-of-the-tests"
-LOOKUP_TIMEOUT_S = 3
 PAUSE_S = 0.01
 """Between two requests of a sender: other processes of this machine have something to do meanwhile."""
 
@@ -36,7 +35,6 @@ class Watched(Server):
                 "MODEL_NAME": name,
                 "MODEL_ALIAS": ALIAS,
                 "MODEL_CACHE_TTL": "1",
-                "MODEL_LOOKUP_TIMEOUT": str(LOOKUP_TIMEOUT_S),
                 "ADMIN_API_KEY": KEY,
                 **environ,
             },
@@ -70,7 +68,7 @@ class Watched(Server):
             return all(_at(said, key) == value for key, value in expected.items())
 
         try:
-            eventually(holds, timeout=25, process=self)
+            eventually(holds, process=self)
         except pytest.fail.Exception:
             pytest.fail(f"never was {expected}, at last {said}\n{self.log()[-6000:]}")
         return said

@@ -1,10 +1,11 @@
 """Look-ups in an MLflow Model Registry: which versions there are to serve, and their files.
 
 Every call blocks on the network or a database, for as long as MLflow and what is under it please. The service calls
-them in a process of their own (`registry_process`), where a deadline can be kept.
+them in a process of their own (`worker_process`), where a deadline can be kept.
 """
 
 import errno
+import importlib
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from app.models.artifact import ModelIdentity
 from app.models.source import (
@@ -46,6 +48,9 @@ MAX_CANDIDATES = 20
 DIGEST_TAG = "madrone.digest"
 """Tag of a version that gives the digest of its files; one whose files have another is refused."""
 
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+"""Schemes of registries that MLflow opens itself, with no server between."""
+
 MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors of this machine's disk, where files are put. All others may come from the other side of a connection."""
 
@@ -65,6 +70,13 @@ class Registry:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(HTTP_RETRIES))
         os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+    def prepare(self) -> None:
+        """Import what look-ups need: seconds of a processor, on a busy machine many, and no registry's fault."""
+        importlib.import_module("mlflow")
+        uris = self._settings.tracking_uri, self._settings.registry_uri
+        if any(urlsplit(uri).scheme.split("+")[0] in DATABASES for uri in uris):
+            importlib.import_module("mlflow.store.model_registry.sqlalchemy_store")
 
     def look(self) -> Offer:
         """Find what there is to serve: under the alias if one is set, else by stage, the newest of a stage first.

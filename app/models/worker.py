@@ -10,7 +10,6 @@ It reads requests from standard input and answers on standard output, in frames:
 MessagePack. The first frame in is the settings, the first one out is empty and says that it is ready.
 """
 
-import importlib
 import logging.config
 import os
 import sys
@@ -105,6 +104,10 @@ class ModelWorker:
         self._settings = settings
         self._registry = Registry(settings)
         self._prepared = not settings.embedded_registry
+
+    def prepare(self) -> None:
+        """See `Registry.prepare`."""
+        self._registry.prepare()
 
     def look(self) -> Offer:
         """See `Registry.look`. The embedded registry is set up before the first."""
@@ -205,8 +208,7 @@ def main() -> None:
     settings = msgspec.msgpack.decode(read_frame(requests), type=Settings, dec_hook=path_from_text)
     logging.config.dictConfig(logging_config(settings.effective_log_level))
     worker = ModelWorker(settings)
-    importlib.import_module("mlflow")  # before the first deadline runs
-
+    worker.prepare()  # before the first deadline runs
     write_frame(answers, b"")
     queue: SimpleQueue[bytes] = SimpleQueue()
 

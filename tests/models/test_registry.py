@@ -1,6 +1,9 @@
 """Which version a registry's aliases and stages choose, and its files."""
 
+import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -260,3 +263,23 @@ def test_a_run_that_is_gone_has_no_metrics(run_id: str | None, registry_dir: Pat
     registry = Registry(Settings(data_dir=registry_dir))
     identity = msgspec.structs.replace(registry.look().candidates[0].identity, run_id=run_id)
     assert registry.fetch(identity, tmp_path).metrics == {}
+
+
+PREPARED = """
+import sys
+from app.models.registry import Registry
+from app.settings import Settings
+prepared = []
+for uri in ("http://127.0.0.1:1", "sqlite+pysqlite:///models.db"):
+    Registry(Settings(mlflow_tracking_uri=uri)).prepare()
+    prepared.append("sqlalchemy" in sys.modules)
+print(prepared, "mlflow.store.model_registry.sqlalchemy_store" in sys.modules)
+"""
+
+
+def test_what_a_registry_in_a_database_needs_is_imported_before_a_deadline_runs(tmp_path: Path) -> None:
+    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", PREPARED]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[False,", "True]", "True"]
+    assert list(tmp_path.iterdir()) == []  # and nothing is opened
