@@ -42,24 +42,29 @@ from app.settings import Settings
 from app.tasks import Supervisor
 from app.telemetry.exporter import MetricsServer
 from app.telemetry.gpu import GpuPoller
+from app.telemetry.logged_predictions import LogTarget
 from app.telemetry.logging import logging_config
 from app.telemetry.loop_lag import watch_loop
 from app.telemetry.metrics import Metrics
-from app.telemetry.prediction_log import PredictionLog
+from app.telemetry.prediction_log import LogWriter, LogWriterProcess, PredictionLog
 from app.telemetry.request_log import RequestLog
 from app.telemetry.requests import RequestTelemetry
 from app.telemetry.system import SystemMonitor, memory_bytes
 
 
-def create_app(settings: Settings, *, nvml: Any = None, source: ModelSource | None = None) -> Litestar:
+def create_app(
+    settings: Settings, *, nvml: Any = None, source: ModelSource | None = None, log_writer: LogWriter | None = None
+) -> Litestar:
     """Build the application; nothing runs until its lifespan is entered.
 
     Args:
         settings: All of them.
         nvml: A stand-in for the `pynvml` module, for tests.
         source: Where models come from, if not from a process of their own that speaks to the registry.
+        log_writer: Writes the prediction log, if not a process of its own.
     """
-    services = _services(settings, nvml, source or WorkerProcess(settings))
+    target = LogTarget(settings.prediction_database_url, settings.prediction_log_rows)
+    services = _services(settings, nvml, source or WorkerProcess(settings), log_writer or LogWriterProcess(target))
     predictions = Predictions(services)
     limits: list[Any] = []
     if settings.rate_limit:
@@ -112,7 +117,7 @@ def serve_app() -> Litestar:
     return app
 
 
-def _services(settings: Settings, nvml: Any, source: ModelSource) -> Services:
+def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: LogWriter) -> Services:
     gpu = GpuPoller(nvml)
     slot = ModelSlot()
     admission = Admission(settings.max_rows_in_flight, memory_bytes())
@@ -139,7 +144,7 @@ def _services(settings: Settings, nvml: Any, source: ModelSource) -> Services:
         supervisor=Supervisor(metrics),
         gpu=gpu,
         system=SystemMonitor(settings.data_dir),
-        prediction_log=PredictionLog(settings.prediction_database_url, settings.prediction_log_rows, metrics),
+        prediction_log=PredictionLog(log_writer, metrics, enabled=settings.prediction_log_rows > 0),
         request_log=RequestLog(),
     )
 

@@ -21,11 +21,10 @@ from litestar.testing import AsyncTestClient
 from app.main import create_app
 from app.models.artifact import read_artifact
 from app.models.embedded import BUNDLED
-from app.models.worker import ModelWorker
 from app.settings import Settings
 from tests.faults import MlflowServer
 from tests.models.keeping import keep
-from tests.support import Server, free_port, loaded, server_environ
+from tests.support import Server, free_port, in_process, loaded, server_environ
 
 # The same examples every time: a run that fails for one commit must not pass for the next by luck. Building the table
 # of Unicode characters on a new machine is slow, and no fault of a strategy.
@@ -68,7 +67,7 @@ def settings(registry_dir: Path, tmp_path: Path) -> Settings:
 @pytest.fixture
 async def client(settings: Settings) -> AsyncIterator[AsyncTestClient[Litestar]]:
     """A client of an app that serves the bundled model."""
-    async with AsyncTestClient(create_app(settings, source=ModelWorker(settings))) as client:
+    async with AsyncTestClient(create_app(settings, **in_process(settings))) as client:
         await loaded(client)
         yield client
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -19,7 +20,11 @@ import pytest
 from litestar import Litestar
 from litestar.testing import AsyncTestClient
 
+from app.models.worker import ModelWorker
 from app.services import Services
+from app.settings import Settings
+from app.telemetry.log_database import LogDatabase
+from app.telemetry.logged_predictions import LogTarget
 
 START_TIMEOUT_S = 180
 """Two cores may be shared by three of the tests' processes, each with servers and their workers, and they compile."""
@@ -57,6 +62,12 @@ async def come_true(check: Callable[[], object]) -> None:
     async with asyncio.timeout(START_TIMEOUT_S):
         while not check():  # noqa: ASYNC110 - what it waits for knows of no event
             await asyncio.sleep(0.01)
+
+
+def in_process(settings: Settings) -> dict[str, Any]:
+    """Arguments for `create_app`: what is done in processes of their own, which take seconds to start, is done here."""
+    target = LogTarget(settings.prediction_database_url, settings.prediction_log_rows)
+    return {"source": ModelWorker(settings), "log_writer": LogDatabase(target)}
 
 
 async def loaded(client: AsyncTestClient[Litestar]) -> Services:

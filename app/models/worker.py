@@ -6,8 +6,7 @@ Both are slow to import, take the memory of the service over again, have no dead
 the process over a damaged text. Here none of that costs a request anything: this process is started when there is
 something to ask, ended when it does not answer in time, and ends itself when nothing is asked for a while.
 
-It reads requests from standard input and answers on standard output, in frames: eight bytes of length, then
-MessagePack. The first frame in is the settings, the first one out is empty and says that it is ready.
+Its frames (`child_process`) are MessagePack; the first one in is the settings.
 """
 
 import logging.config
@@ -16,12 +15,13 @@ import sys
 import threading
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from app.child_process import parents_pipes, read_frame, write_frame
 from app.models.artifact import ModelIdentity
 from app.models.embedded import prepare_embedded_registry
 from app.models.registry import Registry
@@ -43,7 +43,6 @@ from kernels.model_text import ForestError
 LINGER_S = 30.0
 """Without a request for so long it ends: two looks in a row share it, and its memory is not held between rare ones."""
 
-LENGTH_BYTES = 8
 NICENESS = 10
 
 
@@ -149,29 +148,6 @@ class ModelWorker:
         """Nothing is held."""
 
 
-def read_frame(stream: BinaryIO) -> bytes:
-    """The next frame.
-
-    Raises:
-        EOFError: The other side has gone.
-    """
-    length = _read_exactly(stream, LENGTH_BYTES)
-    return _read_exactly(stream, int.from_bytes(length, "little"))
-
-
-def write_frame(stream: BinaryIO, content: bytes) -> None:
-    """Send a frame."""
-    stream.write(len(content).to_bytes(LENGTH_BYTES, "little") + content)
-    stream.flush()
-
-
-def _read_exactly(stream: BinaryIO, count: int) -> bytes:
-    content = stream.read(count)
-    if len(content) < count:
-        raise EOFError
-    return content
-
-
 def path_from_text(kind: type, value: Any) -> Any:
     """What msgspec does not know how to make: `Path` is the only such type in a message."""
     return kind(value)
@@ -203,8 +179,7 @@ def main() -> None:
     """Answer until standard input ends or nothing more comes."""
     # Requests are served first where the processor is short.
     os.nice(NICENESS)
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not land between the answers
+    requests, answers = parents_pipes()
     settings = msgspec.msgpack.decode(read_frame(requests), type=Settings, dec_hook=path_from_text)
     logging.config.dictConfig(logging_config(settings.effective_log_level))
     worker = ModelWorker(settings)

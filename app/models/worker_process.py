@@ -1,16 +1,14 @@
-"""Starts the model worker's process, asks it, and ends it when it does not answer in time."""
+"""Asks the model worker, in its process."""
 
-import contextlib
-import subprocess
-import sys
 import threading
 from pathlib import Path
-from typing import BinaryIO, TypeVar, cast
+from typing import TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from app.child_process import ChildClosed, ChildGone, ChildNotStarted, ChildProcess
 from app.models.artifact import ModelIdentity
 from app.models.signature import ModelRefused
 from app.models.source import (
@@ -32,15 +30,10 @@ from app.models.worker import (
     Scores,
     Version,
     path_from_text,
-    read_frame,
-    write_frame,
 )
 from app.settings import Settings
 
 T = TypeVar("T")
-
-START_TIMEOUT_S = 120.0
-"""Importing MLflow takes seconds, on a busy machine many."""
 
 EMBEDDED_TIMEOUT_S = 300.0
 """For a look into the embedded registry, which the first one creates. It is a file of this machine."""
@@ -50,10 +43,6 @@ SCORE_TIMEOUT_S = 300.0
 FAILURES: dict[str, type[Exception]] = {
     kind.__name__: kind for kind in (ModelUnknown, NothingToServe, VersionUnknown, RegistryUnreachable, ModelRefused)
 }
-
-
-class _WorkerGone(Exception):
-    """The process ended before it answered."""
 
 
 class WorkerProcess:
@@ -67,12 +56,10 @@ class WorkerProcess:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
         self._asking = threading.Lock()
-        self._closed = False
         self._decoder = msgspec.msgpack.Decoder(Answer, dec_hook=path_from_text)
         self._encoder = msgspec.msgpack.Encoder(enc_hook=str)
+        self._process = ChildProcess("app.models.worker", self._encoder.encode(settings))
 
     def look(self) -> Offer:
         """See `Registry.look`; a registry that has not answered by MODEL_LOOKUP_TIMEOUT is unreachable."""
@@ -95,18 +82,15 @@ class WorkerProcess:
         question = Score(text, (len(rows), rows.shape[1]), np.ascontiguousarray(rows, dtype=np.float64).tobytes())
         try:
             answer = self._ask(question, SCORE_TIMEOUT_S, Scores)
-        except _WorkerGone:
+        except ChildGone:
             raise ModelRefused("LightGBM ended the process that it was to predict in", "kernels") from None
         return np.frombuffer(answer.values).reshape(answer.shape)
 
     def close(self) -> None:
         """End the process, and with that any call that waits for it."""
-        with self._lock:
-            self._closed = True
-            if self._process is not None:
-                self._process.kill()
+        self._process.kill()
         with self._asking:  # a call that waited ends now
-            self._end()
+            self._process.end()
 
     def _look_timeout(self) -> float:
         return EMBEDDED_TIMEOUT_S if self._settings.embedded_registry else self._settings.model_lookup_timeout
@@ -116,11 +100,11 @@ class WorkerProcess:
         with self._asking:
             try:
                 answer = self._decoder.decode(self._exchange(content, timeout))
-            except _WorkerGone:
+            except ChildGone:
                 # It ends by itself when nothing is asked for a while, which may be in this very moment.
                 try:
                     answer = self._decoder.decode(self._exchange(content, timeout))
-                except _WorkerGone:
+                except ChildGone:
                     if isinstance(request, Score):
                         raise
                     raise RegistryUnreachable("the process that asks the registry ended before it answered") from None
@@ -135,71 +119,11 @@ class WorkerProcess:
         return answer
 
     def _exchange(self, content: bytes, timeout: float) -> bytes:
-        process = self._running()
         try:
-            return self._within(timeout, process, content)
+            return self._process.ask(content, timeout)
         except TimeoutError:
             raise RegistryUnreachable(f"no answer within {timeout:g} s") from None
-
-    def _running(self) -> "subprocess.Popen[bytes]":
-        """The process, ready to be asked."""
-        if self._process is not None and self._process.poll() is None:
-            return self._process
-        self._end()
-        failed = "the process that asks the registry did not start"
-        with self._lock:
-            if self._closed:
-                raise RegistryUnreachable("the service is stopping")
-            try:
-                # In a session of its own: an interrupt from a terminal is the parent's to handle.
-                process = self._process = subprocess.Popen(
-                    [sys.executable, "-m", "app.models.worker"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise RegistryUnreachable(failed) from error
-        try:
-            self._within(START_TIMEOUT_S, process, self._encoder.encode(self._settings))
-        except (TimeoutError, _WorkerGone):
-            raise RegistryUnreachable(failed) from None
-        return process
-
-    def _within(self, timeout: float, process: "subprocess.Popen[bytes]", content: bytes) -> bytes:
-        """Send a frame and read one. The process is ended if that takes too long, or fails.
-
-        Raises:
-            TimeoutError: It took too long.
-            _WorkerGone: The process ended.
-        """
-        late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            process.kill()
-
-        timer = threading.Timer(timeout, end)
-        timer.daemon = True
-        timer.start()
-        try:
-            write_frame(cast(BinaryIO, process.stdin), content)
-            return read_frame(cast(BinaryIO, process.stdout))
-        except (OSError, EOFError):
-            self._end()
-            if late.is_set():
-                raise TimeoutError from None
-            raise _WorkerGone from None
-        finally:
-            timer.cancel()
-
-    def _end(self) -> None:
-        with self._lock:
-            process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):  # what was not sent cannot be sent any more
-                    if pipe is not None:
-                        pipe.close()
+        except ChildNotStarted:
+            raise RegistryUnreachable("the process that asks the registry did not start") from None
+        except ChildClosed:
+            raise RegistryUnreachable("the service is stopping") from None

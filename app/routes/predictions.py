@@ -25,7 +25,6 @@ from app.services import Services
 from app.serving.admission import Claim
 from app.serving.deadline import Deadlines
 from app.serving.predictor import PredictionType
-from app.telemetry.prediction_log import LoggedPredictions
 from kernels.engine import Evaluation
 
 JSON = b"application/json"
@@ -182,17 +181,8 @@ class Predictions:
     ) -> None:
         """Put what was answered into the prediction log."""
         if self._log.enabled and len(rows):
-            self._log.record(
-                LoggedPredictions(
-                    request_id=exchange.request_id,
-                    prediction_type=kind,
-                    model_name=served.identity.name,
-                    model_version=served.identity.version,
-                    names=served.feature_names,
-                    rows=rows,
-                    predictions=evaluation.prediction,
-                )
-            )
+            model = served.identity.name, served.identity.version
+            self._log.record(exchange.request_id, kind, model, served.feature_names, rows, evaluation.prediction)
 
 
 def _check_json(exchange: Exchange) -> None:

@@ -1,7 +1,8 @@
 """A log of predictions in a database, written beside the request path.
 
-Requests leave their rows in a bounded queue; a background task writes them in batches. When the database is slow or
-away the queue fills, and rows that find no place are dropped and counted: an answer is never held up for its log.
+Requests leave their rows in a bounded queue; a background task has them written in batches, by a process of their own.
+When the database is slow or away the queue fills, and rows that find no place are dropped and counted: an answer is
+never held up for its log.
 """
 
 import asyncio
@@ -9,93 +10,66 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from itertools import chain, islice
-from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import msgspec
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
-from sqlalchemy import event, exc
 
-from app.pacing import Pace
+from app.child_process import ChildClosed, ChildGone, ChildNotStarted, ChildProcess
+from app.telemetry.logged_predictions import LoggedPredictions, LoggedRequest, LogTarget
 from app.telemetry.metrics import Metrics
 
 QUEUE_ROWS = 10_000
 TRANSACTION_ROWS = 5_000
-PACED_ROWS = 64
-FLUSH_ROWS = 100
-"""Rows in one statement. All of them in one: a driver that is given many lets go of the interpreter's lock and asks for
-it again at every row, which under load is a wait for each, and one for the requests too."""
+WRITE_TIMEOUT_S = 60.0
+"""For one transaction. A database that is away says so sooner, unless the network swallows what is said."""
 
 FLUSH_INTERVAL_S = 0.1
-"""Short, so that the work is spread: a second's rows at once take a processor from the requests for a tenth of it."""
-
-REST = 2.0
-"""Seconds that the writer sleeps for each that it works: batches are predicted faster than any database takes rows."""
-
 RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
-PRUNE_INTERVAL_ROWS = 10_000
-CONNECT_TIMEOUT_S = 5
-
-MOMENT_LENGTH = len("2026-01-02 03:04:05.000006")
 
 log = logging.getLogger(__name__)
 
-_encode = msgspec.json.Encoder().encode
 
-TABLE = sa.Table(
-    "predictions",
-    sa.MetaData(),
-    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
-    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, index=True),
-    sa.Column("request_id", sa.String(128), nullable=False, index=True),
-    sa.Column("prediction_type", sa.String(16), nullable=False),
-    sa.Column("model_name", sa.String(256), nullable=False),
-    sa.Column("model_version", sa.String(32), nullable=False),
-    sa.Column("features", sa.JSON, nullable=False),
-    sa.Column("prediction", sa.JSON, nullable=False),
-)
+class LogWriter(Protocol):
+    """Writes rows; blocks on the database."""
+
+    def write(self, batch: list[LoggedPredictions]) -> str | None:
+        """Write the rows of a batch, all or none; returns what kept it from being written."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the database."""
+        ...
 
 
-COLUMNS = tuple(column.name for column in TABLE.columns if not column.primary_key)
+class LogWriterProcess:
+    """A `LogDatabase` in a process of its own, started by the first write, and anew where it has gone.
 
-
-class LoggedPredictions(msgspec.Struct, frozen=True):
-    """What one request adds to the log: a row for each of its rows.
-
-    Attributes:
-        names: Of the F features.
-        rows: float64[B, F].
-        predictions: float64[B], or float64[B, K].
+    Args:
+        target: Where rows go.
     """
 
-    request_id: str
-    prediction_type: str
-    model_name: str
-    model_version: str
-    names: tuple[str, ...]
-    rows: NDArray[np.float64]
-    predictions: NDArray[np.float64]
-    created_at: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
+    def __init__(self, target: LogTarget) -> None:
+        self._process = ChildProcess("app.telemetry.log_database", msgspec.msgpack.encode(target))
 
-    def first(self, count: int) -> "LoggedPredictions":
-        """Its first rows alone, copied, so that the rest is not kept."""
-        return msgspec.structs.replace(self, rows=self.rows[:count].copy(), predictions=self.predictions[:count].copy())
+    def write(self, batch: list[LoggedPredictions]) -> str | None:
+        """See `LogDatabase.write`."""
+        content = msgspec.msgpack.encode(batch)
+        try:
+            try:
+                answer = self._process.ask(content, WRITE_TIMEOUT_S)
+            except ChildGone:
+                answer = self._process.ask(content, WRITE_TIMEOUT_S)
+        except (TimeoutError, ChildGone, ChildNotStarted, ChildClosed) as error:
+            return type(error).__name__
+        return msgspec.msgpack.decode(answer, type=str | None)
 
-    def parameters(self, *, sqlite: bool) -> Iterator[tuple[str, ...]]:
-        """For each row the values of the table's `COLUMNS`, as text that either database reads."""
-        moment = self.created_at.isoformat(" ", "microseconds")
-        if sqlite:
-            moment = moment[:MOMENT_LENGTH]  # without a time zone: SQLite keeps none, and times are UTC
-        constant = (moment, self.request_id, self.prediction_type, self.model_name, self.model_version)
-        for row, prediction in zip(self.rows.tolist(), self.predictions.tolist(), strict=True):
-            features = _encode(dict(zip(self.names, row, strict=True))).decode()
-            yield (*constant, features, _encode(prediction).decode())
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.end()
 
 
 class PredictionLogStatus(msgspec.Struct, frozen=True):
@@ -107,26 +81,24 @@ class PredictionLogStatus(msgspec.Struct, frozen=True):
 
 
 class PredictionLog:
-    """Queues rows and writes them.
+    """Queues rows and has them written.
 
     Args:
-        url: SQLAlchemy URL of a SQLite or PostgreSQL database.
-        keep_rows: Newest rows that are kept; 0 switches the log off.
+        writer: Takes them.
         metrics: Where written, dropped and failed rows are counted.
+        enabled: Whether there is to be a log.
     """
 
-    def __init__(self, url: str, keep_rows: int, metrics: Metrics) -> None:
-        self.enabled = keep_rows > 0
-        self._url = url
-        self._keep_rows = keep_rows
+    def __init__(self, writer: LogWriter, metrics: Metrics, *, enabled: bool = True) -> None:
+        self.enabled = enabled
+        self._writer = writer
         self._metrics = metrics
+        self._newest: LoggedPredictions | None = None
         self._queue: deque[LoggedPredictions] = deque()
         # Two counts, each written by one thread alone: the event loop's, and the one that writes.
         self._recorded = 0
         self._taken = 0
         self._last_error: str | None = None
-        self._engine: sa.Engine | None = None
-        self._since_prune = 0
         self._writing = threading.Lock()
 
     @property
@@ -134,66 +106,96 @@ class PredictionLog:
         """Rows in the queue, and the newest error."""
         return PredictionLogStatus(self.enabled, self._queued(), self._last_error)
 
-    def record(self, predictions: LoggedPredictions) -> None:
-        """Queue rows; those that the queue has no room for are dropped and counted.
+    def record(
+        self,
+        request_id: str,
+        prediction_type: str,
+        model: tuple[str, str],
+        names: tuple[str, ...],
+        rows: NDArray[np.float64],
+        predictions: NDArray[np.float64],
+    ) -> None:
+        """Queue a request's rows; those that the queue has no room for are dropped and counted.
 
-        The event loop does no more than this, however many rows there are.
+        Args:
+            request_id: Of the request.
+            prediction_type: How they were asked for.
+            model: Name and version.
+            names: Of the F features; always the same object for the same model in service.
+            rows: float64[B, F], B > 0; copied.
+            predictions: float64[B], or float64[B, K]; copied.
         """
         if not self.enabled:
             return
-        count, room = len(predictions.rows), QUEUE_ROWS - self._queued()
+        count, room = len(rows), QUEUE_ROWS - self._queued()
         if count > room:
             self._metrics.logged_predictions.labels("dropped").inc(count - max(0, room))
             if room <= 0:
                 return
-            predictions, count = predictions.first(room), room
-        self._queue.append(predictions)
+            rows, predictions, count = rows[:room], predictions[:room], room
+        newest, outputs = self._newest, predictions.size // count
+        fits = newest is not None and newest.names is names and newest.outputs == outputs
+        if newest is None or not fits or newest.count >= TRANSACTION_ROWS:
+            self._seal()
+            newest = self._newest = LoggedPredictions(model, names, outputs)
+        request = LoggedRequest(request_id, prediction_type, time.time(), count)
+        newest.add(request, rows.tobytes(), predictions.tobytes())
         self._recorded += count
+
+    def _seal(self) -> None:
+        """Put the newest rows into the queue; done by who records, since it must not grow while it is written."""
+        if self._newest is not None:
+            self._queue.append(self._newest)
+            self._newest = None
 
     def _queued(self) -> int:
         return self._recorded - self._taken
 
     async def run(self) -> None:
-        """Write for ever, with a third of a processor at most: what exceeds that fills the queue.
-
-        A failed write is tried again with the same rows, less often each time.
-        """
+        """Have rows written for ever. A failed write is tried again with the same rows, less often each time."""
         delay = FLUSH_INTERVAL_S
         while True:
             await asyncio.sleep(delay)
-            if not self._queue or await asyncio.to_thread(self.flush, REST):
+            self._seal()
+            if not self._queue or await asyncio.to_thread(self._flush):
                 delay = FLUSH_INTERVAL_S
             else:
                 delay = min(max(RETRY_S, 2 * delay), LONGEST_RETRY_S)
 
-    def flush(self, rest: float = 0.0) -> bool:
-        """Write all that is queued; blocks on the database.
+    def flush(self) -> bool:
+        """Write all that is queued; blocks on the database, and nothing may be recorded meanwhile.
 
-        Args:
-            rest: Seconds to sleep for each second of the processor's.
-
-        Returns whether the database took it.
+        Returns whether it took it.
         """
-        with self._writing:
-            return self._flush(rest)
+        self._seal()
+        return self._flush()
 
-    def _flush(self, rest: float) -> bool:
-        while batch := self._take():
-            count = sum(len(predictions.rows) for predictions in batch)
-            try:
-                self._write(batch, count, rest)
-            except (exc.SQLAlchemyError, OSError) as error:
-                self._queue.extendleft(reversed(batch))
-                self._taken -= count
-                # The driver's text can hold the URL with its password: the class says enough.
-                name = type(error.orig if isinstance(error, exc.DBAPIError) and error.orig else error).__name__
-                if self._last_error != name:
-                    log.warning("prediction log cannot be written", extra={"error": name})
-                self._last_error = name
-                return False
-            self._last_error = None
-            self._metrics.logged_predictions.labels("written").inc(count)
+    def _flush(self) -> bool:
+        with self._writing:
+            while batch := self._take():
+                if not self._write(batch):
+                    return False
         return True
+
+    def close(self) -> None:
+        """Write what is left, once, and let go of the database."""
+        if self.enabled and not self.flush():
+            self._metrics.logged_predictions.labels("dropped").inc(self._queued())
+            log.error("predictions left unlogged at shutdown", extra={"rows": self._queued()})
+        self._writer.close()
+
+    def _write(self, batch: list[LoggedPredictions]) -> bool:
+        count = sum(predictions.count for predictions in batch)
+        fault = self._writer.write(batch)
+        if fault is None:
+            self._metrics.logged_predictions.labels("written").inc(count)
+        else:
+            self._queue.extendleft(reversed(batch))
+            self._taken -= count
+            if self._last_error != fault:
+                log.warning("prediction log cannot be written", extra={"error": fault})
+        self._last_error = fault
+        return fault is None
 
     def _take(self) -> list[LoggedPredictions]:
         """The oldest in the queue, as many as go into one transaction."""
@@ -201,72 +203,6 @@ class PredictionLog:
         count = 0
         while self._queue and count < TRANSACTION_ROWS:
             batch.append(self._queue.popleft())
-            count += len(batch[-1].rows)
+            count += batch[-1].count
         self._taken += count
         return batch
-
-    def close(self) -> None:
-        """Write what is left, once, and let go of the database."""
-        if self.enabled and not self.flush():
-            self._metrics.logged_predictions.labels("dropped").inc(self._queued())
-            log.error("predictions left unlogged at shutdown", extra={"rows": self._queued()})
-        if self._engine is not None:
-            self._engine.dispose()
-
-    def _write(self, batch: list[LoggedPredictions], count: int, rest: float) -> None:
-        engine = self._connected()
-        sqlite = engine.dialect.name == "sqlite"
-        values = f"({', '.join(['?' if sqlite else '%s'] * len(COLUMNS))})"
-        rows = chain.from_iterable(predictions.parameters(sqlite=sqlite) for predictions in batch)
-        with engine.begin() as connection:
-            started = time.thread_time()
-            while part := _paced(rows, FLUSH_ROWS):
-                statement = f"INSERT INTO {TABLE.name} ({', '.join(COLUMNS)}) VALUES {', '.join([values] * len(part))}"
-                connection.exec_driver_sql(statement, tuple(chain.from_iterable(part)))
-                time.sleep(rest * (time.thread_time() - started))
-                started = time.thread_time()
-        self._since_prune += count
-        if self._since_prune >= PRUNE_INTERVAL_ROWS:
-            self._prune()
-
-    def _prune(self) -> None:
-        with self._connected().begin() as connection:
-            # By position and not by arithmetic: a rolled-back write leaves a gap in the ids.
-            surplus = sa.select(TABLE.c.id).order_by(TABLE.c.id.desc()).offset(self._keep_rows).limit(1)
-            if (last := connection.execute(surplus).scalar()) is not None:
-                connection.execute(sa.delete(TABLE).where(TABLE.c.id <= last))
-        self._since_prune = 0
-
-    def _connected(self) -> sa.Engine:
-        if self._engine is None:
-            url = sa.make_url(self._url)
-            arguments: dict[str, Any] = {}
-            if url.drivername.startswith("postgresql"):
-                arguments["connect_timeout"] = CONNECT_TIMEOUT_S
-            elif url.database:
-                Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            engine = sa.create_engine(url, connect_args=arguments, pool_size=1, max_overflow=1, pool_pre_ping=True)
-            if engine.dialect.name == "sqlite":
-                event.listen(engine, "connect", _write_ahead)
-            TABLE.metadata.create_all(engine)
-            self._engine = engine
-        return self._engine
-
-
-def _paced(rows: Iterator[tuple[str, ...]], count: int) -> list[tuple[str, ...]]:
-    """The next rows, made some at a time, so that no request waits long for the interpreter's lock."""
-    taken: list[tuple[str, ...]] = []
-    pace = Pace()
-    while len(taken) < count and (some := list(islice(rows, min(PACED_ROWS, count - len(taken))))):
-        taken += some
-        pace()
-    return taken
-
-
-def _write_ahead(connection: Any, _: object) -> None:
-    """Have SQLite write to a log of its own first: readers are not locked out, and a commit waits for no disk.
-
-    A crash of the machine may take the last commits along, which a log of predictions can do without.
-    """
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")

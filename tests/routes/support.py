@@ -23,11 +23,10 @@ from numpy.typing import NDArray
 from app.codecs import arrow
 from app.main import create_app
 from app.models.artifact import ServedModel
-from app.models.worker import ModelWorker
 from app.services import Services
 from app.settings import Settings
 from kernels.engine import Engine, Evaluation
-from tests.support import loaded, problem
+from tests.support import in_process, loaded, problem
 
 Array = NDArray[np.float64]
 Client = AsyncTestClient[Litestar]
@@ -51,8 +50,7 @@ CHURN_ROW = {"tenure": 3, "monthly charge": 70.5, "contract": True}
 @asynccontextmanager
 async def client_of(settings: Settings, **collaborators: Any) -> AsyncIterator[Client]:
     """A client of another app, once it has had its first look into the registry."""
-    collaborators.setdefault("source", ModelWorker(settings))  # in this process: starting another takes seconds
-    async with AsyncTestClient(create_app(settings, **collaborators)) as client:
+    async with AsyncTestClient(create_app(settings, **in_process(settings) | collaborators)) as client:
         await loaded(client)
         yield client
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
+import sqlalchemy as sa
 
+from app.telemetry.log_database import TABLE
 from tests.support import eventually, free_port
 
 PASSWORD = "hunter2"
@@ -22,6 +24,16 @@ class Database(Protocol):
     url: str
 
     def create(self) -> None: ...
+
+
+def rows_in(database: Database) -> list[dict[str, Any]]:
+    """What has been logged, in its order."""
+    engine = sa.create_engine(database.url)
+    try:
+        with engine.connect() as connection:
+            return [dict(row) for row in connection.execute(sa.select(TABLE).order_by(TABLE.c.id)).mappings()]
+    finally:
+        engine.dispose()
 
 
 class SqliteDatabase:

@@ -13,10 +13,9 @@ import pytest
 from litestar.testing import AsyncTestClient
 
 from app.main import create_app
-from app.models.worker import ModelWorker
 from app.settings import Settings
 from app.telemetry.logging import JsonFormatter, request_id
-from tests.support import loaded
+from tests.support import in_process, loaded
 
 EMITTER = """
 import logging.config
@@ -119,7 +118,7 @@ async def test_neither_values_nor_keys_of_a_request_are_logged(
     key, value, text = "key-do-not-log", 31.41592653, "marker-do-not-log"
     headers = {"X-API-Key": key}
     settings = msgspec.structs.replace(settings, api_key=key)
-    async with AsyncTestClient(create_app(settings, source=ModelWorker(settings))) as client:
+    async with AsyncTestClient(create_app(settings, **in_process(settings))) as client:
         await loaded(client)
         valid = example | {"HouseAge": value}
         assert (await client.post("/predict", json=valid, headers=headers)).status_code == 200

@@ -16,16 +16,21 @@ from litestar import Litestar
 from litestar.testing import AsyncTestClient
 
 from app.settings import Settings
-from app.telemetry import prediction_log
+from app.telemetry import log_database, prediction_log
+from app.telemetry.log_database import TABLE, LogDatabase
+from app.telemetry.logged_predictions import LogTarget
 from app.telemetry.metrics import Metrics
-from app.telemetry.prediction_log import TABLE, LoggedPredictions, PredictionLog
+from app.telemetry.prediction_log import PredictionLog
 from tests.support import eventually, free_port
 from tests.telemetry.databases import (
     PASSWORD,
     Database,
     PostgresDatabase,
     PostgresServer,
+    rows_in,
 )
+
+NAMES = ("MedInc", "année")
 
 
 @pytest.fixture
@@ -39,7 +44,7 @@ def open_log(metrics: Metrics) -> Iterator[Callable[..., PredictionLog]]:
     logs: list[PredictionLog] = []
 
     def make(url: str, keep_rows: int = 1000) -> PredictionLog:
-        logs.append(PredictionLog(url, keep_rows, metrics))
+        logs.append(PredictionLog(LogDatabase(LogTarget(url, keep_rows)), metrics, enabled=keep_rows > 0))
         return logs[-1]
 
     yield make
@@ -47,34 +52,25 @@ def open_log(metrics: Metrics) -> Iterator[Callable[..., PredictionLog]]:
         log.close()
 
 
-def prediction(number: int = 0, **changes: Any) -> LoggedPredictions:
-    features: dict[str, float] = changes.pop("features", {"MedInc": 3.5, "année": -1.25})
+def prediction(number: int = 0, **changes: Any) -> dict[str, Any]:
+    """What is recorded of a request."""
+    features: dict[str, float] = changes.pop("features", dict(zip(NAMES, (3.5, -1.25), strict=True)))
     values: dict[str, Any] = {
         "request_id": f"request-{number}",
         "prediction_type": "single",
-        "model_name": "houses",
-        "model_version": "3",
-        "names": tuple(features),
+        "model": ("houses", "3"),
+        "names": NAMES if tuple(features) == NAMES else tuple(features),
         "rows": np.array([list(features.values())]),
         "predictions": np.array([changes.pop("prediction", 2.5 + number)]),
     }
-    return LoggedPredictions(**values | changes)
+    return values | changes
 
 
-def batch(first: int, count: int) -> LoggedPredictions:
+def batch(first: int, count: int) -> dict[str, Any]:
     """Several rows of one request, which tell their number by their prediction."""
     return prediction(
         request_id="batch", rows=np.zeros((count, 2)), predictions=np.arange(first, first + count, dtype=np.float64)
     )
-
-
-def rows_in(database: Database) -> list[dict[str, Any]]:
-    engine = sa.create_engine(database.url)
-    try:
-        with engine.connect() as connection:
-            return [dict(row) for row in connection.execute(sa.select(TABLE).order_by(TABLE.c.id)).mappings()]
-    finally:
-        engine.dispose()
 
 
 def counted(metrics: Metrics, outcome: str) -> float:
@@ -84,16 +80,17 @@ def counted(metrics: Metrics, outcome: str) -> float:
 def test_rows_are_written_with_their_values(
     database: Database, open_log: Callable[..., PredictionLog], metrics: Metrics
 ) -> None:
-    moment = datetime(2025, 3, 30, 1, 30, 15, 250_000, tzinfo=UTC)
     log = open_log(database.url)
-    log.record(prediction(1, created_at=moment))
-    log.record(prediction(2, prediction_type="batch", prediction=[0.25, 0.5, 0.25]))
+    before = datetime.now(UTC)
+    log.record(**prediction(1))
+    after = datetime.now(UTC)
+    log.record(**prediction(2, prediction_type="batch", prediction=[0.25, 0.5, 0.25]))
     assert log.status.queued == 2
     assert log.flush()
     first, second = rows_in(database)
     assert first.pop("id") < second["id"]
     # SQLite keeps no time zone: times are UTC.
-    assert first.pop("created_at").replace(tzinfo=UTC) == moment
+    assert before <= first.pop("created_at").replace(tzinfo=UTC) <= after
     assert first == {
         "request_id": "request-1",
         "prediction_type": "single",
@@ -108,20 +105,51 @@ def test_rows_are_written_with_their_values(
 
 def test_a_missing_feature_is_null(database: Database, open_log: Callable[..., PredictionLog]) -> None:
     log = open_log(database.url)
-    log.record(prediction(features={"MedInc": float("nan"), "HouseAge": 1.0}))
+    log.record(**prediction(features={"MedInc": float("nan"), "HouseAge": 1.0}))
     assert log.flush()
     assert rows_in(database)[0]["features"] == {"MedInc": None, "HouseAge": 1.0}
+
+
+def test_names_may_have_ends_of_lines_in_them(database: Database, open_log: Callable[..., PredictionLog]) -> None:
+    features = {"a\nb": 1.0, "c\u2028d": 2.0, "e\x85f\r": 3.0}
+    log = open_log(database.url)
+    log.record(**prediction(features=features))
+    log.record(**prediction(features=features, prediction=4.0))
+    assert log.flush()
+    assert [(row["features"], row["prediction"]) for row in rows_in(database)] == [(features, 2.5), (features, 4.0)]
+
+
+def test_a_row_may_have_no_features(database: Database, open_log: Callable[..., PredictionLog]) -> None:
+    log = open_log(database.url)
+    log.record(**prediction(names=(), rows=np.empty((2, 0)), predictions=np.array([1.0, 2.0])))
+    assert log.flush()
+    assert [(row["features"], row["prediction"]) for row in rows_in(database)] == [({}, 1.0), ({}, 2.0)]
 
 
 def test_more_rows_than_one_write_takes_all_arrive_in_order(
     database: Database, open_log: Callable[..., PredictionLog], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction_log, "FLUSH_ROWS", 3)
+    monkeypatch.setattr(log_database, "STATEMENT_ROWS", 3)
     log = open_log(database.url)
     for number in range(8):
-        log.record(prediction(number))
+        log.record(**prediction(number))
     assert log.flush()
     assert [row["request_id"] for row in rows_in(database)] == [f"request-{number}" for number in range(8)]
+
+
+def test_rows_of_several_models_arrive_in_order(database: Database, open_log: Callable[..., PredictionLog]) -> None:
+    log = open_log(database.url)
+    log.record(**prediction(0))
+    log.record(**prediction(1))
+    log.record(**prediction(2, model=("flats", "1"), features={"a": 1.0, "b": 2.0, "c": 3.0}, prediction=[0.5, 0.25]))
+    log.record(**prediction(3))
+    assert log.status.queued == 4
+    assert log.flush()
+    rows = rows_in(database)
+    assert [row["request_id"] for row in rows] == [f"request-{number}" for number in range(4)]
+    assert [row["model_name"] for row in rows] == ["houses", "houses", "flats", "houses"]
+    assert rows[2]["features"] == {"a": 1.0, "b": 2.0, "c": 3.0}
+    assert [row["prediction"] for row in rows] == [2.5, 3.5, [0.5, 0.25], 5.5]
 
 
 def test_a_log_goes_on_where_the_last_process_left_it(
@@ -129,7 +157,7 @@ def test_a_log_goes_on_where_the_last_process_left_it(
 ) -> None:
     for number in range(2):
         log = open_log(database.url)
-        log.record(prediction(number))
+        log.record(**prediction(number))
         log.close()
     assert [row["request_id"] for row in rows_in(database)] == ["request-0", "request-1"]
 
@@ -139,13 +167,13 @@ def test_while_the_database_is_away_rows_are_kept_and_written_later(
 ) -> None:
     log = open_log(absent.url)
     for number in range(3):
-        log.record(prediction(number))
+        log.record(**prediction(number))
     with caplog.at_level(logging.WARNING):
         assert not log.flush()
         assert not log.flush()
     assert (log.status.queued, log.status.last_error) == (3, "OperationalError")
     assert len(caplog.records) == 1
-    log.record(prediction(3))
+    log.record(**prediction(3))
     absent.create()
     assert log.flush()
     assert [row["request_id"] for row in rows_in(absent)] == [f"request-{number}" for number in range(4)]
@@ -159,16 +187,16 @@ def test_a_server_that_restarts_loses_no_rows(
     database = PostgresDatabase(postgres, f"log_{tmp_path.name}")
     database.create()
     log = open_log(database.url)
-    log.record(prediction(0))
+    log.record(**prediction(0))
     assert log.flush()
     postgres.stop()
     try:
-        log.record(prediction(1))
+        log.record(**prediction(1))
         assert not log.flush()
         assert log.status.queued == 1
     finally:
         postgres.start()
-    log.record(prediction(2))
+    log.record(**prediction(2))
     assert log.flush()
     assert [row["request_id"] for row in rows_in(database)] == ["request-0", "request-1", "request-2"]
 
@@ -177,9 +205,9 @@ def test_a_sqlite_file_that_is_locked_is_waited_for_at_the_next_flush(
     tmp_path: Path, open_log: Callable[..., PredictionLog]
 ) -> None:
     log = open_log(f"sqlite:///{tmp_path / 'predictions.db'}?timeout=0")
-    log.record(prediction(0))
+    log.record(**prediction(0))
     assert log.flush()
-    log.record(prediction(1))
+    log.record(**prediction(1))
     with contextlib.closing(sqlite3.connect(tmp_path / "predictions.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
         assert not log.flush()
@@ -193,7 +221,7 @@ def test_a_directory_that_cannot_be_made_keeps_the_rows_too(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     log = open_log(f"sqlite:///{tmp_path / 'file' / 'predictions.db'}")
-    log.record(prediction())
+    log.record(**prediction())
     assert not log.flush()
     assert log.status.queued == 1
     assert log.status.last_error is not None
@@ -210,7 +238,7 @@ def test_a_full_queue_drops_and_counts(
     monkeypatch.setattr(prediction_log, "QUEUE_ROWS", 3)
     log = open_log(database.url)
     for number in range(5):
-        log.record(prediction(number))
+        log.record(**prediction(number))
     assert (log.status.queued, counted(metrics, "dropped")) == (3, 2)
     assert log.flush()
     assert [row["request_id"] for row in rows_in(database)] == ["request-0", "request-1", "request-2"]
@@ -222,7 +250,7 @@ def test_neither_address_nor_password_is_told(
 ) -> None:
     port = free_port()
     log = open_log(f"postgresql+psycopg://madrone:{PASSWORD}@127.0.0.1:{port}/predictions")
-    log.record(prediction())
+    log.record(**prediction())
     with caplog.at_level(logging.DEBUG):
         assert not log.flush()
         log.close()
@@ -235,7 +263,7 @@ def test_a_wrong_password_is_not_told_either(
     postgres: PostgresServer, open_log: Callable[..., PredictionLog], caplog: pytest.LogCaptureFixture
 ) -> None:
     log = open_log(f"postgresql+psycopg://madrone:wrong-one@127.0.0.1:{postgres.port}/postgres")
-    log.record(prediction())
+    log.record(**prediction())
     with caplog.at_level(logging.DEBUG):
         assert not log.flush()
     assert log.status.last_error == "OperationalError"
@@ -245,14 +273,14 @@ def test_a_wrong_password_is_not_told_either(
 def test_only_the_newest_rows_are_kept(
     database: Database, open_log: Callable[..., PredictionLog], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction_log, "PRUNE_INTERVAL_ROWS", 10)
+    monkeypatch.setattr(log_database, "PRUNE_INTERVAL_ROWS", 10)
     log = open_log(database.url, keep_rows=4)
     for number in range(10):
-        log.record(prediction(number))
+        log.record(**prediction(number))
     assert log.flush()
     assert [row["request_id"] for row in rows_in(database)] == [f"request-{number}" for number in range(6, 10)]
     for number in range(10, 13):
-        log.record(prediction(number))
+        log.record(**prediction(number))
     assert log.flush()
     assert len(rows_in(database)) == 7
 
@@ -263,12 +291,12 @@ def test_ids_that_a_failed_write_used_up_cost_no_rows(
     open_log: Callable[..., PredictionLog],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(prediction_log, "PRUNE_INTERVAL_ROWS", 6)
+    monkeypatch.setattr(log_database, "PRUNE_INTERVAL_ROWS", 6)
     database = PostgresDatabase(postgres, f"log_{tmp_path.name}")
     database.create()
     log = open_log(database.url, keep_rows=4)
     for number in range(3):
-        log.record(prediction(number))
+        log.record(**prediction(number))
     assert log.flush()
     engine = sa.create_engine(database.url)
     with engine.connect() as connection:  # another process's write, rolled back: its ids are gone
@@ -277,14 +305,14 @@ def test_ids_that_a_failed_write_used_up_cost_no_rows(
         connection.rollback()
     engine.dispose()
     for number in range(3, 6):
-        log.record(prediction(number))
+        log.record(**prediction(number))
     assert log.flush()
     assert [row["request_id"] for row in rows_in(database)] == [f"request-{number}" for number in range(2, 6)]
 
 
 def test_a_log_of_no_rows_writes_nothing(tmp_path: Path, open_log: Callable[..., PredictionLog]) -> None:
     log = open_log(f"sqlite:///{tmp_path / 'predictions.db'}", keep_rows=0)
-    log.record(prediction())
+    log.record(**prediction())
     assert not log.enabled
     assert log.status.queued == 0
     assert log.flush()
@@ -296,7 +324,7 @@ def test_closing_writes_what_is_left(
     database: Database, open_log: Callable[..., PredictionLog], metrics: Metrics
 ) -> None:
     log = open_log(database.url)
-    log.record(prediction())
+    log.record(**prediction())
     log.close()
     assert len(rows_in(database)) == 1
     assert counted(metrics, "written") == 1
@@ -305,9 +333,9 @@ def test_closing_writes_what_is_left(
 def test_closing_while_the_database_is_away_counts_and_says_what_is_lost(
     absent: Database, metrics: Metrics, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log = PredictionLog(absent.url, 1000, metrics)
-    log.record(prediction(0))
-    log.record(prediction(1))
+    log = PredictionLog(LogDatabase(LogTarget(absent.url, 1000)), metrics)
+    log.record(**prediction(0))
+    log.record(**prediction(1))
     log.close()
     assert counted(metrics, "dropped") == 2
     assert [record.__dict__["rows"] for record in caplog.records if record.levelno == logging.ERROR] == [2]
@@ -318,7 +346,7 @@ async def test_the_task_writes_beside_the_requests_and_goes_on_after_a_failure(
 ) -> None:
     monkeypatch.setattr(prediction_log, "FLUSH_INTERVAL_S", 0.01)
     log = open_log(absent.url)
-    log.record(prediction())
+    log.record(**prediction())
     task = asyncio.create_task(log.run())
     await asyncio.to_thread(eventually, lambda: log.status.last_error is not None)
     absent.create()
@@ -355,8 +383,8 @@ async def test_requests_are_logged_row_by_row_under_their_id(
 
 def test_a_batch_is_a_row_for_each_of_its_rows(database: Database, open_log: Callable[..., PredictionLog]) -> None:
     log = open_log(database.url)
-    log.record(batch(0, 3))
-    log.record(prediction(features={"MedInc": 1.0, "année": 2.0}, prediction=3.0))
+    log.record(**batch(0, 3))
+    log.record(**prediction(features={"MedInc": 1.0, "année": 2.0}, prediction=3.0))
     assert log.status.queued == 4
     assert log.flush()
     assert [(row["request_id"], row["prediction"]) for row in rows_in(database)] == [
@@ -367,10 +395,10 @@ def test_a_batch_is_a_row_for_each_of_its_rows(database: Database, open_log: Cal
 def test_a_batch_larger_than_a_statement_is_written_whole(
     database: Database, open_log: Callable[..., PredictionLog], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction_log, "FLUSH_ROWS", 3)
+    monkeypatch.setattr(log_database, "STATEMENT_ROWS", 3)
     log = open_log(database.url)
-    log.record(batch(0, 8))
-    log.record(batch(8, 2))
+    log.record(**batch(0, 8))
+    log.record(**batch(8, 2))
     assert log.flush()
     assert [row["prediction"] for row in rows_in(database)] == list(range(10))
     assert log.status.queued == 0
@@ -381,9 +409,9 @@ def test_of_a_batch_that_does_not_fit_the_first_rows_are_kept(
 ) -> None:
     monkeypatch.setattr(prediction_log, "QUEUE_ROWS", 5)
     log = open_log(database.url)
-    log.record(batch(0, 3))
-    log.record(batch(3, 4))
-    log.record(batch(7, 1))
+    log.record(**batch(0, 3))
+    log.record(**batch(3, 4))
+    log.record(**batch(7, 1))
     assert (log.status.queued, counted(metrics, "dropped")) == (5, 3)
     assert log.flush()
     assert [row["prediction"] for row in rows_in(database)] == list(range(5))

@@ -1,0 +1,129 @@
+"""The process that writes the prediction log."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import psutil
+import pytest
+
+from app.telemetry.logged_predictions import LoggedPredictions, LoggedRequest, LogTarget
+from app.telemetry.prediction_log import LogWriterProcess
+from tests.support import eventually
+from tests.telemetry.databases import PASSWORD, Database, rows_in
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[str], LogWriterProcess]]:
+    """Makes writers, and ends them after the test."""
+    writers: list[LogWriterProcess] = []
+
+    def make(url: str) -> LogWriterProcess:
+        writers.append(LogWriterProcess(LogTarget(url, 1000)))
+        return writers[-1]
+
+    yield make
+    for writer in writers:
+        writer.close()
+
+
+def batch(*numbers: float) -> list[LoggedPredictions]:
+    predictions = LoggedPredictions(("houses", "3"), ("MedInc",), 1)
+    for number in numbers:
+        row = np.array([number])
+        predictions.add(LoggedRequest("id", "single", time.time(), 1), row.tobytes(), row.tobytes())
+    return [predictions]
+
+
+def predictions_in(database: Database) -> list[float]:
+    return [row["prediction"] for row in rows_in(database)]
+
+
+def children() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if child.cmdline()[-1:] == ["app.telemetry.log_database"]]
+
+
+def test_rows_are_written_and_the_process_is_kept(database: Database, start: Callable[[str], LogWriterProcess]) -> None:
+    writer = start(database.url)
+    assert children() == []
+    assert writer.write(batch(1.0, 2.0)) is None
+    first = children()
+    assert writer.write(batch(3.0)) is None
+    assert children() == first
+    assert predictions_in(database) == [1.0, 2.0, 3.0]
+    writer.close()
+    assert children() == []
+    assert writer.write(batch(4.0)) == "ChildClosed"
+
+
+def test_a_fault_is_told_by_its_class_alone(
+    start: Callable[[str], LogWriterProcess], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").mkdir()
+    assert start(f"sqlite:///{tmp_path / 'taken'}").write(batch(1.0)) == "OperationalError"
+    away = start(f"postgresql+psycopg://madrone:{PASSWORD}@127.0.0.1:1/predictions")
+    assert away.write(batch(1.0)) == "OperationalError"
+    assert not any(PASSWORD in text for child in children() for text in child.cmdline())
+    assert PASSWORD not in "".join(capfd.readouterr())
+
+
+def test_a_killed_process_is_replaced(database: Database, start: Callable[[str], LogWriterProcess]) -> None:
+    writer = start(database.url)
+    assert writer.write(batch(1.0)) is None
+    (process,) = children()
+    process.kill()
+    assert writer.write(batch(2.0)) is None
+    assert predictions_in(database) == [1.0, 2.0]
+
+
+def test_a_process_that_hangs_is_ended_and_replaced(
+    database: Database, start: Callable[[str], LogWriterProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = start(database.url)
+    assert writer.write(batch(1.0)) is None
+    (process,) = children()
+    process.suspend()
+    with monkeypatch.context() as patch:
+        patch.setattr("app.telemetry.prediction_log.WRITE_TIMEOUT_S", 0.2)
+        assert writer.write(batch(2.0)) == "TimeoutError"
+    assert writer.write(batch(3.0)) is None
+    assert predictions_in(database) == [1.0, 3.0]
+
+
+def test_one_that_cannot_be_started_is_a_fault(
+    start: Callable[[str], LogWriterProcess], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    writer = start(f"sqlite:///{tmp_path / 'predictions.db'}")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(tmp_path / "missing"))
+        assert writer.write(batch(1.0)) == "ChildNotStarted"
+    assert writer.write(batch(1.0)) is None
+
+
+def test_it_outlives_what_ends_the_service_and_writes_what_it_was_given(database: Database) -> None:
+    command = [sys.executable, "-m", "app.telemetry.log_database"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        setup = msgspec.msgpack.encode(LogTarget(database.url, 1000))
+        process.stdin.write(len(setup).to_bytes(8, "little") + setup)
+        process.stdin.flush()
+        assert process.stdout.read(8) == bytes(8)
+        process.send_signal(signal.SIGTERM)
+        content = msgspec.msgpack.encode(batch(1.0, 2.0))
+        process.stdin.write(len(content).to_bytes(8, "little") + content)
+        process.stdout.close()  # nobody reads the answer any more
+        process.stdin.close()
+        assert process.wait(60) == 0
+    assert predictions_in(database) == [1.0, 2.0]
+
+
+def test_it_takes_a_lower_priority_than_requests(database: Database, start: Callable[[str], LogWriterProcess]) -> None:
+    assert start(database.url).write(batch(1.0)) is None
+    (process,) = children()
+    eventually(lambda: process.nice() > psutil.Process().nice())
