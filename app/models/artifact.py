@@ -124,17 +124,19 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
             rows: float64[B, F], raw features.
             evaluation: Of these rows.
         """
-        warnings: list[list[str]] = [[] for _ in range(len(rows))]
+        none: list[str] = []  # shared by all that have none, which are most
+        warnings = [none] * len(rows)
         low, high = np.array(self.training_ranges, dtype=np.float64).reshape(-1, 2).T
         for row, column in np.argwhere((rows < low) | (rows > high)).tolist():
-            warnings[row].append(self._outside_training(column))
+            warnings[row] = [*warnings[row], self._outside_training(column)]
         limit, distance = self.engine.outside_distance, evaluation.distance
         if limit is not None and distance is not None:
             for row in np.flatnonzero(distance > limit).tolist():
-                warnings[row].append(
+                text = (
                     f"outside_reference: the nearest row of the model's references is {distance[row]:.4g} away, "
                     f"and beyond {limit:.4g} a row is unlike all of them"
                 )
+                warnings[row] = [*warnings[row], text]
         return warnings
 
     def warnings_of_one(self, values: list[float], evaluation: Evaluation) -> list[str]:

@@ -215,16 +215,16 @@ def _row_answer(
 def _batch_response(
     exchange: Exchange, served: ServedModel, batch: Batch, evaluation: Evaluation, level: float | None, started: float
 ) -> BatchResponse:
-    columns = zip(
+    predicted = map(
+        PredictedItem,
         batch.positions,
         evaluation.prediction.tolist(),
         _intervals(served, evaluation, level),
         served.warnings(batch.rows, evaluation),
-        strict=True,
     )
     items: list[PredictedItem | FailedItem] = []
     pace = Pace()
-    while part := [PredictedItem(*item) for item in islice(columns, ITEMS)]:
+    while part := list(islice(predicted, ITEMS)):
         items += part
         if len(part) == ITEMS:  # a large batch, and so in a thread
             pace()

@@ -8,7 +8,7 @@ from app.errors import FieldError
 from app.feature import Feature
 
 
-class ConfidenceInterval(msgspec.Struct, frozen=True):
+class ConfidenceInterval(msgspec.Struct, frozen=True, gc=False):
     """Bounds that hold the true value with probability `level`."""
 
     lower: float
@@ -16,7 +16,7 @@ class ConfidenceInterval(msgspec.Struct, frozen=True):
     level: float
 
 
-class PredictionResponse(msgspec.Struct, frozen=True, kw_only=True):
+class PredictionResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The answer for one row."""
 
     prediction: float | list[float]
@@ -28,7 +28,7 @@ class PredictionResponse(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str]
 
 
-class PredictedItem(msgspec.Struct, frozen=True, tag_field="status", tag="predicted"):
+class PredictedItem(msgspec.Struct, frozen=True, tag_field="status", tag="predicted", gc=False):
     """A row of a batch that was predicted."""
 
     index: int
@@ -37,7 +37,7 @@ class PredictedItem(msgspec.Struct, frozen=True, tag_field="status", tag="predic
     warnings: list[str]
 
 
-class FailedItem(msgspec.Struct, frozen=True, tag_field="status", tag="failed"):
+class FailedItem(msgspec.Struct, frozen=True, tag_field="status", tag="failed", gc=False):
     """A row of a batch that was not valid."""
 
     index: int

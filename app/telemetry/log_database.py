@@ -30,8 +30,9 @@ NICENESS = 5
 STATEMENT_ROWS = 100
 """In one statement: a driver that is given many takes longer for each."""
 
-REST = 2.0
-"""Seconds of sleep for each second of work: batches are predicted faster than any database takes rows."""
+REST = 4.0
+"""Seconds of sleep for each second of work, so that it takes a fifth of a processor at most: batches are predicted
+faster than any database takes rows."""
 
 PRUNE_INTERVAL_ROWS = 10_000
 CONNECT_TIMEOUT_S = 5
