@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -45,7 +46,13 @@ def predictions_in(database: Database) -> list[float]:
 
 
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if child.cmdline()[-1:] == ["app.telemetry.log_database"]]
+    """The writers' processes, of those that this one has started."""
+    found: list[psutil.Process] = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # another test's, that has ended
+            if child.cmdline()[-1:] == ["app.telemetry.log_database"]:
+                found.append(child)
+    return found
 
 
 def test_rows_are_written_and_the_process_is_kept(database: Database, start: Callable[[str], LogWriterProcess]) -> None:
