@@ -1,4 +1,4 @@
-"""The CPU kernels: compiled, GIL-free, single-threaded.
+"""The CPU kernels: compiled, GIL-free unless they are short, single-threaded.
 
 Parallelism is the caller's, by threads of its own: numba's `parallel=True` aborts the process when two threads enter it
 on the workqueue layer.
@@ -20,6 +20,19 @@ FEW = 4
 
 BLOCK = 128
 """Rows in the workspace at once: 40 slots of 128 float64 are 40 KiB, which stays in a core's cache."""
+
+
+@njit(cache=True, error_model="numpy")
+def outside(rows, low, high):
+    """Whether any value of float64[B, F] is below float64[F] `low` or above `high`; NaN is neither.
+
+    It takes microseconds, and so keeps the GIL: a thread that lets go of it may wait for milliseconds to have it again.
+    """
+    found = False
+    for row in range(rows.shape[0]):
+        for column in range(rows.shape[1]):
+            found |= rows[row, column] < low[column] or rows[row, column] > high[column]
+    return found
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -1,7 +1,7 @@
 """JSON bodies to batches, by a schema compiled from the model's features.
 
-A valid body is decoded in one strict msgspec pass, which stops at the first fault. Only then is the body read again,
-value by value, so that the answer can name every field that is wrong.
+A valid body is decoded in one strict msgspec pass, which stops at the first fault; a batch that is plain needs not even
+that. Only then is the body read again, value by value, so that the answer can name every field that is wrong.
 """
 
 import math
@@ -13,9 +13,11 @@ import numpy as np
 from msgspec import Meta
 
 from app.codecs.objects import parse, to_array
-from app.codecs.table import BODY, MAX_ERRORS, FloatArray, bounds, printable, span
+from app.codecs.plain_json import PlainRows, is_end
+from app.codecs.table import BODY, MAX_ERRORS, FloatArray, bounds, limits_of, printable, span
 from app.errors import FieldError, InvalidInput
 from app.feature import Feature
+from kernels.json_text import OPEN_OBJECT
 
 BATCH_ID_LENGTH = 128
 _BATCH_ID: Any = Annotated[str, Meta(max_length=BATCH_ID_LENGTH)]
@@ -70,6 +72,8 @@ class JsonCodec:
         )
         self._row_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row)
         self._batch_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch)
+        limits = [limits_of(feature) for feature in features]
+        self._plain = PlainRows(features, limits, {"predictions": OPEN_OBJECT})
 
     def decode_row(self, body: bytes | bytearray) -> FloatArray:
         """Decode one object of features by name.
@@ -99,18 +103,16 @@ class JsonCodec:
             MalformedBody: It is not JSON.
             InvalidInput: What is around the rows is wrong, or there are none, or more than `max_rows`.
         """
+        plain = self._plain.read(body, max_rows)
+        if plain is not None and is_end(plain.rest):
+            return _whole(plain.rows, None)
         try:
             request = self._batch_decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return self._check_batch(parse(body), max_rows, error)
         _check_size(len(request.predictions), max_rows)
-        return Batch(
-            rows=self._array(request.predictions),
-            positions=tuple(range(len(request.predictions))),
-            errors={},
-            size=len(request.predictions),
-            batch_id=request.batch_id,
-        )
+        values = map(msgspec.structs.astuple, request.predictions)
+        return _whole(to_array(values, len(request.predictions), len(self._features)), request.batch_id)
 
     def json_schema(self) -> dict[str, Any]:
         """The row's schema (JSON Schema 2020-12, as OpenAPI 3.1 takes it)."""
@@ -131,9 +133,6 @@ class JsonCodec:
             "required": [feature.name for feature in self._features if feature.required],
             "additionalProperties": False,
         }
-
-    def _array(self, rows: list[msgspec.Struct]) -> FloatArray:
-        return to_array(map(msgspec.structs.astuple, rows), len(rows), len(self._features))
 
     def _check_batch(self, value: object, max_rows: int, error: Exception) -> Batch:
         if not isinstance(value, dict):
@@ -240,6 +239,11 @@ def _json_type(value: object) -> str:
             return "a list"
         case _:
             return "a number"
+
+
+def _whole(rows: FloatArray, batch_id: str | None) -> Batch:
+    """A batch all of whose rows are valid."""
+    return Batch(rows=rows, positions=tuple(range(len(rows))), errors={}, size=len(rows), batch_id=batch_id)
 
 
 def _check_size(size: int, max_rows: int) -> None:

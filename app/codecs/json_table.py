@@ -1,7 +1,8 @@
 """JSON bodies of many rows to batches and answers back, in any of three layouts.
 
-`{"rows": [{...}, ...]}`, `{"columns": {"MedInc": [...], ...}}` or `{"data": [[...], ...], "names"?: [...]}`. Valid
-bodies are decoded in strict, typed passes; only one that has a fault is read again, value by value, to name it.
+`{"rows": [{...}, ...]}`, `{"columns": {"MedInc": [...], ...}}` or `{"data": [[...], ...], "names"?: [...]}`. Plain
+bodies are read by a kernel, other valid ones in strict, typed passes; only one that has a fault is read again, value by
+value, to name it.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from msgspec import UNSET, UnsetType
 from app.codecs.answer import Answer
 from app.codecs.filling import Filling
 from app.codecs.objects import cell, cell_type, objects_of, parse, to_array
+from app.codecs.plain_json import COLUMNS, PlainRows, is_end
 from app.codecs.table import (
     BODY,
     MAX_ERRORS,
@@ -29,6 +31,7 @@ from app.codecs.table import (
 from app.errors import FieldError, InvalidInput, MalformedBody
 from app.feature import Feature, Kind
 from app.pacing import Pace
+from kernels.json_text import OPEN_LIST, OPEN_OBJECT
 
 MEDIA_TYPE = "application/json"
 
@@ -62,6 +65,9 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
         TooLarge: It holds more than `max_rows` rows.
         InvalidInput: It is in none of the layouts, or its columns or values are not what the model takes.
     """
+    plain = _plain(features).read(body, max_rows)
+    if plain is not None and is_end(plain.rest):
+        return plain.rows
     try:
         filling = _read(body, features, max_rows)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Misplaced):
@@ -84,6 +90,12 @@ def encode(answer: Answer) -> Iterator[Buffer]:
                 pace()
             yield (b"," if start else b"") + b",".join(parts)
     yield b']},"model_version":' + _ENCODER.encode(answer.model_version) + b"}"
+
+
+@lru_cache(maxsize=4)
+def _plain(features: tuple[Feature, ...]) -> PlainRows:
+    limits = [limits_of(feature) for feature in features]
+    return PlainRows(features, limits, {"rows": OPEN_OBJECT, "data": OPEN_LIST, "columns": COLUMNS})
 
 
 def _read(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> Filling:

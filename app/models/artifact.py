@@ -9,6 +9,7 @@ import io
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,10 +22,12 @@ from app.feature import Feature
 from app.models.interval import Intervals
 from app.models.signature import ModelRefused, join_features, signature_columns
 from kernels.backend import AnyForest
+from kernels.cpu_kernels import outside
 from kernels.engine import Engine, EngineError, Evaluation
 from kernels.forest import ForestError, load_forest
 from kernels.model_text import no_pause
 from kernels.plan import Plan, PlanError
+from kernels.rows import as_rows
 
 MLMODEL = "MLmodel"
 FLAVOR = "madrone"
@@ -126,9 +129,10 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
         """
         none: list[str] = []  # shared by all that have none, which are most
         warnings = [none] * len(rows)
-        low, high = np.array(self.training_ranges, dtype=np.float64).reshape(-1, 2).T
-        for row, column in np.argwhere((rows < low) | (rows > high)).tolist():
-            warnings[row] = [*warnings[row], self._outside_training(column)]
+        low, high = _bounds(self.training_ranges)
+        if outside(as_rows(rows, len(low)), low, high):
+            for row, column in np.argwhere((rows < low) | (rows > high)).tolist():
+                warnings[row] = [*warnings[row], self._outside_training(column)]
         limit, distance = self.engine.outside_distance, evaluation.distance
         if limit is not None and distance is not None:
             for row in np.flatnonzero(distance > limit).tolist():
@@ -156,6 +160,13 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.artifact.features[column].name} is outside the training range {low:.10g} to {high:.10g}"
 
 
+@lru_cache(maxsize=4)
+def _bounds(ranges: tuple[tuple[float, float], ...]) -> tuple[FloatArray, FloatArray]:
+    """float64[F] twice, the least values and the greatest: made anew, they would take longer than comparing rows."""
+    low, high = (np.array(values, dtype=np.float64) for values in zip(*ranges, strict=True))
+    return low, high
+
+
 def serve_artifact(
     artifact: Artifact, engine: Engine, identity: ModelIdentity, metrics: dict[str, float], resolved_by: str
 ) -> ServedModel:
@@ -169,6 +180,7 @@ def serve_artifact(
         resolved_by: The rule that chose this version.
     """
     ranges = tuple(feature.training_range or (-math.inf, math.inf) for feature in artifact.features)
+    outside(as_rows(artifact.sample(), len(ranges)), *_bounds(ranges))  # compiled or loaded before a request needs it
     return ServedModel(
         identity=identity,
         artifact=artifact,

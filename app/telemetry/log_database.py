@@ -71,6 +71,7 @@ class LogDatabase:
         self._rest = rest
         self._engine: sa.Engine | None = None
         self._since_prune = 0
+        self._worked = time.thread_time()
 
     def write(self, batch: list[LoggedPredictions]) -> str | None:
         """Write the rows of a batch, all or none.
@@ -82,6 +83,8 @@ class LogDatabase:
             self._write(batch)
         except (exc.SQLAlchemyError, OSError) as error:
             return type(error.orig if isinstance(error, exc.DBAPIError) and error.orig else error).__name__
+        finally:
+            self._pause()
         return None
 
     def close(self) -> None:
@@ -96,16 +99,19 @@ class LogDatabase:
         rows = chain.from_iterable(_values(predictions, sqlite=sqlite) for predictions in batch)
         count = 0
         with engine.begin() as connection:
-            started = time.thread_time()
             while part := list(islice(rows, STATEMENT_ROWS)):
                 statement = f"INSERT INTO {TABLE.name} ({', '.join(COLUMNS)}) VALUES {', '.join([values] * len(part))}"
                 connection.exec_driver_sql(statement, tuple(chain.from_iterable(part)))
                 count += len(part)
-                time.sleep(self._rest * (time.thread_time() - started))
-                started = time.thread_time()
+                self._pause()
         self._since_prune += count
         if self._since_prune >= PRUNE_INTERVAL_ROWS:
             self._prune()
+
+    def _pause(self) -> None:
+        """Sleep for as long as all the work since the last pause is worth, reading what is asked included."""
+        time.sleep(self._rest * (time.thread_time() - self._worked))
+        self._worked = time.thread_time()
 
     def _prune(self) -> None:
         with self._connected().begin() as connection:
