@@ -1,6 +1,6 @@
 """Offers Madrone several times what it can answer, and looks at what becomes of it.
 
-    just bench overload [--rows 1000] [--times 5] [--seconds 60] [--connections 256] [--set NAME=VALUE ...] [--quick]
+    just bench overload [--rows 1000] [--times 5] [--seconds 60] [--connections 1024] [--set NAME=VALUE ...] [--quick]
 
 Method: the model and the server are those of `just bench http`. First, in a closed loop with more and more connections,
 the most requests of so many rows (JSON objects) that are answered in a second: the peak. Then so many times the peak
@@ -303,7 +303,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1000, help="of a request")
     parser.add_argument("--times", type=float, default=5.0, help="the peak are offered")
     parser.add_argument("--seconds", type=float, default=60.0, help="of load")
-    parser.add_argument("--connections", type=int, default=256)
+    parser.add_argument("--connections", type=int, default=1024)
     parser.add_argument("--set", type=setting, action="append", default=[], help="a setting of the server")
     parser.add_argument("--cache", type=Path, default=Path(".madrone/bench"), help="model and kernels")
     parser.add_argument("--quick", action="store_true", help="6 s of load; the report goes to the cache")

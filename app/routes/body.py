@@ -1,14 +1,23 @@
 """A request's body, read within limits."""
 
+import asyncio
+import time
+
 from litestar.types import Receive
 
 from app.errors import MalformedBody, TooLarge
-from app.serving.admission import Claim
+from app.serving.admission import Admission, Claim
 
 FREE_MESSAGES = 1024
 LEAST_MESSAGE_BYTES = 64
 """A message costs the event loop the same however little it brings: past the free ones, they must bring this much on
 average."""
+
+DRAIN_SECONDS = 5.0
+"""That a client gets to send the rest of a refused body."""
+
+DRAIN_INTERVAL_S = 0.001
+"""Between two messages of refused bodies."""
 
 Body = bytes | bytearray
 Headers = dict[bytes, bytes]
@@ -57,19 +66,43 @@ async def read_body(headers: Headers, receive: Receive, limit: int, setting: str
     return body
 
 
-async def drain(receive: Receive, limit: int) -> None:
-    """Read the rest of a body that was answered already: a client that still sends would miss the answer.
+class Drain:
+    """Reads the rest of bodies that were answered already: a client that still sends would miss the answer.
+
+    While others stand in line, all of them together get a message a millisecond, so that a flood of what is refused
+    does not take the processor from what was let in. Who sends more on such a connection waits for it; the answer has
+    long been sent.
 
     Args:
-        receive: The connection's.
-        limit: Bytes after which the connection is given up instead.
+        admission: Knows of the line.
     """
-    seen = 0
-    while seen <= limit:
-        message = await receive()
-        if message["type"] != "http.request" or not message.get("more_body"):
-            return
-        seen += len(message.get("body", b""))  # pyright: ignore[reportArgumentType]
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._turn = 0.0
+
+    async def __call__(self, receive: Receive, limit: int) -> None:
+        """Read the rest of one body.
+
+        Args:
+            receive: The connection's.
+            limit: Bytes after which the connection is given up instead.
+
+        Raises:
+            TimeoutError: The client took too long.
+        """
+        seen = 0
+        async with asyncio.timeout(DRAIN_SECONDS) as patience:
+            while seen <= limit:
+                now = time.monotonic()
+                if self._admission.queued:
+                    self._turn = max(now, self._turn + DRAIN_INTERVAL_S)
+                    patience.reschedule((patience.when() or 0.0) + self._turn - now)
+                    await asyncio.sleep(self._turn - now)
+                message = await receive()
+                if message["type"] != "http.request" or not message.get("more_body"):
+                    return
+                seen += len(message.get("body", b""))  # pyright: ignore[reportArgumentType]
 
 
 def declared_bytes(headers: Headers) -> int | None:

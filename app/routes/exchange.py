@@ -15,15 +15,14 @@ from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from app.codecs.compression import check_encoding, decompress
 from app.errors import PROBLEM_MEDIA_TYPE, REQUEST_ID, Disconnected, Overloaded, answer_problem
-from app.routes.body import Body, drain, read_body
+from app.routes.body import Body, Drain, read_body
 from app.serving.admission import Claim
 from app.serving.deadline import Deadline, Deadlines
 
 DRAINED_BYTES = 16 * 1024 * 1024
 DRAINED_BYTES_OVERLOADED = 256 * 1024
-DRAIN_SECONDS = 5.0
-"""How much, and how long, the rest of a body is read that was answered before it had come; less when there is too much
-to do anyway. Beyond, the connection is closed."""
+"""How much of the rest of a body is read that was answered before it had come; less when there is too much to do
+anyway. Beyond, the connection is closed."""
 
 log = logging.getLogger(__name__)
 
@@ -130,16 +129,15 @@ class Exchange:
         message: Message = {"type": "http.response.body", "body": body, "more_body": more}
         await self._send(message)
 
-    async def refuse(self, error: Exception) -> None:
-        """Answer with a problem; then read what may still come of the body, for the caller to see the answer."""
+    async def refuse(self, error: Exception, drain: Drain) -> None:
+        """Answer with a problem; then read what may still come of the body."""
         problem = answer_problem(self._scope, error)  # pyright: ignore[reportArgumentType]
         headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
         await self.answer(problem.body, PROBLEM_MEDIA_TYPE.encode(), problem.status, headers)
         if self.deadline.reading:
+            limit = DRAINED_BYTES_OVERLOADED if isinstance(error, Overloaded) else DRAINED_BYTES
             with suppress(TimeoutError):
-                async with asyncio.timeout(DRAIN_SECONDS):
-                    limit = DRAINED_BYTES_OVERLOADED if isinstance(error, Overloaded) else DRAINED_BYTES
-                    await drain(self._receive, limit)
+                await drain(self._receive, limit)
 
 
 Handle = Callable[[Exchange], Awaitable[None]]
@@ -151,11 +149,13 @@ class Endpoint:
     Args:
         handle: Answers a request, or raises what it is refused for.
         deadlines: Give each request its time.
+        drain: Reads what is left of refused requests.
     """
 
-    def __init__(self, handle: Handle, deadlines: Deadlines) -> None:
+    def __init__(self, handle: Handle, deadlines: Deadlines, drain: Drain) -> None:
         self._handle = handle
         self._deadlines = deadlines
+        self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, whatever becomes of it."""
@@ -170,4 +170,4 @@ class Endpoint:
             if exchange.started:
                 log.exception("an answer broke off")
                 raise
-            await exchange.refuse(error)
+            await exchange.refuse(error, self._drain)

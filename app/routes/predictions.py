@@ -18,7 +18,7 @@ from app.errors import UnsupportedMediaType
 from app.models.artifact import ServedModel
 from app.models.interval import requested_level
 from app.pacing import Pace
-from app.routes.body import Body, declared_bytes
+from app.routes.body import Body, Drain, declared_bytes
 from app.routes.exchange import Endpoint, Exchange, Handle
 from app.routes.schemas import BatchResponse, ConfidenceInterval, FailedItem, PredictedItem, PredictionResponse
 from app.services import Services
@@ -59,9 +59,9 @@ class Predictions:
         self._predictor = services.predictor
         self._admission = services.admission
         self._log = services.prediction_log
-        deadlines = Deadlines(settings.request_timeout)
+        deadlines, drain = Deadlines(settings.request_timeout), Drain(services.admission)
         handles: dict[str, Handle] = {"/predict": self._one, "/predict/batch": self._batch, "/predict/bulk": self._bulk}
-        self.routes: dict[str, ASGIApp] = {path: Endpoint(handle, deadlines) for path, handle in handles.items()}
+        self.routes: dict[str, ASGIApp] = {path: Endpoint(handle, deadlines, drain) for path, handle in handles.items()}
 
     async def _one(self, exchange: Exchange) -> None:
         started = time.perf_counter()

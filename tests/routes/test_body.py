@@ -1,6 +1,8 @@
 """A body is read within limits, and not a message more than it takes."""
 
-from collections.abc import Iterable
+import asyncio
+import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -8,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import MalformedBody, Overloaded, TooLarge
-from app.routes.body import FREE_MESSAGES, LEAST_MESSAGE_BYTES, Headers, drain, read_body
+from app.routes.body import (
+    DRAIN_INTERVAL_S,
+    FREE_MESSAGES,
+    LEAST_MESSAGE_BYTES,
+    Drain,
+    Headers,
+    read_body,
+)
 from app.serving.admission import Admission
 
 LIMIT = 1000
@@ -170,11 +179,32 @@ async def test_a_body_for_which_there_is_no_room_is_not_read_on() -> None:
 @pytest.mark.parametrize("last", [part(b"x", more=False), {"type": "http.request"}, GONE])
 async def test_the_rest_of_an_answered_body_is_read_to_its_end(last: dict[str, Any]) -> None:
     connection = Connection([part(b"x" * 10)] * 5 + [last])
-    await drain(connection, LIMIT)
+    await Drain(Admission(10, 2**30))(connection, LIMIT)
     assert connection.asked == 6
 
 
 async def test_no_more_of_the_rest_is_read_than_so_much() -> None:
     connection = Connection(part(b"x" * 100) for _ in range(10**6))
-    await drain(connection, LIMIT)
+    await Drain(Admission(10, 2**30))(connection, LIMIT)
     assert connection.asked == LIMIT // 100 + 1
+
+
+async def test_while_others_stand_in_line_refused_bodies_are_read_in_turn_and_slowly() -> None:
+    count = 20
+    admission = Admission(10, 2**30)
+    admission.line_up(1)
+    drain, order = Drain(admission), list[int]()
+
+    def body(number: int) -> Connection:
+        def messages() -> Iterator[dict[str, Any]]:
+            for index in range(count):
+                order.append(number)
+                yield part(b"x", more=index < count - 1)
+
+        return Connection(messages())
+
+    started = time.monotonic()
+    await asyncio.gather(*(drain(body(number), LIMIT) for number in range(3)))
+    assert time.monotonic() - started >= (3 * count - 1) * DRAIN_INTERVAL_S * 0.9  # timers may be early by a bit
+    # None of them waits for all of another.
+    assert all(set(order[start : start + 9]) == {0, 1, 2} for start in range(0, len(order) - 9, 9))

@@ -10,7 +10,6 @@ import pytest
 
 from app.codecs import arrow, compression
 from app.codecs.compression import ENCODINGS
-from app.routes import exchange
 from app.settings import Settings
 from tests.routes.support import (
     ARROW,
@@ -127,7 +126,7 @@ async def test_nothing_is_unfolded_without_the_key(
 async def test_the_answer_to_a_missing_key_does_not_wait_for_the_body(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "DRAIN_SECONDS", 0.01)
+    monkeypatch.setattr("app.routes.body.DRAIN_SECONDS", 0.01)
     async with client_of(settings_with(settings, api_key="sesame", request_timeout=0.5)) as client:
         answer = await raw_post(client, [], content_encoding="gzip")
     assert answer[0]["status"] == 401

@@ -5,7 +5,6 @@ import logging
 import msgspec
 import pytest
 
-from app.routes import exchange
 from app.settings import Settings
 from tests.routes.support import (
     ARROW,
@@ -139,7 +138,7 @@ async def test_504_when_computing_takes_longer_than_the_request_timeout(
 
 
 async def test_408_when_the_body_does_not_end_in_time(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "DRAIN_SECONDS", 0.01)
+    monkeypatch.setattr("app.routes.body.DRAIN_SECONDS", 0.01)
     start = [{"type": "http.request", "body": b'{"MedInc":', "more_body": True}]
     async with client_of(settings_with(settings, request_timeout=0.05)) as client:
         answer = await raw_post(client, start)
