@@ -163,8 +163,8 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
 @lru_cache(maxsize=4)
 def _bounds(ranges: tuple[tuple[float, float], ...]) -> tuple[FloatArray, FloatArray]:
     """float64[F] twice, the least values and the greatest: made anew, they would take longer than comparing rows."""
-    low, high = (np.array(values, dtype=np.float64) for values in zip(*ranges, strict=True))
-    return low, high
+    bounds = np.array(ranges, dtype=np.float64).reshape(len(ranges), 2)
+    return np.ascontiguousarray(bounds[:, 0]), np.ascontiguousarray(bounds[:, 1])
 
 
 def serve_artifact(
@@ -180,7 +180,9 @@ def serve_artifact(
         resolved_by: The rule that chose this version.
     """
     ranges = tuple(feature.training_range or (-math.inf, math.inf) for feature in artifact.features)
-    outside(as_rows(artifact.sample(), len(ranges)), *_bounds(ranges))  # compiled or loaded before a request needs it
+    outside(
+        as_rows(np.zeros((1, len(ranges))), len(ranges)), *_bounds(ranges)
+    )  # compiled or loaded before a request needs it
     return ServedModel(
         identity=identity,
         artifact=artifact,
