@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import socket
 import sys
@@ -18,6 +19,10 @@ from kernels.cache import cache_kernels
 BAD_USAGE = 2
 HEAD_BYTES = 128 * 1024
 """Of a request, about: the server reads a little more before it answers 431. Bodies come in pieces of this at most."""
+
+MOST_FILES = 10_000
+OTHER_FILES = 200
+"""Open at a time, and those among them that are no client's connections, at most."""
 
 OPENMP_LIBRARY = "libgomp.so.1"
 
@@ -67,11 +72,26 @@ def serve(host: str | None, port: str | None, debug: bool, reload: bool) -> None
         http1_settings=HTTP1Settings(header_read_timeout=settings.idle_timeout * 1000, max_buffer_size=HEAD_BYTES),
         log_level=LogLevels(level.lower()),
         log_dictconfig=logging_config(level),
+        backpressure=_most_connections(),
         workers_kill_timeout=settings.shutdown_grace,
         respawn_failed_workers=True,
         reload=reload,
         reload_paths=[package, package.parent / "kernels"],
     ).serve()
+
+
+def _most_connections() -> int:
+    """Raise the limit of open files, and give the most connections that there may be at a time.
+
+    A connection beyond waits until another is closed, and a health check's is no exception.
+    """
+    soft, hard = (
+        MOST_FILES if limit == resource.RLIM_INFINITY else limit for limit in resource.getrlimit(resource.RLIMIT_NOFILE)
+    )
+    files = min(MOST_FILES, hard)
+    if soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    return max(OTHER_FILES, files - OTHER_FILES)
 
 
 @main.command()

@@ -1,5 +1,7 @@
 """What a client may do to a service, and what it may not do to others: a real server, spoken to byte by byte."""
 
+import resource
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -280,3 +282,20 @@ def test_others_are_answered_rightly_beside_one_that_left(patient: Server, bulk:
         )
         np.testing.assert_array_equal(got, [item["prediction"] for item in response.json()["predictions"]])
     eventually(lambda: rows_in_flight(patient) == {"held": 0, "queued": 0}, WITHIN_S, patient)
+
+
+def test_a_thousand_idle_connections_and_more_keep_nobody_out(patient: Server) -> None:
+    count = 1100
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + 500
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        pytest.skip(f"a process may have no more than {hard} open files here")
+    with ExitStack() as idle:
+        if soft != resource.RLIM_INFINITY and soft < needed:
+            idle.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+        for _ in range(count):
+            connection = idle.enter_context(socket.create_connection(("127.0.0.1", patient.port), timeout=WITHIN_S))
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n")
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+        assert httpx.get(f"{patient.url}/health/live", trust_env=False, timeout=WITHIN_S).status_code == 200
