@@ -34,6 +34,7 @@ from app.main import create_app
 from app.models.artifact import read_artifact
 from app.models.embedded import BUNDLED
 from app.routes import predictions as predictions_module
+from app.routes.body import Drain
 from app.routes.direct import DirectRoutes
 from app.routes.exchange import Endpoint, Exchange
 from app.routes.predictions import Predictions
@@ -147,6 +148,7 @@ def parts(caller: Caller, services: Services, predictions: Predictions, body: by
     evaluation = served.engine.evaluate(rows)
     exchange = Exchange(caller.scope("/predict"), caller.receive, caller.send, Deadlines(30).start())
     level = served.artifact.intervals and served.artifact.intervals.default_level
+    drain = Drain(services.admission)
 
     async def nothing(exchange: Exchange) -> None:
         await exchange.answer(b"")
@@ -158,7 +160,7 @@ def parts(caller: Caller, services: Services, predictions: Predictions, body: by
     return {
         "id, metrics and log line": caller.call(telemetry, "/predict"),
         "the way past Litestar's router": caller.call(DirectRoutes(echo, {"/predict": nothing_at_all}), "/predict"),
-        "deadline, headers, answer's messages": caller.call(Endpoint(nothing, Deadlines(30)), "/predict"),
+        "deadline, headers, answer's messages": caller.call(Endpoint(nothing, Deadlines(30), drain), "/predict"),
         "choice of the model": sync(lambda: predictions._choose(exchange)),
         "body": lambda: exchange.body(2**20, "", services.predictor.in_thread),
         "JSON to a row": sync(lambda: served.codec.decode_row(body)),

@@ -192,6 +192,16 @@ def test_a_refused_body_that_comes_whole_leaves_the_connection_to_the_next_reque
     assert (answer.status, msgspec.json.decode(answer.body)["prediction"]) == (200, right)
 
 
+def test_a_client_that_asks_first_sends_no_body_that_is_refused(server: Server, row: bytes, right: float) -> None:
+    with Wire(server) as wire:
+        assert wire.send(head(length=10**12, Expect="100-continue")).answer().status == 413
+    with Wire(server) as wire:
+        wire.send(head(length=len(row), Expect="100-continue"))
+        eventually(wire.comes, WITHIN_S, server)  # 100, which `answer` passes over
+        answer = wire.send(row).answer()
+    assert (answer.status, msgspec.json.decode(answer.body)["prediction"]) == (200, right)
+
+
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/predict/bulk"])
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"predictions":['], ids=["arrays", "objects", "batches"])
 def test_400_for_deep_nesting(server: Server, path: str, opening: bytes) -> None:

@@ -16,7 +16,7 @@ average."""
 DRAIN_SECONDS = 5.0
 """That a client gets to send the rest of a refused body."""
 
-DRAIN_INTERVAL_S = 0.001
+DRAIN_INTERVAL_S = 0.002
 """Between two messages of refused bodies."""
 
 Body = bytes | bytearray
@@ -69,7 +69,7 @@ async def read_body(headers: Headers, receive: Receive, limit: int, setting: str
 class Drain:
     """Reads the rest of bodies that were answered already: a client that still sends would miss the answer.
 
-    While others stand in line, all of them together get a message a millisecond, so that a flood of what is refused
+    While others stand in line, all of them together get a message every two, so that a flood of what is refused
     does not take the processor from what was let in. Who sends more on such a connection waits for it; the answer has
     long been sent.
 

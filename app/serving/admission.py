@@ -15,7 +15,7 @@ from typing import NamedTuple, Self
 
 from app.errors import Overloaded
 
-LONGEST_WAIT_S = 1.0
+LONGEST_WAIT_S = 0.5
 """Seconds in line that are put up with, unless the request itself takes longer."""
 
 MEMORY_SHARE = 0.25
