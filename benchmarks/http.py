@@ -1,6 +1,6 @@
 """Measures the HTTP path: Madrone against a bare echo and other ways to serve a LightGBM model, one worker each.
 
-    just bench http [--rounds 3] [--seconds 1.2] [--only madrone,echo,...] [--cases row,batch,...] [--quick]
+    just bench http [--rounds 7] [--seconds 0.6] [--only madrone,echo,...] [--cases row,batch,...] [--quick]
 
 Method: all servers serve one plain booster of 500 trees of 31 leaves on 8 numbers, without a plan; rows and target are
 made from a seed (benchmarks/rows.py). Each is asked for every row of the benchmark first, and its predictions must be
@@ -199,16 +199,16 @@ def names(allowed: list[str]) -> Any:
 def main() -> None:
     keys = [contender.key for contender in CONTENDERS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, help="measurements of each case and server (3; 1 with --quick)")
-    parser.add_argument("--seconds", type=float, help="length of one measurement (1.2; 0.4 with --quick)")
+    parser.add_argument("--rounds", type=int, help="measurements of each case and server (7; 1 with --quick)")
+    parser.add_argument("--seconds", type=float, help="length of one measurement (0.6; 0.4 with --quick)")
     parser.add_argument("--only", type=names(keys), help=f"of {','.join(keys)}")
     parser.add_argument("--cases", type=names([*CASES]), default=[*CASES], help=f"of {','.join(CASES)}")
     parser.add_argument("--cache", type=Path, default=Path(".madrone/bench"), help="model, kernels and environments")
     parser.add_argument("--quick", action="store_true", help="short, fewer servers, no million rows, one start")
     parser.add_argument("--reports", type=Path, help="where the report goes")
     arguments = parser.parse_args()
-    arguments.rounds = arguments.rounds or (1 if arguments.quick else 3)
-    arguments.seconds = arguments.seconds or (0.4 if arguments.quick else 1.2)
+    arguments.rounds = arguments.rounds or (1 if arguments.quick else 7)
+    arguments.seconds = arguments.seconds or (0.4 if arguments.quick else 0.6)
     arguments.only = arguments.only or [key for key in keys if key in QUICK_KEYS or not arguments.quick]
     arguments.cache = arguments.cache.resolve()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without ending what was started
