@@ -13,14 +13,19 @@ import numpy as np
 from msgspec import Meta
 
 from app.codecs.objects import parse, to_array
-from app.codecs.plain_json import PlainRows, is_end
+from app.codecs.plain_json import PlainRows
 from app.codecs.table import BODY, MAX_ERRORS, FloatArray, bounds, limits_of, printable, span
 from app.errors import FieldError, InvalidInput
 from app.feature import Feature
 from kernels.json_text import OPEN_OBJECT
 
 BATCH_ID_LENGTH = 128
-_BATCH_ID: Any = Annotated[str, Meta(max_length=BATCH_ID_LENGTH)]
+
+
+class BatchFields(msgspec.Struct, forbid_unknown_fields=True):
+    """What a batch has beside its rows."""
+
+    batch_id: Annotated[str, Meta(max_length=BATCH_ID_LENGTH)] | None = None
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -63,17 +68,12 @@ class JsonCodec:
             gc=False,
         )
         batch = msgspec.defstruct(
-            "BatchRequest",
-            [
-                ("predictions", list[row]),
-                ("batch_id", _BATCH_ID | None, None),
-            ],
-            forbid_unknown_fields=True,
+            "BatchRequest", [("predictions", list[row])], bases=(BatchFields,), forbid_unknown_fields=True, kw_only=True
         )
         self._row_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row)
         self._batch_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch)
         limits = [limits_of(feature) for feature in features]
-        self._plain = PlainRows(features, limits, {"predictions": OPEN_OBJECT})
+        self._plain = PlainRows(features, limits, {"predictions": OPEN_OBJECT}, BatchFields)
 
     def decode_row(self, body: bytes | bytearray) -> FloatArray:
         """Decode one object of features by name.
@@ -104,8 +104,8 @@ class JsonCodec:
             InvalidInput: What is around the rows is wrong, or there are none, or more than `max_rows`.
         """
         plain = self._plain.read(body, max_rows)
-        if plain is not None and is_end(plain.rest):
-            return _whole(plain.rows, None)
+        if plain is not None:
+            return _whole(plain.rows, plain.others.batch_id)
         try:
             request = self._batch_decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

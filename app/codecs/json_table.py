@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 from app.codecs.answer import Answer
 from app.codecs.filling import Filling
 from app.codecs.objects import cell, cell_type, objects_of, parse, to_array
-from app.codecs.plain_json import COLUMNS, PlainRows, is_end
+from app.codecs.plain_json import COLUMNS, Plain, PlainRows
 from app.codecs.table import (
     BODY,
     MAX_ERRORS,
@@ -46,6 +46,10 @@ class Named(msgspec.Struct):
     names: list[str] | UnsetType = UNSET
 
 
+class TableFields(Named, forbid_unknown_fields=True):
+    """What a body has beside its data."""
+
+
 class Misplaced(Exception):
     """What is around the values is not one of the layouts, or columns differ in length."""
 
@@ -66,7 +70,7 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
         InvalidInput: It is in none of the layouts, or its columns or values are not what the model takes.
     """
     plain = _plain(features).read(body, max_rows)
-    if plain is not None and is_end(plain.rest):
+    if plain is not None and (plain.others.names is UNSET or _are_in_order(plain, features)):
         return plain.rows
     try:
         filling = _read(body, features, max_rows)
@@ -93,9 +97,14 @@ def encode(answer: Answer) -> Iterator[Buffer]:
 
 
 @lru_cache(maxsize=4)
-def _plain(features: tuple[Feature, ...]) -> PlainRows:
+def _plain(features: tuple[Feature, ...]) -> PlainRows[TableFields]:
     limits = [limits_of(feature) for feature in features]
-    return PlainRows(features, limits, {"rows": OPEN_OBJECT, "data": OPEN_LIST, "columns": COLUMNS})
+    return PlainRows(features, limits, {"rows": OPEN_OBJECT, "data": OPEN_LIST, "columns": COLUMNS}, TableFields)
+
+
+def _are_in_order(plain: Plain[TableFields], features: tuple[Feature, ...]) -> bool:
+    """Whether the names of a plain body's columns are those that its values were read by."""
+    return plain.layout == "data" and plain.others.names == [feature.name for feature in features]
 
 
 def _read(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> Filling:

@@ -1,12 +1,13 @@
 """JSON bodies of rows, read without the interpreter's lock where they are plain.
 
-Nearly all are: an object of one list or object that holds numbers, and rows that the model takes. All else, valid or
-not, is left to parsers that know all of JSON and can say what is wrong.
+Nearly all are: an object of one list or object that holds numbers, and rows that the model takes, with a name or names
+before it or whatever is short behind it. All else, valid or not, is left to parsers that know all of JSON and can say
+what is wrong.
 """
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Generic, TypeVar
 
 import msgspec
 import numpy as np
@@ -17,42 +18,58 @@ from app.feature import Feature
 from kernels import json_text
 from kernels.json_text import OPEN_LIST, OPEN_OBJECT, UNREAD, read_columns, read_rows
 
-_HEAD = re.compile(rb'[ \t\r\n]*+\{[ \t\r\n]*+"([a-z]++)"[ \t\r\n]*+:[ \t\r\n]*+[\[{]')
+_HEAD = re.compile(
+    # The field before the rows, where there is one: text without escapes, or a list that begins with text.
+    rb'[ \t\r\n]*+\{((?:[ \t\r\n]*+"[a-z_]++"[ \t\r\n]*+:[ \t\r\n]*+(?:"[^"\\]*+"|\[[ \t\r\n]*+"[^\[\]]*+\])'
+    rb'[ \t\r\n]*+,)?+)[ \t\r\n]*+"([a-z]++)"[ \t\r\n]*+:[ \t\r\n]*+[\[{]'
+)
+WHITE_SPACE = b" \t\r\n"
+
 COLUMNS = 0
 """In the place of what rows open with: columns by name."""
 
 _KINDS = {"number": 0, "integer": json_text.INTEGER, "boolean": json_text.BOOLEAN}
 
 
-class Plain(NamedTuple):
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Plain(msgspec.Struct, Generic[T], frozen=True):
     """What a body holds.
 
     Attributes:
-        layout: Its first field.
-        rows: float64[B, F], in that field; a null, and what is not required and was left out, is NaN.
-        rest: What follows the field.
+        layout: The field that holds the rows.
+        rows: float64[B, F]; a null, and what is not required and was left out, is NaN.
+        others: The other fields.
     """
 
     layout: str
     rows: FloatArray
-    rest: bytes
+    others: T
 
 
-class PlainRows:
+class PlainRows(Generic[T]):
     """Reads rows of one model.
 
     Args:
         features: What the model takes.
         limits: By feature, the least and greatest value that is taken.
         layouts: By the name of the field that holds the rows, what each of them opens with, or COLUMNS.
+        others: The fields that there may be beside it. It must forbid all else.
     """
 
     def __init__(
-        self, features: tuple[Feature, ...], limits: Sequence[tuple[float, float]], layouts: dict[str, int]
+        self,
+        features: tuple[Feature, ...],
+        limits: Sequence[tuple[float, float]],
+        layouts: dict[str, int],
+        others: type[T],
     ) -> None:
         names = [msgspec.json.encode(feature.name) for feature in features]
         bits = [_KINDS[feature.kind] | (0 if feature.required else json_text.OPTIONAL) for feature in features]
         self._layouts = layouts
+        self._others = msgspec.json.Decoder(others)
+        self._none = others()
         self._names = (
             np.frombuffer(b"".join(names), np.uint8),
             np.cumsum([0, *map(len, names)]),
@@ -69,10 +86,10 @@ class PlainRows:
         for opening in layouts.values():  # compile the kernels or load them, before a request needs them
             self._read(np.frombuffer(b"", np.uint8), 0, opening, 0)
 
-    def read(self, body: Buffer, max_rows: int) -> Plain | None:
+    def read(self, body: Buffer, max_rows: int) -> Plain[T] | None:
         """Read a body; None where it is not plain, holds no row, or more than `max_rows`."""
         head = _HEAD.match(body)
-        if head is None or (layout := head[1].decode()) not in self._layouts:
+        if head is None or (layout := head[2].decode()) not in self._layouts:
             return None
         opening, at = self._layouts[layout], head.end()
         if body[at - 1] != (OPEN_OBJECT if opening == COLUMNS else OPEN_LIST):
@@ -80,7 +97,25 @@ class PlainRows:
         text = np.frombuffer(body, np.uint8)
         text.flags.writeable = False  # one type for all bodies, and so one compiled kernel
         rows, end = self._read(text, at, opening, max_rows)
-        return None if end == UNREAD else Plain(layout, rows, text[end:].tobytes())
+        if end == UNREAD:
+            return None
+        others = self._read_others(head[1], text[end:].tobytes().strip(WHITE_SPACE))
+        return None if others is None else Plain(layout, rows, others)
+
+    def _read_others(self, before: bytes, after: bytes) -> T | None:
+        """What stands around the rows; None where it is not what may stand there."""
+        if after == b"}":
+            if not before:
+                return self._none
+            before = before[:-1]
+        else:
+            comma, after = after[:1], after[1:].lstrip(WHITE_SPACE)
+            if comma != b"," or not after.startswith(b'"'):
+                return None
+        try:
+            return self._others.decode(b"{" + before + after)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
 
     def _read(self, text: NDArray[np.uint8], at: int, opening: int, max_rows: int) -> tuple[FloatArray, int]:
         """Read rows that begin at a place: the rows, and where they end, or UNREAD."""
@@ -91,8 +126,3 @@ class PlainRows:
         else:
             end, count = read_rows(text, at, opening, *self._names, *self._values, rows)
         return rows[:count], end
-
-
-def is_end(rest: bytes) -> bool:
-    """Whether this closes the object, and the body."""
-    return rest.strip(b" \t\r\n") == b"}"

@@ -4,20 +4,28 @@ import json
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.codecs import json_table
 from app.codecs.json import JsonCodec
-from app.codecs.plain_json import COLUMNS, PlainRows, is_end
+from app.codecs.plain_json import COLUMNS, PlainRows
 from app.codecs.table import limits_of
 from app.errors import InvalidInput, MalformedBody, TooLarge
 from kernels.json_text import OPEN_LIST, OPEN_OBJECT
 from tests.codecs.support import FEATURES, GOOD, NAMES, ROWS, cells, objects
 
 LAYOUTS = {"predictions": OPEN_OBJECT, "rows": OPEN_OBJECT, "data": OPEN_LIST, "columns": COLUMNS}
-PLAIN = PlainRows(FEATURES, [limits_of(feature) for feature in FEATURES], LAYOUTS)
+
+
+class Others(msgspec.Struct, forbid_unknown_fields=True):
+    batch_id: str | None = None
+    names: list[str] | None = None
+
+
+PLAIN = PlainRows(FEATURES, [limits_of(feature) for feature in FEATURES], LAYOUTS, Others)
 CODEC = JsonCodec(FEATURES)
 USUAL = GOOD[[0, 2]]
 """Rows without a subnormal number, which is not plain."""
@@ -59,9 +67,31 @@ def test_rows_as_clients_write_them_are_plain(layout: str, indent: int | None, k
     plain = PLAIN.read(body, ROWS)
     assert plain is not None
     assert plain.layout == layout
-    assert is_end(plain.rest)
+    assert plain.others == Others()
     assert plain.rows.tobytes() == USUAL.tobytes()
     check_alike(bytes(body))
+
+
+@pytest.mark.parametrize("layout", BODIES)
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("others", [{"names": [*NAMES]}, {"batch_id": "b"}, {"names": ["\u00e9"]}, {"batch_id": ""}])
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_rows_with_a_name_or_names_before_or_behind_them_are_plain(
+    layout: str, indent: int | None, others: dict[str, Any], kind: type
+) -> None:
+    for body in (BODIES[layout] | others, others | BODIES[layout]):
+        text = kind(json.dumps(body, indent=indent, ensure_ascii=False).encode())
+        plain = PLAIN.read(text, ROWS)
+        assert plain is not None
+        assert plain.others == Others(**others)
+        assert plain.rows.tobytes() == USUAL.tobytes()
+        check_alike(bytes(text))
+
+
+@pytest.mark.parametrize("names", [NAMES, NAMES[::-1], NAMES[:-1], [*NAMES, "other"], [*NAMES[:-1], NAMES[0]], []])
+def test_names_say_what_is_in_which_column(names: list[str]) -> None:
+    for body in (BODIES["data"] | {"names": [*names]}, {"names": [*names]} | BODIES["data"]):
+        check_alike(json.dumps(body).encode())
 
 
 @pytest.mark.parametrize("layout", BODIES)
@@ -74,13 +104,28 @@ def test_the_rest_of_a_body_is_not_overlooked(layout: str) -> None:
         '}{"a":1}',
         ',"batch_id":"b"}',
         ',"names":["x"]}',
+        ',"batch_id":"b","batch_id":"c"}',
         ',"batch_id":1}',
+        ',"names":null}',
+        ',"names":[1]}',
+        ',"names":["x"],"data":[]}',
+        ',"predictions":[]}',
         ",}",
         "} x",
         "]}",
     ):
         check_alike(body[:-1].encode() + rest.encode())
-    check_alike(body.replace("{", '{"batch_id":"[{", ', 1).encode())
+    for first in (
+        '"batch_id":"[{"',
+        '"batch_id":"\\n"',
+        '"batch_id":1',
+        '"names":["]"]',
+        '"names":[]',
+        '"data":["x"]',
+        ",",
+    ):
+        check_alike(body.replace("{", "{" + first + ", ", 1).encode())
+        check_alike((body.replace("{", "{" + first + ", ", 1)[:-1] + ',"names":["x"]}').encode())
 
 
 def test_a_batch_with_an_id_keeps_it() -> None:
