@@ -2,6 +2,8 @@
 
 import json
 import logging
+import time
+import uuid
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +13,7 @@ from app.errors import ERROR_TYPE, REQUEST_ID
 from app.telemetry.logging import JsonFormatter, request_id
 from app.telemetry.metrics import Metrics
 from app.telemetry.request_log import RequestLog
-from app.telemetry.requests import RequestTelemetry
+from app.telemetry.requests import RequestTelemetry, new_id
 
 ROUTES = frozenset({"/", "/predict"})
 
@@ -176,3 +178,16 @@ async def test_what_is_no_http_passes_untouched() -> None:
     await drive(app, {"type": "lifespan"}, metrics)
     assert seen == [{"type": "lifespan"}]
     assert requests(metrics) == {}
+
+
+def test_new_ids_are_uuids_of_version_7_and_sort_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = time.time_ns()
+    made: list[str] = []
+    for number in range(1000):
+        monkeypatch.setattr(time, "time_ns", lambda now=first + number * 1_000_000: now)
+        made.append(new_id())
+    ids = [uuid.UUID(text) for text in made]
+    assert {(one.version, one.variant) for one in ids} == {(7, uuid.RFC_4122)}
+    assert [one.int >> 80 for one in ids] == [first // 1_000_000 + number for number in range(1000)]
+    assert made == sorted(made) == [one.hex for one in ids]
+    assert len({one.int & (1 << 62) - 1 for one in ids}) == 1000
