@@ -23,6 +23,15 @@ class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, repor
         super().__init__(*arguments, **settings)
         self._delay = delay
 
+    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
+        """Note that the service is to end.
+
+        Once: what notes it takes a lock, and a second signal while the first one's handler holds that would wait for
+        ever, since both run in the main thread.
+        """
+        if not self.interrupt_signal:
+            super().signal_handler_interrupt(*args, **kwargs)
+
     def shutdown(self, exit_code: int = 0) -> None:
         """End the service."""
         for worker in self.wrks:

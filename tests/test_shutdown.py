@@ -11,7 +11,9 @@ import httpx
 import msgspec
 import psutil
 import pytest
+from granian.constants import Interfaces
 
+from app.server import DrainingServer
 from tests.support import Server, eventually
 from tests.wire import WITHIN_S, Wire, head, metric
 
@@ -134,6 +136,19 @@ def test_told_again_and_again_it_ends_once(serve: Serve, tmp_path: Path, again: 
         time.sleep(0.05)
     assert ends(server, tmp_path) == 0
     assert "Traceback" not in server.log()
+
+
+def test_a_signal_while_one_is_handled_is_no_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = DrainingServer("app.main:serve_app", delay=0.0, interface=Interfaces.ASGI)
+    noted: list[bool] = []
+
+    def note() -> None:
+        noted.append(server.interrupt_signal)
+        server.signal_handler_interrupt()  # as where the next signal comes just now
+
+    monkeypatch.setattr(server.main_loop_interrupt, "set", note)
+    server.signal_handler_interrupt()
+    assert noted == [True]
 
 
 def test_an_interrupt_ends_it_too(serve: Serve, tmp_path: Path) -> None:
