@@ -58,6 +58,11 @@ _NAMES = msgspec.json.Decoder(Named)
 _ENCODER = msgspec.json.Encoder()
 
 
+def prepare(features: tuple[Feature, ...]) -> None:
+    """Compile or load what reads the bodies of a model, before a request needs it."""
+    _plain(features)
+
+
 def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatArray:
     """Decode a body in one of the three layouts.
 

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import yaml
 
+from app.codecs import json_table
 from app.codecs.json import FloatArray, JsonCodec
 from app.feature import Feature
 from app.models.interval import Intervals
@@ -183,6 +184,7 @@ def serve_artifact(
     outside(
         as_rows(np.zeros((1, len(ranges))), len(ranges)), *_bounds(ranges)
     )  # compiled or loaded before a request needs it
+    json_table.prepare(artifact.features)
     return ServedModel(
         identity=identity,
         artifact=artifact,
