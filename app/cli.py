@@ -85,12 +85,10 @@ def _most_connections() -> int:
 
     A connection beyond waits until another is closed, and a health check's is no exception.
     """
-    soft, hard = (
-        MOST_FILES if limit == resource.RLIM_INFINITY else limit for limit in resource.getrlimit(resource.RLIMIT_NOFILE)
-    )
-    files = min(MOST_FILES, hard)
-    if soft < files:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
     return max(OTHER_FILES, files - OTHER_FILES)
 
 

@@ -67,9 +67,7 @@ class JsonCodec:
             kw_only=True,
             gc=False,
         )
-        batch = msgspec.defstruct(
-            "BatchRequest", [("predictions", list[row])], bases=(BatchFields,), forbid_unknown_fields=True, kw_only=True
-        )
+        batch = msgspec.defstruct("BatchRequest", [("predictions", list[row])], bases=(BatchFields,), kw_only=True)
         self._row_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row)
         self._batch_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch)
         limits = [limits_of(feature) for feature in features]

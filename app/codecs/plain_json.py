@@ -1,8 +1,7 @@
 """JSON bodies of rows, read without the interpreter's lock where they are plain.
 
 Nearly all are: an object of one list or object that holds numbers, and rows that the model takes, with a name or names
-before it or whatever is short behind it. All else, valid or not, is left to parsers that know all of JSON and can say
-what is wrong.
+before or behind them. All else, valid or not, is left to parsers that know all of JSON and can say what is wrong.
 """
 
 import re

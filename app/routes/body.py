@@ -69,9 +69,9 @@ async def read_body(headers: Headers, receive: Receive, limit: int, setting: str
 class Drain:
     """Reads the rest of bodies that were answered already: a client that still sends would miss the answer.
 
-    While others stand in line, all of them together get a message every two, so that a flood of what is refused
-    does not take the processor from what was let in. Who sends more on such a connection waits for it; the answer has
-    long been sent.
+    While others stand in line, all of them together get a message every DRAIN_INTERVAL_S, so that a flood of what is
+    refused does not take the processor from what was let in. Who sends more on such a connection waits for it; the
+    answer has long been sent.
 
     Args:
         admission: Knows of the line.
