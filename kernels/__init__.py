@@ -12,3 +12,9 @@ modules do:
   for few rows; `sliced`, `bitset`: its kernel for many;
 - `engine`, `cost`: plan + forest + backend, and what a batch costs.
 """
+
+import os
+
+# Numba takes Intel's vector library where it finds one, and that has an `exp` of its own: the last bit of a prediction
+# would depend on what else is installed. Read when numba is imported.
+os.environ["NUMBA_DISABLE_INTEL_SVML"] = "1"

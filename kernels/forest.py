@@ -36,10 +36,10 @@ REPEATS = 5
 class Forest:
     """The trees of a LightGBM model. Immutable, and safe to call from several threads at once.
 
-    Raw scores are bit for bit those of `Booster.predict(..., raw_score=True)`, in batches of any size: the same
-    comparisons, and the same float64 additions in the same order. Few rows go one by one, many go through the
-    bit-sliced kernel; from how many on is measured here, once, as is which kernel takes the few. Make one with
-    `from_booster` or `from_model_text`.
+    Predictions and raw scores are bit for bit those of `Booster.predict`, in batches of any size: the same
+    comparisons, the same float64 additions in the same order, and the same exponential function. Few rows go one by
+    one, many go through the bit-sliced kernel; from how many on is measured here, once, as is which kernel takes the
+    few. Make one with `from_booster` or `from_model_text`.
 
     Attributes:
         feature_names: The F features' names as LightGBM stores them, in column order.
@@ -130,12 +130,12 @@ class Forest:
         return self.finished(out, raw_score)
 
     def finished(self, scores: NDArray[np.float64], raw_score: bool) -> NDArray[np.float64]:
-        """What `predict` returns, of the sums of the leaf values float64[B, K], which may be overwritten."""
+        """What `predict` returns, of the sums of the leaf values, C-contiguous float64[B, K], which it overwrites."""
         if not raw_score:
             if self._iterations is not None:
                 with np.errstate(invalid="ignore"):
                     scores /= self._iterations
-            scores = self._convert(scores)
+            self._convert(scores)
         return scores if self.n_outputs > 1 else scores[:, 0]
 
     def _many(self, rows: NDArray[np.float64], out: NDArray[np.float64]) -> None:

@@ -1,19 +1,23 @@
 """From raw scores to predictions: what LightGBM's objectives do to the sum of the leaf values.
 
 The objective is the first word of the line that LightGBM writes, its parameters follow. The formulas are those of
-`ConvertOutput` in src/objective/*.hpp of LightGBM.
+`ConvertOutput` in src/objective/*.hpp of LightGBM. They are compiled, for the last bit of a prediction is that of the C
+library's `exp`, which LightGBM calls and so does a compiled function; NumPy has one of its own for some processors.
 """
 
+import math
 import re
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from kernels.model_text import ForestError, UnsupportedForestError
 
-Conversion = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""float64[B, K] to float64[B, K]."""
+Conversion = Callable[[NDArray[np.float64]], None]
+"""Replaces the scores, C-contiguous float64[B, K], by the predictions."""
 
 SQUARED = ("regression", "regression_l1", "quantile", "fair", "mape")
 """Objectives that undo `reg_sqrt`; huber has no square root, whatever it was asked for."""
@@ -36,9 +40,9 @@ def conversion(objective: str) -> Conversion:
     if name in ("multiclass", "multiclassova") and not re.search(r" num_class:[0-9]+", objective):
         raise ForestError(f"the booster's objective {objective[:80]!r} does not say num_class")
     if name in ("binary", "multiclassova"):
-        return _sigmoid(_steepness(objective))
+        return partial(_sigmoid, _steepness(objective))
     if name == "cross_entropy":
-        return _sigmoid(1.0)
+        return partial(_sigmoid, 1.0)
     if name == "cross_entropy_lambda":
         return _log_one_plus_exponential
     if name == "multiclass":
@@ -57,34 +61,49 @@ def _steepness(objective: str) -> float:
     return steepness
 
 
-def _identity(raw: NDArray[np.float64]) -> NDArray[np.float64]:
-    return raw
+def _identity(scores: NDArray[np.float64]) -> None:
+    """Scores that are predictions."""
 
 
-def _signed_square(raw: NDArray[np.float64]) -> NDArray[np.float64]:
-    with np.errstate(over="ignore", under="ignore"):
-        return np.abs(raw) * raw
+@njit(nogil=True, cache=True, error_model="numpy")
+def _signed_square(scores):
+    for row in range(scores.shape[0]):
+        for output in range(scores.shape[1]):
+            scores[row, output] *= abs(scores[row, output])
 
 
-def _exponential(raw: NDArray[np.float64]) -> NDArray[np.float64]:
-    with np.errstate(over="ignore", under="ignore"):
-        return np.exp(raw)
+@njit(nogil=True, cache=True, error_model="numpy")
+def _exponential(scores):
+    for row in range(scores.shape[0]):
+        for output in range(scores.shape[1]):
+            scores[row, output] = math.exp(scores[row, output])
 
 
-def _sigmoid(steepness: float) -> Conversion:
-    def convert(raw: NDArray[np.float64]) -> NDArray[np.float64]:
-        with np.errstate(over="ignore", under="ignore"):
-            return 1.0 / (1.0 + np.exp(-steepness * raw))
-
-    return convert
-
-
-def _log_one_plus_exponential(raw: NDArray[np.float64]) -> NDArray[np.float64]:
-    with np.errstate(over="ignore", under="ignore"):
-        return np.log1p(np.exp(raw))
+@njit(nogil=True, cache=True, error_model="numpy")
+def _sigmoid(steepness, scores):
+    for row in range(scores.shape[0]):
+        for output in range(scores.shape[1]):
+            scores[row, output] = 1.0 / (1.0 + math.exp(-steepness * scores[row, output]))
 
 
-def _softmax(raw: NDArray[np.float64]) -> NDArray[np.float64]:
-    with np.errstate(under="ignore", invalid="ignore"):
-        weights = np.exp(raw - raw.max(axis=1, keepdims=True))
-        return weights / weights.sum(axis=1, keepdims=True)
+@njit(nogil=True, cache=True, error_model="numpy")
+def _log_one_plus_exponential(scores):
+    for row in range(scores.shape[0]):
+        for output in range(scores.shape[1]):
+            scores[row, output] = math.log1p(math.exp(scores[row, output]))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _softmax(scores):
+    """`Common::Softmax` of include/LightGBM/utils/common.h: the sum is taken in the order of the classes."""
+    for row in range(scores.shape[0]):
+        own = scores[row]
+        largest = own[0]
+        for output in range(1, own.size):
+            largest = max(own[output], largest)
+        total = 0.0
+        for output in range(own.size):
+            own[output] = math.exp(own[output] - largest)
+            total += own[output]
+        for output in range(own.size):
+            own[output] /= total

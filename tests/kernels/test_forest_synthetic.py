@@ -62,7 +62,7 @@ def test_any_forest_gives_the_same_bits_in_any_batch(text: str, seed: int, start
 def test_any_forest_gives_the_same_means(text: str, seed: int) -> None:
     X = hard_rows(text, 100, seed)
     got = Forest.from_model_text(text).predict(X)
-    np.testing.assert_allclose(got, oracle(text, X, raw_score=False), rtol=1e-12, atol=0)
+    assert_same_bits(got, oracle(text, X, raw_score=False))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

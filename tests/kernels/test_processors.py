@@ -1,0 +1,39 @@
+"""Predictions have LightGBM's bits on any processor: NumPy picks its functions by what the processor has."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
+
+SAME_BITS = (
+    "tests/kernels/test_forest.py::test_predicts_what_the_booster_predicts",
+    "tests/kernels/test_forest_objectives.py::test_scores_of_one_output",
+    "tests/kernels/test_forest_objectives.py::test_scores_of_three_outputs_together",
+    "tests/models/test_artifact.py::test_a_model_of_three_classes_gives_three_probabilities_a_row",
+)
+"""Tests of equal bits, which ran with all that this processor has."""
+
+OPTIONAL = tuple(feature for feature in __cpu_dispatch__ if __cpu_features__[feature])
+"""What NumPy uses of this processor and can do without."""
+
+
+@pytest.mark.skipif(not OPTIONAL, reason="NumPy uses nothing of this processor that it could do without")
+def test_bits_are_the_same_without_what_numpy_can_do_without() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", *SAME_BITS],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"NPY_DISABLE_CPU_FEATURES": " ".join(OPTIONAL)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-4000:]
+
+
+def test_numba_takes_no_other_mathematics_than_the_c_librarys() -> None:
+    from numba.core import config
+
+    assert not config.USING_SVML
