@@ -121,7 +121,7 @@ def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: Lo
     gpu = GpuPoller(nvml)
     slot = ModelSlot()
     admission = Admission(settings.max_rows_in_flight, memory_bytes())
-    metrics = Metrics(gpu.readings, slot.engine_status, slot.freshness, admission.rows)
+    metrics = Metrics(gpu.readings, slot.engine_status, slot.freshness, lambda: slot.alias_missing, rows=admission.rows)
     metrics.model_status.labels(settings.model_name).set(0)
     store = ModelStore(
         settings.data_dir / "models", settings.registry_uri, settings.model_name, settings.model_store_versions

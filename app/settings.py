@@ -48,7 +48,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_name: Annotated[Name, _help("Registered model to serve")] = "california-housing-model"
     model_stage: Annotated[Stage, _help("Stage to serve the model from")] = "Production"
     model_fallback_stage: Annotated[Stage, _help("Stage to look in when MODEL_STAGE is empty")] = "Staging"
-    model_alias: Annotated[Name | None, _help("Alias to serve; wins over the stages when set")] = None
+    model_fallback_any: Annotated[
+        bool, _help("Look in the remaining stages too (Staging, Production, None) when both are empty")
+    ] = False
+    model_alias: Annotated[Name | None, _help("Alias to serve: that one alone, and no stage, when set")] = None
     model_cache_ttl: Annotated[
         float, Meta(ge=1, le=604800), _help("Seconds between looks into the registry for another version")
     ] = 3600

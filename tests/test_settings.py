@@ -14,6 +14,7 @@ DEFAULTS = {
     "model_name": "california-housing-model",
     "model_stage": "Production",
     "model_fallback_stage": "Staging",
+    "model_fallback_any": False,
     "model_alias": None,
     "model_cache_ttl": 3600,
     "model_lookup_timeout": 10.0,
@@ -48,6 +49,7 @@ def test_every_variable_is_read() -> None:
     given = {
         "API_HOST": "127.0.0.1", "API_PORT": "9000", "API_DEBUG": "true", "API_VERSION": "2.1", "MODEL_NAME": "churn",
         "MODEL_STAGE": "Staging", "MODEL_FALLBACK_STAGE": "None", "MODEL_ALIAS": "champion", "MODEL_CACHE_TTL": "60",
+        "MODEL_FALLBACK_ANY": "true",
         "MODEL_LOOKUP_TIMEOUT": "2", "MODEL_FETCH_TIMEOUT": "20", "MODEL_MIN_R2": "0.5", "MODEL_MAX_RMSE": "0.6",
         "MODEL_STORE_VERSIONS": "2", "MODEL_CANARY_ALIAS": "next", "MODEL_CANARY_PERCENT": "0.5",
         "MODEL_CANARY_HEADER": "X-User", "MODEL_SHADOW_ALIAS": "rival", "MODEL_SHADOW_PERCENT": "100",

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-from app.models.artifact import Artifact, ServedModel, read_artifact, serve_artifact
+from app.models.artifact import Artifact, ModelIdentity, ServedModel, read_artifact, serve_artifact
 from app.models.calibration import Calibrations
 from app.models.gates import check_interface, check_metrics, check_predictions, check_scores
-from app.models.source import Candidate, ModelSource, RegistryUnreachable
+from app.models.source import STAGES, Candidate, ModelSource, RegistryUnreachable
 from app.models.store import ModelStore, StoredModel
 from app.pacing import Pace
 from app.settings import Settings
@@ -101,11 +101,27 @@ class ModelLoader:
             check_scores(artifact, engine, self._store.model_directory(entry), self._source.raw_scores)
         return self._serve(artifact, engine, Candidate(entry.identity, entry.resolved_by), entry.metrics, started)
 
+    def describe(self, served: ServedModel) -> None:
+        """Write of a model that is kept on disk what is known of it now."""
+        self._store.describe(self._entry(served))
+
     @property
     def selection(self) -> str:
         """How versions are asked for, to tell whether a stored model was found in the same way."""
         settings = self._settings
-        return msgspec.json.encode((settings.model_alias, settings.model_stage, settings.model_fallback_stage)).decode()
+        if settings.model_alias is not None:
+            return msgspec.json.encode((settings.model_alias,)).decode()
+        return msgspec.json.encode(
+            (settings.model_stage, settings.model_fallback_stage, settings.model_fallback_any)
+        ).decode()
+
+    def is_asked_for(self, identity: ModelIdentity) -> bool:
+        """Whether the settings ask for a version, by the alias or stage that the registry last gave it."""
+        settings = self._settings
+        if settings.model_alias is not None:
+            return settings.model_alias in identity.aliases
+        stages = {settings.model_stage, settings.model_fallback_stage}
+        return identity.stage in (stages.union(STAGES) if settings.model_fallback_any else stages)
 
     @property
     def _limited(self) -> bool:

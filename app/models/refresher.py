@@ -116,11 +116,10 @@ class Refresher:
         self._refused: dict[tuple[Role, str, int | None], _Refusal] = {}
 
     def start(self) -> None:
-        """Before the first look: serve what the last process served, if it asked for a model in the same way."""
+        """Before the first look: serve what the last process served, if the settings still ask for it."""
         self._slot.pinned = self._pin.read()
         if self._slot.current is None:
-            pinned, selection = self._slot.pinned, self._loader.selection
-            self._restore(lambda entry: entry.identity.version == pinned or entry.selection == selection)
+            self._restore(self._is_asked_for)
 
     def look(self, *, retry_refused: bool = False) -> Refresh:
         """Look once, and swap if the registry offers another model that can be served.
@@ -147,21 +146,19 @@ class Refresher:
     def _look(self) -> Refresh:
         try:
             pinned = None if self._slot.pinned is None else self._pinned_candidate(self._slot.pinned)
-            offer = self._offer(pinned)
-        except NothingToServe as error:
+            offer = self._source.look()
+        except ModelUnknown as error:
             self._slot.registry_answered(answered=True)
             self.look_ups = ()
-            return Refresh(
-                "model_unknown" if isinstance(error, ModelUnknown) else "nothing_to_serve", reason=str(error)
-            )
+            return Refresh("model_unknown", reason=str(error))
         except RegistryUnreachable as error:
             self._slot.registry_answered(answered=False)
             if self._slot.current is None:
-                self._restore(lambda _: True)
+                self._restore(self._is_asked_for)
             return Refresh("registry_unreachable", reason=str(error))
         except Exception as error:
             return _failed(error)
-        self._slot.registry_answered(answered=True)
+        self._slot.registry_answered(answered=True, alias_missing=offer.alias_missing)
         refresh = self._take(offer, pinned)
         self._follow("canary", offer.canary)
         self._follow("shadow", offer.shadow)
@@ -172,14 +169,6 @@ class Refresher:
             return self._source.version(version)
         except (VersionUnknown, ModelUnknown):
             return None
-
-    def _offer(self, pinned: Candidate | None) -> Offer:
-        try:
-            return self._source.look()
-        except NothingToServe:
-            if pinned is None:
-                raise
-            return Offer((), ())
 
     def _take(self, offer: Offer, pinned: Candidate | None) -> Refresh:
         """Put the preferred candidate in service.
@@ -210,7 +199,7 @@ class Refresher:
             if self._slot.current is not None or refresh.outcome != "refused":
                 break
         self._tell_look_ups(look_ups)
-        return first or Refresh("nothing_to_serve")
+        return first or Refresh("nothing_to_serve", reason=offer.problem)
 
     def _pin_version(self, version: str) -> Refresh:
         try:
@@ -254,10 +243,14 @@ class Refresher:
         else:
             self.rollout[role] = self._consider(role, candidate)
 
+    def _is_asked_for(self, entry: StoredModel) -> bool:
+        return entry.identity.version == self._slot.pinned or self._loader.is_asked_for(entry.identity)
+
     def _restore(self, fits: Callable[[StoredModel], object]) -> None:
-        """Serve the last stored model that fits, the pinned one before others."""
+        """Serve the last stored model that fits: the pinned one first, then those that were asked for as now."""
+        pinned, selection = self._slot.pinned, self._loader.selection
         entries = [entry for entry in self._store.entries() if fits(entry)]
-        entries.sort(key=lambda entry: entry.identity.version != self._slot.pinned)  # the order is kept otherwise
+        entries.sort(key=lambda entry: (entry.identity.version != pinned, entry.selection != selection))
         for entry in entries:
             try:
                 self._put("current", self._loader.restore(entry))
@@ -282,10 +275,14 @@ class Refresher:
             return refused.refresh
         held: ServedModel | None = getattr(self._slot, role)
         if held is not None and held.identity.is_same_version(identity):
-            if held.identity != identity or held.resolved_by != candidate.rule:
-                self._put(role, msgspec.structs.replace(held, identity=identity, resolved_by=candidate.rule))
+            now = msgspec.structs.replace(held, identity=identity, resolved_by=candidate.rule)
+            changed = held.identity != identity or held.resolved_by != candidate.rule
+            if changed:
+                self._put(role, now)
             if role == "current" and self._store.status().last_error is not None:
-                self._keep(held)
+                self._keep(now)
+            elif role == "current" and changed:
+                self._loader.describe(now)
             return Refresh("unchanged", version)
         try:
             callers_of = None if accept_interface else self._slot.current

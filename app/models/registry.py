@@ -17,6 +17,9 @@ from urllib.parse import urlsplit
 
 from app.models.artifact import ModelIdentity
 from app.models.source import (
+    FALLBACK,
+    REMAINING,
+    STAGES,
     Candidate,
     Fetched,
     LookUp,
@@ -39,11 +42,11 @@ HTTP_RETRIES = 1
 LOGGED_MODEL_SCHEME = "models:/"
 """With an id after it, MLflow 3's address of a model that was logged apart from its run."""
 
-STAGES = ("Staging", "Production", "None")
-"""Stages that are looked in after the configured ones, in this order."""
-
 MAX_CANDIDATES = 20
 """Versions that one look offers, the preferred ones first."""
+
+MAX_ALIASES = 10
+"""Aliases that a message names."""
 
 DIGEST_TAG = "madrone.digest"
 """Tag of a version that gives the digest of its files; one whose files have another is refused."""
@@ -79,12 +82,10 @@ class Registry:
             importlib.import_module("mlflow.store.model_registry.sqlalchemy_store")
 
     def look(self) -> Offer:
-        """Find what there is to serve: under the alias if one is set, else by stage, the newest of a stage first.
+        """Find what there is to serve: under the alias alone if one is set, else by stage, the newest of a stage first.
 
         Raises:
             ModelUnknown: The registry has no such model.
-            NothingToServe: It has no version under the alias or in any stage but Archived. The message has each
-                place that was looked in.
             RegistryUnreachable: The registry did not answer.
         """
         settings, name = self._settings, self._settings.model_name
@@ -101,10 +102,6 @@ class Registry:
                 outcome: LookUpOutcome = "found" if ready else "not_ready" if found else "empty"
                 look_ups.append(LookUp(rule, outcome, str(ready[0].version) if ready else None))
             candidates += [Candidate(self._identity(version, aliases), rule) for version in ready]
-        if not candidates:
-            tried = ", ".join(f"{look_up.rule}: {look_up.outcome.replace('_', ' ')}" for look_up in look_ups)
-            raise NothingToServe(f"model {name!r} has no version to serve ({tried})")
-
         preferred: dict[str, Candidate] = {}  # a version may be found by several rules, and the first one counts
         for candidate in candidates:
             preferred.setdefault(candidate.identity.version, candidate)
@@ -117,6 +114,8 @@ class Registry:
         return Offer(
             candidates=tuple(preferred.values())[:MAX_CANDIDATES],
             look_ups=tuple(look_ups),
+            problem=None if candidates else self._nothing_to_serve(look_ups, versions, aliases),
+            alias_missing=None if settings.model_alias is None else look_ups[0].outcome == "empty",
             canary=under(settings.model_canary_alias),
             shadow=under(settings.model_shadow_alias),
         )
@@ -195,13 +194,29 @@ class Registry:
     ) -> "Iterator[tuple[str, list[ModelVersion]]]":
         """Each place to look in, in order, and the versions there."""
         settings = self._settings
-        if settings.model_alias:
+        if settings.model_alias is not None:
             target = aliases.get(settings.model_alias)
             yield f"alias {settings.model_alias}", [v for v in versions if str(v.version) == str(target)]
-        labels = {settings.model_fallback_stage: "fallback stage", settings.model_stage: "stage"}
-        for stage in dict.fromkeys((settings.model_stage, settings.model_fallback_stage, *STAGES)):
-            rule = f"{labels.get(stage, 'remaining stage')} {stage}"
+            return
+        labels = {settings.model_fallback_stage: FALLBACK, settings.model_stage: "stage"}
+        remaining = STAGES if settings.model_fallback_any else ()
+        for stage in dict.fromkeys((settings.model_stage, settings.model_fallback_stage, *remaining)):
+            rule = f"{labels.get(stage, REMAINING)} {stage}"
             yield rule, [version for version in versions if version.current_stage == stage]
+
+    def _nothing_to_serve(self, look_ups: list[LookUp], versions: "list[ModelVersion]", aliases: dict[str, str]) -> str:
+        """Why no version is served, and what the operator may have meant."""
+        settings = self._settings
+        said = ", ".join(f"{look_up.rule}: {look_up.outcome.replace('_', ' ')}" for look_up in look_ups)
+        if settings.model_alias is None:
+            elsewhere = sum(version.current_stage in STAGES for version in versions if _ready(version))
+            if elsewhere:
+                said += "; other stages have versions, which MODEL_ALIAS or MODEL_FALLBACK_ANY can ask for"
+        elif look_ups[0].outcome == "empty":
+            if (target := aliases.get(settings.model_alias)) is not None:
+                said += f", it names version {str(target)[:40]!r}, which is not there"
+            said += f"; {_named_aliases(aliases)}"
+        return f"model {settings.model_name!r} has no version to serve ({said})"
 
     def _identity(self, version: "ModelVersion", aliases: dict[str, str]) -> ModelIdentity:
         number = str(version.version)
@@ -275,6 +290,15 @@ def _all_versions(client: "MlflowClient", name: str) -> "Iterator[ModelVersion]"
 def _without_credentials(text: str) -> str:
     """First lines of a message, with user and password cut out of any URI in it."""
     return re.sub(r"//[^/\s]+@", "//", " ".join(text.splitlines()[:3]))[:1000]
+
+
+def _named_aliases(aliases: dict[str, str]) -> str:
+    """The aliases that exist, for a message. What MLflow would not take for one is counted and not repeated."""
+    named = sorted(alias for alias in aliases if re.fullmatch(r"[\w-]{1,100}", alias))[:MAX_ALIASES]
+    if not aliases:
+        return "it has no alias"
+    others = len(aliases) - len(named)
+    return "aliases that exist: " + ", ".join((*named, *([f"{others} more"] if others else ())))
 
 
 def _ready(version: "ModelVersion") -> bool:

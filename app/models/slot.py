@@ -35,6 +35,8 @@ class ModelSlot:
         shadow: Scores a share of the rows for comparison, where there is one.
         pinned: The version that an operator asked for, in the place of what the registry prefers.
         stale: Whether the registry's last answer is missing.
+        alias_missing: Whether the registry said, when it was last asked, that MODEL_ALIAS names no version; None
+            where it did not answer, or none is set.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,6 +45,7 @@ class ModelSlot:
         self.shadow: ServedModel | None = None
         self.pinned: str | None = None
         self.stale = True
+        self.alias_missing: bool | None = None
         self._clock = clock
         self._answered_at: float | None = None
 
@@ -56,9 +59,10 @@ class ModelSlot:
             raise ModelUnavailable("No model is loaded yet. /health/model says why.")
         return self.current
 
-    def registry_answered(self, *, answered: bool) -> None:
-        """Note whether the registry answered when it was asked just now."""
+    def registry_answered(self, *, answered: bool, alias_missing: bool | None = None) -> None:
+        """Note whether the registry answered when it was asked just now, and what it said of the alias."""
         self.stale = not answered
+        self.alias_missing = alias_missing
         if answered:
             self._answered_at = self._clock()
 

@@ -10,6 +10,13 @@ from app.models.artifact import ModelIdentity
 
 LookUpOutcome = Literal["found", "empty", "not_ready", "refused"]
 
+STAGES = ("Staging", "Production", "None")
+"""Stages that are looked in after the configured ones with MODEL_FALLBACK_ANY, in this order."""
+
+FALLBACK = "fallback stage"
+REMAINING = "remaining stage"
+"""How the rules begin that choose a version where MODEL_STAGE has none."""
+
 
 class RegistryUnreachable(Exception):
     """The registry did not answer, or answered with an error of its own."""
@@ -54,14 +61,18 @@ class Offer(msgspec.Struct, frozen=True, tag=True):
     """What one look into the registry saw.
 
     Attributes:
-        candidates: For the model in use, the preferred one first; never empty, each version once.
+        candidates: For the model in use, the preferred one first, each version once.
         look_ups: Each place that was looked in up to the first candidate.
+        problem: Why there is no candidate; None where there is one.
+        alias_missing: Whether MODEL_ALIAS names no version; None where it is unset.
         canary: Under the canary's alias, if there is a version.
         shadow: Likewise.
     """
 
     candidates: tuple[Candidate, ...]
     look_ups: tuple[LookUp, ...]
+    problem: str | None = None
+    alias_missing: bool | None = None
     canary: Candidate | None = None
     shadow: Candidate | None = None
 

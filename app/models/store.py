@@ -114,6 +114,24 @@ class ModelStore:
             self.entries()
             self._status = msgspec.structs.replace(self._status, last_error=why)
 
+    def describe(self, entry: StoredModel) -> None:
+        """Describe anew a model that is kept, which becomes the last stored; one that is not kept stays so.
+
+        Args:
+            entry: What is known of the model now, such as its stage and aliases.
+        """
+        known = next((known for known in self.entries() if known.directory_name == entry.directory_name), None)
+        if known is None:
+            return
+        try:
+            self._renew(self._completed(entry, known.files))
+        except (OSError, StoreCorrupt) as error:
+            why = reason(error)
+            log.warning(
+                "kept model cannot be described", extra={"model_version": entry.identity.version, "reason": why}
+            )
+            self._status = msgspec.structs.replace(self._status, last_error=why)
+
     def entries(self) -> list[StoredModel]:
         """Entries whose description is whole, the last stored first; others go to quarantine. Never raises."""
         found: list[StoredModel] = []
@@ -161,12 +179,7 @@ class ModelStore:
         make_directory(self._place)
         check_directory(self._place)
         sync_directory(self._directory)
-        entry = msgspec.structs.replace(
-            entry,
-            files={name: hash_file(model_directory, name) for name in names},
-            metrics={name: value for name, value in entry.metrics.items() if math.isfinite(value)},
-            sequence=max((known.sequence for known in self.entries()), default=0) + 1,
-        )
+        entry = self._completed(entry, {name: hash_file(model_directory, name) for name in names})
         if not self._renew(entry):
             incoming = Path(tempfile.mkdtemp(prefix="incoming-", dir=self._place))
             try:
@@ -180,6 +193,15 @@ class ModelStore:
         for name in others[self._versions - 1 :]:
             with contextlib.suppress(OSError):
                 self._discard(name)
+
+    def _completed(self, entry: StoredModel, files: dict[str, str]) -> StoredModel:
+        """With what the store sets itself."""
+        return msgspec.structs.replace(
+            entry,
+            files=files,
+            metrics={name: value for name, value in entry.metrics.items() if math.isfinite(value)},
+            sequence=max((known.sequence for known in self.entries()), default=0) + 1,
+        )
 
     def _renew(self, entry: StoredModel) -> bool:
         """Describe anew the entry that has these very files; False where there is none."""

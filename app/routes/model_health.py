@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from app.models.refresher import Refresh
-from app.models.source import LookUp
+from app.models.source import FALLBACK, REMAINING, LookUp
 from app.models.store import StoreStatus
 from app.services import Services
 from kernels.engine import EngineStatus
@@ -102,6 +102,12 @@ def model_problems(services: Services) -> list[str]:
         for named, refresh in refreshes.items()
         if refresh is not None and refresh.reason is not None
     ]
+    served = services.slot.current
+    if served is not None and served.resolved_by.startswith((FALLBACK, REMAINING)):
+        problems.append(
+            f"version {served.identity.version} is served from {served.resolved_by}, "
+            f"not from stage {services.settings.model_stage}"
+        )
     if (error := services.store.status().last_error) is not None:
         problems.append(f"the model in use cannot be kept on disk: {error}")
     return problems

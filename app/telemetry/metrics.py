@@ -41,6 +41,7 @@ class Metrics:
         gpu_readings: Gives the newest readings at each scrape; no reading means no series.
         engine_status: Tells at each scrape what the model in use computes with; None means no series.
         freshness: Tells at each scrape how much the registry has to do with it; None means no series.
+        alias_missing: Tells at each scrape whether the alias to serve names no version; None means no series.
         rows: Tells at each scrape how many rows are in flight, by where they are.
     """
 
@@ -49,6 +50,7 @@ class Metrics:
         gpu_readings: Callable[[], Iterable[GpuReading]] = tuple,
         engine_status: Callable[[], EngineStatus | None] = lambda: None,
         freshness: Callable[[], Freshness | None] = lambda: None,
+        alias_missing: Callable[[], bool | None] = lambda: None,
         rows: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self.registry = registry = CollectorRegistry()
@@ -58,6 +60,7 @@ class Metrics:
         registry.register(_GpuCollector(gpu_readings))
         registry.register(_BackendCollector(engine_status))
         registry.register(_FreshnessCollector(freshness))
+        registry.register(_AliasCollector(alias_missing))
         registry.register(_RowsCollector(rows))
 
         self.requests = Tally("api_requests", "Requests answered.", ("method", "endpoint", "status_code"), registry)
@@ -217,6 +220,19 @@ class _FreshnessCollector(Collector):
             yield GaugeMetricFamily(
                 "model_age_seconds", "Time since the registry last answered what it prefers.", freshness.age
             )
+
+
+class _AliasCollector(Collector):
+    """Yields whether the alias to serve is missing, also while there is no model."""
+
+    def __init__(self, alias_missing: Callable[[], bool | None]) -> None:
+        self._alias_missing = alias_missing
+
+    def collect(self) -> Iterable[Metric]:
+        missing = self._alias_missing()
+        if missing is not None:
+            help_text = "1 while MODEL_ALIAS names no version of the registry, so that no other takes its place."
+            yield GaugeMetricFamily("model_alias_missing", help_text, float(missing))
 
 
 class _RowsCollector(Collector):

@@ -64,7 +64,7 @@ class Kept(msgspec.Struct, frozen=True):
 
 def keep(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Kept:
     slot, source = ModelSlot(clock), Source(settings)
-    metrics = Metrics(freshness=slot.freshness)
+    metrics = Metrics(freshness=slot.freshness, alias_missing=lambda: slot.alias_missing)
     calibrations = Calibrations(settings.data_dir / "calibrations.json")
     store = ModelStore(
         settings.data_dir / "models", settings.registry_uri, settings.model_name, settings.model_store_versions

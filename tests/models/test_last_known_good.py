@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
-from app.models.source import RegistryUnreachable
+from app.models.source import LookUp, RegistryUnreachable
 from app.settings import Settings
 from kernels.engine import Engine
 from tests.models.keeping import Kept, keep
@@ -106,21 +107,88 @@ async def test_a_stored_model_gives_way_to_what_the_registry_prefers_now(
     assert after.slot.require().identity.version == "2"
 
 
-async def test_a_model_that_was_asked_for_differently_serves_only_if_the_registry_is_down(
-    kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("change", "version"),
+    [
+        ({"model_alias": "blue"}, "2"),
+        ({"model_alias": "green"}, None),
+        ({"model_stage": "Staging", "model_fallback_stage": "Production"}, "2"),
+        ({"model_stage": "Staging"}, None),
+        ({"model_stage": "Staging", "model_fallback_any": True}, "2"),
+    ],
+    ids=str,
+)
+async def test_a_kept_version_of_an_alias_or_stage_that_is_not_asked_for_is_not_served(
+    change: dict[str, Any], version: str | None, kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    for alias in ("red", "blue"):
+        catalogue.add(saved.directory, "Production", alias=alias)
+        await kept.keeper.refresh()
+    assert kept.store.status().entries == ("2", "1")
+    after = await restarted(msgspec.structs.replace(houses, **change))
+    served = after.slot.current
+    assert (served and served.identity.version) == version
+
+
+async def test_a_missing_alias_leaves_what_is_in_service_and_the_next_process_serves_its_last_known_good(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    settings = msgspec.structs.replace(houses, model_alias="champion")
+    kept = keep(settings)
+    assert kept.value("model_alias_missing") is None
+    catalogue.add(saved.directory, alias="champion")
+    assert (await kept.keeper.refresh()).outcome == "swapped"
+    assert kept.value("model_alias_missing") == 0
+    catalogue.add(saved.directory, "Production", alias="green")
+    catalogue.client.delete_registered_model_alias(MODEL, "champion")
+    await kept.keeper.refresh()
+    for after in (kept, await restarted(settings, failing=None)):
+        refresh = after.keeper.last_refresh
+        assert refresh is not None
+        assert refresh.outcome == "nothing_to_serve"
+        assert "alias champion: empty; aliases that exist: green" in str(refresh.reason)
+        assert after.refresher.look_ups == (LookUp("alias champion", "empty"),)
+        assert after.slot.require().identity.version == "1"
+        assert (after.value("model_alias_missing"), after.value("model_stale")) == (1, 0)
+    kept.source.failing = DOWN
+    await kept.keeper.refresh()
+    assert kept.value("model_alias_missing") is None  # it cannot be known
+    kept.keeper.close()
+
+
+async def test_with_a_missing_alias_and_nothing_kept_of_it_no_other_version_is_served(
+    kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    catalogue.add(saved.directory, "Production", alias="champion")
+    await kept.keeper.refresh()
+    after = await restarted(msgspec.structs.replace(houses, model_alias="champoin"), failing=None)
+    assert after.slot.current is None
+    assert after.value("model_alias_missing") == 1
+
+
+async def test_an_alias_that_is_given_to_the_model_in_service_is_known_to_the_next_process(
+    kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    version = catalogue.add(saved.directory, "Production")
+    await kept.keeper.refresh()
+    catalogue.client.set_registered_model_alias(MODEL, "blue", version)
+    assert (await kept.keeper.refresh()).outcome == "unchanged"
+    assert kept.source.fetched == ["1"]
+    after = await restarted(msgspec.structs.replace(houses, model_alias="blue"))
+    assert after.slot.require().identity.aliases == ("blue",)
+
+
+async def test_of_kept_versions_those_come_first_that_were_asked_for_as_now(
+    kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
     catalogue.add(saved.directory, "Production")
     await kept.keeper.refresh()
-    other = msgspec.structs.replace(houses, model_alias="blue")
-    after = keep(other)
-    after.source.failing = DOWN
-    served: list[object] = []
-    look = after.source.look
-    monkeypatch.setattr(after.source, "look", lambda: (served.append(after.slot.current), look())[1])
-    await started(after, lambda: after.keeper.last_refresh)
-    after.keeper.close()
-    assert served == [None]
-    assert after.slot.require().identity.version == "1"
+    catalogue.add(saved.directory, "Staging", alias="next")
+    trial = keep(msgspec.structs.replace(houses, model_alias="next"))
+    await trial.keeper.refresh()
+    trial.keeper.close()
+    assert trial.store.status().entries == ("2", "1")
+    assert (await restarted(houses)).slot.require().identity.version == "1"
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,12 @@ from tests.models.support import MODEL, Catalogue, SavedModel
 from tests.support import free_port
 
 
+def change(database: Path, statement: str, *values: str) -> None:
+    """Do to a registry's database what no client of MLflow can."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(statement, values)
+
+
 def chosen(settings: Settings) -> tuple[str, str]:
     resolution = Registry(settings).look().candidates[0]
     assert resolution.identity.name == settings.model_name
@@ -44,9 +50,54 @@ def test_an_alias_may_name_an_archived_version(houses: Settings, catalogue: Cata
     assert chosen(msgspec.structs.replace(houses, model_alias="blue")) == ("1", "alias blue")
 
 
-def test_a_missing_alias_falls_through_to_the_stage(houses: Settings, catalogue: Catalogue, saved: SavedModel) -> None:
-    catalogue.add(saved.directory, stage="Production", alias="green")
-    assert chosen(msgspec.structs.replace(houses, model_alias="blue")) == ("1", "stage Production")
+def test_a_missing_alias_is_nothing_to_serve_and_those_that_exist_are_named(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    settings = msgspec.structs.replace(houses, model_alias="blue", model_canary_alias="green", model_fallback_any=True)
+    assert Registry(settings).look().problem == (
+        "model 'houses' has no version to serve (alias blue: empty; it has no alias)"
+    )
+    version = catalogue.add(saved.directory, stage="Production", alias="green")
+    for number in range(11):
+        catalogue.client.set_registered_model_alias(MODEL, f"other-{number:02}", version)
+    offer = Registry(settings).look()
+    assert offer.candidates == ()
+    assert offer.look_ups == (LookUp("alias blue", "empty"),)
+    assert offer.alias_missing is True
+    named = ", ".join(("green", *(f"other-{number:02}" for number in range(9)), "2 more"))
+    assert offer.problem == f"model 'houses' has no version to serve (alias blue: empty; aliases that exist: {named})"
+    assert offer.canary is not None
+
+
+def test_an_alias_whose_version_is_gone_or_still_comes_is_nothing_to_serve(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    catalogue.add(saved.directory, stage="Production")
+    pending = catalogue.add(saved.directory, alias="blue")
+    registry = Registry(msgspec.structs.replace(houses, model_alias="blue"))
+    database = houses.data_dir / "mlflow.db"
+    change(database, "update model_versions set status = 'PENDING_REGISTRATION' where version = ?", pending)
+    offer = registry.look()
+    assert (offer.candidates, offer.alias_missing) == ((), False)
+    assert offer.problem == "model 'houses' has no version to serve (alias blue: not ready)"
+    # MLflow deletes the aliases of a version that it deletes; other registries leave them.
+    change(database, "update registered_model_aliases set version = 7 where alias = ?", "blue")
+    offer = registry.look()
+    assert (offer.candidates, offer.alias_missing) == ((), True)
+    assert offer.problem == (
+        "model 'houses' has no version to serve "
+        "(alias blue: empty, it names version '7', which is not there; aliases that exist: blue)"
+    )
+
+
+def test_an_alias_that_no_registry_should_give_is_not_repeated(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    catalogue.add(saved.directory, alias="green")
+    catalogue.add(saved.directory, alias="grey")
+    change(houses.data_dir / "mlflow.db", "update registered_model_aliases set alias = ? where version = 1", "<b>\n")
+    problem = Registry(msgspec.structs.replace(houses, model_alias="blue")).look().problem
+    assert problem == "model 'houses' has no version to serve (alias blue: empty; aliases that exist: grey, 1 more)"
 
 
 def test_every_alias_of_the_chosen_version_is_told(houses: Settings, catalogue: Catalogue, saved: SavedModel) -> None:
@@ -80,7 +131,9 @@ def test_the_fallback_stage_follows_an_empty_stage(houses: Settings, catalogue: 
 def test_remaining_stages_follow_in_their_order_the_newest_version_first(
     houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
-    settings = msgspec.structs.replace(houses, model_stage="Archived", model_fallback_stage="Archived")
+    settings = msgspec.structs.replace(
+        houses, model_stage="Archived", model_fallback_stage="Archived", model_fallback_any=True
+    )
     for stage in (None, None, "Production", "Production", "Staging", "Staging", "None"):
         catalogue.add(saved.directory, stage)
     for version, rule in (("6", "Staging"), ("5", "Staging"), ("4", "Production"), ("3", "Production")):
@@ -95,27 +148,33 @@ def test_archived_versions_alone_are_nothing_to_serve(
     houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
     catalogue.add(saved.directory, "Archived")
-    with pytest.raises(NothingToServe, match="'houses' has no version to serve"):
-        Registry(houses).look()
+    offer = Registry(msgspec.structs.replace(houses, model_fallback_any=True)).look()
+    assert offer.candidates == ()
+    tried = "stage Production: empty, fallback stage Staging: empty, remaining stage None: empty"
+    assert offer.problem == f"model 'houses' has no version to serve ({tried})"
 
 
-def test_every_place_that_was_tried_is_told_when_there_is_nothing_to_serve(
-    houses: Settings, catalogue: Catalogue
+def test_a_version_of_another_stage_is_nothing_to_serve_unless_it_is_asked_for(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
-    with pytest.raises(NothingToServe) as caught:
-        Registry(msgspec.structs.replace(houses, model_alias="blue")).look()
-    assert not isinstance(caught.value, ModelUnknown)
-    tried = "alias blue: empty, stage Production: empty, fallback stage Staging: empty, remaining stage None: empty"
-    assert str(caught.value) == f"model 'houses' has no version to serve ({tried})"
+    catalogue.add(saved.directory)
+    offer = Registry(houses).look()
+    assert (offer.candidates, offer.alias_missing) == ((), None)
+    assert offer.look_ups == (LookUp("stage Production", "empty"), LookUp("fallback stage Staging", "empty"))
+    assert offer.problem == (
+        "model 'houses' has no version to serve (stage Production: empty, fallback stage Staging: empty; "
+        "other stages have versions, which MODEL_ALIAS or MODEL_FALLBACK_ANY can ask for)"
+    )
+    assert chosen(msgspec.structs.replace(houses, model_fallback_any=True)) == ("1", "remaining stage None")
 
 
 def test_every_place_that_was_tried_is_told_up_to_the_first_with_a_version(
     houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
     catalogue.add(saved.directory, "Staging")
-    offer = Registry(msgspec.structs.replace(houses, model_alias="blue")).look()
+    offer = Registry(houses).look()
+    assert offer.problem is None
     assert offer.look_ups == (
-        LookUp("alias blue", "empty"),
         LookUp("stage Production", "empty"),
         LookUp("fallback stage Staging", "found", "1"),
     )
@@ -126,9 +185,13 @@ def test_a_version_whose_upload_has_not_ended_is_passed_over(
 ) -> None:
     catalogue.add(saved.directory, "Production")
     pending = catalogue.add(saved.directory, "Staging")
-    with closing(sqlite3.connect(houses.data_dir / "mlflow.db")) as database, database:
-        database.execute("update model_versions set status = 'PENDING_REGISTRATION' where version = ?", (pending,))
-    offer = Registry(msgspec.structs.replace(houses, model_stage="Staging")).look()
+    change(
+        houses.data_dir / "mlflow.db",
+        "update model_versions set status = 'PENDING_REGISTRATION' where version = ?",
+        pending,
+    )
+    settings = msgspec.structs.replace(houses, model_stage="Staging", model_fallback_stage="Production")
+    offer = Registry(settings).look()
     assert offer.look_ups[0] == LookUp("stage Staging", "not_ready")
     assert [candidate.identity.version for candidate in offer.candidates] == ["1"]
     with pytest.raises(VersionUnknown):
@@ -140,10 +203,10 @@ def test_all_candidates_are_offered_in_order_each_once(
 ) -> None:
     for stage, alias in ((None, None), ("Staging", None), ("Production", "blue"), ("Production", None), (None, None)):
         catalogue.add(saved.directory, stage, alias)
-    offer = Registry(msgspec.structs.replace(houses, model_alias="blue")).look()
+    offer = Registry(msgspec.structs.replace(houses, model_fallback_any=True)).look()
     assert [(candidate.identity.version, candidate.rule) for candidate in offer.candidates] == [
-        ("3", "alias blue"),
         ("4", "stage Production"),
+        ("3", "stage Production"),
         ("2", "fallback stage Staging"),
         ("5", "remaining stage None"),
         ("1", "remaining stage None"),
@@ -198,7 +261,7 @@ def test_an_unknown_model_is_nothing_to_serve(name: str, registry_dir: Path) -> 
 def test_a_name_with_a_quote_is_looked_up_as_it_is(houses: Settings, catalogue: Catalogue, saved: SavedModel) -> None:
     catalogue.client.create_registered_model("bob's houses")
     catalogue.client.create_model_version("bob's houses", source=saved.directory.as_uri())
-    assert chosen(msgspec.structs.replace(houses, model_name="bob's houses")) == ("1", "remaining stage None")
+    assert chosen(msgspec.structs.replace(houses, model_name="bob's houses", model_stage="None")) == ("1", "stage None")
 
 
 def test_a_server_that_does_not_answer_is_unreachable_and_its_password_is_kept() -> None:
@@ -218,7 +281,7 @@ def test_a_password_with_an_at_sign_is_kept() -> None:
 
 
 def test_what_is_fetched_is_a_copy(houses: Settings, catalogue: Catalogue, saved: SavedModel, tmp_path: Path) -> None:
-    catalogue.add(saved.directory)
+    catalogue.add(saved.directory, "Production")
     registry = Registry(houses)
     before = {path.name: path.read_bytes() for path in saved.directory.iterdir()}
     (tmp_path / "fetched").mkdir()
@@ -233,7 +296,7 @@ def test_what_is_fetched_is_a_copy(houses: Settings, catalogue: Catalogue, saved
 def test_a_version_that_is_gone_is_nothing_to_serve(
     houses: Settings, catalogue: Catalogue, saved: SavedModel, tmp_path: Path
 ) -> None:
-    version = catalogue.add(saved.directory)
+    version = catalogue.add(saved.directory, "Production")
     registry = Registry(houses)
     identity = registry.look().candidates[0].identity
     catalogue.client.delete_model_version(MODEL, version)
@@ -243,7 +306,7 @@ def test_a_version_that_is_gone_is_nothing_to_serve(
 
 def test_files_that_are_gone_are_no_crash(houses: Settings, catalogue: Catalogue, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
-    catalogue.add(tmp_path / "source")
+    catalogue.add(tmp_path / "source", "Production")
     (tmp_path / "source").rmdir()
     registry = Registry(houses)
     with pytest.raises((NothingToServe, RegistryUnreachable)):

@@ -113,6 +113,17 @@ def test_one_that_is_kept_again_is_the_last_and_not_copied(saved: SavedModel, di
     assert versions_that_load(store) == ["1", "2"]
 
 
+def test_one_that_is_described_anew_is_the_last_and_no_other_comes_of_it(saved: SavedModel, directory: Path) -> None:
+    store = open_store(directory)
+    for version in ("1", "2"):
+        keep(store, saved.directory, version)
+    store.describe(described(saved.directory, "1", resolved_by="alias champion"))
+    assert versions_that_load(store) == ["1", "2"]
+    assert store.entries()[0].resolved_by == "alias champion"
+    store.describe(described(saved.directory, "3"))
+    assert versions_that_load(store) == ["1", "2"]
+
+
 def test_one_that_is_kept_again_over_a_damaged_one_is_whole(saved: SavedModel, directory: Path) -> None:
     store = open_store(directory)
     entry = keep(store, saved.directory)

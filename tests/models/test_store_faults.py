@@ -53,6 +53,16 @@ def test_a_full_disk_is_told_of_and_costs_nothing_that_was_kept(
     assert versions_that_load(store) == ["2", "1"]
 
 
+def test_what_cannot_be_described_anew_is_told_and_stays_as_it_was(saved: SavedModel, disk: Path) -> None:
+    store = open_store(disk / "models")
+    keep(store, saved.directory, "1")
+    fill(disk, 0)
+    store.describe(described(saved.directory, "1", resolved_by="alias champion"))
+    assert store.status().last_error == "No space left on device"
+    (entry,) = open_store(disk / "models").entries()
+    assert entry.resolved_by == "stage Production"
+
+
 def test_a_disk_that_was_full_from_the_start_holds_nothing(saved: SavedModel, disk: Path) -> None:
     fill(disk, 0)
     store = open_store(disk / "models")

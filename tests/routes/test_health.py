@@ -276,6 +276,29 @@ async def test_a_refresh_that_failed_degrades_but_answers(client: Client, exampl
     assert answered(await client.post("/predict", json=example))["model_version"] == "1"
 
 
+async def test_a_version_of_the_fallback_stage_answers_and_is_told(admin_settings: Settings) -> None:
+    settings = msgspec.structs.replace(admin_settings, model_stage="Staging", model_fallback_stage="Production")
+    async with client_of(settings) as client:
+        answer = answered(await client.get("/health"))
+        problems = ["version 1 is served from fallback stage Production, not from stage Staging"]
+        assert (answer["status"], answer["problems"]) == ("degraded", problems)
+        assert answered(await client.get("/health/model"))["status"] == "degraded"
+        assert answered(await client.get("/health/ready"))["status"] == "ready"
+        assert "model_alias_missing" not in (await client.get("/metrics")).text
+
+
+async def test_a_missing_alias_is_told_and_no_other_version_answers(admin_settings: Settings) -> None:
+    async with client_of(msgspec.structs.replace(admin_settings, model_alias="champoin")) as client:
+        reason = (
+            "model 'california-housing-model' has no version to serve "
+            "(alias champoin: empty; aliases that exist: champion)"
+        )
+        answer = answered(await client.get("/health"), 503)
+        assert answer["problems"] == ["no model is loaded", f"model refresh: nothing_to_serve: {reason}"]
+        assert answered(await client.get("/health/ready"), 503)["status"] == "not ready"
+        assert "model_alias_missing 1.0" in (await client.get("/metrics")).text
+
+
 async def test_a_prediction_log_that_cannot_be_written_degrades_but_answers(
     settings: Settings, example: dict[str, float], tmp_path: Path
 ) -> None:
