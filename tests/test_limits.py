@@ -1,5 +1,6 @@
 """What a client may do to a service, and what it may not do to others: a real server, spoken to byte by byte."""
 
+import gzip
 import resource
 import socket
 from collections import Counter
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from app.codecs import arrow
+from app.codecs.compression import ENCODINGS
 from app.codecs.table import MAX_ERRORS
 from tests.routes.support import stream_of, varied
 from tests.support import Server, eventually, server_environ
@@ -132,6 +134,21 @@ def test_408_for_a_body_that_comes_drop_by_drop(server: Server) -> None:
         eventually(lambda: wire.takes(b" ") and wire.comes(), WITHIN_S, server)
         assert wire.answer().status == 408
     eventually(lambda: timeouts() == before + 1, WITHIN_S, server)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_broken_compressed_bodies_leave_no_memory_behind(patient: Server, encoding: str) -> None:
+    plain = b" " * 200_000
+    whole = gzip.compress(plain) if encoding == "gzip" else pa.compress(plain, codec=encoding, asbytes=True)
+    request = head(length=len(whole) - 4, content_encoding=encoding) + whole[:-4]
+    resident = list[float]()
+    with Wire(patient) as wire:
+        for count in (100, 300):
+            for _ in range(count):
+                answer = wire.send(request).answer()
+                assert (answer.status, answer.kind) == (400, "malformed-body")
+            resident.append(metric(patient, "process_resident_memory_bytes"))
+    assert resident[1] < 1.05 * resident[0]
 
 
 def test_400_for_a_storm_of_tiny_chunks(server: Server) -> None:

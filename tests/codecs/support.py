@@ -54,10 +54,10 @@ def arrow_table(rows: Array) -> pa.Table:
     )
 
 
-def arrow_stream(table: pa.Table) -> bytes:
+def arrow_stream(table: pa.Table, batch_rows: int = 2) -> bytes:
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=2)
+        writer.write_table(table, max_chunksize=batch_rows)
     return sink.getvalue()
 
 

@@ -1,0 +1,28 @@
+"""Bad bodies leave nothing behind: whoever sends them cannot fill the memory."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.codecs.bad_bodies import COUNT
+
+SLACK = 0.02
+"""Of the memory: an allocator gives back what is freed when it likes."""
+
+
+@pytest.fixture(scope="module")
+def resident() -> dict[str, tuple[int, int]]:
+    """Resident bytes before and after, by kind of body, of a process that does nothing else."""
+    command = [sys.executable, "-m", "tests.codecs.bad_bodies"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "arrow", "csv", "parquet"])
+def test_bad_bodies_leave_no_memory_behind(resident: dict[str, tuple[int, int]], kind: str) -> None:
+    before, after = resident[kind]
+    assert after < before * (1 + SLACK), f"{(after - before) / COUNT:.0f} bytes a body"
