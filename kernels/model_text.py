@@ -25,6 +25,12 @@ INTEGERS = re.compile(r"(?:-?[0-9]++(?: ++|$))*+", re.ASCII)
 NUMBERS = re.compile(r"[-+0-9.eEinfa ]*", re.ASCII)
 STATISTICS = re.compile(r"(?:[-+]?(?:[0-9]++(?:\.[0-9]*+)?(?:e[-+]?[0-9]++)?|inf|nan)(?: |$))*+", re.ASCII)
 
+MAX_FEATURES = 100_000
+MAX_OUTPUTS = 10_000
+MAX_TREES = 1_000_000
+MAX_LEAVES = 2**25
+"""Of all trees together. What is laid out of them is numbered by 32 bits."""
+
 CATEGORICAL = 1
 """Bit of a node's decision type: its threshold is the number of a set of categories."""
 
@@ -105,12 +111,16 @@ def read_model_text(text: str, pause: Callable[[], None] = no_pause) -> ModelTex
     head = text[: start if start >= 0 else text.find(END_OF_TREES)]
     fields = _fields(head, "the header")
     try:
+        features = _bounded("features", _integer(fields, "max_feature_idx") + 1, MAX_FEATURES)
+        _bounded("feature names", fields["feature_names"].count(" ") + 1, MAX_FEATURES)
         names = tuple(fields["feature_names"].split(" "))
-        features = _integer(fields, "max_feature_idx") + 1
-        outputs = _integer(fields, "num_tree_per_iteration")
-        classes = _integer(fields, "num_class")
+        outputs = _bounded("outputs", _integer(fields, "num_tree_per_iteration"), MAX_OUTPUTS)
+        classes = _bounded("classes", _integer(fields, "num_class"), MAX_OUTPUTS)
+        _bounded("trees", fields.get("tree_sizes", "").count(" ") + 1, MAX_TREES)
         sizes = _integers(fields, "tree_sizes").tolist()
         objective = fields.get("objective", "")
+    except ForestError:
+        raise
     except (KeyError, ValueError) as error:
         raise ForestError(f"the booster's header is damaged: {error}") from error
     if "objective" in fields and not objective.strip():
@@ -130,8 +140,10 @@ def read_model_text(text: str, pause: Callable[[], None] = no_pause) -> ModelTex
             "train on integer codes with categorical_feature instead"
         )
     trees: list[tuple[Trees, bool]] = []
+    leaves = 0
     for index, block in enumerate(_blocks(text, start + 1, sizes)):
         trees.append(_read_tree(index, block, features))
+        leaves = _bounded("leaves", leaves + len(trees[-1][0].leaf_value), MAX_LEAVES)
         pause()
     unsupported = None
     if any(linear for _, linear in trees):
@@ -147,6 +159,13 @@ def read_model_text(text: str, pause: Callable[[], None] = no_pause) -> ModelTex
         unsupported=unsupported,
         trees=_joined([tree for tree, _ in trees]),
     )
+
+
+def _bounded(what: str, count: int, most: int) -> int:
+    """The count; raise ForestError where it is more than a model may have."""
+    if count > most:
+        raise ForestError(f"the booster has {count} {what}, and at most {most} are read")
+    return count
 
 
 def has_pandas_categories(text: str) -> bool:

@@ -52,6 +52,10 @@ __all__ = [
 ]
 
 
+MAX_COLUMNS = 100_000
+"""Of a plan's inputs, its stateless steps, and its outputs, each."""
+
+
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One raw feature.
 
@@ -109,6 +113,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     def __post_init__(self) -> None:
         for field in ("inputs", "steps", "outputs"):
             msgspec.structs.force_setattr(self, field, as_tuple(getattr(self, field)))
+            if (count := len(getattr(self, field))) > MAX_COLUMNS:
+                raise PlanError(f"plan: {field} are {count}, and at most {MAX_COLUMNS} are read")
         if self.version != 1:
             raise PlanError(f"plan: version {self.version!r} is not supported, only 1 is")
         self._check_names()
@@ -192,11 +198,13 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
                 raise PlanError(f"{step.title}: outside_distance is tested on {step.nearest!r}, which is not an output")
             if step is not limits[0]:
                 raise PlanError(f"{step.title}: only one step can have an outside_distance, {limits[0].output!r} has")
+        named: set[str] = set()
         for index, name in enumerate(self.outputs):
             if name not in known:
                 raise PlanError(f"plan: outputs[{index}] {name!r} is unknown")
-            if name in self.outputs[:index]:
+            if name in named:
                 raise PlanError(f"plan: outputs[{index}] {name!r} is named twice")
+            named.add(name)
 
 
 def _with_output(text: bytes, message: str) -> str:

@@ -85,9 +85,9 @@ class ReferenceStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             raise PlanError(f"{self.title}: {place} must be 1 to {MAX_NEIGHBOURS}, got {count!r}")
 
     def _check_names(self, place: str, names: tuple[str, ...], least: int, most: int) -> None:
+        if not least <= len(names) <= most:
+            raise PlanError(f"{self.title}: {place} must have {least} to {most} names, got {len(names)}")
         for index, name in enumerate(names):
             check_name(self.title, f"{place}[{index}]", name)
             if name in names[:index]:
                 raise PlanError(f"{self.title}: {place} names {name!r} twice")
-        if not least <= len(names) <= most:
-            raise PlanError(f"{self.title}: {place} must have {least} to {most} names, got {len(names)}")

@@ -16,6 +16,9 @@ from kernels.reference_step import ReferenceStep
 from kernels.steps import PlanError, as_tuple, check_finite, check_name
 
 MAX_ROWS = 50_000
+MAX_COLUMNS = 1_000
+MAX_STEPS = 32
+"""Each has its own index of the stored rows, which takes time to build."""
 MAX_COORDINATES = 8
 MAX_ATTRIBUTES = 8
 MAX_REGRESSIONS = 8
@@ -284,8 +287,8 @@ class References(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     Attributes:
         rows: N, at most 50,000.
-        columns: The table's C columns, in order.
-        steps: Each may read inputs and outputs of the plan's stateless steps, not of one another.
+        columns: The table's C columns, in order, at most 1,000.
+        steps: At most 32. Each may read inputs and outputs of the plan's stateless steps, not of one another.
 
     Raises PlanError when a step reads a column that the table has not.
     """
@@ -299,6 +302,9 @@ class References(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             msgspec.structs.force_setattr(self, field, as_tuple(getattr(self, field)))
         if not 1 <= self.rows <= MAX_ROWS:
             raise PlanError(f"references: rows must be 1 to {MAX_ROWS}, got {self.rows!r}")
+        for field, most in (("columns", MAX_COLUMNS), ("steps", MAX_STEPS)):
+            if (count := len(getattr(self, field))) > most:
+                raise PlanError(f"references: {field} are {count}, and at most {most} are read")
         for index, name in enumerate(self.columns):
             check_name("references", f"columns[{index}]", name)
             if name in self.columns[:index]:

@@ -5,7 +5,6 @@ that the directory names or holds is imported.
 """
 
 import hashlib
-import io
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,12 +14,23 @@ from typing import Any, cast
 
 import msgspec
 import numpy as np
-import yaml
 
 from app.codecs import json_table
 from app.codecs.json import FloatArray, JsonCodec
 from app.feature import Feature
 from app.models.interval import Intervals
+from app.models.model_files import (
+    MAX_BOOSTER_BYTES,
+    MAX_EXAMPLE_BYTES,
+    MAX_INTERVALS_BYTES,
+    MAX_PLAN_BYTES,
+    MAX_REFERENCES_BYTES,
+    MLMODEL,
+    native_text,
+    read_file,
+    read_mlmodel,
+    read_table,
+)
 from app.models.signature import ModelRefused, join_features, signature_columns
 from kernels.backend import AnyForest
 from kernels.cpu_kernels import outside
@@ -30,10 +40,7 @@ from kernels.model_text import no_pause
 from kernels.plan import Plan, PlanError
 from kernels.rows import as_rows
 
-MLMODEL = "MLmodel"
 FLAVOR = "madrone"
-NATIVE_SUFFIXES = (".lgb", ".txt", ".model")
-NATIVE_START = b"tree\n"
 
 
 class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,17 +219,10 @@ def read_artifact(
     Raises:
         ModelRefused: It is not a LightGBM model that can be served; the message says what is missing or wrong.
     """
-    mlmodel_bytes = _read(directory, MLMODEL)
-    try:
-        mlmodel: Any = yaml.safe_load(mlmodel_bytes)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # ValueError: a date that does not exist, which PyYAML leaves to Python.
-        raise ModelRefused("the MLmodel file is not valid YAML") from error
-    if not isinstance(mlmodel, dict) or not isinstance(mlmodel.get("flavors"), dict):
-        raise ModelRefused("the MLmodel file names no flavors")
+    mlmodel_bytes, mlmodel = read_mlmodel(directory)
     names = _files(directory, cast(dict[str, Any], mlmodel["flavors"]))
-    content = {part: _read(directory, name) for part, name in names.items()}
-    digest = hashlib.sha256(b"\0".join((mlmodel_bytes, *content.values()))).hexdigest()
+    content = {part: read_file(directory, name, PARTS[part]) for part, name in names.items()}
+    digest = _digest(mlmodel_bytes, *content.values())
     if expected_digest is not None and expected_digest != digest:
         raise ModelRefused(f"the files have digest {digest[:12]}, and should have {expected_digest[:12]!r}", "digest")
     try:
@@ -239,7 +239,7 @@ def read_artifact(
         features=features,
         forest=forest,
         plan=plan,
-        table=_table(content["references"]) if "references" in content else None,
+        table=read_table(content["references"]) if "references" in content else None,
         difficulty=difficulty,
         intervals=Intervals.from_json(content["intervals"]) if "intervals" in content else None,
         example=example,
@@ -248,8 +248,24 @@ def read_artifact(
     )
 
 
-PARTS = ("booster", "plan", "references", "difficulty", "intervals")
-"""Files that a model of the madrone flavor consists of; all but the booster may be absent."""
+PARTS = {
+    "booster": MAX_BOOSTER_BYTES,
+    "plan": MAX_PLAN_BYTES,
+    "references": MAX_REFERENCES_BYTES,
+    "difficulty": MAX_BOOSTER_BYTES,
+    "intervals": MAX_INTERVALS_BYTES,
+}
+"""Files that a model of the madrone flavor consists of, and the bytes that each may have; all but the booster may be
+absent."""
+
+
+def _digest(*files: bytes) -> str:
+    """SHA-256 in hexadecimal over files with a zero byte between them."""
+    digest = hashlib.sha256()
+    for index, content in enumerate(files):
+        digest.update(b"\0" if index else b"")
+        digest.update(content)
+    return digest.hexdigest()
 
 
 def _files(directory: Path, flavors: dict[str, Any]) -> dict[str, str]:
@@ -265,45 +281,8 @@ def _files(directory: Path, flavors: dict[str, Any]) -> dict[str, str]:
         raise ModelRefused(f"the model has neither the lightgbm nor the {FLAVOR} flavor")
     data = native.get("data")
     if native.get("model_class", "lightgbm.basic.Booster") != "lightgbm.basic.Booster" or not isinstance(data, str):
-        data = _native_text(directory)
+        data = native_text(directory)
     return {"booster": data}
-
-
-def _native_text(directory: Path) -> str:
-    """Name of the booster's text beside a model that is stored as a Python object."""
-    names = [
-        path.name
-        for path in sorted(directory.iterdir())
-        if path.suffix in NATIVE_SUFFIXES and not path.is_dir() and _read(directory, path.name).startswith(NATIVE_START)
-    ]
-    if len(names) != 1:
-        raise ModelRefused(
-            "the model is stored as a Python object (pickle or skops), and those are not loaded: log the native "
-            "booster (model.booster_), or its text (booster_.save_model) beside the object"
-            + (f", and one text, not {len(names)}" if names else "")
-        )
-    return names[0]
-
-
-def _table(content: bytes) -> FloatArray:
-    """The stored rows, as `numpy.save` writes an array; whether they are what the plan says, the engine tests."""
-    try:
-        return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-    except Exception as error:  # the header goes through Python's own parser, which fails in ways that none lists
-        raise ModelRefused("the model's references are not a whole .npy file") from error
-
-
-def _read(directory: Path, name: str) -> bytes:
-    """Read a file of the model, which must be a plain file inside its directory."""
-    path = directory / name
-    try:
-        if path.is_symlink() or not path.resolve().is_relative_to(directory.resolve()):
-            raise ModelRefused(f"the model's file {name[:100]!r} is outside its directory")
-        if not path.is_file():
-            raise ModelRefused(f"the model has no file {name[:100]!r}")
-        return path.read_bytes()
-    except (OSError, ValueError, RuntimeError) as error:  # names that no file can have, links in a circle
-        raise ModelRefused(f"the model's file {name[:100]!r} cannot be read: {type(error).__name__}") from error
 
 
 def _example(directory: Path, info: Any, features: tuple[Feature, ...]) -> dict[str, Any] | None:
@@ -315,7 +294,7 @@ def _example(directory: Path, info: Any, features: tuple[Feature, ...]) -> dict[
     if not isinstance(info, dict) or not isinstance(name := info.get("artifact_path"), str):
         return None
     try:
-        content: Any = msgspec.json.decode(_read(directory, name))
+        content: Any = msgspec.json.decode(read_file(directory, name, MAX_EXAMPLE_BYTES))
         row = dict(zip(content["columns"], content["data"][0], strict=True))
         example = {feature.name: row[feature.name] for feature in features}
         finite = all(value is None or math.isfinite(value) for value in example.values())

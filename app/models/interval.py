@@ -33,14 +33,14 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """The calibration of a model's intervals.
 
     Attributes:
-        quantiles: One for each level that can be asked for, ascending.
+        quantiles: One for each level that can be asked for, ascending, at most 100.
         default_level: Of answers to requests that ask for none; one of the levels.
         least_difficulty: Difficulties below it count as this, in the target's unit, for a forest can predict an
             absolute error of zero or less.
         calibration_rows: How many rows the quantiles come from.
     """
 
-    quantiles: tuple[Quantile, ...]
+    quantiles: Annotated[tuple[Quantile, ...], msgspec.Meta(max_length=100)]
     default_level: Level = 0.9
     least_difficulty: Positive
     calibration_rows: Count

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from kernels import model_text
 from kernels.forest import Forest, load_forest
 from kernels.model_text import ForestError, read_model_text
 
@@ -175,6 +176,51 @@ def test_trees_that_the_header_does_not_count_are_refused(line: str) -> None:
     counted = next(line for line in text.split("\n") if line.startswith("tree_sizes="))
     with pytest.raises(ForestError, match="does not count its trees"):
         read_model_text(text.replace(counted, line))
+
+
+HEADER = {
+    "max_feature_idx": "2",
+    "feature_names": "a b c",
+    "num_tree_per_iteration": "1",
+    "num_class": "1",
+    "tree_sizes": "",
+    "objective": "regression",
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("num_class", "300000000", "the booster has 300000000 classes, and at most 10000 are read"),
+        ("num_tree_per_iteration", "10001", "the booster has 10001 outputs, and at most 10000 are read"),
+        ("max_feature_idx", "100000", "the booster has 100001 features, and at most 100000 are read"),
+        ("feature_names", "a " * 100_000, "the booster has 100001 feature names, and at most 100000 are read"),
+        ("tree_sizes", "9 " * 1_000_000, "the booster has 1000001 trees, and at most 1000000 are read"),
+    ],
+)
+def test_a_header_that_counts_more_than_a_model_may_have_is_refused(key: str, value: str, reason: str) -> None:
+    lines = [f"{name}={told}" for name, told in (HEADER | {key: value}).items()]
+    with pytest.raises(ForestError) as caught:
+        read_model_text("\n".join(["tree", *lines, "", "end of trees", ""]))
+    assert str(caught.value) == reason
+
+
+def test_the_most_that_a_header_may_count_is_read() -> None:
+    names = " ".join(f"f{index}" for index in range(100_000))
+    most = {"max_feature_idx": "99999", "feature_names": names, "num_tree_per_iteration": "10000", "num_class": "10000"}
+    lines = [f"{name}={told}" for name, told in (HEADER | most).items()]
+    model = read_model_text("\n".join(["tree", *lines, "", "end of trees", ""]))
+    assert (len(model.feature_names), model.n_outputs) == (100_000, 10_000)
+
+
+def test_a_forest_of_more_leaves_than_a_model_may_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = train("regression").model_to_string()
+    leaves = len(read_model_text(text).trees.leaf_value)
+    monkeypatch.setattr(model_text, "MAX_LEAVES", leaves)
+    read_model_text(text)
+    monkeypatch.setattr(model_text, "MAX_LEAVES", leaves - 1)
+    with pytest.raises(ForestError, match=rf"^the booster has {leaves} leaves, and at most {leaves - 1} are read$"):
+        read_model_text(text)
 
 
 @pytest.mark.parametrize("text", ["", "tree", "garbage", "tree\nversion=v4\n", "end of trees", "tree\nend of trees\n"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.plan import Input, Log, Plan, PlanError, PointDistance, PolylineDistance
+from kernels.plan import Input, Log, Plan, PlanError, PointDistance, PolylineDistance, Product
 from tests.kernels.plans import EVERY_REFERENCE, EVERY_STEP, plans, stored
 
 CITY = {"op": "point_distance", "output": "city", "latitude": "a", "longitude": "b", "point": [37.8, -122.4]}
@@ -245,6 +245,19 @@ def test_numbers_that_no_float64_holds_are_refused(number: str) -> None:
 )
 def test_a_bad_plan_is_refused_by_its_field(change: dict[str, Any], message: str) -> None:
     assert message in refusal(VALID | change)
+
+
+def test_the_most_columns_that_a_plan_may_have_are_read_and_one_more_is_refused() -> None:
+    names = [f"f{index}" for index in range(100_000)]
+    plan = Plan(inputs=tuple(Input(name=name) for name in names), outputs=tuple(names))  # minutes, if compared by pairs
+    assert Plan.from_json(plan.to_json()) == plan
+    more = (*names, "one more")
+    with pytest.raises(PlanError, match=r"^plan: inputs are 100001, and at most 100000 are read$"):
+        Plan(inputs=tuple(Input(name=name) for name in more), outputs=("f0",))
+    with pytest.raises(PlanError, match=r"^plan: outputs are 100001, and at most 100000 are read$"):
+        Plan(inputs=plan.inputs, outputs=more)
+    with pytest.raises(PlanError, match=r"^plan: steps are 100001, and at most 100000 are read$"):
+        Plan(inputs=plan.inputs, steps=(Product(output="p", left="f0", right="f1"),) * 100_001, outputs=("f0",))
 
 
 def test_a_version_written_in_python_is_checked_too() -> None:

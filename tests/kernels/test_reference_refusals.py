@@ -230,3 +230,14 @@ def test_counts_and_shapes_written_in_python_are_checked_too() -> None:
 )
 def test_bad_references_are_refused_by_their_field(change: dict[str, Any], message: str) -> None:
     assert message in refusal(with_references(**change))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"columns": [f"c{index}" for index in range(1001)]}, "columns are 1001, and at most 1000 are read"),
+        ({"steps": [NEAR] * 33}, "steps are 33, and at most 32 are read"),
+    ],
+)
+def test_more_columns_and_steps_than_a_plan_may_have_are_refused(change: dict[str, Any], reason: str) -> None:
+    assert f"references: {reason}" in refusal(with_references(**change))

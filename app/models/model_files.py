@@ -1,0 +1,147 @@
+"""The files of a model directory, read within bounds.
+
+A file's size is looked at before any of it is read, and what could grow beyond the file when it is parsed (anchors of
+YAML, the shape in an array's header) before it is parsed.
+"""
+
+import io
+import math
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import yaml
+
+from app.codecs.json import FloatArray
+from app.models.signature import ModelRefused
+
+MLMODEL = "MLmodel"
+MAX_MLMODEL_BYTES = 1024 * 1024
+"""Of the MLmodel file, its signature's columns not counted: 20,000 of them alone take more."""
+MAX_SIGNATURE_BYTES = 16 * 1024 * 1024
+MAX_BOOSTER_BYTES = 1024**3
+MAX_PLAN_BYTES = 16 * 1024 * 1024
+MAX_REFERENCES_BYTES = 512 * 1024 * 1024
+MAX_INTERVALS_BYTES = 64 * 1024
+MAX_EXAMPLE_BYTES = 16 * 1024 * 1024
+
+MAX_DEPTH = 32
+"""Of nesting in the MLmodel file; MLflow's own is 4 deep."""
+
+NATIVE_SUFFIXES = (".lgb", ".txt", ".model")
+NATIVE_START = b"tree\n"
+MERGE = "<<"
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+# LibYAML's loader takes what PyYAML's own takes, in a twentieth of the time.
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def read_file(directory: Path, name: str, most: int, first: int | None = None) -> bytes:
+    """Read a file of the model, which must be a plain file inside its directory.
+
+    Args:
+        directory: The model's.
+        name: The file's, relative to it.
+        most: Bytes that it may have.
+        first: Bytes to read of it; all of them where that is not given.
+
+    Raises:
+        ModelRefused: It is absent, outside the directory, too large, or cannot be read.
+    """
+    path = directory / name
+    try:
+        if path.is_symlink() or not path.resolve().is_relative_to(directory.resolve()):
+            raise ModelRefused(f"the model's file {name[:100]!r} is outside its directory")
+        if not path.is_file():
+            raise ModelRefused(f"the model has no file {name[:100]!r}")
+        if (size := path.stat().st_size) > most:
+            raise ModelRefused(f"the model's file {name[:100]!r} has {size} bytes, and at most {most} are read")
+        with path.open("rb") as file:
+            return file.read(size if first is None else first)
+    except (OSError, ValueError, RuntimeError) as error:  # names that no file can have, links in a circle
+        raise ModelRefused(f"the model's file {name[:100]!r} cannot be read: {type(error).__name__}") from error
+
+
+def read_mlmodel(directory: Path) -> tuple[bytes, dict[str, Any]]:
+    """The MLmodel file and its content, which has a mapping under `flavors`.
+
+    Raises:
+        ModelRefused: It is not one that MLflow writes.
+    """
+    content = read_file(directory, MLMODEL, MAX_MLMODEL_BYTES + MAX_SIGNATURE_BYTES)
+    try:
+        _check_events(content)
+        mlmodel: Any = yaml.load(content, Loader=Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: a date that does not exist, which PyYAML leaves to Python.
+        raise ModelRefused("the MLmodel file is not valid YAML") from error
+    if not isinstance(mlmodel, dict) or not isinstance(mlmodel.get("flavors"), dict):
+        raise ModelRefused("the MLmodel file names no flavors")
+    signature = mlmodel.get("signature")
+    columns = signature.get("inputs") if isinstance(signature, dict) else None
+    others = len(content) - (len(columns) if isinstance(columns, str) else 0)
+    if others > MAX_MLMODEL_BYTES:
+        raise ModelRefused(
+            f"the MLmodel file has {others} bytes beside its signature's columns, and at most {MAX_MLMODEL_BYTES} "
+            "are read"
+        )
+    return content, cast(dict[str, Any], mlmodel)
+
+
+def _check_events(content: bytes) -> None:
+    """Refuse YAML of which a few bytes can stand for any number of values, before any value is made."""
+    depth = 0
+    for event in yaml.parse(content, Loader=Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise ModelRefused(f"the MLmodel file nests deeper than {MAX_DEPTH} levels")
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            raise ModelRefused("the MLmodel file has a YAML anchor or alias, and MLflow writes none")
+        if isinstance(event, yaml.ScalarEvent) and (
+            (event.value == MERGE and event.implicit[0]) or event.tag == "tag:yaml.org,2002:merge"
+        ):
+            raise ModelRefused("the MLmodel file has a YAML merge key, and MLflow writes none")
+
+
+def native_text(directory: Path) -> str:
+    """Name of the booster's text beside a model that is stored as a Python object.
+
+    Raises:
+        ModelRefused: There is none, or more than one.
+    """
+    names = [
+        path.name
+        for path in sorted(directory.iterdir())
+        if path.suffix in NATIVE_SUFFIXES
+        and not path.is_dir()
+        and read_file(directory, path.name, MAX_BOOSTER_BYTES, len(NATIVE_START)) == NATIVE_START
+    ]
+    if len(names) != 1:
+        raise ModelRefused(
+            "the model is stored as a Python object (pickle or skops), and those are not loaded: log the native "
+            "booster (model.booster_), or its text (booster_.save_model) beside the object"
+            + (f", and one text, not {len(names)}" if names else "")
+        )
+    return names[0]
+
+
+def read_table(content: bytes) -> FloatArray:
+    """The stored rows, as `numpy.save` writes an array; whether they are what the plan says, the engine tests.
+
+    Raises:
+        ModelRefused: They are not a whole array.
+    """
+    stream = io.BytesIO(content)
+    try:
+        shape, _, dtype = HEADERS[np.lib.format.read_magic(stream)](stream)
+        # An array is made before it is filled, and its header alone would say how large.
+        if math.prod(shape) * dtype.itemsize > len(content) - stream.tell():
+            raise ValueError("the file ends before its array")
+        stream.seek(0)
+        return np.lib.format.read_array(stream, allow_pickle=False)
+    except Exception as error:  # the header goes through Python's own parser, which fails in ways that none lists
+        raise ModelRefused("the model's references are not a whole .npy file") from error
