@@ -2,6 +2,8 @@
 
 import contextlib
 import ctypes
+import ipaddress
+import logging
 import os
 import resource
 import signal
@@ -25,6 +27,8 @@ OTHER_FILES = 200
 """Open at a time, and those among them that are no client's connections, at most."""
 
 OPENMP_LIBRARY = "libgomp.so.1"
+
+log = logging.getLogger(__name__)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -59,7 +63,7 @@ def serve(host: str | None, port: str | None, debug: bool, reload: bool) -> None
 
     package = Path(__file__).parent
     level = settings.effective_log_level
-    DrainingServer(
+    server = DrainingServer(
         "app.main:serve_app",
         delay=settings.shutdown_delay,
         factory=True,
@@ -77,7 +81,24 @@ def serve(host: str | None, port: str | None, debug: bool, reload: bool) -> None
         respawn_failed_workers=True,
         reload=reload,
         reload_paths=[package, package.parent / "kernels"],
-    ).serve()
+    )
+    # Here and not in the worker, which may start more than once.
+    if settings.api_key is None and not _is_loopback(settings.api_host):
+        log.warning(
+            "API_KEY is not set: everyone who can reach API_HOST %s, API_PORT %s gets predictions",
+            settings.api_host,
+            settings.api_port,
+        )
+    server.serve()
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether nothing but this machine can reach an address, or all those that a name stands for."""
+    try:
+        found = {str(address[4][0]) for address in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found)
 
 
 def _most_connections() -> int:

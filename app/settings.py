@@ -15,11 +15,16 @@ from msgspec import Meta
 SECRETS = frozenset({"api_key", "admin_api_key", "database_url", "mlflow_tracking_uri", "mlflow_registry_uri"})
 """Fields whose values may hold a password or a key, and so are never printed."""
 
+NEVER_EMPTY = SECRETS | {"api_host"}
+"""Fields that say who may come in and where data goes. Setting one to nothing, as a container's configuration does with
+a variable that it does not find, is a fault: the default would open the service to all."""
+
 Stage = Literal["Production", "Staging", "None", "Archived"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Key = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Uri = Annotated[str, Meta(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Rows = Annotated[int, Meta(ge=1, le=10**10)]
 R2 = Annotated[float, Meta(ge=-1, le=1)]
 Rmse = Annotated[float, Meta(ge=0, le=1e100)]
@@ -28,6 +33,9 @@ HeaderName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[!#$%&'
 
 MLFLOW_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "databricks", "")
 DATABASE_SCHEMES = ("sqlite", "postgresql")
+
+QUOTES = "\"'"
+"""What a shell or a .env file takes away, and `docker run --env-file` does not."""
 
 
 class SettingsError(ValueError):
@@ -77,10 +85,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Name | None, _help("Alias of a version that scores a share of the rows unseen, for comparison")
     ] = None
     model_shadow_percent: Annotated[float, Meta(ge=0, le=100), _help("Share of requests that the shadow scores")] = 10.0
-    mlflow_tracking_uri: Annotated[str | None, _help("MLflow server; unset means an embedded registry in DATA_DIR")] = (
+    mlflow_tracking_uri: Annotated[Uri | None, _help("MLflow server; unset means an embedded registry in DATA_DIR")] = (
         None
     )
-    mlflow_registry_uri: Annotated[str | None, _help("Model registry, where it is not MLFLOW_TRACKING_URI")] = None
+    mlflow_registry_uri: Annotated[Uri | None, _help("Model registry, where it is not MLFLOW_TRACKING_URI")] = None
     enable_prometheus: Annotated[bool, _help("Serve /metrics, and also on PROMETHEUS_PORT")] = True
     prometheus_port: Annotated[Port, _help("Port that serves only /metrics")] = 8001
     log_level: Annotated[LogLevel, _help("Least severe level to log")] = "INFO"
@@ -111,7 +119,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=1, le=3600), _help("Seconds that requests in flight get to finish after SIGTERM")
     ] = 30
     database_url: Annotated[
-        str | None, _help("Database of the prediction log (sqlite or postgresql); unset means SQLite in DATA_DIR")
+        Uri | None, _help("Database of the prediction log (sqlite or postgresql); unset means SQLite in DATA_DIR")
     ] = None
     prediction_log_rows: Annotated[
         int, Meta(ge=0, le=10**9), _help("Newest rows that the prediction log keeps; 0 switches it off")
@@ -125,7 +133,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
-        """Read settings from environment variables; one set to the empty string counts as unset.
+        """Read settings from environment variables.
+
+        One set to the empty string counts as unset, but for those of NEVER_EMPTY.
 
         Args:
             environ: Variables by name, such as `os.environ`. Those that are no settings are passed over.
@@ -137,8 +147,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         values: dict[str, Any] = {}
         problems: list[str] = []
         for field in msgspec.structs.fields(cls):
-            text = environ.get(field.name.upper(), "").strip()
+            name = field.name.upper()
+            text = environ.get(name, "").strip()
             if not text:
+                if name in environ and field.name in NEVER_EMPTY:
+                    problems.append(f"{name}: must be {_allowed(field)}, and is empty: give it a value, or remove it")
+                continue
+            if field.name in SECRETS and text[0] in QUOTES and text[-1] == text[0]:
+                problems.append(f"{name}: must be {_allowed(field)}, without quotes around it")
                 continue
             value: object = text
             if field.name == "cors_origins":
@@ -149,7 +165,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 values[field.name] = msgspec.convert(value, field.type, strict=False, dec_hook=_path)
             except msgspec.ValidationError:
                 got = "" if field.name in SECRETS else f", got {text[:80]!r}"
-                problems.append(f"{field.name.upper()}: must be {_allowed(field)}{got}")
+                problems.append(f"{name}: must be {_allowed(field)}{got}")
         settings = cls(**values)
         problems += settings._contradictions()
         if problems:
@@ -227,14 +243,12 @@ def _allowed(field: msgspec.structs.FieldInfo) -> str:
             return "one of " + ", ".join(str(value) for value in info.values)
         case msgspec.inspect.VarTupleType():
             return "origins separated by commas"
-        case msgspec.inspect.StrType() if info.pattern:
-            return f"1 to {info.max_length} visible ASCII characters"
-        case msgspec.inspect.StrType() if info.max_length:
-            return f"1 to {info.max_length} characters"
-        case msgspec.inspect.CustomType():
-            return "a path"
+        case msgspec.inspect.StrType() if info.max_length is None:
+            return "a URI"
+        case msgspec.inspect.StrType():
+            return f"1 to {info.max_length} {'visible ASCII ' if info.pattern else ''}characters"
         case _:
-            return "text"
+            return "a path"
 
 
 def _description(annotation: Any) -> str:

@@ -85,7 +85,7 @@ def serve(registry_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]
     """Starts `madrone serve` processes over the session's registry, and ends them after the test."""
     servers: list[Server] = []
 
-    def start(*arguments: str, **environ: str) -> Server:
+    def start(*arguments: str, **environ: str | None) -> Server:
         servers.append(Server(server_environ(registry_dir, tmp_path) | environ, tmp_path, arguments))
         return servers[-1]
 

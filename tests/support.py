@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,25 +98,30 @@ def server_environ(registry_dir: Path, directory: Path) -> dict[str, str]:
 
 
 class Server:
-    """A `madrone serve` process."""
+    """A `madrone serve` process.
 
-    def __init__(self, environ: dict[str, str], directory: Path, arguments: tuple[str, ...] = ()) -> None:
+    Args:
+        environ: Variables beside those that every server needs; one of None is left unset.
+        directory: Where it runs.
+        arguments: Of the command.
+    """
+
+    def __init__(self, environ: Mapping[str, str | None], directory: Path, arguments: tuple[str, ...] = ()) -> None:
         self.port, self.prometheus_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = directory / f"server-{self.port}.log"
         inherited = {name: value for name, value in os.environ.items() if name != "NUMBA_ENABLE_CUDASIM"}
+        own = {
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "API_HOST": "127.0.0.1",
+            "API_PORT": str(self.port),
+            "PROMETHEUS_PORT": str(self.prometheus_port),
+        }
         with self._log.open("wb") as log:
             self.popen = subprocess.Popen(
                 [sys.executable, "-m", "app", "serve", *arguments],
                 cwd=directory,
-                env=inherited
-                | {
-                    "PYTHONPATH": str(Path(__file__).parents[1]),
-                    "API_HOST": "127.0.0.1",
-                    "API_PORT": str(self.port),
-                    "PROMETHEUS_PORT": str(self.prometheus_port),
-                    **environ,
-                },
+                env={name: value for name, value in (inherited | own | environ).items() if value is not None},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

@@ -64,6 +64,28 @@ def test_bad_settings_are_one_message_and_status_2(madrone: Madrone, command: st
     ]
 
 
+@pytest.mark.parametrize("where", ["the environment", ".env"])
+def test_an_empty_key_does_not_open_the_service(madrone: Madrone, tmp_path: Path, where: str) -> None:
+    (tmp_path / ".env").write_text("API_KEY=sesame\n" if where == "the environment" else "API_KEY=\n")
+    done = madrone("serve", **({"API_KEY": ""} if where == "the environment" else {}))
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "Madrone cannot start, some settings are not valid:",
+        "API_KEY: must be 1 to 256 visible ASCII characters, and is empty: give it a value, or remove it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("host", "alone"),
+    [
+        ("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False),
+        ("192.0.2.1", False), ("no-such-host.invalid", False),
+    ],
+)  # fmt: skip
+def test_which_addresses_nothing_but_this_machine_can_reach(host: str, alone: bool) -> None:
+    assert cli._is_loopback(host) is alone
+
+
 def test_an_option_of_serve_is_checked_as_its_setting_is(madrone: Madrone) -> None:
     done = madrone("serve", "--port", "80800", API_PORT="8000")
     assert done.returncode == 2

@@ -95,7 +95,7 @@ def test_admin_routes_are_closed_while_no_key_is_set_and_limits_keep_a_worse_mod
 ) -> None:
     shelf = Shelf(mlflow_server, "limits", tmp_path)
     first = shelf.good(metrics={"test_r2": 0.8, "test_rmse": 0.5})
-    limits = {"MODEL_MIN_R2": "0.7", "MODEL_MAX_RMSE": "0.6", "ADMIN_API_KEY": ""}
+    limits = {"MODEL_MIN_R2": "0.7", "MODEL_MAX_RMSE": "0.6", "ADMIN_API_KEY": None}
     with Watched(tmp_path, mlflow_server, shelf.name, **limits) as server, Sender(server.wait_ready()) as sender:
         assert server.reload().status_code == 403
         for metrics, reason in (

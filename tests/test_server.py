@@ -42,7 +42,7 @@ def test_a_fresh_data_dir_is_all_that_a_first_start_needs(
     serve: Serve, tmp_path: Path, example: dict[str, float]
 ) -> None:
     data_dir = tmp_path / "fresh"
-    server = serve(DATA_DIR=str(data_dir), DATABASE_URL="").wait_ready()
+    server = serve(DATA_DIR=str(data_dir), DATABASE_URL=None).wait_ready()
     answer = httpx.post(f"{server.url}/predict", json=example, trust_env=False)
     assert answer.status_code == 200
     assert answer.json()["model_version"] == "1"
@@ -84,6 +84,7 @@ def test_metrics_are_scraped_from_both_ports(server: Server, example: dict[str, 
         text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
         assert 'predictions_total{model_version="1",prediction_type="single"}' in text
         assert 'model_status{model_name="california-housing-model"} 1.0' in text
+    assert "API_KEY" not in server.log()  # nobody but this machine can reach it
 
 
 def request_head(body: bytes) -> bytes:
@@ -151,12 +152,17 @@ def test_under_traffic_sigterm_cuts_no_answer_short(serve: Serve, example: dict[
     assert len(broken) <= len(threads)
 
 
-def test_a_worker_that_dies_is_replaced(serve: Serve) -> None:
-    server = serve().wait_ready()
+def test_a_worker_that_dies_is_replaced_and_an_open_door_is_named_once(serve: Serve) -> None:
+    server = serve(API_HOST="0.0.0.0").wait_ready()
     (worker,) = psutil.Process(server.popen.pid).children()
     worker.kill()
     eventually(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
     server.wait_ready()
+    (warning,) = [msgspec.json.decode(line) for line in server.log().splitlines() if "API_KEY" in line]
+    assert (warning["level"], warning["logger"]) == ("WARNING", "app.cli")
+    assert warning["message"] == (
+        f"API_KEY is not set: everyone who can reach API_HOST 0.0.0.0, API_PORT {server.port} gets predictions"
+    )
 
 
 def test_a_taken_port_is_named_without_a_traceback(serve: Serve) -> None:

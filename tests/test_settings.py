@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import Settings, SettingsError, settings_table
+from app.settings import NEVER_EMPTY, SECRETS, Settings, SettingsError, settings_table
 
 DEFAULTS = {
     "api_host": "0.0.0.0",
@@ -75,6 +75,32 @@ def test_empty_variables_count_as_unset() -> None:
     assert Settings.from_environ({"MODEL_ALIAS": "", "API_PORT": " "}) == Settings()
 
 
+@pytest.mark.parametrize("value", ["", " ", "\n"])
+@pytest.mark.parametrize("name", sorted(NEVER_EMPTY))
+def test_an_empty_address_key_or_url_is_a_bad_setting(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name.upper()}: must be .*, and is empty: give it a value, or remove"):
+        Settings.from_environ({name.upper(): value})
+
+
+@pytest.mark.parametrize("value", ["''", '""', '"', '"sesame"', "'http://mlflow:5000'"])
+@pytest.mark.parametrize("name", sorted(SECRETS))
+def test_quotes_that_no_shell_took_away_are_no_part_of_a_key_or_url(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name.upper()}: must be .*, without quotes around it$") as caught:
+        Settings.from_environ({name.upper(): value})
+    assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS))
+def test_a_key_or_url_of_two_lines_is_a_bad_setting(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name.upper()}: must be ") as caught:
+        Settings.from_environ({name.upper(): "http://first\nsecond"})
+    assert "second" not in str(caught.value)
+
+
+def test_the_line_end_of_a_file_is_no_part_of_a_key() -> None:
+    assert Settings.from_environ({"API_KEY": "sesame\n"}).api_key == "sesame"
+
+
 def test_one_message_names_every_bad_setting_with_its_range() -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_environ(
@@ -106,7 +132,7 @@ def test_a_ttl_is_a_positive_finite_number(value: str) -> None:
 )
 def test_a_secret_is_never_quoted(name: str, value: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        Settings.from_environ({name: value, "MLFLOW_REGISTRY_URI": ""})
+        Settings.from_environ({name: value})
     assert name in str(caught.value)
     assert value not in str(caught.value)
     assert "hunter2" not in str(caught.value)

@@ -26,7 +26,7 @@ class Watched(Server):
         environ: Further settings.
     """
 
-    def __init__(self, directory: Path, registry: str, name: str, **environ: str) -> None:
+    def __init__(self, directory: Path, registry: str, name: str, **environ: str | None) -> None:
         self.data_dir = directory / "data"
         super().__init__(
             {
