@@ -1,6 +1,7 @@
 """Readings of the NVIDIA GPUs through NVML, refreshed by a background task."""
 
 import asyncio
+import contextlib
 import importlib
 import logging
 from typing import Any
@@ -15,7 +16,10 @@ log = logging.getLogger(__name__)
 
 
 class GpuReading(msgspec.Struct, frozen=True):
-    """One device at one moment. What the device does not report (as under MIG) is None."""
+    """One device at one moment. What the device does not report (as under MIG) is None.
+
+    Its UUID tells which of the devices a backend computes on.
+    """
 
     index: int
     name: str
@@ -27,7 +31,7 @@ class GpuReading(msgspec.Struct, frozen=True):
 
 
 class GpuStatus(msgspec.Struct, frozen=True):
-    """Whether there are GPUs, why not, and their newest readings."""
+    """Whether there are GPUs that can be read, what is wrong with others, and the newest readings."""
 
     available: bool
     reason: str | None
@@ -43,6 +47,7 @@ class GpuPoller:
 
     def __init__(self, nvml: Any = None) -> None:
         self._nvml: Any = nvml if nvml is not None else importlib.import_module("pynvml")
+        self._initialized = False
         self.status = GpuStatus(available=False, reason="not looked yet", devices=())
 
     def readings(self) -> tuple[GpuReading, ...]:
@@ -56,24 +61,39 @@ class GpuPoller:
             await asyncio.sleep(POLL_INTERVAL_S if self.status.available else SEARCH_INTERVAL_S)
 
     def poll(self) -> None:
-        """Read all devices once. A failure clears the readings: a GPU that vanished has no utilisation."""
+        """Read all devices once. One that cannot be read has no readings: a GPU that vanished has no utilisation."""
         nvml = self._nvml
-        was_available = self.status.available
+        devices: list[GpuReading] = []
+        problems: list[str] = []
         try:
-            if not was_available:
-                nvml.nvmlInit()
-            devices = tuple(self._read(index) for index in range(nvml.nvmlDeviceGetCount()))
-            reason = None if devices else "NVML reports no device"
+            if not self.status.available:
+                self._initialize()
+            for index in range(nvml.nvmlDeviceGetCount()):
+                try:
+                    devices.append(self._read(index))
+                except nvml.NVMLError as error:
+                    problems.append(f"GPU {index}: {error}")
+            reason = "; ".join(problems) or (None if devices else "NVML reports no device")
         except nvml.NVMLError as error:
-            devices, reason = (), str(error)
-        if not devices and was_available:
+            devices, reason = [], str(error)
+        if len(devices) < len(self.status.devices):
             log.warning("GPU readings lost", extra={"reason": reason})
-        self.status = GpuStatus(available=bool(devices), reason=reason, devices=devices)
+        self.status = GpuStatus(available=bool(devices), reason=reason, devices=tuple(devices))
+
+    def _initialize(self) -> None:
+        """Start NVML, anew where it was started before: it counts how often, and sees new devices only then."""
+        if self._initialized:
+            self._initialized = False
+            with contextlib.suppress(self._nvml.NVMLError):
+                self._nvml.nvmlShutdown()
+        self._nvml.nvmlInit()
+        self._initialized = True
 
     def _read(self, index: int) -> GpuReading:
         nvml = self._nvml
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        memory = self._optional(nvml.nvmlDeviceGetMemoryInfo, handle)
+        # The second version's figure is without what the driver has reserved for itself.
+        memory = self._optional(nvml.nvmlDeviceGetMemoryInfo, handle, nvml.nvmlMemory_v2)
         utilization = self._optional(nvml.nvmlDeviceGetUtilizationRates, handle)
         return GpuReading(
             index=index,
@@ -89,11 +109,10 @@ class GpuPoller:
         try:
             return query(*arguments)
         except self._nvml.NVMLError as error:
-            # Under MIG a device's own figures are for the privileged.
-            unknown = (self._nvml.NVML_ERROR_NOT_SUPPORTED, self._nvml.NVML_ERROR_NO_PERMISSION)
-            if getattr(error, "value", None) in unknown:
-                return None
-            raise
+            if getattr(error, "value", None) == self._nvml.NVML_ERROR_GPU_IS_LOST:
+                raise
+            # Not supported, unknown to this driver, or, as under MIG, for the privileged alone.
+            return None
 
 
 def _text(value: str | bytes) -> str:

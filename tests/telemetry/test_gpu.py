@@ -21,12 +21,17 @@ class FakeNvml:
     NVMLError = NVMLError
     NVML_ERROR_NOT_SUPPORTED = 3
     NVML_ERROR_NO_PERMISSION = 4
+    NVML_ERROR_FUNCTION_NOT_FOUND = 13
+    NVML_ERROR_GPU_IS_LOST = 15
+    NVML_ERROR_UNKNOWN = 999
     NVML_TEMPERATURE_GPU = 0
+    nvmlMemory_v2 = 0x02000028
 
     def __init__(self) -> None:
         self.failure: NVMLError | None = None
-        self.lost: int | None = None
+        self.lost: dict[int, NVMLError] = {}
         self.inits = 0
+        self.started = 0
         self.refusal = self.NVML_ERROR_NOT_SUPPORTED
 
     def _check(self) -> None:
@@ -36,24 +41,30 @@ class FakeNvml:
     def nvmlInit(self) -> None:
         self.inits += 1
         self._check()
+        self.started += 1
+
+    def nvmlShutdown(self) -> None:
+        self._check()
+        self.started -= 1
 
     def nvmlDeviceGetCount(self) -> int:
         self._check()
         return 2
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        if index in self.lost:
+            raise self.lost[index]
         return index
 
     def nvmlDeviceGetName(self, handle: int) -> bytes:
-        if handle == self.lost:
-            raise NVMLError(15, "GPU is lost")
         return b"NVIDIA H100"
 
     def nvmlDeviceGetUUID(self, handle: int) -> str:
         return f"GPU-{handle}"
 
-    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
-        return SimpleNamespace(used=1_000 + handle, total=80_000)
+    def nvmlDeviceGetMemoryInfo(self, handle: int, version: int | None = None) -> Any:
+        reserved = 0 if version == self.nvmlMemory_v2 else 500
+        return SimpleNamespace(used=1_000 + reserved + handle, total=80_000)
 
     def nvmlDeviceGetUtilizationRates(self, handle: int) -> Any:
         if handle == 1:
@@ -96,8 +107,11 @@ def test_without_a_gpu_there_are_no_series_and_a_reason(nvml: FakeNvml, value: i
     assert not poller.status.available
 
 
-@pytest.mark.parametrize("refusal", [FakeNvml.NVML_ERROR_NOT_SUPPORTED, FakeNvml.NVML_ERROR_NO_PERMISSION])
-def test_under_mig_what_the_device_reports_is_still_told(nvml: FakeNvml, refusal: int) -> None:
+REFUSALS = ["NOT_SUPPORTED", "NO_PERMISSION", "FUNCTION_NOT_FOUND", "UNKNOWN"]
+
+
+@pytest.mark.parametrize("refusal", [getattr(FakeNvml, f"NVML_ERROR_{name}") for name in REFUSALS], ids=REFUSALS)
+def test_what_the_device_reports_is_told_without_what_it_does_not(nvml: FakeNvml, refusal: int) -> None:
     nvml.refusal = refusal
     poller = GpuPoller(nvml)
     poller.poll()
@@ -107,14 +121,46 @@ def test_under_mig_what_the_device_reports_is_still_told(nvml: FakeNvml, refusal
     assert (partitioned.memory_used_bytes, partitioned.temperature_celsius) == (1001, 41)
 
 
-def test_a_gpu_that_vanishes_between_being_counted_and_being_read_is_no_crash(nvml: FakeNvml) -> None:
-    nvml.lost = 1
+@pytest.mark.parametrize("error", [NVMLError(15, "GPU is lost"), NVMLError(4, "Insufficient Permissions")])
+def test_one_that_is_lost_or_forbidden_takes_no_other_s_readings_along(
+    nvml: FakeNvml, error: NVMLError, caplog: pytest.LogCaptureFixture
+) -> None:
+    poller = GpuPoller(nvml)
+    metrics = Metrics(poller.readings)
+    poller.poll()
+    nvml.lost = {0: error}
+    for _ in range(2):
+        poller.poll()
+        assert [device.uuid for device in poller.status.devices] == ["GPU-1"]
+        assert (poller.status.available, poller.status.reason) == (True, f"GPU 0: {error}")
+    assert [record.message for record in caplog.records] == ["GPU readings lost"]
+    assert metrics.registry.get_sample_value("gpu_memory_used_bytes", {"gpu": "1", "uuid": "GPU-1"}) == 1001
+    nvml.lost = {}
+    poller.poll()
+    assert (len(poller.status.devices), poller.status.reason) == (2, None)
+
+
+def test_one_that_is_lost_while_it_is_read_has_no_readings(nvml: FakeNvml) -> None:
+    nvml.refusal = nvml.NVML_ERROR_GPU_IS_LOST
     poller = GpuPoller(nvml)
     poller.poll()
-    assert (poller.status.available, poller.status.reason) == (False, "GPU is lost")
-    nvml.lost = None
+    assert [device.index for device in poller.status.devices] == [0]
+    assert poller.status.reason == "GPU 1: NVML error"
+
+
+def test_all_of_them_lost_is_no_gpu_and_nvml_is_started_anew(nvml: FakeNvml) -> None:
+    poller = GpuPoller(nvml)
     poller.poll()
-    assert len(poller.status.devices) == 2
+    nvml.lost = dict.fromkeys(range(2), NVMLError(15, "GPU is lost"))
+    poller.poll()
+    poller.poll()
+    assert not poller.status.available
+    assert poller.status.reason == "GPU 0: GPU is lost; GPU 1: GPU is lost"
+    nvml.lost = {}
+    poller.poll()
+    assert poller.status.available
+    # NVML counts how often it was started, and sees what is new when it is started from nothing.
+    assert (nvml.inits, nvml.started) == (3, 1)
 
 
 def test_a_gpu_that_vanishes_takes_its_series_along_and_can_come_back(nvml: FakeNvml) -> None:
