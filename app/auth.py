@@ -7,7 +7,8 @@ from typing import Any
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from app.errors import Forbidden, Unauthorized
+from app.errors import BadRequest, Forbidden, Unauthorized
+from app.headers import headers_of
 from app.settings import Settings
 
 KEY_SCHEME = "api_key"
@@ -28,7 +29,7 @@ async def require_admin_key(connection: Connection, _: BaseRouteHandler) -> None
     settings: Settings = connection.app.state.services.settings
     if settings.admin_api_key is None:
         raise Forbidden("Admin routes are closed. Set ADMIN_API_KEY and send it as X-API-Key to open them.")
-    check_key(dict(connection.scope["headers"]), settings.admin_api_key)
+    check_key(headers_of(connection.scope), settings.admin_api_key)  # pyright: ignore[reportArgumentType]
 
 
 def client_address(connection: Connection) -> str:
@@ -44,12 +45,16 @@ def check_key(headers: Mapping[bytes, bytes], expected: str) -> None:
         expected: The key.
 
     Raises:
+        BadRequest: There are two keys, and they differ.
         Unauthorized: The key is missing or wrong.
     """
     given = headers.get(b"x-api-key")
-    if given is None:
-        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        given = token.strip() if scheme.lower() == b"bearer" else None
+    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() == b"bearer":
+        token = token.strip()
+        if given is not None and given != token:
+            raise BadRequest("X-API-Key and Authorization: Bearer hold two keys, and they differ.")
+        given = token
     if given is None:
         raise Unauthorized("A key is needed, as X-API-Key or as Authorization: Bearer.")
     if not hmac.compare_digest(given, expected.encode()):

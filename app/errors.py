@@ -61,6 +61,13 @@ class ServiceError(Exception):
         self.errors = errors
 
 
+class BadRequest(ServiceError):
+    """The request contradicts itself, or lacks what HTTP asks of it."""
+
+    status = HTTPStatus.BAD_REQUEST
+    kind = "bad_request"
+
+
 class MalformedBody(ServiceError):
     """The body cannot be read as the format that its content type names."""
 
@@ -186,6 +193,8 @@ def answer_problem(scope: MutableMapping[str, Any], error: Exception) -> Answer:
         kind = status.name.lower()
         detail = _litestar_detail(status, error)
         headers.update(error.headers or {})
+        if "allow" in headers:
+            headers["allow"] = allow_head(headers["allow"])
         if status == HTTPStatus.TOO_MANY_REQUESTS and (reset := headers.get("RateLimit-Reset")):
             headers["Retry-After"] = reset
     else:
@@ -210,12 +219,18 @@ def to_problem(request: Request[Any, Any, Any], error: Exception) -> Response[An
     return Response(answer.body, status_code=answer.status, media_type=PROBLEM_MEDIA_TYPE, headers=answer.headers)
 
 
+def allow_head(allowed: str) -> str:
+    """The value of an Allow header, with HEAD where GET is in it: whatever answers GET answers HEAD."""
+    methods = allowed.split(", ")
+    return ", ".join(sorted({*methods, "HEAD"})) if "GET" in methods else allowed
+
+
 def _litestar_detail(status: HTTPStatus, error: HTTPException) -> str:
     match status:
         case HTTPStatus.NOT_FOUND:
             return "There is no such route."
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            return f"The route answers {(error.headers or {}).get('allow', 'other methods')} only."
+            return f"The route answers {allow_head((error.headers or {}).get('allow', 'other methods'))} only."
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return "The body is larger than MAX_JSON_BYTES."
         case HTTPStatus.TOO_MANY_REQUESTS:

@@ -28,6 +28,7 @@ from app.models.store import ModelStore
 from app.models.worker_process import WorkerProcess
 from app.routes.direct import DirectRoutes
 from app.routes.docs import assets_router, openapi_config
+from app.routes.edge import Edge
 from app.routes.health import HealthController
 from app.routes.info import info, metrics
 from app.routes.predict import PredictController
@@ -102,7 +103,7 @@ def create_app(
     if not settings.rate_limit and not settings.cors_origins:  # these are Litestar's middleware
         handler = DirectRoutes(handler, predictions.routes)
     routes = frozenset(route.path for route in app.routes)
-    app.asgi_handler = RequestTelemetry(handler, services.metrics, services.request_log, routes)
+    app.asgi_handler = RequestTelemetry(Edge(handler), services.metrics, services.request_log, routes)
     return app
 
 

@@ -221,7 +221,9 @@ async def test_what_a_caller_that_left_has_asked_for_is_not_computed(client: Cli
     scope: Any = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
         "path": "/predict/bulk", "raw_path": b"/predict/bulk", "query_string": b"", "root_path": "",
-        "headers": [(b"content-type", arrow.MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))],
+        "headers": [
+            (b"host", b"test"), (b"content-type", arrow.MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body)),
+        ],
         "client": ("10.0.0.1", 1), "server": ("test", 80),
     }  # fmt: skip
 

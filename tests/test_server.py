@@ -24,6 +24,7 @@ from app.training.dataset import FEATURES, SHARED_COPY, load_dataset
 from app.training.split import split_rows
 from tests.models.support import mlflows_own_warnings_silenced
 from tests.support import Server, eventually, server_environ
+from tests.wire import Wire
 
 Serve = Callable[..., Server]
 
@@ -85,6 +86,35 @@ def test_metrics_are_scraped_from_both_ports(server: Server, example: dict[str, 
         assert 'predictions_total{model_version="1",prediction_type="single"}' in text
         assert 'model_status{model_name="california-housing-model"} 1.0' in text
     assert "API_KEY" not in server.log()  # nobody but this machine can reach it
+
+
+@pytest.mark.parametrize(
+    ("request_line", "hosts", "status"),
+    [
+        ("GET /health/live HTTP/1.1", [], 400),
+        ("GET /health/live HTTP/1.1", ["a", "b"], 400),
+        ("GET /health/live HTTP/1.1", ["a"], 200),
+        ("GET /health/live HTTP/1.0", [], 200),
+    ],
+)
+def test_a_request_says_once_which_host_it_is_for(
+    server: Server, request_line: str, hosts: list[str], status: int
+) -> None:
+    with Wire(server) as wire:
+        wire.send("\r\n".join([request_line, *(f"Host: {host}" for host in hosts), "", ""]).encode())
+        answer = wire.answer()
+    assert answer.status == status
+    if status == 400:
+        assert answer.kind == "bad-request"
+
+
+def test_no_body_follows_the_answer_to_head(server: Server) -> None:
+    with Wire(server) as wire:
+        wire.send(b"HEAD /info HTTP/1.1\r\nHost: a\r\n\r\n" * 2 + b"HEAD /info HTTP/1.0\r\n\r\n")
+        heads = wire.rest().split(b"\r\n\r\n")
+    length = len(httpx.get(f"{server.url}/info", trust_env=False).content)
+    assert heads.pop() == b""
+    assert [f"content-length: {length}".encode() in head for head in heads] == [True] * 3
 
 
 def request_head(body: bytes) -> bytes:

@@ -49,7 +49,7 @@ TEXT = frozenset(
 )
 
 _ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
-_PARAMETER = re.compile(r';\s*([^\s;="]+)=("(?:[^"\\]|\\.)*"|[^\s;"]*)\s*')
+_PARAMETER = re.compile(r';\s*([^\s;="]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;"]*)\s*')
 _WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 
 
@@ -72,6 +72,13 @@ def content_format(content_type: str | None) -> Format:
             f"The body must come as plain {name}" + (", in UTF-8." if name in TEXT else ", without a charset.")
         )
     return found
+
+
+@lru_cache(maxsize=64)
+def is_json(content_type: str | None) -> bool:
+    """Whether a Content-Type, None where there is none, is that of JSON in UTF-8."""
+    name, parameters = _parsed(content_type or "")
+    return name == json_table.MEDIA_TYPE and _fits(FORMATS[name], parameters)
 
 
 @lru_cache(maxsize=64)
@@ -134,6 +141,12 @@ def _fits(found: Format, parameters: dict[str, str]) -> bool:
 
 
 def _parsed(value: str) -> tuple[str, dict[str, str]]:
-    """A media type or range, and its parameters, in lower case."""
+    """A media type or range, and its parameters, in lower case; one that is given twice has both values in one."""
     name, _, rest = value.lower().partition(";")
-    return name.strip(), {key: given.strip('"') for key, given in _PARAMETER.findall(";" + rest)}
+    parameters: dict[str, str] = {}
+    for key, quoted in _PARAMETER.findall(";" + rest):
+        given = quoted.strip('"')
+        before = parameters.setdefault(key, given)
+        if before != given:
+            parameters[key] = f"{before}, {given}"
+    return name.strip(), parameters

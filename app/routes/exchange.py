@@ -14,7 +14,17 @@ from urllib.parse import parse_qs
 from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from app.codecs.compression import check_encoding, decompress
-from app.errors import PROBLEM_MEDIA_TYPE, REQUEST_ID, Disconnected, Overloaded, answer_problem
+from app.codecs.table import MAX_ERRORS, printable
+from app.errors import (
+    PROBLEM_MEDIA_TYPE,
+    REQUEST_ID,
+    Disconnected,
+    FieldError,
+    InvalidInput,
+    Overloaded,
+    answer_problem,
+)
+from app.headers import headers_of
 from app.routes.body import Body, Drain, read_body
 from app.serving.admission import Claim
 from app.serving.deadline import Deadline, Deadlines
@@ -31,7 +41,7 @@ class Exchange:
     """A request that is being answered.
 
     Attributes:
-        headers: Of the request, names in lower case.
+        headers: Of the request, as `headers_of` gives them.
         request_id: What it is known by.
         deadline: When it must be answered.
         started: Whether the answer has begun.
@@ -40,7 +50,7 @@ class Exchange:
     __slots__ = ("_receive", "_scope", "_send", "deadline", "headers", "request_id", "started")
 
     def __init__(self, scope: HTTPScope, receive: Receive, send: Send, deadline: Deadline) -> None:
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.headers = headers_of(scope)  # pyright: ignore[reportArgumentType]
         self.request_id: str = scope.get(REQUEST_ID, "")  # pyright: ignore[reportAttributeAccessIssue]
         self.deadline = deadline
         self.started = False
@@ -59,11 +69,20 @@ class Exchange:
         return None if value is None else value.decode("latin-1")
 
     def query(self, name: str) -> list[str] | None:
-        """All values of a query parameter, None where it is absent."""
+        """All values of the query parameter that the route takes, None where it is absent.
+
+        Raises:
+            InvalidInput: There are others.
+        """
         text = self._scope["query_string"]
         if not text:
             return None
-        return parse_qs(text.decode("latin-1"), keep_blank_values=True).get(name)
+        given = parse_qs(text.decode("latin-1"), keep_blank_values=True)
+        values = given.pop(name, None)
+        if given:
+            errors = tuple(FieldError(printable(other), "unknown query parameter") for other in given)
+            raise InvalidInput("The query is not valid.", errors[:MAX_ERRORS])
+        return values
 
     async def body(
         self, limit: int, setting: str, in_thread: Callable[[Callable[[], Any]], Awaitable[Any]],

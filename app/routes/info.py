@@ -6,6 +6,9 @@ from litestar import Response, get
 from app.services import InjectedServices
 from app.telemetry.metrics import CONTENT_TYPE
 
+METRICS_TYPE = CONTENT_TYPE.partition("; charset=")[0]
+"""Litestar adds the charset of text."""
+
 
 class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The service and the model in use."""
@@ -38,7 +41,7 @@ async def info(services: InjectedServices) -> ServiceInfo:
     )
 
 
-@get("/metrics", tags=["info"], summary="Export metrics", media_type=CONTENT_TYPE)
+@get("/metrics", tags=["info"], summary="Export metrics", media_type=METRICS_TYPE)
 async def metrics(services: InjectedServices) -> Response[bytes]:
     """All metrics in the Prometheus text format."""
-    return Response(services.metrics.exposition(), media_type=CONTENT_TYPE)
+    return Response(services.metrics.exposition(), media_type=METRICS_TYPE)

@@ -11,7 +11,7 @@ from litestar.types import ASGIApp
 from app.auth import check_key
 from app.codecs import json_table
 from app.codecs.answer import Answer
-from app.codecs.formats import accepted_format, content_format
+from app.codecs.formats import accepted_format, content_format, is_json
 from app.codecs.json import Batch, FloatArray
 from app.codecs.table import Buffer
 from app.errors import UnsupportedMediaType
@@ -187,12 +187,7 @@ class Predictions:
 
 def _check_json(exchange: Exchange) -> None:
     """Raise UnsupportedMediaType unless the body comes as JSON, in UTF-8."""
-    text = exchange.headers.get(b"content-type", b"")
-    if text == JSON:
-        return
-    given, _, parameters = text.lower().partition(b";")
-    charset = parameters.strip().removeprefix(b"charset=").strip(b'"')
-    if given.strip() != JSON or charset not in (b"", b"utf-8"):
+    if exchange.headers.get(b"content-type") != JSON and not is_json(exchange.header(b"content-type")):
         raise UnsupportedMediaType("The body must come with Content-Type: application/json.")
 
 

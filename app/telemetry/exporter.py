@@ -1,6 +1,8 @@
 """The metrics on a port of their own, so that a scrape works where the API's port is closed to it."""
 
 import asyncio
+from collections.abc import Iterable
+from typing import Any
 
 from prometheus_client import start_http_server
 
@@ -29,9 +31,25 @@ class MetricsServer:
             RuntimeError: The server's thread ended.
         """
         server, thread = start_http_server(self._port, self._host, self._metrics.registry)
+        server.set_app(_answering_head(server.get_app()))
         try:
             await asyncio.to_thread(thread.join)
         finally:
             await asyncio.to_thread(server.shutdown)
             server.server_close()
         raise RuntimeError("the metrics server's thread ended")
+
+
+def _answering_head(app: Any) -> Any:
+    """A WSGI application that answers HEAD as `app` does GET, without the body."""
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "HEAD":
+            return app(environ, start_response)
+        head: list[Any] = []
+        body = app(environ | {"REQUEST_METHOD": "GET"}, lambda *given: head.extend(given))
+        status, headers = head
+        start_response(status, [*headers, ("Content-Length", str(sum(map(len, body))))])
+        return []
+
+    return answer

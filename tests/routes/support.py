@@ -212,9 +212,31 @@ async def raw_post(client: Client, chunks: list[Any], path: str = "/predict", **
     scope: Any = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
         "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
-        "headers": [(b"content-type", b"application/json")]
+        "headers": [(b"host", b"test"), (b"content-type", b"application/json")]
         + [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
         "client": ("10.0.0.1", 1), "server": ("test", 80),
     }  # fmt: skip
     await client.app(scope, receive, send)
     return sent
+
+
+async def ask(
+    client: Client, headers: list[tuple[bytes, bytes]], *, version: str = "1.1", method: str = "GET",
+    path: str = "/info", body: bytes = b"",
+) -> tuple[int, dict[bytes, bytes], bytes]:  # fmt: skip
+    """Status, headers and body that a client's app answers to a request with these headers and no others."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope: Any = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": version, "method": method, "scheme": "http",
+        "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": headers,
+        "client": ("10.0.0.1", 1), "server": ("test", 80),
+    }  # fmt: skip
+    await client.app(scope, receive, send)
+    return sent[0]["status"], dict(sent[0]["headers"]), b"".join(message["body"] for message in sent[1:])

@@ -161,8 +161,13 @@ async def test_a_body_that_is_no_json_is_malformed(client: Client, body: bytes) 
 
 
 @pytest.mark.parametrize(
-    "content_type", [None, "text/plain", "application/xml", "application/json; charset=latin-1", "*/*"]
-)
+    "content_type",
+    [
+        None, "text/plain", "application/xml", "application/json; charset=latin-1", "*/*",
+        "application/json; foo=bar; charset=latin-1", "application/json; charset = utf-16",
+        "application/json; charset=utf-8; charset=utf-16", "application/jsonl",
+    ],
+)  # fmt: skip
 async def test_another_content_type_is_not_read(client: Client, content_type: str | None) -> None:
     headers = {"Content-Type": content_type} if content_type else {}
     response = await client.post("/predict", content=b"{}", headers=headers)
@@ -171,12 +176,38 @@ async def test_another_content_type_is_not_read(client: Client, content_type: st
 
 
 @pytest.mark.parametrize(
-    "content_type", ["application/json;charset=utf-8", 'Application/JSON; charset="UTF-8"', "application/json;"]
-)
-async def test_json_may_say_that_it_is_utf_8(client: Client, example: Row, content_type: str) -> None:
-    body = msgspec.json.encode(example)
-    response = await client.post("/predict", content=body, headers={"Content-Type": content_type})
-    assert response.status_code == 200
+    "content_type",
+    [
+        "application/json;charset=utf-8", 'Application/JSON; charset="UTF-8"', "application/json;",
+        "application/json; foo=bar", 'application/json; foo="a;charset=b"; charset=utf-8',
+    ],
+)  # fmt: skip
+async def test_json_may_say_that_it_is_utf_8_and_more_that_says_nothing(
+    client: Client, example: Row, content_type: str
+) -> None:
+    for path, body in (
+        ("/predict", example), ("/predict/batch", {"predictions": [example]}), ("/predict/bulk", {"rows": [example]}),
+    ):  # fmt: skip
+        content = msgspec.json.encode(body)
+        response = await client.post(path, content=content, headers={"Content-Type": content_type})
+        assert response.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/predict/bulk"])
+async def test_a_query_parameter_that_is_unknown_is_named(client: Client, referring: ServedModel, path: str) -> None:
+    put(client, referring)
+    content, headers = body_for(path)
+    for query, named in (
+        ("explain=true", {"explain"}), ("interval=0.9&explain=", {"explain"}), ("%69nterval=0.9&a%20b", {"a b"}),
+        ("Interval=0.9&x=1&x=2", {"Interval", "x"}), ("=1", {""}),
+    ):  # fmt: skip
+        response = await client.post(f"{path}?{query}", content=content, headers=headers)
+        assert response.status_code == 422
+        assert fields(response) == dict.fromkeys(named, "unknown query parameter")
+    many = "&".join(f"p{number}=" for number in range(1100))
+    assert len(fields(await client.post(f"{path}?{many}", content=content, headers=headers))) == 1000
+    for query in ("", "&", "%69nterval=0.9"):
+        assert (await client.post(f"{path}?{query}", content=content, headers=headers)).status_code == 200
 
 
 async def test_model_info_describes_the_model_in_use(client: Client, example: Row) -> None:

@@ -13,6 +13,7 @@ from tests.routes.support import (
     Client,
     Hanging,
     Row,
+    ask,
     client_of,
     compute_with,
     raw_post,
@@ -35,7 +36,8 @@ async def test_401_without_or_with_a_wrong_key(settings: Settings, example: Row)
             {"X-API-Key": "sesame2"},
             {"Authorization": "Bearer wrong"},
             {"Authorization": "Basic sesame"},
-            {"X-API-Key": "wrong", "Authorization": "Bearer sesame"},
+            {"X-API-Key": "wrong", "Authorization": "Basic sesame"},
+            {"X-API-Key": "", "Authorization": "Basic sesame"},
         ):
             for path in ("/predict", "/predict/batch", "/predict/bulk"):
                 response = await client.post(path, json=example, headers=headers)
@@ -47,11 +49,31 @@ async def test_401_without_or_with_a_wrong_key(settings: Settings, example: Row)
 
 @pytest.mark.parametrize(
     "headers",
-    [{"X-API-Key": "sesame"}, {"Authorization": "Bearer sesame"}, {"Authorization": "bearer  sesame"}],
-)
+    [
+        {"X-API-Key": "sesame"}, {"Authorization": "Bearer sesame"}, {"Authorization": "bearer  sesame"},
+        {"X-API-Key": "sesame", "Authorization": "Bearer sesame"},
+        {"X-API-Key": "sesame", "Authorization": "Basic of-a-proxy"},
+    ],
+)  # fmt: skip
 async def test_a_key_opens_in_either_header(settings: Settings, example: Row, headers: dict[str, str]) -> None:
     async with client_of(settings_with(settings, api_key="sesame")) as client:
         assert (await client.post("/predict", json=example, headers=headers)).status_code == 200
+
+
+async def test_400_for_two_keys_whichever_of_them_is_the_right_one(settings: Settings, example: Row) -> None:
+    keys = settings_with(settings, api_key="sesame", admin_api_key="sesame")
+    right, wrong = (b"x-api-key", b"sesame"), (b"x-api-key", b"wrong")
+    bearer, other = (b"authorization", b"Bearer sesame"), (b"authorization", b"Bearer wrong")
+    given = [(b"host", b"a"), (b"content-type", b"application/json")]
+    async with client_of(keys) as client:
+        for path in ("/predict", "/predict/batch", "/predict/bulk", "/health/model/reload"):
+            for pair in (
+                (right, wrong), (wrong, right), (right, right), (bearer, other), (right, other), (wrong, bearer),
+            ):  # fmt: skip
+                content = msgspec.json.encode(example)
+                status, _, body = await ask(client, [*given, *pair], method="POST", path=path, body=content)
+                assert (status, msgspec.json.decode(body)["type"]) == (400, "urn:madrone:problem:bad-request")
+                assert b"sesame" not in body
 
 
 async def test_what_is_no_prediction_stays_open_while_a_key_is_set(settings: Settings) -> None:
@@ -188,6 +210,7 @@ async def test_404_for_a_route_that_is_not_there(client: Client, path: str) -> N
         ("DELETE", "/predict/batch", "POST"),
         ("PUT", "/predict/bulk", "POST"),
         ("POST", "/health", "GET"),
+        ("POST", "/health", "HEAD"),
         ("POST", "/predict/model/info", "GET"),
     ],
 )

@@ -23,7 +23,14 @@ async def test_the_port_serves_the_metrics_until_the_task_is_cancelled() -> None
     await asyncio.to_thread(eventually, lambda: task.done() or listens(port))
     async with httpx.AsyncClient(trust_env=False) as client:
         response = await client.get(f"http://127.0.0.1:{port}/metrics")
+        head = await client.head(f"http://127.0.0.1:{port}/metrics")
     assert response.status_code == 200
+    assert head.status_code == 200
+    assert head.content == b""
+    assert int(head.headers["content-length"]) > 1000
+    same = response.headers.keys() - {"date", "content-length"}
+    assert {name: head.headers[name] for name in same} == {name: response.headers[name] for name in same}
+    assert head.headers.keys() == response.headers.keys()
     assert 'predictions_total{model_version="1",prediction_type="single"} 3.0' in response.text
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
