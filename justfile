@@ -68,10 +68,10 @@ fmt: setup-dev
 bench name="http" *arguments: setup-dev
     {{ bin }}/python -m benchmarks.{{ name }} {{ arguments }}
 
-# Resolve pyproject.toml into requirements.lock
+# Resolve pyproject.toml into requirements.lock, all extras with it; versions that are there and fit stay
 [group('maintain')]
 lock:
-    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --extra dev \
+    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \
         --no-emit-index-url --no-header --output-file requirements.lock pyproject.toml
 
 # Build the container image
