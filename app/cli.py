@@ -15,6 +15,7 @@ from typing import Any
 import click
 from dotenv import load_dotenv
 
+from app import __version__
 from app.settings import Settings, SettingsError, settings_table
 from kernels.cache import cache_kernels
 
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="madrone", message="%(prog)s %(version)s")
 def main() -> None:
     """Serve LightGBM models from an MLflow Model Registry."""
     # Into the environment rather than into Settings alone: a .env file also holds what MLflow and cloud clients read.

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from app import __version__
+
 SECRETS = frozenset({"api_key", "admin_api_key", "database_url", "mlflow_tracking_uri", "mlflow_registry_uri"})
 """Fields whose values may hold a password or a key, and so are never printed."""
 
@@ -52,7 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_host: Annotated[Name, _help("Address to listen on")] = "0.0.0.0"
     api_port: Annotated[Port, _help("Port of the API")] = 8000
     api_debug: Annotated[bool, _help("Serve /docs and /redoc, log at DEBUG")] = False
-    api_version: Annotated[Name, _help("The version that /info and the OpenAPI document state")] = "1.0.0"
+    api_version: Annotated[Name, _help("The version that /info and the OpenAPI document state")] = __version__
     model_name: Annotated[Name, _help("Registered model to serve")] = "california-housing-model"
     model_stage: Annotated[Stage, _help("Stage to serve the model from")] = "Production"
     model_fallback_stage: Annotated[Stage, _help("Stage to look in when MODEL_STAGE is empty")] = "Staging"

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
@@ -45,6 +46,11 @@ def test_help_names_every_command(madrone: Madrone) -> None:
     done = madrone("--help")
     assert done.returncode == 0
     assert {"serve", "train", "predict", "settings"} <= set(done.stdout.split())
+
+
+def test_version_is_that_of_the_package(madrone: Madrone) -> None:
+    done = madrone("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"madrone {version('madrone')}\n", "")
 
 
 def test_settings_prints_the_table(madrone: Madrone) -> None:

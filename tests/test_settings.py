@@ -1,5 +1,6 @@
 """Settings: defaults, what the environment can say, and one message for all that is wrong with it."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ DEFAULTS = {
     "api_host": "0.0.0.0",
     "api_port": 8000,
     "api_debug": False,
-    "api_version": "1.0.0",
+    "api_version": version("madrone"),
     "model_name": "california-housing-model",
     "model_stage": "Production",
     "model_fallback_stage": "Staging",
