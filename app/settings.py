@@ -118,8 +118,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float, Meta(ge=0, le=600), _help("Seconds after SIGTERM in which requests are answered and readiness is 503")
     ] = 1.0
     shutdown_grace: Annotated[
-        int, Meta(ge=1, le=3600), _help("Seconds that requests in flight get to finish after SIGTERM")
-    ] = 30
+        int, Meta(ge=1, le=3600), _help("Seconds that requests in flight get to finish after SHUTDOWN_DELAY")
+    ] = 25
     database_url: Annotated[
         Uri | None, _help("Database of the prediction log (sqlite or postgresql); unset means SQLite in DATA_DIR")
     ] = None

@@ -46,6 +46,12 @@ def test_defaults(name: str, value: object) -> None:
     assert getattr(Settings.from_environ({}), name) == value
 
 
+def test_by_default_the_service_ends_before_kubernetes_kills_it() -> None:
+    termination_grace_period, left_for_the_rest = 30, 3
+    settings = Settings()
+    assert settings.shutdown_delay + settings.shutdown_grace <= termination_grace_period - left_for_the_rest
+
+
 def test_every_variable_is_read() -> None:
     given = {
         "API_HOST": "127.0.0.1", "API_PORT": "9000", "API_DEBUG": "true", "API_VERSION": "2.1", "MODEL_NAME": "churn",
