@@ -102,7 +102,8 @@ def test_a_connection_that_idles_is_closed(server: Server, row: bytes) -> None:
 @pytest.mark.parametrize(
     ("lines", "status"),
     [
-        (b"GET /health/live HTTP/1.1\r\nHost: test\r\nX-Large: " + b"x" * 200_000, 431),
+        # The server looks at the size between two reads, and one may bring as much again as the limit.
+        (b"GET /health/live HTTP/1.1\r\nHost: test\r\nX-Large: " + b"x" * 1_000_000, 431),
         (b"GET /health/live HTTP/1.1\r\nHost: test" + b"".join(b"\r\nX-%d: y" % number for number in range(200)), 431),
         (b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: test", 414),
         (b"GET /health/live?" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: test", 414),
