@@ -125,6 +125,22 @@ class ModelUnavailable(ServiceError):
     retry_after = 5
 
 
+class PredictionNotFinite(ServiceError):
+    """The model has no finite prediction for a row, or no finite interval: the fault is the model's, not the caller's.
+
+    Args:
+        detail: For the caller.
+        errors: What is not finite, by the names that bulk answers give to their columns.
+        rows: How many rows it is.
+    """
+
+    kind = "prediction_not_finite"
+
+    def __init__(self, detail: str, errors: tuple[FieldError, ...], rows: int) -> None:
+        super().__init__(detail, errors)
+        self.rows = rows
+
+
 class NotFound(ServiceError):
     """What the request names does not exist."""
 

@@ -1,11 +1,14 @@
 """What a bulk request is answered with, before a format makes bytes of it."""
 
+import math
 from collections.abc import Iterator
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from app.codecs.table import FloatArray
+from app.errors import FieldError, PredictionNotFinite
 
 PIECE_ROWS = 65_536
 """Rows that are encoded at a time, so that an answer of any size costs little memory on its way out."""
@@ -59,3 +62,33 @@ class Answer(msgspec.Struct, frozen=True):
     def pieces(self, rows: int = PIECE_ROWS) -> Iterator[tuple[int, int]]:
         """The first row of each piece and the one after its last; none where there are no rows."""
         return ((start, min(start + rows, self.rows)) for start in range(0, self.rows, rows))
+
+    def finite(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """bool[stop - start]: whether all of a row's columns are finite numbers."""
+        value = self.prediction[start:stop]
+        if self.half_widths is not None:
+            with np.errstate(over="ignore"):  # the farther bound has this size, and the prediction less
+                value = np.abs(value) + np.abs(self.half_widths[start:stop])
+        finite = np.isfinite(value)
+        return finite if finite.ndim == 1 else np.asarray(finite.all(axis=1))
+
+    def faults(self, row: int) -> tuple[FieldError, ...]:
+        """What of a row is not finite; where the prediction is not, its bounds go without saying."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            values = {name: column.item() for name, column in self.columns(row, row + 1).items()}
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        predictions = [name for name in bad if name.startswith("prediction")]
+        return tuple(FieldError(name, f"is {values[name]}, not a finite number") for name in predictions or bad)
+
+    def check_finite(self) -> None:
+        """Raise PredictionNotFinite, which names the first bad row, unless all rows are finite."""
+        rows, first = 0, 0
+        for start, stop in self.pieces():
+            finite = self.finite(start, stop)
+            if not finite.all():
+                first = first if rows else start + int(np.argmin(finite))
+                rows += len(finite) - int(np.count_nonzero(finite))
+        if rows:
+            more = f" in row {first}, the first of {rows} such rows"
+            errors = tuple(FieldError(fault.field, fault.message + more) for fault in self.faults(first))
+            raise PredictionNotFinite(f"The model has no finite answer to row {first}.", errors, rows)

@@ -73,9 +73,10 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             level: One of `levels`.
 
         Returns:
-            float64[B], in the target's unit.
+            float64[B], in the target's unit; not finite where the difficulty is not, or is too large.
         """
-        return self._score(level) * np.maximum(difficulty, self.least_difficulty)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return self._score(level) * np.maximum(difficulty, self.least_difficulty)
 
     def half_width_of_one(self, difficulty: float, level: float) -> float:
         """What `half_width` gives for one row, in a fraction of the time."""

@@ -58,14 +58,20 @@ class PredictController(Controller):
     async def predict_one(
         self, predictions: InjectedPredictions, interval: AskedInterval = None
     ) -> Passed[PredictionResponse]:
-        """Predict one object of the model's features by name."""
+        """Predict one object of the model's features by name.
+
+        All numbers of the answer are finite. Where the model has no such answer, it is 500, `prediction-not-finite`.
+        """
         return Passed(predictions.routes["/predict"])
 
     @post("/batch", **OPTIONS, summary="Predict a batch")
     async def predict_batch(
         self, predictions: InjectedPredictions, interval: AskedInterval = None
     ) -> Passed[BatchResponse]:
-        """Predict up to MAX_BATCH_SIZE rows as one batch; a row that is not valid fails alone."""
+        """Predict up to MAX_BATCH_SIZE rows as one batch; a row that is not valid fails alone.
+
+        So does one to which the model has no finite answer.
+        """
         return Passed(predictions.routes["/predict/batch"])
 
     @post("/bulk", **BULK_OPTIONS, media_type=arrow.MEDIA_TYPE, summary="Predict in bulk")
@@ -74,7 +80,8 @@ class PredictController(Controller):
 
         The table comes in the format that Content-Type names and goes in the one that Accept asks for, by default the
         same. It answers the column `prediction` (or `prediction_0` and so on for several outputs), and, where an
-        interval is asked for, `lower` and `upper`.
+        interval is asked for, `lower` and `upper`. All are finite; a table with a row to which the model has no such
+        answer is refused with 500, `prediction-not-finite`.
         """
         return Passed(predictions.routes["/predict/bulk"])
 

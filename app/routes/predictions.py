@@ -3,24 +3,21 @@
 import time
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
 
-import msgspec
 from litestar.types import ASGIApp
 
 from app.auth import check_key
 from app.codecs import json_table
 from app.codecs.answer import Answer
-from app.codecs.formats import accepted_format, content_format, is_json
-from app.codecs.json import Batch, FloatArray
+from app.codecs.formats import Format, accepted_format, content_format, is_json
+from app.codecs.json import FloatArray
 from app.codecs.table import Buffer
-from app.errors import UnsupportedMediaType
+from app.errors import PredictionNotFinite, UnsupportedMediaType
 from app.models.artifact import ServedModel
 from app.models.interval import requested_level
-from app.pacing import Pace
+from app.routes.answers import batch_answer, row_answer, table_answer
 from app.routes.body import Body, Drain, declared_bytes
 from app.routes.exchange import Endpoint, Exchange, Handle
-from app.routes.schemas import BatchResponse, ConfidenceInterval, FailedItem, PredictedItem, PredictionResponse
 from app.services import Services
 from app.serving.admission import Claim
 from app.serving.deadline import Deadlines
@@ -34,11 +31,6 @@ SMALL_BODY_BYTES = 32 * 1024
 
 WHOLE_ANSWER_BYTES = 256 * 1024
 """Answers up to this go in one piece with a Content-Length, larger ones as a stream."""
-
-ITEMS = 256
-"""Of an answer, made before other threads get their turn."""
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Predictions:
@@ -59,6 +51,7 @@ class Predictions:
         self._predictor = services.predictor
         self._admission = services.admission
         self._log = services.prediction_log
+        self._not_finite = services.metrics.predictions_not_finite
         deadlines, drain = Deadlines(settings.request_timeout), Drain(services.admission)
         handles: dict[str, Handle] = {"/predict": self._one, "/predict/batch": self._batch, "/predict/bulk": self._bulk}
         self.routes: dict[str, ASGIApp] = {path: Endpoint(handle, deadlines, drain) for path, handle in handles.items()}
@@ -74,7 +67,12 @@ class Predictions:
         else:
             with self._admission.enter(len(served.feature_names)) as claim:
                 evaluation = await self._predict(served, rows, "single", claim)
-        await exchange.answer(_row_answer(exchange, served, rows, evaluation, level, started))
+        try:
+            answer = row_answer(exchange, served, rows, evaluation, level, started)
+        except PredictionNotFinite as error:
+            self._count_not_finite(served, "single", error.rows)
+            raise
+        await exchange.answer(answer)
         self._shadow.offer(served, rows, evaluation.prediction, exchange.request_id)
         self._record(exchange, served, rows, evaluation, "single")
 
@@ -89,7 +87,7 @@ class Predictions:
             if len(body) <= SMALL_BODY_BYTES:
                 batch = decode()
                 evaluation = await self._predict(served, batch.rows, "batch", claim)
-                answer = _encode(_batch_response(exchange, served, batch, evaluation, level, started))
+                answer = batch_answer(exchange, served, batch, evaluation, level, started)
             else:
                 claim.line_up()
                 async with exchange.watched():
@@ -97,11 +95,13 @@ class Predictions:
                     claim.hold(batch.size)
                     evaluation = await self._predictor.predict(served, batch.rows, "batch")
                     answer = await self._predictor.in_turn(
-                        lambda: _encode(_batch_response(exchange, served, batch, evaluation, level, started))
+                        partial(batch_answer, exchange, served, batch, evaluation, level, started)
                     )
-        await exchange.answer(answer)
-        self._shadow.offer(served, batch.rows, evaluation.prediction, exchange.request_id)
-        self._record(exchange, served, batch.rows, evaluation, "batch")
+        rows, evaluation = answer.batch.rows, answer.evaluation
+        self._count_not_finite(served, "batch", len(batch.rows) - len(rows))
+        await exchange.answer(answer.body)
+        self._shadow.offer(served, rows, evaluation.prediction, exchange.request_id)
+        self._record(exchange, served, rows, evaluation, "batch")
 
     async def _bulk(self, exchange: Exchange) -> None:
         served = self._choose(exchange)
@@ -129,8 +129,12 @@ class Predictions:
                     del body, decode  # the matrix holds all of it now
                     claim.hold(len(rows))
                     evaluation = await self._predictor.predict(served, rows, "bulk")
-            answer = Answer(evaluation.prediction, _half_widths(served, evaluation, level), served.identity.version)
-            await self._stream(exchange, wanted.encode(answer), wanted.media_type, served, small=small)
+            answer = table_answer(served, evaluation, level)
+            try:
+                await self._stream(exchange, _finite_pieces(wanted, answer), wanted.media_type, served, small=small)
+            except PredictionNotFinite as error:
+                self._count_not_finite(served, "bulk", error.rows)
+                raise
         self._shadow.offer(served, rows, evaluation.prediction, exchange.request_id)
 
     async def _stream(
@@ -176,6 +180,10 @@ class Predictions:
             claim.line_up()
         return await self._predictor.predict(served, rows, prediction_type)
 
+    def _count_not_finite(self, served: ServedModel, kind: PredictionType, rows: int) -> None:
+        if rows:
+            self._not_finite.add((served.identity.version, kind), rows)
+
     def _record(
         self, exchange: Exchange, served: ServedModel, rows: FloatArray, evaluation: Evaluation, kind: PredictionType
     ) -> None:
@@ -191,79 +199,10 @@ def _check_json(exchange: Exchange) -> None:
         raise UnsupportedMediaType("The body must come with Content-Type: application/json.")
 
 
-def _row_answer(
-    exchange: Exchange, served: ServedModel, rows: FloatArray, evaluation: Evaluation, level: float | None,
-    started: float,
-) -> bytes:  # fmt: skip
-    answer = PredictionResponse(
-        prediction=evaluation.prediction[0].tolist(),
-        model_version=served.identity.version,
-        model_stage=served.identity.stage,
-        confidence_interval=_interval(served, evaluation, level),
-        request_id=exchange.request_id,
-        processing_time_ms=_milliseconds(started),
-        warnings=served.warnings_of_one(rows[0].tolist(), evaluation),
-    )
-    return _encode(answer)
-
-
-def _batch_response(
-    exchange: Exchange, served: ServedModel, batch: Batch, evaluation: Evaluation, level: float | None, started: float
-) -> BatchResponse:
-    predicted = map(
-        PredictedItem,
-        batch.positions,
-        evaluation.prediction.tolist(),
-        _intervals(served, evaluation, level),
-        served.warnings(batch.rows, evaluation),
-    )
-    items: list[PredictedItem | FailedItem] = []
-    pace = Pace()
-    while part := list(islice(predicted, ITEMS)):
-        items += part
-        if len(part) == ITEMS:  # a large batch, and so in a thread
-            pace()
-    if batch.errors:
-        items += [FailedItem(position, errors) for position, errors in batch.errors.items()]
-        items.sort(key=lambda item: item.index)
-    return BatchResponse(
-        predictions=items,
-        total_predictions=batch.size,
-        successful_predictions=len(batch.positions),
-        failed_predictions=len(batch.errors),
-        batch_id=batch.batch_id,
-        model_version=served.identity.version,
-        model_stage=served.identity.stage,
-        request_id=exchange.request_id,
-        processing_time_ms=_milliseconds(started),
-    )
-
-
-def _half_widths(served: ServedModel, evaluation: Evaluation, level: float | None) -> FloatArray | None:
-    """float64[B], in the target's unit; None where the model has no intervals, or none were asked for."""
-    intervals, difficulty = served.artifact.intervals, evaluation.difficulty
-    if intervals is None or difficulty is None or level is None:
-        return None
-    return intervals.half_width(difficulty, level)
-
-
-def _intervals(served: ServedModel, evaluation: Evaluation, level: float | None) -> list[ConfidenceInterval | None]:
-    """An interval for each row, or None for each."""
-    half_widths = _half_widths(served, evaluation, level)
-    if half_widths is None or level is None:
-        return [None] * len(evaluation.prediction)
-    bounds = (evaluation.prediction - half_widths).tolist(), (evaluation.prediction + half_widths).tolist()
-    return [ConfidenceInterval(lower, upper, level) for lower, upper in zip(*bounds, strict=True)]
-
-
-def _interval(served: ServedModel, evaluation: Evaluation, level: float | None) -> ConfidenceInterval | None:
-    """The only row's interval: the same numbers as `_intervals`, without NumPy's cost for each operation."""
-    intervals, difficulty = served.artifact.intervals, evaluation.difficulty
-    if intervals is None or difficulty is None or level is None:
-        return None
-    half_width = intervals.half_width_of_one(difficulty.item(), level)
-    prediction: float = evaluation.prediction.item()
-    return ConfidenceInterval(prediction - half_width, prediction + half_width, level)
+def _finite_pieces(wanted: Format, answer: Answer) -> Iterator[Buffer]:
+    """An encoded answer; nothing of it comes before all of it is known to be finite."""
+    answer.check_finite()
+    yield from wanted.encode(answer)
 
 
 def _collect(pieces: Iterator[Buffer], least: int) -> tuple[bytes, bool]:
@@ -276,7 +215,3 @@ def _collect(pieces: Iterator[Buffer], least: int) -> tuple[bytes, bool]:
         if size >= least:
             return b"".join(parts), False
     return b"".join(parts), True
-
-
-def _milliseconds(started: float) -> float:
-    return round((time.perf_counter() - started) * 1e3, 3)

@@ -38,7 +38,7 @@ class PredictedItem(msgspec.Struct, frozen=True, tag_field="status", tag="predic
 
 
 class FailedItem(msgspec.Struct, frozen=True, tag_field="status", tag="failed", gc=False):
-    """A row of a batch that was not valid."""
+    """A row of a batch that was not valid, or to which the model has no finite answer."""
 
     index: int
     errors: tuple[FieldError, ...]

@@ -72,6 +72,12 @@ class Metrics:
             registry,
         )
         self.predictions = Tally("predictions", "Rows predicted.", ("model_version", "prediction_type"), registry)
+        self.predictions_not_finite = Tally(
+            "predictions_not_finite",
+            "Rows predicted that got an error for an answer, since a prediction or a bound was not a finite number.",
+            ("model_version", "prediction_type"),
+            registry,
+        )
         self.prediction_duration = Latencies(
             "prediction_duration_seconds",
             "Time that transforms and forest took for one batch, waiting for a thread included.",

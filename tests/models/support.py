@@ -190,6 +190,15 @@ def with_booster(text: str, model: Path, destination: Path) -> Path:
     return directory
 
 
+def save_text(text: str, directory: Path) -> Path:
+    """Save a booster's text with what MLflow writes at least beside it: no signature, no input example."""
+    directory.mkdir(parents=True)
+    (directory / "model.lgb").write_text(text)
+    flavor = {"data": "model.lgb", "model_class": "lightgbm.basic.Booster"}
+    (directory / "MLmodel").write_text(yaml.safe_dump({"flavors": {"lightgbm": flavor}}))
+    return directory
+
+
 def serve(directory: Path) -> ServedModel:
     artifact = read_artifact(directory)
     return ready(artifact, ModelIdentity(name="houses", version="1"), {}, "stage Production")
