@@ -6,13 +6,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from app.codecs.repeated import REPEATED
 from app.codecs.table import BODY, MAX_ERRORS, FloatArray, bounds, check_rows, limits_of, span, unknown_column
 from app.errors import FieldError, InvalidInput
 from app.feature import Feature
 from app.pacing import Pace
 
-Rule = Literal["kind", "given", "finite", "range"]
-RULES: tuple[Rule, ...] = ("kind", "given", "finite", "range")
+Rule = Literal["once", "kind", "given", "finite", "range"]
+RULES: tuple[Rule, ...] = ("once", "kind", "given", "finite", "range")
 """A column is blamed for the first of these that it breaks."""
 
 KINDS = {"number": "must be numbers", "integer": "must be whole numbers", "boolean": "must be true or false"}
@@ -63,18 +64,18 @@ class Faults:
         if not (self._columns or self._rows or self._unknown):
             return
         errors = [FieldError(BODY, _counted(message, *seen)) for message, seen in self._rows.items()]
-        absent = False
+        misnamed = bool(self._unknown)
         for index, feature in enumerate(self._features):
             broken: list[Rule] = [rule for rule in RULES if (index, rule) in self._columns]
             if broken:
                 rule = broken[0]
                 count, first = self._columns[index, rule]
-                absent |= rule == "given"
+                misnamed |= rule in ("once", "given")
                 errors.append(FieldError(feature.name, _message(feature, rule, count, first, rows)))
         errors += map(unknown_column, self._unknown)
         detail = (
             "The columns are not the model's features."
-            if absent or self._unknown
+            if misnamed
             else "Some columns hold values that the model does not take."
         )
         raise InvalidInput(detail, tuple(errors[:MAX_ERRORS]))
@@ -208,6 +209,8 @@ def _misfits(feature: Feature, values: FloatArray) -> NDArray[np.bool_]:
 
 def _message(feature: Feature, rule: Rule, count: int, first: int, rows: int) -> str:
     match rule:
+        case "once":
+            return REPEATED if count == rows else f"{REPEATED} in {count} rows, the first is row {first}"
         case "given":
             return "is missing" if count == rows else f"is missing in {count} rows, the first is row {first}"
         case "kind":

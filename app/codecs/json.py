@@ -6,14 +6,16 @@ that. Only then is the body read again, value by value, so that the answer can n
 
 import math
 import struct
+from functools import partial
 from typing import Annotated, Any, cast
 
 import msgspec
 import numpy as np
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from app.codecs.objects import parse, to_array
 from app.codecs.plain_json import PlainRows
+from app.codecs.repeated import ABSENT, REPEATED, RowNames, repeated_names
 from app.codecs.table import BODY, MAX_ERRORS, FloatArray, bounds, limits_of, printable, span
 from app.errors import FieldError, InvalidInput
 from app.feature import Feature
@@ -25,7 +27,7 @@ BATCH_ID_LENGTH = 128
 class BatchFields(msgspec.Struct, forbid_unknown_fields=True):
     """What a batch has beside its rows."""
 
-    batch_id: Annotated[str, Meta(max_length=BATCH_ID_LENGTH)] | None = None
+    batch_id: Annotated[str, Meta(max_length=BATCH_ID_LENGTH)] | UnsetType | None = UNSET
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -56,6 +58,7 @@ class JsonCodec:
     def __init__(self, features: tuple[Feature, ...]) -> None:
         self._features = features
         self._by_name = {feature.name: feature for feature in features}
+        self._names = RowNames(features)
         self._one_row = (1, len(features))
         self._pack = struct.Struct(f"{len(features)}d").pack
         fields = [f"f{index}" for index in range(len(features))]
@@ -81,7 +84,7 @@ class JsonCodec:
 
         Raises:
             MalformedBody: It is not JSON.
-            InvalidInput: Fields are unknown, missing, of a wrong type or out of range; all of them are named.
+            InvalidInput: Fields are unknown, missing, repeated, of a wrong type or out of range; all of them are named.
         """
         try:
             row = self._row_decoder.decode(body)
@@ -89,6 +92,10 @@ class JsonCodec:
             _, errors = self._check_row(parse(body))
             raise InvalidInput("Some features are not valid.", errors or (FieldError(BODY, str(error)),)) from None
         values = msgspec.structs.astuple(row)
+        if self._names.may_repeat_in_one(body, values):
+            _, errors = self._check_row(parse(body))
+            if errors:
+                raise InvalidInput("Some features are not valid.", errors)
         try:  # the fastest way to an array of a few values, and read-only as the kernels want it
             return np.ndarray(self._one_row, np.float64, self._pack(*values))
         except struct.error:  # there is a None among them
@@ -108,9 +115,15 @@ class JsonCodec:
             request = self._batch_decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return self._check_batch(parse(body), max_rows, error)
-        _check_size(len(request.predictions), max_rows)
-        values = map(msgspec.structs.astuple, request.predictions)
-        return _whole(to_array(values, len(request.predictions), len(self._features)), request.batch_id)
+        rows = request.predictions
+        _check_size(len(rows), max_rows)
+        colons = request.batch_id.count(":") if request.batch_id else 0
+        values = partial(map, msgspec.structs.astuple, rows)
+        if self._names.may_repeat(body, len(rows), values(), 1 + (request.batch_id is not UNSET), colons):
+            checked = self._check_batch(parse(body), max_rows, None)
+            if checked.errors:
+                return checked
+        return _whole(to_array(values(), len(rows), len(self._features)), request.batch_id)
 
     def json_schema(self) -> dict[str, Any]:
         """The row's schema (JSON Schema 2020-12, as OpenAPI 3.1 takes it)."""
@@ -132,12 +145,15 @@ class JsonCodec:
             "additionalProperties": False,
         }
 
-    def _check_batch(self, value: object, max_rows: int, error: Exception) -> Batch:
+    def _check_batch(self, value: object, max_rows: int, error: Exception | None) -> Batch:
+        """Read a parsed batch again, whose `error` must be found, if there was one."""
         if not isinstance(value, dict):
             raise InvalidInput("The body is not valid.", (FieldError(BODY, "must be an object"),))
         errors = [
             FieldError(printable(name), "unknown field") for name in value if name not in ("predictions", "batch_id")
         ]
+        repeated = repeated_names(value)
+        errors += [FieldError(name, REPEATED) for name in ("predictions", "batch_id") if name in repeated]
         rows, batch_id = value.get("predictions"), value.get("batch_id")
         if not isinstance(rows, list):
             errors.append(FieldError("predictions", "must be a list" if "predictions" in value else "is missing"))
@@ -156,7 +172,7 @@ class JsonCodec:
             else:
                 valid.append(values)
                 positions.append(index)
-        if not faults:  # msgspec saw a fault that this reading does not, such as a lone surrogate
+        if error is not None and not faults:  # msgspec saw a fault that this reading does not, such as a lone surrogate
             raise InvalidInput("The body is not valid.", (FieldError(BODY, str(error)),))
         return Batch(
             rows=np.array(valid, dtype=np.float64).reshape(len(valid), len(self._features)),
@@ -172,9 +188,12 @@ class JsonCodec:
             return [], (FieldError(BODY, "must be an object of features by name"),)
         errors: list[FieldError] = []
         values: list[float] = []
+        repeated = repeated_names(value)
         for feature in self._features:
             given = value.get(feature.name)
-            if given is None and not feature.required:
+            if feature.name in repeated:
+                errors.append(FieldError(feature.name, REPEATED))
+            elif given is None and not feature.required:
                 values.append(math.nan)
             elif feature.name not in value:
                 errors.append(FieldError(feature.name, "is missing"))
@@ -189,7 +208,7 @@ class JsonCodec:
 def _field(field: str, feature: Feature) -> Any:
     """A field of the row's struct, as `msgspec.defstruct` takes it."""
     annotation = _annotation(feature)
-    return (field, annotation) if feature.required else (field, annotation | None, None)
+    return (field, annotation) if feature.required else (field, annotation | None, ABSENT)
 
 
 def _annotation(feature: Feature) -> Any:
@@ -239,9 +258,10 @@ def _json_type(value: object) -> str:
             return "a number"
 
 
-def _whole(rows: FloatArray, batch_id: str | None) -> Batch:
+def _whole(rows: FloatArray, batch_id: str | UnsetType | None) -> Batch:
     """A batch all of whose rows are valid."""
-    return Batch(rows=rows, positions=tuple(range(len(rows))), errors={}, size=len(rows), batch_id=batch_id)
+    named = None if batch_id is UNSET else batch_id
+    return Batch(rows=rows, positions=tuple(range(len(rows))), errors={}, size=len(rows), batch_id=named)
 
 
 def _check_size(size: int, max_rows: int) -> None:

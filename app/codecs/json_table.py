@@ -17,6 +17,7 @@ from app.codecs.answer import Answer
 from app.codecs.filling import Filling
 from app.codecs.objects import cell, cell_type, objects_of, parse, to_array
 from app.codecs.plain_json import COLUMNS, Plain, PlainRows
+from app.codecs.repeated import REPEATED, RepeatedName, Repeating, has_repeated, repeated_names
 from app.codecs.table import (
     BODY,
     MAX_ERRORS,
@@ -74,13 +75,15 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
         TooLarge: It holds more than `max_rows` rows.
         InvalidInput: It is in none of the layouts, or its columns or values are not what the model takes.
     """
+    if isinstance(body, memoryview):
+        body = body.tobytes()
     plain = _plain(features).read(body, max_rows)
     if plain is not None and (plain.others.names is UNSET or _are_in_order(plain, features)):
         return plain.rows
     try:
         filling = _read(body, features, max_rows)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Misplaced):
-        return _inspect(parse(bytes(body)), features, max_rows).matrix()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Misplaced, RepeatedName):
+        return _inspect(parse(body), features, max_rows).matrix()
     return filling.matrix()
 
 
@@ -112,9 +115,11 @@ def _are_in_order(plain: Plain[TableFields], features: tuple[Feature, ...]) -> b
     return plain.layout == "data" and plain.others.names == [feature.name for feature in features]
 
 
-def _read(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> Filling:
+def _read(body: bytes | bytearray, features: tuple[Feature, ...], max_rows: int) -> Filling:
     """Read a body that is as it should be; one that is not raises what says no more than that."""
     table, places = _table(body, features)
+    if _may_repeat(body, table, features) and has_repeated(body):
+        raise RepeatedName
     if [table.rows, table.columns, table.data].count(UNSET) != len(LAYOUTS) - 1:
         raise Misplaced
     if table.names is not UNSET and table.data is UNSET:
@@ -139,7 +144,27 @@ def _read(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> Filling
     return filling
 
 
-def _table(body: Buffer, features: tuple[Feature, ...]) -> tuple[Any, list[int | None] | None]:
+def _may_repeat(body: bytes | bytearray, table: Any, features: tuple[Feature, ...]) -> bool:
+    """Whether a body that was decoded could have a name more than once."""
+    parts = [table.rows, table.columns, table.data, table.names]
+    names = len(parts) - parts.count(UNSET)
+    colons = 0
+    if table.columns is not UNSET:
+        columns = zip(features, msgspec.structs.astuple(table.columns), strict=True)
+        given = [feature.name for feature, column in columns if column is not UNSET]
+        names += len(given)
+        colons += _colons(given)
+    if table.names is not UNSET:
+        colons += _colons(table.names)
+    rows = [] if table.rows is UNSET else table.rows
+    return objects_of(features).names.may_repeat(body, len(rows), map(msgspec.structs.astuple, rows), names, colons)
+
+
+def _colons(names: list[str]) -> int:
+    return sum(name.count(":") for name in names)
+
+
+def _table(body: bytes | bytearray, features: tuple[Feature, ...]) -> tuple[Any, list[int | None] | None]:
     """A body's parts, and where its names say that each feature's values are in a row."""
     kinds = tuple(map(_kind, features))
     table = None
@@ -189,6 +214,7 @@ def _layout(value: object) -> str:
         raise InvalidInput("The body is not valid.", (FieldError(BODY, "must be an object"),))
     given = cast(dict[str, Any], value)
     errors = [FieldError(printable(name), "unknown field") for name in given if name not in (*LAYOUTS, "names")]
+    errors += [FieldError(name, REPEATED) for name in (*LAYOUTS, "names") if name in repeated_names(given)]
     layouts = [layout for layout in LAYOUTS if layout in given]
     if len(layouts) != 1:
         errors.append(FieldError(BODY, "must hold exactly one of rows, columns and data"))
@@ -236,7 +262,7 @@ def _reader_of_lists(
 
 
 def _inspect_columns(given: dict[str, Any], features: tuple[Feature, ...], max_rows: int) -> Filling:
-    match_columns(list(given), features)
+    match_columns(given.names if isinstance(given, Repeating) else list(given), features)
     errors = [FieldError(name, "must be a list") for name, column in given.items() if not isinstance(column, list)]
     lengths = {name: len(column) for name, column in given.items() if isinstance(column, list)}
     count = next(iter(lengths.values()), 0)

@@ -8,16 +8,21 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from app.codecs import dense
 from app.codecs.answer import Answer
-from app.codecs.table import Buffer, FloatArray, check_width, match_columns
+from app.codecs.repeated import REPEATED
+from app.codecs.table import BODY, Buffer, FloatArray, check_width, match_columns
 from app.errors import FieldError, InvalidInput, MalformedBody, TooLarge
 from app.feature import Feature
 
 MEDIA_TYPE = "application/msgpack"
 
 LARGEST_BIN = 2**32 - 1
+LONG_MAPS = {0xDE: 2, 0xDF: 4}
+"""By the first byte of a map, in how many bytes its length follows."""
+
 MOST_NAMES = 2**16
 """A list of more names is refused before any of them is read."""
 
@@ -35,7 +40,7 @@ class Matrix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shape: tuple[int, int]
     dtype: str
     data: memoryview
-    names: Annotated[list[str], msgspec.Meta(max_length=MOST_NAMES)] | None = None
+    names: Annotated[list[str], msgspec.Meta(max_length=MOST_NAMES)] | UnsetType | None = UNSET
 
 
 _DECODER = msgspec.msgpack.Decoder(Matrix)
@@ -52,17 +57,18 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
     Raises:
         MalformedBody: It is no such map, or its shape is not that of its bytes.
         TooLarge: It states more than `max_rows` rows.
-        InvalidInput: Its columns, its dtype or its values are not what the model takes.
+        InvalidInput: A key is repeated, or its columns, its dtype or its values are not what the model takes.
     """
     try:
         matrix = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedBody("The body is not a MessagePack map of shape, dtype, data and names.") from error
+    _check_keys(body, len(Matrix.__struct_fields__) - (matrix.names is UNSET))
     dtype = dense.DTYPES.get(matrix.dtype)
     if dtype is None:
         error = FieldError("dtype", f"must be one of {', '.join(dense.DTYPES)}")
         raise InvalidInput("The array is not of the model's kind.", (error,))
-    names = [feature.name for feature in features] if matrix.names is None else matrix.names
+    names = matrix.names if isinstance(matrix.names, list) else [feature.name for feature in features]
     check_width(len(names), features)
     places = match_columns(names, features)
     array = dense.view(matrix.data, 0, _little_endian(dtype), matrix.shape, "C", len(names), max_rows)
@@ -91,6 +97,29 @@ def encode(answer: Answer) -> Iterator[Buffer]:
     yield b"".join(parts)
     for start, stop in answer.pieces():
         yield answer.matrix(start, stop).data.cast("B")
+
+
+def _check_keys(body: Buffer, keys: int) -> None:
+    """Refuse a map that has a key more than once, of which the last value would count.
+
+    Args:
+        body: A map that was decoded.
+        keys: How many different ones it has.
+    """
+    view = memoryview(body).cast("B")
+    count, start = view[0] & 0x0F, 1  # a fixmap
+    if view[0] in LONG_MAPS:
+        start = 1 + LONG_MAPS[view[0]]
+        count = int.from_bytes(view[1:start])
+    if count == keys:
+        return
+    field = BODY
+    if count <= 2 * len(Matrix.__struct_fields__):  # so many can be looked at; the bytes of a map are those of a list
+        pairs = b"".join((b"\xdc", struct.pack(">H", 2 * count), view[start:]))
+        parts = msgspec.msgpack.decode(pairs, type=list[msgspec.Raw])
+        names = [msgspec.msgpack.decode(part, type=str) for part in parts[::2]]
+        field = next(name for name in names if names.count(name) > 1)
+    raise InvalidInput("The body is not valid.", (FieldError(field, REPEATED),))
 
 
 def _little_endian(dtype: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from app.codecs.answer import Answer
 from app.codecs.filling import Filling
 from app.codecs.objects import Objects, objects_of, parse
+from app.codecs.repeated import RepeatedName, has_repeated
 from app.codecs.table import Buffer, FloatArray
 from app.errors import MalformedBody
 from app.feature import Feature
@@ -34,17 +35,19 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
     Raises:
         MalformedBody: A line is no JSON, or longer than a row can be.
         TooLarge: There are more than `max_rows` rows.
-        InvalidInput: Fields are missing, unknown or of a wrong type, or hold values that the model does not take.
+        InvalidInput: Fields are missing, unknown, repeated or of a wrong type, or hold values that the model does not
+            take.
     """
     objects = objects_of(features)
     filling = Filling(features, max_rows, _most_rows(memoryview(body).nbytes, features))
     for block in _blocks(body, 2**16 + 2**10 * len(features), filling):
         try:
             rows = objects.row.decode_lines(block)
-            plain = len(rows) == block.count(b"\n") + (not block.endswith(b"\n"))
+            once = not objects.names.may_repeat(block, len(rows), map(msgspec.structs.astuple, rows))
+            plain = once and len(rows) == block.count(b"\n") + (not block.endswith(b"\n"))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            rows, plain = [], False
-        if plain or (rows and len(rows) == sum(map(bool, map(bytes.strip, block.split(b"\n"))))):
+            rows, once, plain = [], False, False
+        if plain or (once and len(rows) == sum(map(bool, map(bytes.strip, block.split(b"\n"))))):
             filling.add_rows(objects.array(rows))
         else:
             _inspect(block, objects, filling)
@@ -87,8 +90,11 @@ def _inspect(block: bytes, objects: Objects, filling: Filling) -> None:
         if not line.strip():
             continue
         try:
-            values.append(objects.array([objects.row.decode(line)]))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            decoded = objects.row.decode(line)
+            if objects.names.may_repeat_in_one(line, msgspec.structs.astuple(decoded)) and has_repeated(line):
+                raise RepeatedName
+            values.append(objects.array([decoded]))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, RepeatedName):
             value, seen = parse(line, f"Row {row} of the body"), filling.faults.noted
             given = objects.inspect(value, row, filling.faults)
             values.append(np.array([given]))

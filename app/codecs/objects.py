@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from app.codecs.filling import Faults
+from app.codecs.repeated import ABSENT, RowNames, make_object, repeated_names
 from app.codecs.table import INT64_RANGE, FloatArray, limits_of
 from app.errors import MalformedBody
 from app.feature import Feature
@@ -26,17 +27,23 @@ class Objects:
 
     Args:
         features: What the model takes.
+
+    Attributes:
+        row_type: A decoded row.
+        row: Decodes one.
+        names: Tells whether a row could have a name more than once.
     """
 
     def __init__(self, features: tuple[Feature, ...]) -> None:
         self._features = features
         self._limits = [limits_of(feature) for feature in features]
-        self._names = {feature.name for feature in features}
+        self._known = {feature.name for feature in features}
+        self.names = RowNames(features)
         fields = [f"f{index}" for index in range(len(features))]
         self.row_type = msgspec.defstruct(
             "Features",
             [
-                (field, kind) if feature.required else (field, kind, None)
+                (field, kind) if feature.required else (field, kind, ABSENT)
                 for field, feature, kind in zip(fields, features, map(cell_type, features), strict=True)
             ],
             rename=dict(zip(fields, (feature.name for feature in features), strict=True)),
@@ -67,14 +74,18 @@ class Objects:
             faults.add_row("must be objects of features by name", row)
             return self.harmless()
         given = cast(dict[str, object], value)
+        repeated = repeated_names(given)
         values: list[float] = []
         for column, feature in enumerate(self._features):
-            if feature.required and feature.name not in given:
+            if feature.name in repeated:
+                faults.add(column, "once", row)
+                values.append(self._limits[column][0])
+            elif feature.required and feature.name not in given:
                 faults.add(column, "given", row)
                 values.append(math.nan)
             else:
                 values.append(cell(feature, column, given.get(feature.name), row, faults))
-        for name in given.keys() - self._names:
+        for name in given.keys() - self._known:
             faults.add_unknown(name)
         return values
 
@@ -119,12 +130,12 @@ def to_array(rows: Iterable[Iterable[float | None]], count: int, width: int) -> 
 
 
 def parse(text: bytes | bytearray, what: str = "The body") -> Any:
-    """Parse JSON leniently: NaN and Infinity are let through, to be named as the field's fault.
+    """Parse JSON leniently: NaN, Infinity and repeated names are let through, to be named as the field's fault.
 
     Raises:
         MalformedBody: It is no JSON.
     """
     try:
-        return json.loads(text.decode())
+        return json.loads(text.decode(), object_pairs_hook=make_object)
     except (ValueError, RecursionError):
         raise MalformedBody(f"{what} is not valid JSON.") from None

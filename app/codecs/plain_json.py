@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from app.codecs.repeated import has_repeated
 from app.codecs.table import Buffer, FloatArray
 from app.feature import Feature
 from kernels import json_text
@@ -111,10 +112,12 @@ class PlainRows(Generic[T]):
             comma, after = after[:1], after[1:].lstrip(WHITE_SPACE)
             if comma != b"," or not after.startswith(b'"'):
                 return None
+        text = b"{" + before + after
         try:
-            return self._others.decode(b"{" + before + after)
+            others = self._others.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
+        return None if text.count(b":") > 1 and has_repeated(text) else others
 
     def _read(self, text: NDArray[np.uint8], at: int, opening: int, max_rows: int) -> tuple[FloatArray, int]:
         """Read rows that begin at a place: the rows, and where they end, or UNREAD."""

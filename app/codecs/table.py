@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from app.codecs.repeated import REPEATED
 from app.errors import FieldError, InvalidInput, TooLarge
 from app.feature import Feature
 
@@ -39,7 +40,7 @@ def match_columns(
         kinds: Types of the columns, in a format that has types by column.
 
     Raises:
-        InvalidInput: Columns are missing, unknown, there more than once or of a wrong type; all of them are named.
+        InvalidInput: Columns are missing, unknown, appear more than once or are of a wrong type; all of them are named.
     """
     check_width(len(names), features)
     places: dict[str, list[int]] = {}
@@ -51,7 +52,7 @@ def match_columns(
         if not found and not feature.required:
             continue
         if len(found) != 1:
-            errors.append(FieldError(feature.name, "is there more than once" if found else "is missing"))
+            errors.append(FieldError(feature.name, REPEATED if found else "is missing"))
         elif kinds is not None and not _takes(feature, kind := kinds[found[0]]):
             errors.append(FieldError(feature.name, f"must be a column of {feature.kind} type, not {_kind(kind)}"))
     known = {feature.name for feature in features}

@@ -10,6 +10,7 @@ import numpy as np
 from litestar import Controller, Request, Response, get, post
 
 from app.auth import KEY_SCHEME, require_admin_key
+from app.codecs.repeated import REPEATED, has_repeated
 from app.errors import FieldError, InvalidInput, MalformedBody, NotFound
 from app.models.refresher import Refresh
 from app.routes.model_health import ModelHealth, Status, model_health, model_problems
@@ -194,7 +195,10 @@ def _order(body: bytes) -> str | msgspec.UnsetType | None:
     if not body.strip():
         return msgspec.UNSET
     try:
-        return msgspec.json.decode(body, type=ReloadOrder).version
+        version = msgspec.json.decode(body, type=ReloadOrder).version
+        if has_repeated(body):
+            raise InvalidInput("The body is not valid.", (FieldError("version", REPEATED),))
+        return version
     except msgspec.ValidationError:
         error = FieldError("version", 'must be a version as text, such as "3", or null, and the only field')
         raise InvalidInput("The body is not valid.", (error,)) from None

@@ -82,7 +82,7 @@ def test_a_column_that_is_there_twice_is_refused() -> None:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    assert errors_of(sink.getvalue().to_pybytes())["x"] == "is there more than once"
+    assert errors_of(sink.getvalue().to_pybytes())["x"] == "appears more than once"
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, None])

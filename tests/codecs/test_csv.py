@@ -50,7 +50,7 @@ def test_a_header_alone_is_an_empty_batch() -> None:
 def test_every_wrong_column_is_named() -> None:
     assert errors_of("csv", b"n,n,zip,flag,ranged\n1,1,text,1,1\n") == {
         "x": "is missing",
-        "n": "is there more than once",
+        "n": "appears more than once",
         "zip": "unknown column",
     }
 

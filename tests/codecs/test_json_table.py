@@ -71,7 +71,7 @@ def test_no_rows_are_an_empty_batch(body: bytes) -> None:
         ({"data": [DATA[0], [1], 1]}, {"(body)": "must be lists of 5 values; 2 rows are not, the first is row 1"}),
         (
             {"data": [], "names": ["n", "n", "zip", "x"]},
-            {"ranged": "is missing", "n": "is there more than once", "zip": "unknown column"},
+            {"ranged": "is missing", "n": "appears more than once", "zip": "unknown column"},
         ),
         (
             {"columns": cells(GOOD) | {"n": [1], "flag": 1}},
@@ -119,7 +119,7 @@ def test_more_rows_than_are_allowed_are_refused_even_if_they_are_bad(layout: str
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"\xff", b'{"rows": [', b"[" * 100_000, b'{"rows": []} x', b'{"rows": [{"a": "x", "a": 1}]}'],
+    [b"", b"{", b"\xff", b'{"rows": [', b"[" * 100_000, b'{"rows": []} x'],
 )
 def test_what_is_no_json_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedBody, match="The body is not valid JSON"):

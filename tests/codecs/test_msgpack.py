@@ -44,7 +44,7 @@ def test_every_wrong_name_is_named() -> None:
     body = msgpack_map(np.zeros((1, 4)), names=["n", "n", "zip", "x"])
     assert errors_of("msgpack", body) == {
         "ranged": "is missing",
-        "n": "is there more than once",
+        "n": "appears more than once",
         "zip": "unknown column",
     }
 

@@ -100,8 +100,7 @@ def test_faults_without_end_are_answered_in_a_thousand_errors() -> None:
     ("line", "row"),
     [
         (b"{", 3), (b"x", 3), (b'{"a": 1} {"a": 2}', 3), (b'{"a": 1}{"a": 2}', 3), (b'{"a":', 3), (b"[" * 50_000, 3),
-        (b'{"a": "\\ud800", "a": 1}', 3), (b'{"a": "x", "a": 1}', 3), (b"\xff", 3),
-        (b'{"a": 1' + b"0" * 5000 + b"}", 3),
+        (b"\xff", 3), (b'{"a": 1' + b"0" * 5000 + b"}", 3),
     ],
 )  # fmt: skip
 def test_a_line_that_is_no_json_is_malformed(line: bytes, row: int) -> None:

@@ -367,6 +367,7 @@ async def test_an_unknown_version_is_404_and_degrades_nothing(admin_settings: Se
     [
         ("{", 400), ("\xff", 400), ("[" * 5000, 422), ("{}", 422), ('{"version": 3}', 422), ('{"version": ""}', 422),
         ('{"version": "1", "force": true}', 422), ('{"version": ["1"]}', 422), ("null", 422), ('"1"', 422),
+        ('{"version": "1", "version": null}', 422),
     ],
 )  # fmt: skip
 async def test_a_reload_that_is_not_understood_changes_nothing(
