@@ -32,6 +32,18 @@ async def require_admin_key(connection: Connection, _: BaseRouteHandler) -> None
     check_key(headers_of(connection.scope), settings.admin_api_key)  # pyright: ignore[reportArgumentType]
 
 
+def has_admin_key(connection: Connection) -> bool:
+    """Whether a request to a route that is open to all brings ADMIN_API_KEY."""
+    settings: Settings = connection.app.state.services.settings
+    if settings.admin_api_key is None:
+        return False
+    try:
+        check_key(dict(connection.scope["headers"]), settings.admin_api_key)
+    except Unauthorized:
+        return False
+    return True
+
+
 def client_address(connection: Connection) -> str:
     """Whose requests a rate limit counts together: the peer's address, since headers can be invented."""
     return connection.client.host if connection.client else "unknown"

@@ -132,13 +132,14 @@ def train(data: Path | None, recipe: str, output: Path | None, register: bool) -
     _check_openmp()
     _cache_kernels(settings)
 
+    from app.models.source import RegistrySchema
     from app.training.california import RECIPES
     from app.training.command import train_and_register
     from app.training.dataset import DatasetError, load_dataset
 
     try:
         train_and_register(settings, load_dataset(data), RECIPES[recipe], output=output, register=register)
-    except (DatasetError, FileExistsError) as error:
+    except (DatasetError, FileExistsError, RegistrySchema) as error:
         _stop(str(error))
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from app.settings import Settings
 from tests.faults import MlflowServer
 from tests.models.keeping import keep
 from tests.support import Server, free_port, in_process, loaded, server_environ
+from tests.telemetry.databases import PostgresServer, postgres_binaries, unprivileged_user
 
 # The same examples every time: a run that fails for one commit must not pass for the next by luck. Building the table
 # of Unicode characters on a new machine is slow, and no fault of a strategy.
@@ -99,3 +101,22 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a real `mlflow server` with an empty SQLite store and proxied artifacts."""
     with MlflowServer(tmp_path_factory.mktemp("mlflow-server")) as server:
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server that only this test run uses."""
+    binaries, user = postgres_binaries(), unprivileged_user()
+    if binaries is None:
+        pytest.skip("PostgreSQL's initdb is neither in /usr/lib/postgresql nor on PATH")
+    if os.geteuid() == 0 and user is None:
+        pytest.skip("PostgreSQL does not run as root, and there is no user postgres or nobody")
+    # Not below pytest's own directories, which only this process's user may enter.
+    directory = Path(tempfile.mkdtemp(prefix="postgres-"))
+    try:
+        server = PostgresServer(binaries, directory, user)
+        server.start()
+        yield server
+        server.stop()
+    finally:
+        shutil.rmtree(directory)

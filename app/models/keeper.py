@@ -19,6 +19,9 @@ T = TypeVar("T")
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
 
+FAILURES = ("registry_unreachable", "registry_schema", "failed")
+"""Outcomes of a look after which the next one comes sooner."""
+
 
 class ModelKeeper:
     """Has a slot refreshed, in turns and in time.
@@ -67,7 +70,7 @@ class ModelKeeper:
         while True:
             self._next_look = None
             refresh = await self.refresh()
-            if self._slot.current is not None and refresh.outcome not in ("registry_unreachable", "failed"):
+            if self._slot.current is not None and refresh.outcome not in FAILURES:
                 delay, pause = FIRST_RETRY_S, self._ttl
             else:
                 pause = min(self._ttl, delay * random.uniform(0.8, 1.2))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from app.models.artifact import read_artifact
 from app.models.registry import DIGEST_TAG
+from app.models.registry_database import check_schema
 from app.settings import Settings
 
 EXPERIMENT = "madrone"
@@ -12,6 +13,18 @@ ARTIFACT_PATH = "model"
 CARD_PATH = "card"
 ALIAS = "champion"
 STAGE = "Production"
+
+
+def check_publishable(settings: Settings) -> None:
+    """Look whether a registry can be written to without changing its schema. One that is empty is filled.
+
+    Raises:
+        RegistrySchema: It is a database with the schema of another MLflow.
+        Exception: What the database's driver raises, if it cannot be opened.
+    """
+    if not settings.embedded_registry:
+        for uri in {settings.tracking_uri, settings.registry_uri}:
+            check_schema(uri, may_be_empty=True)
 
 
 def publish(
@@ -43,12 +56,14 @@ def publish(
         The version.
 
     Raises:
+        RegistrySchema: The registry is a database with the schema of another MLflow, which is not migrated.
         mlflow.exceptions.MlflowException: The registry refuses or does not answer.
     """
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param, RunTag
     from mlflow.exceptions import MlflowException
 
+    check_publishable(settings)
     client = MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.registry_uri)
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is not None:

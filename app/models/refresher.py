@@ -41,6 +41,7 @@ Outcome = Literal[
     "model_unknown",
     "version_unknown",
     "registry_unreachable",
+    "registry_schema",
 ]
 Role = Literal["current", "canary", "shadow"]
 
@@ -56,12 +57,22 @@ log = logging.getLogger(__name__)
 
 
 class Refresh(msgspec.Struct, frozen=True):
-    """One look into the registry, or one version of it, and what came of it."""
+    """One look into the registry, or one version of it, and what came of it.
+
+    Attributes:
+        reason: Why it was no more; it repeats nothing that a registry said of itself.
+        detail: What the registry or a library said of it; for those alone who bring ADMIN_API_KEY.
+    """
 
     outcome: Outcome
     version: str | None = None
     reason: str | None = None
+    detail: str | None = None
     at: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
+
+    def for_anybody(self) -> "Refresh":
+        """Without the detail."""
+        return msgspec.structs.replace(self, detail=None)
 
 
 class _Refusal(NamedTuple):
@@ -155,7 +166,7 @@ class Refresher:
             self._slot.registry_answered(answered=False)
             if self._slot.current is None:
                 self._restore(self._is_asked_for)
-            return Refresh("registry_unreachable", reason=str(error))
+            return Refresh(error.outcome, reason=str(error), detail=error.detail)
         except Exception as error:
             return _failed(error)
         self._slot.registry_answered(answered=True, alias_missing=offer.alias_missing)
@@ -207,7 +218,7 @@ class Refresher:
         except (VersionUnknown, ModelUnknown) as error:
             return Refresh("version_unknown", version, str(error))
         except RegistryUnreachable as error:
-            return self._pin_stored(version, str(error))
+            return self._pin_stored(version, error)
         except Exception as error:
             return _failed(error)
         self._refused.pop(_key("current", candidate.identity), None)
@@ -217,13 +228,13 @@ class Refresher:
             return self._with_pin(refresh, version)
         return refresh
 
-    def _pin_stored(self, version: str, unreachable: str) -> Refresh:
+    def _pin_stored(self, version: str, error: RegistryUnreachable) -> Refresh:
         before = self._slot.current
         if before is None or before.identity.version != version:
             self._restore(lambda entry: entry.identity.version == version)
         now = self._slot.current
         if now is None or now.identity.version != version:
-            return Refresh("registry_unreachable", version, f"{unreachable}; and the version is not kept on disk")
+            return Refresh(error.outcome, version, f"{error}; and the version is not kept on disk", error.detail)
         return self._with_pin(Refresh("unchanged" if now is before else "swapped", version), version)
 
     def _with_pin(self, refresh: Refresh, version: str | None) -> Refresh:
@@ -294,7 +305,7 @@ class Refresher:
         except RegistryUnreachable as error:
             if role == "current":
                 self._slot.registry_answered(answered=False)
-            return Refresh("registry_unreachable", version, str(error))
+            return Refresh(error.outcome, version, str(error), error.detail)
         except (OSError, MemoryError) as error:
             # The machine's fault, such as a full disk, and not the model's: it is tried again.
             log.exception("model cannot be loaded", extra={"model_version": version})
@@ -366,6 +377,7 @@ class Refresher:
                 "outcome": refresh.outcome,
                 "model_version": refresh.version,
                 "reason": refresh.reason,
+                "detail": refresh.detail,
                 "look_ups": [msgspec.to_builtins(look_up) for look_up in self.look_ups],
             },
         )

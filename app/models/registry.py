@@ -7,19 +7,17 @@ them in a process of their own (`worker_process`), where a deadline can be kept.
 import errno
 import importlib
 import os
-import re
 import shutil
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from app.models.artifact import ModelIdentity
+from app.models.places import is_ready, nothing_to_serve, places
+from app.models.registry_database import is_database, read_only_uris
+from app.models.registry_faults import fault_kind, without_credentials
 from app.models.source import (
-    FALLBACK,
-    REMAINING,
-    STAGES,
     Candidate,
     Fetched,
     LookUp,
@@ -45,14 +43,8 @@ LOGGED_MODEL_SCHEME = "models:/"
 MAX_CANDIDATES = 20
 """Versions that one look offers, the preferred ones first."""
 
-MAX_ALIASES = 10
-"""Aliases that a message names."""
-
 DIGEST_TAG = "madrone.digest"
 """Tag of a version that gives the digest of its files; one whose files have another is refused."""
-
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-"""Schemes of registries that MLflow opens itself, with no server between."""
 
 MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors of this machine's disk, where files are put. All others may come from the other side of a connection."""
@@ -77,8 +69,7 @@ class Registry:
     def prepare(self) -> None:
         """Import what look-ups need: seconds of a processor, on a busy machine many, and no registry's fault."""
         importlib.import_module("mlflow")
-        uris = self._settings.tracking_uri, self._settings.registry_uri
-        if any(urlsplit(uri).scheme.split("+")[0] in DATABASES for uri in uris):
+        if any(is_database(uri) for uri in (self._settings.tracking_uri, self._settings.registry_uri)):
             importlib.import_module("mlflow.store.model_registry.sqlalchemy_store")
 
     def look(self) -> Offer:
@@ -96,8 +87,8 @@ class Registry:
         versions.sort(key=lambda version: int(version.version), reverse=True)
         candidates: list[Candidate] = []
         look_ups: list[LookUp] = []
-        for rule, found in self._places(versions, aliases):
-            ready = [version for version in found if _ready(version)]
+        for rule, found in places(settings, versions, aliases):
+            ready = [version for version in found if is_ready(version)]
             if not candidates:
                 outcome: LookUpOutcome = "found" if ready else "not_ready" if found else "empty"
                 look_ups.append(LookUp(rule, outcome, str(ready[0].version) if ready else None))
@@ -108,13 +99,13 @@ class Registry:
 
         def under(alias: str | None) -> Candidate | None:
             found = [version for version in versions if alias and str(version.version) == str(aliases.get(alias))]
-            ready = found and _ready(found[0])
+            ready = found and is_ready(found[0])
             return Candidate(self._identity(found[0], aliases), f"alias {alias}") if ready else None
 
         return Offer(
             candidates=tuple(preferred.values())[:MAX_CANDIDATES],
             look_ups=tuple(look_ups),
-            problem=None if candidates else self._nothing_to_serve(look_ups, versions, aliases),
+            problem=None if candidates else nothing_to_serve(settings, look_ups, versions, aliases),
             alias_missing=None if settings.model_alias is None else look_ups[0].outcome == "empty",
             canary=under(settings.model_canary_alias),
             shadow=under(settings.model_shadow_alias),
@@ -129,14 +120,15 @@ class Registry:
             RegistryUnreachable: The registry did not answer.
         """
         name = self._settings.model_name
+        unknown = VersionUnknown(f"model {name!r} has no version {number[:40]!r} that is ready")
         with self._answering():
             client = self._client()
             aliases: dict[str, str] = dict(client.get_registered_model(name).aliases)
             versions = list(_all_versions(client, name))
         for version in versions:
-            if str(version.version) == number and _ready(version):
+            if str(version.version) == number and is_ready(version):
                 return Candidate(self._identity(version, aliases), f"pinned to version {number}")
-        raise VersionUnknown(f"model {name!r} has no version {number[:40]!r} that is ready")
+        raise unknown
 
     def fetch(self, identity: ModelIdentity, destination: Path) -> Fetched:
         """Download a version's model directory.
@@ -165,12 +157,13 @@ class Registry:
                 directory = destination / "model"
                 _copy(local_file_uri_to_path(uri), directory)
             else:
+                tracking_uri, registry_uri = read_only_uris(self._settings)
                 directory = Path(
                     mlflow.artifacts.download_artifacts(
                         artifact_uri=uri,
                         dst_path=str(destination),
-                        tracking_uri=self._settings.tracking_uri,
-                        registry_uri=self._settings.registry_uri,
+                        tracking_uri=tracking_uri,
+                        registry_uri=registry_uri,
                     )
                 )
         return Fetched(directory, self._metrics(identity.run_id), dict(version.tags or {}).get(DIGEST_TAG))
@@ -189,35 +182,6 @@ class Registry:
         except Exception:  # what the stores' own libraries raise
             return None
 
-    def _places(
-        self, versions: "list[ModelVersion]", aliases: dict[str, str]
-    ) -> "Iterator[tuple[str, list[ModelVersion]]]":
-        """Each place to look in, in order, and the versions there."""
-        settings = self._settings
-        if settings.model_alias is not None:
-            target = aliases.get(settings.model_alias)
-            yield f"alias {settings.model_alias}", [v for v in versions if str(v.version) == str(target)]
-            return
-        labels = {settings.model_fallback_stage: FALLBACK, settings.model_stage: "stage"}
-        remaining = STAGES if settings.model_fallback_any else ()
-        for stage in dict.fromkeys((settings.model_stage, settings.model_fallback_stage, *remaining)):
-            rule = f"{labels.get(stage, REMAINING)} {stage}"
-            yield rule, [version for version in versions if version.current_stage == stage]
-
-    def _nothing_to_serve(self, look_ups: list[LookUp], versions: "list[ModelVersion]", aliases: dict[str, str]) -> str:
-        """Why no version is served, and what the operator may have meant."""
-        settings = self._settings
-        said = ", ".join(f"{look_up.rule}: {look_up.outcome.replace('_', ' ')}" for look_up in look_ups)
-        if settings.model_alias is None:
-            elsewhere = sum(version.current_stage in STAGES for version in versions if _ready(version))
-            if elsewhere:
-                said += "; other stages have versions, which MODEL_ALIAS or MODEL_FALLBACK_ANY can ask for"
-        elif look_ups[0].outcome == "empty":
-            if (target := aliases.get(settings.model_alias)) is not None:
-                said += f", it names version {str(target)[:40]!r}, which is not there"
-            said += f"; {_named_aliases(aliases)}"
-        return f"model {settings.model_name!r} has no version to serve ({said})"
-
     def _identity(self, version: "ModelVersion", aliases: dict[str, str]) -> ModelIdentity:
         number = str(version.version)
         return ModelIdentity(
@@ -232,7 +196,8 @@ class Registry:
     def _client(self) -> "MlflowClient":
         from mlflow import MlflowClient
 
-        return MlflowClient(tracking_uri=self._settings.tracking_uri, registry_uri=self._settings.registry_uri)
+        tracking_uri, registry_uri = read_only_uris(self._settings)
+        return MlflowClient(tracking_uri=tracking_uri, registry_uri=registry_uri)
 
     @contextmanager
     def _answering(
@@ -247,12 +212,15 @@ class Registry:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 kind = ModelUnknown if version is None else NothingToServe
                 raise kind(missing.format(name=self._settings.model_name, version=version)) from error
-            raise RegistryUnreachable(_without_credentials(str(error))) from error
+            raise RegistryUnreachable(fault_kind(error), without_credentials(str(error))) from error
+        except RegistryUnreachable:
+            raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno in MACHINE_FAULTS:
                 raise
             # Stores and artifact clients raise what their libraries raise: SQLAlchemy, botocore, requests, OSError.
-            raise RegistryUnreachable(_without_credentials(f"{type(error).__name__}: {error}")) from error
+            detail = without_credentials(f"{type(error).__name__}: {error}")
+            raise RegistryUnreachable(fault_kind(error), detail) from error
 
 
 def _copy(source: str, destination: Path) -> None:
@@ -285,21 +253,3 @@ def _all_versions(client: "MlflowClient", name: str) -> "Iterator[ModelVersion]"
         token = page.token
         if not token:
             return
-
-
-def _without_credentials(text: str) -> str:
-    """First lines of a message, with user and password cut out of any URI in it."""
-    return re.sub(r"//[^/\s]+@", "//", " ".join(text.splitlines()[:3]))[:1000]
-
-
-def _named_aliases(aliases: dict[str, str]) -> str:
-    """The aliases that exist, for a message. What MLflow would not take for one is counted and not repeated."""
-    named = sorted(alias for alias in aliases if re.fullmatch(r"[\w-]{1,100}", alias))[:MAX_ALIASES]
-    if not aliases:
-        return "it has no alias"
-    others = len(aliases) - len(named)
-    return "aliases that exist: " + ", ".join((*named, *([f"{others} more"] if others else ())))
-
-
-def _ready(version: "ModelVersion") -> bool:
-    return str(version.status) in ("READY", "None", "")

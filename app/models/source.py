@@ -1,7 +1,7 @@
 """Where a keeper gets its models from: what it can ask, what it is told, and what can go wrong."""
 
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import msgspec
 
@@ -19,7 +19,25 @@ REMAINING = "remaining stage"
 
 
 class RegistryUnreachable(Exception):
-    """The registry did not answer, or answered with an error of its own."""
+    """The registry did not answer, or answered with an error of its own.
+
+    Args:
+        reason: What went wrong, by its kind alone: anybody may read it.
+        detail: What the registry or a library said of it, such as a body, a host or a path; for the log and the
+            operator.
+    """
+
+    outcome: ClassVar[Literal["registry_unreachable", "registry_schema"]] = "registry_unreachable"
+
+    def __init__(self, reason: str, detail: str | None = None) -> None:
+        super().__init__(reason)
+        self.detail = detail
+
+
+class RegistrySchema(RegistryUnreachable):
+    """The registry is not as MLflow would have it, and MLflow is not let change it."""
+
+    outcome = "registry_schema"
 
 
 class NothingToServe(Exception):

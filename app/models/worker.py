@@ -32,6 +32,7 @@ from app.models.source import (
     ModelUnknown,
     NothingToServe,
     Offer,
+    RegistrySchema,
     RegistryUnreachable,
     VersionUnknown,
 )
@@ -79,13 +80,26 @@ class Scores(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failure(msgspec.Struct, frozen=True, tag=True):
-    """An exception of the worker's: its class by name, and its message. `errno` is an OSError's."""
+    """An exception of the worker's: its class by name, and its message.
+
+    Attributes:
+        errno: An OSError's.
+        detail: A RegistryUnreachable's.
+    """
 
     kind: Literal[
-        "ModelUnknown", "NothingToServe", "VersionUnknown", "RegistryUnreachable", "ModelRefused", "OSError", "other"
+        "ModelUnknown",
+        "NothingToServe",
+        "VersionUnknown",
+        "RegistryUnreachable",
+        "RegistrySchema",
+        "ModelRefused",
+        "OSError",
+        "other",
     ]
     message: str
     errno: int | None = None
+    detail: str | None = None
 
 
 Request = Look | Version | Fetch | Score
@@ -166,7 +180,9 @@ def answer(worker: ModelWorker, request: Request) -> Answer:
             case Score(text, shape, rows):
                 scores = worker.raw_scores(text, np.frombuffer(rows).reshape(shape))
                 return Scores(scores.shape, scores.tobytes())
-    except (ModelUnknown, NothingToServe, VersionUnknown, RegistryUnreachable, ModelRefused) as error:
+    except (RegistryUnreachable, RegistrySchema) as error:
+        return Failure(type(error).__name__, str(error), detail=error.detail)  # pyright: ignore[reportArgumentType]
+    except (ModelUnknown, NothingToServe, VersionUnknown, ModelRefused) as error:
         return Failure(type(error).__name__, str(error))  # pyright: ignore[reportArgumentType]
     except OSError as error:
         return Failure("OSError", error.strerror or type(error).__name__, error.errno)

@@ -17,6 +17,7 @@ from app.models.source import (
     ModelUnknown,
     NothingToServe,
     Offer,
+    RegistrySchema,
     RegistryUnreachable,
     VersionUnknown,
 )
@@ -40,9 +41,7 @@ EMBEDDED_TIMEOUT_S = 300.0
 
 SCORE_TIMEOUT_S = 300.0
 
-FAILURES: dict[str, type[Exception]] = {
-    kind.__name__: kind for kind in (ModelUnknown, NothingToServe, VersionUnknown, RegistryUnreachable, ModelRefused)
-}
+FAILURES: dict[str, type[Exception]] = {kind.__name__: kind for kind in (ModelUnknown, NothingToServe, VersionUnknown)}
 
 
 class WorkerProcess:
@@ -113,7 +112,10 @@ class WorkerProcess:
                 raise OSError(answer.errno, answer.message)
             if answer.kind == "ModelRefused":
                 raise ModelRefused(answer.message, "kernels")
-            raise FAILURES.get(answer.kind, RegistryUnreachable)(answer.message)
+            if answer.kind in FAILURES:
+                raise FAILURES[answer.kind](answer.message)
+            unreachable = RegistrySchema if answer.kind == "RegistrySchema" else RegistryUnreachable
+            raise unreachable(answer.message, answer.detail)
         if not isinstance(answer, kind):
             raise TypeError(f"asked for {kind.__name__}, the model worker answered {type(answer).__name__}")
         return answer

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from litestar import Controller, Request, Response, get, post
 
-from app.auth import KEY_SCHEME, require_admin_key
+from app.auth import KEY_SCHEME, has_admin_key, require_admin_key
 from app.codecs.repeated import REPEATED, has_repeated
 from app.errors import FieldError, InvalidInput, MalformedBody, NotFound
 from app.models.refresher import Refresh
@@ -105,15 +105,18 @@ class HealthController(Controller):
         )
 
     @get("/detailed", summary="Report health in full")
-    async def detailed(self, services: InjectedServices) -> Response[DetailedHealth]:
-        """Model, background tasks, system and GPU together; 503 while no model is loaded."""
+    async def detailed(self, services: InjectedServices, request: Request[Any, Any, Any]) -> Response[DetailedHealth]:
+        """Model, background tasks, system and GPU together; 503 while no model is loaded.
+
+        What the registry said of a failure is in it for a request with ADMIN_API_KEY alone.
+        """
         status, problems = _status(services)
         return _answer(
             DetailedHealth(
                 status=status,
                 version=services.settings.api_version,
                 problems=problems,
-                model=model_health(services),
+                model=model_health(services, in_detail=has_admin_key(request)),
                 tasks=services.supervisor.status,
                 prediction_log=services.prediction_log.status,
                 system=services.system.read(),
@@ -124,9 +127,13 @@ class HealthController(Controller):
         )
 
     @get("/model", summary="Report the model's health")
-    async def model(self, services: InjectedServices) -> Response[ModelHealth]:
-        """The model in use, how it was chosen, and the last look into the registry; 503 while none is loaded."""
-        return _answer(model_health(services), ok=services.slot.current is not None)
+    async def model(self, services: InjectedServices, request: Request[Any, Any, Any]) -> Response[ModelHealth]:
+        """The model in use, how it was chosen, and the last look into the registry; 503 while none is loaded.
+
+        What the registry said of a failure is in it for a request with ADMIN_API_KEY alone.
+        """
+        health = model_health(services, in_detail=has_admin_key(request))
+        return _answer(health, ok=services.slot.current is not None)
 
     @get("/system", summary="Report the host")
     async def system(self, services: InjectedServices) -> SystemReading:

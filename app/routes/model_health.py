@@ -1,5 +1,6 @@
 """The model in use, its canary and shadow, and what the registry last said: `/health/model`."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Literal
 
@@ -66,8 +67,14 @@ class ModelHealth(msgspec.Struct, frozen=True, kw_only=True):
     last_refusal: Refresh | None
 
 
-def model_health(services: Services) -> ModelHealth:
-    """What is known of it now."""
+def model_health(services: Services, *, in_detail: bool) -> ModelHealth:
+    """What is known of it now.
+
+    Args:
+        services: Of the app.
+        in_detail: Whether to repeat what the registry said of itself, which is for the operator alone.
+    """
+    show: Callable[[Refresh | None], Refresh | None] = _as_it_is if in_detail else _for_anybody
     served, keeper, refresher = services.slot.current, services.keeper, services.refresher
     freshness = services.slot.freshness()
     return ModelHealth(
@@ -86,11 +93,11 @@ def model_health(services: Services) -> ModelHealth:
         next_look_seconds=keeper.next_look(),
         pinned=services.slot.pinned,
         look_ups=refresher.look_ups,
-        canary=_rollout(services, "canary"),
-        shadow=_rollout(services, "shadow"),
+        canary=_rollout(services, "canary", show),
+        shadow=_rollout(services, "shadow", show),
         store=services.store.status(),
-        last_refresh=keeper.last_refresh,
-        last_refusal=refresher.last_refusal,
+        last_refresh=show(keeper.last_refresh),
+        last_refusal=show(refresher.last_refusal),
     )
 
 
@@ -113,7 +120,17 @@ def model_problems(services: Services) -> list[str]:
     return problems
 
 
-def _rollout(services: Services, role: Literal["canary", "shadow"]) -> RolloutHealth | None:
+def _as_it_is(refresh: Refresh | None) -> Refresh | None:
+    return refresh
+
+
+def _for_anybody(refresh: Refresh | None) -> Refresh | None:
+    return refresh and refresh.for_anybody()
+
+
+def _rollout(
+    services: Services, role: Literal["canary", "shadow"], show: Callable[[Refresh | None], Refresh | None]
+) -> RolloutHealth | None:
     settings = services.settings
     alias, percent, served = (
         (settings.model_canary_alias, settings.model_canary_percent, services.slot.canary)
@@ -127,5 +144,5 @@ def _rollout(services: Services, role: Literal["canary", "shadow"]) -> RolloutHe
         percent=percent,
         version=served and served.identity.version,
         digest=served and served.artifact.digest,
-        last_refresh=services.refresher.rollout.get(role),
+        last_refresh=show(services.refresher.rollout.get(role)),
     )

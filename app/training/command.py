@@ -6,6 +6,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from app.models.publish import check_publishable
 from app.settings import Settings
 from app.training.california import MODEL_NAME, TITLE
 from app.training.dataset import Dataset
@@ -20,7 +21,10 @@ def train_and_register(
 
     Raises:
         FileExistsError: `output` holds files already.
+        RegistrySchema: The registry to publish in is a database with the schema of another MLflow.
     """
+    if register:
+        check_publishable(settings)  # before the minutes that training takes
     if output is not None and output.exists() and any(output.iterdir()):
         raise FileExistsError(f"{output} is not empty.")
     console = Console()

@@ -114,7 +114,7 @@ def test_a_model_that_mlflow_itself_logged_and_registered_is_served(
         mlflow.lightgbm.log_model(
             saved.booster, name="model", signature=numbers(*NAMES), registered_model_name=name, pip_requirements=[]
         )
-    settings = Settings(mlflow_tracking_uri=mlflow_server, model_name=name, data_dir=tmp_path)
+    settings = Settings(mlflow_tracking_uri=mlflow_server, model_name=name, data_dir=tmp_path, model_fallback_any=True)
     (version,) = client_of(settings).search_model_versions(f"name='{name}'")
     assert re.match(r"models:/m-\w+$", version.source)
     model = served(settings, tmp_path / "fetched")

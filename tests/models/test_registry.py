@@ -264,20 +264,13 @@ def test_a_name_with_a_quote_is_looked_up_as_it_is(houses: Settings, catalogue: 
     assert chosen(msgspec.structs.replace(houses, model_name="bob's houses", model_stage="None")) == ("1", "stage None")
 
 
-def test_a_server_that_does_not_answer_is_unreachable_and_its_password_is_kept() -> None:
-    registry = Registry(Settings(mlflow_tracking_uri=f"http://user:secret@127.0.0.1:{free_port()}"))
-    with pytest.raises(RegistryUnreachable) as caught:
-        registry.look()
-    assert "127.0.0.1" in str(caught.value)
-    assert "secret" not in str(caught.value)
-
-
 def test_a_password_with_an_at_sign_is_kept() -> None:
     registry = Registry(Settings(mlflow_tracking_uri=f"http://user:hush@secret@127.0.0.1:{free_port()}"))
     with pytest.raises(RegistryUnreachable) as caught:
         registry.look()
-    assert "secret" not in str(caught.value)
-    assert "hush" not in str(caught.value)
+    assert "127.0.0.1" in str(caught.value.detail)
+    assert "secret" not in str(caught.value.detail)
+    assert "hush" not in str(caught.value.detail)
 
 
 def test_what_is_fetched_is_a_copy(houses: Settings, catalogue: Catalogue, saved: SavedModel, tmp_path: Path) -> None:
