@@ -6,7 +6,7 @@ struct is also the source of the table that `madrone settings` prints and the RE
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 import msgspec
@@ -22,6 +22,7 @@ NEVER_EMPTY = SECRETS | {"api_host"}
 a variable that it does not find, is a fault: the default would open the service to all."""
 
 Stage = Literal["Production", "Staging", "None", "Archived"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Key = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")]

@@ -32,6 +32,8 @@ from app.models.model_files import (
     read_table,
 )
 from app.models.signature import ModelRefused, join_features, signature_columns
+from app.models.version_number import VersionNumber
+from app.settings import Stage
 from kernels.backend import AnyForest
 from kernels.cpu_kernels import outside
 from kernels.engine import Engine, EngineError, Evaluation
@@ -47,8 +49,8 @@ class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """Which model this is, pinned to one version of the registry."""
 
     name: str
-    version: str
-    stage: str | None = None
+    version: VersionNumber
+    stage: Stage | None = None
     aliases: tuple[str, ...] = ()
     run_id: str | None = None
     created_at_ms: int | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from app.models.private import check_file, reason, replace_file, sync_directory
+from app.models.version_number import VersionNumber
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ class Pinned(msgspec.Struct, frozen=True):
     """
 
     model: str
-    version: str
+    version: VersionNumber
 
 
 class Pin:

@@ -6,6 +6,7 @@ them in a process of their own (`worker_process`), where a deadline can be kept.
 
 import errno
 import importlib
+import logging
 import os
 import shutil
 from collections.abc import Generator, Iterator
@@ -28,7 +29,8 @@ from app.models.source import (
     RegistryUnreachable,
     VersionUnknown,
 )
-from app.settings import Settings
+from app.models.version_number import is_version_number
+from app.settings import STAGES, Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -48,6 +50,8 @@ DIGEST_TAG = "madrone.digest"
 
 MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors of this machine's disk, where files are put. All others may come from the other side of a connection."""
+
+log = logging.getLogger(__name__)
 
 
 class Registry:
@@ -121,6 +125,8 @@ class Registry:
         """
         name = self._settings.model_name
         unknown = VersionUnknown(f"model {name!r} has no version {number[:40]!r} that is ready")
+        if not is_version_number(number):
+            raise unknown
         with self._answering():
             client = self._client()
             aliases: dict[str, str] = dict(client.get_registered_model(name).aliases)
@@ -187,7 +193,7 @@ class Registry:
         return ModelIdentity(
             name=self._settings.model_name,
             version=number,
-            stage=version.current_stage,
+            stage=next((stage for stage in STAGES if stage == version.current_stage), None),
             aliases=tuple(sorted(alias for alias, target in aliases.items() if str(target) == number)),
             run_id=version.run_id or None,
             created_at_ms=version.creation_timestamp,
@@ -249,7 +255,13 @@ def _all_versions(client: "MlflowClient", name: str) -> "Iterator[ModelVersion]"
     token: str | None = None
     while True:
         page = client.search_model_versions(f"name={quote}{name}{quote}", page_token=token)
-        yield from page
+        for version in page:
+            if is_version_number(str(version.version)):
+                yield version
+            else:
+                log.warning(
+                    "registry has a version without a number", extra={"model_version": str(version.version)[:40]}
+                )
         token = page.token
         if not token:
             return

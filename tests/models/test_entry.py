@@ -63,10 +63,22 @@ def test_no_version_s_text_reaches_a_path(version: str, saved: SavedModel) -> No
     assert other.directory_name != entry.directory_name
 
 
-@pytest.mark.parametrize("version", ["../x", "", "/etc", "1\0", "x" * 5000, "3\n", "٣"])
-def test_a_version_of_any_text_is_kept(version: str, saved: SavedModel, directory: Path) -> None:
-    keep(open_store(directory), saved.directory, version)
-    assert versions_that_load(open_store(directory)) == [version]
+@pytest.mark.parametrize(
+    "version",
+    ["../x", "", "/etc", "1\0", "x" * 5000, "21\n", "\n21", " 23", "-25", "+1", "2_4", "2.0", "٣", "²", "1" * 21],
+)
+def test_a_version_without_a_number_is_not_kept(version: str, saved: SavedModel, directory: Path) -> None:
+    store = open_store(directory)
+    store.keep(saved.directory, FILES, described(saved.directory, version))
+    assert "$.identity.version" in str(store.status().last_error)
+    assert versions_that_load(open_store(directory)) == []
+
+
+def test_a_stage_that_mlflow_does_not_have_is_not_kept(saved: SavedModel, directory: Path) -> None:
+    store = open_store(directory)
+    identity: Any = ModelIdentity(name="houses", version="1", stage="Live\r\nX: y")  # pyright: ignore[reportArgumentType]
+    store.keep(saved.directory, FILES, described(saved.directory, identity=identity))
+    assert "$.identity.stage" in str(store.status().last_error)
 
 
 @READ

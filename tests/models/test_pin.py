@@ -77,6 +77,8 @@ def test_the_file_and_its_directory_are_the_owners_alone(pin: Pin, path: Path) -
         b"",
         b"{",
         b"null",
+        b'{"model": "", "version": "21\\n"}',
+        '{"model": "", "version": "٣"}'.encode(),
         b"7",
         b'"7"',
         b"{}",

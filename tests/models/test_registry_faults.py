@@ -1,4 +1,4 @@
-"""What a registry says of itself reaches the operator and nobody else."""
+"""What a registry says of itself reaches the operator and nobody else, and what it calls a version is looked at."""
 
 import socket
 import ssl
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,7 +16,7 @@ from mlflow import MlflowException
 from app.models.keeper import ModelKeeper
 from app.models.registry import Registry
 from app.models.registry_faults import fault_kind
-from app.models.source import RegistryUnreachable
+from app.models.source import RegistryUnreachable, VersionUnknown
 from app.settings import Settings
 from tests.models.keeping import keep
 from tests.models.support import MODEL
@@ -59,6 +60,18 @@ def registry(answer: Callable[[str], Answer | None]) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def houses(aliases: dict[str, str], *versions: dict[str, Any]) -> Callable[[str], Answer]:
+    """A registry that has these versions of the model `houses`."""
+    model = {"name": MODEL, "aliases": [{"alias": alias, "version": version} for alias, version in aliases.items()]}
+    listed = [{"name": MODEL, "status": "READY", "current_stage": "Production"} | version for version in versions]
+
+    def answer(path: str) -> Answer:
+        found = {"registered_model": model} if "registered-models/get" in path else {"model_versions": listed}
+        return 200, {"Content-Type": "application/json"}, msgspec.json.encode(found)
+
+    return answer
 
 
 def failure(answer: Callable[[str], Answer | None]) -> RegistryUnreachable:
@@ -164,3 +177,26 @@ async def test_the_log_has_what_the_registry_said(tmp_path: Path, caplog: pytest
         keeper.close()
     (record,) = (record for record in caplog.records if record.message == "model refresh")
     assert SECRET in record.__dict__["detail"]
+
+
+ODD = ("21\n", " 23", "-25", "+26", "2_4", "2.0", "٣", "", "9" * 21, "v8")
+
+
+def test_a_version_without_a_number_is_passed_over() -> None:
+    versions = [{"version": version} for version in (*ODD, "7", "10")]
+    for alias, expected in (({"champion": "21\n"}, []), ({"champion": "7"}, ["7"])):
+        with registry(houses(alias, *versions)) as url:
+            settings = Settings(mlflow_tracking_uri=url, model_name=MODEL)
+            offer = Registry(settings).look()
+            assert [candidate.identity.version for candidate in offer.candidates] == ["10", "7"]
+            offer = Registry(msgspec.structs.replace(settings, model_alias="champion")).look()
+            assert [candidate.identity.version for candidate in offer.candidates] == expected
+            for version in ODD:
+                with pytest.raises(VersionUnknown):
+                    Registry(settings).version(version)
+
+
+def test_a_stage_that_mlflow_does_not_have_is_none() -> None:
+    with registry(houses({"champion": "7"}, {"version": "7", "current_stage": "Live\r\nX-Other: y"})) as url:
+        offer = Registry(Settings(mlflow_tracking_uri=url, model_name=MODEL, model_alias="champion")).look()
+    assert offer.candidates[0].identity.stage is None
