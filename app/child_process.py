@@ -10,12 +10,17 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from typing import BinaryIO, cast
 
 LENGTH_BYTES = 8
 
 START_TIMEOUT_S = 120.0
 """For imports, which take seconds on a busy machine."""
+
+
+WATCH_S = 0.05
 
 
 class ChildGone(Exception):
@@ -28,6 +33,14 @@ class ChildNotStarted(Exception):
 
 class ChildClosed(Exception):
     """There is to be no process any more."""
+
+
+class ChildStopped(Exception):
+    """The process was ended by what watched it; the message is the reason."""
+
+
+Watch = Callable[[int], str | None]
+"""Given a process's id, says why to end it, if there is a reason."""
 
 
 class ChildProcess:
@@ -47,21 +60,23 @@ class ChildProcess:
         self._lock = threading.Lock()
         self._closed = False
 
-    def ask(self, content: bytes, timeout: float) -> bytes:
+    def ask(self, content: bytes, timeout: float, watch: Watch | None = None) -> bytes:
         """Send a frame, and give the one that answers it.
 
         Args:
             content: Of the frame.
             timeout: Seconds until the process is ended instead, its start not counted.
+            watch: Called again and again until it has answered.
 
         Raises:
             TimeoutError: It took too long.
+            ChildStopped: `watch` had it ended.
             ChildGone: The process ended.
             ChildNotStarted: There is none.
             ChildClosed: This was closed.
         """
         process = self._running()
-        return self._within(timeout, process, content)
+        return self._within(timeout, process, content, watch)
 
     def kill(self) -> None:
         """End the process, and with that any call that waits for it; no other is started."""
@@ -106,27 +121,37 @@ class ChildProcess:
             raise ChildNotStarted from None
         return process
 
-    def _within(self, timeout: float, process: "subprocess.Popen[bytes]", content: bytes) -> bytes:
+    def _within(
+        self, timeout: float, process: "subprocess.Popen[bytes]", content: bytes, watch: Watch | None = None
+    ) -> bytes:
         """Send a frame and read one. The process is ended if that takes too long, or fails."""
-        late = threading.Event()
+        answered = threading.Event()
+        ended: list[Exception] = []
 
-        def end() -> None:
-            late.set()
-            process.kill()
+        def look() -> None:
+            deadline = time.monotonic() + timeout
+            while (left := deadline - time.monotonic()) > 0:
+                started = time.monotonic()
+                if watch is not None and (reason := watch(process.pid)) is not None:
+                    ended.append(ChildStopped(reason))
+                    break
+                # A look that takes long, as into a directory of many files, is taken less often.
+                pause = left if watch is None else max(WATCH_S, 10 * (time.monotonic() - started))
+                if answered.wait(min(left, pause)):
+                    return
+            if not answered.is_set():
+                ended.append(TimeoutError())
+                process.kill()
 
-        timer = threading.Timer(timeout, end)
-        timer.daemon = True
-        timer.start()
+        threading.Thread(target=look, name="child-watch", daemon=True).start()
         try:
             write_frame(cast(BinaryIO, process.stdin), content)
             return read_frame(cast(BinaryIO, process.stdout))
         except (OSError, EOFError):
             self.end()
-            if late.is_set():
-                raise TimeoutError from None
-            raise ChildGone from None
+            raise ended[0] if ended else ChildGone() from None
         finally:
-            timer.cancel()
+            answered.set()
 
 
 def parents_pipes() -> tuple[BinaryIO, BinaryIO]:

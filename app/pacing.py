@@ -12,21 +12,13 @@ PAUSE_SECONDS = 5e-5
 
 
 class Pace:
-    """Called after every piece of work, pauses once enough has been worked.
+    """Called after every piece of work, pauses once enough has been worked."""
 
-    Args:
-        work: Seconds of work.
-        pause: Seconds of each pause. The default lets one waiting thread have its turn; a long one leaves most of the
-            processor to others.
-    """
-
-    def __init__(self, work: float = WORK_SECONDS, pause: float = PAUSE_SECONDS) -> None:
-        self._work = work
-        self._pause = pause
+    def __init__(self) -> None:
         self._since = time.perf_counter()
 
     def __call__(self) -> None:
         """Pause, if it is time to."""
-        if time.perf_counter() - self._since >= self._work:
-            time.sleep(self._pause)
+        if time.perf_counter() - self._since >= WORK_SECONDS:
+            time.sleep(PAUSE_SECONDS)
             self._since = time.perf_counter()

@@ -72,6 +72,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_fetch_timeout: Annotated[
         float, Meta(gt=0, le=86400), _help("Seconds that the download of one model may take")
     ] = 300.0
+    model_max_bytes: Annotated[
+        int, Meta(ge=1024, le=2**40), _help("Bytes that the files of one model may have; a download ends beyond them")
+    ] = 2 * 1024**3
+    model_build_timeout: Annotated[
+        float, Meta(gt=0, le=86400), _help("Seconds that reading and laying out one model may take")
+    ] = 300.0
     model_min_r2: Annotated[R2 | None, _help("Refuse a model whose run has a lower R² (see README, Model life)")] = None
     model_max_rmse: Annotated[
         Rmse | None, _help("Refuse a model whose run has a higher RMSE, in the target's unit")

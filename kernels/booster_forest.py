@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.forest_layout import BoosterText
 from kernels.forest_status import ForestStatus
-from kernels.model_text import END_OF_TREES, ForestError, ModelText
+from kernels.model_text import END_OF_TREES, ForestError
 from kernels.rows import check_columns
 
 if TYPE_CHECKING:
@@ -28,22 +29,20 @@ class BoosterForest:
     Attributes are those of a `Forest`.
 
     Args:
-        text: LightGBM's native text.
-        model: What was read of it.
-        reason: Why the kernels do not evaluate it.
+        data: The model's text, and what was read of it.
 
     Raises:
         ForestError: LightGBM refuses it too.
     """
 
-    def __init__(self, text: str, model: ModelText, reason: str) -> None:
-        self._booster = read_booster(text)
-        self.feature_names = model.feature_names
-        self.n_features = len(model.feature_names)
-        self.n_outputs = model.n_outputs
-        self.n_trees = model.n_trees
-        self.objective = model.objective
-        self.status = ForestStatus(evaluator="lightgbm", reason=reason)
+    def __init__(self, data: BoosterText) -> None:
+        self._booster = read_booster(data.text)
+        self.feature_names = data.feature_names
+        self.n_features = len(data.feature_names)
+        self.n_outputs = data.n_outputs
+        self.n_trees = data.n_trees
+        self.objective = data.objective
+        self.status = ForestStatus(evaluator="lightgbm", reason=data.reason)
 
     def predict(self, X: NDArray[np.floating], raw_score: bool = False) -> NDArray[np.float64]:
         """Predict a batch: see `Forest.predict`."""

@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 from kernels import quickscorer, sliced, traversal
 from kernels.booster_forest import BoosterForest
+from kernels.forest_layout import ForestData, ForestLayout, lay_out, read_forest
 from kernels.forest_status import ForestStatus, Kernel, RowKernel
-from kernels.model_text import ForestError, ModelText, UnsupportedForestError, no_pause, read_model_text
+from kernels.model_text import ForestError, UnsupportedForestError, read_model_text
 from kernels.objective import conversion
-from kernels.predicates import CATEGORIES, COUNT, FEATURE, FIRST, KIND, Predicates, collect
+from kernels.predicates import CATEGORIES, COUNT, FEATURE, FIRST, KIND, Predicates
 from kernels.rows import as_rows
-from kernels.tree_shape import shape_of
 
 if TYPE_CHECKING:
     import lightgbm as lgb
 
-__all__ = ["Forest", "ForestError", "UnsupportedForestError", "load_forest"]
+__all__ = ["Forest", "ForestError", "UnsupportedForestError", "load_forest", "make_forest"]
 
 Evaluate = Callable[[NDArray[np.float64], NDArray[np.float64]], object]
 """Rows float64[B, F] to raw scores float64[B, K], the second argument."""
@@ -52,26 +52,22 @@ class Forest:
         traversal: Its trees, likewise.
     """
 
-    def __init__(self, model: ModelText, kernel: Kernel | None = None) -> None:
-        if model.unsupported:
-            raise UnsupportedForestError(f"the booster is not one that the kernels evaluate: {model.unsupported}")
-        self._convert = conversion(model.objective)
-        self.feature_names = model.feature_names
-        self.n_features = len(model.feature_names)
-        self.n_outputs = model.n_outputs
-        self.n_trees = model.n_trees
-        self.objective = model.objective
-        self._iterations = model.n_trees // model.n_outputs if model.average else None
-        shape = shape_of(model.trees)
-        self.predicates = predicates = collect(model.trees)
-        self._sliced = sliced.slice_forest(shape, predicates, self.n_outputs)
+    def __init__(self, layout: ForestLayout, kernel: Kernel | None = None) -> None:
+        self._convert = conversion(layout.objective)
+        self.feature_names = layout.feature_names
+        self.n_features = len(layout.feature_names)
+        self.n_outputs = layout.n_outputs
+        self.n_trees = layout.n_trees
+        self.objective = layout.objective
+        self._iterations = layout.n_trees // layout.n_outputs if layout.average else None
+        self.predicates = predicates = layout.predicates
+        self.traversal = layout.walk
+        self._sliced = layout.sliced
         self._workspaces: list[NDArray[np.uint64]] = []
-        quick = quickscorer.quick_scorer(shape, predicates)
-        self.traversal = walk = traversal.lay_out(shape, predicates)
         tests = (predicates.columns, predicates.thresholds, predicates.sets)
         rows_alone: dict[RowKernel, Evaluate] = {
-            "quickscorer": partial(quickscorer.predict, *tests, *quick),
-            "traversal": partial(traversal.predict, *tests, *traversal.in_lanes(walk, predicates)),
+            "quickscorer": partial(quickscorer.predict, *tests, *layout.quick),
+            "traversal": partial(traversal.predict, *tests, *layout.lanes),
         }
         if kernel is None:
             self.status = self._measure(rows_alone)
@@ -108,7 +104,7 @@ class Forest:
             ForestError: The text is damaged or cannot be used.
             UnsupportedForestError: It is of a kind that only LightGBM evaluates.
         """
-        return cls(read_model_text(text), kernel)
+        return cls(lay_out(read_model_text(text)), kernel)
 
     def predict(self, X: NDArray[np.floating], raw_score: bool = False) -> NDArray[np.float64]:
         """Predict a batch.
@@ -169,21 +165,25 @@ class Forest:
         return ForestStatus(evaluator="kernels", few_rows=name, many_rows=threshold)
 
 
-def load_forest(text: str, pause: Callable[[], None] = no_pause) -> Forest | BoosterForest:
-    """Read LightGBM's native text: a `Forest`, or what answers through LightGBM where the kernels cannot.
+def make_forest(data: ForestData) -> Forest | BoosterForest:
+    """A `Forest`, or what answers through LightGBM where the kernels cannot.
+
+    Raises:
+        ForestError: LightGBM refuses its text.
+    """
+    return Forest(data) if isinstance(data, ForestLayout) else BoosterForest(data)
+
+
+def load_forest(text: str) -> Forest | BoosterForest:
+    """Read LightGBM's native text and make what answers by it.
 
     Args:
         text: All of it.
-        pause: Called now and then: see `read_model_text`.
 
     Raises:
         ForestError: The text is damaged or cannot be used.
     """
-    model = read_model_text(text, pause)
-    try:
-        return Forest(model)
-    except UnsupportedForestError as error:
-        return BoosterForest(text, model, str(error))
+    return make_forest(read_forest(text))
 
 
 def sample_rows(predicates: Predicates, n_features: int, count: int) -> NDArray[np.float64]:

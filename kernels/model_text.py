@@ -7,7 +7,7 @@ of LightGBM.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -89,16 +89,11 @@ class ModelText(msgspec.Struct, frozen=True):
     trees: Trees
 
 
-def no_pause() -> None:
-    """Go on at once."""
-
-
-def read_model_text(text: str, pause: Callable[[], None] = no_pause) -> ModelText:
+def read_model_text(text: str) -> ModelText:
     """Read a model text that is whole and whose trees are trees.
 
     Args:
         text: All of it.
-        pause: Called after every tree. All this is Python, and holds other threads up.
 
     Raises:
         ForestError: It is not.
@@ -144,7 +139,6 @@ def read_model_text(text: str, pause: Callable[[], None] = no_pause) -> ModelTex
     for index, block in enumerate(_blocks(text, start + 1, sizes)):
         trees.append(_read_tree(index, block, features))
         leaves = _bounded("leaves", leaves + len(trees[-1][0].leaf_value), MAX_LEAVES)
-        pause()
     unsupported = None
     if any(linear for _, linear in trees):
         unsupported = "it has linear trees"

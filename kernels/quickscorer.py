@@ -19,6 +19,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from kernels.bitset import lowest_bit
+from kernels.model_text import ForestError
 from kernels.predicates import (
     CATEGORIES,
     FEATURE,
@@ -39,6 +40,10 @@ WORD = 64
 SPACING = 4
 """A checkpoint every so many exclusions as the forest has words, divided by this: reading a checkpoint, which is one
 pass over all words by vectors, then costs about as much as the exclusions that it leaves to do."""
+
+
+MAX_EXCLUSIONS = 2**27
+"""16 bytes each, and as much again twice in checkpoints; only chains of more than 100,000 levels have so many."""
 
 
 class QuickScorer(NamedTuple):
@@ -72,6 +77,11 @@ def quick_scorer(shape: TreeShape, predicates: Predicates) -> QuickScorer:
     order = np.argsort(predicates.of_node, kind="stable")
     first, end = shape.first_leaf[shape.left[order]], shape.end_leaf[shape.left[order]]
     spans = (end - 1) // WORD - first // WORD + 1
+    if (count := int(spans.sum())) > MAX_EXCLUSIONS:
+        raise ForestError(
+            f"the booster's trees are so deep that the leaves left of their nodes fill {count} words, and at most "
+            f"{MAX_EXCLUSIONS} are laid out"
+        )
     node = np.repeat(np.arange(len(order)), spans)
     word = first[node] // WORD + np.arange(len(node)) - np.repeat(np.cumsum(spans) - spans, spans)
     ruled_out = _below(end[node] - word * WORD) & ~_below(first[node] - word * WORD)

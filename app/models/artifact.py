@@ -6,7 +6,6 @@ that the directory names or holds is imported.
 
 import hashlib
 import math
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -37,8 +36,8 @@ from app.settings import Stage
 from kernels.backend import AnyForest
 from kernels.cpu_kernels import outside
 from kernels.engine import Engine, EngineError, Evaluation
-from kernels.forest import ForestError, load_forest
-from kernels.model_text import no_pause
+from kernels.forest import ForestError, make_forest
+from kernels.forest_layout import ForestData, read_forest
 from kernels.plan import Plan, PlanError
 from kernels.rows import as_rows
 
@@ -61,8 +60,8 @@ class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True):
         return (self.name, self.version, self.created_at_ms) == (other.name, other.version, other.created_at_ms)
 
 
-class Artifact(msgspec.Struct, frozen=True):
-    """What a model directory holds, read and joined.
+class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model directory holds, read, checked and laid out: plain data, which another process can hand over.
 
     Attributes:
         features: Raw features in the engine's order.
@@ -75,6 +74,43 @@ class Artifact(msgspec.Struct, frozen=True):
         digest: SHA-256 over the MLmodel file and the files that its flavor names.
         files: The name of each file that this was read from, by what it is: `mlmodel`, the parts, `example`.
     """
+
+    features: tuple[Feature, ...]
+    forest: ForestData
+    plan: Plan | None
+    table: FloatArray | None
+    difficulty: ForestData | None
+    intervals: Intervals | None
+    example: dict[str, float | int | bool | None] | None
+    digest: str
+    files: dict[str, str]
+
+    def artifact(self) -> "Artifact":
+        """What can predict.
+
+        Raises:
+            ModelRefused: LightGBM refuses a booster that only it can evaluate.
+        """
+        try:
+            forest = make_forest(self.forest)
+            difficulty = None if self.difficulty is None else make_forest(self.difficulty)
+        except ForestError as error:
+            raise ModelRefused(str(error)) from error
+        return Artifact(
+            features=self.features,
+            forest=forest,
+            plan=self.plan,
+            table=self.table,
+            difficulty=difficulty,
+            intervals=self.intervals,
+            example=self.example,
+            digest=self.digest,
+            files=self.files,
+        )
+
+
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """A `ModelContent`, of which it has all attributes, with forests that predict."""
 
     features: tuple[Feature, ...]
     forest: AnyForest
@@ -208,15 +244,17 @@ def serve_artifact(
     )
 
 
-def read_artifact(
-    directory: Path, expected_digest: str | None = None, pause: Callable[[], None] = no_pause
-) -> Artifact:
+def read_artifact(directory: Path, expected_digest: str | None = None) -> Artifact:
+    """Read a model directory in this process: see `read_content`."""
+    return read_content(directory, expected_digest).artifact()
+
+
+def read_content(directory: Path, expected_digest: str | None = None) -> ModelContent:
     """Read a model directory.
 
     Args:
         directory: Holds a file `MLmodel` and what that names.
         expected_digest: The model's, where it is known: no file with another one is parsed.
-        pause: Called now and then, to let other threads run.
 
     Raises:
         ModelRefused: It is not a LightGBM model that can be served; the message says what is missing or wrong.
@@ -228,16 +266,16 @@ def read_artifact(
     if expected_digest is not None and expected_digest != digest:
         raise ModelRefused(f"the files have digest {digest[:12]}, and should have {expected_digest[:12]!r}", "digest")
     try:
-        forest = load_forest(content["booster"].decode(), pause)
+        forest = read_forest(content["booster"].decode())
         plan = Plan.from_json(content["plan"]) if "plan" in content else None
-        difficulty = load_forest(content["difficulty"].decode(), pause) if "difficulty" in content else None
+        difficulty = read_forest(content["difficulty"].decode()) if "difficulty" in content else None
     except (ForestError, PlanError, UnicodeDecodeError) as error:
         raise ModelRefused(str(error)) from error
-    features = join_features(signature_columns(mlmodel.get("signature")), plan, tuple(forest.feature_names))
+    features = join_features(signature_columns(mlmodel.get("signature")), plan, forest.feature_names)
     files = {"mlmodel": MLMODEL, **names}
     if (example := _example(directory, mlmodel.get("saved_input_example_info"), features)) is not None:
         files["example"] = mlmodel["saved_input_example_info"]["artifact_path"]
-    return Artifact(
+    return ModelContent(
         features=features,
         forest=forest,
         plan=plan,
@@ -298,8 +336,13 @@ def _example(directory: Path, info: Any, features: tuple[Feature, ...]) -> dict[
     try:
         content: Any = msgspec.json.decode(read_file(directory, name, MAX_EXAMPLE_BYTES))
         row = dict(zip(content["columns"], content["data"][0], strict=True))
-        example = {feature.name: row[feature.name] for feature in features}
+        example = {feature.name: _sent(row[feature.name]) for feature in features}
         finite = all(value is None or math.isfinite(value) for value in example.values())
     except (ModelRefused, msgspec.DecodeError, RecursionError, LookupError, TypeError, ValueError, OverflowError):
         return None
     return example if finite else None
+
+
+def _sent(value: Any) -> Any:
+    """A whole number that takes more than 64 bits as the float that a request makes of it."""
+    return float(value) if isinstance(value, int) and abs(value) >= 2**63 else value

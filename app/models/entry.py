@@ -8,16 +8,17 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Annotated, BinaryIO
 
 import msgspec
 
-from app.models.artifact import Artifact, ModelIdentity, read_artifact
+from app.models.artifact import Artifact, ModelIdentity
 from app.models.private import check_directory, check_file, created, sync_directory
 from app.models.signature import ModelRefused
+from app.models.source import RegistryUnreachable
 
 FORMAT = 1
 METADATA = "entry.json"
@@ -208,23 +209,25 @@ def verify_files(path: Path, entry: StoredModel) -> None:
             raise StoreCorrupt(f"its file {name[:100]!r} is not what was written")
 
 
-def load_entry(path: Path, digest: str) -> Artifact:
+def load_entry(path: Path, digest: str, read: Callable[[Path], Artifact]) -> Artifact:
     """Verify an entry and read its model.
 
     Args:
         path: The entry's directory.
         digest: What the model's must be.
+        read: Reads the model's directory.
 
     Raises:
         StoreCorrupt: It is damaged, or its model is another.
         ModelRefused: The model cannot be served.
+        RegistryUnreachable: The process that was to read it cannot be asked.
         OSError: It cannot be read.
     """
     # The entry on disk is asked, since another process may have replaced it by one with another input example.
     verify_files(path, read_entry(path))
     try:
-        artifact = read_artifact(path / MODEL)
-    except (ModelRefused, OSError, MemoryError):
+        artifact = read(path / MODEL)
+    except (ModelRefused, RegistryUnreachable, OSError, MemoryError):
         raise
     except Exception as error:
         # As in the keeper: an artifact can be strange in more ways than are foreseen.

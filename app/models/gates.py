@@ -29,8 +29,8 @@ those of `mlflow.models.evaluate`."""
 TAKES_AS_MUCH = {*((kind, kind) for kind in get_args(Kind)), ("integer", "number")}
 """Kinds of a feature, old and new, of which the new one takes all that the old one took."""
 
-RawScores = Callable[[str, NDArray[np.float64]], NDArray[np.float64]]
-"""A booster's text and float64[B, F] to LightGBM's raw scores, float64[B] or float64[B, K]."""
+RawScores = Callable[[Path, NDArray[np.float64]], NDArray[np.float64]]
+"""A booster's file and float64[B, F] to LightGBM's raw scores, float64[B] or float64[B, K]."""
 
 
 def check_metrics(metrics: Mapping[str, float], settings: Settings) -> None:
@@ -72,9 +72,8 @@ def check_scores(artifact: Artifact, engine: Engine, directory: Path, raw_scores
     for part, forest in (("booster", artifact.forest), ("difficulty", artifact.difficulty)):
         if not isinstance(forest, Forest):
             continue  # there is none, or LightGBM itself evaluates it
-        text = (directory / artifact.files[part]).read_bytes().decode()
         rows = np.concatenate([usual, probe_rows(forest.predicates, forest.n_features)])
-        ours, theirs = forest.predict(rows, raw_score=True), raw_scores(text, rows)
+        ours, theirs = forest.predict(rows, raw_score=True), raw_scores(directory / artifact.files[part], rows)
         if ours.shape != theirs.shape:
             raise ModelRefused(f"LightGBM gives scores of shape {theirs.shape}, the kernels {ours.shape}", "kernels")
         different = (ours.view(np.uint64) != theirs.view(np.uint64)).reshape(len(rows), -1).any(axis=1)

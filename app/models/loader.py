@@ -2,7 +2,10 @@
 
 import tempfile
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -11,14 +14,25 @@ from app.models.calibration import Calibrations
 from app.models.gates import check_interface, check_metrics, check_predictions, check_scores
 from app.models.source import STAGES, Candidate, ModelSource, RegistryUnreachable
 from app.models.store import ModelStore, StoredModel
-from app.pacing import Pace
 from app.settings import Settings
 from kernels.cache import kernels_version
 from kernels.engine import Engine
 
-WORK_S = 0.002
-PAUSE_S = 0.008
-"""A model is read with a fifth of a processor: nobody waits for it, and each turn costs several requests' time."""
+Stage = Literal["fetch", "build", "check", "warm up", "keep"]
+
+
+class Loading(NamedTuple):
+    """A load that is under way.
+
+    Attributes:
+        version: Of the registry.
+        stage: What is done now.
+        since: When that began, by `time.monotonic`.
+    """
+
+    version: str
+    stage: Stage
+    since: float
 
 
 class ModelLoader:
@@ -29,9 +43,13 @@ class ModelLoader:
         source: Where models come from, and what LightGBM says of them.
         store: Where those that passed are kept.
         calibrations: What batches cost, measured before.
+
+    Attributes:
+        loading: What is loaded now; None while nothing is.
     """
 
     def __init__(self, settings: Settings, source: ModelSource, store: ModelStore, calibrations: Calibrations) -> None:
+        self.loading: Loading | None = None
         self._settings = settings
         self._source = source
         self._store = store
@@ -53,9 +71,12 @@ class ModelLoader:
         """
         started = time.perf_counter()
         # The directory is private (0700), and not needed once everything is read into memory and kept.
-        with tempfile.TemporaryDirectory(prefix="madrone-model-") as temporary:
+        with tempfile.TemporaryDirectory(prefix="madrone-model-") as temporary, self._loading():
+            self._enter("fetch", candidate)
             fetched = self._source.fetch(candidate.identity, Path(temporary))
-            artifact = read_artifact(fetched.directory, fetched.digest, Pace(WORK_S, PAUSE_S))
+            self._enter("build", candidate)
+            artifact = self._source.build(fetched.directory, fetched.digest).artifact()
+            self._enter("check", candidate)
             if fetched.metrics is None and self._limited:
                 raise RegistryUnreachable("the metrics of the model's run cannot be read, and limits are set for them")
             metrics = fetched.metrics or {}
@@ -66,6 +87,7 @@ class ModelLoader:
             check_scores(artifact, engine, fetched.directory, self._source.raw_scores)
             served = self._serve(artifact, engine, candidate, metrics, started)
             if keep:
+                self._enter("keep", candidate)
                 self._store.keep(fetched.directory, list(artifact.files.values()), self._entry(served))
         return served
 
@@ -80,26 +102,34 @@ class ModelLoader:
         """
         with tempfile.TemporaryDirectory(prefix="madrone-model-") as temporary:
             directory = self._source.fetch(served.identity, Path(temporary)).directory
-            read_artifact(directory, served.artifact.digest, Pace(WORK_S, PAUSE_S))
+            self._source.build(directory, served.artifact.digest)
             self._store.keep(directory, list(served.artifact.files.values()), self._entry(served))
 
     def restore(self, entry: StoredModel) -> ServedModel:
         """Make a model ready to serve that passed the checks before.
 
-        Those that need LightGBM or the registry are not repeated, unless the kernels have changed since.
+        It is read in this process, which takes a second where the model process would take several to start: its files
+        are, by their hashes, those that passed before, and so reading them ends as it did then. That holds for one and
+        the same code. Where the kernels have changed since, they are read in the model process, as those of a new
+        version are, and LightGBM is asked again.
 
         Raises:
             StoreCorrupt: Its files are not what they were.
             ModelRefused: It fails a check now.
-            RegistryUnreachable: LightGBM cannot be asked.
+            RegistryUnreachable: The model process cannot be asked.
         """
         started = time.perf_counter()
-        artifact = self._store.load(entry)
-        check_metrics(entry.metrics, self._settings)
-        engine = artifact.engine()
-        if entry.kernels != kernels_version():
-            check_scores(artifact, engine, self._store.model_directory(entry), self._source.raw_scores)
-        return self._serve(artifact, engine, Candidate(entry.identity, entry.resolved_by), entry.metrics, started)
+        candidate = Candidate(entry.identity, entry.resolved_by)
+        known = entry.kernels == kernels_version()
+        with self._loading():
+            self._enter("build", candidate)
+            artifact = self._store.load(entry, read_artifact if known else self._built)
+            self._enter("check", candidate)
+            check_metrics(entry.metrics, self._settings)
+            engine = artifact.engine()
+            if not known:
+                check_scores(artifact, engine, self._store.model_directory(entry), self._source.raw_scores)
+            return self._serve(artifact, engine, candidate, entry.metrics, started)
 
     def describe(self, served: ServedModel) -> None:
         """Write of a model that is kept on disk what is known of it now."""
@@ -127,9 +157,23 @@ class ModelLoader:
     def _limited(self) -> bool:
         return self._settings.model_min_r2 is not None or self._settings.model_max_rmse is not None
 
+    def _built(self, directory: Path) -> Artifact:
+        return self._source.build(directory, None).artifact()
+
+    @contextmanager
+    def _loading(self) -> Generator[None, None, None]:
+        try:
+            yield
+        finally:
+            self.loading = None
+
+    def _enter(self, stage: Stage, candidate: Candidate) -> None:
+        self.loading = Loading(candidate.identity.version, stage, time.monotonic())
+
     def _serve(
         self, artifact: Artifact, engine: Engine, candidate: Candidate, metrics: dict[str, float], started: float
     ) -> ServedModel:
+        self._enter("warm up", candidate)
         engine.warm_up(artifact.sample(), self._calibrations.costs(artifact.digest))
         self._calibrations.store(artifact.digest, engine.costs())
         check_predictions(artifact, engine)

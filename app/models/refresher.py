@@ -15,7 +15,7 @@ import msgspec
 
 from app.models.artifact import ModelIdentity, ServedModel
 from app.models.entry import StoreCorrupt, StoredModel
-from app.models.loader import ModelLoader
+from app.models.loader import Loading, ModelLoader
 from app.models.pin import Pin
 from app.models.signature import Check, ModelRefused
 from app.models.slot import ModelSlot
@@ -125,6 +125,11 @@ class Refresher:
         self._ttl = ttl
         self._clock = clock
         self._refused: dict[tuple[Role, str, int | None], _Refusal] = {}
+
+    @property
+    def loading(self) -> Loading | None:
+        """The version that is being loaded; None while none is."""
+        return self._loader.loading
 
     def start(self) -> None:
         """Before the first look: serve what the last process served, if the settings still ask for it."""

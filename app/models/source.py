@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Protocol
 import msgspec
 
 from app.codecs.json import FloatArray
-from app.models.artifact import ModelIdentity
+from app.models.artifact import ModelContent, ModelIdentity
 
 LookUpOutcome = Literal["found", "empty", "not_ready", "refused"]
 
@@ -124,8 +124,12 @@ class ModelSource(Protocol):
         """See `Registry.fetch`."""
         ...
 
-    def raw_scores(self, text: str, rows: FloatArray) -> FloatArray:
-        """LightGBM's, of a booster's text: see `app.models.worker.ModelWorker.raw_scores`."""
+    def build(self, directory: Path, digest: str | None) -> ModelContent:
+        """See `app.models.worker.ModelWorker.build`."""
+        ...
+
+    def raw_scores(self, booster: Path, rows: FloatArray) -> FloatArray:
+        """LightGBM's, of a booster's file: see `app.models.worker.ModelWorker.raw_scores`."""
         ...
 
     def close(self) -> None:

@@ -20,12 +20,12 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from app.models.artifact import Artifact
+from app.models.artifact import Artifact, read_artifact
 from app.models.entry import (
     DIRECTORY_NAME,
     METADATA,
@@ -154,18 +154,19 @@ class ModelStore:
         )
         return found
 
-    def load(self, entry: StoredModel) -> Artifact:
+    def load(self, entry: StoredModel, read: Callable[[Path], Artifact] = read_artifact) -> Artifact:
         """Verify an entry and read its model.
 
         Args:
             entry: One of `entries()`.
+            read: Reads the model's directory.
 
         Raises:
             StoreCorrupt: It is damaged, and now in quarantine; or another process has removed it.
         """
         try:
             with self._quarantining(entry.directory_name):
-                return load_entry(self._place / entry.directory_name, entry.digest)
+                return load_entry(self._place / entry.directory_name, entry.digest, read)
         except StoreCorrupt:
             self.entries()
             raise

@@ -22,10 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.child_process import parents_pipes, read_frame, write_frame
-from app.models.artifact import ModelIdentity
+from app.models.artifact import ModelContent, ModelIdentity, read_content
 from app.models.embedded import prepare_embedded_registry
+from app.models.model_files import MAX_BOOSTER_BYTES, read_file
 from app.models.registry import Registry
-from app.models.signature import ModelRefused
+from app.models.signature import Check, ModelRefused
 from app.models.source import (
     Candidate,
     Fetched,
@@ -36,9 +37,11 @@ from app.models.source import (
     RegistryUnreachable,
     VersionUnknown,
 )
+from app.models.transfer import write_struct
 from app.settings import Settings
 from app.telemetry.logging import logging_config
 from kernels.booster_forest import read_booster
+from kernels.forest_layout import BoosterText
 from kernels.model_text import ForestError
 
 LINGER_S = 30.0
@@ -64,10 +67,22 @@ class Fetch(msgspec.Struct, frozen=True, tag=True):
     destination: Path
 
 
+class Build(msgspec.Struct, frozen=True, tag=True):
+    """Ask `ModelWorker.build`; what it gives goes to a file."""
+
+    directory: Path
+    digest: str | None
+    destination: Path
+
+
+class Built(msgspec.Struct, frozen=True, tag=True):
+    """The file is there."""
+
+
 class Score(msgspec.Struct, frozen=True, tag=True):
     """Ask `ModelWorker.raw_scores`; the rows are those of a C-contiguous float64 array."""
 
-    text: str
+    booster: Path
     shape: tuple[int, int]
     rows: bytes
 
@@ -83,6 +98,7 @@ class Failure(msgspec.Struct, frozen=True, tag=True):
     """An exception of the worker's: its class by name, and its message.
 
     Attributes:
+        check: A ModelRefused's.
         errno: An OSError's.
         detail: A RegistryUnreachable's.
     """
@@ -98,12 +114,13 @@ class Failure(msgspec.Struct, frozen=True, tag=True):
         "other",
     ]
     message: str
+    check: Check = "artifact"
     errno: int | None = None
     detail: str | None = None
 
 
-Request = Look | Version | Fetch | Score
-Answer = Offer | Candidate | Fetched | Scores | Failure
+Request = Look | Version | Fetch | Build | Score
+Answer = Offer | Candidate | Fetched | Built | Scores | Failure
 
 
 class ModelWorker:
@@ -137,24 +154,44 @@ class ModelWorker:
         """See `Registry.fetch`."""
         return self._registry.fetch(identity, destination)
 
-    def raw_scores(self, text: str, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    def build(self, directory: Path, digest: str | None) -> ModelContent:
+        """Read a model directory, and lay out what it holds.
+
+        Args:
+            directory: As `Registry.fetch` gives it.
+            digest: The model's, where it is known.
+
+        Raises:
+            ModelRefused: It cannot be served.
+        """
+        content = read_content(directory, digest)
+        try:
+            for forest in (content.forest, content.difficulty):
+                if isinstance(forest, BoosterText):
+                    read_booster(forest.text)  # as the service will
+        except ForestError as error:
+            raise ModelRefused(str(error)) from error
+        return content
+
+    def raw_scores(self, booster: Path, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """LightGBM's raw scores.
 
         Args:
-            text: A booster, as LightGBM writes it.
+            booster: A file, as LightGBM writes it.
             rows: float64[B, F].
 
         Returns:
             float64[B], or float64[B, K] for K > 1 outputs.
 
         Raises:
-            ModelRefused: LightGBM does not take the text or the rows.
+            ModelRefused: LightGBM does not take the file or the rows.
         """
         from lightgbm.basic import LightGBMError
 
         try:
+            text = read_file(booster.parent, booster.name, MAX_BOOSTER_BYTES).decode()
             scores = read_booster(text).predict(rows, raw_score=True, num_threads=1)
-        except (ForestError, LightGBMError) as error:
+        except (ForestError, LightGBMError, UnicodeDecodeError) as error:
             raise ModelRefused(str(error), "kernels") from error
         return np.asarray(scores, dtype=np.float64)
 
@@ -177,15 +214,22 @@ def answer(worker: ModelWorker, request: Request) -> Answer:
                 return worker.version(number)
             case Fetch(identity, destination):
                 return worker.fetch(identity, destination)
-            case Score(text, shape, rows):
-                scores = worker.raw_scores(text, np.frombuffer(rows).reshape(shape))
+            case Build(directory, digest, destination):
+                write_struct(destination, worker.build(directory, digest))
+                return Built()
+            case Score(booster, shape, rows):
+                scores = worker.raw_scores(booster, np.frombuffer(rows).reshape(shape))
                 return Scores(scores.shape, scores.tobytes())
+    except ModelRefused as error:
+        return Failure("ModelRefused", str(error), error.check)
     except (RegistryUnreachable, RegistrySchema) as error:
         return Failure(type(error).__name__, str(error), detail=error.detail)  # pyright: ignore[reportArgumentType]
-    except (ModelUnknown, NothingToServe, VersionUnknown, ModelRefused) as error:
+    except (ModelUnknown, NothingToServe, VersionUnknown) as error:
         return Failure(type(error).__name__, str(error))  # pyright: ignore[reportArgumentType]
     except OSError as error:
-        return Failure("OSError", error.strerror or type(error).__name__, error.errno)
+        return Failure("OSError", error.strerror or type(error).__name__, errno=error.errno)
+    except UnicodeEncodeError:
+        return Failure("ModelRefused", "the model has a name that is not Unicode")
     except Exception as error:
         logging.getLogger(__name__).exception("model worker failed")
         return Failure("other", type(error).__name__)

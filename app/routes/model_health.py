@@ -1,11 +1,13 @@
 """The model in use, its canary and shadow, and what the registry last said: `/health/model`."""
 
+import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Literal
 
 import msgspec
 
+from app.models.loader import Stage
 from app.models.refresher import Refresh
 from app.models.source import FALLBACK, REMAINING, LookUp
 from app.models.store import StoreStatus
@@ -32,6 +34,24 @@ class RolloutHealth(msgspec.Struct, frozen=True, kw_only=True):
     last_refresh: Refresh | None
 
 
+SLOW_STAGE_S = 30.0
+"""Beyond it, a stage of a load is a problem worth a look; a model as most are takes a few seconds for all of them."""
+
+
+class LoadHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """A load that is under way.
+
+    Attributes:
+        version: Of the registry.
+        stage: What is done now.
+        seconds: Since that began.
+    """
+
+    version: str
+    stage: Stage
+    seconds: float
+
+
 class ModelHealth(msgspec.Struct, frozen=True, kw_only=True):
     """The model in use and what the keeper saw last.
 
@@ -40,6 +60,7 @@ class ModelHealth(msgspec.Struct, frozen=True, kw_only=True):
         age_seconds: Since the registry last answered.
         next_look_seconds: Until it is asked again; None while it is being asked.
         pinned: The version that an operator pinned.
+        loading: The version that is being loaded.
         look_ups: Where a model was looked for in the last look that was answered, and why what was found there was
             passed over.
         store: The models kept on disk.
@@ -59,6 +80,7 @@ class ModelHealth(msgspec.Struct, frozen=True, kw_only=True):
     age_seconds: float | None
     next_look_seconds: float | None
     pinned: str | None
+    loading: LoadHealth | None
     look_ups: tuple[LookUp, ...]
     canary: RolloutHealth | None
     shadow: RolloutHealth | None
@@ -92,6 +114,7 @@ def model_health(services: Services, *, in_detail: bool) -> ModelHealth:
         age_seconds=freshness and freshness.age,
         next_look_seconds=keeper.next_look(),
         pinned=services.slot.pinned,
+        loading=_loading(services),
         look_ups=refresher.look_ups,
         canary=_rollout(services, "canary", show),
         shadow=_rollout(services, "shadow", show),
@@ -115,6 +138,8 @@ def model_problems(services: Services) -> list[str]:
             f"version {served.identity.version} is served from {served.resolved_by}, "
             f"not from stage {services.settings.model_stage}"
         )
+    if (loading := _loading(services)) is not None and loading.seconds > SLOW_STAGE_S:
+        problems.append(f"version {loading.version} is being loaded ({loading.stage}) since {loading.seconds:.0f} s")
     if (error := services.store.status().last_error) is not None:
         problems.append(f"the model in use cannot be kept on disk: {error}")
     return problems
@@ -126,6 +151,13 @@ def _as_it_is(refresh: Refresh | None) -> Refresh | None:
 
 def _for_anybody(refresh: Refresh | None) -> Refresh | None:
     return refresh and refresh.for_anybody()
+
+
+def _loading(services: Services) -> LoadHealth | None:
+    if (loading := services.refresher.loading) is None:
+        return None
+    seconds = time.monotonic() - loading.since
+    return LoadHealth(version=loading.version, stage=loading.stage, seconds=seconds)
 
 
 def _rollout(

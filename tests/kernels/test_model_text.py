@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kernels import model_text
+from kernels import model_text, quickscorer
 from kernels.forest import Forest, load_forest
 from kernels.model_text import ForestError, read_model_text
 
@@ -221,6 +221,16 @@ def test_a_forest_of_more_leaves_than_a_model_may_have_is_refused(monkeypatch: p
     monkeypatch.setattr(model_text, "MAX_LEAVES", leaves - 1)
     with pytest.raises(ForestError, match=rf"^the booster has {leaves} leaves, and at most {leaves - 1} are read$"):
         read_model_text(text)
+
+
+def test_trees_too_deep_to_be_laid_out_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = train("regression").model_to_string()
+    nodes = len(read_model_text(text).trees.feature)  # a node of so small a tree rules out leaves of one word
+    monkeypatch.setattr(quickscorer, "MAX_EXCLUSIONS", nodes)
+    Forest.from_model_text(text)
+    monkeypatch.setattr(quickscorer, "MAX_EXCLUSIONS", nodes - 1)
+    with pytest.raises(ForestError, match=f"fill {nodes} words, and at most {nodes - 1} are laid out"):
+        Forest.from_model_text(text)
 
 
 @pytest.mark.parametrize("text", ["", "tree", "garbage", "tree\nversion=v4\n", "end of trees", "tree\nend of trees\n"])

@@ -42,9 +42,9 @@ from tests.models.support import (
 )
 
 
-def lightgbms(text: str, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def lightgbms(booster: Path, rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """LightGBM's raw scores, asked for in this process."""
-    return ModelWorker(Settings()).raw_scores(text, rows)
+    return ModelWorker(Settings()).raw_scores(booster, rows)
 
 
 def refusal(check: Check, refuse: Callable[..., object], *arguments: Any) -> str:
@@ -153,15 +153,15 @@ def test_every_kind_of_model_whose_scores_are_lightgbms_passes(tmp_path: Path) -
 
 
 def test_both_forests_are_asked_about_rows_like_the_example_and_rows_that_no_plan_makes(referring: Path) -> None:
-    asked: list[tuple[str, NDArray[np.float64]]] = []
+    asked: list[tuple[Path, NDArray[np.float64]]] = []
 
-    def listening(text: str, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        asked.append((text, rows))
-        return lightgbms(text, rows)
+    def listening(booster: Path, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        asked.append((booster, rows))
+        return lightgbms(booster, rows)
 
     artifact = read_artifact(referring)
     check_scores(artifact, artifact.engine(), referring, listening)
-    assert [text for text, _ in asked] == [(referring / name).read_text() for name in ("model.lgb", "difficulty.lgb")]
+    assert [booster for booster, _ in asked] == [referring / "model.lgb", referring / "difficulty.lgb"]
     sample = artifact.sample()
     usual = artifact.engine().transform(np.vstack([sample, vary(sample)]))
     for _, rows in asked:
@@ -173,11 +173,11 @@ def test_both_forests_are_asked_about_rows_like_the_example_and_rows_that_no_pla
 @pytest.mark.parametrize("part", ["booster", "difficulty"])
 @pytest.mark.parametrize("row", [0, 1, 513, -1])
 def test_a_score_that_differs_by_its_last_bit_in_one_row_is_refused(part: str, row: int, referring: Path) -> None:
-    wrong = referring_parts().booster if part == "booster" else referring_parts().difficulty
+    wrong = "model.lgb" if part == "booster" else "difficulty.lgb"
 
-    def differing(text: str, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        scores = lightgbms(text, rows)
-        if text == wrong:
+    def differing(booster: Path, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        scores = lightgbms(booster, rows)
+        if booster.name == wrong:
             scores[row] = np.nextafter(scores[row], np.inf)
         return scores
 
@@ -190,8 +190,8 @@ def test_rows_of_several_outputs_are_counted_once(tmp_path: Path) -> None:
     booster = tiny_booster(tiny_rows()[:, 2] % 3, objective="multiclass", num_class=3)
     directory = save_booster(booster, tmp_path / "model")
 
-    def differing(text: str, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        scores = lightgbms(text, rows)
+    def differing(booster: Path, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        scores = lightgbms(booster, rows)
         scores[7] += 1
         scores[9, 2] += 1
         return scores
@@ -204,7 +204,7 @@ def test_zeros_of_another_sign_are_refused(tmp_path: Path) -> None:
     directory = save_booster(tiny_booster(np.zeros(50)), tmp_path / "model")
     artifact = read_artifact(directory)
     reason = refusal(
-        "kernels", check_scores, artifact, artifact.engine(), directory, lambda text, rows: -lightgbms(text, rows)
+        "kernels", check_scores, artifact, artifact.engine(), directory, lambda path, rows: -lightgbms(path, rows)
     )
     assert "for 1537 of 1537 rows" in reason
 
@@ -217,7 +217,7 @@ def test_scores_of_another_shape_are_refused(saved: SavedModel) -> None:
         artifact,
         artifact.engine(),
         saved.directory,
-        lambda text, rows: lightgbms(text, rows)[:, None],
+        lambda path, rows: lightgbms(path, rows)[:, None],
     )
     assert reason == "LightGBM gives scores of shape (1537, 1), the kernels (1537,)"
 
@@ -232,7 +232,7 @@ def test_a_forest_that_was_read_wrong_by_last_bits_is_refused(key: str, saved: S
     assert "differ from LightGBM's" in reason
 
 
-def not_to_be_asked(text: str, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def not_to_be_asked(booster: Path, rows: NDArray[np.float64]) -> NDArray[np.float64]:
     raise AssertionError
 
 

@@ -262,13 +262,13 @@ async def test_kernels_that_changed_are_held_against_lightgbm_again(
     after = keep(houses)
     after.source.failing = DOWN
     scores = after.source.raw_scores
-    monkeypatch.setattr(after.source, "raw_scores", lambda text, rows: (asked.append(len(rows)), scores(text, rows))[1])
+    monkeypatch.setattr(after.source, "raw_scores", lambda path, rows: (asked.append(len(rows)), scores(path, rows))[1])
     await started(after, lambda: after.keeper.last_refresh)
     assert asked == []
     monkeypatch.setattr("app.models.loader.kernels_version", lambda: "other kernels")
     after = keep(houses)
     after.source.failing = DOWN
-    monkeypatch.setattr(after.source, "raw_scores", lambda text, rows: (asked.append(len(rows)), scores(text, rows))[1])
+    monkeypatch.setattr(after.source, "raw_scores", lambda path, rows: (asked.append(len(rows)), scores(path, rows))[1])
     await started(after, lambda: after.keeper.last_refresh)
     after.keeper.close()
     assert len(asked) == 1

@@ -6,9 +6,9 @@ import resource
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -30,20 +30,10 @@ from tests.models.support import (
     tiny_booster,
     tiny_rows,
 )
+from tests.models.working import BOOSTER, ON_PATH, altered_python, ended, started, working
 from tests.support import START_TIMEOUT_S, eventually
 
 TIMEOUT_S = 0.5
-
-ON_PATH = {"PYTHONPATH": str(Path(__file__).parents[2])}
-
-
-@contextmanager
-def working(settings: Settings) -> Generator[WorkerProcess, None, None]:
-    worker = WorkerProcess(settings)
-    try:
-        yield worker
-    finally:
-        worker.close()
 
 
 @pytest.fixture(scope="module")
@@ -71,28 +61,6 @@ def url(server: socket.socket) -> str:
     return f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-def ended(process: psutil.Process) -> bool:
-    """Whether it runs no more, be it that nobody has asked for its exit status yet."""
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def started(before: list[psutil.Process]) -> psutil.Process:
-    """The child that this process has now and had not before."""
-    (process,) = (child for child in psutil.Process().children() if child not in before and not ended(child))
-    return process
-
-
-def altered_python(directory: Path, code: str) -> str:
-    """An interpreter that runs `code`, over the module `worker`, before the worker's own program."""
-    path = directory / "python"
-    path.write_text(f"#!{sys.executable}\nfrom app.models import worker\n{code}\nworker.main()\n")
-    path.chmod(0o700)
-    return str(path)
-
-
 def test_it_sees_and_fetches_what_this_process_does(worker: WorkerProcess, here: ModelWorker, tmp_path: Path) -> None:
     offer = worker.look()
     assert offer == here.look()
@@ -113,9 +81,12 @@ def test_it_sees_and_fetches_what_this_process_does(worker: WorkerProcess, here:
 
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_scores_are_lightgbms_own(outputs: int, order: str, worker: WorkerProcess, here: ModelWorker) -> None:
+def test_scores_are_lightgbms_own(
+    outputs: int, order: str, worker: WorkerProcess, here: ModelWorker, tmp_path: Path
+) -> None:
     objective = "multiclass" if outputs == 3 else "regression"
-    text = tiny_booster(tiny_rows()[:, 2] % 3, objective=objective, num_class=outputs).model_to_string()
+    text = tmp_path / BOOSTER
+    tiny_booster(tiny_rows()[:, 2] % 3, objective=objective, num_class=outputs).save_model(text)
     rows = np.vstack([tiny_rows(), np.full((1, 3), np.nan), np.full((1, 3), -np.inf)])
     scores = worker.raw_scores(text, np.asarray(rows, order="F" if order == "F" else "C"))
     assert scores.shape == ((52, 3) if outputs == 3 else (52,))
@@ -124,7 +95,7 @@ def test_scores_are_lightgbms_own(outputs: int, order: str, worker: WorkerProces
 
 def test_a_message_may_be_larger_than_any_pipe(worker: WorkerProcess, saved: SavedModel) -> None:
     rows = np.resize(saved.rows, (200_000, 3))
-    scores = worker.raw_scores(saved.booster.model_to_string(), rows)
+    scores = worker.raw_scores(saved.directory / BOOSTER, rows)
     np.testing.assert_array_equal(scores, saved.booster.predict(rows))
 
 
@@ -163,31 +134,35 @@ def test_what_the_registry_lacks_is_told_as_it_is_here(houses: Settings, saved: 
     ],
 )
 def test_a_text_that_lightgbm_refuses_is_refused_with_its_reason(
-    key: str | None, reason: str, worker: WorkerProcess, saved: SavedModel
+    key: str | None, reason: str, worker: WorkerProcess, saved: SavedModel, tmp_path: Path
 ) -> None:
     text = saved.booster.model_to_string()
+    (tmp_path / BOOSTER).write_text(changed(text, key, None) if key else text[:200])
     with pytest.raises(ModelRefused) as caught:
-        worker.raw_scores(changed(text, key, None) if key else text[:200], saved.rows)
+        worker.raw_scores(tmp_path / BOOSTER, saved.rows)
     assert (str(caught.value), caught.value.check) == (reason, "kernels")
 
 
 def test_rows_that_lightgbm_does_not_take_are_refused(worker: WorkerProcess, saved: SavedModel) -> None:
     with pytest.raises(ModelRefused, match="number of features") as caught:
-        worker.raw_scores(saved.booster.model_to_string(), saved.rows[:, :2])
+        worker.raw_scores(saved.directory / BOOSTER, saved.rows[:, :2])
     assert caught.value.check == "kernels"
 
 
-def test_a_text_over_which_lightgbm_ends_the_process_is_refused(worker: WorkerProcess, saved: SavedModel) -> None:
+def test_a_text_over_which_lightgbm_ends_the_process_is_refused(
+    worker: WorkerProcess, saved: SavedModel, tmp_path: Path
+) -> None:
     text, far = saved.booster.model_to_string(), " ".join(["99999999"] * 5)
-    damaged = changed(changed(text, "left_child", far), "right_child", far)
+    (tmp_path / BOOSTER).write_text(changed(changed(text, "left_child", far), "right_child", far))
     with pytest.raises(ModelRefused, match="LightGBM ended the process") as caught:
-        worker.raw_scores(damaged, saved.rows)
+        worker.raw_scores(tmp_path / BOOSTER, saved.rows)
     assert caught.value.check == "kernels"
-    np.testing.assert_array_equal(worker.raw_scores(text, saved.rows), saved.booster.predict(saved.rows))
+    scores = worker.raw_scores(saved.directory / BOOSTER, saved.rows)
+    np.testing.assert_array_equal(scores, saved.booster.predict(saved.rows))
 
 
 def test_a_process_that_was_killed_is_started_anew(saved: SavedModel) -> None:
-    text, expected = saved.booster.model_to_string(), saved.booster.predict(saved.rows)
+    text, expected = saved.directory / BOOSTER, saved.booster.predict(saved.rows)
     before = psutil.Process().children()
     with working(Settings()) as worker:
         worker.raw_scores(text, saved.rows)
@@ -201,7 +176,7 @@ def test_a_process_that_was_killed_is_started_anew(saved: SavedModel) -> None:
 def test_a_registry_that_hangs_is_unreachable_in_time_and_costs_the_process(
     hung: socket.socket, saved: SavedModel
 ) -> None:
-    text, expected = saved.booster.model_to_string(), saved.booster.predict(saved.rows)
+    text, expected = saved.directory / BOOSTER, saved.booster.predict(saved.rows)
     before = psutil.Process().children()
     with working(Settings(mlflow_tracking_uri=url(hung), model_lookup_timeout=TIMEOUT_S)) as worker:
         worker.raw_scores(text, saved.rows)
@@ -229,7 +204,7 @@ def test_closing_ends_a_call_that_hangs(hung: socket.socket) -> None:
 def test_closing_leaves_neither_process_nor_pipes(saved: SavedModel) -> None:
     before, descriptors = psutil.Process().children(), psutil.Process().num_fds()
     worker = WorkerProcess(Settings())
-    worker.raw_scores(saved.booster.model_to_string(), saved.rows)
+    worker.raw_scores(saved.directory / BOOSTER, saved.rows)
     process = started(before)
     worker.close()
     worker.close()
@@ -295,12 +270,12 @@ def spoilt(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory, saved: 
     with working(Settings(data_dir=registry_dir)) as worker:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "executable", altered_python(tmp_path_factory.mktemp("spoilt"), SPOILT))
-            worker.raw_scores(saved.booster.model_to_string(), saved.rows)
+            worker.raw_scores(saved.directory / BOOSTER, saved.rows)
         yield worker
 
 
 def test_what_a_library_prints_is_not_taken_for_an_answer(spoilt: WorkerProcess, saved: SavedModel) -> None:
-    scores = spoilt.raw_scores(saved.booster.model_to_string(), saved.rows)
+    scores = spoilt.raw_scores(saved.directory / BOOSTER, saved.rows)
     np.testing.assert_array_equal(scores, saved.booster.predict(saved.rows))
 
 
@@ -336,5 +311,5 @@ def test_it_works_beyond_a_thousand_descriptors(saved: SavedModel) -> None:
         opened = [stack.enter_context(open(os.devnull)).fileno() for _ in range(1100)]
         assert max(opened) > 1023
         worker = stack.enter_context(working(Settings()))
-        scores = worker.raw_scores(saved.booster.model_to_string(), saved.rows)
+        scores = worker.raw_scores(saved.directory / BOOSTER, saved.rows)
     np.testing.assert_array_equal(scores, saved.booster.predict(saved.rows))

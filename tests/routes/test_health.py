@@ -396,6 +396,30 @@ async def test_a_reload_that_takes_longer_is_202_and_goes_on(
         await come_true(lambda: served.require().identity.version == version)
 
 
+async def test_a_load_that_takes_long_is_a_problem_that_names_version_and_stage(
+    admin_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, gate = ModelWorker(admin_settings), threading.Event()
+    async with client_of(msgspec.structs.replace(admin_settings, request_timeout=0.05), source=source) as client:
+        version, build = register(admin_settings, BUNDLED / "model"), source.build
+        monkeypatch.setattr(source, "build", lambda *arguments: (gate.wait(60), build(*arguments))[1])
+        assert (await client.post("/health/model/reload", headers=ADMIN)).status_code == 202
+        refresher = services_of(client).refresher
+        await come_true(lambda: refresher.loading is not None and refresher.loading.stage == "build")
+        loading = answered(await client.get("/health/model"))["loading"]
+        assert (loading["version"], loading["stage"]) == (version, "build")
+        assert 0 <= loading["seconds"] < 60
+        assert answered(await client.get("/health"))["status"] == "healthy"
+        monkeypatch.setattr("app.routes.model_health.SLOW_STAGE_S", -1.0)
+        health = answered(await client.get("/health"))
+        assert health["status"] == "degraded"
+        assert health["problems"][0].startswith(f"version {version} is being loaded (build) since ")
+        gate.set()
+        served = services_of(client).slot
+        await come_true(lambda: served.require().identity.version == version)
+        assert answered(await client.get("/health/model"))["loading"] is None
+
+
 async def test_the_model_page_shows_where_was_looked_what_is_kept_and_when_the_next_look_is(
     admin_settings: Settings,
 ) -> None:
