@@ -172,4 +172,5 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
     services.keeper.close()
     services.predictor.close()
     services.shadow.close()
+    await asyncio.to_thread(services.slot.close)
     await asyncio.to_thread(services.prediction_log.close)

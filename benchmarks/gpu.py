@@ -28,7 +28,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -69,40 +69,66 @@ def main() -> None:
     backend, cpu = CudaBackend(), CpuBackend()
     backend.warm_up()
     batches = [10**power for power in range(9) if 10**power <= arguments.most]
-    machine = machine_of(backend._cuda)
-    rows = made_rows(max(batches), seed=2)
-    models: dict[str, Any] = {}
-    for trees, leaves in SHAPES:
-        name = f"{trees:,} trees of {leaves} leaves"
-        print(name, flush=True)
-        booster = train(trees, leaves)
-        pipeline = Pipeline(None, (Forest.from_booster(booster),))
-        models[name] = compared(pipeline, rows, batches, backend, cpu, arguments.rounds)
-        models[name] |= {"parts_us": parts(backend, pipeline, rows[:CHUNK]), "peers": peers(booster, rows, batches)}
-        models[name]["floors"] = floors(pipeline, batches, steps_of(pipeline, rows[:1000]), machine)
-    name = "the bundled model, with its transforms"
-    print(name, flush=True)
-    pipeline, rows = bundled(max(batches))
-    models[name] = compared(pipeline, rows, batches, backend, cpu, arguments.rounds)
-    models[name] |= {"parts_us": parts(backend, pipeline, rows[:CHUNK]), "peers": {}}
-    features = cpu.transform(pipeline.program, rows[:1000]) if pipeline.program is not None else rows[:1000]
-    models[name]["floors"] = floors(pipeline, batches, steps_of(pipeline, features), machine)
-    report = {
+    report: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
         "device": backend.device,
         "cpu": f"{cpu.device}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("madrone", "numba", "numba-cuda", "numpy", "lightgbm")},
-        "machine": machine,
+        "machine": machine_of(backend._cuda),
         "batches": batches,
         "rounds": arguments.rounds,
-        "models": models,
+        "models": {},
     }
+    rows = made_rows(max(batches), seed=2)
+    for trees, leaves in SHAPES:
+        booster = train(trees, leaves)
+        pipeline = Pipeline(None, (Forest.from_booster(booster),))
+        measure(report, f"{trees:,} trees of {leaves} leaves", pipeline, rows, backend, cpu, booster)
+    measure(report, "the bundled model, with its transforms", *bundled(max(batches)), backend, cpu)
+    picture(report, REPORTS / "gpu.png")
+    print(page(report))
+
+
+def measure(
+    report: dict[str, Any],
+    name: str,
+    pipeline: Pipeline,
+    rows: np.ndarray,
+    backend: CudaBackend,
+    cpu: CpuBackend,
+    booster: lgb.Booster | None = None,
+) -> None:
+    """Measure a model part by part, and write the report after each: a machine may be lent for a short time only.
+
+    Args:
+        report: Gets the model; has all that is the same for all of them.
+        name: The model's.
+        pipeline: The model.
+        rows: float64[B, F].
+        backend: The GPU.
+        cpu: What it is compared with.
+        booster: What the peers are given; None for no peers.
+    """
+    print(name, flush=True)
+    model: dict[str, Any] = {}
+    report["models"][name] = model
+    for found in compared(pipeline, rows, report["batches"], backend, cpu, report["rounds"]):
+        model |= found
+        save(report)
+    features = rows[:1000] if pipeline.program is None else cpu.transform(pipeline.program, rows[:1000])
+    model["floors"] = floors(pipeline, report["batches"], steps_of(pipeline, features), report["machine"])
+    model["parts_us"] = parts(backend, pipeline, rows[:CHUNK])
+    save(report)
+    model["peers"] = {} if booster is None else peers(booster, rows, report["batches"])
+    save(report)
+
+
+def save(report: dict[str, Any]) -> None:
+    """Write what there is; the page has the models that are measured whole."""
     REPORTS.mkdir(exist_ok=True)
     (REPORTS / "gpu.json").write_text(json.dumps(report, indent=2) + "\n")
     (REPORTS / "gpu.md").write_text(page(report))
-    picture(report, REPORTS / "gpu.png")
-    print(page(report))
 
 
 def made_rows(count: int, seed: int) -> np.ndarray:
@@ -133,8 +159,8 @@ def bundled(count: int) -> tuple[Pipeline, np.ndarray]:
 
 def compared(
     pipeline: Pipeline, rows: np.ndarray, batches: list[int], gpu: Backend, cpu: Backend, rounds: int
-) -> dict[str, Any]:
-    """Seconds a call by rows, of both backends, and in how many rows their scores differ."""
+) -> Iterator[dict[str, Any]]:
+    """Seconds a call by rows, of both backends, and in how many rows their scores differ, after each batch."""
     seconds: dict[str, dict[str, dict[str, float]]] = {"gpu": {}, "cpu": {}}
     different: dict[str, int] = {}
     for batch in batches:
@@ -153,7 +179,7 @@ def compared(
                 times[name].append(timed(call))
         for name, values in times.items():
             seconds[name][str(batch)] = spread(values)
-    return {"seconds": seconds, "different_rows": different}
+        yield {"seconds": seconds, "different_rows": different}
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -349,6 +375,8 @@ def page(report: dict[str, Any]) -> str:
         "",
     ]
     for name, model in report["models"].items():
+        if "peers" not in model:  # its last part
+            continue
         lines += [f"## {name[0].upper()}{name[1:]}", ""]
         lines += ["| rows | GPU, rows/s | ± | CPU, rows/s | GPU to CPU | floor | share | rows that differ |"]
         lines += ["| --- " * 8 + "|"]

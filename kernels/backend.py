@@ -56,6 +56,15 @@ class Backend(Protocol):
         """The hardware, such as its product name; asked for once, when an engine is made."""
         ...
 
+    @property
+    def uuid(self) -> str | None:
+        """The hardware's UUID as NVML tells it, likewise; None where there is none."""
+        ...
+
+    def chunk(self, pipeline: Pipeline) -> int:
+        """Rows that it computes at a time: of larger batches the time is in proportion to the rows."""
+        ...
+
     def transform(self, program: Program, X: NDArray[np.floating]) -> NDArray[np.float32]:
         """Raw features float[B, F] to model features float32[B, O]."""
         ...
@@ -70,4 +79,8 @@ class Backend(Protocol):
 
     def warm_up(self) -> None:
         """Compile or load what every call runs, so that no request waits for it."""
+        ...
+
+    def close(self) -> None:
+        """Free its memory, after what is under way. It may fail from then on."""
         ...

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kernels import cpu_kernels
 from kernels.backend import Outcome, Pipeline
+from kernels.cost import SIZES
 from kernels.neighbours import NO_LABEL, NeighbourArrays
 from kernels.program import Program, pack
 from kernels.rows import as_rows, frozen
@@ -24,6 +25,18 @@ class CpuBackend:
     def device(self) -> str:
         """The processor's product name, or its architecture where the system does not tell."""
         return processor()
+
+    @property
+    def uuid(self) -> None:
+        """None: a processor has none."""
+        return
+
+    def chunk(self, pipeline: Pipeline) -> int:
+        """Rows that are computed at a time, by the forests' kernel for many rows."""
+        return SIZES[-1]
+
+    def close(self) -> None:
+        """Nothing to free."""
 
     def evaluate(self, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False) -> Outcome:
         """Raw features float[B, F] to predictions, or to raw scores.

@@ -3,20 +3,22 @@
 Importing this module needs neither a GPU nor numba-cuda; making a `CudaBackend` needs both.
 """
 
+import atexit
+import contextlib
+import functools
 import importlib.util
-import operator
-import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernels.backend import Outcome, OutOfDeviceMemory, Pipeline
-from kernels.cuda_buffers import StreamBuffers
-from kernels.cuda_forest import PackedForests, pack_forests
-from kernels.cuda_program import pairs, searched_whole
+from kernels.cuda_buffers import StreamBuffers, rounded
+from kernels.cuda_memory import DeviceMemory
+from kernels.device_thread import DEVICE
 from kernels.forest import Forest
 from kernels.program import Program, pack
 from kernels.rows import as_rows
@@ -31,6 +33,12 @@ CHUNK_BYTES = 2**28
 
 MAX_ROW_BITS = 5
 
+CLOSE_SECONDS = 5.0
+"""A device that hangs is not waited for longer."""
+
+_left_to_the_driver = contextlib.ExitStack()
+"""Keeps numba from freeing memory, where the driver would refuse it and numba complain of each piece."""
+
 
 class CudaUnavailableError(RuntimeError):
     """There is no GPU to use; the message says what is missing."""
@@ -38,6 +46,8 @@ class CudaUnavailableError(RuntimeError):
 
 def cuda_unavailable_reason() -> str | None:
     """Why CUDA cannot be used here, or None if it can. Never raises."""
+    if DEVICE.lost is not None:
+        return f"the process must be restarted, since its CUDA context has died: {DEVICE.lost}"
     if importlib.util.find_spec("numba_cuda") is None:
         return "numba-cuda is not installed"
     try:
@@ -60,14 +70,6 @@ def cuda_available() -> bool:
     return cuda_unavailable_reason() is None
 
 
-class _DeviceForests(NamedTuple):
-    """Forests on the device, and the records' bits read as float64."""
-
-    forests: tuple[Forest, ...]
-    arrays: PackedForests
-    values: Any
-
-
 class CudaBackend:
     """Transforms a batch, and evaluates forests on it, with one round trip to the device.
 
@@ -77,10 +79,11 @@ class CudaBackend:
     forests; labels of stored rows are not known here, since only training leaves stored rows out.
 
     A large batch goes in chunks, and by turns in two streams: while the device computes one, the next is copied. The
-    program, the forests and all buffers stay on the device between calls. A lock lets one batch at a time use them, so
-    calls from several threads are safe (and queue). Any CUDA error surfaces as an exception of the call; after one
-    other than `OutOfDeviceMemory`, the context may be poisoned for good, so the caller should not use the backend
-    again.
+    program, the forests and all buffers stay on the device between calls. All that concerns the device happens in the
+    device's thread, so calls from any thread are safe, and queue. Any CUDA error surfaces as an exception of the call;
+    after one other than `OutOfDeviceMemory` the caller should not use the backend again, and where it has killed the
+    context, which is the process's, no other backend can be made. The device's memory is freed when the backend is
+    closed, or gone.
 
     Args:
         threads_per_block: of a launch, but for the forests'.
@@ -119,18 +122,31 @@ class CudaBackend:
         self._min_blocks = min_blocks
         self._max_blocks = max_blocks
         self._chunk_rows = chunk_rows
-        self._lock = threading.Lock()
-        self._streams: list[StreamBuffers] = []
-        self._program: Program | None = None
-        self._program_arrays: tuple[Any, ...] = ()
-        self._reference_arrays: list[tuple[int, tuple[Any, ...]]] = []
-        self._forests: list[_DeviceForests] = []
+        self._memory = DeviceMemory(cuda)
+        # The last reference may die in any thread; at exit the driver frees all.
+        weakref.finalize(self, DEVICE.later, self._memory.close).atexit = False
+        _end_quietly()
 
     @property
     def device(self) -> str:
         """The GPU's product name."""
-        name = self._cuda.get_current_device().name
+        name = DEVICE.run(self._cuda.get_current_device).name
         return name.decode() if isinstance(name, bytes) else str(name)
+
+    @property
+    def uuid(self) -> str:
+        """The GPU's UUID, which NVML has too, while indices differ from NVML's where CUDA_VISIBLE_DEVICES is set."""
+        uuid = str(DEVICE.run(self._cuda.get_current_device).uuid)
+        return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+
+    def chunk(self, pipeline: Pipeline) -> int:
+        """Rows that are computed at a time."""
+        return self._size(_row_bytes(pipeline))
+
+    def close(self) -> None:
+        """Free the device's memory, after what is under way; later calls raise RuntimeError."""
+        with contextlib.suppress(TimeoutError):
+            DEVICE.run(self._memory.close, CLOSE_SECONDS)
 
     def transform(self, program: Program, X: NDArray[np.floating]) -> NDArray[np.float32]:
         """Raw features float[B, F] of any float dtype and layout to model features float32[B, O].
@@ -142,9 +158,9 @@ class CudaBackend:
         rows = as_rows(X, program.n_inputs)
 
         def work() -> NDArray[np.float32]:
-            self._keep(program)
+            self._memory.keep(program)
             features = np.empty((len(rows), program.n_outputs), dtype=np.float32)
-            self._in_chunks(rows, features, "features", _row_bytes(rows, program))
+            self._in_chunks(rows, features, "features", _row_bytes(Pipeline(program, ())))
             return features
 
         return self._run(work)
@@ -162,12 +178,10 @@ class CudaBackend:
         rows = as_rows(X, forests[0].n_features if program is None else program.n_inputs)
 
         def work() -> NDArray[np.float64]:
-            self._keep(program)
-            columns = self._keep_forests(forests)
-            n_outputs = sum(forest.n_outputs for forest in forests)
-            scores = np.empty((len(rows), max(1, n_outputs + (distance is not None))))
-            row_bytes = _row_bytes(rows, program) + 2 * columns + 8 * scores.shape[1]
-            self._in_chunks(rows, scores, "scores", row_bytes, -1 if distance is None else distance)
+            self._memory.keep(program)
+            self._memory.keep_forests(forests)
+            scores = np.empty((len(rows), _width(pipeline)))
+            self._in_chunks(rows, scores, "scores", _row_bytes(pipeline), -1 if distance is None else distance)
             return scores
 
         scores = self._run(work)
@@ -187,63 +201,42 @@ class CudaBackend:
         self.evaluate(Pipeline(pack(("x",), (), ("x",)), (), 0), row)
 
         def work() -> None:
-            self._keep(None)
-            self._keep_forests(())
+            self._memory.keep(None)
+            self._memory.keep_forests(())
             self._in_chunks(row, np.empty((1, 1)), "scores", 1, 0)
 
         self._run(work)
 
     def _run(self, work: Callable[[], T]) -> T:
         """Have the device for some work, and let go of all buffers when its memory does not suffice."""
-        with self._lock:
-            try:
-                return work()
-            except Exception as error:
-                if not _out_of_memory(error):
-                    raise
-                said = " ".join(str(error).split())
-            # Out of the handler, since the error holds on to frames, and they to buffers.
-            for stream in self._streams:
-                stream.release()
-            # numba frees later, and pinned memory never for the sake of an allocation; its simulator has no such list.
-            pending = getattr(self._cuda.current_context(), "deallocations", None)
-            if pending is not None:
-                pending.clear()
+        return DEVICE.run(lambda: self._work(work))
+
+    def _work(self, work: Callable[[], T]) -> T:
+        if self._memory.closed:
+            raise RuntimeError("the backend is closed")
+        self._cuda.current_context()  # outside the handler: one that cannot be had has not died
+        try:
+            return work()
+        except Exception as error:
+            if not _out_of_memory(error):
+                self._look_for_death(error)
+                raise
+            said = " ".join(str(error).split())
+        # Out of the handler, since the error holds on to frames, and they to buffers.
+        self._memory.free_buffers()
         raise OutOfDeviceMemory(f"the device's memory does not suffice: {said}")
 
-    def _keep(self, program: Program | None) -> None:
-        """Have the program's arrays on the device; an engine has one program, so the last one is all that is kept."""
-        if self._program is program:
-            return
-        self._program = None
-        self._reference_arrays = []
-        self._program_arrays = ()
-        if program is None:
-            return
-        self._program_arrays = tuple(self._cuda.to_device(array) for array in program.arrays())
-        self._reference_arrays = [
-            (len(near.columns), tuple(self._cuda.to_device(array) for array in (*searched_whole(near), *mean)))
-            for near, mean in pairs(program)
-        ]
-        # Copies from memory that is not pinned may still be under way, and the kernels run in other streams.
-        self._cuda.synchronize()
-        self._program = program
-
-    def _keep_forests(self, forests: tuple[Forest, ...]) -> int:
-        """Have the forests on the device; returns the number of their columns.
-
-        An engine asks for its forest alone or for all that it has, so the last two of such tuples are kept.
-        """
-        for kept in self._forests:
-            if len(kept.forests) == len(forests) and all(map(operator.is_, kept.forests, forests)):
-                break
-        else:
-            del self._forests[1:]
-            arrays = PackedForests(*(self._cuda.to_device(array) for array in pack_forests(forests)))
+    def _look_for_death(self, error: Exception) -> None:
+        """Note whether an error killed the context: a dead one answers every later call with that error."""
+        try:
             self._cuda.synchronize()
-            kept = _DeviceForests(forests, arrays, arrays.records.view(np.float64))
-        self._forests = [kept, *(other for other in self._forests if other is not kept)]
-        return kept.arrays.columns.shape[0]
+        except Exception:
+            if DEVICE.lost is None:
+                DEVICE.lost = f"{type(error).__name__}: {error}"[:300]
+                _leave_memory_to_the_driver()
+
+    def _size(self, row_bytes: int) -> int:
+        return max(1, min(self._chunk_rows, CHUNK_BYTES // row_bytes))
 
     def _in_chunks(
         self, rows: NDArray[np.float64], out: NDArray[Any], name: str, row_bytes: int, distance: int = -1
@@ -257,60 +250,80 @@ class CudaBackend:
             row_bytes: Of the device's memory, that a row takes.
             distance: As the kernel of ranks takes it.
         """
-        size = max(1, min(self._chunk_rows, CHUNK_BYTES // row_bytes))
+        size = self._size(row_bytes)
         under_way: deque[tuple[StreamBuffers, NDArray[Any], slice]] = deque()
         for number, first in enumerate(range(0, len(rows), size)):
             if number >= 2:
                 _collect(*under_way.popleft(), out)
-            if number % 2 == len(self._streams):
-                self._streams.append(StreamBuffers(self._cuda))
-            buffers, part = self._streams[number % 2], slice(first, min(first + size, len(rows)))
+            buffers, part = self._memory.stream(number % 2), slice(first, min(first + size, len(rows)))
             chunk = rows[part]
-            staged = buffers.pinned("rows", chunk.shape, np.float64)
-            np.copyto(staged, chunk)
-            device_rows = buffers.device("rows", chunk.shape, np.float64)
+            count = len(chunk)
+            shape = min(rounded(count), size), rows.shape[1]
+            staged = buffers.pinned("rows", shape, np.float64)
+            np.copyto(staged[:count], chunk)
+            device_rows = buffers.device("rows", shape, np.float64)
             device_rows.copy_to_device(staged, stream=buffers.stream)
-            result = device_rows if self._program is None else self._transform(buffers, device_rows, self._program)
+            program = self._memory.program
+            result = device_rows if program is None else self._transform(buffers, device_rows, program, count)
             if name == "scores":
-                result = self._evaluate(buffers, result, out.shape[1], distance)
-            answer = buffers.pinned(name, (len(chunk), out.shape[1]), out.dtype.type)
+                result = self._evaluate(buffers, result, out.shape[1], distance, count)
+            answer = buffers.pinned(name, (shape[0], out.shape[1]), out.dtype.type)
             result.copy_to_host(answer, stream=buffers.stream)
-            under_way.append((buffers, answer, part))
+            under_way.append((buffers, answer[:count], part))
         while under_way:
             _collect(*under_way.popleft(), out)
 
-    def _transform(self, buffers: StreamBuffers, rows: Any, program: Program) -> Any:
-        """Launch the program: float32[B, O] on the device."""
-        count = rows.shape[0]
-        blocks = self._blocks(count, self._threads_per_block)
-        threads = min(count, blocks * self._threads_per_block)
+    def _transform(self, buffers: StreamBuffers, rows: Any, program: Program, count: int | None = None) -> Any:
+        """Launch the program: float32[>= B, O] on the device.
+
+        Args:
+            buffers: Of the stream.
+            rows: float64[>= B, F] on the device.
+            program: The one that is kept.
+            count: B; None for all.
+        """
+        capacity = rows.shape[0]
+        n_rows = capacity if count is None else count
+        blocks = self._blocks(capacity, self._threads_per_block)
+        threads = min(capacity, blocks * self._threads_per_block)
         launch = blocks, self._threads_per_block, buffers.stream
         work = buffers.device("work", (max(1, len(program.opcodes)), threads), np.float64)
-        places = buffers.device("places", (count, max(1, len(program.points))), np.float64)
-        features = buffers.device("features", (count, program.n_outputs), np.float32)
-        self._kernels.transform[launch](rows, *self._program_arrays, work, places, features)
-        for n_columns, arrays in self._reference_arrays:
+        places = buffers.device("places", (capacity, max(1, len(program.points))), np.float64)
+        features = buffers.device("features", (capacity, program.n_outputs), np.float32)
+        self._kernels.transform[launch](rows, n_rows, *self._memory.program_arrays, work, places, features)
+        for n_columns, arrays in self._memory.reference_arrays:
             descriptions = buffers.device("descriptions", (threads, max(1, n_columns)), np.float64)
-            self._kernels.references[launch](places, *arrays, descriptions, features)
+            self._kernels.references[launch](places, n_rows, *arrays, descriptions, features)
         return features
 
-    def _evaluate(self, buffers: StreamBuffers, features: Any, width: int, distance: int) -> Any:
-        """Launch the forests on float32[B, O] or float64[B, O] features: float64[B, M] on the device."""
-        _, packed, values = self._forests[0]
-        count = features.shape[0]
+    def _evaluate(
+        self, buffers: StreamBuffers, features: Any, width: int, distance: int, count: int | None = None
+    ) -> Any:
+        """Launch the forests on float32[>= B, O] or float64[>= B, O] features: float64[>= B, M] on the device.
+
+        Args:
+            buffers: Of the stream.
+            features: On the device.
+            width: M.
+            distance: As the kernel of ranks takes it.
+            count: B; None for all.
+        """
+        _, packed, values = self._memory.forests[0]
+        capacity = features.shape[0]
+        n_rows = capacity if count is None else count
         n_columns = max(1, packed.columns.shape[0])
-        ranks = buffers.device("ranks", (n_columns, count), np.uint16)
-        scores = buffers.device("scores", (count, width), np.float64)
+        ranks = buffers.device("ranks", (n_columns, capacity), np.uint16)
+        scores = buffers.device("scores", (capacity, width), np.float64)
         blocks = max(
-            min(-(-count // self._threads_per_block), self._max_blocks), -(-self._min_blocks // n_columns)
+            min(-(-capacity // self._threads_per_block), self._max_blocks), -(-self._min_blocks // n_columns)
         )  # fmt: skip
         self._forest_kernels.ranks[(blocks, n_columns), self._threads_per_block, buffers.stream](
-            features, packed.columns, packed.thresholds, distance, ranks, scores
+            features, n_rows, packed.columns, packed.thresholds, distance, ranks, scores
         )
-        row_bits = self._row_bits(count)
-        blocks = self._blocks(count, 1 << row_bits)
+        row_bits = self._row_bits(capacity)
+        blocks = self._blocks(capacity, 1 << row_bits)
         self._forest_kernels.forest[blocks, self._forest_threads, buffers.stream](
-            ranks, packed.roots, packed.starts, packed.records, values, packed.sets, packed.set_starts,
+            ranks, n_rows, packed.roots, packed.starts, packed.records, values, packed.sets, packed.set_starts,
             row_bits, scores,
         )  # fmt: skip
         return scores
@@ -327,6 +340,27 @@ class CudaBackend:
         while bits > 0 and count < self._min_blocks << bits:
             bits -= 1
         return bits
+
+
+def _leave_memory_to_the_driver() -> None:
+    from numba import cuda
+
+    with contextlib.suppress(Exception):
+        _left_to_the_driver.enter_context(cuda.defer_cleanup())
+
+
+@functools.cache
+def _end_quietly() -> None:
+    """Have numba free nothing at exit: it would do so in the main thread, which has no context.
+
+    To be called after a first `weakref.finalize`, since exit handlers run the last one first.
+    """
+
+    def end() -> None:
+        with contextlib.suppress(TimeoutError):
+            DEVICE.run(_leave_memory_to_the_driver, CLOSE_SECONDS)
+
+    atexit.register(end)
 
 
 def _on_device(pipeline: Pipeline) -> tuple[Forest, ...]:
@@ -352,10 +386,22 @@ def _collect(buffers: StreamBuffers, answer: NDArray[Any], part: slice, out: NDA
     out[part] = answer
 
 
-def _row_bytes(rows: NDArray[np.float64], program: Program | None) -> int:
-    """What a row takes of the device's memory before it meets the forests; at least one byte."""
-    raw = max(1, 8 * rows.shape[1])
-    return raw if program is None else raw + 8 * max(1, len(program.points)) + 4 * program.n_outputs
+def _width(pipeline: Pipeline) -> int:
+    """Scores of a row, with the distance; at least one."""
+    return max(1, sum(forest.n_outputs for forest in pipeline.forests) + (pipeline.distance is not None))
+
+
+def _row_bytes(pipeline: Pipeline) -> int:
+    """What a row takes of the device's memory; at least one byte."""
+    program, forests = pipeline.program, pipeline.forests
+    raw = forests[0].n_features if program is None else program.n_inputs
+    taken = max(1, 8 * raw)
+    if program is not None:
+        taken += 8 * max(1, len(program.points)) + 4 * program.n_outputs
+    if forests:
+        columns = sum(len(forest.predicates.columns) for forest in forests if isinstance(forest, Forest))
+        taken += 2 * columns + 8 * _width(pipeline)
+    return taken
 
 
 def _out_of_memory(error: Exception) -> bool:

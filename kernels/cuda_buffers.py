@@ -4,7 +4,17 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-MAX_VIEWS = 256
+MAX_VIEWS = 1024
+"""Arrays that are kept. A backend needs fewer, as batches have 111 sizes up to a chunk of 65,536 rows."""
+
+
+def rounded(rows: int) -> int:
+    """The size of a batch's arrays: at least `rows`, an eighth more at most.
+
+    numba keeps a description of every shape for ever, so there must not be as many of them as numbers of rows.
+    """
+    step = 1 << max(0, rows.bit_length() - 4)
+    return -(-rows // step) * step
 
 
 class StreamBuffers:

@@ -22,21 +22,22 @@ _DOUBLES = types.float64[::1]
 
 
 @cuda.jit
-def ranks(features, columns, thresholds, distance, places, scores):
+def ranks(features, n_rows, columns, thresholds, distance, places, scores):
     """Rank every row in every column: a column to a row of the grid, a row to a thread, threads striding.
 
     A column's ranks are side by side, since neighbouring threads write and later read them.
 
     Args:
-        features: float32[B, O], or float64[B, O] where they are the raw ones.
+        features: float32[>= B, O], or float64[>= B, O] where they are the raw ones.
+        n_rows: B, how many rows there are.
         columns: Of the `PackedForests`, as are the thresholds.
         thresholds: float64.
         distance: The feature that goes to the scores' last column as it is; -1 for none.
-        places: uint16[>= V, B], written.
-        scores: float64[B, >= 1], whose last column is written if there is a distance.
+        places: uint16[>= V, >= B], written.
+        scores: float64[>= B, >= 1], whose last column is written if there is a distance.
     """
     number = cuda.blockIdx.y
-    for row in range(cuda.grid(1), features.shape[0], cuda.gridsize(1)):  # pyright: ignore[reportCallIssue]
+    for row in range(cuda.grid(1), n_rows, cuda.gridsize(1)):  # pyright: ignore[reportCallIssue]
         if number < columns.shape[0]:
             column = columns[number]
             places[number, row] = rank(np.float64(features[row, column[FEATURE]]), thresholds, column)
@@ -45,7 +46,7 @@ def ranks(features, columns, thresholds, distance, places, scores):
 
 
 @cuda.jit
-def forest(places, roots, starts, records, values, sets, set_starts, row_bits, scores):
+def forest(places, n_rows, roots, starts, records, values, sets, set_starts, row_bits, scores):
     """Add up the leaf values of every row, for each output in the order of its trees: the CPU's sums, bit for bit.
 
     for each round of the grid over the batch: for each output: for each tile of its trees: each thread: descend every
@@ -57,7 +58,8 @@ def forest(places, roots, starts, records, values, sets, set_starts, row_bits, s
     read it. All threads make the same rounds and tiles, with or without a row of their own.
 
     Args:
-        places: uint16[>= V, B], the ranks.
+        places: uint16[>= V, >= B], the ranks.
+        n_rows: B, how many rows there are.
         roots: Of the `PackedForests`, as are the next two.
         starts: int32[M + 1].
         records: uint64.
@@ -65,7 +67,7 @@ def forest(places, roots, starts, records, values, sets, set_starts, row_bits, s
         sets: uint32.
         set_starts: int32.
         row_bits: The logarithm to base 2 of a block's rows, which must divide its threads and `STAGED`.
-        scores: float64[B, >= M], the first M columns of which are written.
+        scores: float64[>= B, >= M], the first M columns of which are written.
     """
     staged = cuda.shared.array(PLACES, np.float64)
     rows_per_block = ONE << np.uint64(row_bits)
@@ -73,10 +75,10 @@ def forest(places, roots, starts, records, values, sets, set_starts, row_bits, s
     lanes = np.uint64(cuda.blockDim.x) >> np.uint64(row_bits)
     own = np.uint64(cuda.threadIdx.x) & (rows_per_block - ONE)
     tile = np.uint64(STAGED) >> np.uint64(row_bits)
-    n_rows, stride = np.uint64(scores.shape[0]), np.uint64(cuda.gridDim.x) << np.uint64(row_bits)
+    batch_end, stride = np.uint64(n_rows), np.uint64(cuda.gridDim.x) << np.uint64(row_bits)
     turn = np.uint64(0)
     first = np.uint64(cuda.blockIdx.x) << np.uint64(row_bits)
-    while first < n_rows:
+    while first < batch_end:
         row = first + own
         for output in range(np.uint64(0), np.uint64(starts.shape[0] - 1)):
             total = 0.0
@@ -84,7 +86,7 @@ def forest(places, roots, starts, records, values, sets, set_starts, row_bits, s
             while start < end:
                 count = min(tile, end - start)
                 here = turn * np.uint64(STAGED) + own
-                if row < n_rows:
+                if row < batch_end:
                     tree = lane
                     while tree < count:
                         staged[here + (tree << np.uint64(row_bits))] = _leaf_value(
@@ -92,7 +94,7 @@ def forest(places, roots, starts, records, values, sets, set_starts, row_bits, s
                         )
                         tree += lanes
                 cuda.syncthreads()  # pyright: ignore[reportCallIssue]
-                if lane == np.uint64(0) and row < n_rows:
+                if lane == np.uint64(0) and row < batch_end:
                     fours, ones = count >> np.uint64(2), count & np.uint64(3)
                     while fours:
                         # Four loads at a time: an addition waits for the one before, and should not for a load too.
@@ -108,7 +110,7 @@ def forest(places, roots, starts, records, values, sets, set_starts, row_bits, s
                         ones -= ONE
                 turn = ONE - turn
                 start += tile
-            if lane == np.uint64(0) and row < n_rows:
+            if lane == np.uint64(0) and row < batch_end:
                 scores[row, output] = total
         first += stride
 
@@ -139,12 +141,13 @@ def _leaf_value(places, record, records, values, sets, set_starts, row):
 SIGNATURES = {
     "ranks": [
         types.void(
-            features[:, ::1], types.int32[:, ::1], _DOUBLES, types.int64, types.uint16[:, ::1], types.float64[:, ::1]
+            features[:, ::1], types.int64, types.int32[:, ::1], _DOUBLES, types.int64, types.uint16[:, ::1],
+            types.float64[:, ::1],
         )
         for features in (types.float32, types.float64)
     ],
     "forest": types.void(
-        types.uint16[:, ::1], _LONGS, _INTS, _LONGS, _DOUBLES, types.uint32[::1], _INTS, types.int64,
+        types.uint16[:, ::1], types.int64, _LONGS, _INTS, _LONGS, _DOUBLES, types.uint32[::1], _INTS, types.int64,
         types.float64[:, ::1],
     ),
 }  # fmt: skip

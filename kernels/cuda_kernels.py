@@ -47,17 +47,18 @@ _DOUBLES = types.float64[::1]
 
 @cuda.jit
 def transform(
-    rows, opcodes, operands, offsets, lengths, constants, outputs, columns, points, work, places, features
+    rows, n_rows, opcodes, operands, offsets, lengths, constants, outputs, columns, points, work, places, features
 ):  # fmt: skip
-    """Interpret a program's stateless steps over float64[B, F], a row to a thread, threads striding over the grid.
+    """Interpret a program's stateless steps over float64[>= B, F], a row to a thread, threads striding over the grid.
 
-    Arguments are those of the CPU's kernel, and work: float64[>= S, >= min(B, threads)]; a thread keeps its row's steps
-    in a column of its own, so that neighbouring threads touch neighbouring words. All threads run the same step at the
-    same time: the branches on the opcode never diverge within a warp.
+    Arguments are those of the CPU's kernel, and n_rows: B, how many of the rows there are, and work: float64[>= S,
+    >= min(B, threads)]; a thread keeps its row's steps in a column of its own, so that neighbouring threads touch
+    neighbouring words. All threads run the same step at the same time: the branches on the opcode never diverge within
+    a warp.
     """
     thread = cuda.grid(1)  # pyright: ignore[reportCallIssue]
     n_inputs = rows.shape[1]
-    for row in range(thread, rows.shape[0], cuda.gridsize(1)):
+    for row in range(thread, n_rows, cuda.gridsize(1)):
         for step in range(opcodes.shape[0]):
             left = operands[step, 0]
             right = operands[step, 1]
@@ -74,7 +75,7 @@ def transform(
 
 @cuda.jit
 def references(
-    places,
+    places, n_rows,
     points, scales, coordinates, order, centres, attributes, target, counts, contrasts, contrast_counts, regressions,
     regressors, regressor_scales, numbers, columns, capacity,
     mean_points, mean_centres, mean_scales, stored, weights, shapes, factors, terms, variances, offset, mean_columns,
@@ -89,7 +90,8 @@ def references(
     meet at the barriers. A step that is absent is one whose arrays are all empty; both have the same stored rows.
 
     Args:
-        places: float64[B, P].
+        places: float64[>= B, P].
+        n_rows: B, how many rows there are.
         points: Of a `NeighbourArrays`, as are the next fifteen; its boxes are not used, for the threads of a block have
             rows anywhere, and one that must read a tile has all of them wait for it.
         scales: float64[D].
@@ -120,7 +122,7 @@ def references(
         mean_columns: int32[1].
         descriptions: float64[>= min(B, threads), Q], to work in; of one column where Q is 0. Not in local memory, of
             which a device reserves as much for every thread that it can hold.
-        features: float32[B, O], written.
+        features: float32[>= B, O], written.
     """
     tile_coordinates = cuda.shared.array(TILE_COORDINATES, np.float64)
     tile_order = cuda.shared.array(TILE_ROWS, np.int32)
@@ -136,7 +138,6 @@ def references(
 
     thread = cuda.grid(1)  # pyright: ignore[reportCallIssue]
     lane = cuda.threadIdx.x
-    n_rows = places.shape[0]
     n_dimensions = scales.shape[0]
     n_columns = mean_centres.shape[0]
     n_stored = max(order.shape[0], weights.shape[0])
@@ -275,6 +276,7 @@ def _covariances(scaled, columns, weights, tile, count, shapes, factors, terms, 
 SIGNATURES = {
     "transform": types.void(
         types.float64[:, ::1],
+        types.int64,
         _INTS,
         types.int32[:, ::1],
         _INTS,
@@ -289,6 +291,7 @@ SIGNATURES = {
     ),
     "references": types.void(
         types.float64[:, ::1],
+        types.int64,
         *(_INTS, _DOUBLES, types.float64[:, ::1], _INTS, _DOUBLES, types.float64[:, ::1], _DOUBLES),
         *(_INTS, _INTS, _INTS, types.int32[:, ::1], _INTS, _DOUBLES, _DOUBLES, _INTS, _INTS),
         *(_INTS, _DOUBLES, _DOUBLES, types.float32[:, ::1], _FLOATS),

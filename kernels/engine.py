@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.backend import AnyForest, Backend, Outcome, OutOfDeviceMemory, Pipeline
-from kernels.cost import Cost, measure, vary
+from kernels.cost import Cost, measure, measure_larger, vary
 from kernels.cpu import CpuBackend
+from kernels.device_thread import DEVICE
 from kernels.forest import Forest
 from kernels.forest_status import ForestStatus
 from kernels.plan import Neighbours, Plan, PlanError
@@ -50,12 +51,14 @@ class BackendStatus(msgspec.Struct, frozen=True):
 
     Attributes:
         device: The hardware's product name.
+        uuid: Its UUID, as that of a GPU's readings; None for a processor.
         cost: Of a batch, None before `warm_up`.
         largest_chunk: Rows that it gets at a time since it ran out of memory; None if it never did.
         out_of_memory: How often it ran out of memory.
     """
 
     device: str
+    uuid: str | None
     cost: Cost | None
     largest_chunk: int | None
     out_of_memory: int
@@ -91,7 +94,7 @@ class Engine:
     """Predicts from raw features. Safe to call from several threads at once.
 
     A batch goes to the backend that is measured to be cheaper for its size. When a GPU fails it is given up for good
-    (its context may be poisoned), and the same batch is answered by the CPU. When its memory does not suffice it gets
+    (its context may have died), and the same batch is answered by the CPU. When its memory does not suffice it gets
     smaller chunks from then on, or the CPU answers.
 
     Args:
@@ -151,15 +154,23 @@ class Engine:
         self._usable = self._backends
         # Asked for once: a device that has died may not tell its name.
         self._devices = {backend.name: backend.device for backend in self._backends}
+        self._uuids = {backend.name: backend.uuid for backend in self._backends}
         self._costs: dict[str, Cost] = {}
         self._chunks: dict[str, int] = {}
         self._out_of_memory: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    @property
-    def has_device(self) -> bool:
-        """Whether a GPU is in use, for which batches are better gathered."""
-        return len(self._usable) > 1
+    def on_device(self, rows: int) -> bool:
+        """Whether a batch of this many rows goes to a GPU, for which batches are better gathered."""
+        return len(self._usable) > 1 and self._cheapest(rows) is not self._backends[-1]
+
+    def chunk(self, rows: int, seconds: float) -> int:
+        """Rows of such a batch to compute at a time, by the backend that it goes to; at least 1.
+
+        As many as take it so many seconds, or twice what it takes for one row: less would be mostly overhead.
+        """
+        cost = self._costs.get(self._cheapest(rows).name)
+        return max(1, rows if cost is None else min(rows, cost.rows_within(max(seconds, 2 * cost.of(1)))))
 
     def transform(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
         """Raw features float[B, F] to the forest's, by the CPU: float32 by the plan, or X itself without one.
@@ -214,13 +225,28 @@ class Engine:
         usable = self._usable
         costs = [(known or {}).get(self._devices[backend.name]) for backend in usable]
         if None in costs:
-            costs = measure([partial(self._run_on, backend, self._everything) for backend in usable], vary(sample))
+            rows = vary(sample)
+            costs = measure([partial(self._run_on, backend, self._everything) for backend in usable], rows)
+            costs = [self._measure_larger(*found, rows) for found in zip(usable, costs, strict=True)]
         # A backend that failed while it was measured is off by now, and its cost partly the CPU's.
         self._costs = {
             backend.name: cost
             for backend, cost in zip(usable, costs, strict=True)
             if cost is not None and backend in self._usable
         }
+
+    def _measure_larger(self, backend: Backend, cost: Cost, rows: NDArray[np.float64]) -> Cost:
+        """A backend's cost up to the rows that it computes at a time, as far as it still answers."""
+        if backend not in self._usable or backend.name in self._out_of_memory:
+            return cost
+        try:
+            predict = partial(self._in_chunks, backend, self._everything, raw_score=False)
+            return measure_larger(cost, predict, rows, backend.chunk(self._everything))
+        except OutOfDeviceMemory:
+            return cost
+        except Exception as error:
+            self._disable(backend, error)
+            return cost
 
     def costs(self) -> dict[str, Cost]:
         """Costs by device, for a later `warm_up` of the same model.
@@ -235,12 +261,15 @@ class Engine:
 
     def cost(self, rows: int) -> float:
         """Seconds that a batch is expected to take; infinite before `warm_up`."""
-        least = math.inf
-        for backend in self._usable:
-            cost = self._costs.get(backend.name)
-            if cost is not None:
-                least = min(least, cost.of(rows))
-        return least
+        cost = self._costs.get(self._cheapest(rows).name)
+        return math.inf if cost is None else cost.of(rows)
+
+    def close(self) -> None:
+        """Free the devices' memory, after what is under way. What is asked of the engine later, the CPU answers."""
+        with self._lock:
+            self._usable = self._backends[-1:]
+        for backend in self._backends:
+            backend.close()
 
     def status(self) -> EngineStatus:
         """What the engine computes with now."""
@@ -248,6 +277,7 @@ class Engine:
         backends = {
             backend.name: BackendStatus(
                 device=self._devices[backend.name],
+                uuid=self._uuids[backend.name],
                 cost=self._costs.get(backend.name),
                 largest_chunk=self._chunks.get(backend.name),
                 out_of_memory=self._out_of_memory.get(backend.name, 0),
@@ -317,6 +347,7 @@ class Engine:
             self._usable = tuple(other for other in self._usable if other is not backend)
             self._disabled = _Disabled(backend.name, self._devices[backend.name], _reason(error))
         log.error("backend failed and is no longer used", extra={"backend": backend.name}, exc_info=error)
+        backend.close()
 
 
 def _evaluation(outcome: Outcome) -> Evaluation:
@@ -344,17 +375,17 @@ def _backends(device: Device, forests: tuple[AnyForest, ...]) -> tuple[tuple[Bac
     from kernels.cuda import CudaBackend, cuda_unavailable_reason
     from kernels.cuda_forest import too_large
 
+    disabled = None if DEVICE.lost is None else _Disabled(CudaBackend.name, None, DEVICE.lost)
     reason = cuda_unavailable_reason()
     own = [forest for forest in forests if isinstance(forest, Forest)]
     if len(own) < len(forests):
         reason = "LightGBM evaluates this kind of model, and does so on the CPU"
     elif reason is None:
         reason = too_large(own)
-    disabled = None
     if reason is None:
         try:
             cuda = CudaBackend()
-            log.info("backend found", extra={"backend": cuda.name, "device": cuda.device})
+            log.info("backend found", extra={"backend": cuda.name, "device": cuda.device, "uuid": cuda.uuid})
             return (cuda, cpu), None
         except Exception as error:  # a driver that is too old, or a device that was there a moment ago
             log.exception("backend cannot be made", extra={"backend": CudaBackend.name})

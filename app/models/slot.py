@@ -73,6 +73,12 @@ class ModelSlot:
         age = None if self._answered_at is None else self._clock() - self._answered_at
         return Freshness(self.stale, self.pinned is not None, age)
 
+    def close(self) -> None:
+        """Free what the models hold of devices, when the service ends. What is still asked, the CPU answers."""
+        for served in (self.current, self.canary, self.shadow):
+            if served is not None:
+                served.engine.close()
+
     def engine_status(self) -> EngineStatus | None:
         """What the model in use computes with; None while there is none."""
         return self.current and self.current.engine.status()

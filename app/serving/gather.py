@@ -7,12 +7,12 @@ of them time; here they only gather while the device is busy anyway, so that a l
 import asyncio
 from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.device_thread import DEVICE
 from kernels.engine import Engine, Evaluation
 
 LARGEST_BATCH = 262_144
@@ -26,10 +26,10 @@ class _Waiting(NamedTuple):
 
 
 class GatherQueue:
-    """One thread that owns the device, and the requests that wait for it."""
+    """The requests that wait for the thread that owns the device."""
 
     def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self._closed = False
         self._waiting: deque[_Waiting] = deque()
         self._runner: asyncio.Task[None] | None = None
 
@@ -40,8 +40,11 @@ class GatherQueue:
         others have theirs.
 
         Raises:
+            RuntimeError: The queue is closed.
             Exception: What the engine raises for these rows, also when they are alone.
         """
+        if self._closed:
+            raise RuntimeError("the device's queue is closed")
         waiting = _Waiting(engine, rows, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         if self._runner is None:
@@ -49,8 +52,8 @@ class GatherQueue:
         return await waiting.result
 
     def close(self) -> None:
-        """Let go of the thread."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        """Refuse what still comes."""
+        self._closed = True
 
     async def _run(self) -> None:
         try:
@@ -77,7 +80,7 @@ class GatherQueue:
         """Evaluate requests together; when that fails, each half by itself, so that only the cause of it fails."""
         loop = asyncio.get_running_loop()
         try:
-            evaluation = await loop.run_in_executor(self._executor, _evaluate, batch)
+            evaluation = await loop.run_in_executor(DEVICE, _evaluate, batch)
         except Exception as error:
             if len(batch) > 1:
                 middle = len(batch) // 2

@@ -1,9 +1,10 @@
-"""Runs batches: cheap ones on the event loop, dear ones in threads, or gathered where there is a device.
+"""Runs batches: cheap ones on the event loop, dear ones in threads, and gathered what goes to a device.
 
 Handing a batch to a thread and back costs tens of microseconds, more than predicting a few rows; a large batch, on
-the other hand, would hold up every other request. The engine's measured cost decides. A large batch goes chunk by
-chunk, never with more chunks in the queue than there are threads: others find a thread soon, all processors work on
-it, and when its caller has gone the rest of it is not computed.
+the other hand, would hold up every other request. The engine's measured cost decides. A batch that is for a device is
+always handed over, however cheap: the event loop never waits for the device. A large batch goes chunk by chunk, never
+with more chunks in the queue than there are threads: others find a thread soon, all processors work on it, and when
+its caller has gone the rest of it is not computed.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.models.artifact import ServedModel
-from app.serving.gather import GatherQueue, joined
+from app.serving.gather import LARGEST_BATCH, GatherQueue, joined
 from app.telemetry.metrics import Metrics
 from kernels.engine import Evaluation
 
@@ -69,34 +70,40 @@ class Predictor:
         return evaluation.prediction
 
     def is_cheap(self, served: ServedModel, rows: int) -> bool:
-        """Whether so many rows cost less than it would to hand them over."""
-        return served.engine.cost(rows) <= INLINE_SECONDS
+        """Whether so many rows are for the processor, and cost less than it would to hand them over."""
+        engine = served.engine
+        return not engine.on_device(rows) and engine.cost(rows) <= INLINE_SECONDS
 
     def _count(self, version: str, prediction_type: PredictionType, rows: int, seconds: float) -> None:
         self._metrics.predictions.add((version, prediction_type), rows)
         self._metrics.prediction_duration.observe((version,), seconds)
 
     async def _run(self, served: ServedModel, rows: NDArray[np.float64]) -> Evaluation:
-        engine = served.engine
-        size = max(1, int(CHUNK_SECONDS / max(engine.cost(2) - engine.cost(1), 1e-9)))
-        chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
-        evaluations: list[Evaluation] = [Evaluation(rows[:0])] * len(chunks)
-        waiting = iter(enumerate(chunks))
+        engine, total = served.engine, len(rows)
+        evaluations: dict[int, Evaluation] = {}
+        begun = 0
 
         async def work() -> None:
-            for index, chunk in waiting:
-                if engine.has_device:
-                    evaluations[index] = await self._device.evaluate(engine, chunk)
+            nonlocal begun
+            while begun < total:
+                # Asked for each time, since a device that was to compute all may have failed.
+                start, left = begun, total - begun
+                on_device = engine.on_device(left)
+                begun = start + min(engine.chunk(left, CHUNK_SECONDS), LARGEST_BATCH if on_device else left)
+                chunk = rows[start:begun]
+                if on_device:
+                    evaluations[start] = await self._device.evaluate(engine, chunk)
                 else:
-                    evaluations[index] = await self.in_thread(partial(engine.evaluate, chunk))
+                    evaluations[start] = await self.in_thread(partial(engine.evaluate, chunk))
 
-        workers = [asyncio.ensure_future(work()) for _ in range(min(THREADS, len(chunks)))]
+        chunks = -(-total // engine.chunk(total, CHUNK_SECONDS))
+        workers = [asyncio.ensure_future(work()) for _ in range(min(THREADS, chunks))]
         try:
             await asyncio.gather(*workers)
         finally:
             for worker in workers:  # where one chunk has failed, the others are of no use
                 worker.cancel()
-        return joined(evaluations)
+        return joined(evaluations[start] for start in sorted(evaluations))
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run work that takes milliseconds or more beside the event loop."""

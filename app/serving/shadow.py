@@ -148,9 +148,7 @@ class Shadow:
         served, _, prediction = self._queue[0]
         room = max(1, CHUNK_ELEMENTS // prediction[0].size)
         if shadow is not None:
-            # The constant part of the cost is paid once, however many rows there are.
-            seconds = max(1e-9, shadow.engine.cost(2) - shadow.engine.cost(1))
-            room = max(1, min(room, int(CHUNK_SECONDS / seconds)))
+            room = shadow.engine.chunk(room, CHUNK_SECONDS)
         chunk: list[_Answers] = []
         while room and self._queue and self._queue[0].served is served:
             answers = self._queue.popleft()

@@ -1,17 +1,17 @@
 """The benchmark of the GPU: what it says without one, and what it makes of what it measures."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import lightgbm as lgb
 import numpy as np
 import pytest
 
 from benchmarks import gpu
-from benchmarks.gpu import compared, floors, machine_of, made_rows, page, parts, peers, picture, steps_of
+from benchmarks.gpu import compared, floors, machine_of, made_rows, measure, page, peers, picture, steps_of
 from kernels.backend import Outcome, Pipeline
 from kernels.cpu import CpuBackend
 from kernels.cuda import cuda_unavailable_reason
@@ -74,9 +74,10 @@ class LastBit(CpuBackend):
 
 def test_rows_that_differ_in_a_bit_are_counted(pipeline: Pipeline) -> None:
     rows = made_rows(100, seed=2)
-    found = compared(pipeline, rows, [1, 100], LastBit(), CpuBackend(), rounds=2)
+    *_, found = compared(pipeline, rows, [1, 100], LastBit(), CpuBackend(), rounds=2)
     assert found["different_rows"] == {"1": 1, "100": 1}
-    assert compared(pipeline, rows, [100], CpuBackend(), CpuBackend(), rounds=1)["different_rows"] == {"100": 0}
+    (found,) = compared(pipeline, rows, [100], CpuBackend(), CpuBackend(), rounds=1)
+    assert found["different_rows"] == {"100": 0}
 
 
 def test_a_peer_that_is_not_there_is_named_with_the_reason(
@@ -93,9 +94,14 @@ def test_a_peer_that_is_not_there_is_named_with_the_reason(
 class TestInSimulator:
     pytestmark = IN_SIMULATOR
 
-    def test_machine_and_parts_are_measured_and_told(
-        self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    def test_machine_and_parts_are_measured_told_and_written_one_by_one(
+        self, booster: lgb.Booster, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
+        monkeypatch.setattr(gpu, "ROUND_S", 0.0)
+        monkeypatch.setattr(gpu, "REPORTS", tmp_path)
+        report = {"date": "", "device": "a GPU", "cpu": "a CPU", "python": "", "versions": {}, "rounds": 1}
+        report |= {"machine": MACHINE, "batches": [1, 10], "models": {}}
+        rows = made_rows(10, seed=2)
         with simulator() as patch:
             from numba.cuda.simulator.cudadrv.devices import FakeCUDADevice
 
@@ -103,18 +109,22 @@ class TestInSimulator:
             patch.setattr(FakeCUDADevice, "CLOCK_RATE", 1_700_000, raising=False)
             backend = simulated_backend(threads_per_block=2, forest_threads=2, min_blocks=1)
             machine = machine_of(backend._cuda, size=100)
-            monkeypatch.setattr(gpu, "ROUND_S", 0.0)
-            rows = made_rows(10, seed=2)
-            model: dict[str, Any] = compared(pipeline, rows, [1, 10], backend, CpuBackend(), rounds=1)
-            model["parts_us"] = parts(backend, pipeline, rows[:4])
+            measure(report, "first", pipeline, rows, backend, CpuBackend())
+            patch.setattr(gpu, "parts", lambda *_: pytest.fail("the machine is taken away"))
+            with pytest.raises(pytest.fail.Exception):
+                measure(report, "second", pipeline, rows, backend, CpuBackend(), booster)
         assert set(machine) == set(MACHINE)
         assert machine["clock"] == 1.7e9
-        assert model["different_rows"] == {"1": 0, "10": 0}
-        assert {"rows up", "ranks and forest", "scores down"} < set(model["parts_us"])
-        model["floors"] = floors(pipeline, [1, 10], 8.0, MACHINE)
+        written = json.loads((tmp_path / "gpu.json").read_text())["models"]
+        assert written["first"]["different_rows"] == written["second"]["different_rows"] == {"1": 0, "10": 0}
+        assert {"rows up", "ranks and forest", "scores down"} < set(written["first"]["parts_us"])
+        assert "parts_us" not in written["second"]
+        text = (tmp_path / "gpu.md").read_text()
+        assert "## First" in text
+        assert "## Second" not in text
+        model = report["models"]["first"]
         model["peers"] = {"a": {"absent": "ModuleNotFoundError: no a"}, "b": {"seconds": {"1": 0.5, "10": 1.0}}}
-        report = {"date": "", "device": "a GPU", "cpu": "a CPU", "python": "", "versions": {}, "rounds": 1}
-        report |= {"machine": MACHINE, "batches": [1, 10], "models": dict.fromkeys("abcd", model)}
+        report["models"] = dict.fromkeys("abcd", model)
         text = page(report)
         assert "a was not measured: ModuleNotFoundError: no a" in text
         assert "b, rows/s: 1 rows: 2, 10 rows: 10." in text

@@ -19,15 +19,18 @@ class Hardware:
 
     Attributes:
         batches: Rows of each call.
+        closed: How often its memory was freed.
     """
 
     name = "cuda"
     device = "NVIDIA H100"
+    uuid = "GPU-0"
 
     def __init__(
         self, fails_after: int | None = None, fails_to_warm_up: bool = False, most_rows: int | None = None
     ) -> None:
         self.batches: list[int] = []
+        self.closed = 0
         self.fails_after = fails_after
         self.fails_to_warm_up = fails_to_warm_up
         self.most_rows = most_rows
@@ -47,6 +50,12 @@ class Hardware:
             raise OutOfDeviceMemory(f"{len(X)} rows")
         return CpuBackend().evaluate(pipeline, X, raw_score)
 
+    def chunk(self, pipeline: Pipeline) -> int:
+        return 10_000
+
+    def close(self) -> None:
+        self.closed += 1
+
     def warm_up(self) -> None:
         if self.fails_to_warm_up:
             raise RuntimeError("no kernel image is available")
@@ -57,5 +66,10 @@ def known(hardware: Cost, cpu: Cost) -> dict[str, Cost]:
     return {Hardware.device: hardware, CpuBackend().device: cpu}
 
 
-PREFERRED = known(Cost(0.0, 1e-9), Cost(1e-3, 1e-3))
+def line(fixed: float, per_row: float) -> Cost:
+    """Of one row and of a million."""
+    return Cost((1, 10**6), (fixed + per_row, fixed + per_row * 10**6))
+
+
+PREFERRED = known(line(0.0, 1e-9), line(1e-3, 1e-3))
 """The hardware is the cheaper one for batches of any size."""

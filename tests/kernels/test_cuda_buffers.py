@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kernels import cuda_buffers
-from kernels.cuda_buffers import StreamBuffers
+from kernels.cuda_buffers import MAX_VIEWS, StreamBuffers, rounded
 from tests.kernels.cuda_simulator import IN_SIMULATOR, simulator
 
 pytestmark = IN_SIMULATOR
@@ -27,6 +27,15 @@ def test_arrays_have_the_shape_and_dtype_asked_for(buffers: StreamBuffers) -> No
         assert tuple(array.shape) == (3, 5)
         assert array.dtype == np.uint16
         assert array.flags.c_contiguous
+
+
+def test_batches_have_few_sizes_and_none_wastes_more_than_an_eighth() -> None:
+    sizes = [rounded(rows) for rows in range(65_537)]
+    assert sizes[:17] == list(range(17))
+    assert all(rows <= size <= rows + rows / 8 for rows, size in enumerate(sizes))
+    assert sizes == sorted(sizes)
+    names = ("rows", "work", "places", "features", "descriptions", "ranks", "scores")
+    assert len(names) * len(set(sizes)) <= MAX_VIEWS
 
 
 def test_the_same_array_is_cut_once(buffers: StreamBuffers) -> None:

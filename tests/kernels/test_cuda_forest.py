@@ -126,6 +126,19 @@ def test_any_number_of_rows_agrees(backends: list[CudaBackend], count: int) -> N
         assert_agrees(backend, forest, rows_of(count))
 
 
+def test_arrays_are_a_little_longer_than_the_batch_and_their_end_is_not_computed(backend: CudaBackend) -> None:
+    program, buffers = EVERY_STEP.program(), backend._memory.stream(0)
+    scores = buffers.device("scores", (18, 1), np.float64)
+    features = buffers.device("features", (18, program.n_outputs), np.float32)
+    scores[:], features[:] = 7, 7
+    assert_agrees(backend, grown(22, 2, 4), rows_of(17))
+    np.testing.assert_array_equal(
+        backend.transform(program, california(17)), CpuBackend().transform(program, california(17))
+    )
+    assert buffers.device("scores", (18, 1), np.float64)[17, 0] == 7
+    assert (buffers.device("features", (18, program.n_outputs), np.float32)[17] == 7).all()
+
+
 @pytest.mark.parametrize(("trees", "leaves"), [(0, 3), (1, 1), (7, 1), (1, 2), (40, 2), (3, 300)])
 def test_any_number_of_trees_and_leaves_agrees(backends: list[CudaBackend], trees: int, leaves: int) -> None:
     for outputs in (1, 3):
@@ -313,7 +326,7 @@ def test_a_lack_of_memory_is_told_and_got_over(
         with pytest.raises(OutOfDeviceMemory, match="memory") as raised:
             backend.evaluate(Pipeline(None, (forest,)), np.zeros((3000, 4)))
     assert raised.value.__context__ is None
-    for stream in backend._streams:
+    for stream in backend._memory.streams:
         assert not stream._device
         assert not stream._pinned
         assert not stream._views
@@ -335,7 +348,7 @@ def test_a_lack_of_memory_in_the_second_stream_is_got_over(monkeypatch: pytest.M
     monkeypatch.setattr(fresh._cuda, "device_array", fail)
     with pytest.raises(OutOfDeviceMemory):
         fresh.evaluate(Pipeline(None, (forest,)), rows_of(40))
-    assert len(fresh._streams) == 2
+    assert len(fresh._memory.streams) == 2
     assert_agrees(fresh, forest, rows_of(40))
 
 
@@ -356,9 +369,9 @@ def test_chunks_take_a_bounded_share_of_the_device(backend: CudaBackend, monkeyp
     monkeypatch.setattr("kernels.cuda.CHUNK_BYTES", 1000)
     evaluate = backend._evaluate
 
-    def seen(buffers: Any, features: Any, width: int, distance: int) -> Any:
+    def seen(buffers: Any, features: Any, *arguments: Any) -> Any:
         counts.append(features.shape[0])
-        return evaluate(buffers, features, width, distance)
+        return evaluate(buffers, features, *arguments)
 
     monkeypatch.setattr(backend, "_evaluate", seen)
     assert_agrees(backend, forest, rows_of(60))
@@ -371,9 +384,9 @@ def test_warms_up_all_kernels_without_a_model(monkeypatch: pytest.MonkeyPatch) -
     fresh, typed = simulated_backend(**SIZES["a row to a lane"]), []
     evaluate = fresh._evaluate
 
-    def seen(buffers: Any, features: Any, width: int, distance: int) -> Any:
+    def seen(buffers: Any, features: Any, *arguments: Any) -> Any:
         typed.append(features.dtype)
-        return evaluate(buffers, features, width, distance)
+        return evaluate(buffers, features, *arguments)
 
     monkeypatch.setattr(fresh, "_evaluate", seen)
     fresh.warm_up()

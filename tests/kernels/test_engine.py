@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kernels.backend import Outcome, Pipeline
-from kernels.cost import Cost
+from kernels.cost import SIZES, Cost
 from kernels.cpu import CpuBackend
 from kernels.cuda import CudaUnavailableError, cuda_unavailable_reason
 from kernels.engine import SMALLEST_CHUNK, Engine, EngineError
 from kernels.forest import Forest, load_forest
 from kernels.plan import Input, Neighbours, Plan, Product, Ratio, References
 from tests.kernels.by_hand import by_hand
-from tests.kernels.hardware import PREFERRED, Hardware, known
+from tests.kernels.hardware import PREFERRED, Hardware, known, line
 from tests.kernels.plans import EVERY_REFERENCE, california, stored
 
 PLAN = Plan(
@@ -249,22 +249,117 @@ def test_costs_that_are_known_for_all_devices_are_not_measured(forest: Forest) -
 def test_costs_are_measured_again_unless_all_are_known(forest: Forest) -> None:
     hardware = Hardware()
     engine = Engine(forest, PLAN, backends=[hardware, CpuBackend()])
-    engine.warm_up(ROWS, {Hardware.device: Cost(123.0, 1.0)})
+    engine.warm_up(ROWS, {Hardware.device: Cost((1,), (123.0,))})
     assert hardware.calls > 1
-    assert engine.costs()[Hardware.device].fixed_seconds < 123
+    assert engine.costs()[Hardware.device].of(1) < 123
 
 
 def test_a_batch_goes_to_the_backend_that_is_cheaper_for_its_size(forest: Forest) -> None:
     hardware = Hardware()
     engine = Engine(forest, PLAN, backends=[hardware, CpuBackend()])
-    engine.warm_up(ROWS, known(Cost(1e-3, 1e-6), Cost(1e-6, 1e-4)))
+    engine.warm_up(ROWS, known(line(1e-3, 1e-6), line(1e-6, 1e-4)))
     before = hardware.calls
     engine.predict(ROWS[:5])
     assert hardware.calls == before
     engine.predict(ROWS)
     assert hardware.calls == before + 1
+    assert (engine.on_device(5), engine.on_device(40)) == (False, True)
     assert engine.cost(5) == pytest.approx(1e-6 + 5e-4)
     assert engine.cost(40) == pytest.approx(1e-3 + 40e-6)
+
+
+def test_a_device_s_cost_is_measured_up_to_what_it_computes_at_a_time(forest: Forest) -> None:
+    hardware = Hardware()
+    engine = Engine(forest, PLAN, backends=[hardware, CpuBackend()])
+    engine.warm_up(ROWS)
+    costs = engine.costs()
+    assert costs[Hardware.device].rows == (*SIZES, 4096, hardware.chunk(engine._everything))
+    assert costs[CpuBackend().device].rows == SIZES
+
+
+@pytest.mark.parametrize(
+    ("hardware", "measured"),
+    [(Hardware(most_rows=512), (*SIZES,)), (Hardware(most_rows=1500), (*SIZES, 4096, 10_000))],
+    ids=["not even the smallest chunk", "in chunks"],
+)
+def test_a_device_is_measured_as_far_as_its_memory_goes(
+    forest: Forest, hardware: Hardware, measured: tuple[int, ...]
+) -> None:
+    engine = Engine(forest, PLAN, backends=[hardware, CpuBackend()])
+    engine.warm_up(ROWS)
+    status = engine.status()
+    assert status.disabled is None
+    assert status.backends["cuda"].cost is not None
+    assert status.backends["cuda"].cost.rows == measured
+
+
+def test_a_device_that_fails_at_a_large_batch_is_off(forest: Forest) -> None:
+    class Small(Hardware):
+        def evaluate(self, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False) -> Outcome:
+            if len(X) > 512:
+                raise RuntimeError("an illegal memory access was encountered")
+            return super().evaluate(pipeline, X, raw_score)
+
+    engine = Engine(forest, PLAN, backends=[Small(), CpuBackend()])
+    engine.warm_up(ROWS)
+    assert engine.status().disabled == "cuda"
+    assert engine.costs().keys() == {CpuBackend().device}
+
+
+FLAT = Cost((1, 50_000, 65_536), (0.03, 0.033, 0.04))
+"""A device that takes hardly longer for 50,000 rows than for one."""
+
+
+@pytest.mark.parametrize(
+    ("costs", "rows", "chunk"),
+    [
+        (known(FLAT, line(1e-6, 1e-4)), 10**6, 98_304),  # twice what one row takes, at the last size's pace
+        (known(FLAT, line(1e-6, 1e-4)), 1000, 1000),
+        (known(FLAT, line(1e-6, 1e-4)), 5, 5),  # the processor's
+        (known(FLAT, line(0.0, 2e-6)), 12_000, 10_000),  # likewise
+        (known(Cost((1, 65_536), (1e-4, 0.01)), line(1e-6, 1e-4)), 10**6, 131_072),
+        (known(Cost((1,), (9.0,)), line(0.0, 1.0)), 8, 1),
+    ],
+)
+def test_chunks_are_sized_for_the_backend_that_gets_them(
+    forest: Forest, costs: dict[str, Cost], rows: int, chunk: int
+) -> None:
+    engine = Engine(forest, PLAN, backends=[Hardware(), CpuBackend()])
+    engine.warm_up(ROWS[:1], costs)
+    assert engine.chunk(rows, 0.02) == pytest.approx(chunk, abs=1)
+
+
+def test_before_costs_are_known_a_batch_is_one_chunk_for_the_processor(forest: Forest) -> None:
+    engine = Engine(forest, PLAN, backends=[Hardware(), CpuBackend()])
+    assert engine.chunk(10**6, 0.02) == 10**6
+    assert engine.chunk(0, 0.02) == 1
+    assert not engine.on_device(10**6)
+
+
+def test_a_closed_engine_frees_its_devices_and_the_cpu_answers(forest: Forest) -> None:
+    hardware = Hardware()
+    engine = accelerated(forest, hardware)
+    before = hardware.calls
+    engine.close()
+    engine.close()
+    assert hardware.closed
+    np.testing.assert_array_equal(engine.predict(ROWS), expected(forest, ROWS))
+    assert hardware.calls == before
+    assert engine.status().disabled is None
+    assert set(engine.status().backends) == {"cpu"}
+
+
+def test_a_call_that_meets_the_closing_is_answered_by_the_cpu(forest: Forest) -> None:
+    class Closing(Hardware):
+        def evaluate(self, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False) -> Outcome:
+            if len(X) == 2:
+                engine.close()
+                raise RuntimeError("the backend is closed")
+            return super().evaluate(pipeline, X, raw_score)
+
+    engine = accelerated(forest, Closing())
+    np.testing.assert_array_equal(engine.predict(ROWS[:2]), expected(forest, ROWS[:2]))
+    assert engine.status().disabled is None
 
 
 def test_a_backend_that_fails_is_latched_off_and_its_batch_answered(forest: Forest) -> None:
@@ -279,6 +374,7 @@ def test_a_backend_that_fails_is_latched_off_and_its_batch_answered(forest: Fore
     assert (status.disabled, status.disabled_device) == ("cuda", "NVIDIA H100")
     assert status.disabled_reason == "RuntimeError: an illegal memory access was encountered"
     assert set(status.backends) == set(engine.status().backends) == {"cpu"}
+    assert hardware.closed == 1
     assert engine.costs().keys() == {CpuBackend().device}
     assert engine.cost(40) == pytest.approx(1e-3 + 40e-3)
 

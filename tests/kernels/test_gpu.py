@@ -221,7 +221,7 @@ def test_the_engine_measures_it(forest: Forest) -> None:
 
 def test_the_engine_answers_by_it(backend: CudaBackend, forest: Forest) -> None:
     engine = Engine(forest, EVERY_STEP, device="cuda")
-    engine.warm_up(california(10), {backend.device: Cost(0.0, 0.0), CpuBackend().device: Cost(1.0, 1.0)})
+    engine.warm_up(california(10), {backend.device: Cost((1,), (1e-9,)), CpuBackend().device: Cost((1,), (1.0,))})
     for count in (1, 5000, 17):
         rows = california(count)
         # From the same features: a last digit may lie on the other side of a threshold.

@@ -11,7 +11,7 @@ from app.models import calibration
 from app.models.calibration import MAX_MODELS, Calibration, Calibrations
 from kernels.cost import Cost
 
-CPU, GPU = {"a processor": Cost(1e-6, 2e-7)}, {"a GPU": Cost(3e-5, 0.0)}
+CPU, GPU = {"a processor": Cost((1, 512), (1e-6, 1e-4))}, {"a GPU": Cost((1,), (3e-5,))}
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_machines_that_share_the_file_keep_each_other_s_costs(path: Path) -> Non
     calibrations.store("m", CPU)
     calibrations.store("m", GPU)
     assert calibrations.costs("m") == CPU | GPU
-    newer = {"a GPU": Cost(1.0, 1.0)}
+    newer = {"a GPU": Cost((1,), (1.0,))}
     calibrations.store("m", newer)
     assert calibrations.costs("m") == CPU | newer
     assert len(stored(path)) == 1
@@ -87,8 +87,9 @@ DAMAGED = {
     "not UTF-8": b'[{"kernels": "\xff", "digest": "m", "costs": {}}]',
     "another shape": b'{"version": 2, "models": {}}',
     "another entry": b'[{"kernels": "a", "digest": "m", "costs": [1, 2]}]',
-    "negative": b'[{"kernels": "a", "digest": "m", "costs": {"d": {"fixed_seconds": -1, "seconds_per_row": 0}}}]',
-    "infinite": b'[{"kernels": "a", "digest": "m", "costs": {"d": {"fixed_seconds": 1e999, "seconds_per_row": 0}}}]',
+    "a line": b'[{"kernels": "a", "digest": "m", "costs": {"d": {"fixed_seconds": 1e-6, "seconds_per_row": 1e-7}}}]',
+    "negative": b'[{"kernels": "a", "digest": "m", "costs": {"d": {"rows": [1], "seconds": [-1]}}}]',
+    "infinite": b'[{"kernels": "a", "digest": "m", "costs": {"d": {"rows": [1], "seconds": [1e999]}}}]',
     "deep": b'[{"more": ' + b"[" * 100_000,
 }
 

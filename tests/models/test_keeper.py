@@ -2,6 +2,7 @@
 
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from app.errors import ModelUnavailable
 from app.models.artifact import ModelIdentity, read_artifact
 from app.models.calibration import Calibrations
+from app.models.signature import ModelRefused
 from app.models.slot import ModelSlot
 from app.models.source import LookUp, RegistryUnreachable
 from app.settings import Settings
@@ -372,10 +374,34 @@ async def test_another_model_is_measured_for_itself(
     await kept.keeper.refresh()
     other = save_booster(tiny_booster(rounds=2), tmp_path / "other")
     catalogue.add(other, "Production")
-    monkeypatch.setattr("kernels.engine.measure", lambda predictors, _: (Cost(0.25, 0.5),) * len(predictors))
+    monkeypatch.setattr("kernels.engine.measure", lambda predictors, _: (Cost((512,), (1.25,)),) * len(predictors))
     await kept.keeper.refresh()
     assert kept.slot.require().engine.cost(2) == 1.25
-    assert set(kept.calibrations.costs(read_artifact(other).digest).values()) == {Cost(0.25, 0.5)}
+    assert set(kept.calibrations.costs(read_artifact(other).digest).values()) == {Cost((512,), (1.25,))}
+
+
+async def test_a_model_that_was_replaced_or_refused_is_let_go_of_with_what_it_holds_of_a_device(
+    kept: Kept, catalogue: Catalogue, saved: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines: list[weakref.ref[Engine]] = []
+    warm_up = Engine.warm_up
+
+    def noted(engine: Engine, *arguments: Any) -> None:
+        engines.append(weakref.ref(engine))
+        warm_up(engine, *arguments)
+
+    def refuse(*_: object) -> None:
+        raise ModelRefused("for the test")
+
+    monkeypatch.setattr(Engine, "warm_up", noted)
+    catalogue.add(saved.directory, "Production")
+    await kept.keeper.refresh()
+    catalogue.add(save_booster(tiny_booster(rounds=2), tmp_path / "other"), "Production")
+    assert (await kept.keeper.refresh()).outcome == "swapped"
+    monkeypatch.setattr("app.models.loader.check_predictions", refuse)
+    catalogue.add(save_booster(tiny_booster(rounds=3), tmp_path / "refused"), "Production")
+    assert (await kept.keeper.refresh()).outcome == "refused"
+    assert [engine() for engine in engines] == [None, kept.slot.require().engine, None]
 
 
 async def test_costs_are_read_measured_and_kept_beside_the_event_loop(

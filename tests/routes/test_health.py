@@ -150,10 +150,11 @@ async def test_having_no_gpu_is_no_fault(settings: Settings) -> None:
 
 async def test_the_gpu_page_says_what_the_model_computes_with_and_what_that_costs(client: Client) -> None:
     put(client, accelerated(served_by(client), Hardware()))
-    unshrunk = {"largest_chunk": None, "out_of_memory": 0}
+    rest = {"largest_chunk": None, "out_of_memory": 0}
+    costs = msgspec.json.decode(msgspec.json.encode(PREFERRED))
     assert answered(await client.get("/health/gpu"))["backends"] == {
-        "cuda": {"device": "NVIDIA H100", "cost": {"fixed_seconds": 0.0, "seconds_per_row": 1e-9}, **unshrunk},
-        "cpu": {"device": CpuBackend().device, "cost": {"fixed_seconds": 1e-3, "seconds_per_row": 1e-3}, **unshrunk},
+        "cuda": {"device": "NVIDIA H100", "uuid": "GPU-0", "cost": costs["NVIDIA H100"], **rest},
+        "cpu": {"device": CpuBackend().device, "uuid": None, "cost": costs[CpuBackend().device], **rest},
     }
 
 
@@ -186,6 +187,14 @@ async def test_a_gpu_that_dies_costs_no_answer_and_is_told_everywhere(
     assert f"{series} 0.0" in (await client.get("/metrics")).text
     assert answered(await client.get("/health/ready"))["status"] == "ready"
     assert hardware.calls == 3
+
+
+async def test_when_the_service_ends_it_frees_the_gpu_s_memory(settings: Settings) -> None:
+    hardware = Hardware()
+    async with client_of(settings) as client:
+        put(client, accelerated(served_by(client), hardware))
+        assert hardware.closed == 0
+    assert hardware.closed == 1
 
 
 async def test_a_gpu_out_of_memory_is_counted_and_no_fault(client: Client, example: dict[str, float]) -> None:

@@ -23,7 +23,7 @@ from kernels.backend import Outcome, Pipeline
 from kernels.cost import Cost
 from kernels.cpu import CpuBackend
 from kernels.engine import Engine, Evaluation
-from tests.kernels.hardware import Hardware, known
+from tests.kernels.hardware import Hardware, known, line
 from tests.models.support import save_booster, serve, tiny_booster, tiny_rows
 from tests.support import come_true
 
@@ -41,18 +41,24 @@ class Device:
 
     Args:
         culprits: Numbers whose rows make a batch fail.
-        has_device: What it says of itself.
+        gathers: Whether it says that batches are for a device.
     """
 
-    def __init__(self, culprits: Iterable[float] = (), *, has_device: bool = True) -> None:
+    def __init__(self, culprits: Iterable[float] = (), *, gathers: bool = True) -> None:
         self.batches: list[list[float]] = []
-        self.has_device = has_device
+        self._gathers = gathers
         self._culprits = set(culprits)
         self._free = threading.Event()
 
     def cost(self, rows: int) -> float:
-        """Dear enough to be handed over, and cheap enough by the row to go whole."""
-        return 1.0 + rows * 1e-12
+        """What a processor hands over, and a device's queue takes."""
+        return 0.0 if self._gathers else 1.0
+
+    def on_device(self, rows: int) -> bool:
+        return self._gathers
+
+    def chunk(self, rows: int, seconds: float) -> int:
+        return rows
 
     def go_on(self) -> None:
         self._free.set()
@@ -308,15 +314,15 @@ async def test_the_predictor_gathers_for_a_device(predictor: Predictor, served: 
 async def test_without_a_device_the_predictor_hands_each_request_to_a_thread_of_its_own(
     predictor: Predictor, served: ServedModel
 ) -> None:
-    processor = Device(has_device=False)
+    processor = Device(gathers=False)
     tasks = await while_busy(processor, asking(predictor, served), [rows_of(number) for number in range(10)])
     await settled()
     assert await answers(processor, tasks) == [[-2], *([2.0 * number] for number in range(10))]
     assert sorted(processor.batches) == [[-1], *([number] for number in range(10))]
 
 
-DEAR = known(Cost(1.0, 1e-9), Cost(2.0, 1e-3))
-"""The hardware is preferred, and a batch of any size is worth handing over."""
+CHEAP = known(line(0.0, 1e-9), line(1e-3, 1e-3))
+"""The hardware is preferred, and so cheap that a batch of any size takes it less time than handing it over."""
 
 
 class Gated(Hardware):
@@ -340,8 +346,8 @@ async def test_a_real_engine_answers_gathered_rows_as_it_answers_each(
 ) -> None:
     hardware = Gated(fails_after=2 if dies else None)  # with the batch that was gathered
     engine = Engine(served.engine.forest, backends=[hardware, CpuBackend()])
-    engine.warm_up(tiny_rows()[:1], DEAR)
-    assert engine.has_device
+    engine.warm_up(tiny_rows()[:1], CHEAP)
+    assert engine.on_device(1)
     hardware.free.clear()
     ask = asking(predictor, served)
     tasks = [asyncio.create_task(ask(engine, tiny_rows()[:3]))]
@@ -355,4 +361,76 @@ async def test_a_real_engine_answers_gathered_rows_as_it_answers_each(
     np.testing.assert_array_equal(np.concatenate(got), booster.predict(tiny_rows()))
     assert [len(one) for one in got] == [3, *(len(part) for part in parts)]
     assert hardware.batches == [1, 3, 47]
-    assert engine.has_device is not dies
+    assert engine.on_device(1) is not dies
+
+
+class Watched(Hardware):
+    """Notes which threads compute with it."""
+
+    def __init__(self, fails_after: int | None = None) -> None:
+        super().__init__(fails_after)
+        self.threads: set[str] = set()
+
+    def evaluate(self, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False) -> Outcome:
+        self.threads.add(threading.current_thread().name)
+        return super().evaluate(pipeline, X, raw_score)
+
+
+def watched(served: ServedModel, costs: dict[str, Cost], fails_after: int | None = None) -> tuple[ServedModel, Watched]:
+    """The model, computed by hardware that has seen no batch yet."""
+    hardware = Watched()
+    engine = Engine(served.engine.forest, backends=[hardware, CpuBackend()])
+    engine.warm_up(tiny_rows()[:1], costs)
+    hardware.batches.clear()
+    hardware.threads.clear()
+    hardware.fails_after = fails_after
+    return msgspec.structs.replace(served, engine=engine), hardware
+
+
+async def test_however_cheap_a_device_computes_nothing_on_the_event_loop(
+    predictor: Predictor, served: ServedModel
+) -> None:
+    model, hardware = watched(served, CHEAP)
+    assert not predictor.is_cheap(model, 1)
+    for count in (1, 50):
+        await predictor.predict(model, tiny_rows()[:count], "batch")
+    await predictor.check(model)
+    assert (hardware.batches, hardware.threads) == ([1, 50, 1], {"device"})
+
+
+async def test_where_the_processor_is_cheaper_it_computes_on_the_event_loop_beside_a_device(
+    predictor: Predictor, served: ServedModel
+) -> None:
+    model, hardware = watched(served, known(Cost((1,), (1e-4,)), Cost((1,), (1e-6,))))
+    assert predictor.is_cheap(model, 1)
+    await predictor.predict(model, tiny_rows()[:1], "single")
+    assert hardware.calls == 0
+
+
+TWENTY = known(Cost((1, 20), (1.0, 2.0)), Cost((1,), (9.0,)))
+"""Chunks of twenty rows for the hardware, and of two for the processor."""
+
+
+@pytest.mark.parametrize(
+    ("fails_after", "largest", "batches"),
+    [(None, 100, [20, 20, 10]), (None, 16, [16, 16, 16, 2]), (1, 100, [20, 20])],
+    ids=["its own", "of the queue", "until it dies"],
+)
+async def test_a_device_gets_chunks_of_its_size_and_threads_get_what_is_left_when_it_dies(
+    predictor: Predictor,
+    served: ServedModel,
+    booster: lgb.Booster,
+    monkeypatch: pytest.MonkeyPatch,
+    fails_after: int | None,
+    largest: int,
+    batches: list[int],
+) -> None:
+    model, hardware = watched(served, TWENTY, fails_after)
+    rows, threads = tiny_rows(), []
+    monkeypatch.setattr("app.serving.predictor.THREADS", 1)  # one chunk after the other
+    monkeypatch.setattr("app.serving.predictor.LARGEST_BATCH", largest)
+    in_thread = predictor.in_thread
+    monkeypatch.setattr(predictor, "in_thread", lambda work: threads.append(len(work.args[0])) or in_thread(work))
+    evaluation = await predictor.predict(model, rows, "bulk")
+    np.testing.assert_array_equal(evaluation.prediction, booster.predict(rows))
+    assert (hardware.batches, threads) == (batches, [2] * 5 if fails_after else [])

@@ -20,11 +20,16 @@ class DearEngine:
 
     def __init__(self, engine: Engine) -> None:
         self.sizes: list[int] = []
-        self.has_device = False
         self._engine = engine
 
     def cost(self, rows: int) -> float:
         return 0.004 * rows
+
+    def on_device(self, rows: int) -> bool:
+        return False
+
+    def chunk(self, rows: int, seconds: float) -> int:
+        return min(rows, 5)
 
     def evaluate(self, rows: NDArray[np.float64]) -> Evaluation:
         self.sizes.append(len(rows))

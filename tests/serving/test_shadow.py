@@ -41,8 +41,8 @@ class EngineDouble:
         self._answer = answer
         self._seconds = seconds
 
-    def cost(self, rows: int) -> float:
-        return 0.5 + self._seconds * rows
+    def chunk(self, rows: int, seconds: float) -> int:
+        return min(rows, int(seconds / self._seconds))
 
     def predict(self, rows: Array) -> Array:
         self.batches.append(rows)
