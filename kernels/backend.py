@@ -77,8 +77,8 @@ class Backend(Protocol):
         """
         ...
 
-    def warm_up(self) -> None:
-        """Compile or load what every call runs, so that no request waits for it."""
+    def warm_up(self, pipeline: Pipeline | None = None) -> None:
+        """Compile or load what every call runs, or those of a pipeline too, so that no request waits for it."""
         ...
 
     def close(self) -> None:

@@ -117,7 +117,7 @@ class CpuBackend:
         cpu_kernels.transform(rows, *program.arrays(), places, features)  # pyright: ignore[reportCallIssue]
         return places, features
 
-    def warm_up(self) -> None:
+    def warm_up(self, pipeline: Pipeline | None = None) -> None:
         """Compile the kernel of stateless steps or load it from numba's cache.
 
         By a call that types its arguments as every call does. Those of reference steps, which most models do without,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from kernels.backend import Outcome, OutOfDeviceMemory, Pipeline
 from kernels.cuda_buffers import StreamBuffers, rounded
 from kernels.cuda_memory import DeviceMemory
+from kernels.cuda_program import pairs
 from kernels.device_thread import DEVICE
 from kernels.forest import Forest
 from kernels.program import Program, pack
@@ -192,11 +193,20 @@ class CudaBackend:
             first += forest.n_outputs
         return Outcome(tuple(predictions), None if distance is None else scores[:, -1].astype(np.float32))
 
-    def warm_up(self) -> None:
-        """Create the context and compile all kernels but the reference steps', which wait for a program that has such.
+    def warm_up(self, pipeline: Pipeline | None = None) -> None:
+        """Create the context and compile the kernels, in the calling thread: others wait for the device's.
 
-        Forests are data, so none is needed for it.
+        Forests are data, so none is needed for it. The kernel of reference steps, which takes longest, is left to a
+        pipeline that has such.
         """
+        program = None if pipeline is None else pipeline.program
+        refers = program is not None and any(True for _ in pairs(program))
+        for module in (self._kernels, self._forest_kernels):
+            for name, signatures in module.SIGNATURES.items():
+                compile_ = getattr(getattr(module, name), "compile", None)  # numba's simulator compiles nothing
+                if compile_ is not None and (refers or name != "references"):
+                    for signature in signatures if isinstance(signatures, list) else [signatures]:
+                        compile_(signature)
         row = np.zeros((1, 1))
         self.evaluate(Pipeline(pack(("x",), (), ("x",)), (), 0), row)
 
@@ -357,7 +367,7 @@ def _end_quietly() -> None:
     """
 
     def end() -> None:
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, RuntimeError):
             DEVICE.run(_leave_memory_to_the_driver, CLOSE_SECONDS)
 
     atexit.register(end)

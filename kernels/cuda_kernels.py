@@ -2,8 +2,8 @@
 
 Importing this module imports numba.cuda; only `kernels.cuda` does so, once it knows there is a GPU.
 
-Every kernel of the package has its argument types in `SIGNATURES` of the module that defines it: a test compiles each
-to PTX without a driver, and fails on a kernel that has none.
+Every kernel of the package has its argument types in `SIGNATURES` of the module that defines it: the backend compiles
+it for them ahead of its launch, and a test without a driver, to PTX, which fails on a kernel that has none.
 """
 
 # numba's stubs give `cuda.local.array` and `cuda.shared.array` no type that can be called or indexed.

@@ -216,7 +216,7 @@ class Engine:
         """
         for backend in self._usable:
             try:
-                backend.warm_up()
+                backend.warm_up(self._everything)
             except Exception as error:
                 if backend is self._backends[-1]:
                     raise

@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from kernels.engine import Engine, EngineError
 from kernels.forest import Forest
 from kernels.plan import Input, Plan
 from tests.kernels.boosters import Split, model_text, tree_text
+from tests.kernels.plans import EVERY_REFERENCE, stored
 
 DRIVER: Any = None
 LEFT: list[CudaBackend] = []
@@ -39,10 +40,22 @@ PIPELINE = Pipeline(PLAN.program(), (FOREST,))
 
 
 class NoKernel:
-    """Is launched, and does nothing."""
+    """Is compiled and launched, and does nothing."""
+
+    compiled: ClassVar[list[tuple[str, str]]] = []
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def compile(self, _: object) -> None:
+        self.compiled.append((self._name, threading.current_thread().name))
 
     def __getitem__(self, _: object) -> Callable[..., None]:
         return lambda *_: None
+
+
+def without_kernels(module: Any) -> SimpleNamespace:
+    return SimpleNamespace(**{name: NoKernel(name) for name in module.SIGNATURES}, SIGNATURES=module.SIGNATURES)
 
 
 class Launching(CudaBackend):
@@ -50,9 +63,8 @@ class Launching(CudaBackend):
 
     def __init__(self) -> None:
         super().__init__()
-        none = NoKernel()
-        self._kernels = SimpleNamespace(transform=none, references=none)
-        self._forest_kernels = SimpleNamespace(ranks=none, forest=none)
+        self._kernels = without_kernels(self._kernels)
+        self._forest_kernels = without_kernels(self._forest_kernels)
 
 
 def held() -> dict[str, int]:
@@ -71,6 +83,18 @@ def preferring(device: str = "cuda") -> Engine:
     costs = {"Stand-in GPU": Cost((1,), (1e-9,)), CpuBackend().device: Cost((1,), (1.0,))}
     engine.warm_up(ROWS[:1], costs)
     return engine
+
+
+def compiled() -> list[list[tuple[str, str]]]:
+    """What is compiled for a model without reference steps, and for one with such, and by which thread."""
+    found = []
+    for plan in (PLAN, EVERY_REFERENCE):
+        NoKernel.compiled.clear()
+        table = stored(plan) if plan.references else None
+        backend = Launching()
+        backend.warm_up(Pipeline(plan.program(table), (FOREST,)))
+        found.append(list(NoKernel.compiled))
+    return found
 
 
 def dropped() -> dict[str, Any]:
@@ -192,7 +216,7 @@ def main() -> dict[str, Any]:
     seen: dict[str, Any] = {"device": [first.device, first.uuid]}
     first.evaluate(PIPELINE, ROWS)
     first.close()
-    seen |= {"dropped": dropped(), "swapped": swapped(), "closed": closed(), "sizes": sizes()}
+    seen |= {"compiled": compiled(), "dropped": dropped(), "swapped": swapped(), "closed": closed(), "sizes": sizes()}
     seen |= {f"short of {name}": short(kind) for kind, name in enumerate(KINDS)}
     seen["died"] = died()
     # It lives again, which a real one does not, and the process ends with memory that nobody has freed.

@@ -56,7 +56,7 @@ class Hardware:
     def close(self) -> None:
         self.closed += 1
 
-    def warm_up(self) -> None:
+    def warm_up(self, pipeline: Pipeline | None = None) -> None:
         if self.fails_to_warm_up:
             raise RuntimeError("no kernel image is available")
 

@@ -42,6 +42,13 @@ def test_the_device_is_known_by_nvml_s_uuid(seen: dict[str, Any]) -> None:
     assert seen["device"] == ["Stand-in GPU", "GPU-11111111-1111-1111-1111-111111111111"]
 
 
+def test_kernels_are_compiled_ahead_beside_the_thread_that_others_wait_for(seen: dict[str, Any]) -> None:
+    plain, referring = seen["compiled"]
+    assert [name for name, _ in plain] == ["transform", "ranks", "ranks", "forest"]
+    assert [name for name, _ in referring] == ["transform", "references", "ranks", "ranks", "forest"]
+    assert {thread for _, thread in plain + referring} == {"MainThread"}
+
+
 def test_what_is_let_go_of_in_any_thread_is_freed_by_the_device_s(seen: dict[str, Any]) -> None:
     dropped = seen["dropped"]
     assert dropped["before"] == dropped["after"] == NOTHING
