@@ -10,6 +10,7 @@ modules do:
 - `forest`, `model_text`, `objective`: a LightGBM model; `booster_forest`: one of a kind that only LightGBM evaluates;
 - `predicates`, `tree_shape`: what its nodes ask, and where they are; `quickscorer`, `traversal`, `descent`: its kernels
   for few rows; `sliced`, `bitset`: its kernel for many;
+- `probe`, `extremes`: rows to try a forest with before it answers anybody;
 - `engine`, `cost`: plan + forest + backend, and what a batch costs.
 """
 

@@ -39,7 +39,7 @@ def decompress(body: bytes | bytearray, encoding: str, limit: int, setting: str)
     """
     plain = bytearray()
     # Into a buffer of our own: `read` allocates one for each piece, and never frees it when the data turns out damaged.
-    piece = memoryview(np.empty(min(PIECE_BYTES, limit + 1), dtype=np.uint8))
+    piece = np.empty(min(PIECE_BYTES, limit + 1), dtype=np.uint8).data
     try:
         with pa.CompressedInputStream(pa.BufferReader(body), encoding) as stream:
             while count := stream.readinto(piece[: limit + 1 - len(plain)]):

@@ -141,6 +141,20 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
         return np.array([[np.nan if value is None else float(value) for value in values]])
 
 
+class NotFinite(msgspec.Struct, frozen=True, kw_only=True):
+    """A row to which a model has no finite answer.
+
+    Attributes:
+        message: What this means, a sentence.
+        prediction: Each output's, as text, since JSON has no infinity.
+        features: The booster's features of the row, null where missing: the first 50 that are not zero.
+    """
+
+    message: str
+    prediction: str
+    features: dict[str, float | None]
+
+
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a request needs of a model: an immutable snapshot, replaced as a whole.
 
@@ -150,6 +164,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
         metrics: The training run's, as far as the registry knows them.
         resolved_by: The rule that chose this version.
         load_seconds: From look-up to readiness.
+        not_finite: Rows to which it has no finite answer, as far as any were found when it was loaded.
     """
 
     identity: ModelIdentity
@@ -162,6 +177,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     resolved_by: str
     loaded_at: datetime
     load_seconds: float
+    not_finite: tuple[NotFinite, ...] = ()
 
     def warnings(self, rows: FloatArray, evaluation: Evaluation) -> list[list[str]]:
         """For each row, what training did not see of it.

@@ -11,13 +11,15 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from app.codecs.table import limits_of
 from app.feature import Feature, Kind
-from app.models.artifact import Artifact, ServedModel
+from app.models.artifact import Artifact, NotFinite, ServedModel
 from app.models.interval import Intervals
 from app.models.signature import ModelRefused
 from app.settings import Settings
 from kernels.cost import vary
 from kernels.engine import Engine
+from kernels.extremes import all_finite, extreme_rows
 from kernels.forest import Forest
 from kernels.probe import probe_rows
 
@@ -31,6 +33,10 @@ TAKES_AS_MUCH = {*((kind, kind) for kind in get_args(Kind)), ("integer", "number
 
 RawScores = Callable[[Path, NDArray[np.float64]], NDArray[np.float64]]
 """A booster's file and float64[B, F] to LightGBM's raw scores, float64[B] or float64[B, K]."""
+
+
+MAX_FEATURES, MAX_TEXT = 50, 200
+"""Of a row that is shown."""
 
 
 def check_metrics(metrics: Mapping[str, float], settings: Settings) -> None:
@@ -97,6 +103,47 @@ def check_predictions(artifact: Artifact, engine: Engine) -> None:
             raise ModelRefused(f"the prediction for {named} is not finite", "prediction")
         if evaluation.difficulty is not None and not np.isfinite(evaluation.difficulty).all():
             raise ModelRefused(f"the difficulty of {named} is not finite", "prediction")
+
+
+def find_not_finite(artifact: Artifact) -> tuple[NotFinite, ...]:
+    """Rows to which the model has no finite answer, one for each of its forests for which one is found.
+
+    Such a model is served all the same: who asks for such a row gets an error, and its owner should know of it. Of a
+    forest that LightGBM evaluates nothing is known.
+    """
+    found: list[NotFinite] = []
+    for part, forest in (("booster", artifact.forest), ("difficulty", artifact.difficulty)):
+        if not isinstance(forest, Forest) or all_finite(forest):
+            continue
+        rows = np.concatenate([extreme_rows(forest), probe_rows(forest.predicates, forest.n_features)])
+        if artifact.plan is None:
+            rows = rows[_sendable(artifact.features, rows)]
+        predictions = forest.predict(rows).reshape(len(rows), -1)
+        bad = np.flatnonzero(~np.isfinite(predictions).all(axis=1))
+        if len(bad):
+            which = "rows" if artifact.plan is None else "of the features that its plan may make"
+            message = f"the {part}'s prediction is not finite for some {which}; such a row is answered with an error"
+            found.append(_not_finite(message, forest, rows[bad[0]], predictions[bad[0]]))
+    return tuple(found)
+
+
+def _sendable(features: tuple[Feature, ...], rows: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """bool[B]: whether a request could have such a row, float64[B, F]."""
+    low, high = np.array([limits_of(feature) for feature in features]).reshape(-1, 2).T
+    whole = np.array([feature.kind != "number" for feature in features])
+    optional = np.array([not feature.required for feature in features])
+    fits = (low <= rows) & (rows <= high) & ~(whole & (rows != np.floor(rows)))
+    return np.asarray((fits | (optional & np.isnan(rows))).all(axis=1))
+
+
+def _not_finite(message: str, forest: Forest, row: NDArray[np.float64], prediction: NDArray[np.float64]) -> NotFinite:
+    values = ", ".join(map(str, prediction.tolist()))
+    told = np.flatnonzero(row != 0)[:MAX_FEATURES].tolist()
+    return NotFinite(
+        message=message,
+        prediction=values[:MAX_TEXT],
+        features={forest.feature_names[index]: None if np.isnan(row[index]) else float(row[index]) for index in told},
+    )
 
 
 def check_interface(artifact: Artifact, current: ServedModel) -> None:

@@ -1,5 +1,6 @@
 """From a version of the registry, or an entry of the store, to a model that has passed every check."""
 
+import logging
 import tempfile
 import time
 from collections.abc import Generator
@@ -11,12 +12,14 @@ import msgspec
 
 from app.models.artifact import Artifact, ModelIdentity, ServedModel, read_artifact, serve_artifact
 from app.models.calibration import Calibrations
-from app.models.gates import check_interface, check_metrics, check_predictions, check_scores
+from app.models.gates import check_interface, check_metrics, check_predictions, check_scores, find_not_finite
 from app.models.source import STAGES, Candidate, ModelSource, RegistryUnreachable
 from app.models.store import ModelStore, StoredModel
 from app.settings import Settings
 from kernels.cache import kernels_version
 from kernels.engine import Engine
+
+log = logging.getLogger(__name__)
 
 Stage = Literal["fetch", "build", "check", "warm up", "keep"]
 
@@ -178,7 +181,11 @@ class ModelLoader:
         self._calibrations.store(artifact.digest, engine.costs())
         check_predictions(artifact, engine)
         served = serve_artifact(artifact, engine, candidate.identity, metrics, candidate.rule)
-        return msgspec.structs.replace(served, load_seconds=time.perf_counter() - started)
+        not_finite = find_not_finite(artifact)
+        for found in not_finite:
+            version = candidate.identity.version
+            log.warning("model has no finite answer to some rows", extra={"model_version": version, "row": found})
+        return msgspec.structs.replace(served, not_finite=not_finite, load_seconds=time.perf_counter() - started)
 
     def _entry(self, served: ServedModel) -> StoredModel:
         return StoredModel(

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from app.models.artifact import NotFinite
 from app.models.loader import Stage
 from app.models.refresher import Refresh
 from app.models.source import FALLBACK, REMAINING, LookUp
@@ -24,6 +25,7 @@ class RolloutHealth(msgspec.Struct, frozen=True, kw_only=True):
         alias: Where it is looked for.
         percent: Of the requests.
         version: In service; None while there is none.
+        not_finite: See `ModelHealth`.
         last_refresh: What came of the last look; None while there is nothing under the alias that is not in use.
     """
 
@@ -31,6 +33,7 @@ class RolloutHealth(msgspec.Struct, frozen=True, kw_only=True):
     percent: float
     version: str | None
     digest: str | None
+    not_finite: tuple[NotFinite, ...]
     last_refresh: Refresh | None
 
 
@@ -56,6 +59,8 @@ class ModelHealth(msgspec.Struct, frozen=True, kw_only=True):
     """The model in use and what the keeper saw last.
 
     Attributes:
+        not_finite: Rows to which the model has no finite answer, so that they get an error, if any were found when it
+            was loaded. This is the model's way and no problem of the service, whose status it leaves alone.
         stale: The registry has not answered since the model came into service, or when it was last asked.
         age_seconds: Since the registry last answered.
         next_look_seconds: Until it is asked again; None while it is being asked.
@@ -76,6 +81,7 @@ class ModelHealth(msgspec.Struct, frozen=True, kw_only=True):
     loaded_at: datetime | None
     load_seconds: float | None
     engine: EngineStatus | None
+    not_finite: tuple[NotFinite, ...]
     stale: bool
     age_seconds: float | None
     next_look_seconds: float | None
@@ -110,6 +116,7 @@ def model_health(services: Services, *, in_detail: bool) -> ModelHealth:
         loaded_at=served and served.loaded_at,
         load_seconds=served and served.load_seconds,
         engine=served and served.engine.status(),
+        not_finite=served.not_finite if served else (),
         stale=freshness is not None and freshness.stale,
         age_seconds=freshness and freshness.age,
         next_look_seconds=keeper.next_look(),
@@ -176,5 +183,6 @@ def _rollout(
         percent=percent,
         version=served and served.identity.version,
         digest=served and served.artifact.digest,
+        not_finite=served.not_finite if served else (),
         last_refresh=show(services.refresher.rollout.get(role)),
     )

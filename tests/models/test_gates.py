@@ -20,6 +20,7 @@ from app.models.gates import (
     check_metrics,
     check_predictions,
     check_scores,
+    find_not_finite,
 )
 from app.models.signature import Check, ModelRefused
 from app.models.worker import ModelWorker
@@ -27,7 +28,7 @@ from app.settings import Settings
 from kernels.booster_forest import BoosterForest
 from kernels.cost import vary
 from kernels.forest import Forest
-from tests.kernels.boosters import model_text, tree_text
+from tests.kernels.boosters import Split, model_text, tree_text
 from tests.models.support import (
     NAMES,
     SavedModel,
@@ -36,6 +37,7 @@ from tests.models.support import (
     referring_parts,
     save_booster,
     save_referring,
+    save_text,
     tiny_booster,
     tiny_rows,
     with_booster,
@@ -269,6 +271,55 @@ def test_a_model_that_predicts_infinity_is_refused(value: float, saved: SavedMod
     artifact = read_artifact(with_booster(infinite, saved.directory, tmp_path / "model"))
     reason = refusal("prediction", check_predictions, artifact, artifact.engine())
     assert reason == "the prediction for the input example is not finite"
+
+
+@pytest.mark.parametrize("objective", ["poisson", "gamma", "tweedie"])
+def test_a_row_without_a_finite_prediction_is_found_and_the_model_passes(
+    objective: str, saved: SavedModel, tmp_path: Path
+) -> None:
+    text = model_text([tree_text([Split(2, 1000.5, 0)], [0], [0.5, 800.0])], 3, objective=objective)
+    artifact = read_artifact(with_booster(text, saved.directory, tmp_path / "model"))
+    check_predictions(artifact, artifact.engine())
+    (found,) = find_not_finite(artifact)
+    assert found.message == (
+        "the booster's prediction is not finite for some rows; such a row is answered with an error"
+    )
+    assert (found.prediction, found.features) == ("inf", {"Column_2": 1001.0})
+
+
+def test_no_row_is_found_that_could_not_be_sent(tmp_path: Path) -> None:
+    missing = model_text([tree_text([Split(0, math.inf, 8)], [0], [0.5, 800.0])], 1, objective="poisson")
+    artifact = read_artifact(save_text(missing, tmp_path / "missing"))
+    assert find_not_finite(artifact) == ()
+    (feature,) = artifact.features
+    optional = msgspec.structs.replace(artifact, features=(msgspec.structs.replace(feature, required=False),))
+    assert [found.features for found in find_not_finite(optional)] == [{"Column_0": None}]
+    for kind, low, high, sent in (
+        ("integer", 1.0, 2.0, False),
+        ("integer", 1.0, 2.5, True),
+        ("boolean", 1.0, 2.0, False),
+    ):
+        trees = [tree_text([Split(0, low, 0), Split(0, math.nextafter(high, 0), 0)], [0, 1], [0.5, 800.0, 0.5])]
+        artifact = read_artifact(save_text(model_text(trees, 1, objective="poisson"), tmp_path / f"{kind}{high}"))
+        typed = msgspec.structs.replace(artifact, features=(msgspec.structs.replace(feature, kind=kind),))
+        assert bool(find_not_finite(artifact)), kind
+        assert bool(find_not_finite(typed)) == sent, kind
+
+
+def test_of_a_plan_the_features_that_it_may_make_are_told(tmp_path: Path) -> None:
+    outputs = referring_parts().plan.outputs  # type: ignore[union-attr]
+    text = model_text([tree_text([Split(0, 1.5, 0)], [0], [0.5, math.inf])], len(outputs))
+    artifact = read_artifact(save_referring(tmp_path / "model", difficulty=text))
+    (found,) = find_not_finite(artifact)
+    assert found.message.startswith("the difficulty's prediction is not finite for some of the features that its plan")
+
+
+def test_models_whose_leaves_cannot_be_too_much_are_not_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.models.gates.extreme_rows", not_to_be_asked)
+    for kind, directory in kinds_of_model(tmp_path).items():
+        assert find_not_finite(read_artifact(directory)) == (), kind
 
 
 def test_a_model_whose_trees_sum_up_to_no_number_is_refused(saved: SavedModel, tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ async def test_the_model_page_says_which_model_and_how_it_was_chosen(client: Cli
     assert (answer["aliases"], answer["resolved_by"]) == (["champion"], "stage Production")
     assert answer["digest"] == served.artifact.digest
     assert answer["load_seconds"] > 0
+    assert answer["not_finite"] == []
     assert answer["engine"]["disabled"] is None
     assert "cpu" in answer["engine"]["backends"]
     assert answer["engine"]["forest"]["evaluator"] == "kernels"
@@ -448,7 +449,14 @@ async def test_the_model_page_shows_a_canary_that_is_missing_refused_or_there(
     settings = msgspec.structs.replace(admin_settings, model_canary_alias="next", model_canary_percent=20)
     async with client_of(settings) as client:
         canary = answered(await client.get("/health/model"))["canary"]
-        assert canary == {"alias": "next", "percent": 20, "version": None, "digest": None, "last_refresh": None}
+        assert canary == {
+            "alias": "next",
+            "percent": 20,
+            "version": None,
+            "digest": None,
+            "not_finite": [],
+            "last_refresh": None,
+        }
         register(settings, save_churn(tmp_path / "churn", churn), alias="next")
         answered(await client.post("/health/model/reload", headers=ADMIN))
         health = answered(await client.get("/health/model"))

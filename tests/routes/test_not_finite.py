@@ -1,6 +1,7 @@
 """A row to which the model has no finite answer gets an error, by every route and in every format."""
 
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from tests.routes.support import (
     compute_with,
     fields,
     put,
+    register,
     services_of,
     settings_with,
     stream,
@@ -187,6 +189,23 @@ async def test_nor_is_an_interval_answered_that_is_not_finite(client: Client, re
         assert refused(bounded, "row 0").keys() == faults.keys()
         without = await client.post("/predict/bulk", content=table, headers=ARROW)
         assert without.status_code == (200 if np.isfinite(prediction) else 500)
+
+
+async def test_the_owner_of_such_a_model_sees_a_row_and_that_it_is_served(
+    settings: Settings, private_registry_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = settings_with(settings, data_dir=private_registry_dir, model_name="claims")
+    tree = tree_text([Split(0, 1000.5, 0)], [0], [0.5, 800.0])
+    register(own, save_text(model_text([tree], 1, objective="poisson"), tmp_path / "claims"))
+    async with client_of(own) as client:
+        health = await client.get("/health/model")
+        assert (health.status_code, health.json()["status"]) == (200, "healthy")
+        (found,) = health.json()["not_finite"]
+        assert (found["prediction"], found["features"]) == ("inf", {NAME: 1001.0})
+        assert refused(await client.post("/predict", json=found["features"]), "this row") == {
+            "prediction": "is inf, not a finite number"
+        }
+    assert [record.__dict__["model_version"] for record in caplog.records if "finite" in record.message] == ["1"]
 
 
 async def test_the_largest_numbers_are_finite(client: Client, referring: ServedModel) -> None:
