@@ -109,6 +109,11 @@ def test_the_line_end_of_a_file_is_no_part_of_a_key() -> None:
     assert Settings.from_environ({"API_KEY": "sesame\n"}).api_key == "sesame"
 
 
+def test_a_models_name_may_end_with_a_blank_and_not_be_one() -> None:
+    assert Settings.from_environ({"MODEL_NAME": " houses "}).model_name == " houses "
+    assert Settings.from_environ({"MODEL_NAME": "  "}) == Settings()
+
+
 def test_one_message_names_every_bad_setting_with_its_range() -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_environ(

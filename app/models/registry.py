@@ -8,6 +8,7 @@ import errno
 import importlib
 import logging
 import os
+import re
 import shutil
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -250,12 +251,22 @@ def _copy(source: str, destination: Path) -> None:
         raise (errors or [error])[0] from None
 
 
+def _named(name: str) -> str:
+    """A filter that finds the versions of a model, and maybe others': its grammar has no escape for a quote."""
+    if "'" not in name:
+        return f"name='{name}'"
+    if '"' not in name:
+        return f'name="{name}"'
+    return "name LIKE '" + re.sub(r"['\\]", "_", name) + "'"  # `_` is any one character
+
+
 def _all_versions(client: "MlflowClient", name: str) -> "Iterator[ModelVersion]":
-    quote = '"' if "'" in name else "'"  # the filter's grammar has no escape
     token: str | None = None
     while True:
-        page = client.search_model_versions(f"name={quote}{name}{quote}", page_token=token)
+        page = client.search_model_versions(_named(name), page_token=token)
         for version in page:
+            if version.name != name:
+                continue
             if is_version_number(str(version.version)):
                 yield version
             else:

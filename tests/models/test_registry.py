@@ -1,5 +1,6 @@
 """Which version a registry's aliases and stages choose, and its files."""
 
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from app.models.registry import Registry
 from app.models.source import LookUp, ModelUnknown, NothingToServe, RegistryUnreachable, VersionUnknown
@@ -258,10 +260,23 @@ def test_an_unknown_model_is_nothing_to_serve(name: str, registry_dir: Path) -> 
         Registry(Settings(data_dir=registry_dir, model_name=name)).look()
 
 
-def test_a_name_with_a_quote_is_looked_up_as_it_is(houses: Settings, catalogue: Catalogue, saved: SavedModel) -> None:
-    catalogue.client.create_registered_model("bob's houses")
-    catalogue.client.create_model_version("bob's houses", source=saved.directory.as_uri())
-    assert chosen(msgspec.structs.replace(houses, model_name="bob's houses", model_stage="None")) == ("1", "stage None")
+@pytest.mark.parametrize(
+    "name", ["bob's houses", 'the "houses"', 'bob\'s "houses"', 'bob\'s "100%\\_"', "houses ", " a;--b"]
+)
+def test_a_name_is_looked_up_as_it_is(
+    name: str, houses: Settings, catalogue: Catalogue, saved: SavedModel, tmp_path: Path
+) -> None:
+    for other in (name, name.replace("'", '"') + "s", name.replace("'", "x"), name.strip()):
+        with contextlib.suppress(MlflowException):  # it may be there already, or be no name
+            catalogue.client.create_registered_model(other)
+    for registered in catalogue.client.search_registered_models():
+        catalogue.client.create_model_version(registered.name, source=saved.directory.as_uri())
+    version = catalogue.client.create_model_version(name, source=saved.directory.as_uri()).version
+    settings = Settings.from_environ({"MODEL_NAME": name, "MODEL_STAGE": "None", "DATA_DIR": str(houses.data_dir)})
+    registry = Registry(settings)
+    offer = registry.look()
+    assert [candidate.identity.version for candidate in offer.candidates] == [str(version), "1"]
+    assert registry.fetch(offer.candidates[0].identity, tmp_path).directory.is_dir()
 
 
 def test_a_password_with_an_at_sign_is_kept() -> None:
