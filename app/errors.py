@@ -255,15 +255,11 @@ def _litestar_detail(status: HTTPStatus, error: HTTPException) -> str:
             return error.detail
 
 
-def problem_responses(*more: int) -> dict[int, ResponseSpec]:
-    """The errors of a prediction route, for the OpenAPI document.
-
-    Args:
-        more: Statuses that others do not have.
-    """
+def problem_responses(*statuses: int) -> dict[int, ResponseSpec]:
+    """Errors of a route by their statuses, for the OpenAPI document."""
     return {
         status: ResponseSpec(
             Problem, description=HTTPStatus(status).phrase, media_type=PROBLEM_MEDIA_TYPE, generate_examples=False
         )
-        for status in sorted((*PROBLEM_STATUSES, *more))
+        for status in sorted(statuses)
     }

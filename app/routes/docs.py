@@ -4,11 +4,11 @@ Litestar writes the document from the handlers. What a prediction takes is known
 are put in when the document is asked for. Swagger UI and Redoc are served from an installed package, without a CDN.
 """
 
-import copy
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 from litestar import Request, Router
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
@@ -20,6 +20,9 @@ from app.auth import KEY_SCHEME
 from app.codecs.formats import FORMATS
 from app.codecs.json import BATCH_ID_LENGTH
 from app.models.artifact import ServedModel
+from app.models.interval import Intervals
+from app.routes.health import ReloadOrder
+from app.services import Services
 from app.settings import Settings
 
 ASSETS_PACKAGE = "fastapi_standalone_docs"
@@ -42,8 +45,9 @@ class _ModelSchemas:
 
     @staticmethod
     def render_json(request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        served: ServedModel | None = request.app.state.services.slot.current
-        content = OpenAPIRenderPlugin.render_json(request, document(openapi_schema, served))
+        services: Services = request.app.state.services
+        described = document(openapi_schema, services.slot.current, open_to_all=services.settings.api_key is None)
+        content = OpenAPIRenderPlugin.render_json(request, described)
         # The pages hold the document inside a <script>, which a description must not be able to end.
         return content.replace(b"<", b"\\u003c")
 
@@ -99,14 +103,15 @@ def assets_router() -> Router:
     return create_static_files_router(path=ASSETS_PATH, directories=[directory], include_in_schema=False)
 
 
-def document(openapi: dict[str, Any], served: ServedModel | None) -> dict[str, Any]:
-    """The OpenAPI document with the request bodies of the prediction routes.
+def document(openapi: dict[str, Any], served: ServedModel | None, *, open_to_all: bool) -> dict[str, Any]:
+    """The OpenAPI document with the request bodies and levels of the prediction routes.
 
     Args:
         openapi: As Litestar generates it; is not changed.
         served: The model whose features make the schemas. Without one any object is taken.
+        open_to_all: Whether the prediction routes ask for no key.
     """
-    result = copy.deepcopy(openapi)
+    result = _with_plain_tuples(openapi)  # which makes everything anew
     schemas: dict[str, Any] = result.setdefault("components", {}).setdefault("schemas", {})
     schemas["Features"] = served.codec.json_schema() if served else {"type": "object"}
     schemas["BatchRequest"] = {
@@ -127,7 +132,15 @@ def document(openapi: dict[str, Any], served: ServedModel | None) -> dict[str, A
         "/predict/bulk": tables | {JSON: _body("Table", example and {"rows": [example]})},
     }
     for path, content in bodies.items():
-        result["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}
+        operation = result["paths"][path]["post"]
+        operation["requestBody"] = {"required": True, "content": content}
+        if open_to_all:
+            del operation["security"]
+        if served is not None:
+            _set_levels(operation, served.artifact.intervals)
+    (order,), components = msgspec.json.schema_components((ReloadOrder,), ref_template="#/components/schemas/{name}")
+    schemas |= components
+    result["paths"]["/health/model/reload"]["post"]["requestBody"] = {"content": {JSON: {"schema": order}}}
     result["paths"]["/predict/bulk"]["post"]["responses"]["200"]["content"] = tables | {
         JSON: {"schema": {"$ref": "#/components/schemas/PredictionTable"}}
     }
@@ -139,6 +152,33 @@ def document(openapi: dict[str, Any], served: ServedModel | None) -> dict[str, A
         },
         "required": ["columns", "model_version"],
     }
+    return result
+
+
+def _set_levels(operation: dict[str, Any], intervals: Intervals | None) -> None:
+    """Say which intervals can be asked for; of a model that has none, no parameter."""
+    if intervals is None:
+        del operation["parameters"]
+        return
+    (interval,) = operation["parameters"]
+    interval["schema"]["enum"] = list(intervals.levels)
+
+
+def _with_plain_tuples(node: Any) -> Any:
+    """A part of the document in which tuples of one type are arrays of a fixed length.
+
+    Litestar writes only their `prefixItems`, which bind neither the length nor what comes behind them, and which tools
+    that know no JSON Schema 2020-12 pass over.
+    """
+    if isinstance(node, list):
+        return [_with_plain_tuples(part) for part in cast(list[Any], node)]
+    if not isinstance(node, dict):
+        return node
+    result = {key: _with_plain_tuples(part) for key, part in cast(dict[str, Any], node).items()}
+    items: list[Any] = result.get("prefixItems", [])
+    if items and all(item == items[0] for item in items):
+        del result["prefixItems"]
+        result |= {"items": items[0], "minItems": len(items), "maxItems": len(items)}
     return result
 
 

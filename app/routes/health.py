@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 from litestar import Controller, Request, Response, get, post
+from litestar.openapi import ResponseSpec
 
 from app.auth import KEY_SCHEME, has_admin_key, require_admin_key
 from app.codecs.repeated import REPEATED, has_repeated
-from app.errors import FieldError, InvalidInput, MalformedBody, NotFound
+from app.errors import FieldError, InvalidInput, MalformedBody, NotFound, problem_responses
 from app.models.refresher import Refresh
 from app.routes.model_health import ModelHealth, Status, model_health, model_problems
 from app.services import InjectedServices, Services
@@ -83,13 +84,23 @@ class ReloadOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: Annotated[str, msgspec.Meta(min_length=1, max_length=40)] | None
 
 
+def _unhealthy(body: type[msgspec.Struct]) -> dict[int, ResponseSpec]:
+    """The answer with 503, for the OpenAPI document."""
+    return {503: ResponseSpec(body, description="Predictions are not answered", generate_examples=False)}
+
+
+RELOAD_RESPONSES = problem_responses(400, 401, 403, 404, 413, 422, 500) | {
+    202: ResponseSpec(Pending, description="It goes on", generate_examples=False)
+}
+
+
 class HealthController(Controller):
     """Health routes; open to all but for the reload."""
 
     path = "/health"
     tags = ("health",)
 
-    @get("/", summary="Summarise health")
+    @get("/", summary="Summarise health", responses=_unhealthy(Health))
     async def health(self, services: InjectedServices) -> Response[Health]:
         """Whether predictions are answered, and what is wrong; 503 while no model is loaded."""
         status, problems = _status(services)
@@ -104,7 +115,7 @@ class HealthController(Controller):
             ok=status != "unhealthy",
         )
 
-    @get("/detailed", summary="Report health in full")
+    @get("/detailed", summary="Report health in full", responses=_unhealthy(DetailedHealth))
     async def detailed(self, services: InjectedServices, request: Request[Any, Any, Any]) -> Response[DetailedHealth]:
         """Model, background tasks, system and GPU together; 503 while no model is loaded.
 
@@ -126,7 +137,7 @@ class HealthController(Controller):
             ok=status != "unhealthy",
         )
 
-    @get("/model", summary="Report the model's health")
+    @get("/model", summary="Report the model's health", responses=_unhealthy(ModelHealth))
     async def model(self, services: InjectedServices, request: Request[Any, Any, Any]) -> Response[ModelHealth]:
         """The model in use, how it was chosen, and the last look into the registry; 503 while none is loaded.
 
@@ -153,7 +164,7 @@ class HealthController(Controller):
         """200 while the event loop turns."""
         return Probe("live")
 
-    @get("/ready", summary="Probe readiness")
+    @get("/ready", summary="Probe readiness", responses=_unhealthy(Probe))
     async def ready(self, services: InjectedServices) -> Response[Probe]:
         """200 if a prediction, made now by the model in use, comes back; else 503, also when the service is to end."""
         if services.shutdown.announced:
@@ -178,9 +189,10 @@ class HealthController(Controller):
         status_code=200,
         guards=[require_admin_key],
         security=[{KEY_SCHEME: []}],
+        responses=RELOAD_RESPONSES,
         summary="Look for another model now",
     )
-    async def reload(self, services: InjectedServices, request: Request[Any, Any, Any]) -> Response[Refresh | Pending]:
+    async def reload(self, services: InjectedServices, request: Request[Any, Any, Any]) -> Response[Refresh]:
         """Look into the registry and swap if it offers another model; says what came of it.
 
         A body `{"version": "3"}` pins a version, `{"version": null}` unpins it. 202 when it takes longer than
@@ -191,7 +203,8 @@ class HealthController(Controller):
             async with asyncio.timeout(services.settings.request_timeout):
                 refresh = await services.keeper.reload(order)
         except TimeoutError:
-            return Response(Pending(), status_code=202)
+            pending: Response[Any] = Response(Pending(), status_code=202)
+            return pending
         if refresh.outcome == "version_unknown":
             raise NotFound(f"There is no such version: {refresh.reason}.")
         return Response(refresh, status_code=200)

@@ -13,7 +13,7 @@ from litestar.types import ASGIApp
 
 from app.auth import KEY_SCHEME
 from app.codecs import arrow
-from app.errors import problem_responses
+from app.errors import PROBLEM_STATUSES, problem_responses
 from app.routes.predictions import Predictions
 from app.routes.schemas import BatchResponse, ModelInfo, PredictionResponse
 from app.services import InjectedServices
@@ -22,10 +22,14 @@ T = TypeVar("T")
 
 InjectedPredictions = NamedDependency[SkipValidation[Predictions]]
 
-OPTIONS: dict[str, Any] = {"status_code": 200, "security": [{KEY_SCHEME: []}], "responses": problem_responses()}
+OPTIONS: dict[str, Any] = {
+    "status_code": 200,
+    "security": [{KEY_SCHEME: []}],
+    "responses": problem_responses(*PROBLEM_STATUSES),
+}
 """What the prediction routes have in common."""
 
-BULK_OPTIONS: dict[str, Any] = {**OPTIONS, "responses": problem_responses(406)}
+BULK_OPTIONS: dict[str, Any] = {**OPTIONS, "responses": problem_responses(*PROBLEM_STATUSES, 406)}
 
 AskedInterval = Annotated[
     list[str] | None,
@@ -85,7 +89,7 @@ class PredictController(Controller):
         """
         return Passed(predictions.routes["/predict/bulk"])
 
-    @get("/model/info", summary="Describe the model")
+    @get("/model/info", summary="Describe the model", responses=problem_responses(503))
     async def model_info(self, services: InjectedServices) -> ModelInfo:
         """Identity, features, metrics and an example of the model in use."""
         served = services.slot.require()

@@ -11,9 +11,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from app.codecs.json import JsonCodec
 from app.feature import Feature
+from app.models.artifact import ServedModel
 from app.settings import Settings
 from tests.routes.support import Client, client_of, served_by, services_of
 from tests.support import Server, problem
@@ -99,19 +102,76 @@ async def test_operations_have_distinct_ids_and_documented_answers(client: Clien
         assert operation["responses"].keys() == {
             "200", "400", "401", "408", "413", "415", "422", "429", "500", "503", "504",
         } | ({"406"} if path == "/predict/bulk" else set())  # fmt: skip
-        assert operation["security"] == [{"api_key": []}]
+        assert "security" not in operation
         assert operation["requestBody"]["required"]
+    reload = document["paths"]["/health/model/reload"]["post"]
+    assert reload["responses"].keys() == {"200", "202", "400", "401", "403", "404", "413", "422", "500"}
+    assert reload["security"] == [{"api_key": []}]
+    assert "required" not in reload["requestBody"]
     assert "api_key" in document["components"]["securitySchemes"]
 
 
-async def test_the_level_of_intervals_is_an_optional_number(client: Client) -> None:
+async def test_the_key_is_asked_for_where_one_is_set(settings: Settings) -> None:
+    async with client_of(msgspec.structs.replace(settings, api_key="sesame")) as client:
+        document = (await client.get("/openapi.json")).json()
+        asking = {
+            path for path, item in document["paths"].items() for operation in item.values() if "security" in operation
+        }
+        assert asking == {"/predict", "/predict/batch", "/predict/bulk", "/health/model/reload"}
+        assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
+
+
+async def test_the_document_is_one_of_openapi_3_1_with_any_model_and_without(
+    client: Client, referring: ServedModel
+) -> None:
+    for model in (served_by(client), referring, None):
+        services_of(client).slot.current = model
+        document = (await client.get("/openapi.json")).json()
+        assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
+        for name, schema in document["components"]["schemas"].items():
+            assert list(Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema)) == [], name
+
+
+async def test_answers_are_what_the_document_says(client: Client, example: dict[str, float]) -> None:
     document = (await client.get("/openapi.json")).json()
-    for path in ("/predict", "/predict/batch", "/predict/bulk"):
-        (parameter,) = document["paths"][path]["post"]["parameters"]
-        assert (parameter["name"], parameter["in"], parameter["required"]) == ("interval", "query", False)
-        assert parameter["schema"]["type"] == "number"
-        assert parameter["schema"].keys() == {"type", "description"}
-        assert "interval_levels" in parameter["description"]
+    bad = example | {"MedInc": "much"}
+    bulk = ("/predict/bulk", {"rows": [example]})
+    answers = [await client.get(path) for path, item in document["paths"].items() if "get" in item]
+    answers += [await client.post(path, json=body) for path, body in (
+        ("/predict", example), ("/predict", bad), ("/predict/batch", {"predictions": [example, bad]}), bulk,
+        ("/health/model/reload", None),
+    )]  # fmt: skip
+    checked = 0
+    for answer in answers:
+        operation = document["paths"][answer.request.url.path][answer.request.method.lower()]
+        content = operation["responses"][str(answer.status_code)]["content"]
+        media_type = answer.headers["content-type"]
+        assert media_type.removesuffix("; charset=utf-8") in content
+        if media_type.endswith("json"):
+            schema = content[media_type]["schema"] | {"components": document["components"]}
+            errors = Draft202012Validator(schema).iter_errors(answer.json())
+            assert [(list(error.absolute_path), error.message) for error in errors] == []
+            checked += 1
+    assert checked == len(answers) - 1
+    load = document["components"]["schemas"]["SystemReading"]["properties"]["load_average"]
+    assert load == {"type": "array", "items": {"type": "number"}, "minItems": 3, "maxItems": 3}
+
+
+async def test_the_level_of_intervals_is_one_of_the_models(client: Client, referring: ServedModel) -> None:
+    for model in (referring, None, served_by(client)):
+        services_of(client).slot.current = model
+        document = (await client.get("/openapi.json")).json()
+        for path in ("/predict", "/predict/batch", "/predict/bulk"):
+            operation = document["paths"][path]["post"]
+            if model is not None and model.artifact.intervals is None:
+                assert "parameters" not in operation
+                continue
+            (parameter,) = operation["parameters"]
+            assert (parameter["name"], parameter["in"], parameter["required"]) == ("interval", "query", False)
+            assert parameter["schema"].pop("enum", None) == (model and list(model.artifact.intervals.levels))
+            assert parameter["schema"].keys() == {"type", "description"}
+            assert parameter["schema"]["type"] == "number"
+            assert "interval_levels" in parameter["description"]
 
 
 async def test_the_schema_is_the_served_models(client: Client, example: dict[str, float]) -> None:
