@@ -1,4 +1,4 @@
-"""How Madrone is installed: what the lock holds."""
+"""How Madrone is installed: what the lock holds, and the rules that the image keeps."""
 
 import re
 import tomllib
@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 LOCK = (ROOT / "requirements.lock").read_text()
+CONTAINERFILE = (ROOT / "Containerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -49,3 +50,53 @@ def test_the_lock_has_a_hash_for_each_package_and_names_no_index() -> None:
     pins = re.split(r"^(?=\S)", LOCK, flags=re.MULTILINE)[1:]
     assert [pin.split(maxsplit=1)[0] for pin in pins if "--hash=sha256:" not in pin] == []
     assert re.findall(r"://|^\s*-[-if]", LOCK.replace("--hash=", ""), re.MULTILINE) == []
+
+
+def stages() -> dict[str, list[str]]:
+    """The image's instructions by stage, `FROM` first; the last stage has no name."""
+    text = re.sub(r"^#.*\n", "", CONTAINERFILE, flags=re.MULTILINE).replace("\\\n", " ")
+    found: dict[str, list[str]] = {}
+    for line in filter(None, (" ".join(line.split()) for line in text.splitlines())):
+        if line.startswith("FROM "):
+            found[line.partition(" AS ")[2]] = instructions = []
+        elif not found:
+            continue  # arguments of the whole file
+        instructions.append(line)
+    return found
+
+
+def test_the_image_pins_what_it_builds_on() -> None:
+    bases = [stage[0].split()[1] for stage in stages().values()]
+    foreign = [base for base in bases if base not in stages() and not base.startswith("runtime-$")]
+    assert [base for base in foreign if not re.fullmatch(r"python:3\.\d+\.\d+-slim-[a-z]+", base)] == []
+    installed = [line for line in stages()["build"] if "pip install" in line]
+    assert re.fullmatch(r"RUN pip install --no-cache-dir uv==\d+\.\d+\.\d+", installed[0])
+    assert all("--compile-bytecode" in line for line in installed[1:])
+    assert all("--build-constraint requirements.lock" in line for line in installed[1:])
+
+
+def test_the_image_s_dependencies_are_a_layer_before_the_code() -> None:
+    build = stages()["build"]
+    (dependencies,) = (line for line in build if "--requirements pyproject.toml" in line)
+    (code,) = (line for line in build if line.endswith("--build-constraint requirements.lock ."))
+    assert "--constraint requirements.lock" in dependencies
+    assert "--no-deps" in code
+    before = [line for line in build[: build.index(dependencies)] if line.startswith("COPY")]
+    assert before == ["COPY pyproject.toml requirements.lock ./"]
+
+
+def test_the_image_s_user_is_a_number_that_exists() -> None:
+    runtime = stages()["runtime-cpu"]
+    (user,) = (line.removeprefix("USER ") for line in runtime if line.startswith("USER"))
+    uid, gid = map(int, user.split(":"))
+    (made,) = (line for line in runtime if "useradd" in line)
+    assert f"groupadd --gid {gid} madrone" in made
+    assert f"useradd --uid {uid} --gid {gid} " in made
+    assert not any(line.startswith("USER") for name in ("runtime-cuda", "") for line in stages()[name])
+
+
+def test_only_the_image_with_the_cuda_extra_asks_for_a_gpu() -> None:
+    assert [name for name, lines in stages().items() if any("NVIDIA" in line for line in lines)] == ["runtime-cuda"]
+    assert stages()["runtime-cuda"][0] == "FROM runtime-cpu AS runtime-cuda"
+    assert stages()[""] == ["FROM runtime-${EXTRA:-cpu}"]
+    assert "cuda" in PROJECT["optional-dependencies"]
