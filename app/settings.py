@@ -171,7 +171,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             elif field.name == "log_level":
                 value = text.upper()
             elif field.name == "model_name":
-                value = environ[field.name.upper()]  # MLflow takes a name that begins or ends with a blank for another
+                value = environ[name]  # MLflow takes a name that begins or ends with a blank for another
             try:
                 values[field.name] = msgspec.convert(value, field.type, strict=False, dec_hook=_path)
             except msgspec.ValidationError:
