@@ -33,7 +33,7 @@ from litestar.types import Receive, Scope, Send
 from app.main import create_app
 from app.models.artifact import read_artifact
 from app.models.embedded import BUNDLED
-from app.routes import predictions as predictions_module
+from app.routes.answers import row_answer
 from app.routes.body import Drain
 from app.routes.direct import DirectRoutes
 from app.routes.exchange import Endpoint, Exchange
@@ -166,9 +166,7 @@ def parts(caller: Caller, services: Services, predictions: Predictions, body: by
         "JSON to a row": sync(lambda: served.codec.decode_row(body)),
         "transforms and both forests": sync(lambda: served.engine.evaluate(rows)),
         "the rest of the predictor": sync(lambda: services.predictor._count("1", "single", 1, 1e-4)),
-        "interval, warnings, answer to JSON": sync(
-            lambda: predictions_module._row_answer(exchange, served, rows, evaluation, level, 0.0)
-        ),
+        "interval, warnings, answer to JSON": sync(lambda: row_answer(exchange, served, rows, evaluation, level, 0.0)),
         "prediction log, queued": sync(lambda: predictions._record(exchange, served, rows, evaluation, "single")),
     }
 
