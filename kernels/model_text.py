@@ -25,7 +25,7 @@ INTEGERS = re.compile(r"(?:-?[0-9]++(?: ++|$))*+", re.ASCII)
 NUMBERS = re.compile(r"[-+0-9.eEinfa ]*", re.ASCII)
 STATISTICS = re.compile(r"(?:[-+]?(?:[0-9]++(?:\.[0-9]*+)?(?:e[-+]?[0-9]++)?|inf|nan)(?: |$))*+", re.ASCII)
 
-MAX_FEATURES = 100_000
+MAX_FEATURES = 2**17
 MAX_OUTPUTS = 10_000
 MAX_TREES = 1_000_000
 MAX_LEAVES = 2**25
@@ -54,7 +54,8 @@ class Trees(NamedTuple):
         left: int64[N], a node of the same tree, always above its parent's number, or ~leaf.
         right: int64[N], likewise.
         leaf_value: float64[L].
-        sets: Of the categorical nodes, the categories that go left, ascending.
+        sets: uint32, of each categorical node a bitmap of the categories that go left, 32 to a word, up to its last
+            word that is not zero.
     """
 
     n_leaves: NDArray[np.int64]
@@ -64,7 +65,7 @@ class Trees(NamedTuple):
     left: NDArray[np.int64]
     right: NDArray[np.int64]
     leaf_value: NDArray[np.float64]
-    sets: tuple[NDArray[np.int64], ...]
+    sets: tuple[NDArray[np.uint32], ...]
 
 
 class ModelText(msgspec.Struct, frozen=True):
@@ -228,7 +229,7 @@ def _read_tree(index: int, block: str, features: int) -> tuple[Trees, bool]:
 
 def _joined(trees: list[Trees]) -> Trees:
     thresholds: list[NDArray[np.float64]] = []
-    sets: list[NDArray[np.int64]] = []
+    sets: list[NDArray[np.uint32]] = []
     for tree in trees:
         categorical = tree.decision & CATEGORICAL
         thresholds.append(tree.threshold + categorical * len(sets) if tree.sets else tree.threshold)
@@ -251,7 +252,7 @@ def _joined(trees: list[Trees]) -> Trees:
 
 def _categories(
     fields: dict[str, str], decisions: NDArray[np.int64], thresholds: NDArray[np.float64]
-) -> list[NDArray[np.int64]]:
+) -> list[NDArray[np.uint32]]:
     """The sets of categories of a tree's categorical nodes, each named by its node's threshold.
 
     Set i is the words `cat_boundaries[i : i + 2]` of the bitmap `cat_threshold`, 32 categories to a word.
@@ -269,8 +270,9 @@ def _categories(
     named = thresholds[: len(decisions)][decisions[: len(thresholds)] & CATEGORICAL == 1]
     if not ((named >= 0) & (named < count) & (named % 1 == 0)).all():
         raise ValueError(f"a threshold is not one of {count} sets of categories")
-    bits = np.unpackbits(words.astype("<u4").view(np.uint8), bitorder="little").reshape(-1, 32)
-    return [np.flatnonzero(bits[first:last]) for first, last in pairwise(boundaries)]
+    # Not the categories themselves: they would take up to 128 times what the text does.
+    bitmaps = words.astype(np.uint32)
+    return [np.trim_zeros(bitmaps[first:last], "b") for first, last in pairwise(boundaries)]
 
 
 def _check_linear(fields: dict[str, str], leaves: int, features: int) -> None:

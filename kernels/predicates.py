@@ -101,22 +101,31 @@ def _categories(
 ) -> tuple[NDArray[np.float64], NDArray[np.uint32], NDArray[np.int64]]:
     """A column's categories, a bitmap over their ranks for each distinct set of them, and each node's set."""
     distinct: dict[bytes, int] = {}
-    members: list[NDArray[np.int64]] = []
+    members: list[NDArray[np.uint32]] = []
     own = np.empty(len(nodes), dtype=np.int64)
     for index, node in enumerate(nodes):
         chosen = trees.sets[int(trees.threshold[node])]
         own[index] = distinct.setdefault(chosen.tobytes(), len(distinct))
         if own[index] == len(members):
             members.append(chosen)
-    values = np.unique(np.concatenate(members))
+    named = np.zeros(max(map(len, members)), dtype=np.uint32)
+    for chosen in members:
+        named[: len(chosen)] |= chosen
+    values = np.flatnonzero(_bits(named))
     # One rank more than there are categories: all others' rows, which are in no set.
     words = -(-(len(values) + 1) // 32)
     bitmaps = np.zeros((len(members), words), dtype=np.uint32)
     for bitmap, chosen in zip(bitmaps, members, strict=True):
         bits = np.zeros(words * 32, dtype=np.uint8)
-        bits[np.searchsorted(values, chosen)] = 1
+        inside = values[: np.searchsorted(values, 32 * len(chosen))]
+        bits[: len(inside)] = _bits(chosen)[inside]
         bitmap[:] = np.packbits(bits, bitorder="little").view("<u4")
     return values.astype(np.float64), bitmaps, own
+
+
+def _bits(bitmap: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    """uint8[32 * W], of W words each bit, the lowest first."""
+    return np.unpackbits(bitmap.astype("<u4").view(np.uint8), bitorder="little")
 
 
 @njit(cache=True, error_model="numpy", forceinline=True)

@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 from kernels.predicates import CATEGORIES, COUNT, FEATURE, FIRST, KIND, NEAR_ZERO, Predicates
 
 ROWS = 1024
+VALUES = 2**24
+"""Rows are fewer where there would be more values than this."""
 
 ODD_VALUES = (
     *(np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, 1e300, -1e300, 5e-324),
@@ -18,7 +20,7 @@ ODD_SHARE = 0.1
 
 
 def probe_rows(predicates: Predicates, n_features: int) -> NDArray[np.float64]:
-    """Rows on both sides of all kinds of decisions: float64[1024, F].
+    """Rows on both sides of all kinds of decisions: float64[1024, F], or fewer rows of a very wide model.
 
     Each value is a threshold of its feature or a neighbour of one (the next float64 or float32 to either side; for
     a category, the next number), one in ten an odd one. The same for the same forest.
@@ -28,7 +30,8 @@ def probe_rows(predicates: Predicates, n_features: int) -> NDArray[np.float64]:
         n_features: F.
     """
     random = np.random.default_rng(0)
-    rows = random.normal(size=(ROWS, n_features))
+    count = min(ROWS, VALUES // n_features)
+    rows = random.normal(size=(count, n_features))
     thresholds: dict[int, list[NDArray[np.float64]]] = {}
     for column in predicates.columns.tolist():
         values = predicates.thresholds[column[FIRST] : column[FIRST] + column[COUNT]]
@@ -36,7 +39,7 @@ def probe_rows(predicates: Predicates, n_features: int) -> NDArray[np.float64]:
         thresholds.setdefault(column[FEATURE], []).extend([values, *near])
     for feature, values in thresholds.items():
         if len(all_values := np.concatenate(values)):
-            rows[:, feature] = random.choice(all_values, ROWS)
+            rows[:, feature] = random.choice(all_values, count)
     odd = random.uniform(size=rows.shape) < ODD_SHARE
     rows[odd] = random.choice(ODD_VALUES, int(odd.sum()))
     return rows

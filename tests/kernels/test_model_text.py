@@ -193,8 +193,8 @@ HEADER = {
     [
         ("num_class", "300000000", "the booster has 300000000 classes, and at most 10000 are read"),
         ("num_tree_per_iteration", "10001", "the booster has 10001 outputs, and at most 10000 are read"),
-        ("max_feature_idx", "100000", "the booster has 100001 features, and at most 100000 are read"),
-        ("feature_names", "a " * 100_000, "the booster has 100001 feature names, and at most 100000 are read"),
+        ("max_feature_idx", "131072", "the booster has 131073 features, and at most 131072 are read"),
+        ("feature_names", "a " * 131_072, "the booster has 131073 feature names, and at most 131072 are read"),
         ("tree_sizes", "9 " * 1_000_000, "the booster has 1000001 trees, and at most 1000000 are read"),
     ],
 )
@@ -206,11 +206,16 @@ def test_a_header_that_counts_more_than_a_model_may_have_is_refused(key: str, va
 
 
 def test_the_most_that_a_header_may_count_is_read() -> None:
-    names = " ".join(f"f{index}" for index in range(100_000))
-    most = {"max_feature_idx": "99999", "feature_names": names, "num_tree_per_iteration": "10000", "num_class": "10000"}
+    names = " ".join(f"f{index}" for index in range(2**17))
+    most = {
+        "max_feature_idx": "131071",
+        "feature_names": names,
+        "num_tree_per_iteration": "10000",
+        "num_class": "10000",
+    }
     lines = [f"{name}={told}" for name, told in (HEADER | most).items()]
     model = read_model_text("\n".join(["tree", *lines, "", "end of trees", ""]))
-    assert (len(model.feature_names), model.n_outputs) == (100_000, 10_000)
+    assert (len(model.feature_names), model.n_outputs) == (2**17, 10_000)
 
 
 def test_a_forest_of_more_leaves_than_a_model_may_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

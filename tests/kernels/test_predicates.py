@@ -1,6 +1,7 @@
 """A rank answers every predicate of its column as LightGBM's rules do, spelt out here in Python."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -74,6 +75,19 @@ def test_a_rank_answers_each_set_of_categories(value: float, bitmaps: list[list[
     for bitmap, predicate in zip(bitmaps, found.of_node, strict=True):
         member = category is not None and category < 32 * len(bitmap) and bitmap[category // 32] >> category % 32 & 1
         assert found.sets[found.rank[predicate] + place // 32] >> place % 32 & 1 == bool(member)
+
+
+def test_sets_of_many_categories_take_what_their_text_takes() -> None:
+    words = np.random.default_rng(0).integers(2**31, 2**32, (30, 3125)).tolist()
+    splits = [Split(0, 0, CATEGORICAL, bitmap) for bitmap in words]
+    text = model_text([tree_text(splits, range(30), range(31))], 1)
+    tracemalloc.start()
+    try:
+        found = collect(read_model_text(text).trees)
+        assert tracemalloc.get_traced_memory()[1] < 8 * len(text)  # as numbers of categories, 128 times
+    finally:
+        tracemalloc.stop()
+    assert found.sets.reshape(30, -1).shape == (30, 3126)
 
 
 def test_equal_questions_are_one_predicate() -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from numpy.typing import NDArray
 
+from kernels import probe
 from kernels.forest import Forest
 from kernels.model_text import read_model_text
 from kernels.predicates import CATEGORIES, COUNT, FEATURE, FIRST, KIND, NEAR_ZERO, Predicates, collect
@@ -229,3 +230,9 @@ def test_a_set_without_categories_is_no_obstacle() -> None:
 def test_the_rows_of_a_forest_are_always_the_same() -> None:
     np.testing.assert_array_equal(rows_for(small_forest(1)), rows_for(small_forest(1)))
     assert not np.array_equal(rows_for(small_forest(1)), rows_for(small_forest(2)), equal_nan=True)
+
+
+def test_a_very_wide_model_gets_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "VALUES", 32)
+    rows = rows_for(small_forest(1))
+    assert rows.shape == (10, FEATURES)
