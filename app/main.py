@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging.config
 import os
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -50,6 +51,7 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.prediction_log import LogWriter, LogWriterProcess, PredictionLog
 from app.telemetry.request_log import RequestLog
 from app.telemetry.requests import RequestTelemetry
+from app.telemetry.start_status import show_start
 from app.telemetry.system import SystemMonitor, memory_bytes
 
 
@@ -155,6 +157,8 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
     services: Services = app.state.services
     settings = services.settings
     async with services.supervisor as supervisor:
+        if sys.stderr.isatty():
+            supervisor.start("start-status", partial(show_start, lambda: services.slot.current is not None))
         supervisor.start("model-keeper", services.keeper.run)
         supervisor.start("gpu-poller", services.gpu.run)
         supervisor.start("parent-watch", watch_parent)

@@ -54,6 +54,17 @@ def test_a_fresh_data_dir_is_all_that_a_first_start_needs(
     with closing(sqlite3.connect(data_dir / "predictions.db")) as database:
         logged = database.execute("select request_id, prediction from predictions").fetchall()
     assert logged == [(answer.json()["request_id"], answer.json()["prediction"])]
+    told = [line for line in map(msgspec.json.decode, server.log().splitlines()) if line["logger"].startswith("app.")]
+    steps = [
+        "asking the registry",
+        "creating the embedded registry",
+        "bundled model registered",
+        "fetching model",
+        "loading model",
+        "model in service",
+    ]
+    assert [line["message"] for line in told if line["message"] in steps] == steps
+    assert [line["seconds"] > 0 for line in told if line["message"] == "model in service"] == [True]
 
 
 @pytest.fixture(scope="module")

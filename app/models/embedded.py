@@ -39,6 +39,8 @@ def prepare_embedded_registry(settings: Settings) -> None:
     provenance = read_provenance(BUNDLED)
     try:
         with _locked(settings.data_dir):
+            if not (settings.data_dir / "mlflow.db").exists():
+                log.info("creating the embedded registry")
             client = MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.registry_uri)
             known = client.search_registered_models(f"name='{provenance.name}'")
             if known or settings.model_name != provenance.name:

@@ -17,6 +17,7 @@ from app.models.source import STAGES, Candidate, ModelSource, RegistryUnreachabl
 from app.models.store import ModelStore, StoredModel
 from app.settings import Settings
 from kernels.cache import kernels_version
+from kernels.compiling import compiling_logged
 from kernels.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class ModelLoader:
         self._store = store
         self._calibrations = calibrations
 
+    @compiling_logged()
     def load(self, candidate: Candidate, current: ServedModel | None, *, keep: bool) -> ServedModel:
         """Make a version ready to serve.
 
@@ -75,8 +77,10 @@ class ModelLoader:
         started = time.perf_counter()
         # The directory is private (0700), and not needed once everything is read into memory and kept.
         with tempfile.TemporaryDirectory(prefix="madrone-model-") as temporary, self._loading():
+            log.info("fetching model", extra={"model_version": candidate.identity.version})
             self._enter("fetch", candidate)
             fetched = self._source.fetch(candidate.identity, Path(temporary))
+            log.info("loading model", extra={"model_version": candidate.identity.version})
             self._enter("build", candidate)
             artifact = self._source.build(fetched.directory, fetched.digest).artifact()
             self._enter("check", candidate)
@@ -108,6 +112,7 @@ class ModelLoader:
             self._source.build(directory, served.artifact.digest)
             self._store.keep(directory, list(served.artifact.files.values()), self._entry(served))
 
+    @compiling_logged()
     def restore(self, entry: StoredModel) -> ServedModel:
         """Make a model ready to serve that passed the checks before.
 
@@ -122,6 +127,7 @@ class ModelLoader:
             RegistryUnreachable: The model process cannot be asked.
         """
         started = time.perf_counter()
+        log.info("loading stored model", extra={"model_version": entry.identity.version})
         candidate = Candidate(entry.identity, entry.resolved_by)
         known = entry.kernels == kernels_version()
         with self._loading():

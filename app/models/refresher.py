@@ -160,6 +160,8 @@ class Refresher:
         return self._with_pin(self.look(retry_refused=True), None)
 
     def _look(self) -> Refresh:
+        if self._slot.current is None:
+            log.info("asking the registry")
         try:
             pinned = None if self._slot.pinned is None else self._pinned_candidate(self._slot.pinned)
             offer = self._source.look()
@@ -269,7 +271,8 @@ class Refresher:
         entries.sort(key=lambda entry: (entry.identity.version != pinned, entry.selection != selection))
         for entry in entries:
             try:
-                self._put("current", self._loader.restore(entry))
+                served = self._loader.restore(entry)
+                self._put("current", served)
             except StoreCorrupt:
                 continue  # the store has told it
             except (ModelRefused, RegistryUnreachable) as error:
@@ -280,7 +283,10 @@ class Refresher:
             except Exception:
                 log.exception("stored model cannot be loaded", extra={"model_version": entry.identity.version})
             else:
-                log.info("stored model in service", extra={"model_version": entry.identity.version})
+                log.info(
+                    "stored model in service",
+                    extra={"model_version": entry.identity.version, "seconds": round(served.load_seconds, 1)},
+                )
                 return
 
     def _consider(self, role: Role, candidate: Candidate, *, accept_interface: bool = False) -> Refresh:
@@ -302,7 +308,8 @@ class Refresher:
             return Refresh("unchanged", version)
         try:
             callers_of = None if accept_interface else self._slot.current
-            self._put(role, self._loader.load(candidate, callers_of, keep=role == "current"))
+            served = self._loader.load(candidate, callers_of, keep=role == "current")
+            self._put(role, served)
         except ModelRefused as error:
             return self._refuse(role, identity, error)
         except NothingToServe as error:
@@ -319,7 +326,10 @@ class Refresher:
             # An artifact can be strange in more ways than are foreseen, and none may cost more than its own refusal.
             log.exception("model cannot be loaded", extra={"model_version": version})
             return self._refuse(role, identity, ModelRefused(f"it cannot be loaded: {type(error).__name__}"))
-        log.info("model in service", extra={"role": role, "model_version": version})
+        log.info(
+            "model in service",
+            extra={"role": role, "model_version": version, "seconds": round(served.load_seconds, 1)},
+        )
         return Refresh("swapped", version)
 
     def _keep(self, served: ServedModel) -> None:

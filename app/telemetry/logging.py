@@ -1,8 +1,9 @@
 """Logs as JSON lines on standard error, each with the id of the request that it belongs to."""
 
 import logging
+import sys
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TextIO
 
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
@@ -35,6 +36,18 @@ class JsonFormatter(MsgspecFormatter):
             log_data["request_id"] = identifier
 
 
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is now: while a terminal has a status line, that is what goes round it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)  # a stream handler's own would keep what standard error is at first
+
+    @property
+    def stream(self) -> TextIO:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Standard error."""
+        return sys.stderr
+
+
 def logging_config(level: str) -> dict[str, Any]:
     """Configuration for `logging.config.dictConfig`, for the service and for Granian alike.
 
@@ -45,7 +58,7 @@ def logging_config(level: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": JsonFormatter}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "json"}},
+        "handlers": {"stderr": {"()": StderrHandler, "formatter": "json"}},
         "root": {"level": level, "handlers": ["stderr"]},
         "loggers": {
             **{name: {"level": max(level, "WARNING", key=logging.getLevelName)} for name in QUIET_LOGGERS},
