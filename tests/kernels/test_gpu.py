@@ -3,8 +3,13 @@
 Run with `NUMBA_ENABLE_CUDASIM=0 pytest -m gpu`, since the other tests turn the simulator on.
 """
 
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import lightgbm as lgb
 import msgspec
@@ -13,10 +18,12 @@ import pytest
 from hypothesis import given, settings
 from numpy.typing import NDArray
 
+from app.telemetry.gpu import GpuPoller
 from kernels.backend import OutOfDeviceMemory, Pipeline
 from kernels.cost import Cost
 from kernels.cpu import CpuBackend
 from kernels.cuda import CudaBackend, cuda_unavailable_reason
+from kernels.device_thread import DEVICE
 from kernels.engine import Engine
 from kernels.forest import Forest
 from kernels.plan import Input, Plan
@@ -229,3 +236,92 @@ def test_the_engine_answers_by_it(backend: CudaBackend, forest: Forest) -> None:
         np.testing.assert_array_equal(engine.predict(rows), expected)
         np.testing.assert_array_equal(engine.evaluate(rows).prediction, expected)
     assert engine.status().disabled is None
+
+
+def test_its_uuid_is_one_that_nvml_knows(backend: CudaBackend) -> None:
+    poller = GpuPoller()
+    poller.poll()
+    assert backend.uuid in {device.uuid for device in poller.status.devices}
+
+
+def test_kernels_are_compiled_ahead_for_the_very_types_they_are_launched_with(
+    backend: CudaBackend, referring: Program, forest: Forest
+) -> None:
+    from kernels import cuda_forest_kernels, cuda_kernels
+
+    backend.warm_up(Pipeline(referring, ()))
+    backend.transform(referring, california(100))
+    backend.evaluate(Pipeline(None, (forest,)), np.zeros((100, forest.n_features)))
+    for module in (cuda_kernels, cuda_forest_kernels):
+        for name, signatures in module.SIGNATURES.items():
+            expected = len(signatures) if isinstance(signatures, list) else 1
+            assert len(getattr(module, name).overloads) == expected
+
+
+@pytest.mark.usefixtures("backend")
+def test_engines_that_are_gone_leave_no_memory_behind(forest: Forest) -> None:
+    from numba import cuda
+
+    rows, free = california(70_000), []
+    for _ in range(6):
+        engine = Engine(forest, EVERY_STEP, device="cuda")
+        engine.warm_up(rows[:10])
+        engine.predict(rows)
+        thread = threading.Thread(target=[engine].clear)
+        del engine
+        thread.start()
+        thread.join()
+        del thread
+        free.append(DEVICE.run(lambda: cuda.current_context().get_memory_info().free))
+    assert max(free[1:]) - min(free[1:]) < 2**21  # the driver takes whole pages of 2 MiB
+
+
+DYING = """
+import sys
+import numpy as np
+from numba import cuda
+from kernels.cost import Cost
+from kernels.engine import Engine
+from kernels.forest import Forest
+
+forest, rows = Forest.from_model_text(sys.stdin.read()), np.random.default_rng(0).normal(size=(5000, 8))
+engine = Engine(forest, device="cuda")
+(backend, cpu) = engine._backends
+engine.warm_up(rows[:10], {backend.device: Cost((1,), (1e-9,)), cpu.device: Cost((1,), (1.0,))})
+
+@cuda.jit
+def wild(array):
+    array[2**40 + cuda.grid(1)] = 1.0
+
+def work():
+    wild[128, 128](cuda.to_device(np.zeros(4)))
+    cuda.synchronize()
+
+try:
+    backend._run(work)
+except Exception as error:
+    print(error)
+assert np.array_equal(engine.predict(rows), forest.predict(rows))
+following = Engine(forest)
+following.warm_up(rows[:10])
+for status in (engine.status(), following.status()):
+    assert set(status.backends) == {"cpu"}, status
+    assert status.disabled == "cuda", status
+"""
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_context_that_died_is_dead_for_all_later_engines_and_the_process_ends_well() -> None:
+    X = forest_rows(500)
+    parameters = {"objective": "regression", "verbosity": -1, "num_threads": 1}
+    text = lgb.train(parameters, lgb.Dataset(X, X[:, 0]), num_boost_round=5).model_to_string()
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", DYING],
+        input=text,
+        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "0", "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Traceback") == 1  # the log's, of the failure
