@@ -164,12 +164,13 @@ class Engine:
         """Whether a batch of this many rows goes to a GPU, for which batches are better gathered."""
         return len(self._usable) > 1 and self._cheapest(rows) is not self._backends[-1]
 
-    def chunk(self, rows: int, seconds: float) -> int:
-        """Rows of such a batch to compute at a time, by the backend that it goes to; at least 1.
+    def chunk(self, rows: int, seconds: float, *, on_cpu: bool = False) -> int:
+        """Rows of such a batch to compute at a time, by the backend that it goes to, or by the CPU; at least 1.
 
         As many as take it so many seconds, or twice what it takes for one row: less would be mostly overhead.
         """
-        cost = self._costs.get(self._cheapest(rows).name)
+        backend = self._backends[-1] if on_cpu else self._cheapest(rows)
+        cost = self._costs.get(backend.name)
         return max(1, rows if cost is None else min(rows, cost.rows_within(max(seconds, 2 * cost.of(1)))))
 
     def transform(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -206,6 +207,22 @@ class Engine:
             ValueError: X has not F columns.
         """
         return _evaluation(self._run(self._everything, self._checked(X)))
+
+    def evaluate_on_cpu(self, X: NDArray[np.floating]) -> Evaluation:
+        """As `evaluate`, by the CPU however cheap a device is."""
+        return _evaluation(self._backends[-1].evaluate(self._everything, self._checked(X)))
+
+    def evaluate_on_device(self, X: NDArray[np.floating]) -> Evaluation | None:
+        """As `evaluate`, by a device; None where none can, and the CPU has not answered either.
+
+        Args:
+            X: float64[B, F] raw features; NaN is a missing value.
+
+        Raises:
+            ValueError: X has not F columns.
+        """
+        outcome = self._try(self._cheapest(len(X)), self._everything, self._checked(X))
+        return None if outcome is None else _evaluation(outcome)
 
     def warm_up(self, sample: NDArray[np.float64], known: Mapping[str, Cost] | None = None) -> None:
         """Compile or load the kernels, and know what a batch costs on each backend.
@@ -299,6 +316,13 @@ class Engine:
         self, backend: Backend, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False
     ) -> Outcome:
         """Evaluate by this backend, or by the CPU if it fails or has failed."""
+        outcome = self._try(backend, pipeline, X, raw_score)
+        return self._backends[-1].evaluate(pipeline, X, raw_score) if outcome is None else outcome
+
+    def _try(
+        self, backend: Backend, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False
+    ) -> Outcome | None:
+        """Evaluate by this device; None if it is none, or fails, or has failed."""
         if backend is not self._backends[-1] and backend in self._usable:
             try:
                 return self._in_chunks(backend, pipeline, X, raw_score)
@@ -306,7 +330,7 @@ class Engine:
                 pass
             except Exception as error:  # whatever a driver raises, the CPU can answer
                 self._disable(backend, error)
-        return self._backends[-1].evaluate(pipeline, X, raw_score)
+        return None
 
     def _in_chunks(self, backend: Backend, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool) -> Outcome:
         """Evaluate in the largest chunks that the backend's memory has held so far."""

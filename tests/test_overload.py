@@ -144,7 +144,7 @@ class Chunks:
     def __init__(self, client: Client) -> None:
         self.free = threading.Event()
         self.double: EngineDouble = compute_with(client, self._answer)
-        self.double.chunk = lambda rows, _: min(rows, 10)  # type: ignore[method-assign]
+        self.double.chunk = lambda rows, _, **__: min(rows, 10)  # type: ignore[method-assign]
 
     def _answer(self, rows: Array) -> Array:
         assert self.free.wait(WITHIN_S)

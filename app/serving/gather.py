@@ -22,7 +22,7 @@ LARGEST_BATCH = 262_144
 class _Waiting(NamedTuple):
     engine: Engine
     rows: NDArray[np.float64]
-    result: asyncio.Future[Evaluation]
+    result: asyncio.Future[Evaluation | None]
 
 
 class GatherQueue:
@@ -33,8 +33,8 @@ class GatherQueue:
         self._waiting: deque[_Waiting] = deque()
         self._runner: asyncio.Task[None] | None = None
 
-    async def evaluate(self, engine: Engine, rows: NDArray[np.float64]) -> Evaluation:
-        """Evaluate float64[B, F], perhaps together with the rows of others.
+    async def evaluate(self, engine: Engine, rows: NDArray[np.float64]) -> Evaluation | None:
+        """Evaluate float64[B, F], perhaps together with the rows of others; None where the device cannot.
 
         A caller that is cancelled while it waits takes its rows along; one whose rows are being computed lets the
         others have theirs.
@@ -94,14 +94,14 @@ class GatherQueue:
         for waiting in batch:
             end = start + len(waiting.rows)
             if not waiting.result.done():
-                waiting.result.set_result(part(evaluation, start, end) if len(batch) > 1 else evaluation)
+                waiting.result.set_result(part(evaluation, start, end) if evaluation and len(batch) > 1 else evaluation)
             start = end
 
 
-def _evaluate(batch: list[_Waiting]) -> Evaluation:
+def _evaluate(batch: list[_Waiting]) -> Evaluation | None:
     """All rows of a batch, put together by the thread that computes them."""
     rows = batch[0].rows if len(batch) == 1 else np.concatenate([waiting.rows for waiting in batch])
-    return batch[0].engine.evaluate(rows)
+    return batch[0].engine.evaluate_on_device(rows)
 
 
 def part(evaluation: Evaluation, start: int, end: int) -> Evaluation:

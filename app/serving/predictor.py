@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from app.models.artifact import ServedModel
 from app.serving.gather import LARGEST_BATCH, GatherQueue, joined
 from app.telemetry.metrics import Metrics
-from kernels.engine import Evaluation
+from kernels.engine import Engine, Evaluation
 
 PredictionType = Literal["single", "batch", "bulk"]
 T = TypeVar("T")
@@ -58,15 +58,15 @@ class Predictor:
         """
         if len(rows) == 0:
             return served.engine.evaluate(rows)
-        started = time.perf_counter()
-        evaluation = served.engine.evaluate(rows) if self.is_cheap(served, len(rows)) else await self._run(served, rows)
+        started, engine = time.perf_counter(), served.engine
+        evaluation = engine.evaluate(rows) if self.is_cheap(served, len(rows)) else await self._run(engine, rows)
         self._count(served.identity.version, prediction_type, len(rows), time.perf_counter() - started)
         return evaluation
 
     async def check(self, served: ServedModel) -> NDArray[np.float64]:
         """Predict the model's sample row by the way that requests go, uncounted."""
-        sample = served.artifact.sample()
-        evaluation = served.engine.evaluate(sample) if self.is_cheap(served, 1) else await self._run(served, sample)
+        engine, sample = served.engine, served.artifact.sample()
+        evaluation = engine.evaluate(sample) if self.is_cheap(served, 1) else await self._run(engine, sample)
         return evaluation.prediction
 
     def is_cheap(self, served: ServedModel, rows: int) -> bool:
@@ -78,8 +78,9 @@ class Predictor:
         self._metrics.predictions.add((version, prediction_type), rows)
         self._metrics.prediction_duration.observe((version,), seconds)
 
-    async def _run(self, served: ServedModel, rows: NDArray[np.float64]) -> Evaluation:
-        engine, total = served.engine, len(rows)
+    async def _run(self, engine: Engine, rows: NDArray[np.float64], *, on_cpu: bool = False) -> Evaluation:
+        """Evaluate chunk by chunk, by the device if the rows are for it, or by the CPU in any case."""
+        total = len(rows)
         evaluations: dict[int, Evaluation] = {}
         begun = 0
 
@@ -88,15 +89,18 @@ class Predictor:
             while begun < total:
                 # Asked for each time, since a device that was to compute all may have failed.
                 start, left = begun, total - begun
-                on_device = engine.on_device(left)
-                begun = start + min(engine.chunk(left, CHUNK_SECONDS), LARGEST_BATCH if on_device else left)
+                on_device = not on_cpu and engine.on_device(left)
+                size = engine.chunk(left, CHUNK_SECONDS, on_cpu=on_cpu)
+                begun = start + min(size, LARGEST_BATCH if on_device else left)
                 chunk = rows[start:begun]
-                if on_device:
-                    evaluations[start] = await self._device.evaluate(engine, chunk)
-                else:
-                    evaluations[start] = await self.in_thread(partial(engine.evaluate, chunk))
+                if not on_device:
+                    evaluations[start] = await self.in_thread(partial(engine.evaluate_on_cpu, chunk))
+                elif (evaluation := await self._device.evaluate(engine, chunk)) is not None:
+                    evaluations[start] = evaluation
+                else:  # too many rows for one turn of the CPU, and the device's thread is for the device
+                    evaluations[start] = await self._run(engine, chunk, on_cpu=True)
 
-        chunks = -(-total // engine.chunk(total, CHUNK_SECONDS))
+        chunks = -(-total // engine.chunk(total, CHUNK_SECONDS, on_cpu=on_cpu))
         workers = [asyncio.ensure_future(work()) for _ in range(min(THREADS, chunks))]
         try:
             await asyncio.gather(*workers)

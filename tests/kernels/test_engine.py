@@ -329,6 +329,25 @@ def test_chunks_are_sized_for_the_backend_that_gets_them(
     assert engine.chunk(rows, 0.02) == pytest.approx(chunk, abs=1)
 
 
+def test_what_no_device_can_compute_is_told_and_not_computed(forest: Forest) -> None:
+    hardware = Hardware()
+    engine = accelerated(forest, hardware)
+    evaluation = engine.evaluate_on_device(ROWS)
+    assert evaluation is not None
+    np.testing.assert_array_equal(evaluation.prediction, expected(forest, ROWS))
+    hardware.most_rows = 0
+    assert engine.evaluate_on_device(ROWS) is None
+    hardware.fails_after = 0
+    assert engine.evaluate_on_device(ROWS) is None
+    assert engine.status().disabled == "cuda"
+    assert engine.evaluate_on_device(ROWS) is None
+    assert hardware.batches == [1, 40, 40, 40]
+    np.testing.assert_array_equal(engine.evaluate_on_cpu(ROWS).prediction, expected(forest, ROWS))
+    assert engine.chunk(10**6, 0.05, on_cpu=True) == pytest.approx(49, abs=1)
+    with pytest.raises(ValueError, match="expected"):
+        engine.evaluate_on_device(np.zeros((1, 3)))
+
+
 def test_before_costs_are_known_a_batch_is_one_chunk_for_the_processor(forest: Forest) -> None:
     engine = Engine(forest, PLAN, backends=[Hardware(), CpuBackend()])
     assert engine.chunk(10**6, 0.02) == 10**6

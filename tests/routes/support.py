@@ -86,11 +86,14 @@ class EngineDouble:
     def on_device(self, rows: int) -> bool:
         return False
 
-    def chunk(self, rows: int, seconds: float) -> int:
+    def chunk(self, rows: int, seconds: float, *, on_cpu: bool = False) -> int:
         return rows
 
     def close(self) -> None:
         pass
+
+    def evaluate_on_cpu(self, rows: Array) -> Evaluation:
+        return self.evaluate(rows)
 
     def evaluate(self, rows: Array) -> Evaluation:
         self.batches.append(rows)

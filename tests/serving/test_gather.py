@@ -57,11 +57,17 @@ class Device:
     def on_device(self, rows: int) -> bool:
         return self._gathers
 
-    def chunk(self, rows: int, seconds: float) -> int:
+    def chunk(self, rows: int, seconds: float, *, on_cpu: bool = False) -> int:
         return rows
 
     def go_on(self) -> None:
         self._free.set()
+
+    def evaluate_on_cpu(self, rows: Array) -> Evaluation:
+        return self.evaluate(rows)
+
+    def evaluate_on_device(self, rows: Array) -> Evaluation:
+        return self.evaluate(rows)
 
     def evaluate(self, rows: Array) -> Evaluation:
         self.batches.append(rows[:, 0].tolist())
@@ -376,14 +382,16 @@ class Watched(Hardware):
         return super().evaluate(pipeline, X, raw_score)
 
 
-def watched(served: ServedModel, costs: dict[str, Cost], fails_after: int | None = None) -> tuple[ServedModel, Watched]:
+def watched(
+    served: ServedModel, costs: dict[str, Cost], fails_after: int | None = None, most_rows: int | None = None
+) -> tuple[ServedModel, Watched]:
     """The model, computed by hardware that has seen no batch yet."""
     hardware = Watched()
     engine = Engine(served.engine.forest, backends=[hardware, CpuBackend()])
     engine.warm_up(tiny_rows()[:1], costs)
     hardware.batches.clear()
     hardware.threads.clear()
-    hardware.fails_after = fails_after
+    hardware.fails_after, hardware.most_rows = fails_after, most_rows
     return msgspec.structs.replace(served, engine=engine), hardware
 
 
@@ -412,20 +420,27 @@ TWENTY = known(Cost((1, 20), (1.0, 2.0)), Cost((1,), (9.0,)))
 
 
 @pytest.mark.parametrize(
-    ("fails_after", "largest", "batches"),
-    [(None, 100, [20, 20, 10]), (None, 16, [16, 16, 16, 2]), (1, 100, [20, 20])],
-    ids=["its own", "of the queue", "until it dies"],
+    ("fails_after", "most_rows", "largest", "batches", "in_threads"),
+    [
+        (None, None, 100, [20, 20, 10], 0),
+        (None, None, 16, [16, 16, 16, 2], 0),
+        (1, None, 100, [20, 20], 15),
+        (None, 0, 100, [20, 20, 10], 25),
+    ],
+    ids=["its own", "of the queue", "until it dies", "without memory"],
 )
-async def test_a_device_gets_chunks_of_its_size_and_threads_get_what_is_left_when_it_dies(
+async def test_a_device_gets_chunks_of_its_size_and_threads_small_ones_of_what_it_cannot_compute(
     predictor: Predictor,
     served: ServedModel,
     booster: lgb.Booster,
     monkeypatch: pytest.MonkeyPatch,
     fails_after: int | None,
+    most_rows: int | None,
     largest: int,
     batches: list[int],
+    in_threads: int,
 ) -> None:
-    model, hardware = watched(served, TWENTY, fails_after)
+    model, hardware = watched(served, TWENTY, fails_after, most_rows)
     rows, threads = tiny_rows(), []
     monkeypatch.setattr("app.serving.predictor.THREADS", 1)  # one chunk after the other
     monkeypatch.setattr("app.serving.predictor.LARGEST_BATCH", largest)
@@ -433,4 +448,4 @@ async def test_a_device_gets_chunks_of_its_size_and_threads_get_what_is_left_whe
     monkeypatch.setattr(predictor, "in_thread", lambda work: threads.append(len(work.args[0])) or in_thread(work))
     evaluation = await predictor.predict(model, rows, "bulk")
     np.testing.assert_array_equal(evaluation.prediction, booster.predict(rows))
-    assert (hardware.batches, threads) == (batches, [2] * 5 if fails_after else [])
+    assert (hardware.batches, threads) == (batches, [2] * in_threads)
