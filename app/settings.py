@@ -75,6 +75,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_max_bytes: Annotated[
         int, Meta(ge=1024, le=2**40), _help("Bytes that the files of one model may have; a download ends beyond them")
     ] = 2 * 1024**3
+    model_artifact_root: Annotated[
+        Path | None, _help("Directory shared with an MLflow server, whose paths are then taken; unset means none is")
+    ] = None
     model_build_timeout: Annotated[
         float, Meta(gt=0, le=86400), _help("Seconds that reading and laying out one model may take")
     ] = 300.0

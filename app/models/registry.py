@@ -19,6 +19,8 @@ from app.models.artifact import ModelIdentity
 from app.models.places import is_ready, nothing_to_serve, places
 from app.models.registry_database import is_database, read_only_uris
 from app.models.registry_faults import fault_kind, without_credentials
+from app.models.registry_http import check_source, is_http, limit_requests
+from app.models.signature import ModelRefused
 from app.models.source import (
     Candidate,
     Fetched,
@@ -74,7 +76,10 @@ class Registry:
     def prepare(self) -> None:
         """Import what look-ups need: seconds of a processor, on a busy machine many, and no registry's fault."""
         importlib.import_module("mlflow")
-        if any(is_database(uri) for uri in (self._settings.tracking_uri, self._settings.registry_uri)):
+        uris = self._settings.tracking_uri, self._settings.registry_uri
+        if any(map(is_http, uris)):
+            limit_requests()
+        if any(map(is_database, uris)):
             importlib.import_module("mlflow.store.model_registry.sqlalchemy_store")
 
     def look(self) -> Offer:
@@ -147,19 +152,29 @@ class Registry:
 
         Raises:
             NothingToServe: The version or its files are gone.
+            ModelRefused: The files are where a registry behind HTTP may not send us: see `check_source`.
             RegistryUnreachable: The download failed.
         """
         import mlflow.artifacts
+        from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
         from mlflow.utils.file_utils import local_file_uri_to_path
-        from mlflow.utils.uri import is_local_uri
+        from mlflow.utils.uri import append_to_uri_path, is_local_uri
 
         with self._answering("the registry has no version {version} of model {name!r} any more", identity.version):
             # A `models:/name/version` URI would be looked up in the process's global registry, so it is resolved here.
             client = self._client()
             version = client.get_model_version(identity.name, identity.version)
             uri = client.get_model_version_download_uri(identity.name, identity.version)
+            teller = self._settings.registry_uri
             if uri.startswith(LOGGED_MODEL_SCHEME):
                 uri = client.get_logged_model(uri.removeprefix(LOGGED_MODEL_SCHEME)).artifact_location
+                teller = self._settings.tracking_uri
+            elif RunsArtifactRepository.is_runs_uri(uri):
+                # Resolved here, since the run may be anywhere.
+                run_id, path = RunsArtifactRepository.parse_runs_uri(uri)
+                uri = append_to_uri_path(client.get_run(run_id).info.artifact_uri, *([path] if path else []))
+                teller = self._settings.tracking_uri
+            check_source(uri, teller, self._settings)
             if is_local_uri(uri):
                 directory = destination / "model"
                 _copy(local_file_uri_to_path(uri), directory)
@@ -215,6 +230,8 @@ class Registry:
 
         try:
             yield
+        except ModelRefused:
+            raise
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 kind = ModelUnknown if version is None else NothingToServe
