@@ -36,10 +36,11 @@ NAMES = {
 
 PHRASES = {
     "connection refused": "connection refused",
+    "connection broken": "connection closed",
     "timeout expired": "no answer in time",
     "not in a valid JSON format": "an answer that is not MLflow's",
 }
-"""Of errors that say it in their text alone, such as a database driver's."""
+"""Of errors that say it in their text alone, such as a database driver's, or MLflow's over a download."""
 
 
 def fault_kind(error: BaseException) -> str:

@@ -3,7 +3,6 @@
 `Card` is plain data and is written whole as JSON; the page and the pictures are made from it. Any data set will do.
 """
 
-import importlib.metadata
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from app import __version__
 from app.training.histogram import Histogram
 from app.training.interval import Coverage
 
@@ -133,7 +133,7 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def installed(cls) -> "Versions":
         """Those that are running now."""
-        return cls(lightgbm=lgb.__version__, numpy=np.__version__, madrone=importlib.metadata.version("madrone"))
+        return cls(lightgbm=lgb.__version__, numpy=np.__version__, madrone=__version__)
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ FAMILIES: dict[str, tuple[str, set[str]]] = {
     "api_requests": ("counter", {"method", "endpoint", "status_code"}),
     "api_request_duration_seconds": ("histogram", {"method", "endpoint"}),
     "predictions": ("counter", {"model_version", "prediction_type"}),
+    "predictions_not_finite": ("counter", {"model_version", "prediction_type"}),
     "prediction_duration_seconds": ("histogram", {"model_version"}),
     "event_loop_lag_seconds": ("histogram", set()),
     "rows_in_flight": ("gauge", {"where"}),

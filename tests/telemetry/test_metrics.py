@@ -15,7 +15,7 @@ def computing(
 ) -> EngineStatus:
     """The status of an engine that uses backends of these names."""
     return EngineStatus(
-        backends={name: BackendStatus(f"a {name}", None, None, out_of_memory) for name in names},
+        backends={name: BackendStatus(f"a {name}", None, None, None, out_of_memory) for name in names},
         disabled=disabled,
         disabled_device=disabled and device,
         disabled_reason=disabled and "it is lost",

@@ -1,7 +1,5 @@
 """The model card: its JSON, and the helpers that fill it."""
 
-import tomllib
-from pathlib import Path
 from typing import Any
 
 import lightgbm as lgb
@@ -9,6 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from app import __version__
 from app.training.card import Card, Importance, UnseenArea, Versions, card_json, folds_of, importance_of
 from tests.training.cards import FULL, MINIMAL, UGLY
 
@@ -72,6 +71,5 @@ def test_the_importance_of_a_forest_without_splits_is_zero() -> None:
 
 
 def test_the_versions_are_those_installed() -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    installed = Versions(lightgbm=lgb.__version__, numpy=np.__version__, madrone=project["version"])
+    installed = Versions(lightgbm=lgb.__version__, numpy=np.__version__, madrone=__version__)
     assert Versions.installed() == installed
