@@ -38,7 +38,7 @@ def has_admin_key(connection: Connection) -> bool:
     if settings.admin_api_key is None:
         return False
     try:
-        check_key(dict(connection.scope["headers"]), settings.admin_api_key)
+        check_key(headers_of(connection.scope), settings.admin_api_key)  # pyright: ignore[reportArgumentType]
     except Unauthorized:
         return False
     return True
