@@ -3,8 +3,11 @@
 A row's score lies between the sums of all trees' least and greatest leaves, and what objectives make of it is monotone:
 where both ends are finite, so is every prediction. Few forests are beyond that. For those, the way down to each tree's
 extreme leaf is a list of questions with the answers that lead there; trees are joined, the most extreme first, as long
-as some row gives all of their answers.
+as some row gives all of their answers. Whoever made the forest decides how long that would take, so it is given up
+after a while.
 """
+
+import time
 
 import numpy as np
 from numba import njit
@@ -20,10 +23,18 @@ MOST_OUTPUTS, MOST_TREES, MOST_STARTS = 8, 256, 4
 MOST_CATEGORIES = 16
 """Of a set, that are tried."""
 
+MOST_SETS = 64
+"""Of categories, that a feature is asked for on the ways that are joined."""
+
+SEARCH_SECONDS = 1.0
+
 LOWER_HALF = np.uint64(2**32 - 1)
 
-Questions = dict[int, list[tuple[int, bool]]]
-"""By feature, predicates and whether a row must go left there."""
+Asked = list[tuple[int, bool]]
+"""Predicates, and whether a row must go left there."""
+
+Questions = dict[int, Asked]
+"""By feature, what `_tightest` leaves of them."""
 
 
 def all_finite(forest: Forest) -> bool:
@@ -34,19 +45,24 @@ def all_finite(forest: Forest) -> bool:
     return bool(np.isfinite(scores).all() and np.isfinite(forest.finished(scores, raw_score=False)).all())
 
 
-def extreme_rows(forest: Forest) -> NDArray[np.float64]:
+def extreme_rows(forest: Forest, seconds: float = SEARCH_SECONDS) -> NDArray[np.float64]:
     """Rows that reach as many of the greatest leaves as can be found, or of the least: float64[N, F].
 
     Features that do not matter are 0, others whole numbers where these do.
+
+    Args:
+        forest: Any.
+        seconds: After which what was found is all.
     """
     rows: list[NDArray[np.float64]] = []
+    deadline = time.monotonic() + seconds
     for sign in (1.0, -1.0):
         values = sign * _extremes(forest, sign)
         for output in range(min(forest.n_outputs, MOST_OUTPUTS)):
             trees = np.arange(output, forest.n_trees, forest.n_outputs)
             trees = trees[np.argsort(-values[trees], kind="stable")][:MOST_TREES]
-            paths = [_path(forest, tree, sign) for tree in trees.tolist()]
-            rows += [_row(forest, [start, *paths]) for start in paths[:MOST_STARTS]]
+            paths = [_path(forest, tree, sign) for tree in trees.tolist() if time.monotonic() < deadline]
+            rows += [_row(forest, [start, *paths], deadline) for start in paths[:MOST_STARTS]]
     return np.array(rows).reshape(-1, forest.n_features)
 
 
@@ -70,24 +86,44 @@ def _path(forest: Forest, tree: int, sign: float) -> Questions:
     root, end = np.append(walk.roots, len(walk.records))[tree : tree + 2].tolist()
     records = walk.records[root:end]
     is_leaf = records & AT_LEAF != 0
-    right = np.where(is_leaf, -1, (records >> np.uint64(32)).astype(np.int64) - root)
+    inner = np.flatnonzero(~is_leaf)
+    parents = np.zeros(len(records), dtype=np.int64)  # of right children
+    parents[(records[inner] >> np.uint64(32)).astype(np.int64) - root] = inner
     place = int(np.argmax(np.where(is_leaf, sign * walk.values[root:end], -np.inf)))
     questions: Questions = {}
     while place:
         left = place % 2 == 0  # children stand side by side behind the root, the right one first
-        place = int(np.flatnonzero(right == place - left)[0])
+        place = int(parents[place - left])
         predicate = int(records[place] & LOWER_HALF)
         feature = int(predicates.columns[predicates.column[predicate], FEATURE])
         questions.setdefault(feature, []).append((predicate, left))
-    return questions
+    return {feature: _tightest(predicates, asked) for feature, asked in questions.items()}
 
 
-def _row(forest: Forest, paths: list[Questions]) -> NDArray[np.float64]:
-    """float64[F]: goes the first way, and of the others all that it can go as well."""
+def _tightest(predicates: Predicates, asked: Asked) -> Asked:
+    """The questions of a feature whose answers give those of all others: of numbers, two in each column."""
+    kept: dict[tuple[int, bool], int] = {}
+    for predicate, left in asked:
+        column = int(predicates.column[predicate])
+        if predicates.columns[column, KIND] == CATEGORIES:
+            kept[-1 - predicate, left] = predicate
+            continue
+        known = kept.get((column, left))
+        if known is None or bool(predicates.rank[predicate] < predicates.rank[known]) == left:
+            kept[column, left] = predicate
+    return [(predicate, left) for (_, left), predicate in kept.items()]
+
+
+def _row(forest: Forest, paths: list[Questions], deadline: float) -> NDArray[np.float64]:
+    """float64[F]: goes the first way, and of the others all that it can go as well and that are looked at in time."""
     row = np.zeros(forest.n_features)
     joined: Questions = {}
     for path in paths:
-        together = {feature: joined.get(feature, []) + asked for feature, asked in path.items()}
+        if time.monotonic() >= deadline:
+            break
+        together = {
+            feature: _tightest(forest.predicates, joined.get(feature, []) + asked) for feature, asked in path.items()
+        }
         values = {feature: _value(forest.predicates, asked) for feature, asked in together.items()}
         if None not in values.values():
             joined |= together
@@ -96,11 +132,12 @@ def _row(forest: Forest, paths: list[Questions]) -> NDArray[np.float64]:
     return row
 
 
-def _value(predicates: Predicates, questions: list[tuple[int, bool]]) -> float | None:
+def _value(predicates: Predicates, questions: Asked) -> float | None:
     """A value of a feature that answers all questions so, as far as one is found."""
-    distinct = list(dict.fromkeys(questions))
-    asked = np.array([predicate for predicate, _ in distinct])
-    left = np.array([goes_left for _, goes_left in distinct])
+    asked = np.array([predicate for predicate, _ in questions])
+    left = np.array([goes_left for _, goes_left in questions])
+    if np.count_nonzero(predicates.columns[predicates.column[asked], KIND] == CATEGORIES) > MOST_SETS:
+        return None
     candidates = _candidates(predicates, asked)
     found = _first(
         candidates, asked, left, predicates.columns, predicates.column, predicates.rank, predicates.thresholds,
@@ -124,10 +161,10 @@ def _candidates(predicates: Predicates, asked: NDArray[np.int64]) -> NDArray[np.
     values = np.concatenate(near)
     below = np.floor(values)
     all_values = np.concatenate([[0.0], below, below + 1, values, np.nextafter(values, np.inf)])
-    return np.append(all_values[np.isfinite(all_values)], np.nan)
+    return np.append(list(dict.fromkeys(all_values[np.isfinite(all_values)].tolist())), np.nan)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy")
 def _first(values, asked, left, columns, column, ranks, thresholds, sets):
     """The first value that answers all questions so, or -1.
 

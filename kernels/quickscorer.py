@@ -42,8 +42,8 @@ SPACING = 4
 pass over all words by vectors, then costs about as much as the exclusions that it leaves to do."""
 
 
-MAX_EXCLUSIONS = 2**27
-"""16 bytes each, and as much again twice in checkpoints; only chains of more than 100,000 levels have so many."""
+MAX_EXCLUSIONS = 2**25
+"""Up to 100 bytes each while they are laid out. Only deep chains have so many: of 65,000 levels, or 500 of 3,000."""
 
 
 class QuickScorer(NamedTuple):

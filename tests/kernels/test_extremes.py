@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernels import extremes
 from kernels.extremes import all_finite, extreme_rows
 from kernels.forest import Forest
 from tests.kernels.boosters import (
@@ -103,6 +104,32 @@ def test_scores_that_add_up_to_infinity_are_not_finite() -> None:
     tree = tree_text([Split(0, 0.0, 0)], [0], [0.0, 1e308])
     assert all_finite(forest_of(tree, objective="regression"))
     assert not all_finite(forest_of(tree, tree, objective="regression"))
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_of_a_chain_of_questions_two_are_left_and_its_end_is_reached(side: str) -> None:
+    levels = 3000
+    splits = [Split(0, level / 7 if side == "right" else -level / 7, 0) for level in range(levels)]
+    forest = forest_of(chain(side, splits, 800.0), features=1)
+    ((feature, asked),) = extremes._path(forest, 0, 1.0).items()
+    assert (feature, len(asked)) == (0, 1)
+    assert np.isinf(forest.predict(extreme_rows(forest))).any()
+
+
+def test_a_search_is_given_up_when_its_time_is_over() -> None:
+    forest = forest_of(tree_text([Split(0, 0.5, 0)], [0], [0.0, 800.0]), features=2)
+    assert extreme_rows(forest, seconds=0.0).shape == (0, 2)
+
+
+def test_more_sets_of_categories_than_are_tried_are_given_up() -> None:
+    for levels, found in ((extremes.MOST_SETS, True), (extremes.MOST_SETS + 1, False)):
+        splits = [Split(0, 0, CATEGORICAL, [1, 1 << level % 32, 1 << level // 32]) for level in range(levels)]
+        forest = forest_of(chain("right", splits, 800.0), features=1)
+        assert np.isinf(forest.predict(extreme_rows(forest))).any() == found
+
+
+def test_requests_are_answered_while_values_are_tried() -> None:
+    assert extremes._first.targetoptions["nogil"]
 
 
 def test_a_forest_without_trees_is_finite_and_has_no_rows() -> None:
