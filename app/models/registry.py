@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,10 +153,10 @@ class Registry:
 
         Raises:
             NothingToServe: The version or its files are gone.
-            ModelRefused: The files are where a registry behind HTTP may not send us: see `check_source`.
+            ModelRefused: The files are where a registry behind HTTP may not send us (see `check_source`), where no
+                library here can get them, or are no files.
             RegistryUnreachable: The download failed.
         """
-        import mlflow.artifacts
         from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
         from mlflow.utils.file_utils import local_file_uri_to_path
         from mlflow.utils.uri import append_to_uri_path, is_local_uri
@@ -179,16 +180,25 @@ class Registry:
                 directory = destination / "model"
                 _copy(local_file_uri_to_path(uri), directory)
             else:
-                tracking_uri, registry_uri = read_only_uris(self._settings)
-                directory = Path(
-                    mlflow.artifacts.download_artifacts(
-                        artifact_uri=uri,
-                        dst_path=str(destination),
-                        tracking_uri=tracking_uri,
-                        registry_uri=registry_uri,
-                    )
-                )
+                directory = self._download(uri, destination)
         return Fetched(directory, self._metrics(identity.run_id), dict(version.tags or {}).get(DIGEST_TAG))
+
+    def _download(self, uri: str, destination: Path) -> Path:
+        import mlflow.artifacts
+        from mlflow.exceptions import MlflowException
+
+        tracking_uri, registry_uri = read_only_uris(self._settings)
+        try:
+            directory = mlflow.artifacts.download_artifacts(
+                artifact_uri=uri, dst_path=str(destination), tracking_uri=tracking_uri, registry_uri=registry_uri
+            )
+        except ImportError as error:
+            raise ModelRefused("its files are in a store whose library is not installed here") from error
+        except MlflowException as error:
+            if str(error).startswith("Invalid path"):  # MLflow's word over a listing that leads out of a directory
+                raise ModelRefused("the list of its files names a path outside of their directory") from error
+            raise
+        return Path(directory)
 
     def _metrics(self, run_id: str | None) -> dict[str, float] | None:
         """The training run's. A run that is gone has none, which is no reason not to serve its model."""
@@ -251,12 +261,15 @@ def _copy(source: str, destination: Path) -> None:
     """Copy a directory with its links as links: MLflow would copy what they lead to, from anywhere on this machine.
 
     Raises:
+        ModelRefused: It has a pipe, a socket or a device, which has no content or no end.
         OSError: The first error of those that the copy met.
     """
     errors: list[OSError] = []
 
     def copy(path: str, target: str, **options: bool) -> None:
         try:
+            if not stat.S_ISREG(os.lstat(path).st_mode):
+                raise ModelRefused("its directory has something that is neither a file nor a directory")
             shutil.copy2(path, target, **options)
         except OSError as error:
             errors.append(error)

@@ -39,8 +39,10 @@ PHRASES = {
     "connection broken": "connection closed",
     "timeout expired": "no answer in time",
     "not in a valid JSON format": "an answer that is not MLflow's",
+    "the registry redirects to another host": "a redirect to another host",
+    "the registry's answer has more than": "an answer that is too large",
 }
-"""Of errors that say it in their text alone, such as a database driver's, or MLflow's over a download."""
+"""Of errors that say it in their text alone: a database driver's, MLflow's over a download, `registry_http`'s."""
 
 
 def fault_kind(error: BaseException) -> str:

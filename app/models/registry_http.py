@@ -19,8 +19,24 @@ if TYPE_CHECKING:
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 """Of an answer that is held as a whole, once it is decompressed: 10,000 versions, with 3 KB said of each."""
 
-STORES = ("s3", "r2", "b2", "gs", "wasbs", "abfss", "hdfs", "viewfs")
-"""Schemes of stores that are reached with what the operator configured, and with nothing that the registry says."""
+AZURE = r"\.core\.(windows\.net|chinacloudapi\.cn|usgovcloudapi\.net)"
+
+STORES = {
+    "s3": r"[^@]+",
+    "gs": r"[^@]+",
+    "r2": r"[^@]+@[\w-]+(\.(eu|fedramp))?\.r2\.cloudflarestorage\.com",
+    "b2": r"[^@]+@s3\.[\w-]+\.backblazeb2\.com",
+    "wasbs": rf"[^@]+@[\w-]+\.blob{AZURE}",
+    "abfss": rf"[^@]+@[\w-]+\.dfs{AZURE}",
+}
+"""By their schemes, the stores that an operator's credentials are for, and what may follow `//`.
+
+The first two are reached at the operator's own endpoint; with the others MLflow sends the credentials to the host that
+the address names, so that it must be the store's. `hdfs:` and `viewfs:` name any host, and are none of them.
+"""
+
+ARTIFACTS_PATH = "/mlflow-artifacts/artifacts"
+"""In every address of files that MLflow's client fetches over HTTP."""
 
 
 def is_http(uri: str) -> bool:
@@ -39,7 +55,7 @@ def check_source(uri: str, teller: str, settings: Settings) -> None:
 
     Raises:
         ModelRefused: The place is local and not below MODEL_ARTIFACT_ROOT, of a scheme that MLflow would follow
-            anywhere, or on another host.
+            anywhere, on another host, or no address of an MLflow server's files.
     """
     if not is_http(teller):
         return
@@ -52,6 +68,8 @@ def check_source(uri: str, teller: str, settings: Settings) -> None:
             raise ModelRefused("its files are at a local path, and that is not below MODEL_ARTIFACT_ROOT")
         return
     if place.scheme in STORES:
+        if not re.fullmatch(STORES[place.scheme], place.netloc, re.IGNORECASE | re.ASCII):
+            raise ModelRefused(f"its files are at a {place.scheme}: address whose host is not that store's")
         return
     if place.scheme not in ("http", "https", "mlflow-artifacts"):
         raise ModelRefused(
@@ -64,6 +82,8 @@ def check_source(uri: str, teller: str, settings: Settings) -> None:
     odd = re.search(r"[\s\\]", uri)
     if odd or all(_elsewhere(known, uri) for known in (settings.tracking_uri, settings.registry_uri)):
         raise ModelRefused("its files are on another host than the registry")
+    if place.scheme != "mlflow-artifacts" and ARTIFACTS_PATH not in place.path:
+        raise ModelRefused(f"its files are at a {place.scheme}: address that has no {ARTIFACTS_PATH} in its path")
 
 
 def limit_requests() -> None:

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import shutil
 import sqlite3
+import stat
 import subprocess
 import sys
 from contextlib import closing
@@ -14,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from app.models.registry import Registry
+from app.models.signature import ModelRefused
 from app.models.source import LookUp, ModelUnknown, NothingToServe, RegistryUnreachable, VersionUnknown
 from app.settings import Settings
 from tests.models.support import MODEL, Catalogue, SavedModel
@@ -299,6 +302,21 @@ def test_what_is_fetched_is_a_copy(houses: Settings, catalogue: Catalogue, saved
     for path in fetched.iterdir():
         path.write_text("changed")
     assert {path.name: path.read_bytes() for path in saved.directory.iterdir()} == before
+
+
+def test_a_pipe_or_a_socket_among_a_models_files_is_the_models_fault(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel, tmp_path: Path
+) -> None:
+    directory = Path(shutil.copytree(saved.directory, tmp_path / "model"))
+    catalogue.add(directory, stage="Production")
+    registry = Registry(houses)
+    identity = registry.look().candidates[0].identity
+    for number, make in enumerate((os.mkfifo, lambda path: os.mknod(path, stat.S_IFSOCK | 0o600))):
+        odd = directory / f"odd-{number}"
+        make(odd)
+        with pytest.raises(ModelRefused, match=r"^its directory has something that is neither a file nor a directory$"):
+            registry.fetch(identity, tmp_path / str(number))
+        odd.unlink()
 
 
 def test_a_version_that_is_gone_is_nothing_to_serve(

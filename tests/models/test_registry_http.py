@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import importlib.util
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +34,7 @@ class Evil(ThreadingHTTPServer):
         source: Where it says that the files of every version are.
         redirect: Where it sends every look-up; None where it answers.
         bomb: What it answers instead.
+        listed: The file that it says a model's directory has.
         asked: Paths of all requests.
     """
 
@@ -44,6 +46,7 @@ class Evil(ThreadingHTTPServer):
         self.source = "mlflow-artifacts:/model"
         self.redirect: str | None = None
         self.bomb: bytes | None = None
+        self.listed = "endless"
         self.asked: list[str] = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -72,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
         elif path.startswith(API):
             self._answer(msgspec.json.encode(answers[path.removeprefix(API)]))
         elif path == ARTIFACTS:
-            files = [] if "endless" in query else [{"path": "endless", "is_dir": False, "file_size": 1}]
+            files = [] if "endless" in query else [{"path": self.server.listed, "is_dir": False, "file_size": 1}]
             self._answer(msgspec.json.encode({"files": files}))
         else:
             self._begin(200)
@@ -107,6 +110,7 @@ def servers() -> Iterator[tuple[Evil, Evil]]:
 def evil(servers: tuple[Evil, Evil]) -> Evil:
     registry, other = servers
     registry.source, registry.redirect, registry.bomb = "mlflow-artifacts:/model", None, None
+    registry.listed = "endless"
     registry.asked.clear()
     other.asked.clear()
     return registry
@@ -144,7 +148,7 @@ def test_another_host_is_not_asked(
         with pytest.raises(ModelRefused, match=r"^its files are on another host than the registry$"):
             worker.fetch(IDENTITY, tmp_path)
     evil.redirect = servers[1].url
-    with pytest.raises(RegistryUnreachable):
+    with pytest.raises(RegistryUnreachable, match=r"^a redirect to another host$"):
         worker.look()
     assert servers[1].asked == []
     evil.redirect = None
@@ -156,7 +160,7 @@ def test_an_answer_that_unpacks_to_too_much_is_not_unpacked(evil: Evil, worker: 
     process = next(child for child in psutil.Process().children() if "app.models.worker" in child.cmdline())
     peak = peak_memory(process)
     evil.bomb = gzip.compress(b'{"registered_model": {"name": "' + bytes(8 * MAX_ANSWER_BYTES) + b'"}}', 1)
-    with pytest.raises(RegistryUnreachable):
+    with pytest.raises(RegistryUnreachable, match=r"^an answer that is too large$"):
         worker.look()
     assert peak_memory(process) - peak < 4 * MAX_ANSWER_BYTES
 
@@ -175,18 +179,27 @@ def test_a_download_without_an_end_ends(evil: Evil, worker: WorkerProcess, tmp_p
     assert evil.asked[-1] == f"{ARTIFACTS}/model/endless"
 
 
+def test_a_version_that_cannot_be_fetched_is_refused_and_the_registry_is_not_to_blame(
+    evil: Evil, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    evil.listed = "/etc/passwd"
+    with pytest.raises(ModelRefused, match=r"^the list of its files names a path outside of their directory$"):
+        worker.fetch(IDENTITY, tmp_path)
+    evil.source = "gs://bucket/model"
+    assert importlib.util.find_spec("google.cloud") is None
+    with pytest.raises(ModelRefused, match=r"^its files are in a store whose library is not installed here$"):
+        worker.fetch(IDENTITY, tmp_path)
+
+
 @pytest.mark.parametrize(
     "source",
     [
-        *("s3://bucket/model", "r2://bucket/model", "b2://bucket/model", "gs://bucket/model"),
+        *("s3://bucket/model", "gs://bucket/model", "r2://bucket@account.r2.cloudflarestorage.com/model"),
+        *("r2://bucket@account.eu.r2.cloudflarestorage.com/m", "b2://bucket@s3.us-west-004.backblazeb2.com/model"),
         *("wasbs://container@account.blob.core.windows.net/model", "abfss://files@account.dfs.core.windows.net/model"),
-        *(
-            "hdfs://nodes/model",
-            "viewfs://nodes/model",
-            "mlflow-artifacts:/model",
-            "mlflow-artifacts://tracking:5000/m",
-        ),
-        *("http://tracking:5000/model", "https://registry/model", "https://registry:443/model"),
+        *("wasbs://$web@a.blob.core.chinacloudapi.cn/model", "abfss://files@a.dfs.core.usgovcloudapi.net/model"),
+        *("mlflow-artifacts:/model", "mlflow-artifacts://tracking:5000/m"),
+        *(f"{host}{ARTIFACTS}/model" for host in ("http://tracking:5000", "https://registry", "https://registry:443")),
     ],
 )
 def test_stores_and_the_registrys_own_host_are_places_of_files(source: str) -> None:
@@ -210,6 +223,12 @@ def test_stores_and_the_registrys_own_host_are_places_of_files(source: str) -> N
             "mlflow-artifacts://tracking/model",
             "https://registry.elsewhere/model",
         ),
+        *("http://tracking:5000/files", "https://registry/files", f"https://registry/files?{ARTIFACTS}"),
+        *("hdfs://nodes/model", "hdfs:/model", "viewfs://nodes/model", "s3://bucket@elsewhere/model", "s3:/model"),
+        *("r2://bucket@elsewhere/model", "b2://bucket@s3.r.backblazeb2.com:81/model", "b2://bucket/model"),
+        *("wasbs://files@account.elsewhere/model", "abfss://files@elsewhere/dfs.core.windows.net/model"),
+        *("abfss://f@a.dfs.core.windows.net@elsewhere/m", "abfss://f@elsewhere\\.dfs.core.windows.net/model"),
+        *("abfss://files@a.dfs.core.windows.net.elsewhere/m", "abfss://f@a.b.elsewhere?.dfs.core.windows.net/m"),
     ],
 )
 def test_all_others_are_not(source: str) -> None:
