@@ -27,6 +27,9 @@ READ_ONLY_OPTIONS = {
 }
 """By database and driver, the parameter of a URI that makes a connection read-only. Other drivers have none."""
 
+WAL_FORMAT = b"\x02\x02"
+"""Bytes 18 and 19 of an SQLite file in WAL mode (https://www.sqlite.org/fileformat.html)."""
+
 
 def is_database(uri: str) -> bool:
     """Whether MLflow opens a database for this URI."""
@@ -127,7 +130,7 @@ def _read_only(uri: str) -> str:
 
     if (path := _sqlite_path(uri)) is not None:
         # With the driver named, since MLflow makes the directory that it takes from what follows `sqlite:///`.
-        query = {**make_url(uri).query, "mode": "ro", "uri": "true"}
+        query = {**make_url(uri).query, "mode": "ro", "uri": "true", **_wal_options(path)}
         return URL.create("sqlite+pysqlite", database=f"file:{quote(str(path))}", query=query).render_as_string()
     url = make_url(uri)
     if (option := READ_ONLY_OPTIONS.get((url.get_backend_name(), url.get_driver_name()))) is None:
@@ -137,6 +140,27 @@ def _read_only(uri: str) -> str:
     values = (given,) if isinstance(given, str) else given
     separator = "; " if name == "init_command" else " "
     return url.update_query_dict({name: separator.join((*values, value))}).render_as_string(hide_password=False)
+
+
+def _wal_options(path: Path) -> dict[str, str]:
+    """What keeps SQLite from creating files beside a database in WAL mode, as it does for whoever reads it.
+
+    Raises:
+        RegistrySchema: It cannot be read without creating one.
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        if file.read(20)[18:] != WAL_FORMAT:
+            return {}
+        stat = os.fstat(file.fileno())
+    real = os.path.realpath(path)  # as SQLite names those files
+    if not os.path.exists(f"{real}-wal"):
+        # Nobody has it open, so that the file is whole. MLflow keeps connections by their URI, and such a one never
+        # looks again whether the file has changed: what SQLite does not know in a URI, it passes over.
+        return {"immutable": "1", "seen": f"{stat.st_mtime_ns}-{stat.st_size}"}
+    if not os.path.exists(f"{real}-shm"):
+        raise RegistrySchema("the registry's SQLite file has a -wal and no -shm beside it: let its owner open it once")
+    return {}  # the owner's own files are used
 
 
 def _sqlite_path(uri: str) -> Path | None:

@@ -178,7 +178,32 @@ def test_a_database_with_this_schema_is_served_from_and_not_changed(
         with pytest.raises(mlflow.MlflowException, match="readonly database"):
             write()
     assert database.read_bytes() == before
-    assert {path.name.removeprefix(database.name) for path in database.parent.iterdir()} <= {"", "-wal", "-shm"}
+    assert list(database.parent.iterdir()) == [database]
+
+
+def test_a_database_in_wal_mode_gets_no_file_beside_it_and_is_read_as_it_is_now(database: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(database)
+    registry = Registry(settings_of(tmp_path / "link.db"))
+    wal, shm = Path(f"{database}-wal"), Path(f"{database}-shm")
+    change(database, "pragma journal_mode = wal")
+    for alias in ("first", "second"):
+        change(database, f"update registered_model_aliases set alias = '{alias}'")
+        before = content(tmp_path)
+        assert registry.look().candidates[0].identity.aliases == (alias,)
+        assert content(tmp_path) == before
+        assert not wal.exists()
+    with closing(sqlite3.connect(database)) as owner:
+        owner.execute("update registered_model_aliases set alias = 'third'")
+        owner.commit()
+        before = content(tmp_path)
+        assert registry.look().candidates[0].identity.aliases == ("third",)
+        assert {**content(tmp_path), str(shm): b""} == {**before, str(shm): b""}  # it holds the readers' locks
+    shm.unlink(missing_ok=True)
+    wal.touch()
+    before = content(tmp_path)
+    with pytest.raises(RegistrySchema, match="has a -wal and no -shm beside it: let its owner open it once"):
+        registry.look()
+    assert content(tmp_path) == before
 
 
 def test_a_process_that_is_killed_over_a_look_leaves_an_older_database_as_it_was(
