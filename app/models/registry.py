@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from app.models.artifact import ModelIdentity
 from app.models.places import is_ready, nothing_to_serve, places
-from app.models.registry_database import is_database, read_only_uris
+from app.models.registry_database import is_database, keep_no_connections, read_only_uris
 from app.models.registry_faults import fault_kind, without_credentials
 from app.models.registry_http import check_source, is_http, limit_requests
 from app.models.signature import ModelRefused
@@ -73,6 +73,7 @@ class Registry:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(HTTP_RETRIES))
         os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        keep_no_connections(settings)
 
     def prepare(self) -> None:
         """Import what look-ups need: seconds of a processor, on a busy machine many, and no registry's fault."""

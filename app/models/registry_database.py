@@ -53,6 +53,20 @@ def read_only_uris(settings: Settings) -> tuple[str, str]:
     return _read_only(tracking), _read_only(registry)
 
 
+def keep_no_connections(settings: Settings) -> None:
+    """Have MLflow close what it opens, in this process, where the registry is somebody else's SQLite file.
+
+    An immutable connection that is kept never looks whether the file has changed, and one to an owner's `-wal` and
+    `-shm` goes on with them after the owner has deleted them.
+    """
+    uris = (settings.tracking_uri, settings.registry_uri)
+    if settings.embedded_registry or not any(urlsplit(uri).scheme.split("+")[0] == "sqlite" for uri in uris):
+        return
+    os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
+    for option in ("POOL_SIZE", "MAX_OVERFLOW"):  # of a pool
+        os.environ.pop(f"MLFLOW_SQLALCHEMYSTORE_{option}", None)
+
+
 def check_schema(uri: str, *, tracks: bool = False, may_be_empty: bool = False) -> None:
     """Look whether a database has the schema of this MLflow, without changing anything. Others than databases pass.
 
@@ -152,12 +166,9 @@ def _wal_options(path: Path) -> dict[str, str]:
     with path.open("rb") as file:
         if file.read(20)[18:] != WAL_FORMAT:
             return {}
-        stat = os.fstat(file.fileno())
     real = os.path.realpath(path)  # as SQLite names those files
     if not os.path.exists(f"{real}-wal"):
-        # Nobody has it open, so that the file is whole. MLflow keeps connections by their URI, and such a one never
-        # looks again whether the file has changed: what SQLite does not know in a URI, it passes over.
-        return {"immutable": "1", "seen": f"{stat.st_mtime_ns}-{stat.st_size}"}
+        return {"immutable": "1"}  # nobody has it open, so that the file is whole
     if not os.path.exists(f"{real}-shm"):
         raise RegistrySchema("the registry's SQLite file has a -wal and no -shm beside it: let its owner open it once")
     return {}  # the owner's own files are used

@@ -181,6 +181,17 @@ def test_a_database_with_this_schema_is_served_from_and_not_changed(
     assert list(database.parent.iterdir()) == [database]
 
 
+OWNER = """
+import sqlite3, sys
+owner = sqlite3.connect(sys.argv[1])
+owner.execute("update registered_model_aliases set alias = ?", sys.argv[2:])
+owner.commit()
+print("done", flush=True)
+sys.stdin.read()
+owner.close()
+"""
+
+
 def test_a_database_in_wal_mode_gets_no_file_beside_it_and_is_read_as_it_is_now(database: Path, tmp_path: Path) -> None:
     (tmp_path / "link.db").symlink_to(database)
     registry = Registry(settings_of(tmp_path / "link.db"))
@@ -192,12 +203,19 @@ def test_a_database_in_wal_mode_gets_no_file_beside_it_and_is_read_as_it_is_now(
         assert registry.look().candidates[0].identity.aliases == (alias,)
         assert content(tmp_path) == before
         assert not wal.exists()
-    with closing(sqlite3.connect(database)) as owner:
-        owner.execute("update registered_model_aliases set alias = 'third'")
-        owner.commit()
-        before = content(tmp_path)
-        assert registry.look().candidates[0].identity.aliases == ("third",)
-        assert {**content(tmp_path), str(shm): b""} == {**before, str(shm): b""}  # it holds the readers' locks
+    for alias in ("third", "fourth"):
+        # In a process of its own, as SQLite's locks are those of a process.
+        with subprocess.Popen(
+            [sys.executable, "-c", OWNER, str(database), alias], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as owner:
+            assert owner.stdout is not None
+            assert owner.stdout.readline() == b"done\n"
+            for _ in range(2):
+                before = content(tmp_path)
+                assert registry.look().candidates[0].identity.aliases == (alias,)
+                assert {**content(tmp_path), str(shm): b""} == {**before, str(shm): b""}  # it holds the readers' locks
+            owner.communicate()
+        assert registry.look().candidates[0].identity.aliases == (alias,)
     shm.unlink(missing_ok=True)
     wal.touch()
     before = content(tmp_path)
