@@ -6,6 +6,9 @@ YAML, the shape in an array's header) before it is parsed.
 
 import io
 import math
+import os
+import shutil
+import stat
 from pathlib import Path
 from typing import Any, cast
 
@@ -145,3 +148,27 @@ def read_table(content: bytes) -> FloatArray:
         return np.lib.format.read_array(stream, allow_pickle=False)
     except Exception as error:  # the header goes through Python's own parser, which fails in ways that none lists
         raise ModelRefused("the model's references are not a whole .npy file") from error
+
+
+def copy_model(source: str, destination: Path) -> None:
+    """Copy a directory with its links as links: MLflow would copy what they lead to, from anywhere on this machine.
+
+    Raises:
+        ModelRefused: It has a pipe, a socket or a device, which has no content or no end.
+        OSError: The first error of those that the copy met.
+    """
+    errors: list[OSError] = []
+
+    def copy(path: str, target: str, **options: bool) -> None:
+        try:
+            if not stat.S_ISREG(os.lstat(path).st_mode):
+                raise ModelRefused("its directory has something that is neither a file nor a directory")
+            shutil.copy2(path, target, **options)
+        except OSError as error:
+            errors.append(error)
+            raise
+
+    try:
+        shutil.copytree(source, destination, symlinks=True, copy_function=copy)
+    except shutil.Error as error:  # has texts of them all, and no number of any
+        raise (errors or [error])[0] from None

@@ -9,14 +9,13 @@ import importlib
 import logging
 import os
 import re
-import shutil
-import stat
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.models.artifact import ModelIdentity
+from app.models.model_files import copy_model
 from app.models.places import is_ready, nothing_to_serve, places
 from app.models.registry_database import is_database, keep_no_connections, read_only_uris
 from app.models.registry_faults import fault_kind, without_credentials
@@ -179,7 +178,7 @@ class Registry:
             check_source(uri, teller, self._settings)
             if is_local_uri(uri):
                 directory = destination / "model"
-                _copy(local_file_uri_to_path(uri), directory)
+                copy_model(local_file_uri_to_path(uri), directory)
             else:
                 directory = self._download(uri, destination)
         return Fetched(directory, self._metrics(identity.run_id), dict(version.tags or {}).get(DIGEST_TAG))
@@ -256,30 +255,6 @@ class Registry:
             # Stores and artifact clients raise what their libraries raise: SQLAlchemy, botocore, requests, OSError.
             detail = without_credentials(f"{type(error).__name__}: {error}")
             raise RegistryUnreachable(fault_kind(error), detail) from error
-
-
-def _copy(source: str, destination: Path) -> None:
-    """Copy a directory with its links as links: MLflow would copy what they lead to, from anywhere on this machine.
-
-    Raises:
-        ModelRefused: It has a pipe, a socket or a device, which has no content or no end.
-        OSError: The first error of those that the copy met.
-    """
-    errors: list[OSError] = []
-
-    def copy(path: str, target: str, **options: bool) -> None:
-        try:
-            if not stat.S_ISREG(os.lstat(path).st_mode):
-                raise ModelRefused("its directory has something that is neither a file nor a directory")
-            shutil.copy2(path, target, **options)
-        except OSError as error:
-            errors.append(error)
-            raise
-
-    try:
-        shutil.copytree(source, destination, symlinks=True, copy_function=copy)
-    except shutil.Error as error:  # has texts of them all, and no number of any
-        raise (errors or [error])[0] from None
 
 
 def _named(name: str) -> str:
