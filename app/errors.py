@@ -236,9 +236,9 @@ def to_problem(request: Request[Any, Any, Any], error: Exception) -> Response[An
 
 
 def allow_head(allowed: str) -> str:
-    """The value of an Allow header, with HEAD where GET is in it: whatever answers GET answers HEAD."""
-    methods = allowed.split(", ")
-    return ", ".join(sorted({*methods, "HEAD"})) if "GET" in methods else allowed
+    """The value of an Allow header in order, with HEAD where GET is in it: whatever answers GET answers HEAD."""
+    methods = {*allowed.split(", ")}
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
 def _litestar_detail(status: HTTPStatus, error: HTTPException) -> str:

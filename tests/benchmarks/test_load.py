@@ -20,8 +20,10 @@ async def verdicts_on(*answers: bytes) -> list[tuple[int, Verdict]]:
     """Version and verdict of each answer that a server gives; after one that is cut off it closes the connection."""
     left: Iterator[bytes] = iter(answers)
     load: Load
+    handlers: list[asyncio.Task[None] | None] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handlers.append(asyncio.current_task())
         while not load.ended.is_set() and await reader.readline():
             await reader.readline()
             content = next(left)
@@ -31,10 +33,12 @@ async def verdicts_on(*answers: bytes) -> list[tuple[int, Verdict]]:
             if not content.endswith(b"}"):
                 break
         writer.close()
+        await writer.wait_closed()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         load = Load(server.sockets[0].getsockname()[1], CASES)
         await load.run(1)
+        await asyncio.gather(*filter(None, handlers))  # or a connection would be left open when the loop ends
     assert all(sent <= answered for sent, answered, _, _ in load.answers)
     return [(version, verdict) for _, _, version, verdict in load.answers]
 
