@@ -60,7 +60,7 @@ def serve(host: str | None, port: str | None, debug: bool, reload: bool) -> None
     from granian.http import HTTP1Settings
     from granian.log import LogLevels
 
-    from app.server import DrainingServer
+    from app.supervisor import DrainingServer
     from app.telemetry.logging import logging_config
 
     package = Path(__file__).parent
@@ -132,7 +132,7 @@ def train(data: Path | None, recipe: str, output: Path | None, register: bool) -
     _check_openmp()
     _cache_kernels(settings)
 
-    from app.models.source import RegistrySchema
+    from app.models.registry.source import RegistrySchema
     from app.training.california import RECIPES
     from app.training.command import train_and_register
     from app.training.dataset import DatasetError, load_dataset

@@ -17,40 +17,40 @@ from litestar.di import Provide
 from litestar.middleware.rate_limit import RateLimitConfig
 
 from app.auth import client_address
+from app.container import Services
 from app.errors import to_problem
-from app.models.calibration import Calibrations
+from app.models.disk.calibration import Calibrations
+from app.models.disk.pin import Pin
+from app.models.disk.store import ModelStore
 from app.models.keeper import ModelKeeper
 from app.models.loader import ModelLoader
-from app.models.pin import Pin
 from app.models.refresher import Refresher
+from app.models.registry.process import WorkerProcess
+from app.models.registry.source import ModelSource
 from app.models.slot import ModelSlot
-from app.models.source import ModelSource
-from app.models.store import ModelStore
-from app.models.worker_process import WorkerProcess
-from app.routes.direct import DirectRoutes
+from app.predict.direct import DirectRoutes
+from app.predict.edge import Edge
+from app.predict.handlers import Predictions
 from app.routes.docs import assets_router, openapi_config
-from app.routes.edge import Edge
 from app.routes.health import HealthController
 from app.routes.info import info, metrics
 from app.routes.predict import PredictController
-from app.routes.predictions import Predictions
-from app.services import Services
 from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
-from app.serving.predictor import Predictor
+from app.serving.executor import Predictor
 from app.serving.shadow import Shadow
 from app.serving.shutdown import Shutdown, watch_parent
 from app.settings import Settings
 from app.tasks import Supervisor
 from app.telemetry.exporter import MetricsServer
 from app.telemetry.gpu import GpuPoller
-from app.telemetry.logged_predictions import LogTarget
+from app.telemetry.log_messages import LogTarget
 from app.telemetry.logging import logging_config
 from app.telemetry.loop_lag import watch_loop
 from app.telemetry.metrics import Metrics
+from app.telemetry.middleware import RequestTelemetry
 from app.telemetry.prediction_log import LogWriter, LogWriterProcess, PredictionLog
 from app.telemetry.request_log import RequestLog
-from app.telemetry.requests import RequestTelemetry
 from app.telemetry.start_status import show_start
 from app.telemetry.system import SystemMonitor, memory_bytes
 

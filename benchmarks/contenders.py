@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import httpx
 import psutil
 
-from app.models.publish import publish
+from app.models.registry.publish import publish
 from app.settings import Settings
 from benchmarks.bodies import OBJECTS, ROW, Wire
 from benchmarks.peers import process as peers

@@ -31,15 +31,15 @@ from scipy.spatial import cKDTree
 from threadpoolctl import threadpool_limits
 
 from app.models.artifact import read_artifact
-from app.models.embedded import BUNDLED
+from app.models.registry.embedded import BUNDLED
 from app.training.california import FULL
 from app.training.dataset import load_dataset
 from app.training.fitting import fit_plan
 from app.training.split import split_rows
-from kernels.cpu import CpuBackend, processor
-from kernels.cpu_kernels import exponential
-from kernels.expansion import MATERN32, SQUARED_EXPONENTIAL, ExpansionArrays
-from kernels.neighbours import NeighbourArrays
+from kernels.cpu.backend import CpuBackend, processor
+from kernels.cpu.kernels import exponential
+from kernels.plan.expansion import MATERN32, SQUARED_EXPONENTIAL, ExpansionArrays
+from kernels.plan.neighbours import NeighbourArrays
 
 REPORTS = Path(__file__).parent / "reports"
 ROWS = 1000

@@ -37,12 +37,12 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 
-from app.models.embedded import BUNDLED
+from app.models.registry.embedded import BUNDLED
 from app.training.dataset import Dataset, load_dataset
 from benchmarks.peers.process import HERE, Peer, PeerError, Process
 from benchmarks.peers.report import page, picture
 from kernels.cache import cache_kernels
-from kernels.cpu import processor
+from kernels.cpu.backend import processor
 
 REPORTS = Path(__file__).parent / "reports"
 BATCHES = {1: 1000, 32: 3200, 64: 3200, 1000: 5000, 20_000: 20_000}

@@ -39,14 +39,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from app.models.artifact import read_artifact
-from app.models.embedded import BUNDLED
-from kernels import traversal
+from app.models.registry.embedded import BUNDLED
 from kernels.backend import Backend, Pipeline
-from kernels.cpu import CpuBackend
-from kernels.cuda import CudaBackend, cuda_unavailable_reason
-from kernels.cuda_buffers import StreamBuffers
-from kernels.forest import Forest
-from kernels.traversal import AT_LEAF
+from kernels.cpu.backend import CpuBackend
+from kernels.cuda.backend import CudaBackend, cuda_unavailable_reason
+from kernels.cuda.buffers import StreamBuffers
+from kernels.forest import traversal
+from kernels.forest.forest import Forest
+from kernels.forest.traversal import AT_LEAF
 
 REPORTS = Path(__file__).parent / "reports"
 TRAINED_ROWS = 50_000

@@ -38,14 +38,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.models.artifact import read_artifact
-from app.models.embedded import BUNDLED as BUNDLED_MODEL
+from app.models.registry.embedded import BUNDLED as BUNDLED_MODEL
 from benchmarks import bulk, closed_loop, http_report, open_loop, starts
 from benchmarks.bodies import ROW
 from benchmarks.contenders import BUNDLED, CONTENDERS, MADRONE, Peer, register, running
 from benchmarks.peers.process import HERE, PeerError
 from benchmarks.rows import DISTINCT_ROWS, make_rows, train_model
 from kernels.cache import cache_kernels
-from kernels.cpu import processor
+from kernels.cpu.backend import processor
 
 REPORTS = Path(__file__).parent / "reports"
 CASES = ("row", "batch", "latency", "bulk", "beside", "starts")

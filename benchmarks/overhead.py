@@ -30,21 +30,21 @@ import uvloop
 from litestar import Litestar, asgi, post
 from litestar.types import Receive, Scope, Send
 
+from app.container import Services
 from app.main import create_app
 from app.models.artifact import read_artifact
-from app.models.embedded import BUNDLED
-from app.routes.answers import row_answer
-from app.routes.body import Drain
-from app.routes.direct import DirectRoutes
-from app.routes.exchange import Endpoint, Exchange
-from app.routes.predictions import Predictions
-from app.services import Services
+from app.models.registry.embedded import BUNDLED
+from app.predict.answers import row_answer
+from app.predict.body import Drain
+from app.predict.direct import DirectRoutes
+from app.predict.exchange import Endpoint, Exchange
+from app.predict.handlers import Predictions
 from app.serving.deadline import Deadlines
 from app.settings import Settings
 from app.telemetry.logging import logging_config
-from app.telemetry.requests import RequestTelemetry
+from app.telemetry.middleware import RequestTelemetry
 from kernels.cache import cache_kernels
-from kernels.cpu import processor
+from kernels.cpu.backend import processor
 
 REPORTS = Path(__file__).parent / "reports"
 KERNELS = Path(".madrone") / "kernels"

@@ -46,7 +46,7 @@ from benchmarks.plan import Plan, Record
 from benchmarks.plan import running as loading
 from benchmarks.rows import DISTINCT_ROWS, make_rows, train_model
 from kernels.cache import cache_kernels
-from kernels.cpu import processor
+from kernels.cpu.backend import processor
 
 CONNECTIONS = (1, 2, 4, 8, 16)
 """Tried for the peak."""

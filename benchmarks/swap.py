@@ -45,16 +45,16 @@ from mlflow import MlflowClient
 from numpy.typing import NDArray
 
 from app.models.artifact import read_artifact
-from app.models.embedded import BUNDLED
-from app.models.publish import ALIAS, publish
-from app.models.pyfunc import BOOSTER_FILE
+from app.models.flavor import BOOSTER_FILE
+from app.models.registry.embedded import BUNDLED
+from app.models.registry.publish import ALIAS, publish
 from app.settings import Settings
 from benchmarks.bodies import JSON, http_request, objects
 from benchmarks.contenders import Peer, free_port, wait_ready
 from benchmarks.http import REPORTS
 from benchmarks.load import Answers, Cases, Verdict, read_answers, write_cases
 from kernels.cache import cache_kernels
-from kernels.cpu import processor
+from kernels.cpu.backend import processor
 
 NAME = "swapped"
 ADMIN_KEY = "swap-benchmark"

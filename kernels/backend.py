@@ -5,9 +5,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.booster_forest import BoosterForest
-from kernels.forest import Forest
-from kernels.program import Program
+from kernels.forest.booster import BoosterForest
+from kernels.forest.forest import Forest
+from kernels.plan.program import Program
 
 AnyForest = Forest | BoosterForest
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 @cache
 def kernels_version() -> str:
-    """Of this package: a digest of its source, as it was when this process first asked."""
+    """Digest of all source files of this package and its sub-packages, as they were when this process first asked."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    package = Path(__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 

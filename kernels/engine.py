@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from kernels.backend import AnyForest, Backend, Outcome, OutOfDeviceMemory, Pipeline
 from kernels.cost import Cost, measure, measure_larger, vary
-from kernels.cpu import CpuBackend
-from kernels.device_thread import DEVICE
-from kernels.forest import Forest
-from kernels.forest_status import ForestStatus
-from kernels.plan import Neighbours, Plan, PlanError
+from kernels.cpu.backend import CpuBackend
+from kernels.cuda.device_thread import DEVICE
+from kernels.forest.forest import Forest
+from kernels.forest.status import ForestStatus
+from kernels.plan.plan import Neighbours, Plan, PlanError
 from kernels.rows import check_columns
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -396,8 +396,8 @@ def _backends(device: Device, forests: tuple[AnyForest, ...]) -> tuple[tuple[Bac
     cpu = CpuBackend()
     if device == "cpu":
         return (cpu,), None
-    from kernels.cuda import CudaBackend, cuda_unavailable_reason
-    from kernels.cuda_forest import too_large
+    from kernels.cuda.backend import CudaBackend, cuda_unavailable_reason
+    from kernels.cuda.forest import too_large
 
     disabled = None if DEVICE.lost is None else _Disabled(CudaBackend.name, None, DEVICE.lost)
     reason = cuda_unavailable_reason()

@@ -21,7 +21,7 @@ from litestar.testing import AsyncTestClient
 
 from app.main import create_app
 from app.models.artifact import read_artifact
-from app.models.embedded import BUNDLED
+from app.models.registry.embedded import BUNDLED
 from app.settings import Settings
 from tests.faults import MlflowServer
 from tests.models.keeping import keep

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from app.models.artifact import read_artifact
-from app.models.registry import DIGEST_TAG
+from app.models.registry.mlflow import DIGEST_TAG
 from tests.models.support import NAMES, mlflows_own_warnings_silenced, save_booster, tiny_booster, tiny_rows
 
 ALIAS = "champion"

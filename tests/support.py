@@ -20,11 +20,11 @@ import pytest
 from litestar import Litestar
 from litestar.testing import AsyncTestClient
 
-from app.models.worker import ModelWorker
-from app.services import Services
+from app.container import Services
+from app.models.registry.worker import ModelWorker
 from app.settings import Settings
-from app.telemetry.log_database import LogDatabase
-from app.telemetry.logged_predictions import LogTarget
+from app.telemetry.log_messages import LogTarget
+from app.telemetry.log_writer import LogDatabase
 
 START_TIMEOUT_S = 180
 """Two cores may be shared by three of the tests' processes, each with servers and their workers, and they compile."""
@@ -32,6 +32,9 @@ START_TIMEOUT_S = 180
 PORTS_EACH = 2000
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _ports = itertools.cycle(range(10_000 + _worker * PORTS_EACH, 10_000 + (_worker + 1) * PORTS_EACH))
+
+ROOT = Path(__file__).parents[1]
+"""The checkout."""
 
 
 def free_port() -> int:
@@ -112,7 +115,7 @@ class Server:
         self._log = directory / f"server-{self.port}.log"
         inherited = {name: value for name, value in os.environ.items() if name != "NUMBA_ENABLE_CUDASIM"}
         own = {
-            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "PYTHONPATH": str(ROOT),
             "API_HOST": "127.0.0.1",
             "API_PORT": str(self.port),
             "PROMETHEUS_PORT": str(self.prometheus_port),

@@ -14,9 +14,8 @@ from click.testing import CliRunner
 
 from app import cli
 from app.settings import Settings, settings_table
-from tests.support import Server, free_port
+from tests.support import ROOT, Server, free_port
 
-ROOT = Path(__file__).parents[1]
 SETTINGS = {name.upper() for name in Settings.__struct_fields__}
 
 

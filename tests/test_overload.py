@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from app.codecs import arrow
-from app.serving.predictor import THREADS
+from app.serving.executor import THREADS
 from app.settings import Settings
 from tests.routes.support import (
     ARROW,
@@ -261,7 +261,7 @@ async def test_once_a_chunk_has_failed_no_other_is_begun_with(client: Client, ex
 async def test_a_refused_request_is_told_when_to_come_again_and_its_body_is_not_waited_for(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.routes.body.DRAIN_SECONDS", 0.01)
+    monkeypatch.setattr("app.predict.body.DRAIN_SECONDS", 0.01)
     admission = services_of(client).admission
     with admission.enter(8) as waiting:
         waiting.hold(1000)

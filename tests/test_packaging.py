@@ -3,12 +3,12 @@
 import re
 import tomllib
 from importlib.metadata import PackageNotFoundError, requires
-from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[1]
+from tests.support import ROOT
+
 LOCK = (ROOT / "requirements.lock").read_text()
 CONTAINERFILE = (ROOT / "Containerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -14,9 +14,8 @@ from app.main import create_app
 from app.settings import Settings, settings_table
 from app.training.california import MODEL_NAME
 from tests.models.support import mlflows_own_warnings_silenced
-from tests.support import Server
+from tests.support import ROOT, Server
 
-ROOT = Path(__file__).parents[1]
 Serve = Callable[..., Server]
 README = (ROOT / "README.md").read_text()
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from granian.constants import Interfaces
 
-from app.server import DrainingServer
+from app.supervisor import DrainingServer
 from tests.support import Server, eventually
 from tests.wire import WITHIN_S, Wire, head, metric
 

@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from app.codecs.answer import Answer
 from app.codecs.filling import Filling
+from app.codecs.gil_yield import Pace
 from app.codecs.record_batches import fill, record_batch, schema_of
 from app.codecs.table import Buffer, FloatArray, check_rows, check_width, match_columns
 from app.errors import MalformedBody, UnsupportedMediaType
 from app.feature import Feature
-from app.pacing import Pace
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 

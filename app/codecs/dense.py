@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.codecs.filling import Checks, Filling, block_rows
+from app.codecs.gil_yield import Pace
 from app.codecs.table import BODY, Buffer, FloatArray, check_rows
 from app.errors import FieldError, InvalidInput, MalformedBody
 from app.feature import Feature
-from app.pacing import Pace
 
 FLOAT64 = np.dtype(np.float64)
 DTYPES = {

@@ -6,11 +6,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from app.codecs.gil_yield import Pace
 from app.codecs.repeated import REPEATED
 from app.codecs.table import BODY, MAX_ERRORS, FloatArray, bounds, check_rows, limits_of, span, unknown_column
 from app.errors import FieldError, InvalidInput
 from app.feature import Feature
-from app.pacing import Pace
 
 Rule = Literal["once", "kind", "given", "finite", "range"]
 RULES: tuple[Rule, ...] = ("once", "kind", "given", "finite", "range")

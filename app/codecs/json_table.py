@@ -15,6 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from app.codecs.answer import Answer
 from app.codecs.filling import Filling
+from app.codecs.gil_yield import Pace
 from app.codecs.objects import cell, cell_type, objects_of, parse, to_array
 from app.codecs.plain_json import COLUMNS, Plain, PlainRows
 from app.codecs.repeated import REPEATED, RepeatedName, Repeating, has_repeated, repeated_names
@@ -31,7 +32,6 @@ from app.codecs.table import (
 )
 from app.errors import FieldError, InvalidInput, MalformedBody
 from app.feature import Feature, Kind
-from app.pacing import Pace
 from kernels.json_text import OPEN_LIST, OPEN_OBJECT
 
 MEDIA_TYPE = "application/json"

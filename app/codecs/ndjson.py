@@ -8,12 +8,12 @@ import numpy as np
 
 from app.codecs.answer import Answer
 from app.codecs.filling import Filling
+from app.codecs.gil_yield import Pace
 from app.codecs.objects import Objects, objects_of, parse
 from app.codecs.repeated import RepeatedName, has_repeated
 from app.codecs.table import Buffer, FloatArray
 from app.errors import MalformedBody
 from app.feature import Feature
-from app.pacing import Pace
 
 MEDIA_TYPE = "application/x-ndjson"
 

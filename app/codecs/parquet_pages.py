@@ -8,8 +8,8 @@ pyarrow's own view of a column chunk ends the process on some that are damaged: 
 
 from typing import Any, NamedTuple
 
+from app.codecs.gil_yield import Pace
 from app.codecs.table import Buffer
-from app.pacing import Pace
 
 # Fields by their ids.
 ROW_GROUPS = 4  # FileMetaData

@@ -30,15 +30,15 @@ from app.models.model_files import (
     read_mlmodel,
     read_table,
 )
+from app.models.registry.version_number import VersionNumber
 from app.models.signature import ModelRefused, join_features, signature_columns
-from app.models.version_number import VersionNumber
 from app.settings import Stage
 from kernels.backend import AnyForest
-from kernels.cpu_kernels import outside
+from kernels.cpu.kernels import outside
 from kernels.engine import Engine, EngineError, Evaluation
-from kernels.forest import ForestError, make_forest
-from kernels.forest_layout import ForestData, read_forest
-from kernels.plan import Plan, PlanError
+from kernels.forest.forest import ForestError, make_forest
+from kernels.forest.layout import ForestData, read_forest
+from kernels.plan.plan import Plan, PlanError
 from kernels.rows import as_rows
 
 FLAVOR = "madrone"

@@ -11,8 +11,8 @@ from typing import TypeVar
 import msgspec
 
 from app.models.refresher import Refresh, Refresher
+from app.models.registry.source import ModelSource
 from app.models.slot import ModelSlot
-from app.models.source import ModelSource
 
 T = TypeVar("T")
 

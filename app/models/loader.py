@@ -11,10 +11,10 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from app.models.artifact import Artifact, ModelIdentity, ServedModel, read_artifact, serve_artifact
-from app.models.calibration import Calibrations
-from app.models.gates import check_interface, check_metrics, check_predictions, check_scores, find_not_finite
-from app.models.source import STAGES, Candidate, ModelSource, RegistryUnreachable
-from app.models.store import ModelStore, StoredModel
+from app.models.checks import check_interface, check_metrics, check_predictions, check_scores, find_not_finite
+from app.models.disk.calibration import Calibrations
+from app.models.disk.store import ModelStore, StoredModel
+from app.models.registry.source import STAGES, Candidate, ModelSource, RegistryUnreachable
 from app.settings import Settings
 from kernels.cache import kernels_version
 from kernels.compiling import compiling_logged

@@ -1,99 +1,16 @@
-"""The `madrone` flavor: a booster with its feature plan, written to and read from an MLflow model directory.
+"""Loads a model of the `madrone` flavor for `mlflow.pyfunc.load_model`, which answers as the service does.
 
-`mlflow.pyfunc.load_model` finds `_load_pyfunc` here (MLflow's contract for a `loader_module`), so that a model with
-a plan answers outside the service exactly as it does inside.
+Every stored model names this module as its `loader_module`, so it keeps its name: old models would not load.
 """
 
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pandas as pd
-from mlflow.models import Model, ModelSignature
-from mlflow.models.model import MLMODEL_FILE_NAME
 from numpy.typing import NDArray
 
-from app.models.artifact import FLAVOR, read_artifact
-from app.models.interval import Intervals
-from kernels.engine import Engine
-from kernels.forest import load_forest
-from kernels.plan import Plan
-
-BOOSTER_FILE = "model.lgb"
-PLAN_FILE = "plan.json"
-REFERENCES_FILE = "references.npy"
-DIFFICULTY_FILE = "difficulty.lgb"
-INTERVALS_FILE = "intervals.json"
-EXAMPLE_FILE = "input_example.json"
-
-
-class ModelParts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model of the madrone flavor is made of.
-
-    Attributes:
-        booster: In LightGBM's native text.
-        plan: The feature plan whose outputs the booster was trained on.
-        table: float64[N, C], the plan's stored rows, where it has references.
-        difficulty: Where the model has intervals, the booster that predicts the absolute error, in native text.
-        intervals: Their calibration.
-    """
-
-    booster: str
-    plan: Plan
-    table: NDArray[np.float64] | None = None
-    difficulty: str | None = None
-    intervals: Intervals | None = None
-
-    def engine(self) -> Engine:
-        """Join them, as the service does.
-
-        Raises:
-            ForestError: A booster cannot be used.
-            EngineError: The parts do not fit.
-        """
-        difficulty = None if self.difficulty is None else load_forest(self.difficulty)
-        return Engine(load_forest(self.booster), self.plan, self.table, difficulty)
-
-
-def save_model(directory: Path, parts: ModelParts, signature: ModelSignature, example: dict[str, float]) -> None:
-    """Write a model directory.
-
-    Args:
-        directory: Is created, and must be empty if it exists.
-        parts: What the model is made of.
-        signature: Raw features in, prediction out.
-        example: One value for each raw feature.
-
-    Raises:
-        FileExistsError: The directory holds files already.
-        ValueError: Of difficulty and intervals only one is given.
-    """
-    if (parts.difficulty is None) != (parts.intervals is None):
-        raise ValueError("difficulty and intervals need each other")
-    directory.mkdir(parents=True, exist_ok=True)
-    if any(directory.iterdir()):
-        raise FileExistsError(f"{directory} is not empty")
-    flavor = {"booster": BOOSTER_FILE, "plan": PLAN_FILE}
-    (directory / BOOSTER_FILE).write_text(parts.booster)
-    (directory / PLAN_FILE).write_bytes(parts.plan.to_json())
-    if parts.table is not None:
-        flavor["references"] = REFERENCES_FILE
-        np.save(directory / REFERENCES_FILE, parts.table, allow_pickle=False)
-    if parts.difficulty is not None and parts.intervals is not None:
-        flavor |= {"difficulty": DIFFICULTY_FILE, "intervals": INTERVALS_FILE}
-        (directory / DIFFICULTY_FILE).write_text(parts.difficulty)
-        (directory / INTERVALS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(parts.intervals), indent=2))
-    (directory / EXAMPLE_FILE).write_bytes(
-        msgspec.json.encode({"columns": list(example), "data": [list(example.values())]})
-    )
-    model = Model(
-        signature=signature,
-        saved_input_example_info={"artifact_path": EXAMPLE_FILE, "pandas_orient": "split", "type": "dataframe"},
-    )
-    model.add_flavor("python_function", loader_module=__name__, env={"virtualenv": None})
-    model.add_flavor(FLAVOR, **flavor)
-    model.save(str(directory / MLMODEL_FILE_NAME))
+from app.models.artifact import read_artifact
 
 
 class PlannedModel:

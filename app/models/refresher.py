@@ -14,12 +14,11 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from app.models.artifact import ModelIdentity, ServedModel
-from app.models.entry import StoreCorrupt, StoredModel
+from app.models.disk.entry import StoreCorrupt, StoredModel
+from app.models.disk.pin import Pin
+from app.models.disk.store import ModelStore
 from app.models.loader import Loading, ModelLoader
-from app.models.pin import Pin
-from app.models.signature import Check, ModelRefused
-from app.models.slot import ModelSlot
-from app.models.source import (
+from app.models.registry.source import (
     Candidate,
     LookUp,
     ModelSource,
@@ -29,7 +28,8 @@ from app.models.source import (
     RegistryUnreachable,
     VersionUnknown,
 )
-from app.models.store import ModelStore
+from app.models.signature import Check, ModelRefused
+from app.models.slot import ModelSlot
 from app.telemetry.metrics import Metrics
 
 Outcome = Literal[

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from app.feature import Feature, Kind
-from kernels.plan import Plan
+from kernels.plan.plan import Plan
 
 KINDS: dict[str, Kind] = {
     "double": "number",

@@ -19,10 +19,10 @@ from litestar.static_files import create_static_files_router
 from app.auth import KEY_SCHEME
 from app.codecs.formats import FORMATS
 from app.codecs.json import BATCH_ID_LENGTH
+from app.container import Services
 from app.models.artifact import ServedModel
 from app.models.interval import Intervals
 from app.routes.health import ReloadOrder
-from app.services import Services
 from app.settings import Settings
 
 ASSETS_PACKAGE = "fastapi_standalone_docs"

@@ -12,10 +12,10 @@ from litestar.openapi import ResponseSpec
 
 from app.auth import KEY_SCHEME, has_admin_key, require_admin_key
 from app.codecs.repeated import REPEATED, has_repeated
+from app.container import InjectedServices, Services
 from app.errors import FieldError, InvalidInput, MalformedBody, NotFound, problem_responses
 from app.models.refresher import Refresh
 from app.routes.model_health import ModelHealth, Status, model_health, model_problems
-from app.services import InjectedServices, Services
 from app.tasks import TaskStatus
 from app.telemetry.gpu import GpuStatus
 from app.telemetry.prediction_log import PredictionLogStatus

@@ -3,7 +3,7 @@
 import msgspec
 from litestar import Response, get
 
-from app.services import InjectedServices
+from app.container import InjectedServices
 from app.telemetry.metrics import CONTENT_TYPE
 
 METRICS_TYPE = CONTENT_TYPE.partition("; charset=")[0]

@@ -7,12 +7,12 @@ from typing import Literal
 
 import msgspec
 
+from app.container import Services
 from app.models.artifact import NotFinite
+from app.models.disk.store import StoreStatus
 from app.models.loader import Stage
 from app.models.refresher import Refresh
-from app.models.source import FALLBACK, REMAINING, LookUp
-from app.models.store import StoreStatus
-from app.services import Services
+from app.models.registry.source import FALLBACK, REMAINING, LookUp
 from kernels.engine import EngineStatus
 
 Status = Literal["healthy", "degraded", "unhealthy"]

@@ -13,10 +13,10 @@ from litestar.types import ASGIApp
 
 from app.auth import KEY_SCHEME
 from app.codecs import arrow
+from app.container import InjectedServices
 from app.errors import PROBLEM_STATUSES, problem_responses
-from app.routes.predictions import Predictions
-from app.routes.schemas import BatchResponse, ModelInfo, PredictionResponse
-from app.services import InjectedServices
+from app.predict.handlers import Predictions
+from app.predict.schemas import BatchResponse, ModelInfo, PredictionResponse
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.device_thread import DEVICE
+from kernels.cuda.device_thread import DEVICE
 from kernels.engine import Engine, Evaluation
 
 LARGEST_BATCH = 262_144

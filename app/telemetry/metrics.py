@@ -11,8 +11,8 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from app.models.slot import Freshness
+from app.telemetry.counters import Latencies, Tally
 from app.telemetry.gpu import GpuReading
-from app.telemetry.tallies import Latencies, Tally
 from kernels.engine import EngineStatus
 
 LATENCY_BUCKETS_S = (

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import KFold
 
-from app.models.pyfunc import ModelParts
+from app.models.flavor import ModelParts
 from app.training.card import Folds, folds_of
 from app.training.dataset import Dataset
 from app.training.fitting import FittedPlan, fit_plan

@@ -7,7 +7,7 @@ what the bundled model is made by; `FULL` keeps the rows that it was fitted on.
 
 from app.training import geography
 from app.training.recipe import Areas, Recipe
-from kernels.plan import (
+from kernels.plan.plan import (
     Factor,
     GaussianProcess,
     Input,
@@ -21,7 +21,7 @@ from kernels.plan import (
     Step,
     Term,
 )
-from kernels.references import Shape
+from kernels.plan.references import Shape
 
 MODEL_NAME = "california-housing-model"
 TITLE = "California Housing prices"

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import __version__
+from app.training.calibrate import Coverage
 from app.training.histogram import Histogram
-from app.training.interval import Coverage
 
 SHOWN_FEATURES = 20
 """Of the importance, in the page's table and in the picture."""

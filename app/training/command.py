@@ -6,7 +6,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from app.models.publish import check_publishable
+from app.models.registry.publish import check_publishable
 from app.settings import Settings
 from app.training.california import MODEL_NAME, TITLE
 from app.training.dataset import Dataset

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from app.training import gaussian_process
 from app.training.gaussian_process import Posterior
 from app.training.recipe import Recipe
-from kernels.cpu import CpuBackend
-from kernels.plan import GaussianProcess, Input, Neighbours, Plan, PlanError, References
-from kernels.program import Program, pack
-from kernels.references import AnyReferenceStep, reference_names
-from kernels.steps import StepBase
+from kernels.cpu.backend import CpuBackend
+from kernels.plan.plan import GaussianProcess, Input, Neighbours, Plan, PlanError, References
+from kernels.plan.program import Program, pack
+from kernels.plan.references import AnyReferenceStep, reference_names
+from kernels.plan.steps import StepBase
 
 OUTSIDE_QUANTILE = 0.99
 """Of the fit rows' distances to the nearest other one: a row beyond it is called outside the references."""

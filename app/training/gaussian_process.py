@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, optimize
 
-from kernels import covariance
-from kernels.expansion import pack_expansion
-from kernels.neighbours import block_order
-from kernels.plan import Factor, GaussianProcess, Term
-from kernels.references import SHAPES
+from kernels.cpu import covariance
+from kernels.plan.expansion import pack_expansion
+from kernels.plan.neighbours import block_order
+from kernels.plan.plan import Factor, GaussianProcess, Term
+from kernels.plan.references import SHAPES
 
 BLOCK = 256
 MAX_ITERATIONS = 40

@@ -15,19 +15,19 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from numpy.typing import NDArray
 
-from app.models.embedded import Provenance
+from app.models.flavor import ModelParts, save_model
 from app.models.interval import Intervals
-from app.models.publish import publish
-from app.models.pyfunc import ModelParts, save_model
+from app.models.registry.embedded import Provenance
+from app.models.registry.publish import publish
 from app.settings import Settings
 from app.training import card
 from app.training.boosting import Report, boost, out_of_fold, silent
+from app.training.calibrate import Coverage, coverage, fit_difficulty, fit_intervals
 from app.training.card import Card, ErrorMap
 from app.training.card_page import write_card
 from app.training.dataset import Dataset
 from app.training.evaluation import cost_of, error_map_of, errors_of, unseen_areas
 from app.training.histogram import quantile_histogram
-from app.training.interval import Coverage, coverage, fit_difficulty, fit_intervals
 from app.training.recipe import Recipe
 from app.training.split import split_rows
 from kernels.engine import Evaluation

@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from kernels.plan import Input, Step
-from kernels.references import AnyReferenceStep
+from kernels.plan.plan import Input, Step
+from kernels.plan.references import AnyReferenceStep
 
 PARAMETERS: dict[str, Any] = {
     "objective": "regression",

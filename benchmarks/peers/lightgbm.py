@@ -1,4 +1,4 @@
-"""LightGBM. A process must keep to one number of threads (see kernels/forest.py)."""
+"""LightGBM. A process must keep to one number of threads (see kernels/forest/forest.py)."""
 
 from pathlib import Path
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from benchmarks.peers.engine import Predict
-from kernels.forest import Forest
+from kernels.forest.forest import Forest
 
 PACKAGES = ()
 

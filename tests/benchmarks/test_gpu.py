@@ -13,11 +13,11 @@ import pytest
 from benchmarks import gpu
 from benchmarks.gpu import compared, floors, machine_of, made_rows, measure, page, peers, picture, steps_of
 from kernels.backend import Outcome, Pipeline
-from kernels.cpu import CpuBackend
-from kernels.cuda import cuda_unavailable_reason
-from kernels.forest import Forest
-from tests.kernels.boosters import Split, model_text, tree_text
-from tests.kernels.cuda_simulator import IN_SIMULATOR, simulated_backend, simulator
+from kernels.cpu.backend import CpuBackend
+from kernels.cuda.backend import cuda_unavailable_reason
+from kernels.forest.forest import Forest
+from tests.kernels.cuda.simulator import IN_SIMULATOR, simulated_backend, simulator
+from tests.kernels.forest.boosters import Split, model_text, tree_text
 
 MACHINE = {"up": 5e10, "down": 4e10, "memory": 3e12, "multiprocessors": 132.0, "clock": 1.7e9}
 

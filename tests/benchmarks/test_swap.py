@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from app.models.artifact import read_artifact
-from app.models.embedded import BUNDLED
+from app.models.registry.embedded import BUNDLED
 from benchmarks.load import Answers, Verdict
 from benchmarks.swap import FACTOR, Memory, Round, overlapping, statements, summarise, within, write_variation
-from kernels.forest import Forest
+from kernels.forest.forest import Forest
 
 ARGUMENTS = argparse.Namespace(swaps=1, memory_swaps=200)
 ROUND = Round(quiet=(0.0, 10.0), swaps=[(20.0, 30.0)])

@@ -3,11 +3,11 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.codecs.bad_bodies import COUNT
+from tests.support import ROOT
 
 SLACK = 0.02
 """Of the memory: an allocator gives back what is freed when it likes."""
@@ -17,7 +17,7 @@ SLACK = 0.02
 def resident() -> dict[str, tuple[int, int]]:
     """Resident bytes before and after, by kind of body, of a process that does nothing else."""
     command = [sys.executable, "-m", "tests.codecs.bad_bodies"]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

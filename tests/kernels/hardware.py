@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 
 from kernels.backend import Outcome, OutOfDeviceMemory, Pipeline
 from kernels.cost import Cost
-from kernels.cpu import CpuBackend
-from kernels.program import Program
+from kernels.cpu.backend import CpuBackend
+from kernels.plan.program import Program
 
 
 class Hardware:

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import lightgbm as lgb
 import numpy as np
@@ -16,14 +15,15 @@ from numpy.typing import NDArray
 
 from kernels.backend import Outcome, Pipeline
 from kernels.cost import SIZES, Cost
-from kernels.cpu import CpuBackend
-from kernels.cuda import CudaUnavailableError, cuda_unavailable_reason
+from kernels.cpu.backend import CpuBackend
+from kernels.cuda.backend import CudaUnavailableError, cuda_unavailable_reason
 from kernels.engine import SMALLEST_CHUNK, Engine, EngineError
-from kernels.forest import Forest, load_forest
-from kernels.plan import Input, Neighbours, Plan, Product, Ratio, References
-from tests.kernels.by_hand import by_hand
+from kernels.forest.forest import Forest, load_forest
+from kernels.plan.plan import Input, Neighbours, Plan, Product, Ratio, References
 from tests.kernels.hardware import PREFERRED, Hardware, known, line
-from tests.kernels.plans import EVERY_REFERENCE, california, stored
+from tests.kernels.plan.by_hand import by_hand
+from tests.kernels.plan.plans import EVERY_REFERENCE, california, stored
+from tests.support import ROOT
 
 PLAN = Plan(
     inputs=(Input(name="a"), Input(name="b")),
@@ -599,7 +599,7 @@ def test_threads_at_once_all_get_answers_while_a_backend_dies(forest: Forest) ->
 def test_cuda_that_is_insisted_on_and_absent_is_refused_with_the_reason(
     forest: Forest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kernels.cuda.cuda_unavailable_reason", lambda: "the driver is asleep")
+    monkeypatch.setattr("kernels.cuda.backend.cuda_unavailable_reason", lambda: "the driver is asleep")
     with pytest.raises(EngineError, match="the driver is asleep"):
         Engine(forest, PLAN, device="cuda")
     status = Engine(forest, PLAN, device="auto").status()
@@ -608,8 +608,8 @@ def test_cuda_that_is_insisted_on_and_absent_is_refused_with_the_reason(
 
 
 def test_a_forest_that_no_gpu_kernel_can_hold_stays_on_the_cpu(forest: Forest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kernels.cuda.cuda_unavailable_reason", lambda: None)
-    monkeypatch.setattr("kernels.cuda_forest.MAX_COLUMNS", 2)
+    monkeypatch.setattr("kernels.cuda.backend.cuda_unavailable_reason", lambda: None)
+    monkeypatch.setattr("kernels.cuda.forest.MAX_COLUMNS", 2)
     status = Engine(forest, PLAN).status()
     assert set(status.backends) == {"cpu"}
     assert status.disabled is None
@@ -624,9 +624,11 @@ def test_a_gpu_that_vanishes_before_it_can_be_used_is_off_with_the_reason(
     def vanish(_: object) -> None:
         raise CudaUnavailableError("the CUDA driver lists no device")
 
-    monkeypatch.setattr("kernels.cuda.cuda_unavailable_reason", lambda: None)
-    monkeypatch.setattr("kernels.cuda.CudaBackend.__init__", vanish if fails == "to be made" else lambda _: None)
-    monkeypatch.setattr("kernels.cuda.CudaBackend.device", property(vanish))
+    monkeypatch.setattr("kernels.cuda.backend.cuda_unavailable_reason", lambda: None)
+    monkeypatch.setattr(
+        "kernels.cuda.backend.CudaBackend.__init__", vanish if fails == "to be made" else lambda _: None
+    )
+    monkeypatch.setattr("kernels.cuda.backend.CudaBackend.device", property(vanish))
     with pytest.raises(EngineError, match="lists no device"):
         Engine(forest, PLAN, device="cuda")
     engine = Engine(forest, PLAN)
@@ -641,8 +643,8 @@ def test_a_gpu_that_vanishes_before_it_can_be_used_is_off_with_the_reason(
 def test_a_model_that_lightgbm_evaluates_uses_the_cpu_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     linear = booster(["a", "a_per_b", "area"], linear_tree=True)
     forest = load_forest(linear.model_to_string())
-    monkeypatch.setattr("kernels.cuda.cuda_unavailable_reason", lambda: None)
-    monkeypatch.setattr("kernels.cuda.CudaBackend.__init__", lambda _: pytest.fail("no GPU is wanted"))
+    monkeypatch.setattr("kernels.cuda.backend.cuda_unavailable_reason", lambda: None)
+    monkeypatch.setattr("kernels.cuda.backend.CudaBackend.__init__", lambda _: pytest.fail("no GPU is wanted"))
     engine = Engine(forest, PLAN)
     engine.warm_up(ROWS)
     np.testing.assert_array_equal(engine.predict(ROWS), linear.predict(engine.transform(ROWS)))
@@ -676,7 +678,7 @@ def test_importing_and_running_on_the_cpu_loads_no_cuda(hidden: list[str]) -> No
 import sys
 for name in {hidden}:
     sys.modules[name] = None
-import numpy, kernels.cuda
+import numpy, kernels.cuda.backend
 from kernels.engine import Engine
 from kernels.forest import Forest
 from kernels.plan import Input, Plan
@@ -687,12 +689,12 @@ engine.predict(numpy.ones((1, 1)))
 loaded = [name for name, module in sys.modules.items() if module and name.startswith(("numba.cuda", "numba_cuda"))]
 assert not loaded, loaded
 if {hidden}:
-    assert not kernels.cuda.cuda_available()
+    assert not kernels.cuda.backend.cuda_available()
 """
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script],
         input=booster(columns=1).model_to_string(),
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

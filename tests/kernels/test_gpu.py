@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import lightgbm as lgb
 import msgspec
@@ -21,15 +20,16 @@ from numpy.typing import NDArray
 from app.telemetry.gpu import GpuPoller
 from kernels.backend import OutOfDeviceMemory, Pipeline
 from kernels.cost import Cost
-from kernels.cpu import CpuBackend
-from kernels.cuda import CudaBackend, cuda_unavailable_reason
-from kernels.device_thread import DEVICE
+from kernels.cpu.backend import CpuBackend
+from kernels.cuda.backend import CudaBackend, cuda_unavailable_reason
+from kernels.cuda.device_thread import DEVICE
 from kernels.engine import Engine
-from kernels.forest import Forest
-from kernels.plan import Input, Plan
-from kernels.program import Program
-from tests.kernels.boosters import assert_same_bits, hard_rows, model_texts
-from tests.kernels.plans import EVERY_REFERENCE, EVERY_STEP, HARD_ROWS, california, stored
+from kernels.forest.forest import Forest
+from kernels.plan.plan import Input, Plan
+from kernels.plan.program import Program
+from tests.kernels.forest.boosters import assert_same_bits, hard_rows, model_texts
+from tests.kernels.plan.plans import EVERY_REFERENCE, EVERY_STEP, HARD_ROWS, california, stored
+from tests.support import ROOT
 
 pytestmark = pytest.mark.gpu
 
@@ -247,7 +247,8 @@ def test_its_uuid_is_one_that_nvml_knows(backend: CudaBackend) -> None:
 def test_kernels_are_compiled_ahead_for_the_very_types_they_are_launched_with(
     backend: CudaBackend, referring: Program, forest: Forest
 ) -> None:
-    from kernels import cuda_forest_kernels, cuda_kernels
+    from kernels.cuda import forest_kernels as cuda_forest_kernels
+    from kernels.cuda import plan_kernels as cuda_kernels
 
     backend.warm_up(Pipeline(referring, ()))
     backend.transform(referring, california(100))
@@ -318,7 +319,7 @@ def test_a_context_that_died_is_dead_for_all_later_engines_and_the_process_ends_
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", DYING],
         input=text,
-        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "0", "PYTHONPATH": str(Path(__file__).parents[2])},
+        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "0", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

@@ -3,15 +3,16 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 
+from tests.support import ROOT
+
 SAME_BITS = (
-    "tests/kernels/test_forest.py::test_predicts_what_the_booster_predicts",
-    "tests/kernels/test_forest_objectives.py::test_scores_of_one_output",
-    "tests/kernels/test_forest_objectives.py::test_scores_of_three_outputs_together",
+    "tests/kernels/forest/test_forest.py::test_predicts_what_the_booster_predicts",
+    "tests/kernels/forest/test_objectives.py::test_scores_of_one_output",
+    "tests/kernels/forest/test_objectives.py::test_scores_of_three_outputs_together",
     "tests/models/test_artifact.py::test_a_model_of_three_classes_gives_three_probabilities_a_row",
 )
 """Tests of equal bits, which ran with all that this processor has."""
@@ -24,7 +25,7 @@ OPTIONAL = tuple(feature for feature in __cpu_dispatch__ if __cpu_features__[fea
 def test_bits_are_the_same_without_what_numpy_can_do_without() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", *SAME_BITS],
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         env=os.environ | {"NPY_DISABLE_CPU_FEATURES": " ".join(OPTIONAL)},
         capture_output=True,
         text=True,

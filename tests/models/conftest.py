@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
+from tests.models.disk.storing import mount
 from tests.models.keeping import Kept, keep
-from tests.models.storing import mount
 from tests.models.support import (
     MODEL,
     Catalogue,

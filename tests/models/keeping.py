@@ -7,15 +7,15 @@ from pathlib import Path
 import msgspec
 
 from app.models.artifact import ModelIdentity
-from app.models.calibration import Calibrations
+from app.models.disk.calibration import Calibrations
+from app.models.disk.pin import Pin
+from app.models.disk.store import ModelStore
 from app.models.keeper import ModelKeeper
 from app.models.loader import ModelLoader
-from app.models.pin import Pin
 from app.models.refresher import Refresher
+from app.models.registry.source import Candidate, Fetched, Offer
+from app.models.registry.worker import ModelWorker
 from app.models.slot import ModelSlot
-from app.models.source import Candidate, Fetched, Offer
-from app.models.store import ModelStore
-from app.models.worker import ModelWorker
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 

@@ -21,12 +21,12 @@ from mlflow.types import ColSpec, DataType, Schema
 from numpy.typing import NDArray
 
 from app.models.artifact import Artifact, ModelIdentity, ServedModel, read_artifact, serve_artifact
+from app.models.flavor import ModelParts, save_model
 from app.models.interval import Intervals, Quantile
-from app.models.pyfunc import ModelParts, save_model
 from app.models.signature import ModelRefused
 from app.settings import Settings
-from kernels.cpu import CpuBackend
-from kernels.plan import Input, Neighbours, Plan, References
+from kernels.cpu.backend import CpuBackend
+from kernels.plan.plan import Input, Neighbours, Plan, References
 
 PARAMETERS: dict[str, Any] = {
     "objective": "regression",

@@ -12,10 +12,10 @@ import pytest
 from mlflow.types import DataType
 
 from app.models.artifact import read_artifact
-from app.models.embedded import BUNDLED
+from app.models.registry.embedded import BUNDLED
 from app.models.signature import ModelRefused
 from kernels.engine import Evaluation
-from kernels.plan import Input, Plan
+from kernels.plan.plan import Input, Plan
 from tests.models.support import (
     NAMES,
     PARAMETERS,

@@ -10,13 +10,13 @@ import psutil
 import pytest
 
 from app.models.artifact import ModelContent, read_artifact, read_content
+from app.models.registry.process import WorkerProcess
+from app.models.registry.transfer import read_struct, write_struct
 from app.models.signature import ModelRefused
-from app.models.transfer import read_struct, write_struct
-from app.models.worker_process import WorkerProcess
 from app.settings import Settings
-from kernels.booster_forest import BoosterForest
+from kernels.forest.booster import BoosterForest
+from tests.models.registry.working import BOOSTER, altered_python, ended, working
 from tests.models.support import Catalogue, SavedModel, altered, save_booster, tiny_booster, tiny_rows
-from tests.models.working import BOOSTER, altered_python, ended, working
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from tests.models.support import (
     tiny_booster,
     with_booster,
 )
+from tests.support import ROOT
 
 READER = """
 import json, pathlib, sys
@@ -46,7 +47,7 @@ def outcomes(texts: Iterable[str], model: Path, scratch: Path) -> list[str]:
     while waiting:
         reader = subprocess.run(
             [sys.executable, "-c", READER, *waiting],
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             check=False,

@@ -13,10 +13,10 @@ import pytest
 
 from app.errors import ModelUnavailable
 from app.models.artifact import ModelIdentity, read_artifact
-from app.models.calibration import Calibrations
+from app.models.disk.calibration import Calibrations
+from app.models.registry.source import LookUp, RegistryUnreachable
 from app.models.signature import ModelRefused
 from app.models.slot import ModelSlot
-from app.models.source import LookUp, RegistryUnreachable
 from app.settings import Settings
 from kernels.cost import Cost
 from kernels.engine import Engine

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from app.models.source import LookUp, RegistryUnreachable
+from app.models.registry.source import LookUp, RegistryUnreachable
 from app.settings import Settings
 from kernels.engine import Engine
 from tests.models.keeping import Kept, keep

@@ -14,7 +14,7 @@ from app.models.artifact import read_artifact
 from app.models.interval import Intervals
 from app.models.model_files import MAX_MLMODEL_BYTES, MAX_SIGNATURE_BYTES, read_mlmodel
 from app.models.signature import ModelRefused
-from kernels.plan import Input, Plan
+from kernels.plan.plan import Input, Plan
 from tests.models.support import (
     INTERVALS,
     NAMES,

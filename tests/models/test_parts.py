@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from app.models.artifact import read_artifact
 from app.models.signature import ModelRefused
-from kernels.plan import Input, Plan
+from kernels.plan.plan import Input, Plan
 from tests.models.support import (
     NAMES,
     Trap,

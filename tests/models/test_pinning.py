@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from app.models.refresher import Refresher
-from app.models.source import RegistryUnreachable
+from app.models.registry.source import RegistryUnreachable
 from app.settings import Settings
 from tests.models.keeping import Kept, keep
 from tests.models.support import MODEL, Catalogue, SavedModel, numbers, save_booster, tiny_booster

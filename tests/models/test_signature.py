@@ -7,7 +7,7 @@ import pytest
 
 from app.feature import Feature
 from app.models.signature import ModelRefused, join_features, signature_columns
-from kernels.plan import Input, Plan
+from kernels.plan.plan import Input, Plan
 
 
 def signature(*columns: tuple[str, str] | tuple[str, str, bool]) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from mlflow.types import ColSpec, DataType, Schema
 from numpy.typing import NDArray
 
 from app.codecs import arrow
+from app.container import Services
 from app.main import create_app
 from app.models.artifact import ServedModel
-from app.services import Services
 from app.settings import Settings
 from kernels.engine import Engine, Evaluation
 from tests.support import in_process, loaded, problem

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from app.models.artifact import ServedModel
-from app.models.embedded import BUNDLED
 from app.models.refresher import Refresh
-from app.models.worker import ModelWorker
+from app.models.registry.embedded import BUNDLED
+from app.models.registry.worker import ModelWorker
 from app.settings import Settings
 from app.telemetry.prediction_log import PredictionLog
-from kernels.cpu import CpuBackend
+from kernels.cpu.backend import CpuBackend
 from kernels.engine import Engine
 from tests.kernels.hardware import PREFERRED, Hardware
 from tests.routes.support import (

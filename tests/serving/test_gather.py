@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from app.models.artifact import ServedModel
 from app.serving import gather
+from app.serving.executor import Predictor
 from app.serving.gather import GatherQueue
-from app.serving.predictor import Predictor
 from app.telemetry.metrics import Metrics
 from kernels.backend import Outcome, Pipeline
 from kernels.cost import Cost
-from kernels.cpu import CpuBackend
+from kernels.cpu.backend import CpuBackend
 from kernels.engine import Engine, Evaluation
 from tests.kernels.hardware import Hardware, known, line
 from tests.models.support import save_booster, serve, tiny_booster, tiny_rows
@@ -442,8 +442,8 @@ async def test_a_device_gets_chunks_of_its_size_and_threads_small_ones_of_what_i
 ) -> None:
     model, hardware = watched(served, TWENTY, fails_after, most_rows)
     rows, threads = tiny_rows(), []
-    monkeypatch.setattr("app.serving.predictor.THREADS", 1)  # one chunk after the other
-    monkeypatch.setattr("app.serving.predictor.LARGEST_BATCH", largest)
+    monkeypatch.setattr("app.serving.executor.THREADS", 1)  # one chunk after the other
+    monkeypatch.setattr("app.serving.executor.LARGEST_BATCH", largest)
     in_thread = predictor.in_thread
     monkeypatch.setattr(predictor, "in_thread", lambda work: threads.append(len(work.args[0])) or in_thread(work))
     evaluation = await predictor.predict(model, rows, "bulk")

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from app.telemetry.logged_predictions import LoggedPredictions, LoggedRequest, LogTarget
+from app.telemetry.log_messages import LoggedPredictions, LoggedRequest, LogTarget
 from app.telemetry.prediction_log import LogWriterProcess
 from tests.support import eventually
 from tests.telemetry.databases import PASSWORD, Database, rows_in
@@ -50,7 +50,7 @@ def children() -> list[psutil.Process]:
     found: list[psutil.Process] = []
     for child in psutil.Process().children():
         with suppress(psutil.Error):  # another test's, that has ended
-            if child.cmdline()[-1:] == ["app.telemetry.log_database"]:
+            if child.cmdline()[-1:] == ["app.telemetry.log_writer"]:
                 found.append(child)
     return found
 
@@ -113,7 +113,7 @@ def test_one_that_cannot_be_started_is_a_fault(
 
 
 def test_it_outlives_what_ends_the_service_and_writes_what_it_was_given(database: Database) -> None:
-    command = [sys.executable, "-m", "app.telemetry.log_database"]
+    command = [sys.executable, "-m", "app.telemetry.log_writer"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None

@@ -15,7 +15,7 @@ from litestar.testing import AsyncTestClient
 from app.main import create_app
 from app.settings import Settings
 from app.telemetry.logging import JsonFormatter, request_id
-from tests.support import in_process, loaded
+from tests.support import ROOT, in_process, loaded
 
 EMITTER = """
 import logging.config
@@ -96,7 +96,7 @@ def test_the_requests_id_is_in_its_lines_and_in_no_others() -> None:
 def test_the_level_is_the_settings_and_libraries_are_never_louder_than_a_warning(
     level: str, own: list[str], libraries: list[str]
 ) -> None:
-    root = Path(__file__).parents[2]
+    root = ROOT
     done = subprocess.run([sys.executable, "-c", EMITTER, level], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout == ""
     said: dict[str, list[str]] = {}

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.telemetry.gpu import GpuReading
 from app.telemetry.metrics import CONTENT_TYPE, LATENCY_BUCKETS_S, Metrics
 from kernels.engine import BackendStatus, EngineStatus
-from kernels.forest_status import ForestStatus
+from kernels.forest.status import ForestStatus
 
 
 def computing(

@@ -16,9 +16,10 @@ from litestar import Litestar
 from litestar.testing import AsyncTestClient
 
 from app.settings import Settings
-from app.telemetry import log_database, prediction_log
-from app.telemetry.log_database import TABLE, LogDatabase
-from app.telemetry.logged_predictions import LogTarget
+from app.telemetry import log_writer as log_database
+from app.telemetry import prediction_log
+from app.telemetry.log_messages import LogTarget
+from app.telemetry.log_writer import TABLE, LogDatabase
 from app.telemetry.metrics import Metrics
 from app.telemetry.prediction_log import PredictionLog
 from tests.support import eventually, free_port

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
+from app.training.calibrate import Coverage
 from app.training.card import (
     Card,
     Cost,
@@ -21,7 +22,6 @@ from app.training.card import (
     folds_of,
 )
 from app.training.histogram import Histogram
-from app.training.interval import Coverage
 
 UGLY = "$\\frac$ a|b\n| --- |\n# `c` *d* _e_ <b> [f](g) \\ &amp;"
 

@@ -5,7 +5,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from app.training import Areas, Dataset, Recipe
-from kernels.plan import Factor, GaussianProcess, Neighbours, Product, Regression, Term
+from kernels.plan.plan import Factor, GaussianProcess, Neighbours, Product, Regression, Term
 
 NAMES = ("north", "east", "size", "age")
 ROWS = 500

@@ -12,7 +12,7 @@ from app.training.california import FULL
 from app.training.dataset import SHARED_COPY, load_dataset
 from app.training.fitting import OUTSIDE_QUANTILE, FittedPlan, fit_plan
 from app.training.split import cluster_areas
-from kernels.plan import Factor, GaussianProcess, Log, Neighbours, Plan, PlanError, Term
+from kernels.plan.plan import Factor, GaussianProcess, Log, Neighbours, Plan, PlanError, Term
 from tests.training.recipes import NAMES, NEIGHBOURS, PROCESS, RECIPE, rmse, town
 
 Array = NDArray[np.float64]

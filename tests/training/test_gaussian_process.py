@@ -11,7 +11,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from app.training import gaussian_process
 from app.training.gaussian_process import Posterior, fit_covariance, solve
-from kernels.plan import Factor, GaussianProcess, Term
+from kernels.plan.plan import Factor, GaussianProcess, Term
 
 Array = NDArray[np.float64]
 ROWS = 400

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from app.models.artifact import read_artifact
-from app.models.embedded import read_provenance
-from app.models.registry import Registry
+from app.models.registry.embedded import read_provenance
+from app.models.registry.mlflow import Registry
 from app.settings import Settings
 from app.training import Dataset, Recipe, TrainedModel, command, train
+from app.training.calibrate import coverage
 from app.training.california import MODEL_NAME
 from app.training.card import Card
 from app.training.histogram import quantile_histogram
-from app.training.interval import coverage
 from app.training.split import split_rows
-from kernels.forest import Forest
+from kernels.forest.forest import Forest
 from tests.models.support import mlflows_own_warnings_silenced
 from tests.training.recipes import NAMES, RECIPE, ROWS, rmse, town
 

@@ -1,0 +1,47 @@
+"""The collaborators of one app, handed to its routes by Litestar's dependency injection."""
+
+import msgspec
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
+
+from app.models.disk.store import ModelStore
+from app.models.keeper import ModelKeeper
+from app.models.refresher import Refresher
+from app.models.slot import ModelSlot
+from app.serving.admission import Admission
+from app.serving.canary import CanaryRouter
+from app.serving.executor import Predictor
+from app.serving.shadow import Shadow
+from app.serving.shutdown import Shutdown
+from app.settings import Settings
+from app.tasks import Supervisor
+from app.telemetry.gpu import GpuPoller
+from app.telemetry.metrics import Metrics
+from app.telemetry.prediction_log import PredictionLog
+from app.telemetry.request_log import RequestLog
+from app.telemetry.system import SystemMonitor
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything with state that an app has, by name."""
+
+    settings: Settings
+    slot: ModelSlot
+    store: ModelStore
+    refresher: Refresher
+    keeper: ModelKeeper
+    canary: CanaryRouter
+    shadow: Shadow
+    predictor: Predictor
+    admission: Admission
+    shutdown: Shutdown
+    metrics: Metrics
+    supervisor: Supervisor
+    gpu: GpuPoller
+    system: SystemMonitor
+    prediction_log: PredictionLog
+    request_log: RequestLog
+
+
+InjectedServices = NamedDependency[SkipValidation[Services]]
+"""How a handler asks for them: a parameter `services: InjectedServices`."""

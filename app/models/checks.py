@@ -1,0 +1,190 @@
+"""What a model must pass before it answers anybody.
+
+That its files are whole and fit together is asked where they are read and joined (`artifact`, `signature`); here is
+what takes something beside it: what the registry says of it, LightGBM, the model that it would follow.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.codecs.table import limits_of
+from app.feature import Feature, Kind
+from app.models.artifact import Artifact, NotFinite, ServedModel
+from app.models.interval import Intervals
+from app.models.signature import ModelRefused
+from app.settings import Settings
+from kernels.cost import vary
+from kernels.engine import Engine
+from kernels.forest.extremes import all_finite, extreme_rows
+from kernels.forest.forest import Forest
+from kernels.forest.probe import probe_rows
+
+R2_NAMES = ("test_r2", "r2_score", "test_r2_score", "eval_r2", "val_r2", "r2")
+RMSE_NAMES = ("test_rmse", "root_mean_squared_error", "test_root_mean_squared_error", "eval_rmse", "val_rmse", "rmse")
+"""Names that a run's metric may have, the first one that it has counts. `r2_score` and `root_mean_squared_error` are
+those of `mlflow.models.evaluate`."""
+
+TAKES_AS_MUCH = {*((kind, kind) for kind in get_args(Kind)), ("integer", "number")}
+"""Kinds of a feature, old and new, of which the new one takes all that the old one took."""
+
+RawScores = Callable[[Path, NDArray[np.float64]], NDArray[np.float64]]
+"""A booster's file and float64[B, F] to LightGBM's raw scores, float64[B] or float64[B, K]."""
+
+
+MAX_FEATURES, MAX_TEXT = 50, 200
+"""Of a row that is shown."""
+
+
+def check_metrics(metrics: Mapping[str, float], settings: Settings) -> None:
+    """Refuse a model whose run was worse than MODEL_MIN_R2 and MODEL_MAX_RMSE allow, or does not tell.
+
+    Raises:
+        ModelRefused: A metric is beyond its limit, no number, or missing.
+    """
+    for limit, names, setting, sign in (
+        (settings.model_min_r2, R2_NAMES, "MODEL_MIN_R2", 1),
+        (settings.model_max_rmse, RMSE_NAMES, "MODEL_MAX_RMSE", -1),
+    ):
+        if limit is None:
+            continue
+        name = next((name for name in names if name in metrics), None)
+        if name is None:
+            raise ModelRefused(f"{setting} is set, and the run has no metric {' or '.join(names)}", "metrics")
+        if not sign * (metrics[name] - limit) >= 0:  # a NaN is not good enough either
+            raise ModelRefused(f"the run's {name} is {metrics[name]:.6g}, and {setting} is {limit:g}", "metrics")
+
+
+def check_scores(artifact: Artifact, engine: Engine, directory: Path, raw_scores: RawScores) -> None:
+    """Refuse a model of which our kernels compute anything but what LightGBM computes, bit for bit.
+
+    Asked are rows like the input example through the model's own transforms, and rows at the forest's thresholds and
+    beyond, which no transform need ever give.
+
+    Args:
+        artifact: The model.
+        engine: Its engine.
+        directory: Its files.
+        raw_scores: LightGBM.
+
+    Raises:
+        ModelRefused: Scores differ.
+    """
+    sample = artifact.sample()
+    usual = np.asarray(engine.transform(np.concatenate([sample, vary(sample)])), dtype=np.float64)
+    for part, forest in (("booster", artifact.forest), ("difficulty", artifact.difficulty)):
+        if not isinstance(forest, Forest):
+            continue  # there is none, or LightGBM itself evaluates it
+        rows = np.concatenate([usual, probe_rows(forest.predicates, forest.n_features)])
+        ours, theirs = forest.predict(rows, raw_score=True), raw_scores(directory / artifact.files[part], rows)
+        if ours.shape != theirs.shape:
+            raise ModelRefused(f"LightGBM gives scores of shape {theirs.shape}, the kernels {ours.shape}", "kernels")
+        different = (ours.view(np.uint64) != theirs.view(np.uint64)).reshape(len(rows), -1).any(axis=1)
+        if different.any():
+            raise ModelRefused(
+                f"the kernels' raw scores differ from LightGBM's for {int(different.sum())} of {len(rows)} rows",
+                "kernels",
+            )
+
+
+def check_predictions(artifact: Artifact, engine: Engine) -> None:
+    """Refuse a model that has no finite answer to its input example, or to rows like it.
+
+    Raises:
+        ModelRefused: A prediction or a difficulty is infinite or no number.
+    """
+    sample = artifact.sample()
+    for rows, named in ((sample, "the input example"), (vary(sample), "rows like the input example")):
+        evaluation = engine.evaluate(rows)
+        if not np.isfinite(evaluation.prediction).all():
+            raise ModelRefused(f"the prediction for {named} is not finite", "prediction")
+        if evaluation.difficulty is not None and not np.isfinite(evaluation.difficulty).all():
+            raise ModelRefused(f"the difficulty of {named} is not finite", "prediction")
+
+
+def find_not_finite(artifact: Artifact) -> tuple[NotFinite, ...]:
+    """Rows to which the model has no finite answer, one for each of its forests for which one is found.
+
+    Such a model is served all the same: who asks for such a row gets an error, and its owner should know of it. Of a
+    forest that LightGBM evaluates nothing is known.
+    """
+    found: list[NotFinite] = []
+    for part, forest in (("booster", artifact.forest), ("difficulty", artifact.difficulty)):
+        if not isinstance(forest, Forest) or all_finite(forest):
+            continue
+        rows = np.concatenate([extreme_rows(forest), probe_rows(forest.predicates, forest.n_features)])
+        if artifact.plan is None:
+            rows = rows[_sendable(artifact.features, rows)]
+        predictions = forest.predict(rows).reshape(len(rows), -1)
+        bad = np.flatnonzero(~np.isfinite(predictions).all(axis=1))
+        if len(bad):
+            which = "rows" if artifact.plan is None else "of the features that its plan may make"
+            message = f"the {part}'s prediction is not finite for some {which}; such a row is answered with an error"
+            found.append(_not_finite(message, forest, rows[bad[0]], predictions[bad[0]]))
+    return tuple(found)
+
+
+def _sendable(features: tuple[Feature, ...], rows: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """bool[B]: whether a request could have such a row, float64[B, F]."""
+    low, high = np.array([limits_of(feature) for feature in features]).reshape(-1, 2).T
+    whole = np.array([feature.kind != "number" for feature in features])
+    optional = np.array([not feature.required for feature in features])
+    fits = (low <= rows) & (rows <= high) & ~(whole & (rows != np.floor(rows)))
+    return np.asarray((fits | (optional & np.isnan(rows))).all(axis=1))
+
+
+def _not_finite(message: str, forest: Forest, row: NDArray[np.float64], prediction: NDArray[np.float64]) -> NotFinite:
+    values = ", ".join(map(str, prediction.tolist()))
+    told = np.flatnonzero(row != 0)[:MAX_FEATURES].tolist()
+    return NotFinite(
+        message=message,
+        prediction=values[:MAX_TEXT],
+        features={forest.feature_names[index]: None if np.isnan(row[index]) else float(row[index]) for index in told},
+    )
+
+
+def check_interface(artifact: Artifact, current: ServedModel) -> None:
+    """Refuse a model that would turn away, or answer in another shape, what the model in use answers.
+
+    Raises:
+        ModelRefused: It lacks a feature or a level of intervals, requires a new feature, takes less in one, or gives
+            more or fewer outputs.
+    """
+    old, new = ({feature.name: feature for feature in one.features} for one in (current.artifact, artifact))
+    problems = [f"it does not take {name!r}" for name in old if name not in new]
+    problems += [f"it requires {name!r}" for name in new if _required(new, name) and not _required(old, name)]
+    problems += [
+        f"its {name!r} is {new[name].kind}, not {old[name].kind}"
+        for name in old
+        if name in new and (old[name].kind, new[name].kind) not in TAKES_AS_MUCH
+    ]
+    problems += [
+        f"its {name!r} has the narrower range {new[name].physical_range}"
+        for name in old
+        if name in new and not _contains(new[name].physical_range, old[name].physical_range)
+    ]
+    if current.artifact.intervals is not None and not _offers(artifact.intervals, current.artifact.intervals):
+        problems.append(f"it lacks intervals of the levels {current.artifact.intervals.levels}")
+    if artifact.forest.n_outputs != current.artifact.forest.n_outputs:
+        problems.append(f"it has {artifact.forest.n_outputs} outputs, not {current.artifact.forest.n_outputs}")
+    if problems:
+        raise ModelRefused(
+            f"callers of version {current.identity.version} could not use it: {', '.join(problems[:5])} "
+            "(pin it to serve it all the same)",
+            "interface",
+        )
+
+
+def _contains(new: tuple[float, float] | None, old: tuple[float, float] | None) -> bool:
+    return new is None or (old is not None and new[0] <= old[0] and old[1] <= new[1])
+
+
+def _offers(new: Intervals | None, old: Intervals) -> bool:
+    return new is not None and new.default_level == old.default_level and set(old.levels) <= set(new.levels)
+
+
+def _required(features: Mapping[str, Feature], name: str) -> bool:
+    return name in features and features[name].required

@@ -1,0 +1,1 @@
+"""What is kept in DATA_DIR: models, the pinned version, measured costs."""

@@ -1,0 +1,64 @@
+"""The version that an operator pinned, kept on disk: a rollback outlives the process that was asked for it."""
+
+import hashlib
+import logging
+from pathlib import Path
+
+import msgspec
+
+from app.models.disk.files import check_file, reason, replace_file, sync_directory
+from app.models.registry.version_number import VersionNumber
+
+log = logging.getLogger(__name__)
+
+
+class Pinned(msgspec.Struct, frozen=True):
+    """Content of the file.
+
+    Attributes:
+        model: Hash of the registry and the registered model that the version is one of.
+        version: Its number.
+    """
+
+    model: str
+    version: VersionNumber
+
+
+class Pin:
+    """A file that holds a pinned version.
+
+    Args:
+        path: The file; it and its directory need not be there.
+        source: URI of the registry. Only a hash of it is written.
+        name: The registered model.
+    """
+
+    def __init__(self, path: Path, source: str, name: str) -> None:
+        self._path = path
+        self._model = hashlib.sha256(f"{source}\0{name}".encode()).hexdigest()
+
+    def read(self) -> str | None:
+        """The pinned version; None where there is none, or the file is another model's or cannot be read."""
+        try:
+            check_file(self._path)
+            pinned = msgspec.json.decode(self._path.read_bytes(), type=Pinned)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            log.warning("pin cannot be read", extra={"reason": f"{type(error).__name__}: {error}"[:300]})
+            return None
+        return pinned.version if pinned.model == self._model else None
+
+    def write(self, version: str | None) -> bool:
+        """Pin a version, or none. Says whether the disk has it; if not, the next process will not know."""
+        try:
+            if version is None:
+                if self._path.exists():
+                    self._path.unlink()
+                    sync_directory(self._path.parent)
+                return True
+            replace_file(self._path, msgspec.json.encode(Pinned(self._model, version)))
+        except OSError as error:
+            log.warning("pin cannot be written", extra={"reason": reason(error)})
+            return False
+        return True

@@ -1,0 +1,226 @@
+"""Asks the model worker, in its process."""
+
+import contextlib
+import os
+import tempfile
+import threading
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from app.child_process import ChildClosed, ChildGone, ChildNotStarted, ChildProcess, ChildStopped, Watch
+from app.models.artifact import ModelContent, ModelIdentity
+from app.models.registry.source import (
+    Candidate,
+    Fetched,
+    ModelUnknown,
+    NothingToServe,
+    Offer,
+    RegistrySchema,
+    RegistryUnreachable,
+    VersionUnknown,
+)
+from app.models.registry.transfer import read_struct
+from app.models.registry.worker import (
+    Answer,
+    Build,
+    Built,
+    Failure,
+    Fetch,
+    Look,
+    Request,
+    Score,
+    Scores,
+    Version,
+    path_from_text,
+)
+from app.models.signature import ModelRefused
+from app.settings import Settings
+from app.telemetry.system import memory_bytes
+
+T = TypeVar("T")
+
+EMBEDDED_TIMEOUT_S = 300.0
+"""For a look into the embedded registry, which the first one creates. It is a file of this machine."""
+
+MEMORY_SHARE = 2
+LEAST_MEMORY = 1024**3
+"""Of the process: half of what the machine or container has, and a GiB at least; MLflow and LightGBM take a quarter of
+one before anything is read."""
+
+FILE_BYTES = 4096
+"""That a downloaded file counts at least: a disk has only so many files."""
+
+FAILURES: dict[str, type[Exception]] = {kind.__name__: kind for kind in (ModelUnknown, NothingToServe, VersionUnknown)}
+
+
+class _Defect(Exception):
+    """The process met what nobody expected; the message is its kind."""
+
+
+class WorkerProcess:
+    """A `ModelWorker` in a process of its own, with a deadline on each call. One thread may call it at a time.
+
+    The process is started by the first call, and anew by one that finds it gone.
+
+    Args:
+        settings: Name the registry, the model, and the deadlines.
+        memory: Bytes that the process may take while it reads a model; a test passes its own.
+    """
+
+    def __init__(self, settings: Settings, memory: int | None = None) -> None:
+        self._settings = settings
+        self._memory = memory or max(LEAST_MEMORY, memory_bytes() // MEMORY_SHARE)
+        self._asking = threading.Lock()
+        self._decoder = msgspec.msgpack.Decoder(Answer, dec_hook=path_from_text)
+        self._encoder = msgspec.msgpack.Encoder(enc_hook=str)
+        self._process = ChildProcess("app.models.registry.worker", self._encoder.encode(settings))
+
+    def look(self) -> Offer:
+        """See `Registry.look`; a registry that has not answered by MODEL_LOOKUP_TIMEOUT is unreachable."""
+        return self._look_up(Look(), Offer)
+
+    def version(self, number: str) -> Candidate:
+        """See `Registry.version`; likewise."""
+        return self._look_up(Version(number), Candidate)
+
+    def fetch(self, identity: ModelIdentity, destination: Path) -> Fetched:
+        """See `Registry.fetch`; a download that has not ended by MODEL_FETCH_TIMEOUT has failed.
+
+        Raises:
+            ModelRefused: More than MODEL_MAX_BYTES came, of which the rest was not waited for.
+        """
+        most = self._settings.model_max_bytes
+
+        def too_large(_: int) -> str | None:
+            return f"its files have more than MODEL_MAX_BYTES = {most} bytes" if _size(destination) > most else None
+
+        def too_much(pid: int) -> str | None:
+            memory = self._too_much_memory(pid)
+            return too_large(pid) if memory is None else f"to fetch it takes {memory}"
+
+        try:
+            fetched = self._ask_registry(
+                Fetch(identity, destination), self._settings.model_fetch_timeout, Fetched, too_much
+            )
+        except ChildStopped as stopped:
+            raise ModelRefused(str(stopped)) from None
+        if (reason := too_large(0)) is not None:  # the last of it came after the last look
+            raise ModelRefused(reason)
+        return fetched
+
+    def build(self, directory: Path, digest: str | None) -> ModelContent:
+        """See `ModelWorker.build`.
+
+        Raises:
+            ModelRefused: Likewise; or it took longer than MODEL_BUILD_TIMEOUT, or more memory than there is for it.
+        """
+        with tempfile.TemporaryDirectory(prefix="madrone-build-") as temporary:
+            destination = Path(temporary, "content")
+            self._ask_of_model(Build(directory, digest, destination), Built)
+            return read_struct(destination, ModelContent)
+
+    def raw_scores(self, booster: Path, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """See `ModelWorker.raw_scores`.
+
+        Raises:
+            ModelRefused: LightGBM does not take it, or ended the process over it; or as for `build`.
+        """
+        values = np.ascontiguousarray(rows, dtype=np.float64).tobytes()
+        answer = self._ask_of_model(Score(booster, (len(rows), rows.shape[1]), values), Scores)
+        return np.frombuffer(answer.values).reshape(answer.shape)
+
+    def close(self) -> None:
+        """End the process, and with that any call that waits for it."""
+        self._process.kill()
+        with self._asking:  # a call that waited ends now
+            self._process.end()
+
+    def _look_up(self, request: Look | Version, kind: type[T]) -> T:
+        settings = self._settings
+        timeout = EMBEDDED_TIMEOUT_S if settings.embedded_registry else settings.model_lookup_timeout
+        try:
+            return self._ask_registry(request, timeout, kind)
+        except ChildStopped as stopped:
+            raise RegistryUnreachable(f"its answer takes {stopped}") from None
+
+    def _ask_registry(self, request: Request, timeout: float, kind: type[T], watch: Watch | None = None) -> T:
+        try:
+            return self._ask(request, timeout, kind, watch or self._too_much_memory)
+        except TimeoutError:
+            raise RegistryUnreachable(f"no answer within {timeout:g} s") from None
+        except ChildGone:
+            raise RegistryUnreachable("the process that asks the registry ended before it answered") from None
+        except _Defect as defect:
+            raise RegistryUnreachable(str(defect)) from None
+
+    def _ask_of_model(self, request: Build | Score, kind: type[T]) -> T:
+        """Ask what costs as much as a model's author likes: whatever goes wrong over it, the model is refused."""
+        reading = isinstance(request, Build)
+        timeout = self._settings.model_build_timeout
+        try:
+            return self._ask(request, timeout, kind, self._too_much_memory)
+        except TimeoutError:
+            what = "reading it" if reading else "LightGBM's reading of it"
+            raise ModelRefused(f"{what} took longer than MODEL_BUILD_TIMEOUT = {timeout:g} s") from None
+        except ChildStopped as stopped:
+            raise ModelRefused(f"to read it takes {stopped}") from None
+        except _Defect as defect:
+            # An artifact can be strange in more ways than are foreseen, and none may cost more than its own refusal.
+            raise ModelRefused(f"it cannot be loaded: {defect}") from None
+        except ChildGone:
+            if reading:
+                raise ModelRefused("the process that was to read it ended over it") from None
+            raise ModelRefused("LightGBM ended the process that it was to predict in", "kernels") from None
+
+    def _ask(self, request: Request, timeout: float, kind: type[T], watch: Watch) -> T:
+        content = self._encoder.encode(request)
+        with self._asking:
+            answer = self._decoder.decode(self._exchange(content, timeout, watch))
+        if isinstance(answer, Failure):
+            if answer.kind == "OSError":
+                raise OSError(answer.errno, answer.message)
+            if answer.kind == "ModelRefused":
+                raise ModelRefused(answer.message, answer.check)
+            if answer.kind in FAILURES:
+                raise FAILURES[answer.kind](answer.message)
+            if answer.kind == "other":
+                raise _Defect(answer.message)
+            unreachable = RegistrySchema if answer.kind == "RegistrySchema" else RegistryUnreachable
+            raise unreachable(answer.message, answer.detail)
+        if not isinstance(answer, kind):
+            raise TypeError(f"asked for {kind.__name__}, the model worker answered {type(answer).__name__}")
+        return answer
+
+    def _exchange(self, content: bytes, timeout: float, watch: Watch) -> bytes:
+        try:
+            try:
+                return self._process.ask(content, timeout, watch)
+            except ChildGone:
+                # It ends by itself when nothing is asked for a while, which may be in this very moment.
+                return self._process.ask(content, timeout, watch)
+        except ChildNotStarted:
+            raise RegistryUnreachable("the process that asks the registry did not start") from None
+        except ChildClosed:
+            raise RegistryUnreachable("the service is stopping") from None
+
+    def _too_much_memory(self, pid: int) -> str | None:
+        try:
+            taken = psutil.Process(pid).memory_info().rss
+        except psutil.Error:  # it has ended
+            return None
+        return f"more than {self._memory // 2**20} MiB of memory" if taken > self._memory else None
+
+
+def _size(directory: Path) -> int:
+    """Bytes of all files below a directory, whatever another process does there."""
+    total = 0
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += max(FILE_BYTES, os.lstat(os.path.join(parent, name)).st_size)
+    return total

@@ -1,0 +1,101 @@
+"""A model directory into a registry: run, artifacts, model version, alias and stage."""
+
+import warnings
+from pathlib import Path
+
+from app.models.artifact import read_artifact
+from app.models.registry.database import check_schema
+from app.models.registry.mlflow import DIGEST_TAG
+from app.settings import Settings
+
+EXPERIMENT = "madrone"
+ARTIFACT_PATH = "model"
+CARD_PATH = "card"
+ALIAS = "champion"
+STAGE = "Production"
+
+
+def check_publishable(settings: Settings) -> None:
+    """Look whether a registry can be written to without changing its schema. One that is empty is filled.
+
+    Raises:
+        RegistrySchema: It is a database with the schema of another MLflow.
+        Exception: What the database's driver raises, if it cannot be opened.
+    """
+    if not settings.embedded_registry:
+        for uri in {settings.tracking_uri, settings.registry_uri}:
+            check_schema(uri, may_be_empty=True)
+
+
+def publish(
+    settings: Settings,
+    directory: Path,
+    *,
+    card: Path | None = None,
+    name: str,
+    params: dict[str, str],
+    metrics: dict[str, float],
+    tags: dict[str, str],
+) -> str:
+    """Log a model directory in a run and register it as the newest version, alias `champion`, stage Production.
+
+    The version's tag has the digest of its files. Versions that held the stage before move to Archived. The URIs are
+    passed to every call, since a process may hold two apps with different registries, and MLflow's own setters are
+    global.
+
+    Args:
+        settings: Name the registry; an embedded one is created when it is missing.
+        directory: A model directory with its MLmodel file.
+        card: The directory of the model's card, if it has one.
+        name: Registered model.
+        params: Parameters of the run.
+        metrics: Metrics of the run.
+        tags: Tags of the run.
+
+    Returns:
+        The version.
+
+    Raises:
+        RegistrySchema: The registry is a database with the schema of another MLflow, which is not migrated.
+        mlflow.exceptions.MlflowException: The registry refuses or does not answer.
+    """
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.exceptions import MlflowException
+
+    check_publishable(settings)
+    client = MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.registry_uri)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is not None:
+        experiment_id = str(experiment.experiment_id)
+    else:
+        # A bare SQLite store would put artifacts under the current directory.
+        location = (settings.data_dir.resolve() / "artifacts").as_uri() if settings.embedded_registry else None
+        experiment_id = client.create_experiment(EXPERIMENT, artifact_location=location)
+    run = client.create_run(experiment_id, run_name=name)
+    run_id = str(run.info.run_id)
+    timestamp = int(run.info.start_time)
+    client.log_batch(
+        run_id,
+        metrics=[Metric(key, value, timestamp, 0) for key, value in metrics.items()],
+        params=[Param(key, value) for key, value in params.items()],
+        tags=[RunTag(key, value) for key, value in tags.items()],
+    )
+    client.log_artifacts(run_id, str(directory), ARTIFACT_PATH)
+    if card is not None and card.is_dir():
+        client.log_artifacts(run_id, str(card), CARD_PATH)
+    client.set_terminated(run_id)
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = str(
+        client.create_model_version(name, source=f"{run.info.artifact_uri}/{ARTIFACT_PATH}", run_id=run_id).version
+    )
+    client.set_model_version_tag(name, version, DIGEST_TAG, read_artifact(directory).digest)
+    # Stages are deprecated, and in use. Not within catch_warnings, which is not safe beside other threads.
+    warnings.filterwarnings("ignore", message=".*transition_model_version_stage.*", category=FutureWarning)
+    client.transition_model_version_stage(name, version, STAGE, archive_existing_versions=True)
+    client.set_registered_model_alias(name, ALIAS, version)
+    return version

@@ -1,0 +1,159 @@
+"""What a prediction route answers, made of what the model said.
+
+An answer holds finite numbers only. A row to which the model has none, be it a prediction or a bound, gets an error.
+"""
+
+import time
+from itertools import compress, islice
+from math import isfinite
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from app.codecs.answer import Answer
+from app.codecs.gil_yield import Pace
+from app.codecs.json import Batch, FloatArray
+from app.errors import PredictionNotFinite
+from app.models.artifact import ServedModel
+from app.predict.exchange import Exchange
+from app.predict.schemas import BatchResponse, ConfidenceInterval, FailedItem, PredictedItem, PredictionResponse
+from kernels.engine import Evaluation
+
+ITEMS = 256
+"""Of an answer, made before other threads get their turn."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def row_answer(
+    exchange: Exchange, served: ServedModel, rows: FloatArray, evaluation: Evaluation, level: float | None,
+    started: float,
+) -> bytes:  # fmt: skip
+    """The answer for one row, as JSON.
+
+    Raises:
+        PredictionNotFinite: The model has none.
+    """
+    prediction: float | list[float] = evaluation.prediction[0].tolist()
+    interval = _interval(served, evaluation, level)
+    if not _is_finite(prediction, interval):
+        faults = table_answer(served, evaluation, level).faults(0)
+        raise PredictionNotFinite("The model has no finite answer to this row.", faults, rows=1)
+    answer = PredictionResponse(
+        prediction=prediction,
+        model_version=served.identity.version,
+        model_stage=served.identity.stage,
+        confidence_interval=interval,
+        request_id=exchange.request_id,
+        processing_time_ms=_milliseconds(started),
+        warnings=served.warnings_of_one(rows[0].tolist(), evaluation),
+    )
+    return _encode(answer)
+
+
+def _is_finite(prediction: float | list[float], interval: ConfidenceInterval | None) -> bool:
+    """Whether a row's answer is all finite numbers, without NumPy's cost for one row."""
+    if isinstance(prediction, list):
+        return all(map(isfinite, prediction))
+    return isfinite(prediction) and (interval is None or (isfinite(interval.lower) and isfinite(interval.upper)))
+
+
+class BatchAnswer(NamedTuple):
+    """The answer for a batch.
+
+    Attributes:
+        body: As JSON.
+        batch: Without the rows to which the model has no finite answer: these are among the errors.
+        evaluation: Of the rows that are left.
+    """
+
+    body: bytes
+    batch: Batch
+    evaluation: Evaluation
+
+
+def batch_answer(
+    exchange: Exchange, served: ServedModel, batch: Batch, evaluation: Evaluation, level: float | None, started: float
+) -> BatchAnswer:
+    """Answer a batch, with an item for each of its rows."""
+    batch, evaluation = _finite_rows(batch, evaluation, table_answer(served, evaluation, level))
+    predicted = map(
+        PredictedItem,
+        batch.positions,
+        evaluation.prediction.tolist(),
+        _intervals(served, evaluation, level),
+        served.warnings(batch.rows, evaluation),
+    )
+    items: list[PredictedItem | FailedItem] = []
+    pace = Pace()
+    while part := list(islice(predicted, ITEMS)):
+        items += part
+        if len(part) == ITEMS:  # a large batch, and so in a thread
+            pace()
+    if batch.errors:
+        items += [FailedItem(position, errors) for position, errors in batch.errors.items()]
+        items.sort(key=lambda item: item.index)
+    response = BatchResponse(
+        predictions=items,
+        total_predictions=batch.size,
+        successful_predictions=len(batch.positions),
+        failed_predictions=len(batch.errors),
+        batch_id=batch.batch_id,
+        model_version=served.identity.version,
+        model_stage=served.identity.stage,
+        request_id=exchange.request_id,
+        processing_time_ms=_milliseconds(started),
+    )
+    return BatchAnswer(_encode(response), batch, evaluation)
+
+
+def _finite_rows(batch: Batch, evaluation: Evaluation, answer: Answer) -> tuple[Batch, Evaluation]:
+    """What is left of a batch when the rows whose answer is not finite are taken for errors."""
+    finite = answer.finite(0, answer.rows)
+    if finite.all():
+        return batch, evaluation
+    failed = {batch.positions[row]: answer.faults(row) for row in np.flatnonzero(~finite).tolist()}
+    left = msgspec.structs.replace(
+        batch,
+        rows=batch.rows[finite],
+        positions=tuple(compress(batch.positions, finite.tolist())),
+        errors=batch.errors | failed,
+    )
+    return left, Evaluation(*(None if part is None else part[finite] for part in evaluation))  # pyright: ignore[reportArgumentType]
+
+
+def table_answer(served: ServedModel, evaluation: Evaluation, level: float | None) -> Answer:
+    """The answer for a table: predictions, and bounds where the model has intervals and a level is asked for."""
+    return Answer(evaluation.prediction, _half_widths(served, evaluation, level), served.identity.version)
+
+
+def _half_widths(served: ServedModel, evaluation: Evaluation, level: float | None) -> FloatArray | None:
+    """float64[B], in the target's unit; None where the model has no intervals, or none were asked for."""
+    intervals, difficulty = served.artifact.intervals, evaluation.difficulty
+    if intervals is None or difficulty is None or level is None:
+        return None
+    return intervals.half_width(difficulty, level)
+
+
+def _intervals(served: ServedModel, evaluation: Evaluation, level: float | None) -> list[ConfidenceInterval | None]:
+    """An interval for each row, or None for each."""
+    widths = _half_widths(served, evaluation, level)
+    if widths is None or level is None:
+        return [None] * len(evaluation.prediction)
+    bounds = (evaluation.prediction - widths).tolist(), (evaluation.prediction + widths).tolist()
+    return [ConfidenceInterval(lower, upper, level) for lower, upper in zip(*bounds, strict=True)]
+
+
+def _interval(served: ServedModel, evaluation: Evaluation, level: float | None) -> ConfidenceInterval | None:
+    """The only row's interval: the same numbers as `_intervals`, without NumPy's cost for each operation."""
+    intervals, difficulty = served.artifact.intervals, evaluation.difficulty
+    if intervals is None or difficulty is None or level is None:
+        return None
+    half_width = intervals.half_width_of_one(difficulty.item(), level)
+    prediction: float = evaluation.prediction.item()
+    return ConfidenceInterval(prediction - half_width, prediction + half_width, level)
+
+
+def _milliseconds(started: float) -> float:
+    return round((time.perf_counter() - started) * 1e3, 3)

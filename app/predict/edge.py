@@ -1,0 +1,71 @@
+"""What every request must be before a route sees it, and the method that follows from another."""
+
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+from app.errors import PROBLEM_MEDIA_TYPE, BadRequest, allow_head, answer_problem
+from app.predict.headers import check_host
+
+
+class Edge:
+    """ASGI application in front of the application.
+
+    A request whose headers are at odds is refused. HEAD is answered as GET is, without the body.
+
+    Args:
+        app: Answers everything else.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            check_host(scope)  # pyright: ignore[reportArgumentType]
+        except BadRequest as error:
+            await _refuse(scope, send, error)
+            return
+        if scope["method"] == "HEAD":
+            await self._answer_head(scope, receive, send)
+        elif scope["method"] == "OPTIONS":
+            await self._app(scope, receive, _allowing_head(send))
+        else:
+            await self._app(scope, receive, send)
+
+    async def _answer_head(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message["body"] = b""
+            await send(message)
+
+        scope["method"] = "GET"
+        try:
+            await self._app(scope, receive, send_head)
+        finally:
+            scope["method"] = "HEAD"  # as which it is counted and logged
+
+
+async def _refuse(scope: HTTPScope, send: Send, error: BadRequest) -> None:
+    problem = answer_problem(scope, error)  # pyright: ignore[reportArgumentType]
+    headers = [
+        (b"content-type", PROBLEM_MEDIA_TYPE.encode()),
+        (b"content-length", b"%d" % len(problem.body)),
+    ]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    body = b"" if scope["method"] == "HEAD" else problem.body
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _allowing_head(send: Send) -> Send:
+    async def send_allowing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [
+                (name, allow_head(value.decode()).encode() if name.lower() == b"allow" else value)
+                for name, value in message["headers"]
+            ]
+        await send(message)
+
+    return send_allowing

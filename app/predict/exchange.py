@@ -1,0 +1,192 @@
+"""One request and its answer, as the ASGI server hands them over.
+
+The prediction routes are written on ASGI itself: what Litestar does for a handler (arguments, validation, a response
+object) costs more than a prediction. Errors take the shape that Litestar's handlers give them too.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from urllib.parse import parse_qs
+
+from litestar.types import HTTPScope, Message, Receive, Scope, Send
+
+from app.codecs.compression import check_encoding, decompress
+from app.codecs.table import MAX_ERRORS, printable
+from app.errors import (
+    PROBLEM_MEDIA_TYPE,
+    REQUEST_ID,
+    Disconnected,
+    FieldError,
+    InvalidInput,
+    Overloaded,
+    answer_problem,
+)
+from app.predict.body import Body, Drain, read_body
+from app.predict.headers import headers_of
+from app.serving.admission import Claim
+from app.serving.deadline import Deadline, Deadlines
+
+DRAINED_BYTES = 16 * 1024 * 1024
+DRAINED_BYTES_OVERLOADED = 256 * 1024
+"""How much of the rest of a body is read that was answered before it had come; less when there is too much to do
+anyway. Beyond, the connection is closed."""
+
+log = logging.getLogger(__name__)
+
+
+class Exchange:
+    """A request that is being answered.
+
+    Attributes:
+        headers: Of the request, as `headers_of` gives them.
+        request_id: What it is known by.
+        deadline: When it must be answered.
+        started: Whether the answer has begun.
+    """
+
+    __slots__ = ("_receive", "_scope", "_send", "deadline", "headers", "request_id", "started")
+
+    def __init__(self, scope: HTTPScope, receive: Receive, send: Send, deadline: Deadline) -> None:
+        self.headers = headers_of(scope)  # pyright: ignore[reportArgumentType]
+        self.request_id: str = scope.get(REQUEST_ID, "")  # pyright: ignore[reportAttributeAccessIssue]
+        self.deadline = deadline
+        self.started = False
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+
+    @property
+    def raw_headers(self) -> Iterable[tuple[bytes, bytes]]:
+        """All headers, repeated ones too."""
+        return self._scope["headers"]
+
+    def header(self, name: bytes) -> str | None:
+        """A header's text, None where it is absent."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def query(self, name: str) -> list[str] | None:
+        """All values of the query parameter that the route takes, None where it is absent.
+
+        Raises:
+            InvalidInput: There are others.
+        """
+        text = self._scope["query_string"]
+        if not text:
+            return None
+        given = parse_qs(text.decode("latin-1"), keep_blank_values=True)
+        values = given.pop(name, None)
+        if given:
+            errors = tuple(FieldError(printable(other), "unknown query parameter") for other in given)
+            raise InvalidInput("The query is not valid.", errors[:MAX_ERRORS])
+        return values
+
+    async def body(
+        self, limit: int, setting: str, in_thread: Callable[[Callable[[], Any]], Awaitable[Any]],
+        claim: Claim | None = None,
+    ) -> Body:  # fmt: skip
+        """Read the body, and unfold it.
+
+        Args:
+            limit: Bytes that it may have, compressed and not.
+            setting: Name of the limit.
+            in_thread: Runs what takes long.
+            claim: Holds what has come so far.
+
+        Raises:
+            ServiceError: As `read_body`, `check_encoding` and `decompress` do.
+        """
+        encoding = self.header(b"content-encoding")
+        encoding = None if encoding is None else check_encoding(encoding)
+        body = await read_body(self.headers, self._receive, limit, setting, claim)
+        self.deadline.reading = False
+        if encoding is None:
+            return body
+        plain = await in_thread(lambda: decompress(body, encoding, limit, setting))
+        if claim is not None:
+            claim.hold_bytes(len(plain))
+        return plain
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncGenerator[None, None]:
+        """Give up what is done inside when the caller leaves. The body must have been read."""
+
+        async def watch() -> None:
+            while (await self._receive())["type"] == "http.request":
+                pass
+            self.deadline.disconnect()
+
+        watcher = asyncio.create_task(watch())
+        try:
+            yield
+        finally:
+            watcher.cancel()
+            with suppress(asyncio.CancelledError):
+                await watcher
+
+    async def answer(
+        self, body: bytes, media_type: bytes = b"application/json", status: int = 200,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+    ) -> None:  # fmt: skip
+        """Answer with all of a body."""
+        await self.begin(media_type, status, ((b"content-length", b"%d" % len(body)), *headers))
+        await self.send(body, more=False)
+
+    async def begin(self, media_type: bytes, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Send the head of an answer."""
+        self.started = True
+        message: Any = {
+            "type": "http.response.start", "status": status, "headers": [(b"content-type", media_type), *headers],
+        }  # fmt: skip
+        await self._send(message)
+
+    async def send(self, body: bytes, *, more: bool) -> None:
+        """Send a part of the body."""
+        message: Message = {"type": "http.response.body", "body": body, "more_body": more}
+        await self._send(message)
+
+    async def refuse(self, error: Exception, drain: Drain) -> None:
+        """Answer with a problem; then read what may still come of the body."""
+        problem = answer_problem(self._scope, error)  # pyright: ignore[reportArgumentType]
+        headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
+        await self.answer(problem.body, PROBLEM_MEDIA_TYPE.encode(), problem.status, headers)
+        if self.deadline.reading:
+            limit = DRAINED_BYTES_OVERLOADED if isinstance(error, Overloaded) else DRAINED_BYTES
+            with suppress(TimeoutError):
+                await drain(self._receive, limit)
+
+
+Handle = Callable[[Exchange], Awaitable[None]]
+
+
+class Endpoint:
+    """An ASGI application that answers one route's POST requests.
+
+    Args:
+        handle: Answers a request, or raises what it is refused for.
+        deadlines: Give each request its time.
+        drain: Reads what is left of refused requests.
+    """
+
+    def __init__(self, handle: Handle, deadlines: Deadlines, drain: Drain) -> None:
+        self._handle = handle
+        self._deadlines = deadlines
+        self._drain = drain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, whatever becomes of it."""
+        deadline = self._deadlines.start()
+        exchange = Exchange(scope, receive, send, deadline)  # pyright: ignore[reportArgumentType]
+        try:
+            with deadline:
+                await self._handle(exchange)
+        except Disconnected:
+            return
+        except Exception as error:
+            if exchange.started:
+                log.exception("an answer broke off")
+                raise
+            await exchange.refuse(error, self._drain)

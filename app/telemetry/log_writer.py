@@ -1,0 +1,183 @@
+"""The prediction log's database, written in a process of its own.
+
+    python -m app.telemetry.log_writer
+
+Making a row and having it taken costs as much of a processor as a prediction does, and half of it holds the
+interpreter's lock: in the service's own process every request would wait for that. The process ends when its standard
+input does, which is with the service however that ends, and then has written what it was given. Its frames
+(`child_process`) are MessagePack: `LogTarget`, then lists of `LoggedPredictions`, each answered by a fault or None.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+
+from app.child_process import parents_pipes, read_frame, write_frame
+from app.telemetry.log_messages import LoggedPredictions, LogTarget
+
+NICENESS = 5
+"""Requests are served first where the processor is short, but the log must keep up with them."""
+
+STATEMENT_ROWS = 100
+"""In one statement: a driver that is given many takes longer for each."""
+
+REST = 4.0
+"""Seconds of sleep for each second of work, so that it takes a fifth of a processor at most: batches are predicted
+faster than any database takes rows."""
+
+PRUNE_INTERVAL_ROWS = 10_000
+CONNECT_TIMEOUT_S = 5
+
+MOMENT_LENGTH = len("2026-01-02 03:04:05.000006")
+
+_encode_lines = msgspec.json.Encoder().encode_lines
+
+TABLE = sa.Table(
+    "predictions",
+    sa.MetaData(),
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, index=True),
+    sa.Column("request_id", sa.String(128), nullable=False, index=True),
+    sa.Column("prediction_type", sa.String(16), nullable=False),
+    sa.Column("model_name", sa.String(256), nullable=False),
+    sa.Column("model_version", sa.String(32), nullable=False),
+    sa.Column("features", sa.JSON, nullable=False),
+    sa.Column("prediction", sa.JSON, nullable=False),
+)
+
+
+COLUMNS = tuple(column.name for column in TABLE.columns if not column.primary_key)
+
+
+class LogDatabase:
+    """Writes rows.
+
+    Args:
+        target: Where they go.
+        rest: Seconds to sleep for each second of the processor's.
+    """
+
+    def __init__(self, target: LogTarget, rest: float = 0.0) -> None:
+        self._target = target
+        self._rest = rest
+        self._engine: sa.Engine | None = None
+        self._since_prune = 0
+        self._worked = time.thread_time()
+
+    def write(self, batch: list[LoggedPredictions]) -> str | None:
+        """Write the rows of a batch, all or none.
+
+        Returns what kept it from being written, None where nothing did: the class of an error, since the driver's text
+        can hold the URL with its password.
+        """
+        try:
+            self._write(batch)
+        except (exc.SQLAlchemyError, OSError) as error:
+            return type(error.orig if isinstance(error, exc.DBAPIError) and error.orig else error).__name__
+        finally:
+            self._pause()
+        return None
+
+    def close(self) -> None:
+        """Let go of the database."""
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def _write(self, batch: list[LoggedPredictions]) -> None:
+        engine = self._connected()
+        sqlite = engine.dialect.name == "sqlite"
+        values = f"({', '.join(['?' if sqlite else '%s'] * len(COLUMNS))})"
+        rows = chain.from_iterable(_values(predictions, sqlite=sqlite) for predictions in batch)
+        count = 0
+        with engine.begin() as connection:
+            while part := list(islice(rows, STATEMENT_ROWS)):
+                statement = f"INSERT INTO {TABLE.name} ({', '.join(COLUMNS)}) VALUES {', '.join([values] * len(part))}"
+                connection.exec_driver_sql(statement, tuple(chain.from_iterable(part)))
+                count += len(part)
+                self._pause()
+        self._since_prune += count
+        if self._since_prune >= PRUNE_INTERVAL_ROWS:
+            self._prune()
+
+    def _pause(self) -> None:
+        """Sleep for as long as all the work since the last pause is worth, reading what is asked included."""
+        time.sleep(self._rest * (time.thread_time() - self._worked))
+        self._worked = time.thread_time()
+
+    def _prune(self) -> None:
+        with self._connected().begin() as connection:
+            # By position and not by arithmetic: a rolled-back write leaves a gap in the ids.
+            surplus = sa.select(TABLE.c.id).order_by(TABLE.c.id.desc()).offset(self._target.keep_rows).limit(1)
+            if (last := connection.execute(surplus).scalar()) is not None:
+                connection.execute(sa.delete(TABLE).where(TABLE.c.id <= last))
+        self._since_prune = 0
+
+    def _connected(self) -> sa.Engine:
+        if self._engine is None:
+            url = sa.make_url(self._target.url)
+            arguments: dict[str, Any] = {}
+            if url.drivername.startswith("postgresql"):
+                arguments["connect_timeout"] = CONNECT_TIMEOUT_S
+            elif url.database:
+                Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            engine = sa.create_engine(url, connect_args=arguments, pool_size=1, max_overflow=1, pool_pre_ping=True)
+            if engine.dialect.name == "sqlite":
+                event.listen(engine, "connect", _write_ahead)
+            TABLE.metadata.create_all(engine)
+            self._engine = engine
+        return self._engine
+
+
+def _values(predictions: LoggedPredictions, *, sqlite: bool) -> Iterator[tuple[str, ...]]:
+    """For each row the values of the table's `COLUMNS`, as text that either database reads."""
+    requests: list[tuple[str, ...]] = []
+    length = MOMENT_LENGTH if sqlite else None  # without a time zone: SQLite keeps none, and times are UTC
+    for request in predictions.requests:
+        moment = datetime.fromtimestamp(request.time, UTC).isoformat(" ", "microseconds")[:length]
+        requests += [(moment, request.id, request.kind, *predictions.model)] * request.count
+    names = predictions.names
+    features = _lines([dict(zip(names, row, strict=True)) for row in predictions.features()])
+    for request, row, output in zip(requests, features, _lines(predictions.answers()), strict=True):
+        yield (*request, row, output)
+
+
+def _lines(values: list[Any]) -> list[str]:
+    """Each value as JSON, in which a line feed is escaped, and other ends of lines are not."""
+    return _encode_lines(values).decode().split("\n")[:-1]
+
+
+def _write_ahead(connection: Any, _: object) -> None:
+    """Have SQLite write to a log of its own first: readers are not locked out, and a commit waits for no disk.
+
+    A crash of the machine may take the last commits along, which a log of predictions can do without.
+    """
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def main() -> None:
+    """Write what is asked until standard input ends."""
+    requests, answers = parents_pipes()
+    os.nice(NICENESS)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # where all processes are told, the service's last rows still come
+    database = LogDatabase(msgspec.msgpack.decode(read_frame(requests), type=LogTarget), REST)
+    decoder = msgspec.msgpack.Decoder(list[LoggedPredictions])
+    try:
+        write_frame(answers, b"")
+        while True:
+            write_frame(answers, msgspec.msgpack.encode(database.write(decoder.decode(read_frame(requests)))))
+    except (EOFError, BrokenPipeError):
+        database.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The CPU as a target: the plan and the forest compiled by Numba."""

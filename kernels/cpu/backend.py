@@ -1,0 +1,137 @@
+"""Pipelines on the CPU, on the calling thread."""
+
+import math
+import platform
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.backend import Outcome, Pipeline
+from kernels.cost import SIZES
+from kernels.cpu import kernels as cpu_kernels
+from kernels.plan.neighbours import NO_LABEL, NeighbourArrays
+from kernels.plan.program import Program, pack
+from kernels.rows import as_rows, frozen
+
+
+class CpuBackend:
+    """Evaluates pipelines on the calling thread. Has no state; safe from any number of threads."""
+
+    name = "cpu"
+
+    @property
+    def device(self) -> str:
+        """The processor's product name, or its architecture where the system does not tell."""
+        return processor()
+
+    @property
+    def uuid(self) -> None:
+        """None: a processor has none."""
+        return
+
+    def chunk(self, pipeline: Pipeline) -> int:
+        """Rows that are computed at a time, by the forests' kernel for many rows."""
+        return SIZES[-1]
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def evaluate(self, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False) -> Outcome:
+        """Raw features float[B, F] to predictions, or to raw scores.
+
+        Raises ValueError when X has not as many columns as the pipeline has inputs.
+        """
+        program, forests, distance = pipeline
+        features = X if program is None else self._features(program, X)
+        return Outcome(
+            tuple([forest.predict(features, raw_score) for forest in forests]),
+            None if distance is None else features[:, distance].astype(np.float32),
+        )
+
+    def transform(
+        self,
+        program: Program,
+        X: NDArray[np.floating],
+        labels: NDArray[np.int32] | None = None,
+        excluded: NDArray[np.int32] | None = None,
+    ) -> NDArray[np.float32]:
+        """Raw features float[B, F] of any float dtype and layout to model features float32[B, O].
+
+        Training leaves stored rows out of a row's neighbours: those that have its label.
+
+        Args:
+            program: What to compute.
+            X: The rows.
+            labels: int32[N], of the stored rows.
+            excluded: int32[B], the label that each row must not find; -1 for none.
+
+        Raises ValueError when X is not of shape (B, program.n_inputs), or excluded not of shape (B,).
+        """
+        return self._features(program, X, labels, excluded).astype(np.float32)
+
+    def _features(
+        self,
+        program: Program,
+        X: NDArray[np.floating],
+        labels: NDArray[np.int32] | None = None,
+        excluded: NDArray[np.int32] | None = None,
+    ) -> NDArray[np.float64]:
+        """What `transform` gives, as forests take it: float64[B, O], read-only, each value that of a float32."""
+        rows = as_rows(X, program.n_inputs)
+        if excluded is not None and (labels is None or len(excluded) != len(rows)):
+            raise ValueError("excluded labels must be as many as rows, and go with labels of the stored rows")
+        places, features = self._stateless(program, rows)
+        if not program.references:
+            return frozen(features)
+        if excluded is None:
+            excluded = np.full(len(rows), NO_LABEL, dtype=np.int32)
+        for arrays in program.references:
+            if isinstance(arrays, NeighbourArrays):
+                stored = np.zeros(len(arrays.target), dtype=np.int32) if labels is None else labels
+                if len(stored) != len(arrays.target):
+                    raise ValueError(f"there must be {len(arrays.target)} labels of stored rows, got {len(stored)}")
+                cpu_kernels.neighbours(places, arrays, stored, excluded, features)
+            elif arrays.columns[0] >= 0:
+                finite = np.isfinite(places[:, arrays.points]).all(axis=1)
+                cpu_kernels.expansion(places, finite, arrays, features)
+        return frozen(features)
+
+    def points(self, program: Program, X: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The program's points, float64[B, P]: what reference steps read of a row, and the table holds of stored ones.
+
+        Raises ValueError when X is not of shape (B, program.n_inputs).
+        """
+        return self._stateless(program, as_rows(X, program.n_inputs))[0]
+
+    def _stateless(
+        self, program: Program, rows: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The points float64[B, P], and the features float64[B, O] with NaN for those of reference steps."""
+        n_rows = len(rows)
+        places = np.empty((n_rows, len(program.points)))
+        features = np.empty((n_rows, program.n_outputs))
+        if program.references:
+            features.fill(math.nan)  # what a reference step cannot compute stays so
+        cpu_kernels.transform(rows, *program.arrays(), places, features)  # pyright: ignore[reportCallIssue]
+        return places, features
+
+    def warm_up(self, pipeline: Pipeline | None = None) -> None:
+        """Compile the kernel of stateless steps or load it from numba's cache.
+
+        By a call that types its arguments as every call does. Those of reference steps, which most models do without,
+        take longer to compile than all else of a first start: they are left to a program that has such steps.
+        """
+        self.transform(pack(("x",), (), ("x",)), np.zeros((1, 1)))
+
+
+@cache
+def processor() -> str:
+    """The processor's product name, or its architecture where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()

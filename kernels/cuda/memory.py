@@ -1,0 +1,105 @@
+"""What a backend keeps on a GPU between calls."""
+
+import contextlib
+import operator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kernels.cuda.buffers import StreamBuffers
+from kernels.cuda.forest import PackedForests, pack_forests
+from kernels.cuda.program import pairs, searched_whole
+from kernels.forest.forest import Forest
+from kernels.plan.program import Program
+
+
+class DeviceForests(NamedTuple):
+    """Forests on the device, and the records' bits read as float64."""
+
+    forests: tuple[Forest, ...]
+    arrays: PackedForests
+    values: Any
+
+
+class DeviceMemory:
+    """A program, forests, and streams with their buffers. All methods are for the device's thread.
+
+    Args:
+        cuda: numba.cuda.
+
+    Attributes:
+        closed: Whether all is freed for good.
+        program: The one that is kept; None for none.
+        program_arrays: Its arrays.
+        reference_arrays: Of each launch of its reference steps the number of described columns, and the arrays.
+        forests: The last ones first.
+        streams: Those in use.
+    """
+
+    def __init__(self, cuda: Any) -> None:
+        self.closed = False
+        self.program: Program | None = None
+        self.program_arrays: tuple[Any, ...] = ()
+        self.reference_arrays: list[tuple[int, tuple[Any, ...]]] = []
+        self.forests: list[DeviceForests] = []
+        self.streams: list[StreamBuffers] = []
+        self._cuda = cuda
+
+    def keep(self, program: Program | None) -> None:
+        """Have a program's arrays on the device; an engine has one program, so the last one is all that is kept."""
+        if self.program is program:
+            return
+        self.program = None
+        self.reference_arrays = []
+        self.program_arrays = ()
+        if program is None:
+            return
+        self.program_arrays = tuple(self._cuda.to_device(array) for array in program.arrays())
+        self.reference_arrays = [
+            (len(near.columns), tuple(self._cuda.to_device(array) for array in (*searched_whole(near), *mean)))
+            for near, mean in pairs(program)
+        ]
+        # Copies from memory that is not pinned may still be under way, and the kernels run in other streams.
+        self._cuda.synchronize()
+        self.program = program
+
+    def keep_forests(self, forests: tuple[Forest, ...]) -> None:
+        """Have forests on the device, the first of `self.forests`.
+
+        An engine asks for its forest alone or for all that it has, so the last two of such tuples are kept.
+        """
+        for kept in self.forests:
+            if len(kept.forests) == len(forests) and all(map(operator.is_, kept.forests, forests)):
+                break
+        else:
+            del self.forests[1:]
+            arrays = PackedForests(*(self._cuda.to_device(array) for array in pack_forests(forests)))
+            self._cuda.synchronize()
+            kept = DeviceForests(forests, arrays, arrays.records.view(np.float64))
+        self.forests = [kept, *(other for other in self.forests if other is not kept)]
+
+    def stream(self, number: int) -> StreamBuffers:
+        """One of the streams; the number is at most one more than the last."""
+        if number == len(self.streams):
+            self.streams.append(StreamBuffers(self._cuda))
+        return self.streams[number]
+
+    def free_buffers(self) -> None:
+        """Free all buffers, and what was let go of before and is not freed yet."""
+        for stream in self.streams:
+            stream.release()
+        # numba frees later, and pinned memory never for the sake of an allocation; its simulator has no such list.
+        manager = getattr(self._cuda.current_context(), "memory_manager", None)
+        if manager is not None:
+            manager.deallocations.clear()
+
+    def close(self) -> None:
+        """Free all for good."""
+        if self.closed:
+            return
+        self.closed = True
+        self.keep(None)
+        self.forests.clear()
+        with contextlib.suppress(Exception):  # of a context that has died, and its memory with it
+            self.free_buffers()
+        self.streams.clear()

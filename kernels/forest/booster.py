@@ -1,0 +1,73 @@
+"""A LightGBM model of a kind that the kernels do not evaluate, predicted by LightGBM."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.forest.layout import BoosterText
+from kernels.forest.model_text import END_OF_TREES, ForestError
+from kernels.forest.status import ForestStatus
+from kernels.rows import check_columns
+
+if TYPE_CHECKING:
+    import lightgbm as lgb
+
+THREADS = 1
+"""LightGBM's threads for a batch of any size; must be the same in every call of the process.
+
+LightGBM keeps the number in a variable of the process (src/utils/openmp_wrapper.cpp) that each call sets, sizes a
+prediction's buffers by it (src/application/predictor.hpp), and reads it again to start the threads that write into
+them. Two calls at once with different numbers therefore write past the buffers' end, and the process dies. One is also
+the number that costs least for small batches; large ones can be shared out among threads of the caller.
+"""
+
+
+class BoosterForest:
+    """The trees of such a model. Immutable, and safe to call from several threads at once.
+
+    Attributes are those of a `Forest`.
+
+    Args:
+        data: The model's text, and what was read of it.
+
+    Raises:
+        ForestError: LightGBM refuses it too.
+    """
+
+    def __init__(self, data: BoosterText) -> None:
+        self._booster = read_booster(data.text)
+        self.feature_names = data.feature_names
+        self.n_features = len(data.feature_names)
+        self.n_outputs = data.n_outputs
+        self.n_trees = data.n_trees
+        self.objective = data.objective
+        self.status = ForestStatus(evaluator="lightgbm", reason=data.reason)
+
+    def predict(self, X: NDArray[np.floating], raw_score: bool = False) -> NDArray[np.float64]:
+        """Predict a batch: see `Forest.predict`."""
+        check_columns(X, self.n_features)
+        if len(X) == 0:
+            return np.empty((0, self.n_outputs) if self.n_outputs > 1 else 0)
+        # The booster was read from text, so what it returns for a dense array is an array.
+        return np.asarray(self._booster.predict(X, raw_score=raw_score, num_threads=THREADS))
+
+
+def read_booster(text: str) -> "lgb.Booster":
+    """LightGBM's own reading of its native text.
+
+    Its import takes half a second and 100 MB, which a process that only serves can do without.
+
+    Raises:
+        ForestError: LightGBM refuses it.
+    """
+    import lightgbm as lgb
+
+    end = text.find(END_OF_TREES)
+    if end < 0:
+        raise ForestError(f"the booster's text has no line {END_OF_TREES!r}")
+    try:
+        # What follows the trees tells of the training; cut short, it can crash LightGBM's parser.
+        return lgb.Booster(model_str=text[:end] + END_OF_TREES + "\n")
+    except lgb.basic.LightGBMError as error:
+        raise ForestError(f"LightGBM refuses the booster: {error}") from error

@@ -1,0 +1,106 @@
+"""A model text laid out for the kernels: all that a `Forest` is made of, and nothing that belongs to a process.
+
+Reading a text and laying it out takes a time and a memory that the text decides. Both are plain data, so that they can
+be had in another process, which can be ended, than the one that predicts.
+"""
+
+import msgspec
+
+from kernels.forest import quickscorer, sliced, traversal
+from kernels.forest.model_text import ModelText, UnsupportedForestError, read_model_text
+from kernels.forest.objective import conversion
+from kernels.forest.predicates import Predicates, collect
+from kernels.forest.quickscorer import QuickScorer
+from kernels.forest.sliced import SlicedForest
+from kernels.forest.traversal import Lanes, Traversal
+from kernels.forest.tree_shape import shape_of
+
+
+class ForestLayout(msgspec.Struct, frozen=True, tag=True):
+    """The trees of a model that the kernels evaluate.
+
+    Attributes:
+        feature_names: One for each feature, blanks replaced by underscores.
+        n_outputs: K, the raw scores of one row.
+        n_trees: Trees in all.
+        objective: As LightGBM writes it.
+        average: Whether the sum of the leaf values is divided by the number of iterations.
+        predicates: What the nodes ask.
+        sliced: For many rows.
+        quick: For few rows.
+        walk: The trees, node by node.
+        lanes: For few rows, likewise.
+    """
+
+    feature_names: tuple[str, ...]
+    n_outputs: int
+    n_trees: int
+    objective: str
+    average: bool
+    predicates: Predicates
+    sliced: SlicedForest
+    quick: QuickScorer
+    walk: Traversal
+    lanes: Lanes
+
+
+class BoosterText(msgspec.Struct, frozen=True, tag=True):
+    """A model of a kind that the kernels do not evaluate.
+
+    Attributes:
+        feature_names: As of a `ForestLayout`, as are the next three.
+        text: LightGBM's native text, read and found whole.
+        reason: Why the kernels do not evaluate it.
+    """
+
+    feature_names: tuple[str, ...]
+    n_outputs: int
+    n_trees: int
+    objective: str
+    text: str
+    reason: str
+
+
+ForestData = ForestLayout | BoosterText
+
+
+def lay_out(model: ModelText) -> ForestLayout:
+    """Lay out a model for the kernels.
+
+    Raises:
+        ForestError: Its objective's parameters are missing or out of range.
+        UnsupportedForestError: The kernels do not evaluate it.
+    """
+    if model.unsupported:
+        raise UnsupportedForestError(f"the booster is not one that the kernels evaluate: {model.unsupported}")
+    conversion(model.objective)
+    shape, predicates = shape_of(model.trees), collect(model.trees)
+    walk = traversal.lay_out(shape, predicates)
+    return ForestLayout(
+        feature_names=model.feature_names,
+        n_outputs=model.n_outputs,
+        n_trees=model.n_trees,
+        objective=model.objective,
+        average=model.average,
+        predicates=predicates,
+        sliced=sliced.slice_forest(shape, predicates, model.n_outputs),
+        quick=quickscorer.quick_scorer(shape, predicates),
+        walk=walk,
+        lanes=traversal.in_lanes(walk, predicates),
+    )
+
+
+def read_forest(text: str) -> ForestData:
+    """Read LightGBM's native text, as `Booster.save_model` writes it.
+
+    Args:
+        text: All of it.
+
+    Raises:
+        ForestError: The text is damaged or cannot be used.
+    """
+    model = read_model_text(text)
+    try:
+        return lay_out(model)
+    except UnsupportedForestError as error:
+        return BoosterText(model.feature_names, model.n_outputs, model.n_trees, model.objective, text, str(error))

@@ -1,0 +1,122 @@
+"""Kernel expansions: sums of covariances with stored rows, times their weights. Functions for both targets and layout.
+
+    for each term: for each factor: squared = sum over its columns of (row - stored)^2, both scaled
+                                    exponent += decay(shape, squared);  share *= polynomial(shape, squared)
+                   sum += variance * weight * share * exp(-exponent)
+
+All of it is float32 but for the sums over tiles of stored rows, which are float64: float32 has twice the lanes on a
+CPU and, on most GPUs, 64 times the units. A column is centred and scaled in float64 before it is rounded.
+"""
+
+import math
+from typing import Final, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from kernels.plan.references import SHAPES, GaussianProcess
+
+EXPONENTIAL: Final = SHAPES.index("exponential")
+MATERN32: Final = SHAPES.index("matern32")
+SQUARED_EXPONENTIAL: Final = SHAPES.index("squared_exponential")
+
+SCALES = {EXPONENTIAL: 1.0, MATERN32: math.sqrt(3.0), SQUARED_EXPONENTIAL: math.sqrt(0.5)}
+"""What scaled distances are multiplied with beforehand, so that the shapes need no constants."""
+
+TILE_ROWS = 256
+"""Stored rows that are summed in float32 before the sum goes into a float64: five buffers of them stay in a core's
+first cache, and the rounding of a sum is that of 256 summands."""
+
+FARTHEST = np.float32(1e9)
+"""Scaled coordinates are held within this, so that no square overflows; exp(-1e9) is zero as exp(-inf) is."""
+
+FAINTEST = np.float32(87.0)
+"""A covariance of exp(-87) or less is taken for none, as exp(-88) is below float32's normal numbers. What it would be
+multiplied with may have overflowed, and infinity times zero is NaN."""
+
+ZERO: Final = np.float32(0.0)
+ONE: Final = np.float32(1.0)
+
+
+class ExpansionArrays(NamedTuple):
+    """A `GaussianProcess` step over N stored rows, packed. All arrays are C-contiguous and read-only.
+
+    Attributes:
+        points: int32[P], columns of the batch's points, one for each column of each factor in turn.
+        centres: float64[P], subtracted from them.
+        scales: float64[P], multiplied with them.
+        stored: float32[P, N], the stored rows' columns, centred and scaled.
+        weights: float32[N].
+        shapes: int32[F], of the factors.
+        factors: int32[F + 1], the first column of each factor.
+        terms: int32[T + 1], the first factor of each term.
+        variances: float64[T].
+        offset: float64[1], added to the sum: the constant's part.
+        columns: int32[1], where the mean goes among the model's features.
+    """
+
+    points: NDArray[np.int32]
+    centres: NDArray[np.float64]
+    scales: NDArray[np.float64]
+    stored: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    shapes: NDArray[np.int32]
+    factors: NDArray[np.int32]
+    terms: NDArray[np.int32]
+    variances: NDArray[np.float64]
+    offset: NDArray[np.float64]
+    columns: NDArray[np.int32]
+
+
+def pack_expansion(
+    step: GaussianProcess,
+    table: dict[str, NDArray[np.float64]],
+    points: dict[str, int],
+    features: dict[str, int],
+) -> ExpansionArrays:
+    """Lay a step out.
+
+    Args:
+        step: What to compute.
+        table: The table's columns, float64[N], by name.
+        points: Column of each operand in the batch's points.
+        features: Column of each name among the model's features.
+    """
+    factors = [factor for term in step.terms for factor in term.factors]
+    shapes = [SHAPES.index(factor.shape) for factor in factors]
+    names = [name for factor in factors for name in factor.inputs]
+    centres = np.array([np.median(table[name]) for name in names])
+    scales = np.array(
+        [SCALES[shape] / length for shape, factor in zip(shapes, factors, strict=True) for length in factor.lengths]
+    )
+    stored = np.stack([table[name] for name in names])
+    weights = table[step.weights]
+    arrays = ExpansionArrays(
+        points=np.array([points[name] for name in names], dtype=np.int32),
+        centres=centres,
+        scales=scales,
+        stored=((stored - centres[:, None]) * scales[:, None]).clip(-FARTHEST, FARTHEST).astype(np.float32),
+        weights=weights.astype(np.float32),
+        shapes=np.array(shapes, dtype=np.int32),
+        factors=np.cumsum([0, *(len(factor.inputs) for factor in factors)], dtype=np.int32),
+        terms=np.cumsum([0, *(len(term.factors) for term in step.terms)], dtype=np.int32),
+        variances=np.array([term.variance for term in step.terms]),
+        offset=np.array([step.constant * weights.sum()]),
+        columns=np.array([features.get(name, -1) for name in step.outputs], dtype=np.int32),
+    )
+    for array in arrays:
+        array.flags.writeable = False
+    return arrays
+
+
+@njit(cache=True, fastmath=True)
+def decay(shape, squared):
+    """What a factor puts under the exponential: float32 of the squared scaled distance, float32."""
+    return squared if shape == SQUARED_EXPONENTIAL else math.sqrt(squared)
+
+
+@njit(cache=True, fastmath=True)
+def polynomial(shape, exponent):
+    """What a factor puts before the exponential, of its own `decay`: float32."""
+    return ONE + exponent if shape == MATERN32 else ONE

@@ -1,0 +1,142 @@
+"""Costs come back as they were stored, and a file that cannot be used costs no more than measuring again."""
+
+import logging
+import threading
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from app.models.disk import calibration
+from app.models.disk.calibration import MAX_MODELS, Calibration, Calibrations
+from kernels.cost import Cost
+
+CPU, GPU = {"a processor": Cost((1, 512), (1e-6, 1e-4))}, {"a GPU": Cost((1,), (3e-5,))}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "new" / "data" / "calibrations.json"
+
+
+def stored(path: Path) -> list[Calibration]:
+    return msgspec.json.decode(path.read_bytes(), type=list[Calibration])
+
+
+def test_what_was_stored_is_known_to_the_next_process(path: Path) -> None:
+    assert Calibrations(path).costs("m") == {}
+    Calibrations(path).store("m", CPU | GPU)
+    assert Calibrations(path).costs("m") == CPU | GPU
+    assert Calibrations(path).costs("another model") == {}
+
+
+def test_the_file_is_for_its_owner_alone_and_nothing_lies_beside_it(path: Path) -> None:
+    for digest in ("a", "b"):
+        Calibrations(path).store(digest, CPU)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o077 == 0
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_machines_that_share_the_file_keep_each_other_s_costs(path: Path) -> None:
+    calibrations = Calibrations(path)
+    calibrations.store("m", CPU)
+    calibrations.store("m", GPU)
+    assert calibrations.costs("m") == CPU | GPU
+    newer = {"a GPU": Cost((1,), (1.0,))}
+    calibrations.store("m", newer)
+    assert calibrations.costs("m") == CPU | newer
+    assert len(stored(path)) == 1
+
+
+def test_other_kernels_have_other_costs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calibrations = Calibrations(path)
+    calibrations.store("m", CPU)
+    with monkeypatch.context() as upgraded:
+        upgraded.setattr(calibration, "kernels_version", lambda: "another")
+        assert calibrations.costs("m") == {}
+        calibrations.store("m", GPU)
+        assert calibrations.costs("m") == GPU
+    assert calibrations.costs("m") == CPU
+
+
+def test_the_newest_models_are_kept(path: Path) -> None:
+    calibrations = Calibrations(path)
+    for number in range(MAX_MODELS):
+        calibrations.store(str(number), CPU)
+    calibrations.store("0", GPU)
+    calibrations.store("one more", CPU)
+    assert len(stored(path)) == MAX_MODELS
+    assert calibrations.costs("1") == {}
+    assert calibrations.costs("0") == CPU | GPU
+    assert calibrations.costs("one more") == calibrations.costs("2") == CPU
+
+
+@pytest.mark.parametrize("costs", [{}, CPU], ids=["none", "known"])
+def test_nothing_new_is_not_written(path: Path, costs: dict[str, Cost]) -> None:
+    Calibrations(path).store("m", CPU)
+    before = path.stat().st_ino
+    Calibrations(path).store("m", costs)
+    assert path.stat().st_ino == before
+
+
+DAMAGED = {
+    "empty": b"",
+    "cut off": b'[{"kernels": "a", "digest"',
+    "no JSON": b"\x00\xff\xfe",
+    "not UTF-8": b'[{"kernels": "\xff", "digest": "m", "costs": {}}]',
+    "another shape": b'{"version": 2, "models": {}}',
+    "another entry": b'[{"kernels": "a", "digest": "m", "costs": [1, 2]}]',
+    "a line": b'[{"kernels": "a", "digest": "m", "costs": {"d": {"fixed_seconds": 1e-6, "seconds_per_row": 1e-7}}}]',
+    "negative": b'[{"kernels": "a", "digest": "m", "costs": {"d": {"rows": [1], "seconds": [-1]}}}]',
+    "infinite": b'[{"kernels": "a", "digest": "m", "costs": {"d": {"rows": [1], "seconds": [1e999]}}}]',
+    "deep": b'[{"more": ' + b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_damaged_file_is_a_warning_and_written_anew(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "calibrations.json"
+    path.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        assert Calibrations(path).costs("m") == {}
+    assert [record.message for record in caplog.records] == ["calibrations cannot be read"]
+    Calibrations(path).store("m", CPU)
+    assert Calibrations(path).costs("m") == CPU
+
+
+def test_a_place_that_cannot_be_read_or_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "taken.json").mkdir()
+    for path in (tmp_path / "file" / "calibrations.json", tmp_path / "taken.json"):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            Calibrations(path).store("m", CPU)
+            assert Calibrations(path).costs("m") == {}
+        assert {record.message for record in caplog.records} == {
+            "calibrations cannot be read",
+            "calibrations cannot be written",
+        }
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "taken.json"]
+
+
+def test_writers_at_once_leave_a_whole_file(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    together = threading.Barrier(4)
+
+    def write(name: str) -> None:
+        together.wait()
+        for number in range(25):
+            Calibrations(path).store(f"{name}{number}", CPU)
+            Calibrations(path).costs("m")
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "abcd"]
+    with caplog.at_level(logging.WARNING):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert caplog.records == []
+    assert stored(path)
+    assert list(path.parent.iterdir()) == [path]

@@ -1,0 +1,315 @@
+"""The process that speaks to MLflow and LightGBM: it answers as this one would, in time, and its end is no harm."""
+
+import errno
+import os
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import psutil
+import pytest
+
+from app.models.artifact import ModelIdentity
+from app.models.registry.process import WorkerProcess
+from app.models.registry.source import ModelUnknown, NothingToServe, RegistryUnreachable, VersionUnknown
+from app.models.registry.worker import ModelWorker, read_frame, write_frame
+from app.models.signature import ModelRefused
+from app.settings import Settings
+from tests.models.registry.working import BOOSTER, ON_PATH, altered_python, ended, started, working
+from tests.models.support import (
+    MODEL,
+    Catalogue,
+    SavedModel,
+    changed,
+    tiny_booster,
+    tiny_rows,
+)
+from tests.support import START_TIMEOUT_S, eventually
+
+TIMEOUT_S = 0.5
+
+
+@pytest.fixture(scope="module")
+def worker(registry_dir: Path) -> Iterator[WorkerProcess]:
+    """Over the session's registry. Any test may leave it without its process."""
+    with working(Settings(data_dir=registry_dir)) as worker:
+        yield worker
+
+
+@pytest.fixture(scope="module")
+def here(registry_dir: Path) -> ModelWorker:
+    """The same, in this process."""
+    return ModelWorker(Settings(data_dir=registry_dir))
+
+
+@pytest.fixture
+def hung() -> Iterator[socket.socket]:
+    """A registry that takes connections and answers none."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(START_TIMEOUT_S)
+        yield server
+
+
+def url(server: socket.socket) -> str:
+    return f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_it_sees_and_fetches_what_this_process_does(worker: WorkerProcess, here: ModelWorker, tmp_path: Path) -> None:
+    offer = worker.look()
+    assert offer == here.look()
+    identity = offer.candidates[0].identity
+    assert worker.version(identity.version) == here.version(identity.version)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").mkdir()
+    fetched, expected = worker.fetch(identity, tmp_path / "there"), here.fetch(identity, tmp_path / "here")
+    assert fetched.metrics
+    assert fetched.digest
+    assert (fetched.metrics, fetched.digest) == (expected.metrics, expected.digest)
+    assert fetched.directory.is_relative_to(tmp_path / "there")
+    names = {path.relative_to(expected.directory) for path in expected.directory.rglob("*") if path.is_file()}
+    assert Path("MLmodel") in names
+    for name in names:
+        assert (fetched.directory / name).read_bytes() == (expected.directory / name).read_bytes()
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_scores_are_lightgbms_own(
+    outputs: int, order: str, worker: WorkerProcess, here: ModelWorker, tmp_path: Path
+) -> None:
+    objective = "multiclass" if outputs == 3 else "regression"
+    text = tmp_path / BOOSTER
+    tiny_booster(tiny_rows()[:, 2] % 3, objective=objective, num_class=outputs).save_model(text)
+    rows = np.vstack([tiny_rows(), np.full((1, 3), np.nan), np.full((1, 3), -np.inf)])
+    scores = worker.raw_scores(text, np.asarray(rows, order="F" if order == "F" else "C"))
+    assert scores.shape == ((52, 3) if outputs == 3 else (52,))
+    np.testing.assert_array_equal(scores.view(np.uint64), here.raw_scores(text, rows).view(np.uint64))
+
+
+def test_a_message_may_be_larger_than_any_pipe(worker: WorkerProcess, saved: SavedModel) -> None:
+    rows = np.resize(saved.rows, (200_000, 3))
+    scores = worker.raw_scores(saved.directory / BOOSTER, rows)
+    np.testing.assert_array_equal(scores, saved.booster.predict(rows))
+
+
+def test_what_the_registry_lacks_is_told_as_it_is_here(houses: Settings, saved: SavedModel, tmp_path: Path) -> None:
+    here = ModelWorker(houses)
+    gone = ModelIdentity(name=MODEL, version="77")
+
+    def agree(kind: type[Exception], ask: Callable[[WorkerProcess | ModelWorker], object]) -> None:
+        with pytest.raises(kind) as there:
+            ask(worker)
+        with pytest.raises(kind) as expected:
+            ask(here)
+        assert (type(there.value), str(there.value)) == (type(expected.value), str(expected.value))
+        assert type(there.value) is kind
+
+    with working(houses) as worker:
+        agree(ModelUnknown, lambda asked: asked.look())
+        agree(ModelUnknown, lambda asked: asked.version("1"))
+        catalogue = Catalogue(houses)
+        catalogue.create()
+        assert worker.look() == here.look()
+        assert worker.look().candidates == ()
+        agree(VersionUnknown, lambda asked: asked.version("77"))
+        agree(NothingToServe, lambda asked: asked.fetch(gone, tmp_path))
+        catalogue.add(saved.directory, "Production")
+        (candidate,) = worker.look().candidates
+        (tmp_path / "file").write_text("no directory")
+        agree(RegistryUnreachable, lambda asked: asked.fetch(candidate.identity, tmp_path / "file"))
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("num_class", "LightGBM refuses the booster: Model file doesn't specify the number of classes"),
+        (None, "the booster's text has no line 'end of trees'"),
+    ],
+)
+def test_a_text_that_lightgbm_refuses_is_refused_with_its_reason(
+    key: str | None, reason: str, worker: WorkerProcess, saved: SavedModel, tmp_path: Path
+) -> None:
+    text = saved.booster.model_to_string()
+    (tmp_path / BOOSTER).write_text(changed(text, key, None) if key else text[:200])
+    with pytest.raises(ModelRefused) as caught:
+        worker.raw_scores(tmp_path / BOOSTER, saved.rows)
+    assert (str(caught.value), caught.value.check) == (reason, "kernels")
+
+
+def test_rows_that_lightgbm_does_not_take_are_refused(worker: WorkerProcess, saved: SavedModel) -> None:
+    with pytest.raises(ModelRefused, match="number of features") as caught:
+        worker.raw_scores(saved.directory / BOOSTER, saved.rows[:, :2])
+    assert caught.value.check == "kernels"
+
+
+def test_a_text_over_which_lightgbm_ends_the_process_is_refused(
+    worker: WorkerProcess, saved: SavedModel, tmp_path: Path
+) -> None:
+    text, far = saved.booster.model_to_string(), " ".join(["99999999"] * 5)
+    (tmp_path / BOOSTER).write_text(changed(changed(text, "left_child", far), "right_child", far))
+    with pytest.raises(ModelRefused, match="LightGBM ended the process") as caught:
+        worker.raw_scores(tmp_path / BOOSTER, saved.rows)
+    assert caught.value.check == "kernels"
+    scores = worker.raw_scores(saved.directory / BOOSTER, saved.rows)
+    np.testing.assert_array_equal(scores, saved.booster.predict(saved.rows))
+
+
+def test_a_process_that_was_killed_is_started_anew(saved: SavedModel) -> None:
+    text, expected = saved.directory / BOOSTER, saved.booster.predict(saved.rows)
+    before = psutil.Process().children()
+    with working(Settings()) as worker:
+        worker.raw_scores(text, saved.rows)
+        killed = started(before)
+        killed.kill()
+        eventually(lambda: ended(killed))
+        np.testing.assert_array_equal(worker.raw_scores(text, saved.rows), expected)
+        assert started(before) != killed
+
+
+def test_a_registry_that_hangs_is_unreachable_in_time_and_costs_the_process(
+    hung: socket.socket, saved: SavedModel
+) -> None:
+    text, expected = saved.directory / BOOSTER, saved.booster.predict(saved.rows)
+    before = psutil.Process().children()
+    with working(Settings(mlflow_tracking_uri=url(hung), model_lookup_timeout=TIMEOUT_S)) as worker:
+        worker.raw_scores(text, saved.rows)
+        hanging = started(before)
+        with pytest.raises(RegistryUnreachable, match=r"^no answer within 0\.5 s$"):
+            worker.look()
+        assert not hanging.is_running()
+        np.testing.assert_array_equal(worker.raw_scores(text, saved.rows), expected)
+
+
+def test_closing_ends_a_call_that_hangs(hung: socket.socket) -> None:
+    worker = WorkerProcess(Settings(mlflow_tracking_uri=url(hung), model_lookup_timeout=600))
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(worker.look)
+        connection, _ = hung.accept()
+        with connection:
+            worker.close()
+            error = call.exception(timeout=60)
+    assert isinstance(error, RegistryUnreachable)
+    assert str(error) == "the service is stopping"
+    with pytest.raises(RegistryUnreachable, match="the service is stopping"):
+        worker.look()
+
+
+def test_closing_leaves_neither_process_nor_pipes(saved: SavedModel) -> None:
+    before, descriptors = psutil.Process().children(), psutil.Process().num_fds()
+    worker = WorkerProcess(Settings())
+    worker.raw_scores(saved.directory / BOOSTER, saved.rows)
+    process = started(before)
+    worker.close()
+    worker.close()
+    assert not process.is_running()
+    assert psutil.Process().num_fds() == descriptors
+
+
+LOOKING = """
+import sys
+from app.models.registry.process import WorkerProcess
+from app.settings import Settings
+WorkerProcess(Settings(mlflow_tracking_uri=sys.argv[1], model_lookup_timeout=600)).look()
+"""
+
+
+def test_it_ends_with_its_parent_though_it_hangs(hung: socket.socket) -> None:
+    # MLflow itself must not give up before.
+    patience = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "600"}
+    parent = subprocess.Popen([sys.executable, "-c", LOOKING, url(hung)], env=os.environ | ON_PATH | patience)
+    try:
+        connection, _ = hung.accept()
+        with connection:
+            (child,) = psutil.Process(parent.pid).children()
+            parent.kill()
+            eventually(lambda: ended(child), timeout=60)
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+def test_it_ends_when_nothing_is_asked_for_a_while(tmp_path: Path) -> None:
+    python = altered_python(tmp_path, "worker.LINGER_S = 0.1")
+    with subprocess.Popen([python], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | ON_PATH) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        write_frame(process.stdin, msgspec.msgpack.encode(Settings(), enc_hook=str))  # pyright: ignore[reportArgumentType]
+        assert read_frame(process.stdout) == b""  # pyright: ignore[reportArgumentType]
+        assert process.wait(60) == 0
+
+
+SPOILT = """
+import os
+
+def noisy(function):
+    def answer(*arguments):
+        print("noise", flush=True)
+        os.write(1, b"noise")
+        os.system("echo noise")
+        return function(*arguments)
+    return answer
+
+def defect(*arguments):
+    raise KeyError("a secret")
+
+worker.ModelWorker.raw_scores = noisy(worker.ModelWorker.raw_scores)
+worker.ModelWorker.version = defect
+"""
+
+
+@pytest.fixture(scope="module")
+def spoilt(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory, saved: SavedModel) -> Iterator[WorkerProcess]:
+    """Prints what nobody asked for, and has a defect."""
+    with working(Settings(data_dir=registry_dir)) as worker:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "executable", altered_python(tmp_path_factory.mktemp("spoilt"), SPOILT))
+            worker.raw_scores(saved.directory / BOOSTER, saved.rows)
+        yield worker
+
+
+def test_what_a_library_prints_is_not_taken_for_an_answer(spoilt: WorkerProcess, saved: SavedModel) -> None:
+    scores = spoilt.raw_scores(saved.directory / BOOSTER, saved.rows)
+    np.testing.assert_array_equal(scores, saved.booster.predict(saved.rows))
+
+
+def test_a_full_disk_is_no_fault_of_the_registry(spoilt: WorkerProcess, disk: Path) -> None:
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        spoilt.fetch(spoilt.look().candidates[0].identity, disk)
+    assert caught.value.errno == errno.ENOSPC
+    assert str(disk) not in str(caught.value)
+
+
+def test_a_defect_is_told_by_its_kind_alone(spoilt: WorkerProcess) -> None:
+    with pytest.raises(RegistryUnreachable, match=r"^KeyError$"):
+        spoilt.version("1")
+
+
+def test_a_process_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", altered_python(tmp_path, "raise SystemExit(3)"))
+    with working(Settings()) as worker, pytest.raises(RegistryUnreachable, match="did not start"):
+        worker.look()
+
+
+def test_an_interpreter_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with working(Settings()) as worker, pytest.raises(RegistryUnreachable, match="did not start"):
+        worker.look()
+
+
+def test_it_works_beyond_a_thousand_descriptors(saved: SavedModel) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (4096, hard))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        opened = [stack.enter_context(open(os.devnull)).fileno() for _ in range(1100)]
+        assert max(opened) > 1023
+        worker = stack.enter_context(working(Settings()))
+        scores = worker.raw_scores(saved.directory / BOOSTER, saved.rows)
+    np.testing.assert_array_equal(scores, saved.booster.predict(saved.rows))

@@ -1,0 +1,85 @@
+"""The predictor gives what the engine says of all rows, however it cuts them into chunks."""
+
+from pathlib import Path
+from typing import cast
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from app.models.artifact import ServedModel
+from app.serving.executor import Predictor
+from app.telemetry.metrics import Metrics
+from kernels.engine import Engine, Evaluation
+from tests.models.support import save_booster, save_referring, serve, tiny_booster, tiny_rows
+
+
+class DearEngine:
+    """An engine whose rows count as dear: five fill a chunk."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.sizes: list[int] = []
+        self._engine = engine
+
+    def cost(self, rows: int) -> float:
+        return 0.004 * rows
+
+    def on_device(self, rows: int) -> bool:
+        return False
+
+    def chunk(self, rows: int, seconds: float, *, on_cpu: bool = False) -> int:
+        return min(rows, 5)
+
+    def evaluate(self, rows: NDArray[np.float64]) -> Evaluation:
+        return self._engine.evaluate(rows)
+
+    def evaluate_on_cpu(self, rows: NDArray[np.float64]) -> Evaluation:
+        self.sizes.append(len(rows))
+        return self._engine.evaluate(rows)
+
+
+def dear(directory: Path) -> tuple[ServedModel, DearEngine]:
+    served = serve(directory)
+    engine = DearEngine(served.engine)
+    return msgspec.structs.replace(served, engine=cast(Engine, engine)), engine
+
+
+@pytest.mark.parametrize("rows", [1, 5, 6, 23])
+async def test_chunks_are_joined_field_by_field_in_the_rows_order(rows: int, tmp_path: Path) -> None:
+    served, engine = dear(save_referring(tmp_path / "model"))
+    batch = tiny_rows()[:rows] * 1.5
+    evaluation = await Predictor(Metrics()).predict(served, batch, "bulk")
+    assert sorted(engine.sizes, reverse=True) == [5] * (rows // 5) + [rows % 5] * (rows % 5 > 0)
+    expected = served.artifact.engine().evaluate(batch)
+    for got, wanted in zip(evaluation, expected, strict=True):
+        assert got is not None
+        assert wanted is not None
+        assert got.dtype == wanted.dtype
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+async def test_what_the_model_does_not_tell_stays_unsaid(classes: int, tmp_path: Path) -> None:
+    changes = {"objective": "multiclass", "num_class": 3} if classes == 3 else {}
+    booster = tiny_booster(tiny_rows()[:, 2] % 3, **changes)
+    served, _ = dear(save_booster(booster, tmp_path / "model"))
+    evaluation = await Predictor(Metrics()).predict(served, tiny_rows(), "bulk")
+    np.testing.assert_array_equal(evaluation.prediction, booster.predict(tiny_rows()))
+    assert (evaluation.difficulty, evaluation.distance) == (None, None)
+
+
+async def test_no_rows_are_evaluated_to_no_rows(tmp_path: Path) -> None:
+    served, _ = dear(save_referring(tmp_path / "model"))
+    evaluation = await Predictor(Metrics()).predict(served, np.empty((0, 3)), "batch")
+    assert [field is not None and field.shape for field in evaluation] == [(0,)] * 3
+
+
+async def test_the_sample_is_predicted_and_not_counted(tmp_path: Path) -> None:
+    served, _ = dear(save_referring(tmp_path / "model"))
+    metrics = Metrics()
+    predicted = await Predictor(metrics).check(served)
+    np.testing.assert_array_equal(predicted, served.artifact.engine().predict(served.artifact.sample()))
+    assert not metrics.registry.get_sample_value(
+        "predictions_total", {"model_version": "1", "prediction_type": "single"}
+    )
