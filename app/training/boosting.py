@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import KFold
 
 from app.models.flavor import ModelParts
-from app.training.card import Folds, folds_of
+from app.training.card.contents import Folds, folds_of
 from app.training.dataset import Dataset
 from app.training.fitting import FittedPlan, fit_plan
 from app.training.recipe import Recipe

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.training.boosting import Report, boost, silent
-from app.training.card import Cost, ErrorMap, UnseenArea
+from app.training.card.contents import Cost, ErrorMap, UnseenArea
 from app.training.dataset import Dataset
 from app.training.recipe import Recipe
 from app.training.split import Rows, area_splits

@@ -20,11 +20,11 @@ from app.models.interval import Intervals
 from app.models.registry.embedded import Provenance
 from app.models.registry.publish import publish
 from app.settings import Settings
-from app.training import card
 from app.training.boosting import Report, boost, out_of_fold, silent
 from app.training.calibrate import Coverage, coverage, fit_difficulty, fit_intervals
-from app.training.card import Card, ErrorMap
-from app.training.card_page import write_card
+from app.training.card import contents
+from app.training.card.contents import Card, ErrorMap
+from app.training.card.page import write_card
 from app.training.dataset import Dataset
 from app.training.evaluation import cost_of, error_map_of, errors_of, unseen_areas
 from app.training.histogram import quantile_histogram
@@ -150,14 +150,14 @@ def train(dataset: Dataset, recipe: Recipe, title: str = "Model", report: Report
     summary = Card(
         title=title,
         created=datetime.now(UTC),
-        data=card.Data(
+        data=contents.Data(
             source=dataset.source,
             rows=len(dataset.target),
             sha256=dataset.sha256,
             target=dataset.target_name,
             unit=recipe.unit,
         ),
-        split=card.SplitSummary(
+        split=contents.SplitSummary(
             seed=recipe.seed,
             fit=len(split.fit),
             validation=len(split.validation),
@@ -168,8 +168,8 @@ def train(dataset: Dataset, recipe: Recipe, title: str = "Model", report: Report
         folds=folds,
         unseen_areas=unseen,
         intervals=_coverage(parts.intervals, answers["test"], dataset.target[split.test]),
-        importance=card.importance_of(boosted.text),
-        histograms=card.Histograms(
+        importance=contents.importance_of(boosted.text),
+        histograms=contents.Histograms(
             features={
                 name: quantile_histogram(dataset.features[split.fit, index]) for index, name in enumerate(dataset.names)
             },
@@ -177,7 +177,7 @@ def train(dataset: Dataset, recipe: Recipe, title: str = "Model", report: Report
         ),
         cost=cost_of(engine, dataset.features[split.test]),
         outside_distance=engine.outside_distance,
-        versions=card.Versions.installed(),
+        versions=contents.Versions.installed(),
     )
     medians = np.nanmedian(dataset.features[split.fit], axis=0)
     errors = np.abs(answers["test"].prediction - dataset.target[split.test])

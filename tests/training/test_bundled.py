@@ -7,7 +7,7 @@ import pytest
 from app.models.artifact import Artifact, read_artifact
 from app.models.registry.embedded import BUNDLED, read_provenance
 from app.training.california import MODEL_NAME, STATELESS
-from app.training.card import Card
+from app.training.card.contents import Card
 from app.training.dataset import FEATURES, SHARED_COPY, Dataset, load_dataset
 from app.training.split import split_rows
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from app.training.calibrate import Coverage
-from app.training.card import (
+from app.training.card.contents import (
     Card,
     Cost,
     Data,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from app import __version__
-from app.training.card import Card, Importance, UnseenArea, Versions, card_json, folds_of, importance_of
-from tests.training.cards import FULL, MINIMAL, UGLY
+from app.training.card.contents import Card, Importance, UnseenArea, Versions, card_json, folds_of, importance_of
+from tests.training.card.examples import FULL, MINIMAL, UGLY
 
 UGLY_NAMES = msgspec.structs.replace(FULL, title=UGLY, metrics={UGLY: 7.5})
 

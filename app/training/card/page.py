@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from app.training.calibrate import DECILES
-from app.training.card import SHOWN_FEATURES, Card, ErrorMap, card_json, in_unit, number, one_line
-from app.training.card_pictures import error_map_picture, importance_picture, png
+from app.training.card.contents import SHOWN_FEATURES, Card, ErrorMap, card_json, in_unit, number, one_line
+from app.training.card.pictures import error_map_picture, importance_picture, png
 
 CARD_FILE = "card.json"
 PAGE_FILE = "card.md"

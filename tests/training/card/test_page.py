@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.training.card import Card, Data, Histograms, Importance, card_json
-from app.training.card_page import card_page, write_card
-from tests.training.cards import FULL, HISTOGRAM, MINIMAL, UGLY, error_map, pixels
+from app.training.card.contents import Card, Data, Histograms, Importance, card_json
+from app.training.card.page import card_page, write_card
+from tests.training.card.examples import FULL, HISTOGRAM, MINIMAL, UGLY, error_map, pixels
 
 
 def tables(page: str) -> list[list[str]]:

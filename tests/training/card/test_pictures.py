@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from app.training.card import Importance
-from app.training.card_pictures import error_map_picture, importance_picture, png
-from tests.training.cards import FULL, UGLY, error_map, pixels
+from app.training.card.contents import Importance
+from app.training.card.pictures import error_map_picture, importance_picture, png
+from tests.training.card.examples import FULL, UGLY, error_map, pixels
 
 
 def test_the_bars_are_the_gain_of_the_first_twenty_the_greatest_on_top() -> None:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from app.training.card import SHOWN_FEATURES, Array, ErrorMap, Importance, in_unit, number, one_line
+from app.training.card.contents import SHOWN_FEATURES, Array, ErrorMap, Importance, in_unit, number, one_line
 
 PICTURE_INCHES = (8.0, 6.0)
 PICTURE_DPI = 150

@@ -1,0 +1,1 @@
+"""The model card: its contents, its page and its pictures."""
