@@ -8,6 +8,7 @@ from app.models.artifact import Artifact, read_artifact
 from app.models.registry.embedded import BUNDLED, read_provenance
 from app.training.california import MODEL_NAME, STATELESS
 from app.training.card.contents import Card
+from app.training.card.page import card_page
 from app.training.dataset import FEATURES, SHARED_COPY, Dataset, load_dataset
 from app.training.split import split_rows
 
@@ -55,7 +56,11 @@ def test_it_holds_no_training_rows(artifact: Artifact) -> None:
 def test_it_has_a_card_with_the_figures_of_its_provenance() -> None:
     card = msgspec.json.decode((BUNDLED / "card" / "card.json").read_bytes(), type=Card)
     assert card.metrics == read_provenance(BUNDLED).metrics
-    assert (BUNDLED / "card" / "card.md").is_file()
+
+
+def test_its_page_is_what_its_card_says() -> None:
+    card = msgspec.json.decode((BUNDLED / "card" / "card.json").read_bytes(), type=Card)
+    assert (BUNDLED / "card" / "card.md").read_text(encoding="utf-8") == card_page(card)
 
 
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.9, 0.95])

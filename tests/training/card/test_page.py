@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2 import UndefinedError
 
+from app.training.card import page as card_pages
 from app.training.card.contents import Card, Data, Histograms, Importance, card_json
 from app.training.card.page import card_page, write_card
 from tests.training.card.examples import FULL, HISTOGRAM, MINIMAL, UGLY, error_map, pixels
@@ -41,7 +43,7 @@ def leaves(value: Any) -> list[Any]:
     return [] if value is None else [value]
 
 
-def test_the_page_has_every_figure_but_those_of_histograms_and_of_less_important_features() -> None:
+def test_the_page_has_every_figure_but_histograms_and_minor_features() -> None:
     page = card_page(FULL)
     parts = msgspec.to_builtins(FULL)
     parts["importance"] = parts["importance"][:20]
@@ -91,7 +93,7 @@ def test_the_worst_decile_is_the_one_of_least_coverage() -> None:
     assert "| 90 % | 232 | 90.3 % | 2.25 | 89.1 % (decile 6) | 89.2 % (decile 10) |" in card_page(FULL).splitlines()
 
 
-def test_the_page_says_plainly_that_a_random_split_rewards_interpolation() -> None:
+def test_the_page_says_that_a_random_split_rewards_interpolation() -> None:
     for card in (MINIMAL, FULL):
         assert "Such a test rewards interpolation" in card_page(card)
 
@@ -130,7 +132,7 @@ def test_the_page_says_what_is_absent() -> None:
     assert "in the unit of the target" not in full
 
 
-def test_a_measure_that_is_absent_leaves_its_cell_empty_of_figures() -> None:
+def test_an_absent_measure_is_shown_as_not_measured() -> None:
     page = card_page(msgspec.structs.replace(MINIMAL, metrics={"test_rmse": 0.75, "seconds": 8.5}))
     assert "| Test | 0.75 | not measured | not measured |" in page
     assert "| Fit | not measured | not measured | not measured |" in page
@@ -167,15 +169,21 @@ def test_no_name_breaks_a_table(name: str) -> None:
     assert len(cells(table[2])) == 3
 
 
+def test_what_the_template_does_not_find_is_an_error() -> None:
+    template = card_pages._environment().from_string("{{ card.versions.pandas }}")
+    with pytest.raises(UndefinedError, match="pandas"):
+        template.render(card=FULL)
+
+
 @pytest.mark.parametrize("card", [MINIMAL, FULL], ids=["minimal", "full"])
-def test_json_and_page_are_written_into_a_directory_that_is_made_for_them(card: Card, tmp_path: Path) -> None:
+def test_json_and_page_are_written_into_a_new_directory(card: Card, tmp_path: Path) -> None:
     directory = tmp_path / "new" / "directory"
     write_card(card, directory)
     assert (directory / "card.json").read_bytes() == card_json(card)
     assert (directory / "card.md").read_text(encoding="utf-8") == card_page(card)
 
 
-def test_nothing_is_written_of_a_card_that_json_cannot_hold_or_with_a_map_of_no_row(tmp_path: Path) -> None:
+def test_nothing_is_written_of_a_card_that_is_not_finite(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="outside_distance is no finite number"):
         write_card(msgspec.structs.replace(FULL, outside_distance=np.inf), tmp_path / "card")
     with pytest.raises(ValueError, match="no row is finite"):
@@ -183,7 +191,7 @@ def test_nothing_is_written_of_a_card_that_json_cannot_hold_or_with_a_map_of_no_
     assert not (tmp_path / "card").exists()
 
 
-def test_the_page_refers_to_pictures_that_are_written_beside_it_and_show_something(tmp_path: Path) -> None:
+def test_pictures_are_written_beside_the_page_that_shows_them(tmp_path: Path) -> None:
     write_card(FULL, tmp_path, error_map(degrees=True))
     assert {path.name for path in tmp_path.iterdir()} == {"card.json", "card.md", "importance.png", "error_map.png"}
     for name in ("importance.png", "error_map.png"):
@@ -200,7 +208,7 @@ def test_the_same_card_gives_the_same_bytes(tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 
-def test_a_picture_of_an_earlier_card_does_not_stay(tmp_path: Path) -> None:
+def test_a_picture_of_an_earlier_card_is_removed(tmp_path: Path) -> None:
     write_card(FULL, tmp_path, error_map())
     write_card(MINIMAL, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"card.json", "card.md"}
