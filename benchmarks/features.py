@@ -37,8 +37,8 @@ from app.training.dataset import load_dataset
 from app.training.fitting import fit_plan
 from app.training.split import split_rows
 from kernels.cpu.backend import CpuBackend, processor
-from kernels.cpu.kernels import exponential
-from kernels.plan.expansion import MATERN32, SQUARED_EXPONENTIAL, ExpansionArrays
+from kernels.cpu.references import exponential
+from kernels.plan.gaussian_process import MATERN32, SQUARED_EXPONENTIAL, ExpansionArrays
 from kernels.plan.neighbours import NeighbourArrays
 
 REPORTS = Path(__file__).parent / "reports"

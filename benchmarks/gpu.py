@@ -42,7 +42,8 @@ from app.models.artifact import read_artifact
 from app.models.registry.embedded import BUNDLED
 from kernels.backend import Backend, Pipeline
 from kernels.cpu.backend import CpuBackend
-from kernels.cuda.backend import CudaBackend, cuda_unavailable_reason
+from kernels.cuda.availability import cuda_unavailable_reason
+from kernels.cuda.backend import CudaBackend
 from kernels.cuda.buffers import StreamBuffers
 from kernels.forest import traversal
 from kernels.forest.forest import Forest
@@ -248,10 +249,10 @@ def parts(backend: CudaBackend, pipeline: Pipeline, rows: np.ndarray) -> dict[st
     found = {"rows up": elapsed(cuda, stream, lambda: raw.copy_to_device(host, stream=stream))}
     features = raw
     if program is not None:
-        found["transform"] = elapsed(cuda, stream, lambda: backend._transform(buffers, raw, program))
-        features = backend._transform(buffers, raw, program)
-    found["ranks and forest"] = elapsed(cuda, stream, lambda: backend._evaluate(buffers, features, width, -1))
-    result = backend._evaluate(buffers, features, width, -1)
+        found["transform"] = elapsed(cuda, stream, lambda: backend.launcher.transform(buffers, raw, program))
+        features = backend.launcher.transform(buffers, raw, program)
+    found["ranks and forest"] = elapsed(cuda, stream, lambda: backend.launcher.evaluate(buffers, features, width, -1))
+    result = backend.launcher.evaluate(buffers, features, width, -1)
     found["scores down"] = elapsed(cuda, stream, lambda: result.copy_to_host(scores, stream=stream))
     started = time.perf_counter()
     for _ in range(9):

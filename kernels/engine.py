@@ -396,8 +396,9 @@ def _backends(device: Device, forests: tuple[AnyForest, ...]) -> tuple[tuple[Bac
     cpu = CpuBackend()
     if device == "cpu":
         return (cpu,), None
-    from kernels.cuda.backend import CudaBackend, cuda_unavailable_reason
-    from kernels.cuda.forest import too_large
+    from kernels.cuda.availability import cuda_unavailable_reason
+    from kernels.cuda.backend import CudaBackend
+    from kernels.cuda.layout import too_large
 
     disabled = None if DEVICE.lost is None else _Disabled(CudaBackend.name, None, DEVICE.lost)
     reason = cuda_unavailable_reason()

@@ -34,7 +34,7 @@ from app.models.registry.version_number import VersionNumber
 from app.models.signature import ModelRefused, join_features, signature_columns
 from app.settings import Stage
 from kernels.backend import AnyForest
-from kernels.cpu.kernels import outside
+from kernels.cpu.bounds import outside
 from kernels.engine import Engine, EngineError, Evaluation
 from kernels.forest.forest import ForestError, make_forest
 from kernels.forest.layout import ForestData, read_forest

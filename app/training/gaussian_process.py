@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import linalg, optimize
 
 from kernels.cpu import covariance
-from kernels.plan.expansion import pack_expansion
+from kernels.plan.gaussian_process import pack_expansion
 from kernels.plan.neighbours import block_order
 from kernels.plan.plan import Factor, GaussianProcess, Term
 from kernels.plan.references import SHAPES

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kernels.backend import Outcome, Pipeline
 from kernels.cost import SIZES
-from kernels.cpu import kernels as cpu_kernels
+from kernels.cpu import references, steps
 from kernels.plan.neighbours import NO_LABEL, NeighbourArrays
 from kernels.plan.program import Program, pack
 from kernels.rows import as_rows, frozen
@@ -92,10 +92,10 @@ class CpuBackend:
                 stored = np.zeros(len(arrays.target), dtype=np.int32) if labels is None else labels
                 if len(stored) != len(arrays.target):
                     raise ValueError(f"there must be {len(arrays.target)} labels of stored rows, got {len(stored)}")
-                cpu_kernels.neighbours(places, arrays, stored, excluded, features)
+                references.neighbours(places, arrays, stored, excluded, features)
             elif arrays.columns[0] >= 0:
                 finite = np.isfinite(places[:, arrays.points]).all(axis=1)
-                cpu_kernels.expansion(places, finite, arrays, features)
+                references.expansion(places, finite, arrays, features)
         return frozen(features)
 
     def points(self, program: Program, X: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -114,7 +114,7 @@ class CpuBackend:
         features = np.empty((n_rows, program.n_outputs))
         if program.references:
             features.fill(math.nan)  # what a reference step cannot compute stays so
-        cpu_kernels.transform(rows, *program.arrays(), places, features)  # pyright: ignore[reportCallIssue]
+        steps.transform(rows, *program.arrays(), places, features)  # pyright: ignore[reportCallIssue]
         return places, features
 
     def warm_up(self, pipeline: Pipeline | None = None) -> None:

@@ -8,8 +8,8 @@ import math
 import numpy as np
 from numba import njit
 
-from kernels.cpu.kernels import term_tile
-from kernels.plan.expansion import EXPONENTIAL, MATERN32, SCALES, TILE_ROWS, decay, polynomial
+from kernels.cpu.references import term_tile
+from kernels.plan.gaussian_process import EXPONENTIAL, MATERN32, SCALES, TILE_ROWS, decay, polynomial
 
 SCALES_SQUARED = tuple(SCALES[shape] ** 2 for shape in range(len(SCALES)))
 

@@ -1,144 +1,154 @@
-"""Forests packed for a GPU: all of a pipeline's in one, so that two launches evaluate them.
+"""The CUDA kernels of a forest: features to ranks, and ranks to raw scores. Otherwise as `kernels.cuda.steps`."""
 
-A node is one word of eight bytes, and a step down a tree one load of it and one of the row's rank:
-
-    bits 0 to 15: the rank from which on a row goes right; of a categorical node the number of its set
-    bits 16 to 30: the column
-    bit 31: the node is categorical
-    bits 32 to 61: the record of the right child; the left one is the next record
-    bit 62: the right child is a leaf, and so is, by bit 63, the left one
-
-A leaf's word is its value: whoever comes to it was told by its parent. A root has no parent, so the roots' words stand
-apart; for a tree that is a leaf, the root is a node whose test no row passes.
-"""
-
-from collections.abc import Sequence
-from typing import NamedTuple
+# numba's stubs give `cuda.shared.array` no type that can be called or indexed.
+# pyright: reportArgumentType=false, reportOptionalSubscript=false
 
 import numpy as np
-from numpy.typing import NDArray
+from numba import cuda, types
 
-from kernels.forest.forest import Forest
-from kernels.forest.predicates import CATEGORIES, COUNT, FIRST, KIND
-from kernels.forest.traversal import AT_LEAF
+from kernels.forest.predicates import FEATURE, in_set, rank
 
-MAX_COUNT = 2**16 - 1
-"""Thresholds of a column: as many ranks, and one, as 16 bits hold."""
+STAGED = 1024
+"""Leaf values that a block stages before it adds them. Twice 8 KiB leave room for all threads of a multiprocessor."""
 
-MAX_COLUMNS = 2**15
-MAX_SETS = 2**16
-MAX_RECORDS = 2**30
+PLACES = 2 * STAGED
 
+CATEGORICAL = np.uint64(1 << 31)
+ONE = np.uint64(1)
 
-class ForestTooLargeError(ValueError):
-    """The forests do not fit the layout; the message says which limit they exceed."""
-
-
-class PackedForests(NamedTuple):
-    """Forests with M outputs in all, C-contiguous arrays as the kernels take them.
-
-    Attributes:
-        columns: int32[V, 9], the forests' `Predicates.columns` one after the other, with `FIRST` in `thresholds` here.
-            `SET` and `PREDICATE` are still the forest's own, and not used.
-        thresholds: float64.
-        roots: uint64[T], each tree's root; trees by output, and of an output in the order in which they are added.
-        starts: int32[M + 1], where each output's trees start.
-        records: uint64, nodes and leaves as above.
-        sets: uint32, bitmaps over ranks.
-        set_starts: int32, where each set starts.
-    """
-
-    columns: NDArray[np.int32]
-    thresholds: NDArray[np.float64]
-    roots: NDArray[np.uint64]
-    starts: NDArray[np.int32]
-    records: NDArray[np.uint64]
-    sets: NDArray[np.uint32]
-    set_starts: NDArray[np.int32]
+_INTS = types.int32[::1]
+_LONGS = types.uint64[::1]
+_DOUBLES = types.float64[::1]
 
 
-def too_large(forests: Sequence[Forest]) -> str | None:
-    """Which limit of the layout the forests exceed, in words; None if they fit."""
-    counts = [int(forest.predicates.columns[:, COUNT].max(initial=0)) for forest in forests]
-    for name, number, most in (
-        ("columns", sum(len(forest.predicates.columns) for forest in forests), MAX_COLUMNS),
-        ("thresholds of a feature", max(counts, default=0), MAX_COUNT),
-        ("sets of categories", sum(int(_categorical(forest).sum()) for forest in forests), MAX_SETS),
-        ("nodes and leaves", sum(len(forest.traversal.records) for forest in forests), MAX_RECORDS),
-    ):
-        if number > most:
-            return f"the forests have {number} {name}, and a GPU's layout {most} at most"
-    return None
+@cuda.jit
+def ranks(features, n_rows, columns, thresholds, distance, places, scores):
+    """Rank every row in every column: a column to a row of the grid, a row to a thread, threads striding.
 
-
-def pack_forests(forests: Sequence[Forest]) -> PackedForests:
-    """Pack forests; none at all are packed too.
-
-    Raises:
-        ForestTooLargeError: They do not fit.
-    """
-    reason = too_large(forests)
-    if reason is not None:
-        raise ForestTooLargeError(reason)
-    # Each starts with an empty part, since without a forest there is no other.
-    columns, thresholds = [np.zeros((0, 9), dtype=np.int32)], [np.zeros(0)]
-    roots, starts = [np.zeros(0, dtype=np.uint64)], [0]
-    records, sets, set_starts = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, np.uint32)], [np.zeros(0, np.int64)]
-    places = [0] * 5
-    for forest in forests:
-        column, threshold, record, word, set_number = places
-        predicates, categorical = forest.predicates, _categorical(forest)
-        own = predicates.columns.copy()
-        own[:, FIRST] += threshold
-        bound = np.where(categorical, set_number + np.cumsum(categorical) - 1, predicates.rank.astype(np.int64) + 1)
-        test = bound | (predicates.column.astype(np.int64) + column) << 16 | categorical.astype(np.int64) << 31
-        packed, root = _records(forest, test, record)
-        for output in range(forest.n_outputs):
-            roots.append(root[output :: forest.n_outputs])
-            starts.append(starts[-1] + len(roots[-1]))
-        columns.append(own)
-        thresholds.append(predicates.thresholds)
-        records.append(packed)
-        sets.append(predicates.sets)
-        set_starts.append(predicates.rank[categorical].astype(np.int64) + word)
-        grown = (own, predicates.thresholds, packed, predicates.sets, set_starts[-1])
-        places = [place + len(part) for place, part in zip(places, grown, strict=True)]
-    return PackedForests(
-        columns=np.concatenate(columns),
-        thresholds=np.concatenate(thresholds),
-        roots=np.concatenate(roots),
-        starts=np.array(starts, dtype=np.int32),
-        records=np.concatenate(records),
-        sets=np.concatenate(sets),
-        set_starts=np.concatenate(set_starts).astype(np.int32),
-    )
-
-
-def _categorical(forest: Forest) -> NDArray[np.bool_]:
-    """bool[P], which of a forest's predicates are of categories."""
-    return forest.predicates.columns[forest.predicates.column, KIND] == CATEGORIES
-
-
-def _records(forest: Forest, test: NDArray[np.int64], first: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """A forest's words and its roots' own, where the first of the records is number `first`.
+    A column's ranks are side by side, since neighbouring threads write and later read them.
 
     Args:
-        forest: Whose.
-        test: int64[P], the lower half of a node's word, by predicate.
-        first: Records before.
+        features: float32[>= B, O], or float64[>= B, O] where they are the raw ones.
+        n_rows: B, how many rows there are.
+        columns: Of the `PackedForests`, as are the thresholds.
+        thresholds: float64.
+        distance: The feature that goes to the scores' last column as it is; -1 for none.
+        places: uint16[>= V, >= B], written.
+        scores: float64[>= B, >= 1], whose last column is written if there is a distance.
     """
-    walk, half = forest.traversal, np.uint64(32)
-    is_leaf = walk.records & AT_LEAF != 0
-    nodes = np.flatnonzero(~is_leaf)
-    right = (walk.records[nodes] >> half).astype(np.int64)
-    packed = walk.values.view(np.uint64).copy()
-    packed[nodes] = (
-        test[(walk.records[nodes] & np.uint64(2**31 - 1)).astype(np.int64)].astype(np.uint64)
-        | (right + first).astype(np.uint64) << half
-        | is_leaf[right].astype(np.uint64) << np.uint64(62)
-        | is_leaf[right + 1].astype(np.uint64) << np.uint64(63)
-    )
-    at = walk.roots.astype(np.int64)
-    # No rank is below 0, so all go right.
-    alone = (at + first).astype(np.uint64) << half | np.uint64(1 << 62)
-    return packed, np.where(is_leaf[at], alone, packed[at])
+    number = cuda.blockIdx.y
+    for row in range(cuda.grid(1), n_rows, cuda.gridsize(1)):  # pyright: ignore[reportCallIssue]
+        if number < columns.shape[0]:
+            column = columns[number]
+            places[number, row] = rank(np.float64(features[row, column[FEATURE]]), thresholds, column)
+        if number == 0 and distance >= 0:
+            scores[row, scores.shape[1] - 1] = features[row, distance]
+
+
+@cuda.jit
+def forest(places, n_rows, roots, starts, records, values, sets, set_starts, row_bits, scores):
+    """Add up the leaf values of every row, for each output in the order of its trees: the CPU's sums, bit for bit.
+
+    for each round of the grid over the batch: for each output: for each tile of its trees: each thread: descend every
+    so many of them with its row and stage the leaves' values; meet; the first lane: add the row's values in order.
+
+    A lane is as many threads as a block has rows, side by side: a warp descends the same tree with 32 rows, or, of few
+    rows, several trees. The values are staged in two places by turns, so that one barrier a tile does: the first lane
+    adds a tile while the others descend into the next, and whoever writes to a place again has met, since, all who
+    read it. All threads make the same rounds and tiles, with or without a row of their own.
+
+    Args:
+        places: uint16[>= V, >= B], the ranks.
+        n_rows: B, how many rows there are.
+        roots: Of the `PackedForests`, as are the next two.
+        starts: int32[M + 1].
+        records: uint64.
+        values: float64, the records by another name: what a leaf's bits say.
+        sets: uint32.
+        set_starts: int32.
+        row_bits: The logarithm to base 2 of a block's rows, which must divide its threads and `STAGED`.
+        scores: float64[>= B, >= M], the first M columns of which are written.
+    """
+    staged = cuda.shared.array(PLACES, np.float64)
+    rows_per_block = ONE << np.uint64(row_bits)
+    lane = np.uint64(cuda.threadIdx.x) >> np.uint64(row_bits)
+    lanes = np.uint64(cuda.blockDim.x) >> np.uint64(row_bits)
+    own = np.uint64(cuda.threadIdx.x) & (rows_per_block - ONE)
+    tile = np.uint64(STAGED) >> np.uint64(row_bits)
+    batch_end, stride = np.uint64(n_rows), np.uint64(cuda.gridDim.x) << np.uint64(row_bits)
+    turn = np.uint64(0)
+    first = np.uint64(cuda.blockIdx.x) << np.uint64(row_bits)
+    while first < batch_end:
+        row = first + own
+        for output in range(np.uint64(0), np.uint64(starts.shape[0] - 1)):
+            total = 0.0
+            start, end = np.uint64(starts[output]), np.uint64(starts[output + ONE])
+            while start < end:
+                count = min(tile, end - start)
+                here = turn * np.uint64(STAGED) + own
+                if row < batch_end:
+                    tree = lane
+                    while tree < count:
+                        staged[here + (tree << np.uint64(row_bits))] = _leaf_value(
+                            places, roots[start + tree], records, values, sets, set_starts, row
+                        )
+                        tree += lanes
+                cuda.syncthreads()  # pyright: ignore[reportCallIssue]
+                if lane == np.uint64(0) and row < batch_end:
+                    fours, ones = count >> np.uint64(2), count & np.uint64(3)
+                    while fours:
+                        # Four loads at a time: an addition waits for the one before, and should not for a load too.
+                        one, two = staged[here], staged[here + rows_per_block]
+                        here += rows_per_block << ONE
+                        three, four = staged[here], staged[here + rows_per_block]
+                        here += rows_per_block << ONE
+                        total = total + one + two + three + four
+                        fours -= ONE
+                    while ones:
+                        total += staged[here]
+                        here += rows_per_block
+                        ones -= ONE
+                turn = ONE - turn
+                start += tile
+            if lane == np.uint64(0) and row < batch_end:
+                scores[row, output] = total
+        first += stride
+
+
+@cuda.jit(device=True)
+def _leaf_value(places, record, records, values, sets, set_starts, row):
+    """Descend a tree.
+
+    Args:
+        places: uint16[>= V, B].
+        record: uint64, the root's.
+        records: uint64.
+        values: float64.
+        sets: uint32.
+        set_starts: int32.
+        row: uint64, which.
+    """
+    while True:
+        place = np.uint64(places[record >> np.uint64(16) & np.uint64(0x7FFF), row])
+        bound = record & np.uint64(0xFFFF)
+        left = in_set(place, sets, set_starts[bound]) if record & CATEGORICAL else np.uint64(place < bound)
+        child = (record >> np.uint64(32) & np.uint64(0x3FFFFFFF)) + left
+        if record >> (np.uint64(62) + left) & ONE:
+            return values[child]
+        record = records[child]
+
+
+SIGNATURES = {
+    "ranks": [
+        types.void(
+            features[:, ::1], types.int64, types.int32[:, ::1], _DOUBLES, types.int64, types.uint16[:, ::1],
+            types.float64[:, ::1],
+        )
+        for features in (types.float32, types.float64)
+    ],
+    "forest": types.void(
+        types.uint16[:, ::1], types.int64, _LONGS, _INTS, _LONGS, _DOUBLES, types.uint32[::1], _INTS, types.int64,
+        types.float64[:, ::1],
+    ),
+}  # fmt: skip
+"""Kernel name to the types it is launched with, or to several such."""

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels.cuda.buffers import StreamBuffers
-from kernels.cuda.forest import PackedForests, pack_forests
-from kernels.cuda.program import pairs, searched_whole
+from kernels.cuda.layout import PackedForests, pack_forests
+from kernels.cuda.pairing import pairs, searched_whole
 from kernels.forest.forest import Forest
 from kernels.plan.program import Program
 

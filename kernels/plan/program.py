@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.plan.expansion import ExpansionArrays, pack_expansion
+from kernels.plan.gaussian_process import ExpansionArrays, pack_expansion
 from kernels.plan.neighbours import NeighbourArrays, pack_neighbours
 from kernels.plan.references import AnyReferenceStep, Neighbours, reference_names
 from kernels.plan.steps import StepBase

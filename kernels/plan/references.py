@@ -2,7 +2,7 @@
 
 A plan with such steps comes with a table, float64[N, C], of the rows that the model was fitted on. Its columns are
 what the steps compare a row with (named as the plan's inputs or steps' outputs), the target, and fitted weights. What
-a step computes is written in `kernels.plan.neighbours` and `kernels.plan.expansion`.
+a step computes is written in `kernels.plan.neighbours` and `kernels.plan.gaussian_process`.
 """
 
 from collections.abc import Sequence
@@ -277,7 +277,7 @@ class GaussianProcess(ReferenceStep, frozen=True, forbid_unknown_fields=True, kw
 
 
 SHAPES: tuple[Shape, ...] = ("exponential", "matern32", "squared_exponential")
-"""In the order of their numbers in `kernels.plan.expansion`."""
+"""In the order of their numbers in `kernels.plan.gaussian_process`."""
 
 AnyReferenceStep = Neighbours | GaussianProcess
 

@@ -14,7 +14,7 @@ from benchmarks import gpu
 from benchmarks.gpu import compared, floors, machine_of, made_rows, measure, page, peers, picture, steps_of
 from kernels.backend import Outcome, Pipeline
 from kernels.cpu.backend import CpuBackend
-from kernels.cuda.backend import cuda_unavailable_reason
+from kernels.cuda.availability import cuda_unavailable_reason
 from kernels.forest.forest import Forest
 from tests.kernels.cuda.simulator import IN_SIMULATOR, simulated_backend, simulator
 from tests.kernels.forest.boosters import Split, model_text, tree_text

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kernels.backend import Outcome, Pipeline
 from kernels.cost import SIZES, Cost
 from kernels.cpu.backend import CpuBackend
-from kernels.cuda.backend import CudaUnavailableError, cuda_unavailable_reason
+from kernels.cuda.availability import CudaUnavailableError, cuda_unavailable_reason
 from kernels.engine import SMALLEST_CHUNK, Engine, EngineError
 from kernels.forest.forest import Forest, load_forest
 from kernels.plan.plan import Input, Neighbours, Plan, Product, Ratio, References
@@ -599,7 +599,7 @@ def test_threads_at_once_all_get_answers_while_a_backend_dies(forest: Forest) ->
 def test_cuda_that_is_insisted_on_and_absent_is_refused_with_the_reason(
     forest: Forest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kernels.cuda.backend.cuda_unavailable_reason", lambda: "the driver is asleep")
+    monkeypatch.setattr("kernels.cuda.availability.cuda_unavailable_reason", lambda: "the driver is asleep")
     with pytest.raises(EngineError, match="the driver is asleep"):
         Engine(forest, PLAN, device="cuda")
     status = Engine(forest, PLAN, device="auto").status()
@@ -608,8 +608,8 @@ def test_cuda_that_is_insisted_on_and_absent_is_refused_with_the_reason(
 
 
 def test_a_forest_that_no_gpu_kernel_can_hold_stays_on_the_cpu(forest: Forest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kernels.cuda.backend.cuda_unavailable_reason", lambda: None)
-    monkeypatch.setattr("kernels.cuda.forest.MAX_COLUMNS", 2)
+    monkeypatch.setattr("kernels.cuda.availability.cuda_unavailable_reason", lambda: None)
+    monkeypatch.setattr("kernels.cuda.layout.MAX_COLUMNS", 2)
     status = Engine(forest, PLAN).status()
     assert set(status.backends) == {"cpu"}
     assert status.disabled is None
@@ -624,7 +624,7 @@ def test_a_gpu_that_vanishes_before_it_can_be_used_is_off_with_the_reason(
     def vanish(_: object) -> None:
         raise CudaUnavailableError("the CUDA driver lists no device")
 
-    monkeypatch.setattr("kernels.cuda.backend.cuda_unavailable_reason", lambda: None)
+    monkeypatch.setattr("kernels.cuda.availability.cuda_unavailable_reason", lambda: None)
     monkeypatch.setattr(
         "kernels.cuda.backend.CudaBackend.__init__", vanish if fails == "to be made" else lambda _: None
     )
@@ -643,7 +643,7 @@ def test_a_gpu_that_vanishes_before_it_can_be_used_is_off_with_the_reason(
 def test_a_model_that_lightgbm_evaluates_uses_the_cpu_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     linear = booster(["a", "a_per_b", "area"], linear_tree=True)
     forest = load_forest(linear.model_to_string())
-    monkeypatch.setattr("kernels.cuda.backend.cuda_unavailable_reason", lambda: None)
+    monkeypatch.setattr("kernels.cuda.availability.cuda_unavailable_reason", lambda: None)
     monkeypatch.setattr("kernels.cuda.backend.CudaBackend.__init__", lambda _: pytest.fail("no GPU is wanted"))
     engine = Engine(forest, PLAN)
     engine.warm_up(ROWS)
@@ -680,8 +680,8 @@ for name in {hidden}:
     sys.modules[name] = None
 import numpy, kernels.cuda.backend
 from kernels.engine import Engine
-from kernels.forest import Forest
-from kernels.plan import Input, Plan
+from kernels.forest.forest import Forest
+from kernels.plan.plan import Input, Plan
 plan = Plan(inputs=(Input(name="a"),), outputs=("a",))
 engine = Engine(Forest.from_model_text(sys.stdin.read()), plan, device="cpu")
 engine.warm_up(numpy.ones((1, 1)))
@@ -689,7 +689,7 @@ engine.predict(numpy.ones((1, 1)))
 loaded = [name for name, module in sys.modules.items() if module and name.startswith(("numba.cuda", "numba_cuda"))]
 assert not loaded, loaded
 if {hidden}:
-    assert not kernels.cuda.backend.cuda_available()
+    assert kernels.cuda.availability.cuda_unavailable_reason() is not None
 """
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script],

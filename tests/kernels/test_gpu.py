@@ -21,7 +21,8 @@ from app.telemetry.gpu import GpuPoller
 from kernels.backend import OutOfDeviceMemory, Pipeline
 from kernels.cost import Cost
 from kernels.cpu.backend import CpuBackend
-from kernels.cuda.backend import CudaBackend, cuda_unavailable_reason
+from kernels.cuda.availability import cuda_unavailable_reason
+from kernels.cuda.backend import CudaBackend
 from kernels.cuda.device_thread import DEVICE
 from kernels.engine import Engine
 from kernels.forest.forest import Forest
@@ -247,13 +248,13 @@ def test_its_uuid_is_one_that_nvml_knows(backend: CudaBackend) -> None:
 def test_kernels_are_compiled_ahead_for_the_very_types_they_are_launched_with(
     backend: CudaBackend, referring: Program, forest: Forest
 ) -> None:
-    from kernels.cuda import forest_kernels as cuda_forest_kernels
-    from kernels.cuda import plan_kernels as cuda_kernels
+    from kernels.cuda import forest as forest_kernels
+    from kernels.cuda import references, steps
 
     backend.warm_up(Pipeline(referring, ()))
     backend.transform(referring, california(100))
     backend.evaluate(Pipeline(None, (forest,)), np.zeros((100, forest.n_features)))
-    for module in (cuda_kernels, cuda_forest_kernels):
+    for module in (steps, references, forest_kernels):
         for name, signatures in module.SIGNATURES.items():
             expected = len(signatures) if isinstance(signatures, list) else 1
             assert len(getattr(module, name).overloads) == expected

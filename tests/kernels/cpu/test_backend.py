@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kernels.backend import Backend
-from kernels.cpu import kernels as cpu_kernels
+from kernels.cpu import references, steps
 from kernels.cpu.backend import CpuBackend
-from kernels.cpu.kernels import BLOCK
+from kernels.cpu.steps import BLOCK
 from kernels.plan.plan import Factor, GaussianProcess, Input, Neighbours, Plan, References, Regression, Term
 from kernels.plan.program import Program, pack
 from kernels.plan.references import AnyReferenceStep
@@ -245,7 +245,7 @@ def test_refuses_another_number_of_columns(shape: tuple[int, ...]) -> None:
 
 
 def test_another_plan_or_layout_compiles_nothing() -> None:
-    kernels = (cpu_kernels.transform, cpu_kernels.neighbours, cpu_kernels.expansion)
+    kernels = (steps.transform, references.neighbours, references.expansion)
     for program in PROGRAMS:
         CpuBackend().transform(program, california(1))
     compiled = [list(kernel.signatures) for kernel in kernels]

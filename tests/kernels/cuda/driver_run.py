@@ -22,7 +22,8 @@ from kernels.backend import OutOfDeviceMemory, Pipeline
 from kernels.cost import Cost
 from kernels.cpu.backend import CpuBackend
 from kernels.cuda import backend as cuda
-from kernels.cuda.backend import CudaBackend, cuda_unavailable_reason
+from kernels.cuda.availability import cuda_unavailable_reason
+from kernels.cuda.backend import CudaBackend
 from kernels.cuda.device_thread import DEVICE
 from kernels.engine import Engine, EngineError
 from kernels.forest.forest import Forest
@@ -63,8 +64,8 @@ class Launching(CudaBackend):
 
     def __init__(self) -> None:
         super().__init__()
-        self._kernels = without_kernels(self._kernels)
-        self._forest_kernels = without_kernels(self._forest_kernels)
+        for name in ("_steps", "_references", "_forest"):
+            setattr(self.launcher, name, without_kernels(getattr(self.launcher, name)))
 
 
 def held() -> dict[str, int]:

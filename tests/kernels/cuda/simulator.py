@@ -16,6 +16,7 @@ import pytest
 from numba import config
 from numpy.typing import NDArray
 
+from kernels.cuda import availability
 from kernels.cuda import backend as cuda
 from kernels.forest import predicates
 from kernels.plan import features, neighbours
@@ -39,8 +40,7 @@ def simulator() -> Iterator[pytest.MonkeyPatch]:
     from numba.cuda.simulator import kernelapi
     from numba.cuda.simulator.cudadrv.devices import FakeCUDADevice
 
-    from kernels.cuda import forest_kernels as cuda_forest_kernels
-    from kernels.cuda import plan_kernels as cuda_kernels
+    from kernels.cuda import forest, references, steps
 
     def evaluate(op, a, b, constants, offset, length):
         return features.evaluate(op, a, b, constants.copy_to_host(), offset, length)
@@ -70,10 +70,10 @@ def simulator() -> Iterator[pytest.MonkeyPatch]:
             # The simulator's own looks and then stores: two threads at once may get an array each.
             patch.setattr(kernelapi.FakeCUDAShared, "array", shared)
             patch.setattr(FakeCUDADevice, "name", "Simulated GPU", raising=False)
-            patch.setattr(cuda_kernels, "evaluate", evaluate)
-            patch.setattr(cuda_kernels, "describe", describe)
-            patch.setattr(cuda_forest_kernels, "rank", rank)
-            patch.setattr(cuda_forest_kernels, "in_set", in_set)
+            patch.setattr(steps, "evaluate", evaluate)
+            patch.setattr(references, "describe", describe)
+            patch.setattr(forest, "rank", rank)
+            patch.setattr(forest, "in_set", in_set)
             yield patch
     finally:
         sys.setswitchinterval(interval)
@@ -82,5 +82,5 @@ def simulator() -> Iterator[pytest.MonkeyPatch]:
 def simulated_backend(**sizes: int) -> cuda.CudaBackend:
     """A backend on the simulator."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuda, "cuda_unavailable_reason", lambda: None)
+        patch.setattr(availability, "cuda_unavailable_reason", lambda: None)
         return cuda.CudaBackend(**sizes)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from kernels.backend import AnyForest, OutOfDeviceMemory, Pipeline
 from kernels.cpu.backend import CpuBackend
-from kernels.cuda import forest as cuda_forest
+from kernels.cuda import layout
 from kernels.cuda.backend import CudaBackend
-from kernels.cuda.forest import ForestTooLargeError, pack_forests, too_large
+from kernels.cuda.layout import ForestTooLargeError, pack_forests, too_large
 from kernels.forest.booster import BoosterForest
 from kernels.forest.forest import Forest, load_forest
 from kernels.forest.predicates import COUNT
@@ -45,11 +45,11 @@ SIZES = {
 @pytest.fixture(scope="module")
 def backends() -> Iterator[list[CudaBackend]]:
     with simulator() as patch:
-        from kernels.cuda import forest_kernels as cuda_forest_kernels
+        from kernels.cuda import forest as cuda_forest
 
         # Tiles of 2 to 16 trees, so that there are several.
-        patch.setattr(cuda_forest_kernels, "STAGED", 16)
-        patch.setattr(cuda_forest_kernels, "PLACES", 32)
+        patch.setattr(cuda_forest, "STAGED", 16)
+        patch.setattr(cuda_forest, "PLACES", 32)
         yield [simulated_backend(**sizes) for sizes in SIZES.values()]
 
 
@@ -255,10 +255,10 @@ def test_forests_beyond_a_limit_are_refused(
     split = [Split(0, 0, 1, [7]), Split(1, 0.5, 0), Split(1, 1.5, 0)]
     forest = Forest.from_model_text(model_text([tree_text(split, [0, 0, 0], [1, 2, 3, 4])], 2))
     most = {"MAX_COUNT": 3, "MAX_COLUMNS": 4, "MAX_SETS": 2, "MAX_RECORDS": 14}[limit]
-    monkeypatch.setattr(cuda_forest, limit, most)
+    monkeypatch.setattr(layout, limit, most)
     assert too_large((forest, forest)) is None
     pack_forests((forest, forest))
-    monkeypatch.setattr(cuda_forest, limit, most - 1)
+    monkeypatch.setattr(layout, limit, most - 1)
     with pytest.raises(ForestTooLargeError, match=rf"{most} {what}.* {most - 1} at most"):
         backend.evaluate(Pipeline(None, (forest, forest)), np.zeros((1, 2)))
 
@@ -367,13 +367,13 @@ def test_other_errors_surface_as_they_are(backend: CudaBackend, monkeypatch: pyt
 def test_chunks_take_a_bounded_share_of_the_device(backend: CudaBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     forest, counts = grown(20, 2, 3), []
     monkeypatch.setattr("kernels.cuda.backend.CHUNK_BYTES", 1000)
-    evaluate = backend._evaluate
+    evaluate = backend.launcher.evaluate
 
     def seen(buffers: Any, features: Any, *arguments: Any) -> Any:
         counts.append(features.shape[0])
         return evaluate(buffers, features, *arguments)
 
-    monkeypatch.setattr(backend, "_evaluate", seen)
+    monkeypatch.setattr(backend.launcher, "evaluate", seen)
     assert_agrees(backend, forest, rows_of(60))
     assert len(counts) > 2
     assert max(counts) * 4 * 8 <= 1000
@@ -382,13 +382,13 @@ def test_chunks_take_a_bounded_share_of_the_device(backend: CudaBackend, monkeyp
 @pytest.mark.usefixtures("backends")
 def test_warms_up_all_kernels_without_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     fresh, typed = simulated_backend(**SIZES["a row to a lane"]), []
-    evaluate = fresh._evaluate
+    evaluate = fresh.launcher.evaluate
 
     def seen(buffers: Any, features: Any, *arguments: Any) -> Any:
         typed.append(features.dtype)
         return evaluate(buffers, features, *arguments)
 
-    monkeypatch.setattr(fresh, "_evaluate", seen)
+    monkeypatch.setattr(fresh.launcher, "evaluate", seen)
     fresh.warm_up()
     assert typed == [np.float32, np.float64]
 

@@ -36,9 +36,9 @@ def texts() -> dict[str, str]:
 RESIDENT_THREADS = 2048  # of a multiprocessor of sm_80 and sm_90
 REGISTERS = 65_536  # likewise
 ENOUGH = {
-    "plan_kernels.transform": 768,
-    "forest_kernels.ranks": 1280,
-    "forest_kernels.forest": 1280,
+    "steps.transform": 768,
+    "forest.ranks": 1280,
+    "forest.forest": 1280,
 }
 """Threads that a multiprocessor must hold of the kernels whose loads only other threads can hide."""
 
@@ -68,10 +68,10 @@ def innermost_loop(text: str, instruction: str) -> str:
 
 def test_every_kernel_has_a_signature_to_compile_it_with(texts: dict[str, str]) -> None:
     assert [label for label, text in texts.items() if text == "no signature"] == []
-    kernels = {f"{name} {target} 0" for name in (*ENOUGH, "plan_kernels.references") for target in ("sm_80", "sm_90")}
+    kernels = {f"{name} {target} 0" for name in (*ENOUGH, "references.references") for target in ("sm_80", "sm_90")}
     assert kernels <= set(texts)
     # Features are of a program, or raw.
-    assert "forest_kernels.ranks sm_90 1" in texts
+    assert "forest.ranks sm_90 1" in texts
 
 
 def test_each_is_an_entry_point_for_its_architecture(texts: dict[str, str]) -> None:
@@ -89,7 +89,7 @@ def test_the_ptx_is_no_newer_than_the_driver(texts: dict[str, str]) -> None:
 
 def test_features_are_rounded_once_at_the_end(texts: dict[str, str]) -> None:
     for label, text in texts.items():
-        if label.startswith("plan_kernels.transform"):
+        if label.startswith("steps.transform"):
             assert "cvt.rn.f32.f64" in text, label
             assert not re.search(r"\b(add|sub|mul|fma|div)\.[a-z.]*f32", text), label
             assert ".ftz.f32" not in text, label
@@ -97,7 +97,7 @@ def test_features_are_rounded_once_at_the_end(texts: dict[str, str]) -> None:
 
 def test_covariances_are_summed_in_float32(texts: dict[str, str]) -> None:
     for label, text in texts.items():
-        if label.startswith("plan_kernels.references"):
+        if label.startswith("references.references"):
             loop = innermost_loop(text, "ex2.approx")
             assert re.search(r"\bsqrt\.[a-z.]*f32", loop), label
             assert re.search(r"\bld\.shared\.f32", loop), label
@@ -108,7 +108,7 @@ def test_covariances_are_summed_in_float32(texts: dict[str, str]) -> None:
 
 def test_squared_distances_are_float64_and_rounded(texts: dict[str, str]) -> None:
     for label, text in texts.items():
-        if label.startswith("plan_kernels.references"):
+        if label.startswith("references.references"):
             loop = innermost_loop(text, "ld.shared.f64")
             assert re.search(r"\bfma\.rn\.f64", loop), label
             assert "cvt.rn.f32.f64" in text, label
@@ -118,13 +118,13 @@ def test_shared_memory_fits_a_block(texts: dict[str, str]) -> None:
     for label, text in texts.items():
         sizes = [int(size) for size in re.findall(r"\.shared \.align \d+ \.b8 \w+\[(\d+)\];", text)]
         assert len(sizes) == text.count(".shared .align"), label
-        assert bool(sizes) == (kernel_of(label) in ("plan_kernels.references", "forest_kernels.forest")), label
+        assert bool(sizes) == (kernel_of(label) in ("references.references", "forest.forest")), label
         assert sum(sizes) <= STATIC_SHARED_MEMORY, label
 
 
 def test_leaves_are_added_and_nothing_else_is_computed(texts: dict[str, str]) -> None:
     for label, text in texts.items():
-        if kernel_of(label) == "forest_kernels.forest":
+        if kernel_of(label) == "forest.forest":
             assert re.search(r"\badd(\.rn)?\.f64", text), label
             assert not re.search(r"\b(mul|fma|sub|div|cvt)\.[a-z0-9.]*f(64|32)", text), label
             assert not re.search(r"\b(add|mul|fma)\.[a-z.]*f32", text), label
@@ -132,7 +132,7 @@ def test_leaves_are_added_and_nothing_else_is_computed(texts: dict[str, str]) ->
 
 def test_a_step_down_a_tree_loads_a_node_and_a_rank(texts: dict[str, str]) -> None:
     for label, text in texts.items():
-        if kernel_of(label) == "forest_kernels.forest":
+        if kernel_of(label) == "forest.forest":
             loop = innermost_loop(text, "ld.global.u16")
             assert len(re.findall(r"\bld\.global\.[ub]64", loop)) == 1, label
             assert len(re.findall(r"\bld\.global\.[ub]16", loop)) == 1, label
@@ -142,14 +142,14 @@ def test_a_step_down_a_tree_loads_a_node_and_a_rank(texts: dict[str, str]) -> No
 
 def test_lanes_meet_once_a_tile(texts: dict[str, str]) -> None:
     for label, text in texts.items():
-        if kernel_of(label) == "forest_kernels.forest":
+        if kernel_of(label) == "forest.forest":
             assert text.count("bar.sync") == 1, label
             assert text.index("st.shared.f64") < text.index("bar.sync") < text.index("ld.shared.f64"), label
 
 
 def test_ranks_compare_in_float64(texts: dict[str, str]) -> None:
     for label, text in texts.items():
-        if kernel_of(label) == "forest_kernels.ranks":
+        if kernel_of(label) == "forest.ranks":
             assert re.search(r"\bsetp\.[a-z]+\.f64", text), label
             assert not re.search(r"\bsetp\.[a-z.]*f32", text), label
             assert ".ftz" not in text, label

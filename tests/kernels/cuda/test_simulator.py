@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from kernels.backend import Backend
 from kernels.cpu.backend import CpuBackend
+from kernels.cuda import availability
 from kernels.cuda import backend as cuda
-from kernels.cuda.program import pairs
+from kernels.cuda.pairing import pairs
 from kernels.plan import neighbours
 from kernels.plan.plan import Factor, GaussianProcess, Input, Neighbours, Plan, Regression, Term
 from kernels.plan.program import Program, pack
@@ -33,10 +34,10 @@ pytestmark = IN_SIMULATOR
 @pytest.fixture(scope="module")
 def backend() -> Iterator[cuda.CudaBackend]:
     with simulator() as patch:
-        from kernels.cuda import plan_kernels as cuda_kernels
+        from kernels.cuda import references as cuda_references
 
         # Of few rows, so that there are many, and neither they nor groups within them are all full.
-        patch.setattr(cuda_kernels, "TILE_ROWS", 8)
+        patch.setattr(cuda_references, "TILE_ROWS", 8)
         # Two blocks of four threads: batches above eight rows make the threads stride. Chunks of nine rows, by turns.
         yield simulated_backend(threads_per_block=4, min_blocks=1, max_blocks=2, chunk_rows=9)
 
@@ -216,10 +217,10 @@ def test_a_covariance_that_vanishes_is_zero_however_large_its_polynomial(backend
 
 
 def test_the_largest_steps_agree(backend: cuda.CudaBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kernels.cuda import plan_kernels as cuda_kernels
+    from kernels.cuda import references as cuda_references
 
     # As they are for a device, but for fewer than two tiles of either.
-    monkeypatch.setattr(cuda_kernels, "TILE_ROWS", 128)
+    monkeypatch.setattr(cuda_references, "TILE_ROWS", 128)
     names = tuple(f"x{index}" for index in range(MAX_COORDINATES))
     shared = {"output": "p", "weights": "weights"}
     factor = Factor(shape="exponential", inputs=names, lengths=(3.0,) * MAX_COORDINATES)
@@ -285,6 +286,6 @@ def test_warms_up(backend: cuda.CudaBackend) -> None:
 
 
 def test_a_simulated_gpu_is_not_taken_for_one() -> None:
-    assert not cuda.cuda_available()
-    with pytest.raises(cuda.CudaUnavailableError, match=r"CUDASIM|numba-cuda"):
+    assert availability.cuda_unavailable_reason() is not None
+    with pytest.raises(availability.CudaUnavailableError, match=r"CUDASIM|numba-cuda"):
         cuda.CudaBackend()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kernels.cpu.backend import CpuBackend
-from kernels.cpu.kernels import search
+from kernels.cpu.references import search
 from kernels.plan.neighbours import (
     BLOCK_ROWS,
     FARTHEST,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.plan.expansion import ExpansionArrays
+from kernels.plan.gaussian_process import ExpansionArrays
 from kernels.plan.neighbours import NeighbourArrays
 from kernels.plan.program import Program
 

@@ -1,10 +1,4 @@
-"""The CUDA kernels.
-
-Importing this module imports numba.cuda; only `kernels.cuda.backend` does so, once it knows there is a GPU.
-
-Every kernel of the package has its argument types in `SIGNATURES` of the module that defines it: the backend compiles
-it for them ahead of its launch, and a test without a driver, to PTX, which fails on a kernel that has none.
-"""
+"""The CUDA kernel of the reference steps. Imports and `SIGNATURES` are as in `kernels.cuda.steps`."""
 
 # numba's stubs give `cuda.local.array` and `cuda.shared.array` no type that can be called or indexed.
 # pyright: reportArgumentType=false, reportOptionalSubscript=false
@@ -14,8 +8,7 @@ import math
 import numpy as np
 from numba import cuda, types
 
-from kernels.plan.expansion import FAINTEST, FARTHEST, ZERO, decay, polynomial
-from kernels.plan.features import evaluate
+from kernels.plan.gaussian_process import FAINTEST, FARTHEST, ZERO, decay, polynomial
 from kernels.plan.neighbours import FARTHEST as FARTHEST_PLACE
 from kernels.plan.neighbours import describe, insert
 from kernels.plan.reference_step import MAX_NEIGHBOURS
@@ -43,34 +36,6 @@ MATRIX = MAX_ATTRIBUTES * MAX_ATTRIBUTES
 _INTS = types.int32[::1]
 _FLOATS = types.float32[::1]
 _DOUBLES = types.float64[::1]
-
-
-@cuda.jit
-def transform(
-    rows, n_rows, opcodes, operands, offsets, lengths, constants, outputs, columns, points, work, places, features
-):  # fmt: skip
-    """Interpret a program's stateless steps over float64[>= B, F], a row to a thread, threads striding over the grid.
-
-    Arguments are those of the CPU's kernel, and n_rows: B, how many of the rows there are, and work: float64[>= S,
-    >= min(B, threads)]; a thread keeps its row's steps in a column of its own, so that neighbouring threads touch
-    neighbouring words. All threads run the same step at the same time: the branches on the opcode never diverge within
-    a warp.
-    """
-    thread = cuda.grid(1)  # pyright: ignore[reportCallIssue]
-    n_inputs = rows.shape[1]
-    for row in range(thread, n_rows, cuda.gridsize(1)):
-        for step in range(opcodes.shape[0]):
-            left = operands[step, 0]
-            right = operands[step, 1]
-            a = rows[row, left] if left < n_inputs else work[left - n_inputs, thread]
-            b = rows[row, right] if right < n_inputs else work[right - n_inputs, thread]
-            work[step, thread] = evaluate(opcodes[step], a, b, constants, offsets[step], lengths[step])
-        for index in range(outputs.shape[0]):
-            slot = outputs[index]
-            features[row, columns[index]] = rows[row, slot] if slot < n_inputs else work[slot - n_inputs, thread]
-        for index in range(points.shape[0]):
-            slot = points[index]
-            places[row, index] = rows[row, slot] if slot < n_inputs else work[slot - n_inputs, thread]
 
 
 @cuda.jit
@@ -274,21 +239,6 @@ def _covariances(scaled, columns, weights, tile, count, shapes, factors, terms, 
 
 
 SIGNATURES = {
-    "transform": types.void(
-        types.float64[:, ::1],
-        types.int64,
-        _INTS,
-        types.int32[:, ::1],
-        _INTS,
-        _INTS,
-        _DOUBLES,
-        _INTS,
-        _INTS,
-        _INTS,
-        types.float64[:, ::1],
-        types.float64[:, ::1],
-        types.float32[:, ::1],
-    ),
     "references": types.void(
         types.float64[:, ::1],
         types.int64,

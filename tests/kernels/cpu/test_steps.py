@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from kernels.cpu.block import evaluate_block, evaluate_run, run_length
+from kernels.cpu.steps import evaluate_block, evaluate_run, run_length
 from kernels.plan import opcodes
 from kernels.plan.features import evaluate
 from tests.kernels.plan.plans import HARD_ROWS, california
