@@ -16,7 +16,7 @@ import pytest
 
 from app.codecs import arrow
 from app.codecs.compression import ENCODINGS
-from app.codecs.table import MAX_ERRORS
+from app.codecs.rules import MAX_ERRORS
 from tests.routes.support import stream_of, varied
 from tests.support import Server, eventually, server_environ
 from tests.wire import WITHIN_S, Wire, chunks, head, metric, rows_in_flight

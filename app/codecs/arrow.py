@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from app.codecs.answer import Answer
-from app.codecs.filling import Filling
-from app.codecs.gil_yield import Pace
+from app.codecs.batch_builder import BatchBuilder
+from app.codecs.gil_yield import GilYield
 from app.codecs.record_batches import fill, record_batch, schema_of
-from app.codecs.table import Buffer, FloatArray, check_rows, check_width, match_columns
+from app.codecs.result import Result
+from app.codecs.rules import Buffer, FloatArray, check_rows, check_width, match_columns
 from app.errors import MalformedBody, UnsupportedMediaType
 from app.feature import Feature
 
@@ -50,33 +50,33 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
         schema = pa.ipc.read_schema(first)
         check_width(len(schema), features)
         places = match_columns(schema.names, features, schema.types)
-        filling = Filling(features, _count_rows(buffer, max_rows))
+        builder = BatchBuilder(features, _count_rows(buffer, max_rows))
         for message in _record_batches(buffer):
             batch = pa.ipc.read_record_batch(message, schema)
             batch.validate(full=True)
-            fill(filling, batch, places)
-            filling.pace()
+            fill(builder, batch, places)
+            builder.yield_gil()
     except (pa.ArrowException, OSError, StopIteration, ValueError, OverflowError, struct.error) as error:
         raise MalformedBody("The body is not a valid Arrow IPC stream.") from error
-    return filling.matrix()
+    return builder.matrix()
 
 
-def encode(answer: Answer) -> Iterator[Buffer]:
+def encode(result: Result) -> Iterator[Buffer]:
     """Encode as a stream: its schema, record batches, and the mark of its end."""
-    schema = schema_of(answer)
+    schema = schema_of(result)
     yield memoryview(schema.serialize())
-    for start, stop in answer.pieces():
-        yield memoryview(record_batch(answer, schema, start, stop).serialize())
+    for start, stop in result.pieces():
+        yield memoryview(record_batch(result, schema, start, stop).serialize())
     yield END_OF_STREAM
 
 
 def _count_rows(buffer: Any, max_rows: int) -> int:
     """Rows of all record batches, as their metadata states them."""
-    rows, pace = 0, Pace()
+    rows, yield_gil = 0, GilYield()
     for message in _record_batches(buffer):
         rows += _declared_rows(message)
         check_rows(rows, max_rows)
-        pace()
+        yield_gil()
     return rows
 
 

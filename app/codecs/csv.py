@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute
 from pyarrow import csv as arrow_csv
 
-from app.codecs.answer import Answer
-from app.codecs.filling import Filling
+from app.codecs.batch_builder import BatchBuilder
 from app.codecs.record_batches import fill, record_batch, schema_of
-from app.codecs.table import Buffer, FloatArray, check_width, match_columns
+from app.codecs.result import Result
+from app.codecs.rules import Buffer, FloatArray, check_width, match_columns
 from app.errors import MalformedBody
 from app.feature import Feature
 
@@ -52,26 +52,26 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
     places = match_columns(names, features)
     types = {feature.name: pa.bool_() if feature.kind == "boolean" else pa.float64() for feature in features}
     capacity = _most_rows(body, len(names))
-    filling = Filling(features, max_rows, capacity, kinds=True)
+    builder = BatchBuilder(features, max_rows, capacity, kinds=True)
     if alone:  # which Arrow would call an empty file
-        return filling.matrix()
+        return builder.matrix()
     try:
         for batch in _batches(body, names, types):
-            fill(filling, batch, places)
+            fill(builder, batch, places)
     except pa.ArrowException:
-        filling = Filling(features, max_rows, capacity, kinds=True)
-        _inspect(body, names, features, places, filling)
-    return filling.matrix()
+        builder = BatchBuilder(features, max_rows, capacity, kinds=True)
+        _inspect(body, names, features, places, builder)
+    return builder.matrix()
 
 
-def encode(answer: Answer) -> Iterator[Buffer]:
+def encode(result: Result) -> Iterator[Buffer]:
     """Encode as a line of the columns' names and a line for each row."""
-    schema = schema_of(answer)
+    schema = schema_of(result)
     options = arrow_csv.WriteOptions(include_header=False)
-    yield ",".join(answer.names).encode() + b"\n"
-    for start, stop in answer.pieces():
+    yield ",".join(result.names).encode() + b"\n"
+    for start, stop in result.pieces():
         sink = pa.BufferOutputStream()
-        arrow_csv.write_csv(record_batch(answer, schema, start, stop), sink, options)
+        arrow_csv.write_csv(record_batch(result, schema, start, stop), sink, options)
         yield memoryview(sink.getvalue())
 
 
@@ -102,28 +102,28 @@ def _batches(body: Buffer, names: list[str], types: dict[str, Any]) -> Iterator[
 
 
 def _inspect(
-    body: Buffer, names: list[str], features: tuple[Feature, ...], places: list[int | None], filling: Filling
+    body: Buffer, names: list[str], features: tuple[Feature, ...], places: list[int | None], builder: BatchBuilder
 ) -> None:
     """Read a body again as text, and note every cell that is no value of its column's kind."""
     try:
         for batch in _batches(body, names, dict.fromkeys(names, pa.string())):
-            for start in range(0, batch.num_rows, filling.block_rows):
-                part, columns = batch.slice(start, filling.block_rows), list[FloatArray | None]()
+            for start in range(0, batch.num_rows, builder.block_rows):
+                part, columns = batch.slice(start, builder.block_rows), list[FloatArray | None]()
                 for column, (feature, place) in enumerate(zip(features, places, strict=True)):
-                    columns.append(None if place is None else _cells(part.column(place), column, feature, filling))
-                filling.add_columns(columns)
+                    columns.append(None if place is None else _cells(part.column(place), column, feature, builder))
+                builder.add_columns(columns)
     except pa.ArrowException as error:
         raise MalformedBody(MALFORMED) from error
 
 
-def _cells(cells: Any, column: int, feature: Feature, filling: Filling) -> FloatArray:
+def _cells(cells: Any, column: int, feature: Feature, builder: BatchBuilder) -> FloatArray:
     """float64[b] of a column of text; NaN where it is empty, or noted as a fault."""
     text = compute.utf8_trim(cells, " \t")
     text = compute.if_else(compute.equal(text, ""), None, text)
     fits = compute.match_substring_regex(text, BOOLEAN if feature.kind == "boolean" else NUMBER)
     bad = compute.invert(fits).fill_null(False).to_numpy(zero_copy_only=False)
     if count := int(np.count_nonzero(bad)):
-        filling.faults.add(column, "kind", filling.rows + int(np.argmax(bad)), count)
+        builder.faults.add(column, "kind", builder.rows + int(np.argmax(bad)), count)
     text = compute.if_else(fits, text, None)
     values = compute.is_in(text, pa.array(TRUE)) if feature.kind == "boolean" else text
     values = compute.if_else(compute.is_valid(text), values.cast(pa.float64()), None)

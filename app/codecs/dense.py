@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.codecs.filling import Checks, Filling, block_rows
-from app.codecs.gil_yield import Pace
-from app.codecs.table import BODY, Buffer, FloatArray, check_rows
+from app.codecs.batch_builder import BatchBuilder, Checks, block_rows
+from app.codecs.gil_yield import GilYield
+from app.codecs.rules import BODY, Buffer, FloatArray, check_rows
 from app.errors import FieldError, InvalidInput, MalformedBody
 from app.feature import Feature
 
@@ -68,20 +68,20 @@ def to_batch(array: NDArray[Any], features: tuple[Feature, ...], places: list[in
     if ordered and array.dtype is FLOAT64 and array.flags.c_contiguous and array.flags.aligned:
         _check(array, features)
         return array
-    filling = Filling(features, len(array), kinds=True)
+    builder = BatchBuilder(features, len(array), kinds=True)
     if ordered:
-        filling.add_rows(array)
+        builder.add_rows(array)
     elif any(place is not None for place in places or ()):
-        filling.add_columns([None if place is None else array[:, place] for place in places or ()])
+        builder.add_columns([None if place is None else array[:, place] for place in places or ()])
     else:
-        filling.add_rows(np.broadcast_to(np.float64(np.nan), (len(array), len(features))))
-    return filling.matrix()
+        builder.add_rows(np.broadcast_to(np.float64(np.nan), (len(array), len(features))))
+    return builder.matrix()
 
 
 def _check(array: FloatArray, features: tuple[Feature, ...]) -> None:
-    size, pace = block_rows(features), Pace()
+    size, yield_gil = block_rows(features), GilYield()
     checks = Checks(features, max(1, min(size, len(array))), kinds=True)
     for start in range(0, len(array), size):
         checks.check(array[start : start + size], start)
-        pace()
+        yield_gil()
     checks.faults.check(len(array))

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from app.codecs import arrow, csv, json_table, msgpack, ndjson, npy, parquet
-from app.codecs.answer import Answer
-from app.codecs.table import Buffer, FloatArray
+from app.codecs import arrow, csv, msgpack, ndjson, npy, parquet, table_json
+from app.codecs.result import Result
+from app.codecs.rules import Buffer, FloatArray
 from app.errors import NotAcceptable, UnsupportedMediaType
 from app.feature import Feature
 
@@ -23,11 +23,11 @@ class Format(NamedTuple):
 
     media_type: str
     decode: Callable[[Buffer, tuple[Feature, ...], int], FloatArray]
-    encode: Callable[[Answer], Iterator[Buffer]]
+    encode: Callable[[Result], Iterator[Buffer]]
 
 
 _MODULES = (
-    (json_table, ()),
+    (table_json, ()),
     (ndjson, ("application/jsonl", "application/jsonlines")),
     (csv, ()),
     # IANA has no name for it, and SageMaker's is in use; `application/octet-stream` would not say what it is.
@@ -45,7 +45,7 @@ FORMATS: dict[str, Format] = {
 
 NAMES = ", ".join(module.MEDIA_TYPE for module, _ in _MODULES)
 TEXT = frozenset(
-    name for name, found in FORMATS.items() if found.decode in (json_table.decode, ndjson.decode, csv.decode)
+    name for name, found in FORMATS.items() if found.decode in (table_json.decode, ndjson.decode, csv.decode)
 )
 
 _ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
@@ -78,7 +78,7 @@ def content_format(content_type: str | None) -> Format:
 def is_json(content_type: str | None) -> bool:
     """Whether a Content-Type, None where there is none, is that of JSON in UTF-8."""
     name, parameters = _parsed(content_type or "")
-    return name == json_table.MEDIA_TYPE and _fits(FORMATS[name], parameters)
+    return name == table_json.MEDIA_TYPE and _fits(FORMATS[name], parameters)
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ PAUSE_SECONDS = 5e-5
 """A sleep of no length gives the lock back before a waiting thread has woken up to take it."""
 
 
-class Pace:
+class GilYield:
     """Called after every piece of work, pauses once enough has been worked."""
 
     def __init__(self) -> None:

@@ -11,9 +11,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from app.codecs import dense
-from app.codecs.answer import Answer
-from app.codecs.repeated import REPEATED
-from app.codecs.table import BODY, Buffer, FloatArray, check_width, match_columns
+from app.codecs.duplicates import REPEATED
+from app.codecs.result import Result
+from app.codecs.rules import BODY, Buffer, FloatArray, check_width, match_columns
 from app.errors import FieldError, InvalidInput, MalformedBody, TooLarge
 from app.feature import Feature
 
@@ -75,28 +75,28 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
     return dense.to_batch(array, features, places)
 
 
-def encode(answer: Answer) -> Iterator[Buffer]:
+def encode(result: Result) -> Iterator[Buffer]:
     """Encode as a map of `shape`, `dtype`, `names`, `model_version` and `data`.
 
     Raises:
         TooLarge: The values are more than MessagePack can hold.
     """
-    size = 8 * len(answer.names) * answer.rows
+    size = 8 * len(result.names) * result.rows
     if size > LARGEST_BIN:
         raise TooLarge("The predictions are more than the 4 GiB that a MessagePack answer can hold.")
     head: dict[str, Any] = {
-        "shape": answer.shape,
+        "shape": result.shape,
         "dtype": "float64",
-        "names": answer.names,
-        "model_version": answer.model_version,
+        "names": result.names,
+        "model_version": result.model_version,
     }
     # The map's own head counts one more than is here: `data`, whose bytes follow piece by piece.
     parts = [bytes([0x80 + len(head) + 1])]
     parts += [msgspec.msgpack.encode(part) for item in head.items() for part in item]
     parts += [msgspec.msgpack.encode("data"), struct.pack(">BI", 0xC6, size)]
     yield b"".join(parts)
-    for start, stop in answer.pieces():
-        yield answer.matrix(start, stop).data.cast("B")
+    for start, stop in result.pieces():
+        yield result.matrix(start, stop).data.cast("B")
 
 
 def _check_keys(body: Buffer, keys: int) -> None:

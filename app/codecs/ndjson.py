@@ -6,12 +6,12 @@ from functools import lru_cache
 import msgspec
 import numpy as np
 
-from app.codecs.answer import Answer
-from app.codecs.filling import Filling
-from app.codecs.gil_yield import Pace
+from app.codecs.batch_builder import BatchBuilder
+from app.codecs.duplicates import RepeatedName, has_repeated
+from app.codecs.gil_yield import GilYield
 from app.codecs.objects import Objects, objects_of, parse
-from app.codecs.repeated import RepeatedName, has_repeated
-from app.codecs.table import Buffer, FloatArray
+from app.codecs.result import Result
+from app.codecs.rules import Buffer, FloatArray
 from app.errors import MalformedBody
 from app.feature import Feature
 
@@ -39,8 +39,8 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
             take.
     """
     objects = objects_of(features)
-    filling = Filling(features, max_rows, _most_rows(memoryview(body).nbytes, features))
-    for block in _blocks(body, 2**16 + 2**10 * len(features), filling):
+    builder = BatchBuilder(features, max_rows, _most_rows(memoryview(body).nbytes, features))
+    for block in _blocks(body, 2**16 + 2**10 * len(features), builder):
         try:
             rows = objects.row.decode_lines(block)
             once = not objects.names.may_repeat(block, len(rows), map(msgspec.structs.astuple, rows))
@@ -48,25 +48,25 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             rows, once, plain = [], False, False
         if plain or (once and len(rows) == sum(map(bool, map(bytes.strip, block.split(b"\n"))))):
-            filling.add_rows(objects.array(rows))
+            builder.add_rows(objects.array(rows))
         else:
-            _inspect(block, objects, filling)
-    return filling.matrix()
+            _inspect(block, objects, builder)
+    return builder.matrix()
 
 
-def encode(answer: Answer) -> Iterator[Buffer]:
+def encode(result: Result) -> Iterator[Buffer]:
     """Encode as lines, an object of the answer's columns for each row."""
-    row, pace = _row(answer.names), Pace()
-    for start, stop in answer.pieces():
+    row, yield_gil = _row(result.names), GilYield()
+    for start, stop in result.pieces():
         lines: list[bytes] = []
         for first in range(start, stop, LINE_ROWS):
-            columns = answer.columns(first, min(first + LINE_ROWS, stop)).values()
+            columns = result.columns(first, min(first + LINE_ROWS, stop)).values()
             lines.append(_ENCODER.encode_lines(list(map(row, *(column.tolist() for column in columns)))))
-            pace()
+            yield_gil()
         yield b"".join(lines)
 
 
-def _blocks(body: Buffer, longest: int, filling: Filling) -> Iterator[bytes]:
+def _blocks(body: Buffer, longest: int, builder: BatchBuilder) -> Iterator[bytes]:
     """The body cut after line ends, into blocks of about BLOCK_BYTES, or of the one line that is longer."""
     view = memoryview(body).cast("B")
     start, size = 0, BLOCK_BYTES
@@ -75,17 +75,17 @@ def _blocks(body: Buffer, longest: int, filling: Filling) -> Iterator[bytes]:
         end = len(block) if start + size >= len(view) else block.rfind(b"\n") + 1
         if end == 0:
             if size > longest:
-                raise MalformedBody(f"Row {filling.rows} of the body is longer than {longest} bytes.")
+                raise MalformedBody(f"Row {builder.rows} of the body is longer than {longest} bytes.")
             size *= 2
             continue
         yield block[:end]
         start, size = start + end, BLOCK_BYTES
 
 
-def _inspect(block: bytes, objects: Objects, filling: Filling) -> None:
+def _inspect(block: bytes, objects: Objects, builder: BatchBuilder) -> None:
     """Read a block line by line, and note what is wrong with each; not all of a block need be."""
     values: list[FloatArray] = []
-    row = filling.rows
+    row = builder.rows
     for line in block.split(b"\n"):
         if not line.strip():
             continue
@@ -95,15 +95,15 @@ def _inspect(block: bytes, objects: Objects, filling: Filling) -> None:
                 raise RepeatedName
             values.append(objects.array([decoded]))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, RepeatedName):
-            value, seen = parse(line, f"Row {row} of the body"), filling.faults.noted
-            given = objects.inspect(value, row, filling.faults)
+            value, seen = parse(line, f"Row {row} of the body"), builder.faults.noted
+            given = objects.inspect(value, row, builder.faults)
             values.append(np.array([given]))
-            if filling.faults.noted == seen and objects.keeps(given):  # msgspec saw a fault that this reading does not
+            if builder.faults.noted == seen and objects.keeps(given):  # msgspec saw a fault that this reading does not
                 raise MalformedBody(f"Row {row} of the body is not valid JSON.") from None
         row += 1
-        filling.pace()
+        builder.yield_gil()
     if values:
-        filling.add_rows(np.concatenate(values))
+        builder.add_rows(np.concatenate(values))
 
 
 def _most_rows(size: int, features: tuple[Feature, ...]) -> int:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from app.codecs import dense
-from app.codecs.answer import Answer
-from app.codecs.table import BODY, Buffer, FloatArray
+from app.codecs.result import Result
+from app.codecs.rules import BODY, Buffer, FloatArray
 from app.errors import FieldError, InvalidInput, MalformedBody
 from app.feature import Feature
 
@@ -42,13 +42,13 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
     return dense.to_batch(dense.view(body, offset, dtype, shape, order, len(features), max_rows), features)
 
 
-def encode(answer: Answer) -> Iterator[Buffer]:
+def encode(result: Result) -> Iterator[Buffer]:
     """Encode as one array: float64[B], float64[B, K], or with intervals float64[B, 3]: prediction, lower, upper."""
     head = io.BytesIO()
-    npy.write_array_header_1_0(head, {"descr": "<f8", "fortran_order": False, "shape": answer.shape})
+    npy.write_array_header_1_0(head, {"descr": "<f8", "fortran_order": False, "shape": result.shape})
     yield head.getvalue()
-    for start, stop in answer.pieces():
-        yield answer.matrix(start, stop).data.cast("B")
+    for start, stop in result.pieces():
+        yield result.matrix(start, stop).data.cast("B")
 
 
 def _header(body: Buffer) -> tuple[tuple[int, ...], str, np.dtype[Any], int]:

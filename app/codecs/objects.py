@@ -10,9 +10,9 @@ from typing import Annotated, Any, cast
 import msgspec
 import numpy as np
 
-from app.codecs.filling import Faults
-from app.codecs.repeated import ABSENT, RowNames, make_object, repeated_names
-from app.codecs.table import INT64_RANGE, FloatArray, limits_of
+from app.codecs.batch_builder import Faults
+from app.codecs.duplicates import ABSENT, RowNames, make_object, repeated_names
+from app.codecs.rules import INT64_RANGE, FloatArray, limits_of
 from app.errors import MalformedBody
 from app.feature import Feature
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.codecs.answer import Answer
-from app.codecs.filling import Filling
-from app.codecs.parquet_pages import row_groups, unpacked_size
+from app.codecs.batch_builder import BatchBuilder
+from app.codecs.page_sizes import row_groups, unpacked_size
 from app.codecs.record_batches import fill, record_batch, schema_of
-from app.codecs.table import Buffer, FloatArray, check_rows, check_width, match_columns
+from app.codecs.result import Result
+from app.codecs.rules import Buffer, FloatArray, check_rows, check_width, match_columns
 from app.errors import MalformedBody, TooLarge
 from app.feature import Feature
 
@@ -45,26 +45,26 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
             schema = file.schema_arrow
             places = match_columns(schema.names, features, schema.types)
             _check_sizes(body, file.metadata.num_rows, file.metadata.num_columns)
-            filling = Filling(features, file.metadata.num_rows)
+            builder = BatchBuilder(features, file.metadata.num_rows)
             for batch in file.iter_batches(BATCH_ROWS):
-                if filling.rows + batch.num_rows > file.metadata.num_rows:
+                if builder.rows + batch.num_rows > file.metadata.num_rows:
                     raise ValueError("more rows than the metadata states")
-                fill(filling, batch, places)
-                filling.pace()
-            if filling.rows != file.metadata.num_rows:
+                fill(builder, batch, places)
+                builder.yield_gil()
+            if builder.rows != file.metadata.num_rows:
                 raise ValueError("fewer rows than the metadata states")
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, RuntimeError) as error:
         raise MalformedBody("The body is not a valid Parquet file.") from error
-    return filling.matrix()
+    return builder.matrix()
 
 
-def encode(answer: Answer) -> Iterator[Buffer]:
+def encode(result: Result) -> Iterator[Buffer]:
     """Encode as a file, a row group at a time."""
-    schema, sink = schema_of(answer), _Sink()
+    schema, sink = schema_of(result), _Sink()
     # Predictions hardly repeat: a dictionary or compression would cost time and save nothing.
     with pq.ParquetWriter(sink, schema, compression="none", use_dictionary=False) as writer:
-        for start, stop in answer.pieces():
-            writer.write_batch(record_batch(answer, schema, start, stop), row_group_size=stop - start)
+        for start, stop in result.pieces():
+            writer.write_batch(record_batch(result, schema, start, stop), row_group_size=stop - start)
             yield sink.drain()
     yield sink.drain()
 

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from app.codecs.repeated import has_repeated
-from app.codecs.table import Buffer, FloatArray
+from app.codecs.duplicates import has_repeated
+from app.codecs.rules import Buffer, FloatArray
 from app.feature import Feature
 from kernels import json_text
 from kernels.json_text import OPEN_LIST, OPEN_OBJECT, UNREAD, read_columns, read_rows

@@ -5,29 +5,29 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from app.codecs.answer import Answer
-from app.codecs.filling import Filling
-from app.codecs.table import FloatArray
+from app.codecs.batch_builder import BatchBuilder
+from app.codecs.result import Result
+from app.codecs.rules import FloatArray
 
 
-def fill(filling: Filling, batch: Any, places: list[int | None]) -> None:
+def fill(builder: BatchBuilder, batch: Any, places: list[int | None]) -> None:
     """Add all rows of a record batch, whose columns are where `places` says; a null is NaN."""
-    for start in range(0, batch.num_rows, filling.block_rows):
-        part = batch.slice(start, filling.block_rows)
+    for start in range(0, batch.num_rows, builder.block_rows):
+        part = batch.slice(start, builder.block_rows)
         columns = [None if place is None else _values(part.column(place)) for place in places]
         if all(column is None for column in columns):  # all were left out, and one must tell how many rows there are
             columns = [np.full(part.num_rows, np.nan), *columns[1:]]
-        filling.add_columns(columns)
+        builder.add_columns(columns)
 
 
-def schema_of(answer: Answer) -> Any:
+def schema_of(result: Result) -> Any:
     """A column of float64 for each of the answer's, and the model's version in the metadata."""
-    return pa.schema([(name, pa.float64()) for name in answer.names], {"model_version": answer.model_version})
+    return pa.schema([(name, pa.float64()) for name in result.names], {"model_version": result.model_version})
 
 
-def record_batch(answer: Answer, schema: Any, start: int, stop: int) -> Any:
+def record_batch(result: Result, schema: Any, start: int, stop: int) -> Any:
     """Rows of an answer."""
-    return pa.record_batch([pa.array(values) for values in answer.columns(start, stop).values()], schema=schema)
+    return pa.record_batch([pa.array(values) for values in result.columns(start, stop).values()], schema=schema)
 
 
 def _values(column: Any) -> FloatArray:

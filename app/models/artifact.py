@@ -14,8 +14,9 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
-from app.codecs import json_table
-from app.codecs.json import FloatArray, JsonCodec
+from app.codecs import table_json
+from app.codecs.row_json import JsonCodec
+from app.codecs.rules import FloatArray
 from app.feature import Feature
 from app.models.interval import Intervals
 from app.models.model_files import (
@@ -245,7 +246,7 @@ def serve_artifact(
     outside(
         as_rows(np.zeros((1, len(ranges))), len(ranges)), *_bounds(ranges)
     )  # compiled or loaded before a request needs it
-    json_table.prepare(artifact.features)
+    table_json.prepare(artifact.features)
     return ServedModel(
         identity=identity,
         artifact=artifact,

@@ -11,7 +11,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from app.codecs.table import limits_of
+from app.codecs.rules import limits_of
 from app.feature import Feature, Kind
 from app.models.artifact import Artifact, NotFinite, ServedModel
 from app.models.interval import Intervals

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 import yaml
 
-from app.codecs.json import FloatArray
+from app.codecs.rules import FloatArray
 from app.models.signature import ModelRefused
 
 MLMODEL = "MLmodel"

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from app.codecs.answer import Answer
-from app.codecs.gil_yield import Pace
-from app.codecs.json import Batch, FloatArray
+from app.codecs.gil_yield import GilYield
+from app.codecs.result import Result
+from app.codecs.row_json import Batch
+from app.codecs.rules import FloatArray
 from app.errors import PredictionNotFinite
 from app.models.artifact import ServedModel
 from app.predict.exchange import Exchange
@@ -86,11 +87,11 @@ def batch_answer(
         served.warnings(batch.rows, evaluation),
     )
     items: list[PredictedItem | FailedItem] = []
-    pace = Pace()
+    yield_gil = GilYield()
     while part := list(islice(predicted, ITEMS)):
         items += part
         if len(part) == ITEMS:  # a large batch, and so in a thread
-            pace()
+            yield_gil()
     if batch.errors:
         items += [FailedItem(position, errors) for position, errors in batch.errors.items()]
         items.sort(key=lambda item: item.index)
@@ -108,12 +109,12 @@ def batch_answer(
     return BatchAnswer(_encode(response), batch, evaluation)
 
 
-def _finite_rows(batch: Batch, evaluation: Evaluation, answer: Answer) -> tuple[Batch, Evaluation]:
+def _finite_rows(batch: Batch, evaluation: Evaluation, result: Result) -> tuple[Batch, Evaluation]:
     """What is left of a batch when the rows whose answer is not finite are taken for errors."""
-    finite = answer.finite(0, answer.rows)
+    finite = result.finite(0, result.rows)
     if finite.all():
         return batch, evaluation
-    failed = {batch.positions[row]: answer.faults(row) for row in np.flatnonzero(~finite).tolist()}
+    failed = {batch.positions[row]: result.faults(row) for row in np.flatnonzero(~finite).tolist()}
     left = msgspec.structs.replace(
         batch,
         rows=batch.rows[finite],
@@ -123,9 +124,9 @@ def _finite_rows(batch: Batch, evaluation: Evaluation, answer: Answer) -> tuple[
     return left, Evaluation(*(None if part is None else part[finite] for part in evaluation))  # pyright: ignore[reportArgumentType]
 
 
-def table_answer(served: ServedModel, evaluation: Evaluation, level: float | None) -> Answer:
+def table_answer(served: ServedModel, evaluation: Evaluation, level: float | None) -> Result:
     """The answer for a table: predictions, and bounds where the model has intervals and a level is asked for."""
-    return Answer(evaluation.prediction, _half_widths(served, evaluation, level), served.identity.version)
+    return Result(evaluation.prediction, _half_widths(served, evaluation, level), served.identity.version)
 
 
 def _half_widths(served: ServedModel, evaluation: Evaluation, level: float | None) -> FloatArray | None:

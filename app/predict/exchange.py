@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from app.codecs.compression import check_encoding, decompress
-from app.codecs.table import MAX_ERRORS, printable
+from app.codecs.rules import MAX_ERRORS, printable
 from app.errors import (
     PROBLEM_MEDIA_TYPE,
     REQUEST_ID,

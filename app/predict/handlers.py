@@ -7,11 +7,10 @@ from functools import partial
 from litestar.types import ASGIApp
 
 from app.auth import check_key
-from app.codecs import json_table
-from app.codecs.answer import Answer
+from app.codecs import table_json
 from app.codecs.formats import Format, accepted_format, content_format, is_json
-from app.codecs.json import FloatArray
-from app.codecs.table import Buffer
+from app.codecs.result import Result
+from app.codecs.rules import Buffer, FloatArray
 from app.container import Services
 from app.errors import PredictionNotFinite, UnsupportedMediaType
 from app.models.artifact import ServedModel
@@ -108,7 +107,7 @@ class Predictions:
         given = content_format(exchange.header(b"content-type"))
         wanted = accepted_format(exchange.header(b"accept"), given)
         features, settings = served.artifact.features, self._settings
-        is_json = given.media_type == json_table.MEDIA_TYPE
+        is_json = given.media_type == table_json.MEDIA_TYPE
         limit, setting = settings.max_body_bytes, "MAX_BODY_BYTES"
         if is_json:
             limit, setting = settings.max_json_bytes, "MAX_JSON_BYTES"
@@ -199,10 +198,10 @@ def _check_json(exchange: Exchange) -> None:
         raise UnsupportedMediaType("The body must come with Content-Type: application/json.")
 
 
-def _finite_pieces(wanted: Format, answer: Answer) -> Iterator[Buffer]:
+def _finite_pieces(wanted: Format, result: Result) -> Iterator[Buffer]:
     """An encoded answer; nothing of it comes before all of it is known to be finite."""
-    answer.check_finite()
-    yield from wanted.encode(answer)
+    result.check_finite()
+    yield from wanted.encode(result)
 
 
 def _collect(pieces: Iterator[Buffer], least: int) -> tuple[bytes, bool]:

@@ -18,7 +18,7 @@ from litestar.static_files import create_static_files_router
 
 from app.auth import KEY_SCHEME
 from app.codecs.formats import FORMATS
-from app.codecs.json import BATCH_ID_LENGTH
+from app.codecs.row_json import BATCH_ID_LENGTH
 from app.container import Services
 from app.models.artifact import ServedModel
 from app.models.interval import Intervals
@@ -183,7 +183,7 @@ def _with_plain_tuples(node: Any) -> Any:
 
 
 def _table(served: ServedModel | None) -> dict[str, Any]:
-    """The layouts of a table in JSON, as `app.codecs.json_table` reads them."""
+    """The layouts of a table in JSON, as `app.codecs.table_json` reads them."""
     values = {"type": "array", "items": {"type": ["number", "boolean", "null"]}}
     names = [feature.name for feature in served.artifact.features] if served else []
     layouts: dict[str, dict[str, Any]] = {

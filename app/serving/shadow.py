@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from app.codecs.json import FloatArray
+from app.codecs.rules import FloatArray
 from app.feature import Feature
 from app.models.artifact import ModelIdentity, ServedModel
 from app.models.slot import ModelSlot

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.codecs import arrow
-from app.codecs.answer import PIECE_ROWS, Answer
+from app.codecs.result import PIECE_ROWS, Result
 from app.errors import InvalidInput, MalformedBody, ServiceError, TooLarge, UnsupportedMediaType
 from app.feature import Feature
 
@@ -132,7 +132,7 @@ def test_a_damaged_stream_is_an_error_of_the_caller(position: int, value: int) -
 @pytest.mark.parametrize("rows", [0, 1, PIECE_ROWS, PIECE_ROWS + 1])
 def test_answers_are_whole_streams_of_any_number_of_batches(rows: int) -> None:
     prediction = np.random.default_rng(0).normal(size=rows)
-    table = pa.ipc.open_stream(b"".join(arrow.encode(Answer(prediction, None, "7")))).read_all()
+    table = pa.ipc.open_stream(b"".join(arrow.encode(Result(prediction, None, "7")))).read_all()
     assert table.schema.metadata == {b"model_version": b"7"}
     assert table.column_names == ["prediction"]
     np.testing.assert_array_equal(table["prediction"].to_numpy(), prediction)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.codecs import csv
-from app.codecs.answer import PIECE_ROWS, Answer
+from app.codecs.result import PIECE_ROWS, Result
 from app.errors import InvalidInput, MalformedBody
 from app.feature import Feature
 from tests.codecs.support import FEATURES, GOOD, ROWS, csv_lines, errors_of
@@ -107,7 +107,7 @@ numbers = st.floats() | st.sampled_from([-0.0, 5e-324, 1.7976931348623157e308, 1
 def test_answers_read_back_bit_for_bit(rows: list[tuple[float, float]]) -> None:
     prediction, half = np.array(rows, dtype=np.float64).reshape(-1, 2).T.copy()
     with np.errstate(over="ignore"):
-        answer = Answer(prediction, half, "1")
+        answer = Result(prediction, half, "1")
         lines = list(reader.reader(io.StringIO(b"".join(csv.encode(answer)).decode())))
         expected = list(answer.columns(0, len(rows)).values())
     assert lines[0] == ["prediction", "lower", "upper"]
@@ -120,6 +120,6 @@ def test_answers_read_back_bit_for_bit(rows: list[tuple[float, float]]) -> None:
 
 def test_an_answer_has_one_header_however_long_it_is() -> None:
     prediction = np.random.default_rng(0).normal(size=PIECE_ROWS + 1)
-    lines = b"".join(csv.encode(Answer(prediction, None, "1"))).split()
+    lines = b"".join(csv.encode(Result(prediction, None, "1"))).split()
     assert lines[0] == b"prediction"
     np.testing.assert_array_equal(np.array(lines[1:], dtype=np.float64), prediction)

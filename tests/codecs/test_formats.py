@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.codecs import arrow, csv, json_table, ndjson
+from app.codecs import arrow, csv, ndjson, table_json
 from app.codecs.formats import FORMATS, NAMES, accepted_format, content_format
 from app.errors import NotAcceptable, UnsupportedMediaType
 
@@ -111,6 +111,6 @@ def test_the_format_of_the_body_is_the_default_by_its_own_name() -> None:
 )
 def test_what_is_not_answered_is_refused_by_naming_what_is(accept: str) -> None:
     with pytest.raises(NotAcceptable) as caught:
-        accepted_format(accept, FORMATS[json_table.MEDIA_TYPE])
+        accepted_format(accept, FORMATS[table_json.MEDIA_TYPE])
     assert caught.value.detail == f"The answer can be one of these, and Accept names none: {ALL}."
     assert NAMES == ALL

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.codecs import msgpack
-from app.codecs.answer import PIECE_ROWS, Answer
+from app.codecs.result import PIECE_ROWS, Result
 from app.errors import MalformedBody, TooLarge
 from app.feature import Feature
 from tests.codecs.support import FEATURES, GOOD, NAMES, ROWS, errors_of, msgpack_map
@@ -103,9 +103,9 @@ def test_answers_are_maps(rows: int) -> None:
     random = np.random.default_rng(0)
     one, many, half = random.normal(size=rows), random.normal(size=(rows, 3)), random.random(rows)
     for answer, names, expected in (
-        (Answer(one, None, "1"), ["prediction"], one),
-        (Answer(many, None, "1"), ["prediction_0", "prediction_1", "prediction_2"], many),
-        (Answer(one, half, "1"), ["prediction", "lower", "upper"], np.column_stack([one, one - half, one + half])),
+        (Result(one, None, "1"), ["prediction"], one),
+        (Result(many, None, "1"), ["prediction_0", "prediction_1", "prediction_2"], many),
+        (Result(one, half, "1"), ["prediction", "lower", "upper"], np.column_stack([one, one - half, one + half])),
     ):
         found = msgspec.msgpack.decode(b"".join(msgpack.encode(answer)))
         values = np.frombuffer(found.pop("data"), found["dtype"]).reshape(found["shape"])

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.codecs import filling, ndjson
-from app.codecs.answer import PIECE_ROWS, Answer
+from app.codecs import batch_builder, ndjson
+from app.codecs.result import PIECE_ROWS, Result
 from app.errors import InvalidInput, MalformedBody
 from app.feature import Feature
 from tests.codecs.support import FEATURES, GOOD, ROWS, errors_of, json_lines, objects
@@ -119,13 +119,13 @@ def test_a_line_that_is_longer_than_any_row_is_malformed() -> None:
         ndjson.decode(b'{"a": 1}\n{"a": ' + b" " * 500_000 + b"1}\n", LOOSE, ROWS)
 
 
-numbers = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([-0.0, 5e-324, 1e22, 1e-7])
+numbers = st.floats(-1e308, 1e308) | st.sampled_from([-0.0, 5e-324, 1e22, 1e-7])
 
 
 @given(st.lists(numbers, max_size=20))
 def test_answers_read_back_bit_for_bit(values: list[float]) -> None:
     prediction = np.array(values, dtype=np.float64)
-    lines = b"".join(ndjson.encode(Answer(prediction, np.abs(prediction) / 4, "1"))).splitlines()
+    lines = b"".join(ndjson.encode(Result(prediction, np.abs(prediction) / 4, "1"))).splitlines()
     found = [json.loads(line) for line in lines]
     assert [list(row) for row in found] == [["prediction", "lower", "upper"]] * len(values)
     array = np.array([row["prediction"] for row in found], dtype=np.float64)
@@ -134,12 +134,12 @@ def test_answers_read_back_bit_for_bit(values: list[float]) -> None:
 
 def test_a_long_answer_is_whole() -> None:
     prediction = np.random.default_rng(0).normal(size=(PIECE_ROWS + 1, 2))
-    rows = [json.loads(line) for line in b"".join(ndjson.encode(Answer(prediction, None, "1"))).splitlines()]
+    rows = [json.loads(line) for line in b"".join(ndjson.encode(Result(prediction, None, "1"))).splitlines()]
     np.testing.assert_array_equal([[row["prediction_0"], row["prediction_1"]] for row in rows], prediction)
 
 
 def test_a_body_of_faults_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filling, "MOST_FAULTS", 100)
+    monkeypatch.setattr(batch_builder, "MOST_FAULTS", 100)
     body = b'{"x": "bad"}\n' * 100_000 + b"not even JSON"
     with pytest.raises(InvalidInput, match="not the model's features"):
         ndjson.decode(body, FEATURES, 1_000_000)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.codecs import npy
-from app.codecs.answer import PIECE_ROWS, Answer
+from app.codecs.result import PIECE_ROWS, Result
 from app.errors import InvalidInput, MalformedBody, TooLarge
 from app.feature import Feature
 from tests.codecs.support import FEATURES, GOOD, ROWS, errors_of, npy_file
@@ -127,9 +127,9 @@ def test_answers_are_arrays(rows: int) -> None:
     random = np.random.default_rng(0)
     one, many, half = random.normal(size=rows), random.normal(size=(rows, 3)), random.random(rows)
     for answer, expected in (
-        (Answer(one, None, "1"), one),
-        (Answer(many, None, "1"), many),
-        (Answer(one, half, "1"), np.column_stack([one, one - half, one + half])),
+        (Result(one, None, "1"), one),
+        (Result(many, None, "1"), many),
+        (Result(one, half, "1"), np.column_stack([one, one - half, one + half])),
     ):
         np.testing.assert_array_equal(np.load(io.BytesIO(b"".join(npy.encode(answer)))), expected)
 

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.codecs import parquet
-from app.codecs.answer import PIECE_ROWS, Answer
-from app.codecs.parquet_pages import row_groups, unpacked_size
+from app.codecs.page_sizes import row_groups, unpacked_size
+from app.codecs.result import PIECE_ROWS, Result
 from app.errors import MalformedBody, TooLarge
 from tests.codecs.support import FEATURES, GOOD, ROWS, arrow_table, errors_of, parquet_file
 
@@ -102,9 +102,9 @@ def test_answers_are_whole_files(rows: int) -> None:
     random = np.random.default_rng(0)
     one, many, half = random.normal(size=rows), random.normal(size=(rows, 2)), random.random(rows)
     for answer, columns in (
-        (Answer(one, None, "1"), {"prediction": one}),
-        (Answer(many, None, "1"), {"prediction_0": many[:, 0], "prediction_1": many[:, 1]}),
-        (Answer(one, half, "1"), {"prediction": one, "lower": one - half, "upper": one + half}),
+        (Result(one, None, "1"), {"prediction": one}),
+        (Result(many, None, "1"), {"prediction_0": many[:, 0], "prediction_1": many[:, 1]}),
+        (Result(one, half, "1"), {"prediction": one, "lower": one - half, "upper": one + half}),
     ):
         table = pq.read_table(io.BytesIO(b"".join(parquet.encode(answer))))
         assert table.schema.metadata[b"model_version"] == b"1"
@@ -114,7 +114,7 @@ def test_answers_are_whole_files(rows: int) -> None:
 
 
 def test_an_answer_leaves_piece_by_piece() -> None:
-    pieces = parquet.encode(Answer(np.random.default_rng(0).normal(size=3 * PIECE_ROWS), None, "1"))
+    pieces = parquet.encode(Result(np.random.default_rng(0).normal(size=3 * PIECE_ROWS), None, "1"))
     assert max(len(piece) for piece in pieces) < 8 * PIECE_ROWS + 1000
 
 

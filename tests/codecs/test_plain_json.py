@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.codecs import json_table
-from app.codecs.json import JsonCodec
+from app.codecs import table_json
 from app.codecs.plain_json import COLUMNS, PlainRows
-from app.codecs.table import limits_of
+from app.codecs.row_json import JsonCodec
+from app.codecs.rules import limits_of
 from app.errors import InvalidInput, MalformedBody, TooLarge
 from kernels.json_text import OPEN_LIST, OPEN_OBJECT
 from tests.codecs.support import FEATURES, GOOD, NAMES, ROWS, cells, objects
@@ -44,7 +44,7 @@ def outcome(body: bytes, *, batch: bool) -> Any:
         if batch:
             decoded = CODEC.decode_batch(body, ROWS)
             return decoded.rows.tobytes(), decoded.positions, decoded.errors, decoded.size, decoded.batch_id
-        return json_table.decode(body, FEATURES, ROWS).tobytes()
+        return table_json.decode(body, FEATURES, ROWS).tobytes()
     except InvalidInput as error:
         return type(error), str(error), error.errors
     except (MalformedBody, TooLarge) as error:

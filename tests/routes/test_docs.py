@@ -14,7 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from app.codecs.json import JsonCodec
+from app.codecs.row_json import JsonCodec
 from app.feature import Feature
 from app.models.artifact import ServedModel
 from app.settings import Settings

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, Protocol
 
 import msgspec
 
-from app.codecs.json import FloatArray
+from app.codecs.rules import FloatArray
 from app.models.artifact import ModelContent, ModelIdentity
 
 LookUpOutcome = Literal["found", "empty", "not_ready", "refused"]

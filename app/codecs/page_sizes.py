@@ -8,8 +8,8 @@ pyarrow's own view of a column chunk ends the process on some that are damaged: 
 
 from typing import Any, NamedTuple
 
-from app.codecs.gil_yield import Pace
-from app.codecs.table import Buffer
+from app.codecs.gil_yield import GilYield
+from app.codecs.rules import Buffer
 
 # Fields by their ids.
 ROW_GROUPS = 4  # FileMetaData
@@ -77,7 +77,7 @@ def unpacked_size(body: Buffer, groups: list[Group], limit: int) -> int:
     Raises:
         ValueError: A chunk or a page lies outside the file, or is no page.
     """
-    view, size, pace = memoryview(body).cast("B"), 0, Pace()
+    view, size, yield_gil = memoryview(body).cast("B"), 0, GilYield()
     # Nothing is read for no rows, and where their pages are said to be there may be none.
     for start, end in (chunk for group in groups if group.rows for chunk in group.chunks):
         if not 0 <= start <= end <= len(view):
@@ -90,7 +90,7 @@ def unpacked_size(body: Buffer, groups: list[Group], limit: int) -> int:
                 raise ValueError("a page of no size")
             size += unpacked
             start += reader.position + packed
-            pace()
+            yield_gil()
     return size
 
 
@@ -114,7 +114,7 @@ class _Reader:
     def __init__(self, data: bytes) -> None:
         self.position = 0
         self._data = data
-        self._pace = Pace()
+        self._yield_gil = GilYield()
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
         """The fields by id."""
@@ -127,7 +127,7 @@ class _Reader:
             kind = head & 15
             # A field that is true or false has its value in its type.
             fields[number] = None if kind in (TRUE, FALSE) else self._value(kind, depth)
-        self._pace()
+        self._yield_gil()
         return fields
 
     def _value(self, kind: int, depth: int) -> Any:

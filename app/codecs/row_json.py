@@ -13,10 +13,10 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
+from app.codecs.duplicates import ABSENT, REPEATED, RowNames, repeated_names
 from app.codecs.objects import parse, to_array
 from app.codecs.plain_json import PlainRows
-from app.codecs.repeated import ABSENT, REPEATED, RowNames, repeated_names
-from app.codecs.table import BODY, MAX_ERRORS, FloatArray, bounds, limits_of, printable, span
+from app.codecs.rules import BODY, MAX_ERRORS, FloatArray, bounds, limits_of, printable, span
 from app.errors import FieldError, InvalidInput
 from app.feature import Feature
 from kernels.json_text import OPEN_OBJECT

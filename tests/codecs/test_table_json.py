@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.codecs import json_table
-from app.codecs.answer import PIECE_ROWS, Answer
+from app.codecs import table_json
+from app.codecs.result import PIECE_ROWS, Result
 from app.errors import InvalidInput, MalformedBody, TooLarge
 from app.feature import Feature
 from tests.codecs.support import FEATURES, GOOD, NAMES, ROWS, cells, errors_of, json_data, objects
@@ -26,7 +26,7 @@ def errors(body: Any) -> dict[str, str]:
 def test_names_put_lists_in_order(order: list[int]) -> None:
     rows = [[row[place] for place in order] for row in DATA]
     body = json.dumps({"names": [NAMES[place] for place in order], "data": rows}).encode()
-    np.testing.assert_array_equal(json_table.decode(body, FEATURES, ROWS), GOOD)
+    np.testing.assert_array_equal(table_json.decode(body, FEATURES, ROWS), GOOD)
 
 
 def test_each_value_is_held_to_the_kind_that_its_name_has() -> None:
@@ -44,14 +44,14 @@ def test_what_is_not_required_may_be_left_out_by_name() -> None:
         {"columns": {"b": [1, None]}},
         {"rows": [{"b": 1}, {}]},
     ):
-        rows = json_table.decode(json.dumps(body).encode(), LOOSE, ROWS)
+        rows = table_json.decode(json.dumps(body).encode(), LOOSE, ROWS)
         np.testing.assert_array_equal(rows, [[np.nan, 1], [np.nan, np.nan]])
-    np.testing.assert_array_equal(json_table.decode(b'{"names": [], "data": [[]]}', LOOSE, ROWS), [[np.nan] * 2])
+    np.testing.assert_array_equal(table_json.decode(b'{"names": [], "data": [[]]}', LOOSE, ROWS), [[np.nan] * 2])
 
 
 @pytest.mark.parametrize("body", [b'{"rows": []}', b'{"data": []}', b'{"columns": {}}', b'{"columns": {"a": []}}'])
 def test_no_rows_are_an_empty_batch(body: bytes) -> None:
-    assert json_table.decode(body, LOOSE, ROWS).shape == (0, 2)
+    assert table_json.decode(body, LOOSE, ROWS).shape == (0, 2)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_bad_value_is_refused_alike_in_every_layout(layout: str, field: str, v
 def test_more_rows_than_are_allowed_are_refused_even_if_they_are_bad(layout: str) -> None:
     body = {"columns": {"a": ["x"] * (ROWS + 1)}}.get(layout, [0] * (ROWS + 1))
     with pytest.raises(TooLarge):
-        json_table.decode(json.dumps({layout: body}).encode(), LOOSE, ROWS)
+        table_json.decode(json.dumps({layout: body}).encode(), LOOSE, ROWS)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_more_rows_than_are_allowed_are_refused_even_if_they_are_bad(layout: str
 )
 def test_what_is_no_json_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedBody, match="The body is not valid JSON"):
-        json_table.decode(body, LOOSE, ROWS)
+        table_json.decode(body, LOOSE, ROWS)
 
 
 json_values = st.recursive(
@@ -137,7 +137,7 @@ json_values = st.recursive(
 def test_any_json_is_a_batch_or_refused(body: Any) -> None:
     for features in (LOOSE, FEATURES):
         try:
-            rows = json_table.decode(json.dumps(body).encode(), features, ROWS)
+            rows = table_json.decode(json.dumps(body).encode(), features, ROWS)
         except (MalformedBody, InvalidInput):
             continue
         assert rows.shape[1] == len(features)
@@ -149,11 +149,11 @@ def test_answers_are_columns(rows: int) -> None:
     random = np.random.default_rng(0)
     one, many, half = random.normal(size=rows), random.normal(size=(rows, 2)), random.random(rows)
     for answer, expected in (
-        (Answer(one, None, "1"), {"prediction": one}),
-        (Answer(many, None, '"'), {"prediction_0": many[:, 0], "prediction_1": many[:, 1]}),
-        (Answer(one, half, "1"), {"prediction": one, "lower": one - half, "upper": one + half}),
+        (Result(one, None, "1"), {"prediction": one}),
+        (Result(many, None, '"'), {"prediction_0": many[:, 0], "prediction_1": many[:, 1]}),
+        (Result(one, half, "1"), {"prediction": one, "lower": one - half, "upper": one + half}),
     ):
-        found = json.loads(b"".join(json_table.encode(answer)))
+        found = json.loads(b"".join(table_json.encode(answer)))
         assert found == {
             "columns": {name: values.tolist() for name, values in expected.items()},
             "model_version": answer.model_version,
@@ -161,11 +161,11 @@ def test_answers_are_columns(rows: int) -> None:
 
 
 def test_a_body_that_data_makers_know_is_taken() -> None:
-    np.testing.assert_array_equal(json_table.decode(json_data(GOOD, names=NAMES), FEATURES, ROWS), GOOD)
+    np.testing.assert_array_equal(table_json.decode(json_data(GOOD, names=NAMES), FEATURES, ROWS), GOOD)
 
 
 def test_values_that_fit_the_models_order_but_not_their_names_are_refused() -> None:
     features = (Feature(name="x"), Feature(name="flag", kind="boolean"))
     with pytest.raises(InvalidInput) as caught:
-        json_table.decode(b'{"names": ["flag", "x"], "data": [[1.0, true]]}', features, ROWS)
+        table_json.decode(b'{"names": ["flag", "x"], "data": [[1.0, true]]}', features, ROWS)
     assert [error.field for error in caught.value.errors] == ["x", "flag"]

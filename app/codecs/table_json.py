@@ -13,13 +13,13 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
 
-from app.codecs.answer import Answer
-from app.codecs.filling import Filling
-from app.codecs.gil_yield import Pace
+from app.codecs.batch_builder import BatchBuilder
+from app.codecs.duplicates import REPEATED, RepeatedName, Repeating, has_repeated, repeated_names
+from app.codecs.gil_yield import GilYield
 from app.codecs.objects import cell, cell_type, objects_of, parse, to_array
 from app.codecs.plain_json import COLUMNS, Plain, PlainRows
-from app.codecs.repeated import REPEATED, RepeatedName, Repeating, has_repeated, repeated_names
-from app.codecs.table import (
+from app.codecs.result import Result
+from app.codecs.rules import (
     BODY,
     MAX_ERRORS,
     Buffer,
@@ -81,27 +81,27 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
     if plain is not None and (plain.others.names is UNSET or _are_in_order(plain, features)):
         return plain.rows
     try:
-        filling = _read(body, features, max_rows)
+        builder = _read(body, features, max_rows)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Misplaced, RepeatedName):
         return _inspect(parse(body), features, max_rows).matrix()
-    return filling.matrix()
+    return builder.matrix()
 
 
-def encode(answer: Answer) -> Iterator[Buffer]:
+def encode(result: Result) -> Iterator[Buffer]:
     """Encode as `{"columns": {"prediction": [...], ...}, "model_version": "1"}`."""
-    pace = Pace()
+    yield_gil = GilYield()
     lead = b'{"columns":{'
-    for name in answer.names:
+    for name in result.names:
         yield lead + _ENCODER.encode(name) + b":["
         lead = b"],"
-        for start, stop in answer.pieces():
-            values = answer.columns(start, stop)[name]
+        for start, stop in result.pieces():
+            values = result.columns(start, stop)[name]
             parts: list[bytes] = []
             for first in range(0, stop - start, ENCODED_VALUES):
                 parts.append(_ENCODER.encode(values[first : first + ENCODED_VALUES].tolist())[1:-1])
-                pace()
+                yield_gil()
             yield (b"," if start else b"") + b",".join(parts)
-    yield b']},"model_version":' + _ENCODER.encode(answer.model_version) + b"}"
+    yield b']},"model_version":' + _ENCODER.encode(result.model_version) + b"}"
 
 
 @lru_cache(maxsize=4)
@@ -115,7 +115,7 @@ def _are_in_order(plain: Plain[TableFields], features: tuple[Feature, ...]) -> b
     return plain.layout == "data" and plain.others.names == [feature.name for feature in features]
 
 
-def _read(body: bytes | bytearray, features: tuple[Feature, ...], max_rows: int) -> Filling:
+def _read(body: bytes | bytearray, features: tuple[Feature, ...], max_rows: int) -> BatchBuilder:
     """Read a body that is as it should be; one that is not raises what says no more than that."""
     table, places = _table(body, features)
     if _may_repeat(body, table, features) and has_repeated(body):
@@ -125,23 +125,23 @@ def _read(body: bytes | bytearray, features: tuple[Feature, ...], max_rows: int)
     if table.names is not UNSET and table.data is UNSET:
         raise Misplaced
     if table.rows is not UNSET:
-        filling = _filling(features, len(table.rows), max_rows)
-        filling.add_rows(to_array(map(msgspec.structs.astuple, table.rows), len(table.rows), len(features)))
+        builder = _builder(features, len(table.rows), max_rows)
+        builder.add_rows(to_array(map(msgspec.structs.astuple, table.rows), len(table.rows), len(features)))
     elif table.columns is not UNSET:
         columns = msgspec.structs.astuple(table.columns)
         count = max((len(column) for column in columns if column is not UNSET), default=0)
         if any(column is not UNSET and len(column) != count for column in columns):
             raise Misplaced
-        filling = _filling(features, count, max_rows)
+        builder = _builder(features, count, max_rows)
         if count:
-            filling.add_columns(
+            builder.add_columns(
                 [None if column is UNSET else np.fromiter(column, np.float64, count) for column in columns]
             )
     else:
         width = len(features) if places is None else len(places) - places.count(None)
-        filling = _filling(features, len(table.data), max_rows)
-        _add_data(filling, to_array(table.data, len(table.data), width), places)
-    return filling
+        builder = _builder(features, len(table.data), max_rows)
+        _add_data(builder, to_array(table.data, len(table.data), width), places)
+    return builder
 
 
 def _may_repeat(body: bytes | bytearray, table: Any, features: tuple[Feature, ...]) -> bool:
@@ -183,29 +183,29 @@ def _table(body: bytes | bytearray, features: tuple[Feature, ...]) -> tuple[Any,
     return table, places
 
 
-def _inspect(value: Any, features: tuple[Feature, ...], max_rows: int) -> Filling:
+def _inspect(value: Any, features: tuple[Feature, ...], max_rows: int) -> BatchBuilder:
     """Read a parsed body again, and note all that is wrong with it."""
     layout = _layout(value)
     given = value[layout]
     if layout == "columns":
         if not isinstance(given, dict):
             raise InvalidInput("The body is not valid.", (FieldError("columns", "must be an object of lists by name"),))
-        filling = _inspect_columns(cast(dict[str, Any], given), features, max_rows)
+        builder = _inspect_columns(cast(dict[str, Any], given), features, max_rows)
     else:
         if not isinstance(given, list):
             raise InvalidInput("The body is not valid.", (FieldError(layout, "must be a list"),))
         rows = cast(list[object], given)
-        filling = _filling(features, len(rows), max_rows)
+        builder = _builder(features, len(rows), max_rows)
         if layout == "rows":
             objects = objects_of(features)
-            _inspect_rows(rows, filling, lambda row, index: objects.inspect(row, index, filling.faults), None)
+            _inspect_rows(rows, builder, lambda row, index: objects.inspect(row, index, builder.faults), None)
         else:
             places = _places(value["names"], features) if "names" in value else None
             order = features if places is None else _ordered(features, places)
-            _inspect_rows(rows, filling, _reader_of_lists(order, features, filling), places)
-    if not filling.faults.noted:  # msgspec saw a fault that this reading does not, such as a lone surrogate
+            _inspect_rows(rows, builder, _reader_of_lists(order, features, builder), places)
+    if not builder.faults.noted:  # msgspec saw a fault that this reading does not, such as a lone surrogate
         raise MalformedBody("The body is not valid JSON.")
-    return filling
+    return builder
 
 
 def _layout(value: object) -> str:
@@ -231,20 +231,20 @@ def _layout(value: object) -> str:
 
 def _inspect_rows(
     rows: list[object],
-    filling: Filling,
+    builder: BatchBuilder,
     read: Callable[[object, int], list[float]],
     places: list[int | None] | None,
 ) -> None:
-    for start in range(0, len(rows), filling.block_rows):
+    for start in range(0, len(rows), builder.block_rows):
         values: list[list[float]] = []
-        for index, row in enumerate(rows[start : start + filling.block_rows], start):
+        for index, row in enumerate(rows[start : start + builder.block_rows], start):
             values.append(read(row, index))
-            filling.pace()
-        _add_data(filling, np.array(values), places)
+            builder.yield_gil()
+        _add_data(builder, np.array(values), places)
 
 
 def _reader_of_lists(
-    order: tuple[Feature, ...], features: tuple[Feature, ...], filling: Filling
+    order: tuple[Feature, ...], features: tuple[Feature, ...], builder: BatchBuilder
 ) -> Callable[[object, int], list[float]]:
     """Reads a row of the layout `data`, whose values are of the features in `order`."""
     columns = [features.index(feature) for feature in order]
@@ -253,15 +253,15 @@ def _reader_of_lists(
 
     def read(row: object, index: int) -> list[float]:
         if not isinstance(row, list) or len(cast(list[object], row)) != len(order):
-            filling.faults.add_row(message, index)
+            builder.faults.add_row(message, index)
             return harmless
         values = zip(order, columns, cast(list[object], row), strict=True)
-        return [cell(feature, column, value, index, filling.faults) for feature, column, value in values]
+        return [cell(feature, column, value, index, builder.faults) for feature, column, value in values]
 
     return read
 
 
-def _inspect_columns(given: dict[str, Any], features: tuple[Feature, ...], max_rows: int) -> Filling:
+def _inspect_columns(given: dict[str, Any], features: tuple[Feature, ...], max_rows: int) -> BatchBuilder:
     match_columns(given.names if isinstance(given, Repeating) else list(given), features)
     errors = [FieldError(name, "must be a list") for name, column in given.items() if not isinstance(column, list)]
     lengths = {name: len(column) for name, column in given.items() if isinstance(column, list)}
@@ -273,7 +273,7 @@ def _inspect_columns(given: dict[str, Any], features: tuple[Feature, ...], max_r
     ]
     if errors:
         raise InvalidInput("The columns are not the model's features.", tuple(errors[:MAX_ERRORS]))
-    filling = _filling(features, count, max_rows)
+    builder = _builder(features, count, max_rows)
     columns: list[FloatArray | None] = []
     for column, feature in enumerate(features):
         if feature.name not in given:
@@ -281,26 +281,26 @@ def _inspect_columns(given: dict[str, Any], features: tuple[Feature, ...], max_r
             continue
         values = np.empty(count)
         for row, value in enumerate(given[feature.name]):
-            values[row] = cell(feature, column, value, row, filling.faults)
-            filling.pace()
+            values[row] = cell(feature, column, value, row, builder.faults)
+            builder.yield_gil()
         columns.append(values)
     if count:
-        filling.add_columns(columns)
-    return filling
+        builder.add_columns(columns)
+    return builder
 
 
-def _filling(features: tuple[Feature, ...], rows: int, max_rows: int) -> Filling:
+def _builder(features: tuple[Feature, ...], rows: int, max_rows: int) -> BatchBuilder:
     check_rows(rows, max_rows)
-    return Filling(features, rows)
+    return BatchBuilder(features, rows)
 
 
-def _add_data(filling: Filling, values: FloatArray, places: list[int | None] | None) -> None:
+def _add_data(builder: BatchBuilder, values: FloatArray, places: list[int | None] | None) -> None:
     if places is None or not len(values):
-        filling.add_rows(values)
+        builder.add_rows(values)
     elif any(place is not None for place in places):
-        filling.add_columns([None if place is None else values[:, place] for place in places])
+        builder.add_columns([None if place is None else values[:, place] for place in places])
     else:
-        filling.add_rows(np.full((len(values), len(places)), np.nan))
+        builder.add_rows(np.full((len(values), len(places)), np.nan))
 
 
 def _places(names: list[str], features: tuple[Feature, ...]) -> list[int | None]:

@@ -7,14 +7,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from app.codecs.table import FloatArray
+from app.codecs.rules import FloatArray
 from app.errors import FieldError, PredictionNotFinite
 
 PIECE_ROWS = 65_536
 """Rows that are encoded at a time, so that an answer of any size costs little memory on its way out."""
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Result(msgspec.Struct, frozen=True):
     """Predictions of one model for a batch.
 
     Attributes:

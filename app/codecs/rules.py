@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from app.codecs.repeated import REPEATED
+from app.codecs.duplicates import REPEATED
 from app.errors import FieldError, InvalidInput, TooLarge
 from app.feature import Feature
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.codecs import json_table, msgpack, ndjson
-from app.codecs.json import JsonCodec
+from app.codecs import msgpack, ndjson, table_json
 from app.codecs.plain_json import PlainRows
+from app.codecs.row_json import JsonCodec
 from app.errors import InvalidInput
 from app.feature import Feature
 
@@ -66,7 +66,7 @@ def test_a_row_with_a_name_twice_is_refused_by_every_reader(row: str, name: str)
                 1: [(name, TWICE)]
             }
         expected = {name: f"{TWICE} in 1 rows, the first is row 1"}
-        assert errors_of(json_table.decode, body_of("rows", rows), FEATURES, 9) == expected
+        assert errors_of(table_json.decode, body_of("rows", rows), FEATURES, 9) == expected
         assert errors_of(ndjson.decode, "\n".join(rows).encode(), FEATURES, 9) == expected
         assert errors_of(ndjson.decode, ("\n\n" + "\n".join(rows) + "\n").encode(), FEATURES, 9) == expected
 
@@ -76,7 +76,7 @@ def test_rows_with_every_name_once_are_taken_however_they_are_spelled() -> None:
         one = CODEC.decode_row(row.encode())
         assert CODEC.decode_batch(body_of("predictions", [row, row], '"batch_id": "x\\u003a", '), 9).size == 2
         for rows in (
-            json_table.decode(body_of("rows", [row, row]), FEATURES, 9),
+            table_json.decode(body_of("rows", [row, row]), FEATURES, 9),
             ndjson.decode(f"{row}\n{row}".encode(), FEATURES, 9),
         ):
             assert rows.tobytes() == np.vstack([one, one]).tobytes()
@@ -112,7 +112,7 @@ def test_what_is_around_a_batch_is_there_once(body: str, name: str) -> None:
     ],
 )
 def test_what_a_table_is_made_of_is_there_once(body: str, name: str) -> None:
-    assert errors_of(json_table.decode, body.encode(), FEATURES, 9) == {name: TWICE}
+    assert errors_of(table_json.decode, body.encode(), FEATURES, 9) == {name: TWICE}
 
 
 def test_a_table_with_every_name_once_is_taken() -> None:
@@ -123,15 +123,15 @@ def test_a_table_with_every_name_once_is_taken() -> None:
         '{"names": ["b\\u003ac", "a"], "data": [[3, 1], [4, 2]]}',
         '{"rows": [{"b\\u003ac": 3, "a": 1}, {"a": 2, "b:c": 4}]}',
     ):
-        rows = json_table.decode(body.encode(), FEATURES, 9)
+        rows = table_json.decode(body.encode(), FEATURES, 9)
         np.testing.assert_array_equal(rows[:, :2], [[1, 3], [2, 4]])
 
 
 def test_a_repeated_unknown_name_is_unknown() -> None:
     body = b'{"a": 1, "zip": 1, "zip": 2}'
     assert errors_of(CODEC.decode_row, body) == {"zip": "unknown field"}
-    assert errors_of(json_table.decode, b'{"rows": [%b]}' % body, FEATURES, 9) == {"zip": "unknown column"}
-    assert errors_of(json_table.decode, b'{"rows": [], "zip": 1, "zip": 1}', FEATURES, 9) == {"zip": "unknown field"}
+    assert errors_of(table_json.decode, b'{"rows": [%b]}' % body, FEATURES, 9) == {"zip": "unknown column"}
+    assert errors_of(table_json.decode, b'{"rows": [], "zip": 1, "zip": 1}', FEATURES, 9) == {"zip": "unknown field"}
 
 
 def test_an_optional_name_that_is_left_out_does_not_make_up_for_one_that_is_there_twice() -> None:

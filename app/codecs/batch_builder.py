@@ -6,9 +6,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from app.codecs.gil_yield import Pace
-from app.codecs.repeated import REPEATED
-from app.codecs.table import BODY, MAX_ERRORS, FloatArray, bounds, check_rows, limits_of, span, unknown_column
+from app.codecs.duplicates import REPEATED
+from app.codecs.gil_yield import GilYield
+from app.codecs.rules import BODY, MAX_ERRORS, FloatArray, bounds, check_rows, limits_of, span, unknown_column
 from app.errors import FieldError, InvalidInput
 from app.feature import Feature
 
@@ -131,7 +131,7 @@ class Checks:
             self.faults.add(column, rule, row + int(np.argmax(bad)), count)
 
 
-class Filling:
+class BatchBuilder:
     """A batch that is being read.
 
     Args:
@@ -146,7 +146,7 @@ class Filling:
     ) -> None:
         self.block_rows = block_rows(features)
         self.rows = 0
-        self.pace = Pace()
+        self.yield_gil = GilYield()
         self._features = features
         self._max_rows = max_rows
         self._capacity = max_rows if capacity is None else min(max_rows, capacity)
@@ -193,7 +193,7 @@ class Filling:
         self.rows += len(block)
         if self.faults.noted > MOST_FAULTS:
             self.faults.check(self.rows)
-        self.pace()
+        self.yield_gil()
 
 
 def block_rows(features: tuple[Feature, ...]) -> int:
