@@ -10,7 +10,7 @@ from app.models.refresher import Refresher
 from app.models.slot import ModelSlot
 from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
-from app.serving.executor import Predictor
+from app.serving.executor import Executor
 from app.serving.shadow import Shadow
 from app.serving.shutdown import Shutdown
 from app.settings import Settings
@@ -32,7 +32,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     keeper: ModelKeeper
     canary: CanaryRouter
     shadow: Shadow
-    predictor: Predictor
+    executor: Executor
     admission: Admission
     shutdown: Shutdown
     metrics: Metrics

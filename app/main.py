@@ -18,7 +18,6 @@ from litestar.middleware.rate_limit import RateLimitConfig
 
 from app.auth import client_address
 from app.container import Services
-from app.errors import to_problem
 from app.models.disk.calibration import Calibrations
 from app.models.disk.pin import Pin
 from app.models.disk.store import ModelStore
@@ -31,13 +30,14 @@ from app.models.slot import ModelSlot
 from app.predict.direct import DirectRoutes
 from app.predict.edge import Edge
 from app.predict.handlers import Predictions
+from app.problems import to_problem
 from app.routes.docs import assets_router, openapi_config
 from app.routes.health import HealthController
 from app.routes.info import info, metrics
 from app.routes.predict import PredictController
 from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
-from app.serving.executor import Predictor
+from app.serving.executor import Executor
 from app.serving.shadow import Shadow
 from app.serving.shutdown import Shutdown, watch_parent
 from app.settings import Settings
@@ -140,7 +140,7 @@ def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: Lo
         keeper=ModelKeeper(slot, source, refresher, settings.model_cache_ttl),
         canary=CanaryRouter(slot, settings.model_canary_percent, settings.model_canary_header),
         shadow=Shadow(slot, metrics, settings.model_shadow_percent),
-        predictor=Predictor(metrics),
+        executor=Executor(metrics),
         admission=admission,
         shutdown=Shutdown(),
         metrics=metrics,
@@ -174,7 +174,7 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         yield
     await asyncio.to_thread(services.request_log.close)
     services.keeper.close()
-    services.predictor.close()
+    services.executor.close()
     services.shadow.close()
     await asyncio.to_thread(services.slot.close)
     await asyncio.to_thread(services.prediction_log.close)

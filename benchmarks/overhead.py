@@ -162,10 +162,10 @@ def parts(caller: Caller, services: Services, predictions: Predictions, body: by
         "the way past Litestar's router": caller.call(DirectRoutes(echo, {"/predict": nothing_at_all}), "/predict"),
         "deadline, headers, answer's messages": caller.call(Endpoint(nothing, Deadlines(30), drain), "/predict"),
         "choice of the model": sync(lambda: predictions._choose(exchange)),
-        "body": lambda: exchange.body(2**20, "", services.predictor.in_thread),
+        "body": lambda: exchange.body(2**20, "", services.executor.in_thread),
         "JSON to a row": sync(lambda: served.codec.decode_row(body)),
         "transforms and both forests": sync(lambda: served.engine.evaluate(rows)),
-        "the rest of the predictor": sync(lambda: services.predictor._count("1", "single", 1, 1e-4)),
+        "the rest of the executor": sync(lambda: services.executor._count("1", "single", 1, 1e-4)),
         "interval, warnings, answer to JSON": sync(lambda: row_answer(exchange, served, rows, evaluation, level, 0.0)),
         "prediction log, queued": sync(lambda: predictions._record(exchange, served, rows, evaluation, "single")),
     }

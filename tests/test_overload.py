@@ -159,10 +159,10 @@ class Chunks:
 async def settle(client: Client, chunks: Chunks) -> None:
     """Let the threads end what they had begun, and any that would begin with more begin with it."""
     chunks.free.set()
-    predictor, double = services_of(client).predictor, chunks.double
+    executor, double = services_of(client).executor, chunks.double
     served = msgspec.structs.replace(served_by(client), engine=double)
     before = chunks.computed
-    await predictor.predict(served, np.zeros((1, 8)), "bulk")  # the executor's queue is first in, first out
+    await executor.predict(served, np.zeros((1, 8)), "bulk")  # the executor's queue is first in, first out
     assert chunks.computed == before + 1
 
 
@@ -264,8 +264,8 @@ async def test_a_refused_request_is_told_when_to_come_again_and_its_body_is_not_
     monkeypatch.setattr("app.predict.body.DRAIN_SECONDS", 0.01)
     admission = services_of(client).admission
     with admission.enter(8) as waiting:
-        waiting.hold(1000)
-        waiting.line_up()
+        waiting.reserve(1000)
+        waiting.join_queue()
         admission._seconds_per_row = 0.0125
         # Nothing of this body ever comes.
         answer = await raw_post(client, [], "/predict/batch", content_length="40000")
@@ -278,8 +278,8 @@ async def test_a_refused_request_is_told_when_to_come_again_and_its_body_is_not_
 async def test_small_requests_are_answered_however_long_the_line(client: Client, example: Row) -> None:
     admission = services_of(client).admission
     with admission.enter(8) as waiting:
-        waiting.hold(1000)
-        waiting.line_up()
+        waiting.reserve(1000)
+        waiting.join_queue()
         admission._seconds_per_row = 10.0
         for path, content in (("/predict", example), ("/predict/batch", {"predictions": [example] * 5})):
             response = await client.post(path, content=msgspec.json.encode(content), headers=JSON)

@@ -6,7 +6,7 @@ import time
 from litestar.types import Receive
 
 from app.errors import MalformedBody, TooLarge
-from app.serving.admission import Admission, Claim
+from app.serving.admission import Admission, Reservation
 
 FREE_MESSAGES = 1024
 LEAST_MESSAGE_BYTES = 64
@@ -23,7 +23,9 @@ Body = bytes | bytearray
 Headers = dict[bytes, bytes]
 
 
-async def read_body(headers: Headers, receive: Receive, limit: int, setting: str, claim: Claim | None = None) -> Body:
+async def read_body(
+    headers: Headers, receive: Receive, limit: int, setting: str, reservation: Reservation | None = None
+) -> Body:
     """Read it, and not a message more: where its length is known the message that says it has ended is not waited for.
 
     Args:
@@ -31,7 +33,7 @@ async def read_body(headers: Headers, receive: Receive, limit: int, setting: str
         receive: The connection's.
         limit: Bytes that it may have.
         setting: Name of the limit.
-        claim: Holds what has come so far.
+        reservation: Holds what has come so far.
 
     Raises:
         TooLarge: It has more bytes, or says that it will have.
@@ -46,8 +48,8 @@ async def read_body(headers: Headers, receive: Receive, limit: int, setting: str
     if message["type"] == "http.request" and (len(first) == declared or not message.get("more_body")):
         if len(first) > limit:
             raise TooLarge(f"The body is larger than {setting}.")
-        if claim is not None:
-            claim.hold_bytes(len(first))
+        if reservation is not None:
+            reservation.reserve_bytes(len(first))
         return first
     body = bytearray(first)
     count = 1
@@ -59,8 +61,8 @@ async def read_body(headers: Headers, receive: Receive, limit: int, setting: str
             raise TooLarge(f"The body is larger than {setting}.")
         if count > FREE_MESSAGES and len(body) < (count - FREE_MESSAGES) * LEAST_MESSAGE_BYTES:
             raise MalformedBody("The body comes in too many small pieces.")
-        if claim is not None:
-            claim.hold_bytes(len(body))
+        if reservation is not None:
+            reservation.reserve_bytes(len(body))
     if message["type"] != "http.request":
         raise MalformedBody("The body ended before it was complete.")
     return body
@@ -79,7 +81,7 @@ class Drain:
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
-        self._turn = 0.0
+        self._next_read = 0.0
 
     async def __call__(self, receive: Receive, limit: int) -> None:
         """Read the rest of one body.
@@ -96,9 +98,9 @@ class Drain:
             while seen <= limit:
                 now = time.monotonic()
                 if self._admission.queued:
-                    self._turn = max(now, self._turn + DRAIN_INTERVAL_S)
-                    patience.reschedule((patience.when() or 0.0) + self._turn - now)
-                    await asyncio.sleep(self._turn - now)
+                    self._next_read = max(now, self._next_read + DRAIN_INTERVAL_S)
+                    patience.reschedule((patience.when() or 0.0) + self._next_read - now)
+                    await asyncio.sleep(self._next_read - now)
                 message = await receive()
                 if message["type"] != "http.request" or not message.get("more_body"):
                     return

@@ -2,8 +2,9 @@
 
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from app.errors import PROBLEM_MEDIA_TYPE, BadRequest, allow_head, answer_problem
+from app.errors import BadRequest
 from app.predict.headers import check_host
+from app.problems import PROBLEM_MEDIA_TYPE, allow_head, answer_problem
 
 
 class Edge:

@@ -15,18 +15,11 @@ from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from app.codecs.compression import check_encoding, decompress
 from app.codecs.rules import MAX_ERRORS, printable
-from app.errors import (
-    PROBLEM_MEDIA_TYPE,
-    REQUEST_ID,
-    Disconnected,
-    FieldError,
-    InvalidInput,
-    Overloaded,
-    answer_problem,
-)
+from app.errors import REQUEST_ID, Disconnected, FieldError, InvalidInput, Overloaded
 from app.predict.body import Body, Drain, read_body
 from app.predict.headers import headers_of
-from app.serving.admission import Claim
+from app.problems import PROBLEM_MEDIA_TYPE, answer_problem
+from app.serving.admission import Reservation
 from app.serving.deadline import Deadline, Deadlines
 
 DRAINED_BYTES = 16 * 1024 * 1024
@@ -86,7 +79,7 @@ class Exchange:
 
     async def body(
         self, limit: int, setting: str, in_thread: Callable[[Callable[[], Any]], Awaitable[Any]],
-        claim: Claim | None = None,
+        reservation: Reservation | None = None,
     ) -> Body:  # fmt: skip
         """Read the body, and unfold it.
 
@@ -94,20 +87,20 @@ class Exchange:
             limit: Bytes that it may have, compressed and not.
             setting: Name of the limit.
             in_thread: Runs what takes long.
-            claim: Holds what has come so far.
+            reservation: Holds what has come so far.
 
         Raises:
             ServiceError: As `read_body`, `check_encoding` and `decompress` do.
         """
         encoding = self.header(b"content-encoding")
         encoding = None if encoding is None else check_encoding(encoding)
-        body = await read_body(self.headers, self._receive, limit, setting, claim)
+        body = await read_body(self.headers, self._receive, limit, setting, reservation)
         self.deadline.reading = False
         if encoding is None:
             return body
         plain = await in_thread(lambda: decompress(body, encoding, limit, setting))
-        if claim is not None:
-            claim.hold_bytes(len(plain))
+        if reservation is not None:
+            reservation.reserve_bytes(len(plain))
         return plain
 
     @asynccontextmanager

@@ -18,7 +18,7 @@ from app.models.interval import requested_level
 from app.predict.answers import batch_answer, row_answer, table_answer
 from app.predict.body import Body, Drain, declared_bytes
 from app.predict.exchange import Endpoint, Exchange, Handle
-from app.serving.admission import Claim
+from app.serving.admission import Reservation
 from app.serving.deadline import Deadlines
 from app.serving.executor import PredictionType
 from kernels.engine import Evaluation
@@ -47,7 +47,7 @@ class Predictions:
         self._settings = settings
         self._canary = services.canary
         self._shadow = services.shadow
-        self._predictor = services.predictor
+        self._executor = services.executor
         self._admission = services.admission
         self._log = services.prediction_log
         self._not_finite = services.metrics.predictions_not_finite
@@ -61,11 +61,11 @@ class Predictions:
         body = await self._json_body(exchange)
         level = requested_level(served.artifact.intervals, exchange.query("interval"))
         rows = served.codec.decode_row(body)
-        if self._predictor.is_cheap(served, 1):
-            evaluation = await self._predictor.predict(served, rows, "single")
+        if self._executor.is_cheap(served, 1):
+            evaluation = await self._executor.predict(served, rows, "single")
         else:
-            with self._admission.enter(len(served.feature_names)) as claim:
-                evaluation = await self._predict(served, rows, "single", claim)
+            with self._admission.enter(len(served.feature_names)) as reservation:
+                evaluation = await self._predict(served, rows, "single", reservation)
         try:
             answer = row_answer(exchange, served, rows, evaluation, level, started)
         except PredictionNotFinite as error:
@@ -78,22 +78,22 @@ class Predictions:
     async def _batch(self, exchange: Exchange) -> None:
         started = time.perf_counter()
         served = self._choose(exchange)
-        with self._admission.enter(len(served.artifact.features)) as claim:
-            self._check_wait(exchange, claim)
-            body = await self._json_body(exchange, claim)
+        with self._admission.enter(len(served.artifact.features)) as reservation:
+            self._check_wait(exchange, reservation)
+            body = await self._json_body(exchange, reservation)
             level = requested_level(served.artifact.intervals, exchange.query("interval"))
             decode = partial(served.codec.decode_batch, body, self._settings.max_batch_size)
             if len(body) <= SMALL_BODY_BYTES:
                 batch = decode()
-                evaluation = await self._predict(served, batch.rows, "batch", claim)
+                evaluation = await self._predict(served, batch.rows, "batch", reservation)
                 answer = batch_answer(exchange, served, batch, evaluation, level, started)
             else:
-                claim.line_up()
+                reservation.join_queue()
                 async with exchange.watched():
-                    batch = await self._predictor.in_turn(decode)
-                    claim.hold(batch.size)
-                    evaluation = await self._predictor.predict(served, batch.rows, "batch")
-                    answer = await self._predictor.in_turn(
+                    batch = await self._executor.in_gil_thread(decode)
+                    reservation.reserve(batch.size)
+                    evaluation = await self._executor.predict(served, batch.rows, "batch")
+                    answer = await self._executor.in_gil_thread(
                         partial(batch_answer, exchange, served, batch, evaluation, level, started)
                     )
         rows, evaluation = answer.batch.rows, answer.evaluation
@@ -111,23 +111,23 @@ class Predictions:
         limit, setting = settings.max_body_bytes, "MAX_BODY_BYTES"
         if is_json:
             limit, setting = settings.max_json_bytes, "MAX_JSON_BYTES"
-        with self._admission.enter(len(features)) as claim:
-            self._check_wait(exchange, claim)
-            body = await exchange.body(limit, setting, self._predictor.in_thread, claim)
+        with self._admission.enter(len(features)) as reservation:
+            self._check_wait(exchange, reservation)
+            body = await exchange.body(limit, setting, self._executor.in_thread, reservation)
             asked = exchange.query("interval")
             level = None if asked is None else requested_level(served.artifact.intervals, asked)
             decode = partial(given.decode, body, features, settings.max_bulk_rows)
             small = len(body) <= SMALL_BODY_BYTES
             if small:
                 rows = decode()
-                evaluation = await self._predict(served, rows, "bulk", claim)
+                evaluation = await self._predict(served, rows, "bulk", reservation)
             else:
-                claim.line_up()
+                reservation.join_queue()
                 async with exchange.watched():
-                    rows = await (self._predictor.in_turn if is_json else self._predictor.in_thread)(decode)
+                    rows = await (self._executor.in_gil_thread if is_json else self._executor.in_thread)(decode)
                     del body, decode  # the matrix holds all of it now
-                    claim.hold(len(rows))
-                    evaluation = await self._predictor.predict(served, rows, "bulk")
+                    reservation.reserve(len(rows))
+                    evaluation = await self._executor.predict(served, rows, "bulk")
             answer = table_answer(served, evaluation, level)
             try:
                 await self._stream(exchange, _finite_pieces(wanted, answer), wanted.media_type, served, small=small)
@@ -145,14 +145,14 @@ class Predictions:
             (b"x-model-stage", (served.identity.stage or "").encode()),
         )
         collect = partial(_collect, pieces, WHOLE_ANSWER_BYTES)
-        part, ended = collect() if small else await self._predictor.in_thread(collect)
+        part, ended = collect() if small else await self._executor.in_thread(collect)
         if ended:
             await exchange.answer(part, media_type.encode(), headers=headers)
             return
         await exchange.begin(media_type.encode(), 200, headers)
         while not ended:
             await exchange.send(part, more=True)
-            part, ended = await self._predictor.in_thread(collect)
+            part, ended = await self._executor.in_thread(collect)
         await exchange.send(part, more=False)
 
     def _choose(self, exchange: Exchange) -> ServedModel:
@@ -161,23 +161,25 @@ class Predictions:
             check_key(exchange.headers, self._settings.api_key)
         return self._canary.choose(exchange.raw_headers, exchange.request_id)
 
-    async def _json_body(self, exchange: Exchange, claim: Claim | None = None) -> Body:
+    async def _json_body(self, exchange: Exchange, reservation: Reservation | None = None) -> Body:
         _check_json(exchange)
-        return await exchange.body(self._settings.max_json_bytes, "MAX_JSON_BYTES", self._predictor.in_thread, claim)
+        return await exchange.body(
+            self._settings.max_json_bytes, "MAX_JSON_BYTES", self._executor.in_thread, reservation
+        )
 
-    def _check_wait(self, exchange: Exchange, claim: Claim) -> None:
+    def _check_wait(self, exchange: Exchange, reservation: Reservation) -> None:
         """Refuse a large request at once where it would wait too long."""
         if (declared := declared_bytes(exchange.headers) or 0) > SMALL_BODY_BYTES:
-            self._admission.check_wait(claim.rows_of(declared))
+            self._admission.check_wait(reservation.rows_of(declared))
 
     async def _predict(
-        self, served: ServedModel, rows: FloatArray, prediction_type: PredictionType, claim: Claim
+        self, served: ServedModel, rows: FloatArray, prediction_type: PredictionType, reservation: Reservation
     ) -> Evaluation:
         """Predict rows that came in a small body: on the event loop, or, where they are dear, in line."""
-        claim.hold(len(rows))
-        if not self._predictor.is_cheap(served, len(rows)):
-            claim.line_up()
-        return await self._predictor.predict(served, rows, prediction_type)
+        reservation.reserve(len(rows))
+        if not self._executor.is_cheap(served, len(rows)):
+            reservation.join_queue()
+        return await self._executor.predict(served, rows, prediction_type)
 
     def _count_not_finite(self, served: ServedModel, kind: PredictionType, rows: int) -> None:
         if rows:

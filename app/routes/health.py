@@ -13,8 +13,9 @@ from litestar.openapi import ResponseSpec
 from app.auth import KEY_SCHEME, has_admin_key, require_admin_key
 from app.codecs.duplicates import REPEATED, has_repeated
 from app.container import InjectedServices, Services
-from app.errors import FieldError, InvalidInput, MalformedBody, NotFound, problem_responses
+from app.errors import FieldError, InvalidInput, MalformedBody, NotFound
 from app.models.refresher import Refresh
+from app.problems import problem_responses
 from app.routes.model_health import ModelHealth, Status, model_health, model_problems
 from app.tasks import TaskStatus
 from app.telemetry.gpu import GpuStatus
@@ -174,7 +175,7 @@ class HealthController(Controller):
             return _answer(Probe("not ready", "no model is loaded"), ok=False)
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
-                output = await services.predictor.check(served)
+                output = await services.executor.check(served)
         except TimeoutError:
             return _answer(Probe("not ready", f"no prediction within {READY_TIMEOUT_S:g} s"), ok=False)
         except Exception as error:

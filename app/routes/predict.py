@@ -14,9 +14,9 @@ from litestar.types import ASGIApp
 from app.auth import KEY_SCHEME
 from app.codecs import arrow
 from app.container import InjectedServices
-from app.errors import PROBLEM_STATUSES, problem_responses
+from app.predict.answers import BatchResponse, ModelInfo, PredictionResponse
 from app.predict.handlers import Predictions
-from app.predict.schemas import BatchResponse, ModelInfo, PredictionResponse
+from app.problems import PROBLEM_STATUSES, problem_responses
 
 T = TypeVar("T")
 

@@ -40,7 +40,7 @@ class Admission:
     """
 
     def __init__(self, max_rows: int | None, memory_bytes: int, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.held = 0
+        self.in_flight = 0
         self.queued = 0
         self._max_rows = max_rows
         self._memory_bytes = memory_bytes
@@ -49,15 +49,15 @@ class Admission:
 
     def rows(self) -> dict[str, int]:
         """Rows by where they are, for the metrics."""
-        return {"held": self.held, "queued": self.queued}
+        return {"held": self.in_flight, "queued": self.queued}
 
-    def enter(self, columns: int) -> "Claim":
+    def enter(self, columns: int) -> "Reservation":
         """Let a request in that holds nothing yet.
 
         Args:
             columns: F, numbers in a row.
         """
-        return Claim(self, columns)
+        return Reservation(self, columns)
 
     def max_rows(self, columns: int) -> int:
         """Rows of so many numbers that may be held at once."""
@@ -75,21 +75,21 @@ class Admission:
         if wait > max(LONGEST_WAIT_S, rows * self._seconds_per_row):
             raise Overloaded("The service has too much to do just now.", math.ceil(wait))
 
-    def line_up(self, rows: int) -> "Place":
+    def enqueue(self, rows: int) -> "Ticket":
         """Put rows in line."""
         self.queued += rows
-        return Place(rows, self.queued, self._clock())
+        return Ticket(rows, self.queued, self._clock())
 
-    def leave_line(self, place: "Place", *, done: bool) -> None:
+    def dequeue(self, ticket: "Ticket", *, done: bool) -> None:
         """Take rows out of the line; those that are done tell how long a row takes."""
-        self.queued -= place.rows
-        if done and place.ahead:
-            seconds = (self._clock() - place.since) / place.ahead
+        self.queued -= ticket.rows
+        if done and ticket.ahead:
+            seconds = (self._clock() - ticket.since) / ticket.ahead
             old = self._seconds_per_row
             self._seconds_per_row = seconds if old == 0 else old + SMOOTHING * (seconds - old)
 
 
-class Place(NamedTuple):
+class Ticket(NamedTuple):
     """A request's place in line.
 
     Attributes:
@@ -103,7 +103,7 @@ class Place(NamedTuple):
     since: float
 
 
-class Claim:
+class Reservation:
     """What one request holds; given back when it is left.
 
     Args:
@@ -111,24 +111,24 @@ class Claim:
         columns: F, numbers in a row.
     """
 
-    __slots__ = ("_admission", "_bytes_per_row", "_max_rows", "_place", "rows")
+    __slots__ = ("_admission", "_bytes_per_row", "_max_rows", "_ticket", "rows")
 
     def __init__(self, admission: Admission, columns: int) -> None:
         self.rows = 0
         self._admission = admission
         self._bytes_per_row = 8 * max(1, columns)
         self._max_rows = admission.max_rows(columns)
-        self._place: Place | None = None
+        self._ticket: Ticket | None = None
 
     def rows_of(self, count: int) -> int:
         """Rows that so many bytes of float64 would be."""
         return -(-count // self._bytes_per_row)
 
-    def hold_bytes(self, count: int) -> None:
+    def reserve_bytes(self, count: int) -> None:
         """Hold a body of so many bytes, of which more may come."""
-        self.hold(self.rows_of(count))
+        self.reserve(self.rows_of(count))
 
-    def hold(self, rows: int) -> None:
+    def reserve(self, rows: int) -> None:
         """Hold so many rows, in the place of what was held before.
 
         A request that is the only one may hold any number: its own size has limits of its own.
@@ -136,20 +136,20 @@ class Claim:
         Raises:
             Overloaded: They are too many together with those of others.
         """
-        held = self._admission.held - self.rows
+        held = self._admission.in_flight - self.rows
         if held and held + rows > self._max_rows:
             raise Overloaded("The service holds as many rows as MAX_ROWS_IN_FLIGHT allows.")
-        self._admission.held = held + rows
+        self._admission.in_flight = held + rows
         self.rows = rows
 
-    def line_up(self) -> None:
+    def join_queue(self) -> None:
         """Stand in line for a thread with the rows that are held.
 
         Raises:
             Overloaded: The line is too long by now.
         """
         self._admission.check_wait(self.rows)
-        self._place = self._admission.line_up(self.rows)
+        self._ticket = self._admission.enqueue(self.rows)
 
     def __enter__(self) -> Self:
         return self
@@ -157,6 +157,6 @@ class Claim:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._admission.held -= self.rows
-        if self._place is not None:
-            self._admission.leave_line(self._place, done=kind is None)
+        self._admission.in_flight -= self.rows
+        if self._ticket is not None:
+            self._admission.dequeue(self._ticket, done=kind is None)

@@ -35,7 +35,7 @@ CHUNK_SECONDS = 0.02
 THREADS = os.cpu_count() or 1
 
 
-class Predictor:
+class Executor:
     """Computes predictions and times them.
 
     Args:
@@ -44,8 +44,8 @@ class Predictor:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="predictor")
-        self._turn = ThreadPoolExecutor(1, thread_name_prefix="turn")
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="executor")
+        self._gil_thread = ThreadPoolExecutor(1, thread_name_prefix="turn")
         self._device = GatherQueue()
 
     async def predict(
@@ -111,17 +111,17 @@ class Predictor:
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run work that takes milliseconds or more beside the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    async def in_turn(self, work: Callable[[], T]) -> T:
+    async def in_gil_thread(self, work: Callable[[], T]) -> T:
         """Run work that holds the interpreter's lock, such as reading JSON, beside the event loop, one at a time.
 
         More threads would do it no faster, and each of them makes the event loop wait longer for the lock.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._turn, work)
+        return await asyncio.get_running_loop().run_in_executor(self._gil_thread, work)
 
     def close(self) -> None:
         """Let go of the threads."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        self._turn.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._gil_thread.shutdown(wait=False, cancel_futures=True)
         self._device.close()

@@ -20,7 +20,7 @@ from app.codecs.rules import FloatArray
 from app.feature import Feature
 from app.models.artifact import ModelIdentity, ServedModel
 from app.models.slot import ModelSlot
-from app.serving.canary import Share
+from app.serving.share import Share
 from app.telemetry.metrics import Metrics
 
 QUEUE_ROWS = 10_000

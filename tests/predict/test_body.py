@@ -147,33 +147,33 @@ async def test_what_has_come_is_held_as_it_comes() -> None:
 
     class Watching(Connection):
         async def __call__(self) -> Any:
-            held.append(admission.held)
+            held.append(admission.in_flight)
             return await super().__call__()
 
-    with admission.enter(COLUMNS) as claim:
+    with admission.enter(COLUMNS) as reservation:
         body = [b"x" * 8 * COLUMNS] * 4
-        await read_body(CHUNKED, Watching(parts(*body)), LIMIT, "MAX_BODY_BYTES", claim)
-        assert claim.rows == 4
+        await read_body(CHUNKED, Watching(parts(*body)), LIMIT, "MAX_BODY_BYTES", reservation)
+        assert reservation.rows == 4
     assert held[0] == 0
     assert held[2:] == [2, 3]  # the second message is asked for while the first is about to be counted
-    assert admission.held == 0
+    assert admission.in_flight == 0
 
 
 async def test_a_body_at_one_go_is_held_too() -> None:
-    with Admission(1000, 2**30).enter(COLUMNS) as claim:
-        await read_body(of_length(65), Connection([part(b"x" * 65)]), LIMIT, "MAX_BODY_BYTES", claim)
-        assert claim.rows == 2
+    with Admission(1000, 2**30).enter(COLUMNS) as reservation:
+        await read_body(of_length(65), Connection([part(b"x" * 65)]), LIMIT, "MAX_BODY_BYTES", reservation)
+        assert reservation.rows == 2
 
 
 async def test_a_body_for_which_there_is_no_room_is_not_read_on() -> None:
     admission = Admission(10, 2**30)
-    with admission.enter(COLUMNS) as other, admission.enter(COLUMNS) as claim:
-        other.hold(6)
+    with admission.enter(COLUMNS) as other, admission.enter(COLUMNS) as reservation:
+        other.reserve(6)
         connection = Connection(part(b"x" * 8 * COLUMNS) for _ in range(100))
         with pytest.raises(Overloaded):
-            await read_body(CHUNKED, connection, 10**6, "MAX_BODY_BYTES", claim)
+            await read_body(CHUNKED, connection, 10**6, "MAX_BODY_BYTES", reservation)
         assert connection.asked == 5
-    assert admission.held == 0
+    assert admission.in_flight == 0
 
 
 @pytest.mark.parametrize("last", [part(b"x", more=False), {"type": "http.request"}, GONE])
@@ -192,7 +192,7 @@ async def test_no_more_of_the_rest_is_read_than_so_much() -> None:
 async def test_while_others_stand_in_line_refused_bodies_are_read_in_turn_and_slowly() -> None:
     count = 20
     admission = Admission(10, 2**30)
-    admission.line_up(1)
+    admission.enqueue(1)
     drain, order = Drain(admission), list[int]()
 
     def body(number: int) -> Connection:

@@ -14,7 +14,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
 from app.models.artifact import ServedModel
-from app.serving.canary import Share
+from app.serving.share import Share
 from app.settings import Settings
 from tests.models.support import NAMES, PARAMETERS, save_booster, serve, tiny_booster, tiny_rows
 from tests.routes.support import ARROW, Array, Client, client_of, services_of, settings_with, stream_of

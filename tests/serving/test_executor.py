@@ -1,4 +1,4 @@
-"""The predictor gives what the engine says of all rows, however it cuts them into chunks."""
+"""The executor gives what the engine says of all rows, however it cuts them into chunks."""
 
 from pathlib import Path
 from typing import cast
@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.models.artifact import ServedModel
-from app.serving.executor import Predictor
+from app.serving.executor import Executor
 from app.telemetry.metrics import Metrics
 from kernels.engine import Engine, Evaluation
 from tests.models.support import save_booster, save_referring, serve, tiny_booster, tiny_rows
@@ -49,7 +49,7 @@ def dear(directory: Path) -> tuple[ServedModel, DearEngine]:
 async def test_chunks_are_joined_field_by_field_in_the_rows_order(rows: int, tmp_path: Path) -> None:
     served, engine = dear(save_referring(tmp_path / "model"))
     batch = tiny_rows()[:rows] * 1.5
-    evaluation = await Predictor(Metrics()).predict(served, batch, "bulk")
+    evaluation = await Executor(Metrics()).predict(served, batch, "bulk")
     assert sorted(engine.sizes, reverse=True) == [5] * (rows // 5) + [rows % 5] * (rows % 5 > 0)
     expected = served.artifact.engine().evaluate(batch)
     for got, wanted in zip(evaluation, expected, strict=True):
@@ -64,21 +64,21 @@ async def test_what_the_model_does_not_tell_stays_unsaid(classes: int, tmp_path:
     changes = {"objective": "multiclass", "num_class": 3} if classes == 3 else {}
     booster = tiny_booster(tiny_rows()[:, 2] % 3, **changes)
     served, _ = dear(save_booster(booster, tmp_path / "model"))
-    evaluation = await Predictor(Metrics()).predict(served, tiny_rows(), "bulk")
+    evaluation = await Executor(Metrics()).predict(served, tiny_rows(), "bulk")
     np.testing.assert_array_equal(evaluation.prediction, booster.predict(tiny_rows()))
     assert (evaluation.difficulty, evaluation.distance) == (None, None)
 
 
 async def test_no_rows_are_evaluated_to_no_rows(tmp_path: Path) -> None:
     served, _ = dear(save_referring(tmp_path / "model"))
-    evaluation = await Predictor(Metrics()).predict(served, np.empty((0, 3)), "batch")
+    evaluation = await Executor(Metrics()).predict(served, np.empty((0, 3)), "batch")
     assert [field is not None and field.shape for field in evaluation] == [(0,)] * 3
 
 
 async def test_the_sample_is_predicted_and_not_counted(tmp_path: Path) -> None:
     served, _ = dear(save_referring(tmp_path / "model"))
     metrics = Metrics()
-    predicted = await Predictor(metrics).check(served)
+    predicted = await Executor(metrics).check(served)
     np.testing.assert_array_equal(predicted, served.artifact.engine().predict(served.artifact.sample()))
     assert not metrics.registry.get_sample_value(
         "predictions_total", {"model_version": "1", "prediction_type": "single"}

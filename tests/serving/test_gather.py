@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from app.models.artifact import ServedModel
 from app.serving import gather
-from app.serving.executor import Predictor
+from app.serving.executor import Executor
 from app.serving.gather import GatherQueue
 from app.telemetry.metrics import Metrics
 from kernels.backend import Outcome, Pipeline
@@ -288,17 +288,17 @@ def served(booster: lgb.Booster, tmp_path_factory: pytest.TempPathFactory) -> Se
 
 
 @pytest.fixture
-def predictor() -> Any:
-    predictor = Predictor(Metrics())
-    yield predictor
-    predictor.close()
+def executor() -> Any:
+    executor = Executor(Metrics())
+    yield executor
+    executor.close()
 
 
-def asking(predictor: Predictor, served: ServedModel) -> Ask:
+def asking(executor: Executor, served: ServedModel) -> Ask:
     """Predict by the way that requests go, with an engine of one's own."""
 
     async def ask(engine: Engine, rows: Array) -> Evaluation:
-        return await predictor.predict(msgspec.structs.replace(served, engine=engine), rows, "bulk")
+        return await executor.predict(msgspec.structs.replace(served, engine=engine), rows, "bulk")
 
     return ask
 
@@ -309,19 +309,19 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def test_the_predictor_gathers_for_a_device(predictor: Predictor, served: ServedModel) -> None:
+async def test_the_predictor_gathers_for_a_device(executor: Executor, served: ServedModel) -> None:
     device = Device()
-    tasks = await while_busy(device, asking(predictor, served), [rows_of(number) for number in range(10)])
+    tasks = await while_busy(device, asking(executor, served), [rows_of(number) for number in range(10)])
     await settled()
     assert await answers(device, tasks) == [[-2], *([2.0 * number] for number in range(10))]
     assert [sorted(batch) for batch in device.batches] == [[-1], list(range(10))]
 
 
 async def test_without_a_device_the_predictor_hands_each_request_to_a_thread_of_its_own(
-    predictor: Predictor, served: ServedModel
+    executor: Executor, served: ServedModel
 ) -> None:
     processor = Device(gathers=False)
-    tasks = await while_busy(processor, asking(predictor, served), [rows_of(number) for number in range(10)])
+    tasks = await while_busy(processor, asking(executor, served), [rows_of(number) for number in range(10)])
     await settled()
     assert await answers(processor, tasks) == [[-2], *([2.0 * number] for number in range(10))]
     assert sorted(processor.batches) == [[-1], *([number] for number in range(10))]
@@ -348,14 +348,14 @@ class Gated(Hardware):
 
 @pytest.mark.parametrize("dies", [False, True])
 async def test_a_real_engine_answers_gathered_rows_as_it_answers_each(
-    predictor: Predictor, served: ServedModel, booster: lgb.Booster, dies: bool
+    executor: Executor, served: ServedModel, booster: lgb.Booster, dies: bool
 ) -> None:
     hardware = Gated(fails_after=2 if dies else None)  # with the batch that was gathered
     engine = Engine(served.engine.forest, backends=[hardware, CpuBackend()])
     engine.warm_up(tiny_rows()[:1], CHEAP)
     assert engine.on_device(1)
     hardware.free.clear()
-    ask = asking(predictor, served)
+    ask = asking(executor, served)
     tasks = [asyncio.create_task(ask(engine, tiny_rows()[:3]))]
     await come_true(lambda: hardware.calls == 2)
     parts = np.split(tiny_rows()[3:], [1, 10, 12])
@@ -396,22 +396,22 @@ def watched(
 
 
 async def test_however_cheap_a_device_computes_nothing_on_the_event_loop(
-    predictor: Predictor, served: ServedModel
+    executor: Executor, served: ServedModel
 ) -> None:
     model, hardware = watched(served, CHEAP)
-    assert not predictor.is_cheap(model, 1)
+    assert not executor.is_cheap(model, 1)
     for count in (1, 50):
-        await predictor.predict(model, tiny_rows()[:count], "batch")
-    await predictor.check(model)
+        await executor.predict(model, tiny_rows()[:count], "batch")
+    await executor.check(model)
     assert (hardware.batches, hardware.threads) == ([1, 50, 1], {"device"})
 
 
 async def test_where_the_processor_is_cheaper_it_computes_on_the_event_loop_beside_a_device(
-    predictor: Predictor, served: ServedModel
+    executor: Executor, served: ServedModel
 ) -> None:
     model, hardware = watched(served, known(Cost((1,), (1e-4,)), Cost((1,), (1e-6,))))
-    assert predictor.is_cheap(model, 1)
-    await predictor.predict(model, tiny_rows()[:1], "single")
+    assert executor.is_cheap(model, 1)
+    await executor.predict(model, tiny_rows()[:1], "single")
     assert hardware.calls == 0
 
 
@@ -430,7 +430,7 @@ TWENTY = known(Cost((1, 20), (1.0, 2.0)), Cost((1,), (9.0,)))
     ids=["its own", "of the queue", "until it dies", "without memory"],
 )
 async def test_a_device_gets_chunks_of_its_size_and_threads_small_ones_of_what_it_cannot_compute(
-    predictor: Predictor,
+    executor: Executor,
     served: ServedModel,
     booster: lgb.Booster,
     monkeypatch: pytest.MonkeyPatch,
@@ -444,8 +444,8 @@ async def test_a_device_gets_chunks_of_its_size_and_threads_small_ones_of_what_i
     rows, threads = tiny_rows(), []
     monkeypatch.setattr("app.serving.executor.THREADS", 1)  # one chunk after the other
     monkeypatch.setattr("app.serving.executor.LARGEST_BATCH", largest)
-    in_thread = predictor.in_thread
-    monkeypatch.setattr(predictor, "in_thread", lambda work: threads.append(len(work.args[0])) or in_thread(work))
-    evaluation = await predictor.predict(model, rows, "bulk")
+    in_thread = executor.in_thread
+    monkeypatch.setattr(executor, "in_thread", lambda work: threads.append(len(work.args[0])) or in_thread(work))
+    evaluation = await executor.predict(model, rows, "bulk")
     np.testing.assert_array_equal(evaluation.prediction, booster.predict(rows))
     assert (hardware.batches, threads) == (batches, [2] * in_threads)

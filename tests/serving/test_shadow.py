@@ -17,8 +17,8 @@ from app.feature import Feature
 from app.models.artifact import ServedModel
 from app.models.slot import ModelSlot
 from app.serving import shadow as module
-from app.serving.canary import Share
 from app.serving.shadow import Shadow
+from app.serving.share import Share
 from app.tasks import Supervisor
 from app.telemetry.metrics import DIFFERENCE_BUCKETS, Metrics
 from kernels.engine import Engine

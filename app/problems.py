@@ -1,0 +1,114 @@
+"""Errors on the wire: RFC 9457 problem details, in the answers of every route and in the OpenAPI document."""
+
+import logging
+from collections.abc import MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.openapi import ResponseSpec
+
+from app.errors import ERROR_TYPE, REQUEST_ID, FieldError, ServiceError
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+
+PROBLEM_STATUSES = (400, 401, 408, 413, 415, 422, 429, 500, 503, 504)
+"""What a prediction route can answer besides 200."""
+
+log = logging.getLogger(__name__)
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A problem details object (RFC 9457), with the request's id and, for bad fields, a list of them."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: tuple[FieldError, ...] = ()
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An error on the wire: a status, headers, and a problem details object as JSON."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def answer_problem(scope: MutableMapping[str, Any], error: Exception) -> Answer:
+    """Put any exception as problem details, and note its kind in the scope.
+
+    The texts of our own errors and of Litestar's client errors reach the caller. Of anything else the caller sees a
+    general sentence and the request id, under which the log holds the traceback.
+    """
+    errors: tuple[FieldError, ...] = ()
+    headers: dict[str, str] = {}
+    if isinstance(error, ServiceError):
+        status, kind, detail, errors = HTTPStatus(error.status), error.kind, error.detail, error.errors
+        if error.retry_after is not None:
+            headers["Retry-After"] = str(error.retry_after)
+        if status == HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = "Bearer"
+    elif isinstance(error, HTTPException) and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+        status = HTTPStatus(error.status_code)
+        kind = status.name.lower()
+        detail = _litestar_detail(status, error)
+        headers.update(error.headers or {})
+        if "allow" in headers:
+            headers["allow"] = allow_head(headers["allow"])
+        if status == HTTPStatus.TOO_MANY_REQUESTS and (reset := headers.get("RateLimit-Reset")):
+            headers["Retry-After"] = reset
+    else:
+        status, kind = HTTPStatus.INTERNAL_SERVER_ERROR, "internal"
+        detail = "The request failed inside the service. The log has the cause under this request id."
+        log.error("request failed", exc_info=error)
+    scope[ERROR_TYPE] = kind
+    problem = Problem(
+        type=f"urn:madrone:problem:{kind.replace('_', '-')}",
+        title=status.phrase,
+        status=status.value,
+        detail=detail,
+        request_id=str(scope.get(REQUEST_ID, "")),
+        errors=errors,
+    )
+    return Answer(status.value, headers, msgspec.json.encode(problem))
+
+
+def to_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Litestar's exception handler: see `answer_problem`."""
+    answer = answer_problem(request.scope, error)  # pyright: ignore[reportArgumentType]
+    return Response(answer.body, status_code=answer.status, media_type=PROBLEM_MEDIA_TYPE, headers=answer.headers)
+
+
+def allow_head(allowed: str) -> str:
+    """The value of an Allow header in order, with HEAD where GET is in it: whatever answers GET answers HEAD."""
+    methods = {*allowed.split(", ")}
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
+
+
+def _litestar_detail(status: HTTPStatus, error: HTTPException) -> str:
+    match status:
+        case HTTPStatus.NOT_FOUND:
+            return "There is no such route."
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            return f"The route answers {allow_head((error.headers or {}).get('allow', 'other methods'))} only."
+        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return "The body is larger than MAX_JSON_BYTES."
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            return "The client made more requests in this minute than RATE_LIMIT allows."
+        case _:
+            return error.detail
+
+
+def problem_responses(*statuses: int) -> dict[int, ResponseSpec]:
+    """Errors of a route by their statuses, for the OpenAPI document."""
+    return {
+        status: ResponseSpec(
+            Problem, description=HTTPStatus(status).phrase, media_type=PROBLEM_MEDIA_TYPE, generate_examples=False
+        )
+        for status in sorted(statuses)
+    }
