@@ -6,20 +6,15 @@ that the directory names or holds is imported.
 
 import hashlib
 import math
-from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 import numpy as np
 
-from app.codecs import table_json
-from app.codecs.row_json import JsonCodec
 from app.codecs.rules import FloatArray
 from app.feature import Feature
-from app.models.interval import Intervals
-from app.models.model_files import (
+from app.models.directory import (
     MAX_BOOSTER_BYTES,
     MAX_EXAMPLE_BYTES,
     MAX_INTERVALS_BYTES,
@@ -31,34 +26,16 @@ from app.models.model_files import (
     read_mlmodel,
     read_table,
 )
-from app.models.registry.version_number import VersionNumber
-from app.models.signature import ModelRefused, join_features, signature_columns
-from app.settings import Stage
+from app.models.interval import Intervals
+from app.models.refusal import ModelRefused
+from app.models.signature import join_features, signature_columns
 from kernels.backend import AnyForest
-from kernels.cpu.bounds import outside
-from kernels.engine import Engine, EngineError, Evaluation
+from kernels.engine import Engine, EngineError
 from kernels.forest.forest import ForestError, make_forest
 from kernels.forest.layout import ForestData, read_forest
 from kernels.plan.plan import Plan, PlanError
-from kernels.rows import as_rows
 
 FLAVOR = "madrone"
-
-
-class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """Which model this is, pinned to one version of the registry."""
-
-    name: str
-    version: VersionNumber
-    stage: Stage | None = None
-    aliases: tuple[str, ...] = ()
-    run_id: str | None = None
-    created_at_ms: int | None = None
-    """When the registry made the version: a model that is registered anew has its old numbers again."""
-
-    def is_same_version(self, other: "ModelIdentity") -> bool:
-        """Whether both are one version of the registry, whatever its stage and aliases were at either look."""
-        return (self.name, self.version, self.created_at_ms) == (other.name, other.version, other.created_at_ms)
 
 
 class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,125 +117,6 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
             return np.zeros((1, len(self.features)))
         values = [self.example[feature.name] for feature in self.features]
         return np.array([[np.nan if value is None else float(value) for value in values]])
-
-
-class NotFinite(msgspec.Struct, frozen=True, kw_only=True):
-    """A row to which a model has no finite answer.
-
-    Attributes:
-        message: What this means, a sentence.
-        prediction: Each output's, as text, since JSON has no infinity.
-        features: The booster's features of the row, null where missing: the first 50 that are not zero.
-    """
-
-    message: str
-    prediction: str
-    features: dict[str, float | None]
-
-
-class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a request needs of a model: an immutable snapshot, replaced as a whole.
-
-    Attributes:
-        feature_names: Of the raw features, in the engine's order.
-        training_ranges: By feature, the least and greatest value that training saw; infinite where that is not known.
-        metrics: The training run's, as far as the registry knows them.
-        resolved_by: The rule that chose this version.
-        load_seconds: From look-up to readiness.
-        not_finite: Rows to which it has no finite answer, as far as any were found when it was loaded.
-    """
-
-    identity: ModelIdentity
-    artifact: Artifact
-    codec: JsonCodec
-    engine: Engine
-    feature_names: tuple[str, ...]
-    training_ranges: tuple[tuple[float, float], ...]
-    metrics: dict[str, float]
-    resolved_by: str
-    loaded_at: datetime
-    load_seconds: float
-    not_finite: tuple[NotFinite, ...] = ()
-
-    def warnings(self, rows: FloatArray, evaluation: Evaluation) -> list[list[str]]:
-        """For each row, what training did not see of it.
-
-        Features outside their training range, and, where the model sets a limit to it, a distance to the nearest
-        stored row beyond that limit. A row whose distance cannot be computed has none that exceeds the limit.
-
-        Args:
-            rows: float64[B, F], raw features.
-            evaluation: Of these rows.
-        """
-        none: list[str] = []  # shared by all that have none, which are most
-        warnings = [none] * len(rows)
-        low, high = _bounds(self.training_ranges)
-        if outside(as_rows(rows, len(low)), low, high):
-            for row, column in np.argwhere((rows < low) | (rows > high)).tolist():
-                warnings[row] = [*warnings[row], self._outside_training(column)]
-        limit, distance = self.engine.outside_distance, evaluation.distance
-        if limit is not None and distance is not None:
-            for row in np.flatnonzero(distance > limit).tolist():
-                text = (
-                    f"outside_reference: the nearest row of the model's references is {distance[row]:.4g} away, "
-                    f"and beyond {limit:.4g} a row is unlike all of them"
-                )
-                warnings[row] = [*warnings[row], text]
-        return warnings
-
-    def warnings_of_one(self, values: list[float], evaluation: Evaluation) -> list[str]:
-        """What `warnings` says of one row, of which most need none: comparing them takes a tenth of the time here.
-
-        Args:
-            values: The F raw features.
-            evaluation: Of this row.
-        """
-        for value, (low, high) in zip(values, self.training_ranges, strict=True):
-            if value < low or value > high:
-                return self.warnings(np.array([values]), evaluation)[0]
-        return [] if evaluation.distance is None else self.warnings(np.array([values]), evaluation)[0]
-
-    def _outside_training(self, column: int) -> str:
-        low, high = self.training_ranges[column]
-        return f"{self.artifact.features[column].name} is outside the training range {low:.10g} to {high:.10g}"
-
-
-@lru_cache(maxsize=4)
-def _bounds(ranges: tuple[tuple[float, float], ...]) -> tuple[FloatArray, FloatArray]:
-    """float64[F] twice, the least values and the greatest: made anew, they would take longer than comparing rows."""
-    bounds = np.array(ranges, dtype=np.float64).reshape(len(ranges), 2)
-    return np.ascontiguousarray(bounds[:, 0]), np.ascontiguousarray(bounds[:, 1])
-
-
-def serve_artifact(
-    artifact: Artifact, engine: Engine, identity: ModelIdentity, metrics: dict[str, float], resolved_by: str
-) -> ServedModel:
-    """The snapshot of a model.
-
-    Args:
-        artifact: The model.
-        engine: Its engine, warmed up.
-        identity: Which it is.
-        metrics: The training run's.
-        resolved_by: The rule that chose this version.
-    """
-    ranges = tuple(feature.training_range or (-math.inf, math.inf) for feature in artifact.features)
-    outside(
-        as_rows(np.zeros((1, len(ranges))), len(ranges)), *_bounds(ranges)
-    )  # compiled or loaded before a request needs it
-    table_json.prepare(artifact.features)
-    return ServedModel(
-        identity=identity,
-        artifact=artifact,
-        codec=JsonCodec(artifact.features),
-        engine=engine,
-        feature_names=tuple(feature.name for feature in artifact.features),
-        training_ranges=ranges,
-        metrics=metrics,
-        resolved_by=resolved_by,
-        loaded_at=datetime.now(UTC),
-        load_seconds=0.0,
-    )
 
 
 def read_artifact(directory: Path, expected_digest: str | None = None) -> Artifact:

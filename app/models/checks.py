@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from app.codecs.rules import limits_of
 from app.feature import Feature, Kind
-from app.models.artifact import Artifact, NotFinite, ServedModel
+from app.models.artifact import Artifact
 from app.models.interval import Intervals
-from app.models.signature import ModelRefused
+from app.models.refusal import ModelRefused
+from app.models.served import NotFinite, ServedModel
 from app.settings import Settings
 from kernels.cost import vary
 from kernels.engine import Engine

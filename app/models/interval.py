@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import FieldError, InvalidInput
-from app.models.signature import ModelRefused
+from app.models.refusal import ModelRefused
 
 Level = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Score = Annotated[float, msgspec.Meta(ge=0)]

@@ -10,11 +10,13 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from app.models.artifact import Artifact, ModelIdentity, ServedModel, read_artifact, serve_artifact
+from app.models.artifact import Artifact, read_artifact
 from app.models.checks import check_interface, check_metrics, check_predictions, check_scores, find_not_finite
 from app.models.disk.calibration import Calibrations
 from app.models.disk.store import ModelStore, StoredModel
+from app.models.identity import ModelIdentity
 from app.models.registry.source import STAGES, Candidate, ModelSource, RegistryUnreachable
+from app.models.served import ServedModel, serve_artifact
 from app.settings import Settings
 from kernels.cache import kernels_version
 from kernels.compiling import compiling_logged

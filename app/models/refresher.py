@@ -13,11 +13,12 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from app.models.artifact import ModelIdentity, ServedModel
 from app.models.disk.entry import StoreCorrupt, StoredModel
 from app.models.disk.pin import Pin
 from app.models.disk.store import ModelStore
+from app.models.identity import ModelIdentity
 from app.models.loader import Loading, ModelLoader
+from app.models.refusal import Check, ModelRefused
 from app.models.registry.source import (
     Candidate,
     LookUp,
@@ -28,7 +29,7 @@ from app.models.registry.source import (
     RegistryUnreachable,
     VersionUnknown,
 )
-from app.models.signature import Check, ModelRefused
+from app.models.served import ServedModel
 from app.models.slot import ModelSlot
 from app.telemetry.metrics import Metrics
 

@@ -1,10 +1,11 @@
 """What a model takes: its raw features, joined from the MLflow signature, the feature plan and the booster."""
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from app.feature import Feature, Kind
+from app.models.refusal import ModelRefused
 from kernels.plan.plan import Plan
 
 KINDS: dict[str, Kind] = {
@@ -17,26 +18,6 @@ KINDS: dict[str, Kind] = {
 """MLflow's column types (mlflow/types/schema.py) that a numeric forest can take."""
 
 INTEGER_BITS = {"integer": 32, "long": 64}
-
-
-Check = Literal["artifact", "agreement", "digest", "metrics", "kernels", "prediction", "interface"]
-"""What a model can fail: its files, that they agree, and the checks of `gates`."""
-
-
-MAX_REASON = 2000
-"""Characters. A reason may quote names of the model's, which are as long and as many as its author likes."""
-
-
-class ModelRefused(Exception):
-    """The model cannot be served; the message is the exact reason.
-
-    Attributes:
-        check: What it failed.
-    """
-
-    def __init__(self, reason: str, check: Check = "artifact") -> None:
-        super().__init__(reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]} …")
-        self.check: Check = check
 
 
 class Column(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from app.errors import ModelUnavailable
-from app.models.artifact import ServedModel
+from app.models.served import ServedModel
 from kernels.engine import EngineStatus
 
 

@@ -17,7 +17,7 @@ from app.codecs.row_json import Batch
 from app.codecs.rules import FloatArray
 from app.errors import FieldError, PredictionNotFinite
 from app.feature import Feature
-from app.models.artifact import ServedModel
+from app.models.served import ServedModel
 from app.predict.exchange import Exchange
 from kernels.engine import Evaluation
 

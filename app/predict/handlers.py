@@ -13,8 +13,8 @@ from app.codecs.result import Result
 from app.codecs.rules import Buffer, FloatArray
 from app.container import Services
 from app.errors import PredictionNotFinite, UnsupportedMediaType
-from app.models.artifact import ServedModel
 from app.models.interval import requested_level
+from app.models.served import ServedModel
 from app.predict.answers import batch_answer, row_answer, table_answer
 from app.predict.body import Body, Drain, declared_bytes
 from app.predict.exchange import Endpoint, Exchange, Handle

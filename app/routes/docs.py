@@ -20,8 +20,8 @@ from app.auth import KEY_SCHEME
 from app.codecs.formats import FORMATS
 from app.codecs.row_json import BATCH_ID_LENGTH
 from app.container import Services
-from app.models.artifact import ServedModel
 from app.models.interval import Intervals
+from app.models.served import ServedModel
 from app.routes.health import ReloadOrder
 from app.settings import Settings
 

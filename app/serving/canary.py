@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from app.models.artifact import ServedModel
+from app.models.served import ServedModel
 from app.models.slot import ModelSlot
 from app.serving.share import Share
 

@@ -18,7 +18,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.models.artifact import ServedModel
+from app.models.served import ServedModel
 from app.serving.gather import LARGEST_BATCH, GatherQueue, joined
 from app.telemetry.metrics import Metrics
 from kernels.engine import Engine, Evaluation

@@ -18,7 +18,8 @@ import numpy as np
 
 from app.codecs.rules import FloatArray
 from app.feature import Feature
-from app.models.artifact import ModelIdentity, ServedModel
+from app.models.identity import ModelIdentity
+from app.models.served import ServedModel
 from app.models.slot import ModelSlot
 from app.serving.share import Share
 from app.telemetry.metrics import Metrics

@@ -21,7 +21,7 @@ PENDING = 4096
 Labels = tuple[str, ...]
 
 
-class Tally(Collector):
+class FastCounter(Collector):
     """A counter.
 
     Args:
@@ -48,7 +48,7 @@ class Tally(Collector):
         yield family
 
 
-class Latencies(Collector):
+class FastHistogram(Collector):
     """A histogram of seconds.
 
     Args:

@@ -11,7 +11,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from app.models.slot import Freshness
-from app.telemetry.counters import Latencies, Tally
+from app.telemetry.counters import FastCounter, FastHistogram
 from app.telemetry.gpu import GpuReading
 from kernels.engine import EngineStatus
 
@@ -63,22 +63,24 @@ class Metrics:
         registry.register(_AliasCollector(alias_missing))
         registry.register(_RowsCollector(rows))
 
-        self.requests = Tally("api_requests", "Requests answered.", ("method", "endpoint", "status_code"), registry)
-        self.request_duration = Latencies(
+        self.requests = FastCounter(
+            "api_requests", "Requests answered.", ("method", "endpoint", "status_code"), registry
+        )
+        self.request_duration = FastHistogram(
             "api_request_duration_seconds",
             "Time from a request's head to the end of its answer.",
             ("method", "endpoint"),
             LATENCY_BUCKETS_S,
             registry,
         )
-        self.predictions = Tally("predictions", "Rows predicted.", ("model_version", "prediction_type"), registry)
-        self.predictions_not_finite = Tally(
+        self.predictions = FastCounter("predictions", "Rows predicted.", ("model_version", "prediction_type"), registry)
+        self.predictions_not_finite = FastCounter(
             "predictions_not_finite",
             "Rows predicted that got an error for an answer, since a prediction or a bound was not a finite number.",
             ("model_version", "prediction_type"),
             registry,
         )
-        self.prediction_duration = Latencies(
+        self.prediction_duration = FastHistogram(
             "prediction_duration_seconds",
             "Time that transforms and forest took for one batch, waiting for a thread included.",
             ("model_version",),

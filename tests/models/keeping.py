@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-from app.models.artifact import ModelIdentity
 from app.models.disk.calibration import Calibrations
 from app.models.disk.pin import Pin
 from app.models.disk.store import ModelStore
+from app.models.identity import ModelIdentity
 from app.models.keeper import ModelKeeper
 from app.models.loader import ModelLoader
 from app.models.refresher import Refresher

@@ -12,8 +12,8 @@ import pytest
 from mlflow.types import DataType
 
 from app.models.artifact import read_artifact
+from app.models.refusal import ModelRefused
 from app.models.registry.embedded import BUNDLED
-from app.models.signature import ModelRefused
 from kernels.engine import Evaluation
 from kernels.plan.plan import Input, Plan
 from tests.models.support import (

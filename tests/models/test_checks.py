@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.feature import Feature, Kind
-from app.models.artifact import Artifact, ModelIdentity, ServedModel, read_artifact, serve_artifact
+from app.models.artifact import Artifact, read_artifact
 from app.models.checks import (
     R2_NAMES,
     RMSE_NAMES,
@@ -22,8 +22,10 @@ from app.models.checks import (
     check_scores,
     find_not_finite,
 )
+from app.models.identity import ModelIdentity
+from app.models.refusal import Check, ModelRefused
 from app.models.registry.worker import ModelWorker
-from app.models.signature import Check, ModelRefused
+from app.models.served import ServedModel, serve_artifact
 from app.settings import Settings
 from kernels.cost import vary
 from kernels.forest.booster import BoosterForest

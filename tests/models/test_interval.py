@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidInput
 from app.models.interval import Intervals, requested_level
-from app.models.signature import ModelRefused
+from app.models.refusal import ModelRefused
 from tests.models.support import INTERVALS
 
 DOCUMENT: dict[str, Any] = msgspec.to_builtins(INTERVALS)

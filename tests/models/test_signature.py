@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from app.feature import Feature
-from app.models.signature import ModelRefused, join_features, signature_columns
+from app.models.refusal import ModelRefused
+from app.models.signature import join_features, signature_columns
 from kernels.plan.plan import Input, Plan
 
 

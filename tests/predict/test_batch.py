@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.models.artifact import ServedModel
+from app.models.served import ServedModel
 from app.settings import Settings
 from tests.routes.support import (
     ARROW,

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from app.codecs import arrow
-from app.models.artifact import ServedModel
+from app.models.served import ServedModel
 from app.settings import Settings
 from tests.routes.support import (
     ARROW,

@@ -13,7 +13,7 @@ import pytest
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
-from app.models.artifact import ServedModel
+from app.models.served import ServedModel
 from app.serving.share import Share
 from app.settings import Settings
 from tests.models.support import NAMES, PARAMETERS, save_booster, serve, tiny_booster, tiny_rows

@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from app.codecs.formats import FORMATS
-from app.models.artifact import ModelIdentity, ServedModel
+from app.models.identity import ModelIdentity
+from app.models.served import ServedModel
 from app.settings import Settings
 from app.telemetry.log_writer import TABLE
 from kernels.engine import Evaluation

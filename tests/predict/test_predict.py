@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from app.models.artifact import ServedModel
+from app.models.served import ServedModel
 from app.settings import Settings
 from tests.models.support import ready
 from tests.routes.support import (

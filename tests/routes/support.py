@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from app.codecs import arrow
 from app.container import Services
 from app.main import create_app
-from app.models.artifact import ServedModel
+from app.models.served import ServedModel
 from app.settings import Settings
 from kernels.engine import Engine, Evaluation
 from tests.support import in_process, loaded, problem

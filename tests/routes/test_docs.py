@@ -16,7 +16,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from app.codecs.row_json import JsonCodec
 from app.feature import Feature
-from app.models.artifact import ServedModel
+from app.models.served import ServedModel
 from app.settings import Settings
 from tests.routes.support import Client, client_of, served_by, services_of
 from tests.support import Server, problem

@@ -10,10 +10,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from app.models.artifact import ServedModel
 from app.models.refresher import Refresh
 from app.models.registry.embedded import BUNDLED
 from app.models.registry.worker import ModelWorker
+from app.models.served import ServedModel
 from app.settings import Settings
 from app.telemetry.prediction_log import PredictionLog
 from kernels.cpu.backend import CpuBackend

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import ModelUnavailable
-from app.models.artifact import ServedModel
+from app.models.served import ServedModel
 from app.models.slot import ModelSlot
 from app.serving.canary import CanaryRouter
 from app.serving.share import Share

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.models.artifact import ServedModel
+from app.models.served import ServedModel
 from app.serving.executor import Executor
 from app.telemetry.metrics import Metrics
 from kernels.engine import Engine, Evaluation

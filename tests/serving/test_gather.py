@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from app.models.artifact import ServedModel
+from app.models.served import ServedModel
 from app.serving import gather
 from app.serving.executor import Executor
 from app.serving.gather import GatherQueue

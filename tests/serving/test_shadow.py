@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.feature import Feature
-from app.models.artifact import ServedModel
+from app.models.served import ServedModel
 from app.models.slot import ModelSlot
 from app.serving import shadow as module
 from app.serving.shadow import Shadow

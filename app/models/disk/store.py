@@ -41,7 +41,7 @@ from app.models.disk.entry import (
 )
 from app.models.disk.files import check_directory, created, make_directory, reason, remove, sync_directory
 from app.models.disk.quarantine import Quarantine
-from app.models.signature import ModelRefused
+from app.models.refusal import ModelRefused
 
 LEFT_OVER_S = 3600.0
 """Age at which what a process was writing is taken for abandoned."""

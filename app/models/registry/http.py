@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
-from app.models.signature import ModelRefused
+from app.models.refusal import ModelRefused
 from app.settings import Settings
 
 if TYPE_CHECKING:

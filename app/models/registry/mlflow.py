@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.models.artifact import ModelIdentity
-from app.models.model_files import copy_model
+from app.models.directory import copy_model
+from app.models.identity import ModelIdentity
+from app.models.refusal import ModelRefused
 from app.models.registry.database import is_database, keep_no_connections, read_only_uris
 from app.models.registry.faults import fault_kind, without_credentials
 from app.models.registry.http import check_source, is_http, limit_requests
-from app.models.registry.places import is_ready, nothing_to_serve, places
+from app.models.registry.selection import is_ready, nothing_to_serve, versions_by_rule
 from app.models.registry.source import (
     Candidate,
     Fetched,
@@ -32,7 +33,6 @@ from app.models.registry.source import (
     VersionUnknown,
 )
 from app.models.registry.version_number import is_version_number
-from app.models.signature import ModelRefused
 from app.settings import STAGES, Settings
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Registry:
         versions.sort(key=lambda version: int(version.version), reverse=True)
         candidates: list[Candidate] = []
         look_ups: list[LookUp] = []
-        for rule, found in places(settings, versions, aliases):
+        for rule, found in versions_by_rule(settings, versions, aliases):
             ready = [version for version in found if is_ready(version)]
             if not candidates:
                 outcome: LookUpOutcome = "found" if ready else "not_ready" if found else "empty"

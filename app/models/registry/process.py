@@ -13,7 +13,10 @@ import psutil
 from numpy.typing import NDArray
 
 from app.child_process import ChildClosed, ChildGone, ChildNotStarted, ChildProcess, ChildStopped, Watch
-from app.models.artifact import ModelContent, ModelIdentity
+from app.models.artifact import ModelContent
+from app.models.identity import ModelIdentity
+from app.models.refusal import ModelRefused
+from app.models.registry.array_file import read_struct
 from app.models.registry.source import (
     Candidate,
     Fetched,
@@ -24,7 +27,6 @@ from app.models.registry.source import (
     RegistryUnreachable,
     VersionUnknown,
 )
-from app.models.registry.transfer import read_struct
 from app.models.registry.worker import (
     Answer,
     Build,
@@ -38,7 +40,6 @@ from app.models.registry.worker import (
     Version,
     path_from_text,
 )
-from app.models.signature import ModelRefused
 from app.settings import Settings
 from app.telemetry.system import memory_bytes
 

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal, Protocol
 import msgspec
 
 from app.codecs.rules import FloatArray
-from app.models.artifact import ModelContent, ModelIdentity
+from app.models.artifact import ModelContent
+from app.models.identity import ModelIdentity
 
 LookUpOutcome = Literal["found", "empty", "not_ready", "refused"]
 

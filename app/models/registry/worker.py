@@ -22,8 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.child_process import parents_pipes, read_frame, write_frame
-from app.models.artifact import ModelContent, ModelIdentity, read_content
-from app.models.model_files import MAX_BOOSTER_BYTES, read_file
+from app.models.artifact import ModelContent, read_content
+from app.models.directory import MAX_BOOSTER_BYTES, read_file
+from app.models.identity import ModelIdentity
+from app.models.refusal import Check, ModelRefused
+from app.models.registry.array_file import write_struct
 from app.models.registry.embedded import prepare_embedded_registry
 from app.models.registry.mlflow import Registry
 from app.models.registry.source import (
@@ -36,8 +39,6 @@ from app.models.registry.source import (
     RegistryUnreachable,
     VersionUnknown,
 )
-from app.models.registry.transfer import write_struct
-from app.models.signature import Check, ModelRefused
 from app.settings import Settings
 from app.telemetry.logging import logging_config
 from kernels.forest.booster import read_booster

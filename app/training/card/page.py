@@ -83,7 +83,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "in_unit": in_unit,
-        "level": lambda level: f"{100 * level:g} %",
+        "level": _level,
         "number": number,
         "percent": _percent,
         "worst": _worst,
@@ -105,6 +105,10 @@ def _worst(coverage: tuple[float, ...]) -> str:
     """The decile of the least coverage; too much coverage does no harm."""
     worst = min(range(len(coverage)), key=coverage.__getitem__)
     return f"{_percent(coverage[worst])} (decile {worst + 1})"
+
+
+def _level(level: float) -> str:
+    return f"{100 * level:g} %"
 
 
 def _percent(share: float, digits: int = 1) -> str:

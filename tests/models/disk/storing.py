@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
-from app.models.artifact import ModelIdentity, read_artifact
+from app.models.artifact import read_artifact
 from app.models.disk.entry import StoredModel
 from app.models.disk.store import ModelStore
+from app.models.identity import ModelIdentity
 
 FILES = ("MLmodel", "model.lgb", "input_example.json")
 SOURCE = "http://user:secret@registry:5000"

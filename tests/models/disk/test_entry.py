@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.models.artifact import ModelIdentity
 from app.models.disk.entry import DIRECTORY_NAME, FORMAT, MAX_METADATA_BYTES, StoreCorrupt
 from app.models.disk.quarantine import MAX_HELD
+from app.models.identity import ModelIdentity
 from tests.models.disk.storing import (
     FILES,
     described,

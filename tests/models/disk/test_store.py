@@ -12,9 +12,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from app.models.artifact import ModelIdentity, read_artifact
+from app.models.artifact import read_artifact
 from app.models.disk import store as store_module
 from app.models.disk.entry import StoreCorrupt
+from app.models.identity import ModelIdentity
 from tests.models.disk.storing import (
     FILES,
     SOURCE,

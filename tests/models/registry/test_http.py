@@ -13,11 +13,11 @@ import msgspec
 import psutil
 import pytest
 
-from app.models.artifact import ModelIdentity
+from app.models.identity import ModelIdentity
+from app.models.refusal import ModelRefused
 from app.models.registry.http import MAX_ANSWER_BYTES, check_source
 from app.models.registry.process import WorkerProcess
 from app.models.registry.source import RegistryUnreachable
-from app.models.signature import ModelRefused
 from app.settings import Settings
 from tests.models.registry.working import working
 from tests.models.support import MODEL

@@ -15,9 +15,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from app.models.refusal import ModelRefused
 from app.models.registry.mlflow import Registry
 from app.models.registry.source import LookUp, ModelUnknown, NothingToServe, RegistryUnreachable, VersionUnknown
-from app.models.signature import ModelRefused
 from app.settings import Settings
 from tests.models.support import MODEL, Catalogue, SavedModel
 from tests.support import ROOT, free_port

@@ -16,11 +16,11 @@ import numpy as np
 import psutil
 import pytest
 
-from app.models.artifact import ModelIdentity
+from app.models.identity import ModelIdentity
+from app.models.refusal import ModelRefused
 from app.models.registry.process import WorkerProcess
 from app.models.registry.source import ModelUnknown, NothingToServe, RegistryUnreachable, VersionUnknown
 from app.models.registry.worker import ModelWorker, read_frame, write_frame
-from app.models.signature import ModelRefused
 from app.settings import Settings
 from tests.models.registry.working import BOOSTER, ON_PATH, altered_python, ended, started, working
 from tests.models.support import (

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from app.errors import ModelUnavailable
-from app.models.artifact import ModelIdentity, read_artifact
+from app.models.artifact import read_artifact
 from app.models.disk.calibration import Calibrations
+from app.models.identity import ModelIdentity
+from app.models.refusal import ModelRefused
 from app.models.registry.source import LookUp, RegistryUnreachable
-from app.models.signature import ModelRefused
 from app.models.slot import ModelSlot
 from app.settings import Settings
 from kernels.cost import Cost

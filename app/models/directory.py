@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 
 from app.codecs.rules import FloatArray
-from app.models.signature import ModelRefused
+from app.models.refusal import ModelRefused
 
 MLMODEL = "MLmodel"
 MAX_MLMODEL_BYTES = 1024 * 1024

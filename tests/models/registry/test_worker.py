@@ -10,9 +10,9 @@ import psutil
 import pytest
 
 from app.models.artifact import ModelContent, read_artifact, read_content
+from app.models.refusal import ModelRefused
+from app.models.registry.array_file import read_struct, write_struct
 from app.models.registry.process import WorkerProcess
-from app.models.registry.transfer import read_struct, write_struct
-from app.models.signature import ModelRefused
 from app.settings import Settings
 from kernels.forest.booster import BoosterForest
 from tests.models.registry.working import BOOSTER, altered_python, ended, working

@@ -9,11 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from app.models import model_files
+from app.models import directory as model_directory
 from app.models.artifact import read_artifact
+from app.models.directory import MAX_MLMODEL_BYTES, MAX_SIGNATURE_BYTES, read_mlmodel
 from app.models.interval import Intervals
-from app.models.model_files import MAX_MLMODEL_BYTES, MAX_SIGNATURE_BYTES, read_mlmodel
-from app.models.signature import ModelRefused
+from app.models.refusal import ModelRefused
 from kernels.plan.plan import Input, Plan
 from tests.models.support import (
     INTERVALS,
@@ -84,11 +84,11 @@ def grow(path: Path, size: int) -> None:
 
 PARTS = {
     "MLmodel": MAX_MLMODEL_BYTES + MAX_SIGNATURE_BYTES,
-    "model.lgb": model_files.MAX_BOOSTER_BYTES,
-    "plan.json": model_files.MAX_PLAN_BYTES,
-    "references.npy": model_files.MAX_REFERENCES_BYTES,
-    "difficulty.lgb": model_files.MAX_BOOSTER_BYTES,
-    "intervals.json": model_files.MAX_INTERVALS_BYTES,
+    "model.lgb": model_directory.MAX_BOOSTER_BYTES,
+    "plan.json": model_directory.MAX_PLAN_BYTES,
+    "references.npy": model_directory.MAX_REFERENCES_BYTES,
+    "difficulty.lgb": model_directory.MAX_BOOSTER_BYTES,
+    "intervals.json": model_directory.MAX_INTERVALS_BYTES,
 }
 
 
@@ -104,7 +104,7 @@ def test_a_file_is_refused_by_its_size_before_it_is_read(
 
 def test_an_example_that_is_too_large_does_not_refuse_its_model(saved: SavedModel, tmp_path: Path) -> None:
     directory = altered(saved.directory, tmp_path / "model")
-    grow(directory / "input_example.json", model_files.MAX_EXAMPLE_BYTES + 1)
+    grow(directory / "input_example.json", model_directory.MAX_EXAMPLE_BYTES + 1)
     assert read_artifact(directory).example is None
 
 

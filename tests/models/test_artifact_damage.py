@@ -23,7 +23,7 @@ READER = """
 import json, pathlib, sys
 import numpy as np
 from app.models.artifact import read_artifact
-from app.models.signature import ModelRefused
+from app.models.refusal import ModelRefused
 for directory in sys.argv[1:]:
     try:
         forest = read_artifact(pathlib.Path(directory)).forest

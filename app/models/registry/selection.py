@@ -14,7 +14,7 @@ MAX_ALIASES = 10
 """Aliases that a message names."""
 
 
-def places(
+def versions_by_rule(
     settings: Settings, versions: "Sequence[ModelVersion]", aliases: Mapping[str, str]
 ) -> "Iterator[tuple[str, list[ModelVersion]]]":
     """Each place to look in, in order, as the rule that names it, and the versions there."""

@@ -12,7 +12,7 @@ from app.models.registry.source import RegistryUnreachable
 from app.settings import Settings
 from tests.models.keeping import Kept, keep
 from tests.models.support import MODEL, Catalogue, SavedModel, numbers, save_booster, tiny_booster
-from tests.models.test_last_known_good import restarted
+from tests.models.test_refresher_restart import restarted
 from tests.support import come_true
 
 

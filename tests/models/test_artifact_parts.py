@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from app.models.artifact import read_artifact
-from app.models.signature import ModelRefused
+from app.models.refusal import ModelRefused
 from kernels.plan.plan import Input, Plan
 from tests.models.support import (
     NAMES,
