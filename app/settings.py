@@ -1,7 +1,7 @@
 """All settings: one frozen Struct, read from environment variables.
 
 A field's name in capitals is the variable's name; its annotation holds the allowed range and the help text, so the
-struct is also the source of the table that `madrone settings` prints and the README embeds.
+struct is also the source of the table that `madrone settings` prints and app/README.md holds.
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ SECRETS = frozenset({"api_key", "admin_api_key", "database_url", "mlflow_trackin
 """Fields whose values may hold a password or a key, and so are never printed."""
 
 NEVER_EMPTY = SECRETS | {"api_host"}
-"""Fields that say who may come in and where data goes. Setting one to nothing, as a container's configuration does with
-a variable that it does not find, is a fault: the default would open the service to all."""
+"""Fields that decide who has access and where data goes. An empty value is an error: a container's configuration sets
+one where a variable is missing, and the default would open the service to everybody."""
 
 Stage = Literal["Production", "Staging", "None", "Archived"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -38,11 +38,11 @@ MLFLOW_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "fi
 DATABASE_SCHEMES = ("sqlite", "postgresql")
 
 QUOTES = "\"'"
-"""What a shell or a .env file takes away, and `docker run --env-file` does not."""
+"""Quotes around a value: a shell and a .env file remove them, `docker run --env-file` does not."""
 
 
 class SettingsError(ValueError):
-    """Some settings have bad values; the message has a line for each."""
+    """Raised for settings with bad values; the message has one line for each."""
 
 
 def _help(text: str) -> Meta:
@@ -50,111 +50,110 @@ def _help(text: str) -> Meta:
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that can be set. Build it with `Settings.from_environ`."""
+    """All settings of the service. Build it with `Settings.from_environ`."""
 
-    api_host: Annotated[Name, _help("Address to listen on")] = "0.0.0.0"
+    api_host: Annotated[Name, _help("Address that the service listens on")] = "0.0.0.0"
     api_port: Annotated[Port, _help("Port of the API")] = 8000
-    api_debug: Annotated[bool, _help("Serve /docs and /redoc, log at DEBUG")] = False
-    api_version: Annotated[Name, _help("The version that /info and the OpenAPI document state")] = __version__
-    model_name: Annotated[Name, _help("Registered model to serve")] = "california-housing-model"
-    model_stage: Annotated[Stage, _help("Stage to serve the model from")] = "Production"
-    model_fallback_stage: Annotated[Stage, _help("Stage to look in when MODEL_STAGE is empty")] = "Staging"
+    api_debug: Annotated[bool, _help("Serve /docs and /redoc, and log at level DEBUG")] = False
+    api_version: Annotated[Name, _help("Version number shown by /info and in the OpenAPI document")] = __version__
+    model_name: Annotated[Name, _help("Name of the registered model to serve")] = "california-housing-model"
+    model_stage: Annotated[Stage, _help("Stage whose newest version is served")] = "Production"
+    model_fallback_stage: Annotated[Stage, _help("Stage to fall back on when MODEL_STAGE holds no version")] = "Staging"
     model_fallback_any: Annotated[
-        bool, _help("Look in the remaining stages too (Staging, Production, None) when both are empty")
+        bool, _help("Fall back on any other stage (Staging, Production, None) when both hold no version")
     ] = False
-    model_alias: Annotated[Name | None, _help("Alias to serve: that one alone, and no stage, when set")] = None
+    model_alias: Annotated[Name | None, _help("Alias of the version to serve; when set, stages are ignored")] = None
     model_cache_ttl: Annotated[
-        float, Meta(ge=1, le=604800), _help("Seconds between looks into the registry for another version")
+        float, Meta(ge=1, le=604800), _help("Seconds between checks of the registry for a new version")
     ] = 3600
     model_lookup_timeout: Annotated[
-        float, Meta(gt=0, le=600), _help("Seconds that the registry gets to answer one look-up")
+        float, Meta(gt=0, le=600), _help("Time limit in seconds of one registry look-up")
     ] = 10.0
     model_fetch_timeout: Annotated[
-        float, Meta(gt=0, le=86400), _help("Seconds that the download of one model may take")
+        float, Meta(gt=0, le=86400), _help("Time limit in seconds of one model download")
     ] = 300.0
     model_max_bytes: Annotated[
-        int, Meta(ge=1024, le=2**40), _help("Bytes that the files of one model may have; a download ends beyond them")
+        int,
+        Meta(ge=1024, le=2**40),
+        _help("Most bytes of a model's files; a larger download is stopped"),
     ] = 2 * 1024**3
     model_artifact_root: Annotated[
-        Path | None, _help("Directory shared with an MLflow server, whose paths are then taken; unset means none is")
+        Path | None,
+        _help("Directory shared with the MLflow server, which may then name paths below it"),
     ] = None
     model_build_timeout: Annotated[
-        float, Meta(gt=0, le=86400), _help("Seconds that reading and laying out one model may take")
+        float, Meta(gt=0, le=86400), _help("Time limit in seconds of reading one model and preparing it for prediction")
     ] = 300.0
-    model_min_r2: Annotated[R2 | None, _help("Refuse a model whose run has a lower R² (see README, Model life)")] = None
+    model_min_r2: Annotated[R2 | None, _help("Lowest R² of a model's run; a model below it is refused")] = None
     model_max_rmse: Annotated[
-        Rmse | None, _help("Refuse a model whose run has a higher RMSE, in the target's unit")
+        Rmse | None, _help("Highest RMSE of a model's run, in the target's unit; a model above it is refused")
     ] = None
     model_store_versions: Annotated[
-        int, Meta(ge=1, le=100), _help("Versions kept in DATA_DIR, to start from while the registry is away")
+        int, Meta(ge=1, le=100), _help("Number of good versions kept in DATA_DIR for starts without the registry")
     ] = 3
-    model_canary_alias: Annotated[Name | None, _help("Alias of a version that answers a share of the requests")] = None
-    model_canary_percent: Annotated[float, Meta(ge=0, le=100), _help("Share of requests that the canary answers")] = 5.0
+    model_canary_alias: Annotated[Name | None, _help("Alias of the version that answers as canary")] = None
+    model_canary_percent: Annotated[float, Meta(ge=0, le=100), _help("Percentage of requests for the canary")] = 5.0
     model_canary_header: Annotated[
-        HeaderName, _help("Header whose value decides, always alike, who answers a request")
+        HeaderName, _help("Request header by whose value the canary's requests are chosen")
     ] = "X-Request-ID"
-    model_shadow_alias: Annotated[
-        Name | None, _help("Alias of a version that scores a share of the rows unseen, for comparison")
-    ] = None
-    model_shadow_percent: Annotated[float, Meta(ge=0, le=100), _help("Share of requests that the shadow scores")] = 10.0
-    mlflow_tracking_uri: Annotated[Uri | None, _help("MLflow server; unset means an embedded registry in DATA_DIR")] = (
-        None
-    )
-    mlflow_registry_uri: Annotated[Uri | None, _help("Model registry, where it is not MLFLOW_TRACKING_URI")] = None
-    enable_prometheus: Annotated[bool, _help("Serve /metrics, and also on PROMETHEUS_PORT")] = True
-    prometheus_port: Annotated[Port, _help("Port that serves only /metrics")] = 8001
-    log_level: Annotated[LogLevel, _help("Least severe level to log")] = "INFO"
-    max_batch_size: Annotated[int, Meta(ge=1, le=100_000), _help("Rows in one /predict/batch body")] = 100
-    max_bulk_rows: Annotated[int, Meta(ge=1, le=100_000_000), _help("Rows in one /predict/bulk body")] = 1_000_000
-    max_body_bytes: Annotated[int, Meta(ge=1024, le=2**34), _help("Bytes in one request body")] = 128 * 1024 * 1024
+    model_shadow_alias: Annotated[Name | None, _help("Alias of the version that predicts as shadow")] = None
+    model_shadow_percent: Annotated[float, Meta(ge=0, le=100), _help("Percentage of requests for the shadow")] = 10.0
+    mlflow_tracking_uri: Annotated[Uri | None, _help("MLflow server. Unset: a registry in DATA_DIR")] = None
+    mlflow_registry_uri: Annotated[Uri | None, _help("Model registry, if it is another server")] = None
+    enable_prometheus: Annotated[bool, _help("Serve metrics at /metrics, and on PROMETHEUS_PORT as well")] = True
+    prometheus_port: Annotated[Port, _help("Port that serves metrics only")] = 8001
+    log_level: Annotated[LogLevel, _help("Lowest level that is logged")] = "INFO"
+    max_batch_size: Annotated[int, Meta(ge=1, le=100_000), _help("Most rows of a /predict/batch request")] = 100
+    max_bulk_rows: Annotated[int, Meta(ge=1, le=100_000_000), _help("Most rows of a /predict/bulk request")] = 1_000_000
+    max_body_bytes: Annotated[int, Meta(ge=1024, le=2**34), _help("Largest request body in bytes")] = 128 * 1024 * 1024
     max_json_bytes: Annotated[
-        int, Meta(ge=1024, le=64 * 1024 * 1024), _help("Bytes in one JSON body, which is parsed at one go")
+        int, Meta(ge=1024, le=64 * 1024 * 1024), _help("Largest JSON body in bytes; JSON is parsed in one piece")
     ] = 1024 * 1024
     max_rows_in_flight: Annotated[
-        Rows | None, _help("Rows that may be held at once; unset means as many as fill a quarter of the memory")
+        Rows | None, _help("Most rows of all requests in progress. Unset: as many as fit into a quarter of the memory")
     ] = None
     request_timeout: Annotated[
         float,
         Meta(gt=0, le=3600),
-        _help("Seconds until a prediction request is answered with 504, or 408 while its body comes"),
+        _help("Time limit in seconds of a prediction request: 408 if its body is incomplete by then, else 504"),
     ] = 30.0
     rate_limit: Annotated[
-        int, Meta(ge=0, le=10_000_000), _help("Prediction requests a client may make in a minute; 0 means any number")
+        int, Meta(ge=0, le=10_000_000), _help("Prediction requests a minute and client; 0 means no limit")
     ] = 0
     idle_timeout: Annotated[
-        int, Meta(ge=1, le=3600), _help("Seconds that a connection may take to send the head of its next request")
+        int, Meta(ge=1, le=3600), _help("Time limit in seconds of waiting for a connection's next request head")
     ] = 30
     shutdown_delay: Annotated[
-        float, Meta(ge=0, le=600), _help("Seconds after SIGTERM in which requests are answered and readiness is 503")
+        float,
+        Meta(ge=0, le=600),
+        _help("Seconds after SIGTERM in which requests are still answered; readiness is 503"),
     ] = 1.0
     shutdown_grace: Annotated[
-        int, Meta(ge=1, le=3600), _help("Seconds that requests in flight get to finish after SHUTDOWN_DELAY")
+        int, Meta(ge=1, le=3600), _help("Time limit in seconds for requests in flight to finish after SHUTDOWN_DELAY")
     ] = 25
     database_url: Annotated[
-        Uri | None, _help("Database of the prediction log (sqlite or postgresql); unset means SQLite in DATA_DIR")
+        Uri | None, _help("Database of the prediction log, sqlite or postgresql. Unset: SQLite in DATA_DIR")
     ] = None
     prediction_log_rows: Annotated[
-        int, Meta(ge=0, le=10**9), _help("Newest rows that the prediction log keeps; 0 switches it off")
+        int, Meta(ge=0, le=10**9), _help("Number of newest rows kept in the prediction log; 0 switches it off")
     ] = 1_000_000
-    cors_origins: Annotated[tuple[Name, ...], _help("Origins allowed to call from a browser, by comma; * for any")] = ()
-    api_key: Annotated[Key | None, _help("Key that prediction routes then ask for")] = None
-    admin_api_key: Annotated[Key | None, _help("Key for admin routes, which stay closed while it is unset")] = None
-    data_dir: Annotated[Path, _help("Directory of the embedded registry, database, and kernel cache")] = Path(
-        ".madrone"
-    )
+    cors_origins: Annotated[tuple[Name, ...], _help("Web origins that may call the API; * for all")] = ()
+    api_key: Annotated[Key | None, _help("Key for the prediction routes. Unset: no key is needed")] = None
+    admin_api_key: Annotated[Key | None, _help("Key for the admin routes. Unset: they are closed")] = None
+    data_dir: Annotated[Path, _help("Directory for registry, models, logs and compiled kernels")] = Path(".madrone")
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
         """Read settings from environment variables.
 
-        One set to the empty string counts as unset, but for those of NEVER_EMPTY.
+        An empty variable counts as unset, except those of NEVER_EMPTY.
 
         Args:
-            environ: Variables by name, such as `os.environ`. Those that are no settings are passed over.
+            environ: Variables by name, such as `os.environ`. Names of no setting are ignored.
 
         Raises:
-            SettingsError: Values are bad. Its message names every one, its problem and its allowed range, and quotes
-                no secret.
+            SettingsError: Some values are bad. The message names each of them with its allowed range, and quotes no
+                secret.
         """
         values: dict[str, Any] = {}
         problems: list[str] = []
@@ -163,7 +162,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             text = environ.get(name, "").strip()
             if not text:
                 if name in environ and field.name in NEVER_EMPTY:
-                    problems.append(f"{name}: must be {_allowed(field)}, and is empty: give it a value, or remove it")
+                    problems.append(f"{name}: must be {_allowed(field)}, but is empty: give it a value, or remove it")
                 continue
             if field.name in SECRETS and text[0] in QUOTES and text[-1] == text[0]:
                 problems.append(f"{name}: must be {_allowed(field)}, without quotes around it")
@@ -174,7 +173,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             elif field.name == "log_level":
                 value = text.upper()
             elif field.name == "model_name":
-                value = environ[name]  # MLflow takes a name that begins or ends with a blank for another
+                value = environ[name]  # to MLflow, blanks at the ends are part of a name
             try:
                 values[field.name] = msgspec.convert(value, field.type, strict=False, dec_hook=_path)
             except msgspec.ValidationError:
@@ -198,7 +197,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             value: str | None = getattr(self, name)
             if value and urlsplit(value).scheme.split("+")[0] not in schemes:
                 named = ", ".join(scheme for scheme in schemes if scheme)
-                problems.append(f"{name.upper()}: must be a URI with one of the schemes {named}")
+                problems.append(f"{name.upper()}: must be a URI whose scheme is one of {named}")
         if self.mlflow_registry_uri and not self.mlflow_tracking_uri:
             problems.append("MLFLOW_REGISTRY_URI: must be set together with MLFLOW_TRACKING_URI")
         return problems
@@ -227,17 +226,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def effective_log_level(self) -> str:
-        """The level to log at: DEBUG in debug mode, else `log_level`."""
+        """Level to log at: DEBUG in debug mode, else `log_level`."""
         return "DEBUG" if self.api_debug else self.log_level
 
 
 def _path(kind: type, value: Any) -> Any:
-    """Make what msgspec does not know of: `Path` is the only such type."""
+    """Convert a value to a type that msgspec does not know: `Path` is the only one."""
     return kind(value)
 
 
 def _allowed(field: msgspec.structs.FieldInfo) -> str:
-    """Say in words what a setting may be, from its annotation."""
+    """Describe the allowed values of a setting in words, from its annotation."""
     info: Any = msgspec.inspect.type_info(field.type)
     while isinstance(info, msgspec.inspect.Metadata):
         info = info.type

@@ -76,7 +76,7 @@ def test_an_empty_key_does_not_open_the_service(madrone: Madrone, tmp_path: Path
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "Madrone cannot start, some settings are not valid:",
-        "API_KEY: must be 1 to 256 visible ASCII characters, and is empty: give it a value, or remove it",
+        "API_KEY: must be 1 to 256 visible ASCII characters, but is empty: give it a value, or remove it",
     ]
 
 

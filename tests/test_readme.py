@@ -1,4 +1,4 @@
-"""The README is true: its settings, routes, recipes and measured tables are the project's own."""
+"""The READMEs are true: settings, metrics, routes, recipes, links and measured tables are the project's own."""
 
 import re
 import subprocess
@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from app.codecs.formats import FORMATS
 from app.main import create_app
@@ -17,46 +18,95 @@ from tests.models.support import mlflows_own_warnings_silenced
 from tests.support import ROOT, Server
 
 Serve = Callable[..., Server]
-README = (ROOT / "README.md").read_text()
+REPORTS = ROOT / "benchmarks" / "reports"
+READMES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *(file for top in ("app", "kernels", "benchmarks", "tests")
+                                       for file in sorted((ROOT / top).rglob("README.md"))))
+}  # fmt: skip
+FRONT = READMES["README.md"]
+MOST_BYTES = 12 * 1024
+PARTS = {"speed": "http", "overload": "overload", "overhead": "overhead", "swap": "swap", "forest": "forest",
+         "features": "features", "quality": "model_quality"}  # fmt: skip
+"""Name of the block that embeds a report, and the report's name."""
 
 
-def block(name: str) -> str:
-    """What stands between the comments `<!-- name -->` and `<!-- /name -->`."""
-    found = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", README, re.DOTALL)
-    assert found, f"the README has no block {name}"
-    return found[1]
+def blocks(text: str) -> dict[str, str]:
+    """What stands between the comments `<!-- name -->` and `<!-- /name -->`, by name."""
+    return dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- /\1 -->", text, re.DOTALL))
 
 
-def test_the_settings_table_is_the_codes() -> None:
-    assert block("settings") == settings_table()
+def anchors(text: str) -> set[str]:
+    """Anchors of a page's headings, by GitHub's rule."""
+    headings = re.findall(r"^#+ (.*)", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize(
-    ("name", "report"),
-    [
-        ("speed", "http"),
-        ("overload", "overload"),
-        ("overhead", "overhead"),
-        ("swap", "swap"),
-        ("forest", "forest"),
-        ("features", "features"),
-        ("quality", "model_quality"),
-    ],
-)
-def test_the_measured_tables_are_the_committed_reports(name: str, report: str) -> None:
-    _, _, body = (ROOT / "benchmarks" / "reports" / f"{report}.md").read_text().partition("\n\n")
-    assert block(name) == body.strip()
+def first_column(table: str) -> list[str]:
+    """Names in backticks in the first column of a table, without the labels of metrics."""
+    cells = [line.split("|")[1] for line in table.splitlines()[2:]]
+    return [name.partition("{")[0] for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+
+
+def test_the_front_page_is_short() -> None:
+    assert len(FRONT.encode()) <= MOST_BYTES
+
+
+@pytest.mark.parametrize("page", READMES)
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", READMES[page]):
+        if re.match(r"https?:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = ((ROOT / page).parent / name).resolve() if name else ROOT / page
+        assert path.exists(), f"{page} links to {target}"
+        if anchor:
+            assert anchor in anchors(path.read_text(encoding="utf-8")), f"{page} links to {target}"
+
+
+def test_the_front_page_links_to_every_other() -> None:
+    assert [page for page in READMES if page != "README.md" and f"]({page}" not in FRONT] == []
+
+
+def test_the_settings_table_is_that_of_the_code() -> None:
+    assert blocks(READMES["app/README.md"])["settings"] == settings_table()
+
+
+def test_embedded_reports_are_the_committed_ones() -> None:
+    embedded = [
+        (name, content)
+        for page, text in READMES.items()
+        for name, content in blocks(text).items()
+        if page != "README.md" and name in PARTS
+    ]
+    assert "quality" in dict(embedded)
+    for name, content in embedded:
+        _, _, body = (REPORTS / f"{PARTS[name]}.md").read_text(encoding="utf-8").partition("\n\n")
+        assert content == body.strip(), name
+
+
+def test_every_report_is_linked() -> None:
+    assert [path.name for path in REPORTS.glob("*.md") if f"benchmarks/reports/{path.name}" not in FRONT] == []
+
+
+def test_the_speed_table_has_the_figures_of_the_reports() -> None:
+    reports = "".join((REPORTS / f"{name}.md").read_text(encoding="utf-8") for name in ("http", "forest"))
+    cells = [cell for line in blocks(FRONT)["speed"].splitlines()[2:] for cell in line.split("|")[2:-1]]
+    figures = [figure for cell in cells for figure in re.findall(r"(?<!\w)\d+(?:,\d{3})*(?:\.\d+)?", cell)]
+    assert len(figures) > 20
+    assert [figure for figure in figures if not re.search(rf"(?<![\d.,]){re.escape(figure)}(?!\d)", reports)] == []
 
 
 def test_every_format_is_documented() -> None:
-    assert [name for name in FORMATS if f"`{name}`" not in README] == []
+    table = blocks(READMES["app/codecs/README.md"])["formats"]
+    assert sorted(re.findall(r"`([^`]+)`", table)) == sorted(FORMATS)
 
 
-def test_the_example_on_other_data_runs_and_its_model_is_served(
+def test_the_example_is_served_and_its_metrics_are_documented(
     tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
-    source = block("example").removeprefix("```python\n").removesuffix("```")
+    source = blocks(READMES["app/training/README.md"])["example"].removeprefix("```python\n").removesuffix("```")
     with mlflows_own_warnings_silenced():
         names: dict[str, Any] = {}
         exec(compile(source, "README.md", "exec"), names)
@@ -69,45 +119,46 @@ def test_the_example_on_other_data_runs_and_its_model_is_served(
         answer = httpx.post(f"{server.url}/predict", json=body, trust_env=False).json()
         assert answer["prediction"] == pytest.approx(prediction, rel=1e-12)
         assert answer["confidence_interval"]["lower"] < prediction < answer["confidence_interval"]["upper"]
+    families = list(text_string_to_metric_families(httpx.get(f"{server.url}/metrics", trust_env=False).text))
+    exported = {family.name + ("_total" if family.type == "counter" else "") for family in families}
+    assert len(exported) > 20
+    documented = first_column(blocks(READMES["app/README.md"])["metrics"])
+    assert {name for name in exported if not name.startswith(("process_", "python_"))} <= set(documented)
+
+
+def test_every_documented_metric_exists() -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "app").rglob("*.py"))
+    for name in first_column(blocks(READMES["app/README.md"])["metrics"]):
+        assert f'"{name}"' in code or f'"{name.removesuffix("_total")}"' in code, name
 
 
 def test_every_route_is_documented() -> None:
     app = create_app(Settings(api_debug=True))
     paths = {route.path for route in app.routes if "{" not in route.path} - {"/oauth2-redirect.html"}
-    named = set(re.findall(r"`(?:GET |POST )?(/[a-z/_.]*)`", README))
+    named = set(re.findall(r"`(?:GET |POST )?(/[a-z/_.]*)`", FRONT))
     assert paths - named == set()
 
 
-def test_every_recipe_that_is_named_exists() -> None:
+def test_every_named_recipe_exists() -> None:
     recipes = set(re.findall(r"^([a-z-]+)(?: [^:\n]*)?:(?!=)", (ROOT / "justfile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"\bjust ([a-z]+)", README))
-    assert {
-        "setup",
-        "serve",
-        "train",
-        "predict",
-        "test",
-        "lint",
-        "types",
-        "fmt",
-        "bench",
-        "lock",
-        "image",
-        "clean",
-    } <= (recipes)
-    assert named <= recipes
+    assert {"setup", "serve", "train", "predict", "test", "lint", "types", "fmt", "bench", "lock", "image",
+            "clean"} <= recipes  # fmt: skip
+    for page, text in READMES.items():
+        assert set(re.findall(r"(?:`|^|&& )just ([a-z-]+)", text, re.MULTILINE)) <= recipes, page
+        for name in re.findall(r"just bench ([a-z_]+)", text):
+            assert (ROOT / "benchmarks" / f"{name}.py").is_file(), f"{page} names `just bench {name}`"
 
 
-@pytest.mark.parametrize("name", ["lock", "readme"])
+@pytest.mark.parametrize("name", ["requirements.lock", *READMES])
 def test_no_registry_or_mirror_is_named(name: str) -> None:
-    text = README if name == "readme" else (ROOT / "requirements.lock").read_text()
+    text = (ROOT / name).read_text(encoding="utf-8")
     assert "--index-url" not in text
     assert "simple" not in re.findall(r"https?://\S+/(\w+)", text)
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
     command = "pip install uv rust-just && just test"
-    assert command in README
+    assert command in FRONT
     assert command in (ROOT / ".ci" / "run").read_text()
     assert subprocess.run(["bash", "-n", str(ROOT / ".ci" / "run")], check=False).returncode == 0
 

@@ -87,7 +87,7 @@ def test_empty_variables_count_as_unset() -> None:
 @pytest.mark.parametrize("value", ["", " ", "\n"])
 @pytest.mark.parametrize("name", sorted(NEVER_EMPTY))
 def test_an_empty_address_key_or_url_is_a_bad_setting(name: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=f"^{name.upper()}: must be .*, and is empty: give it a value, or remove"):
+    with pytest.raises(SettingsError, match=f"^{name.upper()}: must be .*, but is empty: give it a value, or remove"):
         Settings.from_environ({name.upper(): value})
 
 
