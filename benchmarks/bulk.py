@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.bodies import FORMATS, Format, content_of
-from benchmarks.closed_loop import PAUSE_S, Asked, Case, ask, checked, measure_once
 from benchmarks.contenders import Peer
-from benchmarks.open_loop import latencies, open_plan
+from benchmarks.load.closed_loop import PAUSE_S, Asked, Case, ask, checked, measure_once
+from benchmarks.load.open_loop import latencies, open_plan
+from benchmarks.load.plan import load
+from benchmarks.load.plan import running as loading
 from benchmarks.peers.process import PeerError
-from benchmarks.plan import load
-from benchmarks.plan import running as loading
 
 SIZES = (100_000, 1_000_000)
 BESIDE_RATE = 100.0

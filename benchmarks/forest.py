@@ -39,8 +39,8 @@ import numpy as np
 
 from app.models.registry.embedded import BUNDLED
 from app.training.dataset import Dataset, load_dataset
+from benchmarks.pages.forest import page, picture
 from benchmarks.peers.process import HERE, Peer, PeerError, Process
-from benchmarks.peers.report import page, picture
 from kernels.cache import cache_kernels
 from kernels.cpu.backend import processor
 

@@ -5,9 +5,9 @@
 Method: all servers serve one plain booster of 500 trees of 31 leaves on 8 numbers, without a plan; rows and target are
 made from a seed (benchmarks/rows.py). Each is asked for every row of the benchmark first, and its predictions must be
 those of `Booster.predict`. Then they take turns, round after round, so that a machine which gets slower does so for
-all. A figure is the median over the rounds, a ratio the median of the rounds' own ratios. What loads them is
-benchmarks/generator.py, in a process of its own on the same machine; it compares what every answer begins with, up to
-the first prediction.
+all. A figure is the median over the rounds, a ratio the median of the rounds' own ratios. The load comes from
+benchmarks/load/generator.py, in a process of its own on the same machine; it compares what every answer begins with,
+up to the first prediction.
 
 Cases: `row` and `batch`, JSON in a closed loop; `latency`, one row in an open loop with Poisson arrivals (fixed seed)
 at shares of what each server manages at most; `bulk`, 100,000 and 1,000,000 rows in each format; `beside`, one row at a
@@ -39,9 +39,11 @@ from numpy.typing import NDArray
 
 from app.models.artifact import read_artifact
 from app.models.registry.embedded import BUNDLED as BUNDLED_MODEL
-from benchmarks import bulk, closed_loop, http_report, open_loop, starts
+from benchmarks import bulk, starts
 from benchmarks.bodies import ROW
 from benchmarks.contenders import BUNDLED, CONTENDERS, MADRONE, Peer, register, running
+from benchmarks.load import closed_loop, open_loop
+from benchmarks.pages import http as http_report
 from benchmarks.peers.process import HERE, PeerError
 from benchmarks.rows import DISTINCT_ROWS, make_rows, train_model
 from kernels.cache import cache_kernels

@@ -36,14 +36,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.bodies import OBJECTS, ROW
-from benchmarks.closed_loop import Asked, Case, asked, measure_once
 from benchmarks.contenders import MADRONE, Peer, register, running
 from benchmarks.http import REPORTS
-from benchmarks.http_report import Target, at_least, at_most
-from benchmarks.open_loop import poisson
-from benchmarks.peers.report import table, versions
-from benchmarks.plan import Plan, Record
-from benchmarks.plan import running as loading
+from benchmarks.load.closed_loop import Asked, Case, asked, measure_once
+from benchmarks.load.open_loop import poisson
+from benchmarks.load.plan import Plan, Record
+from benchmarks.load.plan import running as loading
+from benchmarks.pages.forest import table, versions
+from benchmarks.pages.http import Target, at_least, at_most
 from benchmarks.rows import DISTINCT_ROWS, make_rows, train_model
 from kernels.cache import cache_kernels
 from kernels.cpu.backend import processor

@@ -6,10 +6,10 @@ from typing import Any
 
 import httpx
 
-from benchmarks.closed_loop import Asked
 from benchmarks.contenders import MADRONE, START_TIMEOUT_S, Peer, Place, free_port, start
+from benchmarks.load.closed_loop import Asked
+from benchmarks.load.plan import load
 from benchmarks.peers.process import PeerError
-from benchmarks.plan import load
 
 LOOK_S = 0.01
 WARM_UP_S = 1.0

@@ -7,7 +7,7 @@ Method: a real `mlflow server` holds two versions of one registered model: the b
 from it. A swap moves the alias to the other version, asks for POST /health/model/reload, and is over when that is
 answered; the next follows after `--pause` seconds.
 
-First under load: 16 keep-alive connections ask for one row after the other (benchmarks/load.py), in a process of its
+First under load: 16 keep-alive connections ask for one row after the other (load/checked.py), in a process of its
 own. Each round has `--seconds` without a swap and then its share of the swaps. An answer is right if it is a 200 and
 holds, to 1e-12, what the engine predicts with the version that the answer names. Latencies with swaps are those of
 requests that were under way while a swap was; the ratio is the median of the rounds' own ratios.
@@ -52,7 +52,7 @@ from app.settings import Settings
 from benchmarks.bodies import JSON, http_request, objects
 from benchmarks.contenders import Peer, free_port, wait_ready
 from benchmarks.http import REPORTS
-from benchmarks.load import Answers, Cases, Verdict, read_answers, write_cases
+from benchmarks.load.checked import Answers, Cases, Verdict, read_answers, write_cases
 from kernels.cache import cache_kernels
 from kernels.cpu.backend import processor
 
@@ -198,7 +198,7 @@ def loaded(port: int, cases: Cases, directory: Path) -> Generator[Path, None, No
     """Load a server while the context lasts; what came of it is in the file then."""
     cases_file, result = directory / "cases.msgpack", directory / "answers.npz"
     write_cases(cases_file, cases)
-    arguments = ["-m", "benchmarks.load", str(port), str(CONNECTIONS), str(cases_file), str(result)]
+    arguments = ["-m", "benchmarks.load.checked", str(port), str(CONNECTIONS), str(cases_file), str(result)]
     process = subprocess.Popen([sys.executable, *arguments], stdin=subprocess.PIPE)
     try:
         yield result

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks.forest import BATCHES, PEERS, Comparison, Settings, largest_error
+from benchmarks.pages.forest import page
 from benchmarks.peers.process import Peer, PeerError, Process, python_of
-from benchmarks.peers.report import page
 from benchmarks.peers.worker import Worker
 
 SCORES = np.array([0.1, 0.0, 3.0])

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.answer import Answer, BadAnswer
-from benchmarks.generator import Generator
-from benchmarks.open_loop import latencies
-from benchmarks.plan import Plan, load, read_record, write_record
+from benchmarks.load.answer import Answer, BadAnswer
+from benchmarks.load.generator import Generator
+from benchmarks.load.open_loop import latencies
+from benchmarks.load.plan import Plan, load, read_record, write_record
 
 REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n%d"
 Reply = Callable[[int], bytes | None]

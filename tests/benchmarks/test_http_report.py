@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import http_report
 from benchmarks.bulk import lag_share, repeated
-from benchmarks.closed_loop import ROW_CASES, cells, figures, start_of
-from benchmarks.http_report import targets
-from benchmarks.open_loop import poisson, quantiles
+from benchmarks.load.closed_loop import ROW_CASES, cells, figures, start_of
+from benchmarks.load.open_loop import poisson, quantiles
+from benchmarks.load.plan import Record
+from benchmarks.pages import http as http_report
+from benchmarks.pages.http import targets
 from benchmarks.peers.process import PeerError
-from benchmarks.plan import Record
 
 
 def cell(server: str, form: str, rows: int, connections: int, *requests: float, core: float = 1.0) -> dict[str, Any]:

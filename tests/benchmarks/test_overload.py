@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.load.plan import Record
 from benchmarks.overload import Look, page, picture, recovery, summarise, targets
-from benchmarks.plan import Record
 
 IDLE_MS = 1.0
 LOOK = Look(at=5.0, rss=300 << 20, live_ms=1.0, metrics_ms=2.0)

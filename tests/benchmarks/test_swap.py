@@ -9,7 +9,7 @@ import pytest
 
 from app.models.artifact import read_artifact
 from app.models.registry.embedded import BUNDLED
-from benchmarks.load import Answers, Verdict
+from benchmarks.load.checked import Answers, Verdict
 from benchmarks.swap import FACTOR, Memory, Round, overlapping, statements, summarise, within, write_variation
 from kernels.forest.forest import Forest
 

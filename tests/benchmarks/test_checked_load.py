@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from benchmarks.load import Cases, Load, Verdict
+from benchmarks.load.checked import Cases, Load, Verdict
 
 CASES = Cases(requests=[b"GET / HTTP/1.1\r\n\r\n"], expected={"1": [0.5], "2": [0.25]})
 

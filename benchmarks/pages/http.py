@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from benchmarks.peers.report import table, versions
+from benchmarks.pages.forest import table, versions
 
 LABELS = {
     "madrone": "Madrone",

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.closed_loop import PAUSE_S, Asked, Case, measure_once
 from benchmarks.contenders import Peer
-from benchmarks.plan import Plan, Record, load
+from benchmarks.load.closed_loop import PAUSE_S, Asked, Case, measure_once
+from benchmarks.load.plan import Plan, Record, load
 
 SHARES = (0.10, 0.25, 0.50, 0.75, 0.90)
 CONNECTIONS = 64

@@ -1,6 +1,6 @@
 """Loads a server from a process of its own, and checks every answer: which version it names, and that one's prediction.
 
-    python -m benchmarks.load PORT CONNECTIONS CASES RESULT
+    python -m benchmarks.load.checked PORT CONNECTIONS CASES RESULT
 
 A closed loop over keep-alive connections, until the standard input ends. CASES is what `write_cases` wrote; RESULT
 becomes what `read_answers` reads. Times are those of the system's monotonic clock, which all processes share.

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from benchmarks.bodies import ARRAYS, COLUMNS, JSON, OBJECTS, ROW, Wire, content_of
 from benchmarks.contenders import ECHO, MADRONE, PEERS, VARIANTS, Peer
+from benchmarks.load.plan import Plan, Record, load
 from benchmarks.peers.process import PeerError
-from benchmarks.plan import Plan, Record, load
 
 DISTINCT_REQUESTS = {1: 64, 100: 16, 1000: 8}
 """By rows: so many different requests are asked for in turn."""

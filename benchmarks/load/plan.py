@@ -84,8 +84,8 @@ class Running:
     def __init__(self, plan: Plan, directory: Path) -> None:
         self._record = directory / "record.npz"
         (directory / "plan.msgpack").write_bytes(msgspec.msgpack.encode(plan))
-        arguments = ["-m", "benchmarks.generator", str(directory / "plan.msgpack"), str(self._record)]
-        self.process = subprocess.Popen([sys.executable, *arguments], cwd=Path(__file__).parents[1])
+        arguments = ["-m", "benchmarks.load.generator", str(directory / "plan.msgpack"), str(self._record)]
+        self.process = subprocess.Popen([sys.executable, *arguments], cwd=Path(__file__).parents[2])
 
     def record(self) -> Record:
         """What came of it, once it has ended.
@@ -94,7 +94,7 @@ class Running:
             subprocess.CalledProcessError: It failed.
         """
         if self.process.wait():
-            raise subprocess.CalledProcessError(self.process.returncode, "benchmarks.generator")
+            raise subprocess.CalledProcessError(self.process.returncode, "benchmarks.load.generator")
         return read_record(self._record)
 
 

@@ -1,6 +1,6 @@
 """Loads a server from a process of its own, closed or open loop, and records when each request was due and answered.
 
-    python -m benchmarks.generator PLAN RECORD
+    python -m benchmarks.load.generator PLAN RECORD
 
 One thread, non-blocking sockets and epoll; requests are bytes that were made beforehand, one at a time on each
 keep-alive connection. PLAN is a `Plan`, RECORD becomes what `read_record` reads.
@@ -28,8 +28,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from benchmarks.answer import DROPPED, Answer
-from benchmarks.plan import Plan, Record, write_record
+from benchmarks.load.answer import DROPPED, Answer
+from benchmarks.load.plan import Plan, Record, write_record
 
 READ_BYTES = 1 << 16
 """A megabyte halved what this generator manages: the memory is asked of the system anew at each read."""
