@@ -18,10 +18,12 @@ from litestar.middleware.rate_limit import RateLimitConfig
 
 from app.auth import client_address
 from app.container import Services
+from app.models.backoff import RefusalBackoff
 from app.models.disk.calibration import Calibrations
 from app.models.disk.pin import Pin
 from app.models.disk.store import ModelStore
 from app.models.keeper import ModelKeeper
+from app.models.listener import RefreshListener
 from app.models.loader import ModelLoader
 from app.models.refresher import Refresher
 from app.models.registry.process import WorkerProcess
@@ -124,14 +126,15 @@ def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: Lo
     gpu = GpuPoller(nvml)
     slot = ModelSlot()
     admission = Admission(settings.max_rows_in_flight, memory_bytes())
-    metrics = Metrics(gpu.readings, slot.engine_status, slot.freshness, lambda: slot.alias_missing, rows=admission.rows)
-    metrics.model_status.labels(settings.model_name).set(0)
+    metrics = Metrics()
+    metrics.register(gpu, slot, admission)
     store = ModelStore(
         settings.data_dir / "models", settings.registry_uri, settings.model_name, settings.model_store_versions
     )
     loader = ModelLoader(settings, source, store, Calibrations(settings.data_dir / "calibrations.json"))
     pin = Pin(settings.data_dir / "pin.json", settings.registry_uri, settings.model_name)
-    refresher = Refresher(slot, source, loader, store, pin, metrics, settings.model_cache_ttl)
+    listener = RefreshListener(metrics.registry, settings.model_name)
+    refresher = Refresher(slot, source, loader, store, pin, listener, RefusalBackoff(settings.model_cache_ttl))
     return Services(
         settings=settings,
         slot=slot,

@@ -10,7 +10,8 @@ from typing import TypeVar
 
 import msgspec
 
-from app.models.refresher import Refresh, Refresher
+from app.models.outcome import Refresh
+from app.models.refresher import Refresher
 from app.models.registry.source import ModelSource
 from app.models.slot import ModelSlot
 

@@ -26,6 +26,15 @@ log = logging.getLogger(__name__)
 
 Stage = Literal["fetch", "build", "check", "warm up", "keep"]
 
+LOG_LINES: dict[Stage, str] = {
+    "fetch": "fetching model",
+    "build": "loading model",
+    "check": "checking model",
+    "warm up": "warming model up",
+    "keep": "keeping model",
+}
+"""Log line at the start of each stage."""
+
 
 class Loading(NamedTuple):
     """A load that is under way.
@@ -79,10 +88,8 @@ class ModelLoader:
         started = time.perf_counter()
         # The directory is private (0700), and not needed once everything is read into memory and kept.
         with tempfile.TemporaryDirectory(prefix="madrone-model-") as temporary, self._loading():
-            log.info("fetching model", extra={"model_version": candidate.identity.version})
             self._enter("fetch", candidate)
             fetched = self._source.fetch(candidate.identity, Path(temporary))
-            log.info("loading model", extra={"model_version": candidate.identity.version})
             self._enter("build", candidate)
             artifact = self._source.build(fetched.directory, fetched.digest).artifact()
             self._enter("check", candidate)
@@ -129,7 +136,6 @@ class ModelLoader:
             RegistryUnreachable: The model process cannot be asked.
         """
         started = time.perf_counter()
-        log.info("loading stored model", extra={"model_version": entry.identity.version})
         candidate = Candidate(entry.identity, entry.resolved_by)
         known = entry.kernels == kernels_version()
         with self._loading():
@@ -179,7 +185,10 @@ class ModelLoader:
             self.loading = None
 
     def _enter(self, stage: Stage, candidate: Candidate) -> None:
-        self.loading = Loading(candidate.identity.version, stage, time.monotonic())
+        """Begin a stage, for /health/model and the log."""
+        version = candidate.identity.version
+        self.loading = Loading(version, stage, time.monotonic())
+        log.info(LOG_LINES[stage], extra={"model_version": version})
 
     def _serve(
         self, artifact: Artifact, engine: Engine, candidate: Candidate, metrics: dict[str, float], started: float

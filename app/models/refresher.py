@@ -1,24 +1,21 @@
-"""One look into the registry: what it prefers goes into the slot, if it passes every check.
+"""One look into the registry: the version that it prefers goes into the slot, if it passes every check.
 
-Resolve, fetch, build, check, warm up, swap; a request only ever reads the slot. Whatever fails leaves the old model
-there.
+The steps are resolve, fetch, build, check, warm up, swap. A failure at any of them leaves the old model in service.
 """
 
-import logging
-import math
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Literal, NamedTuple
 
 import msgspec
 
+from app.models.backoff import RefusalBackoff
 from app.models.disk.entry import StoreCorrupt, StoredModel
 from app.models.disk.pin import Pin
 from app.models.disk.store import ModelStore
 from app.models.identity import ModelIdentity
+from app.models.listener import RefreshListener
 from app.models.loader import Loading, ModelLoader
-from app.models.refusal import Check, ModelRefused
+from app.models.outcome import Refresh
+from app.models.refusal import ModelRefused
 from app.models.registry.source import (
     Candidate,
     LookUp,
@@ -30,77 +27,25 @@ from app.models.registry.source import (
     VersionUnknown,
 )
 from app.models.served import ServedModel
-from app.models.slot import ModelSlot
-from app.telemetry.metrics import Metrics
-
-Outcome = Literal[
-    "swapped",
-    "unchanged",
-    "refused",
-    "failed",
-    "nothing_to_serve",
-    "model_unknown",
-    "version_unknown",
-    "registry_unreachable",
-    "registry_schema",
-]
-Role = Literal["current", "canary", "shadow"]
-
-MAX_REFUSALS = 1000
-"""Refused versions that are remembered."""
-
-DAMAGED: tuple[Check, ...] = ("artifact", "digest")
-"""Checks that a model also fails when its download went wrong unseen: it is fetched again, later each time."""
-
-MAX_DOUBLINGS = 10
-
-log = logging.getLogger(__name__)
-
-
-class Refresh(msgspec.Struct, frozen=True):
-    """One look into the registry, or one version of it, and what came of it.
-
-    Attributes:
-        reason: Why it was no more; it repeats nothing that a registry said of itself.
-        detail: What the registry or a library said of it; for those alone who bring ADMIN_API_KEY.
-    """
-
-    outcome: Outcome
-    version: str | None = None
-    reason: str | None = None
-    detail: str | None = None
-    at: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
-
-    def for_anybody(self) -> "Refresh":
-        """Without the detail."""
-        return msgspec.structs.replace(self, detail=None)
-
-
-class _Refusal(NamedTuple):
-    """A version that was refused, how often, and when it is fetched again."""
-
-    refresh: Refresh
-    times: int
-    again_at: float
+from app.models.slot import ModelSlot, Role
 
 
 class Refresher:
-    """Looks, and swaps. Its methods block, for seconds, and are called one at a time.
+    """Looks into the registry and swaps models. Its methods block for seconds, and are called one at a time.
 
     Args:
-        slot: Where new models go.
-        source: Where models come from.
-        loader: Makes them ready.
-        store: Where the last known good ones are.
-        pin: Where the pinned version is written.
-        metrics: Where looks and the models in use are shown.
-        ttl: Seconds between looks while all is well.
-        clock: Seconds that never go back; a test passes its own.
+        slot: Holds the models in service.
+        source: The registry.
+        loader: Makes a version ready to serve.
+        store: Last known good models on disk.
+        pin: The pinned version on disk.
+        listener: Told of looks, refusals and swaps.
+        backoff: Refused versions.
 
     Attributes:
-        look_ups: Places that the last answered look tried.
-        last_refusal: The last version that failed a check and was to be the model in use.
-        rollout: What came of the last look for canary and shadow, where there is something under their aliases.
+        look_ups: Rules tried by the last look that was answered.
+        last_refusal: Last version refused as the model in service.
+        rollout: Outcome of the last look for canary and shadow, where their aliases name a version.
     """
 
     def __init__(
@@ -110,9 +55,8 @@ class Refresher:
         loader: ModelLoader,
         store: ModelStore,
         pin: Pin,
-        metrics: Metrics,
-        ttl: float,
-        clock: Callable[[], float] = time.monotonic,
+        listener: RefreshListener,
+        backoff: RefusalBackoff,
     ) -> None:
         self.look_ups: tuple[LookUp, ...] = ()
         self.last_refusal: Refresh | None = None
@@ -122,47 +66,45 @@ class Refresher:
         self._loader = loader
         self._store = store
         self._pin = pin
-        self._metrics = metrics
-        self._ttl = ttl
-        self._clock = clock
-        self._refused: dict[tuple[Role, str, int | None], _Refusal] = {}
+        self._listener = listener
+        self._backoff = backoff
 
     @property
     def loading(self) -> Loading | None:
-        """The version that is being loaded; None while none is."""
+        """The load under way; None while there is none."""
         return self._loader.loading
 
     def start(self) -> None:
-        """Before the first look: serve what the last process served, if the settings still ask for it."""
+        """Serve the model of the last process before the first look, if the settings still ask for it."""
         self._slot.pinned = self._pin.read()
         if self._slot.current is None:
             self._restore(self._is_asked_for)
 
     def look(self, *, retry_refused: bool = False) -> Refresh:
-        """Look once, and swap if the registry offers another model that can be served.
+        """Look once, and swap if the registry prefers another model that can be served.
 
         Args:
-            retry_refused: Look again at versions that were refused before, instead of waiting for others.
+            retry_refused: Fetch versions again that were refused before.
         """
         if retry_refused:
-            self._refused.clear()
-        return self._tell(self._look())
+            self._backoff.clear()
+        return self._report(self._look())
 
     def pin(self, version: str) -> Refresh:
-        """Serve one version from now on, whatever the registry prefers, if it passes every check but for `interface`.
+        """Serve one version from now on, whatever the registry prefers, if it passes every check but `interface`.
 
-        While the registry is down, one that is kept on disk can be pinned.
+        While the registry is down, a version stored on disk can be pinned.
         """
-        return self._tell(self._pin_version(version))
+        return self._report(self._pin_version(version))
 
     def unpin(self) -> Refresh:
-        """Serve what the registry prefers again."""
+        """Serve the version that the registry prefers again."""
         self._slot.pinned = None
-        return self._with_pin(self.look(retry_refused=True), None)
+        return self._write_pin(self.look(retry_refused=True), None)
 
     def _look(self) -> Refresh:
         if self._slot.current is None:
-            log.info("asking the registry")
+            self._listener.asking()
         try:
             pinned = None if self._slot.pinned is None else self._pinned_candidate(self._slot.pinned)
             offer = self._source.look()
@@ -176,7 +118,7 @@ class Refresher:
                 self._restore(self._is_asked_for)
             return Refresh(error.outcome, reason=str(error), detail=error.detail)
         except Exception as error:
-            return _failed(error)
+            return self._failed(error)
         self._slot.registry_answered(answered=True, alias_missing=offer.alias_missing)
         refresh = self._take(offer, pinned)
         self._follow("canary", offer.canary)
@@ -192,13 +134,13 @@ class Refresher:
     def _take(self, offer: Offer, pinned: Candidate | None) -> Refresh:
         """Put the preferred candidate in service.
 
-        One that is refused leaves the model there that is in service. Only where there is none the next one is tried.
+        A refused candidate leaves the model in service there; the next candidate is tried only where there is none.
         """
         candidates = offer.candidates
         look_ups = list(offer.look_ups)
         if self._slot.pinned is not None:
             if pinned is None and self._slot.current is not None:
-                self._tell_look_ups(look_ups)
+                self._set_look_ups(look_ups)
                 reason = f"pinned version {self._slot.pinned} is not in the registry any more"
                 return Refresh("nothing_to_serve", self._slot.pinned, reason)
             if pinned is not None:
@@ -209,15 +151,15 @@ class Refresher:
             if first is not None:
                 look_ups.append(LookUp(candidate.rule, "found", candidate.identity.version))
             refresh = self._consider("current", candidate, accept_interface=candidate is pinned)
-            if refresh.outcome in ("swapped", "unchanged"):
-                self._tell_look_ups(look_ups)
+            if refresh.serves:
+                self._set_look_ups(look_ups)
                 return refresh
             outcome = "refused" if refresh.outcome == "refused" else "found"
             look_ups[-1] = LookUp(candidate.rule, outcome, candidate.identity.version, refresh.reason)
             first = first or refresh
             if self._slot.current is not None or refresh.outcome != "refused":
                 break
-        self._tell_look_ups(look_ups)
+        self._set_look_ups(look_ups)
         return first or Refresh("nothing_to_serve", reason=offer.problem)
 
     def _pin_version(self, version: str) -> Refresh:
@@ -228,12 +170,12 @@ class Refresher:
         except RegistryUnreachable as error:
             return self._pin_stored(version, error)
         except Exception as error:
-            return _failed(error)
-        self._refused.pop(_key("current", candidate.identity), None)
+            return self._failed(error)
+        self._backoff.forget("current", candidate.identity)
         refresh = self._consider("current", candidate, accept_interface=True)
-        if refresh.outcome in ("swapped", "unchanged"):
+        if refresh.serves:
             self.look_ups = (LookUp(candidate.rule, "found", version),)
-            return self._with_pin(refresh, version)
+            return self._write_pin(refresh, version)
         return refresh
 
     def _pin_stored(self, version: str, error: RegistryUnreachable) -> Refresh:
@@ -243,20 +185,18 @@ class Refresher:
         now = self._slot.current
         if now is None or now.identity.version != version:
             return Refresh(error.outcome, version, f"{error}; and the version is not kept on disk", error.detail)
-        return self._with_pin(Refresh("unchanged" if now is before else "swapped", version), version)
+        return self._write_pin(Refresh("unchanged" if now is before else "swapped", version), version)
 
-    def _with_pin(self, refresh: Refresh, version: str | None) -> Refresh:
+    def _write_pin(self, refresh: Refresh, version: str | None) -> Refresh:
         self._slot.pinned = version
         if self._pin.write(version):
             return refresh
         return msgspec.structs.replace(refresh, reason="DATA_DIR cannot be written: a restart will not know of the pin")
 
     def _follow(self, role: Role, candidate: Candidate | None) -> None:
-        """Keep canary or shadow at what its alias names; one that is refused leaves the old one there."""
+        """Have canary or shadow follow its alias. A refused candidate leaves the old model in the role."""
         current = self._slot.current
         if candidate is None or current is None or current.identity.is_same_version(candidate.identity):
-            if getattr(self._slot, role) is not None:
-                log.info("model taken out of service", extra={"role": role})
             self._put(role, None)
             self.rollout.pop(role, None)
         else:
@@ -266,51 +206,32 @@ class Refresher:
         return entry.identity.version == self._slot.pinned or self._loader.is_asked_for(entry.identity)
 
     def _restore(self, fits: Callable[[StoredModel], object]) -> None:
-        """Serve the last stored model that fits: the pinned one first, then those that were asked for as now."""
+        """Serve the last stored model that fits: the pinned one first, then those selected by today's settings."""
         pinned, selection = self._slot.pinned, self._loader.selection
         entries = [entry for entry in self._store.entries() if fits(entry)]
         entries.sort(key=lambda entry: (entry.identity.version != pinned, entry.selection != selection))
         for entry in entries:
             try:
-                served = self._loader.restore(entry)
-                self._put("current", served)
+                self._put("current", self._loader.restore(entry))
             except StoreCorrupt:
-                continue  # the store has told it
-            except (ModelRefused, RegistryUnreachable) as error:
-                log.warning(
-                    "stored model is not served",
-                    extra={"model_version": entry.identity.version, "reason": str(error)},
-                )
-            except Exception:
-                log.exception("stored model cannot be loaded", extra={"model_version": entry.identity.version})
+                continue  # logged by the store
+            except Exception as error:
+                self._listener.not_restored(entry, error)
             else:
-                log.info(
-                    "stored model in service",
-                    extra={"model_version": entry.identity.version, "seconds": round(served.load_seconds, 1)},
-                )
                 return
 
     def _consider(self, role: Role, candidate: Candidate, *, accept_interface: bool = False) -> Refresh:
-        """Put one version in service, unless it is there or was refused before."""
+        """Put one version in service, unless it is there already or a refusal of it stands."""
         identity, version = candidate.identity, candidate.identity.version
-        refused = self._refused.get(_key(role, identity))
-        if refused is not None and self._clock() < refused.again_at:
-            return refused.refresh
-        held: ServedModel | None = getattr(self._slot, role)
-        if held is not None and held.identity.is_same_version(identity):
-            now = msgspec.structs.replace(held, identity=identity, resolved_by=candidate.rule)
-            changed = held.identity != identity or held.resolved_by != candidate.rule
-            if changed:
-                self._put(role, now)
-            if role == "current" and self._store.status().last_error is not None:
-                self._keep(now)
-            elif role == "current" and changed:
-                self._loader.describe(now)
+        if (refused := self._backoff.standing(role, identity)) is not None:
+            return refused
+        before = self._slot.get(role)
+        if before is not None and before.identity.is_same_version(identity):
+            self._describe(role, before, candidate)
             return Refresh("unchanged", version)
         try:
             callers_of = None if accept_interface else self._slot.current
-            served = self._loader.load(candidate, callers_of, keep=role == "current")
-            self._put(role, served)
+            self._put(role, self._loader.load(candidate, callers_of, keep=role == "current"))
         except ModelRefused as error:
             return self._refuse(role, identity, error)
         except NothingToServe as error:
@@ -320,96 +241,59 @@ class Refresher:
                 self._slot.registry_answered(answered=False)
             return Refresh(error.outcome, version, str(error), error.detail)
         except (OSError, MemoryError) as error:
-            # The machine's fault, such as a full disk, and not the model's: it is tried again.
-            log.exception("model cannot be loaded", extra={"model_version": version})
-            return Refresh("failed", version, f"this machine could not load it: {_named(error)}")
+            # A fault of the machine, such as a full disk, and not of the model: the next look tries again.
+            self._listener.not_loaded(version, error)
+            return Refresh("failed", version, f"this machine could not load it: {_brief(error)}")
         except Exception as error:
-            # An artifact can be strange in more ways than are foreseen, and none may cost more than its own refusal.
-            log.exception("model cannot be loaded", extra={"model_version": version})
+            # A model can be strange in more ways than are foreseen, and none may cost more than its own refusal.
+            self._listener.not_loaded(version, error)
             return self._refuse(role, identity, ModelRefused(f"it cannot be loaded: {type(error).__name__}"))
-        log.info(
-            "model in service",
-            extra={"role": role, "model_version": version, "seconds": round(served.load_seconds, 1)},
-        )
         return Refresh("swapped", version)
 
-    def _keep(self, served: ServedModel) -> None:
-        """Put a model on disk that did not find its place there before."""
+    def _describe(self, role: Role, before: ServedModel, candidate: Candidate) -> None:
+        """Take over a change of stage, aliases or rule; and store the model again if that failed before."""
+        now = msgspec.structs.replace(before, identity=candidate.identity, resolved_by=candidate.rule)
+        changed = (before.identity, before.resolved_by) != (now.identity, now.resolved_by)
+        if changed:
+            self._put(role, now)
+        if role != "current":
+            return
+        if self._store.status().last_error is None:
+            if changed:
+                self._loader.describe(now)
+            return
         try:
-            self._loader.keep(served)
+            self._loader.keep(now)
         except (ModelRefused, NothingToServe, RegistryUnreachable, OSError) as error:
-            log.warning("model cannot be kept", extra={"model_version": served.identity.version, "reason": str(error)})
+            self._listener.not_kept(now, error)
 
     def _refuse(self, role: Role, identity: ModelIdentity, error: ModelRefused) -> Refresh:
         refresh = Refresh("refused", identity.version, str(error))
         if role == "current":
             self.last_refusal = refresh
-        if len(self._refused) >= MAX_REFUSALS:
-            self._refused.clear()
-        key = _key(role, identity)
-        times = self._refused[key].times + 1 if key in self._refused else 1
-        pause = self._ttl * 2.0 ** min(times, MAX_DOUBLINGS) if error.check in DAMAGED else math.inf
-        self._refused[key] = _Refusal(refresh, times, self._clock() + pause)
-        self._metrics.model_refusals.labels(role, error.check).inc()
-        log.warning("model refused", extra={"role": role, "model_version": identity.version, "reason": str(error)})
+        self._backoff.add(role, identity, refresh, error.check)
+        self._listener.refused(role, identity, error)
         return refresh
 
     def _put(self, role: Role, served: ServedModel | None) -> None:
-        """The swap: one reference."""
-        before: ServedModel | None = getattr(self._slot, role)
-        setattr(self._slot, role, served)
-        if role != "current":
-            if before is not None:
-                self._metrics.model_rollout.remove(role, before.identity.version)
-            if served is not None:
-                self._metrics.model_rollout.labels(role, served.identity.version).set(1)
-        if served is None:
-            return
-        if before is None or before.engine is not served.engine:
-            self._metrics.model_swaps.labels(role).inc()
-        if role != "current":
-            return
-        identity = served.identity
-        self._metrics.model_status.labels(identity.name).set(1)
-        self._metrics.model_info.clear()
-        self._metrics.model_info.labels(
-            identity.name, identity.version, identity.stage or "", identity.run_id or "", served.artifact.digest
-        ).set(1)
-        self._metrics.model_load_duration.clear()
-        self._metrics.model_load_duration.labels(identity.version).set(served.load_seconds)
+        before = self._slot.get(role)
+        self._slot.put(role, served)
+        self._listener.replaced(role, before, served)
 
-    def _tell_look_ups(self, look_ups: list[LookUp]) -> None:
+    def _set_look_ups(self, look_ups: list[LookUp]) -> None:
         self.look_ups = tuple(look_ups)
-        for look_up in look_ups:
-            self._metrics.model_lookups.labels(look_up.rule, look_up.outcome).inc()
+        self._listener.looked_up(look_ups)
 
-    def _tell(self, refresh: Refresh) -> Refresh:
-        self._metrics.model_refreshes.labels(refresh.outcome).inc()
-        well = refresh.outcome in ("swapped", "unchanged")
-        log.log(
-            logging.INFO if well else logging.WARNING,
-            "model refresh",
-            extra={
-                "outcome": refresh.outcome,
-                "model_version": refresh.version,
-                "reason": refresh.reason,
-                "detail": refresh.detail,
-                "look_ups": [msgspec.to_builtins(look_up) for look_up in self.look_ups],
-            },
-        )
+    def _report(self, refresh: Refresh) -> Refresh:
+        self._listener.refreshed(refresh, self.look_ups)
         return refresh
 
-
-def _key(role: Role, identity: ModelIdentity) -> tuple[Role, str, int | None]:
-    """Of a version, whatever its stage and aliases are at a look."""
-    return role, identity.version, identity.created_at_ms
-
-
-def _failed(error: Exception) -> Refresh:
-    """Such as over a disk that is full where the embedded registry is to be created."""
-    log.error("registry cannot be asked", exc_info=error)
-    return Refresh("failed", reason=f"this machine could not ask the registry: {_named(error)}")
+    def _failed(self, error: Exception) -> Refresh:
+        """Outcome of a fault of this machine, such as a full disk where the embedded registry is created."""
+        self._listener.failed(error)
+        return Refresh("failed", reason=f"this machine could not ask the registry: {_brief(error)}")
 
 
-def _named(error: BaseException) -> str:
+def _brief(error: BaseException) -> str:
+    """Text of an error without paths of this machine."""
     return getattr(error, "strerror", None) or type(error).__name__

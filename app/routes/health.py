@@ -14,7 +14,7 @@ from app.auth import KEY_SCHEME, has_admin_key, require_admin_key
 from app.codecs.duplicates import REPEATED, has_repeated
 from app.container import InjectedServices, Services
 from app.errors import FieldError, InvalidInput, MalformedBody, NotFound
-from app.models.refresher import Refresh
+from app.models.outcome import Refresh
 from app.problems import problem_responses
 from app.routes.model_health import ModelHealth, Status, model_health, model_problems
 from app.tasks import TaskStatus

@@ -10,7 +10,7 @@ import msgspec
 from app.container import Services
 from app.models.disk.store import StoreStatus
 from app.models.loader import Stage
-from app.models.refresher import Refresh
+from app.models.outcome import Refresh
 from app.models.registry.source import FALLBACK, REMAINING, LookUp
 from app.models.served import NotFinite
 from kernels.engine import EngineStatus

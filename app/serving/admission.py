@@ -9,9 +9,12 @@ are small enough for the event loop stand in no line.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import NamedTuple, Self
+
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from app.errors import Overloaded
 
@@ -26,7 +29,7 @@ SMOOTHING = 0.2
 """Weight of the newest request in the seconds a row takes."""
 
 
-class Admission:
+class Admission(Collector):
     """Counts rows, and refuses more than there can be.
 
     Args:
@@ -50,6 +53,15 @@ class Admission:
     def rows(self) -> dict[str, int]:
         """Rows by where they are, for the metrics."""
         return {"held": self.in_flight, "queued": self.queued}
+
+    def collect(self) -> Iterable[Metric]:
+        """Prometheus series of the rows in flight, made at each scrape."""
+        family = GaugeMetricFamily(
+            "rows_in_flight", "Rows of requests that are being answered, held in all and in line.", labels=("where",)
+        )
+        for where, count in self.rows().items():
+            family.add_metric((where,), count)
+        yield family
 
     def enter(self, columns: int) -> "Reservation":
         """Let a request in that holds nothing yet.

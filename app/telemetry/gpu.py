@@ -4,13 +4,24 @@ import asyncio
 import contextlib
 import importlib
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 POLL_INTERVAL_S = 5.0
 SEARCH_INTERVAL_S = 60.0
 """Between looks for a GPU while there is none: a driver can be loaded later."""
+
+SERIES = (
+    ("gpu_utilization_percent", "Share of the last sample period in which a kernel ran.", "utilization_percent"),
+    ("gpu_memory_used_bytes", "Device memory in use.", "memory_used_bytes"),
+    ("gpu_memory_total_bytes", "Device memory installed.", "memory_total_bytes"),
+    ("gpu_temperature_celsius", "Temperature of the device.", "temperature_celsius"),
+)
+"""Name, help text, and attribute of a reading."""
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +49,8 @@ class GpuStatus(msgspec.Struct, frozen=True):
     devices: tuple[GpuReading, ...]
 
 
-class GpuPoller:
-    """Keeps the newest readings of all GPUs.
+class GpuPoller(Collector):
+    """Keeps the newest readings of all GPUs, and exports them as metrics.
 
     Args:
         nvml: The `pynvml` module; a test passes a double for the hardware.
@@ -50,9 +61,17 @@ class GpuPoller:
         self._initialized = False
         self.status = GpuStatus(available=False, reason="not looked yet", devices=())
 
-    def readings(self) -> tuple[GpuReading, ...]:
-        """The newest readings, empty without a GPU."""
-        return self.status.devices
+    def collect(self) -> Iterable[Metric]:
+        """Prometheus series of the newest readings. Without a reading there is no series, rather than a zero."""
+        readings = self.status.devices
+        for name, help_text, attribute in SERIES:
+            family = GaugeMetricFamily(name, help_text, labels=("gpu", "uuid"))
+            for reading in readings:
+                value: float | None = getattr(reading, attribute)
+                if value is not None:
+                    family.add_metric((str(reading.index), reading.uuid), value)
+            if family.samples:
+                yield family
 
     async def run(self) -> None:
         """Poll for ever; NVML's calls take milliseconds, so they run in a thread."""

@@ -1,15 +1,13 @@
 """What is done for every request, whatever becomes of it: its id, its metrics, its log line.
 
-Litestar runs middleware only for requests that meet a route, so this wraps the whole application: 404 and 405 are
-counted and logged like any other answer.
+It wraps the whole application, so that a 404 and a 405 are counted and logged like any other answer.
 """
 
 import random
 import re
 import time
 
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
-
+from app.asgi import ASGIApp, Message, Receive, Scope, Send
 from app.errors import ERROR_TYPE, REQUEST_ID
 from app.telemetry.logging import request_id
 from app.telemetry.metrics import Metrics
@@ -55,7 +53,7 @@ class RequestTelemetry:
             return
         started = time.perf_counter()
         identifier = _identify(scope)
-        scope[REQUEST_ID] = identifier  # pyright: ignore[reportGeneralTypeIssues]
+        scope[REQUEST_ID] = identifier
         token = request_id.set(identifier)
         header = (b"x-request-id", identifier.encode())
         # 499: the client went away before an answer began, as nginx logs it.
@@ -74,7 +72,7 @@ class RequestTelemetry:
             self._record(scope, identifier, status, time.perf_counter() - started)
             request_id.reset(token)
 
-    def _record(self, scope: HTTPScope, identifier: str, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, identifier: str, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         endpoint = self._endpoint(scope)
         self._metrics.requests.add((method, endpoint, str(status)))
@@ -85,14 +83,14 @@ class RequestTelemetry:
         client = scope["client"]
         self._log.record(method, endpoint, status, seconds, client[0] if client else None, identifier)
 
-    def _endpoint(self, scope: HTTPScope) -> str:
+    def _endpoint(self, scope: Scope) -> str:
         if template := scope.get("path_template"):
             return template
         path = scope["path"].rstrip("/") or "/"
         return path if path in self._routes else UNMATCHED
 
 
-def _identify(scope: HTTPScope) -> str:
+def _identify(scope: Scope) -> str:
     """The caller's X-Request-ID if it is safe to repeat in headers and logs, else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import msgspec
 
+from app.models.backoff import RefusalBackoff
 from app.models.disk.calibration import Calibrations
 from app.models.disk.pin import Pin
 from app.models.disk.store import ModelStore
 from app.models.identity import ModelIdentity
 from app.models.keeper import ModelKeeper
+from app.models.listener import RefreshListener
 from app.models.loader import ModelLoader
 from app.models.refresher import Refresher
 from app.models.registry.source import Candidate, Fetched, Offer
@@ -59,18 +61,21 @@ class Kept(msgspec.Struct, frozen=True):
 
     def served_versions(self) -> list[dict[str, str]]:
         """Labels of every `model_info` series."""
-        return [sample.labels for sample in next(iter(self.metrics.model_info.collect())).samples]
+        (family,) = (family for family in self.metrics.registry.collect() if family.name == "model_info")
+        return [sample.labels for sample in family.samples]
 
 
 def keep(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Kept:
     slot, source = ModelSlot(clock), Source(settings)
-    metrics = Metrics(freshness=slot.freshness, alias_missing=lambda: slot.alias_missing)
+    metrics = Metrics()
+    metrics.register(slot)
     calibrations = Calibrations(settings.data_dir / "calibrations.json")
     store = ModelStore(
         settings.data_dir / "models", settings.registry_uri, settings.model_name, settings.model_store_versions
     )
     loader = ModelLoader(settings, source, store, calibrations)
     pin = Pin(settings.data_dir / "pin.json", settings.registry_uri, settings.model_name)
-    refresher = Refresher(slot, source, loader, store, pin, metrics, settings.model_cache_ttl, clock)
+    listener = RefreshListener(metrics.registry, settings.model_name)
+    refresher = Refresher(slot, source, loader, store, pin, listener, RefusalBackoff(settings.model_cache_ttl, clock))
     keeper = ModelKeeper(slot, source, refresher, settings.model_cache_ttl, clock)
     return Kept(keeper, refresher, store, slot, source, metrics, calibrations)

@@ -17,7 +17,6 @@ from app.models.disk.calibration import Calibrations
 from app.models.identity import ModelIdentity
 from app.models.refusal import ModelRefused
 from app.models.registry.source import LookUp, RegistryUnreachable
-from app.models.slot import ModelSlot
 from app.settings import Settings
 from kernels.cost import Cost
 from kernels.engine import Engine
@@ -32,11 +31,6 @@ def broken(saved: SavedModel, tmp_path: Path) -> Path:
     directory = altered(saved.directory, tmp_path / "broken")
     (directory / "model.lgb").write_text(saved.booster.model_to_string()[:1000])
     return directory
-
-
-def test_an_empty_slot_has_no_model_to_give() -> None:
-    with pytest.raises(ModelUnavailable, match="No model is loaded yet"):
-        ModelSlot().require()
 
 
 async def test_the_first_look_puts_a_model_in_service_and_the_second_leaves_it(
@@ -292,7 +286,7 @@ async def test_a_registry_that_cannot_be_reached_at_first_heals(tmp_path: Path) 
 async def test_the_metrics_tell_the_model_in_use_and_every_look(
     kept: Kept, catalogue: Catalogue, saved: SavedModel, broken: Path
 ) -> None:
-    assert kept.value("model_status", model_name=MODEL) is None
+    assert kept.value("model_status", model_name=MODEL) == 0
     assert kept.served_versions() == []
     await kept.keeper.refresh()
     assert kept.value("model_refreshes_total", outcome="nothing_to_serve") == 1

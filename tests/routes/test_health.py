@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from app.models.refresher import Refresh
+from app.models.outcome import Refresh
 from app.models.registry.embedded import BUNDLED
 from app.models.registry.worker import ModelWorker
 from app.models.served import ServedModel

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.telemetry.gpu import GpuPoller
+from app.telemetry.gpu import GpuPoller, GpuReading, GpuStatus
 from app.telemetry.metrics import Metrics
 
 
@@ -82,7 +82,8 @@ def nvml() -> FakeNvml:
 
 def test_readings_become_series(nvml: FakeNvml) -> None:
     poller = GpuPoller(nvml)
-    metrics = Metrics(poller.readings)
+    metrics = Metrics()
+    metrics.register(poller)
     poller.poll()
     value = metrics.registry.get_sample_value
     assert value("gpu_utilization_percent", {"gpu": "0", "uuid": "GPU-0"}) == 37
@@ -100,7 +101,8 @@ def test_readings_become_series(nvml: FakeNvml) -> None:
 def test_without_a_gpu_there_are_no_series_and_a_reason(nvml: FakeNvml, value: int, reason: str) -> None:
     nvml.failure = NVMLError(value, reason)
     poller = GpuPoller(nvml)
-    metrics = Metrics(poller.readings)
+    metrics = Metrics()
+    metrics.register(poller)
     poller.poll()
     assert b"gpu_" not in metrics.exposition()
     assert poller.status.reason == reason
@@ -126,7 +128,8 @@ def test_one_that_is_lost_or_forbidden_takes_no_other_s_readings_along(
     nvml: FakeNvml, error: NVMLError, caplog: pytest.LogCaptureFixture
 ) -> None:
     poller = GpuPoller(nvml)
-    metrics = Metrics(poller.readings)
+    metrics = Metrics()
+    metrics.register(poller)
     poller.poll()
     nvml.lost = {0: error}
     for _ in range(2):
@@ -165,7 +168,8 @@ def test_all_of_them_lost_is_no_gpu_and_nvml_is_started_anew(nvml: FakeNvml) -> 
 
 def test_a_gpu_that_vanishes_takes_its_series_along_and_can_come_back(nvml: FakeNvml) -> None:
     poller = GpuPoller(nvml)
-    metrics = Metrics(poller.readings)
+    metrics = Metrics()
+    metrics.register(poller)
     poller.poll()
     nvml.failure = NVMLError(15, "GPU is lost")
     poller.poll()
@@ -182,3 +186,26 @@ def test_the_real_library_answers_on_a_machine_of_either_kind() -> None:
     poller.poll()
     assert poller.status.available == bool(poller.status.devices)
     assert poller.status.available or poller.status.reason
+
+
+def test_gpu_readings_are_taken_at_each_scrape() -> None:
+    poller, metrics = GpuPoller(FakeNvml()), Metrics()
+    metrics.register(poller)
+    assert b"gpu_" not in metrics.exposition()
+    reading = GpuReading(
+        index=0,
+        name="H100",
+        uuid="GPU-a",
+        utilization_percent=None,
+        memory_used_bytes=5,
+        memory_total_bytes=9,
+        temperature_celsius=None,
+    )
+    poller.status = GpuStatus(available=True, reason=None, devices=(reading,))
+    labels = {"gpu": "0", "uuid": "GPU-a"}
+    assert metrics.registry.get_sample_value("gpu_memory_used_bytes", labels) == 5
+    text = metrics.exposition()
+    assert b"gpu_utilization_percent" not in text
+    assert b"gpu_temperature_celsius" not in text
+    poller.status = GpuStatus(available=False, reason="it is lost", devices=())
+    assert b"gpu_" not in metrics.exposition()

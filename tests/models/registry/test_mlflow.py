@@ -356,7 +356,7 @@ def test_a_run_that_is_gone_has_no_metrics(run_id: str | None, registry_dir: Pat
 
 PREPARED = """
 import sys
-from app.models.registry import Registry
+from app.models.registry.mlflow import Registry
 from app.settings import Settings
 prepared = []
 for uri in ("http://127.0.0.1:1", "sqlite+pysqlite:///models.db"):

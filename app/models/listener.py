@@ -1,0 +1,140 @@
+"""Metrics and log lines of the refresher: looks into the registry, refusals, and models put in service."""
+
+import logging
+from collections.abc import Sequence
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from app.models.disk.entry import StoredModel
+from app.models.identity import ModelIdentity
+from app.models.outcome import Refresh
+from app.models.refusal import ModelRefused
+from app.models.registry.source import LookUp, RegistryUnreachable
+from app.models.served import ServedModel
+from app.models.slot import Role
+
+log = logging.getLogger(__name__)
+
+
+class RefreshListener:
+    """Counts and logs what a refresher does.
+
+    Args:
+        registry: Exports the metrics.
+        model_name: The registered model.
+    """
+
+    def __init__(self, registry: CollectorRegistry, model_name: str) -> None:
+        self._status = Gauge(
+            "model_status", "1 while a model is loaded and answers, else 0.", ("model_name",), registry=registry
+        )
+        self._status.labels(model_name).set(0)
+        self._info = Gauge(
+            "model_info",
+            "1 for the model in use.",
+            ("model_name", "model_version", "model_stage", "run_id", "digest"),
+            registry=registry,
+        )
+        self._load_duration = Gauge(
+            "model_load_duration_seconds",
+            "Time from look-up to swap of the model in use.",
+            ("model_version",),
+            registry=registry,
+        )
+        self._refreshes = Counter(
+            "model_refreshes_total", "Looks into the registry, by what came of them.", ("outcome",), registry=registry
+        )
+        self._look_ups = Counter(
+            "model_lookups_total", "Places that a model was looked for in, by what was found.", ("rule", "outcome"),
+            registry=registry,
+        )  # fmt: skip
+        self._refusals = Counter(
+            "model_refusals_total", "Versions that were fetched and not taken, by the check that they failed.",
+            ("role", "check"), registry=registry,
+        )  # fmt: skip
+        self._swaps = Counter("model_swaps_total", "Models put in service.", ("role",), registry=registry)
+        self._rollout = Gauge(
+            "model_rollout_info", "1 for the canary and the shadow in service.", ("role", "model_version"),
+            registry=registry,
+        )  # fmt: skip
+
+    def asking(self) -> None:
+        """A look begins while no model is in service."""
+        log.info("asking the registry")
+
+    def looked_up(self, look_ups: Sequence[LookUp]) -> None:
+        """A look was answered."""
+        for look_up in look_ups:
+            self._look_ups.labels(look_up.rule, look_up.outcome).inc()
+
+    def refreshed(self, refresh: Refresh, look_ups: Sequence[LookUp]) -> None:
+        """A look, or an order, ended."""
+        self._refreshes.labels(refresh.outcome).inc()
+        log.log(
+            logging.INFO if refresh.serves else logging.WARNING,
+            "model refresh",
+            extra={
+                "outcome": refresh.outcome,
+                "model_version": refresh.version,
+                "reason": refresh.reason,
+                "detail": refresh.detail,
+                "look_ups": [msgspec.to_builtins(look_up) for look_up in look_ups],
+            },
+        )
+
+    def refused(self, role: Role, identity: ModelIdentity, error: ModelRefused) -> None:
+        """A version failed a check."""
+        self._refusals.labels(role, error.check).inc()
+        log.warning("model refused", extra={"role": role, "model_version": identity.version, "reason": str(error)})
+
+    def replaced(self, role: Role, before: ServedModel | None, now: ServedModel | None) -> None:
+        """A role of the slot changed, be it only in what the registry says of the same model."""
+        if role != "current":
+            if before is not None:
+                self._rollout.remove(role, before.identity.version)
+            if now is not None:
+                self._rollout.labels(role, now.identity.version).set(1)
+        if now is None:
+            if before is not None:
+                log.info("model taken out of service", extra={"role": role})
+            return
+        if before is None or before.engine is not now.engine:
+            self._swaps.labels(role).inc()
+            seconds = round(now.load_seconds, 1)
+            log.info(
+                "model in service", extra={"role": role, "model_version": now.identity.version, "seconds": seconds}
+            )
+        if role == "current":
+            self._show(now)
+
+    def not_loaded(self, version: str, error: BaseException) -> None:
+        """Loading a version raised something that no check foresees."""
+        log.error("model cannot be loaded", extra={"model_version": version}, exc_info=error)
+
+    def not_restored(self, entry: StoredModel, error: Exception) -> None:
+        """A stored model is passed over: a check refused it, or loading it raised something unforeseen."""
+        log.warning(
+            "stored model is not served",
+            extra={"model_version": entry.identity.version, "reason": str(error)},
+            exc_info=None if isinstance(error, ModelRefused | RegistryUnreachable) else error,
+        )
+
+    def not_kept(self, served: ServedModel, error: Exception) -> None:
+        """A model in service could not be written to disk."""
+        log.warning("model cannot be kept", extra={"model_version": served.identity.version, "reason": str(error)})
+
+    def failed(self, error: Exception) -> None:
+        """The registry could not be asked, through a fault of this machine."""
+        log.error("registry cannot be asked", exc_info=error)
+
+    def _show(self, served: ServedModel) -> None:
+        """Export a model as the one in service."""
+        identity = served.identity
+        self._status.labels(identity.name).set(1)
+        self._info.clear()
+        self._info.labels(
+            identity.name, identity.version, identity.stage or "", identity.run_id or "", served.artifact.digest
+        ).set(1)
+        self._load_duration.clear()
+        self._load_duration.labels(identity.version).set(served.load_seconds)
