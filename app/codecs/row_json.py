@@ -1,7 +1,7 @@
 """JSON bodies to batches, by a schema compiled from the model's features.
 
-A valid body is decoded in one strict msgspec pass, which stops at the first fault; a batch that is plain needs not even
-that. Only then is the body read again, value by value, so that the answer can name every field that is wrong.
+A valid body is decoded in one strict msgspec pass, which stops at the first fault. Only then is the body read again,
+value by value, so that the answer can name every field that is wrong.
 """
 
 import math
@@ -15,11 +15,9 @@ from msgspec import UNSET, Meta, UnsetType
 
 from app.codecs.duplicates import ABSENT, REPEATED, RowNames, repeated_names
 from app.codecs.objects import parse, to_array
-from app.codecs.plain_json import PlainRows
-from app.codecs.rules import BODY, MAX_ERRORS, FloatArray, bounds, limits_of, printable, span
+from app.codecs.rules import BODY, MAX_ERRORS, FloatArray, bounds, printable, span
 from app.errors import FieldError, InvalidInput
 from app.feature import Feature
-from kernels.json_text import OPEN_OBJECT
 
 BATCH_ID_LENGTH = 128
 
@@ -73,8 +71,6 @@ class JsonCodec:
         batch = msgspec.defstruct("BatchRequest", [("predictions", list[row])], bases=(BatchFields,), kw_only=True)
         self._row_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row)
         self._batch_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch)
-        limits = [limits_of(feature) for feature in features]
-        self._plain = PlainRows(features, limits, {"predictions": OPEN_OBJECT}, BatchFields)
 
     def decode_row(self, body: bytes | bytearray) -> FloatArray:
         """Decode one object of features by name.
@@ -108,9 +104,6 @@ class JsonCodec:
             MalformedBody: It is not JSON.
             InvalidInput: What is around the rows is wrong, or there are none, or more than `max_rows`.
         """
-        plain = self._plain.read(body, max_rows)
-        if plain is not None:
-            return _whole(plain.rows, plain.others.batch_id)
         try:
             request = self._batch_decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -1,8 +1,7 @@
 """JSON bodies of many rows to batches and answers back, in any of three layouts.
 
-`{"rows": [{...}, ...]}`, `{"columns": {"MedInc": [...], ...}}` or `{"data": [[...], ...], "names"?: [...]}`. Plain
-bodies are read by a kernel, other valid ones in strict, typed passes; only one that has a fault is read again, value by
-value, to name it.
+`{"rows": [{...}, ...]}`, `{"columns": {"MedInc": [...], ...}}` or `{"data": [[...], ...], "names"?: [...]}`. Valid
+bodies are read in strict, typed passes; only one that has a fault is read again, value by value, to name it.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +16,6 @@ from app.codecs.batch_builder import BatchBuilder
 from app.codecs.duplicates import REPEATED, RepeatedName, Repeating, has_repeated, repeated_names
 from app.codecs.gil_yield import GilYield
 from app.codecs.objects import cell, cell_type, objects_of, parse, to_array
-from app.codecs.plain_json import COLUMNS, Plain, PlainRows
 from app.codecs.result import Result
 from app.codecs.rules import (
     BODY,
@@ -32,7 +30,6 @@ from app.codecs.rules import (
 )
 from app.errors import FieldError, InvalidInput, MalformedBody
 from app.feature import Feature, Kind
-from kernels.json_text import OPEN_LIST, OPEN_OBJECT
 
 MEDIA_TYPE = "application/json"
 
@@ -47,21 +44,12 @@ class Named(msgspec.Struct):
     names: list[str] | UnsetType = UNSET
 
 
-class TableFields(Named, forbid_unknown_fields=True):
-    """What a body has beside its data."""
-
-
 class Misplaced(Exception):
     """What is around the values is not one of the layouts, or columns differ in length."""
 
 
 _NAMES = msgspec.json.Decoder(Named)
 _ENCODER = msgspec.json.Encoder()
-
-
-def prepare(features: tuple[Feature, ...]) -> None:
-    """Compile or load what reads the bodies of a model, before a request needs it."""
-    _plain(features)
 
 
 def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatArray:
@@ -77,9 +65,6 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
     """
     if isinstance(body, memoryview):
         body = body.tobytes()
-    plain = _plain(features).read(body, max_rows)
-    if plain is not None and (plain.others.names is UNSET or _are_in_order(plain, features)):
-        return plain.rows
     try:
         builder = _read(body, features, max_rows)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Misplaced, RepeatedName):
@@ -102,17 +87,6 @@ def encode(result: Result) -> Iterator[Buffer]:
                 yield_gil()
             yield (b"," if start else b"") + b",".join(parts)
     yield b']},"model_version":' + _ENCODER.encode(result.model_version) + b"}"
-
-
-@lru_cache(maxsize=4)
-def _plain(features: tuple[Feature, ...]) -> PlainRows[TableFields]:
-    limits = [limits_of(feature) for feature in features]
-    return PlainRows(features, limits, {"rows": OPEN_OBJECT, "data": OPEN_LIST, "columns": COLUMNS}, TableFields)
-
-
-def _are_in_order(plain: Plain[TableFields], features: tuple[Feature, ...]) -> bool:
-    """Whether the names of a plain body's columns are those that its values were read by."""
-    return plain.layout == "data" and plain.others.names == [feature.name for feature in features]
 
 
 def _read(body: bytes | bytearray, features: tuple[Feature, ...], max_rows: int) -> BatchBuilder:

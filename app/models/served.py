@@ -7,7 +7,6 @@ from functools import lru_cache
 import msgspec
 import numpy as np
 
-from app.codecs import table_json
 from app.codecs.row_json import JsonCodec
 from app.codecs.rules import FloatArray
 from app.models.artifact import Artifact
@@ -121,7 +120,6 @@ def serve_artifact(
     outside(
         as_rows(np.zeros((1, len(ranges))), len(ranges)), *_bounds(ranges)
     )  # compiled or loaded before a request needs it
-    table_json.prepare(artifact.features)
     return ServedModel(
         identity=identity,
         artifact=artifact,
