@@ -1,22 +1,27 @@
 """A batch that grows block by block, each block checked while it is in the processor's cache."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.codecs.duplicates import REPEATED
 from app.codecs.gil_yield import GilYield
-from app.codecs.rules import BODY, MAX_ERRORS, FloatArray, bounds, check_rows, limits_of, span, unknown_column
+from app.codecs.rules import (
+    BODY,
+    MAX_ERRORS,
+    RULES,
+    WRONG_COLUMNS,
+    WRONG_VALUES,
+    FloatArray,
+    Rule,
+    check_rows,
+    fault_text,
+    limits_of,
+    unknown_field,
+)
 from app.errors import FieldError, InvalidInput
 from app.feature import Feature
 
-Rule = Literal["once", "kind", "given", "finite", "range"]
-RULES: tuple[Rule, ...] = ("once", "kind", "given", "finite", "range")
-"""A column is blamed for the first of these that it breaks."""
-
-KINDS = {"number": "must be numbers", "integer": "must be whole numbers", "boolean": "must be true or false"}
 MOST_FAULTS = 10_000
 """Noted before the rest is left unread: a bad row can take fifty times as long as a good one, and who waits for the
 answer learns nothing from the next."""
@@ -25,13 +30,13 @@ BLOCK_VALUES = 2**15
 
 
 class Faults:
-    """What is wrong with a batch: for every column and rule, how many rows break it and which is the first.
+    """Faults of a batch, counted by column and rule, each with its first row.
 
     Args:
         features: The columns.
 
     Attributes:
-        noted: How often something was noted.
+        noted: Calls of the `add` methods.
     """
 
     def __init__(self, features: tuple[Feature, ...]) -> None:
@@ -42,43 +47,41 @@ class Faults:
         self._unknown: dict[str, None] = {}
 
     def add(self, column: int, rule: Rule, row: int, count: int = 1) -> None:
-        """Note that `count` rows of a column break a rule, `row` the first of them."""
+        """Count `count` rows that break a rule in a column, `row` being the first of them."""
         self.noted += 1
         before, first = self._columns.get((column, rule), (0, row))
         self._columns[column, rule] = before + count, min(first, row)
 
-    def add_row(self, message: str, row: int) -> None:
-        """Note that a row is nothing that can be read by column."""
+    def add_row(self, text: str, row: int) -> None:
+        """Count a row that cannot be split into columns."""
         self.noted += 1
-        before, first = self._rows.get(message, (0, row))
-        self._rows[message] = before + 1, first
+        before, first = self._rows.get(text, (0, row))
+        self._rows[text] = before + 1, first
 
     def add_unknown(self, name: str) -> None:
-        """Note a column that is no feature."""
+        """Count a name that is no feature."""
         self.noted += 1
         if len(self._unknown) < MAX_ERRORS:
             self._unknown[name] = None
 
     def check(self, rows: int) -> None:
-        """Raise InvalidInput if anything is wrong with a batch of that many rows."""
+        """Raise InvalidInput if a batch of that many rows has faults."""
         if not (self._columns or self._rows or self._unknown):
             return
-        errors = [FieldError(BODY, _counted(message, *seen)) for message, seen in self._rows.items()]
+        errors = [FieldError(BODY, f"{text} {_where(*seen)}") for text, seen in self._rows.items()]
         misnamed = bool(self._unknown)
         for index, feature in enumerate(self._features):
             broken: list[Rule] = [rule for rule in RULES if (index, rule) in self._columns]
-            if broken:
-                rule = broken[0]
-                count, first = self._columns[index, rule]
-                misnamed |= rule in ("once", "given")
-                errors.append(FieldError(feature.name, _message(feature, rule, count, first, rows)))
-        errors += map(unknown_column, self._unknown)
-        detail = (
-            "The columns are not the model's features."
-            if misnamed
-            else "Some columns hold values that the model does not take."
-        )
-        raise InvalidInput(detail, tuple(errors[:MAX_ERRORS]))
+            if not broken:
+                continue
+            rule = broken[0]
+            count, first = self._columns[index, rule]
+            of_name = rule in ("once", "given")
+            misnamed |= of_name
+            where = "" if of_name and count == rows else f" {_where(count, first)}"
+            errors.append(FieldError(feature.name, fault_text(feature, rule) + where))
+        errors += map(unknown_field, self._unknown)
+        raise InvalidInput(WRONG_COLUMNS if misnamed else WRONG_VALUES, tuple(errors[:MAX_ERRORS]))
 
 
 class Checks:
@@ -207,19 +210,5 @@ def _misfits(feature: Feature, values: FloatArray) -> NDArray[np.bool_]:
     return odd & np.isfinite(values)
 
 
-def _message(feature: Feature, rule: Rule, count: int, first: int, rows: int) -> str:
-    match rule:
-        case "once":
-            return REPEATED if count == rows else f"{REPEATED} in {count} rows, the first is row {first}"
-        case "given":
-            return "is missing" if count == rows else f"is missing in {count} rows, the first is row {first}"
-        case "kind":
-            return _counted(KINDS[feature.kind], count, first)
-        case "finite":
-            return _counted("must be finite numbers", count, first)
-        case "range":
-            return _counted(f"must be in the range {span(bounds(feature) or limits_of(feature))}", count, first)
-
-
-def _counted(message: str, count: int, first: int) -> str:
-    return f"{message}; {count} rows are not, the first is row {first}"
+def _where(count: int, first: int) -> str:
+    return f"(row {first})" if count == 1 else f"({count} rows, the first is row {first})"

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute
 from pyarrow import csv as arrow_csv
 
+from app.codecs.arrow import fill, record_batch, schema_of
 from app.codecs.batch_builder import BatchBuilder
-from app.codecs.record_batches import fill, record_batch, schema_of
 from app.codecs.result import Result
 from app.codecs.rules import Buffer, FloatArray, check_width, match_columns
 from app.errors import MalformedBody

@@ -10,13 +10,11 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from app.errors import MalformedBody
 from app.feature import Feature
 
 ABSENT = float("nan")
 """Default of a field that is not required: this very object in a decoded row means that the row has no such name."""
-
-REPEATED = "appears more than once"
-
 
 Row = tuple[Any, ...]
 
@@ -63,7 +61,7 @@ def has_repeated(text: bytes | bytearray) -> bool:
     return found
 
 
-class RowNames:
+class NameCount:
     """Counts the names in decoded rows of one model.
 
     Args:
@@ -109,3 +107,15 @@ class RowNames:
         if not self._inside:
             return len(row) - row.count(ABSENT)
         return sum(colons for colons, value in zip(self._colons, row, strict=True) if value is not ABSENT)
+
+
+def parse(text: bytes | bytearray, what: str = "The body") -> Any:
+    """Parse JSON leniently: NaN, Infinity and repeated names are let through, to be named as a field's fault.
+
+    Raises:
+        MalformedBody: The text, which the message calls `what`, is not JSON.
+    """
+    try:
+        return json.loads(text.decode(), object_pairs_hook=make_object)
+    except (ValueError, RecursionError):
+        raise MalformedBody(f"{what} is not valid JSON.") from None

@@ -11,9 +11,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from app.codecs import dense
-from app.codecs.duplicates import REPEATED
 from app.codecs.result import Result
-from app.codecs.rules import BODY, Buffer, FloatArray, check_width, match_columns
+from app.codecs.rules import BODY, INVALID, REPEATED, Buffer, FloatArray, check_width, match_columns
 from app.errors import FieldError, InvalidInput, MalformedBody, TooLarge
 from app.feature import Feature
 
@@ -119,7 +118,7 @@ def _check_keys(body: Buffer, keys: int) -> None:
         parts = msgspec.msgpack.decode(pairs, type=list[msgspec.Raw])
         names = [msgspec.msgpack.decode(part, type=str) for part in parts[::2]]
         field = next(name for name in names if names.count(name) > 1)
-    raise InvalidInput("The body is not valid.", (FieldError(field, REPEATED),))
+    raise InvalidInput(INVALID, (FieldError(field, REPEATED),))
 
 
 def _little_endian(dtype: Any) -> Any:

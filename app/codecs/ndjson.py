@@ -7,10 +7,10 @@ import msgspec
 import numpy as np
 
 from app.codecs.batch_builder import BatchBuilder
-from app.codecs.duplicates import RepeatedName, has_repeated
+from app.codecs.duplicates import RepeatedName, has_repeated, parse
 from app.codecs.gil_yield import GilYield
-from app.codecs.objects import Objects, objects_of, parse
 from app.codecs.result import Result
+from app.codecs.row_json import RowReader, row_reader
 from app.codecs.rules import Buffer, FloatArray
 from app.errors import MalformedBody
 from app.feature import Feature
@@ -38,19 +38,19 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
         InvalidInput: Fields are missing, unknown, repeated or of a wrong type, or hold values that the model does not
             take.
     """
-    objects = objects_of(features)
+    reader = row_reader(features)
     builder = BatchBuilder(features, max_rows, _most_rows(memoryview(body).nbytes, features))
     for block in _blocks(body, 2**16 + 2**10 * len(features), builder):
         try:
-            rows = objects.row.decode_lines(block)
-            once = not objects.names.may_repeat(block, len(rows), map(msgspec.structs.astuple, rows))
+            rows = reader.decoder.decode_lines(block)
+            once = not reader.names.may_repeat(block, len(rows), map(msgspec.structs.astuple, rows))
             plain = once and len(rows) == block.count(b"\n") + (not block.endswith(b"\n"))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             rows, once, plain = [], False, False
         if plain or (once and len(rows) == sum(map(bool, map(bytes.strip, block.split(b"\n"))))):
-            builder.add_rows(objects.array(rows))
+            builder.add_rows(reader.array(rows))
         else:
-            _inspect(block, objects, builder)
+            _inspect(block, reader, builder)
     return builder.matrix()
 
 
@@ -82,7 +82,7 @@ def _blocks(body: Buffer, longest: int, builder: BatchBuilder) -> Iterator[bytes
         start, size = start + end, BLOCK_BYTES
 
 
-def _inspect(block: bytes, objects: Objects, builder: BatchBuilder) -> None:
+def _inspect(block: bytes, reader: RowReader, builder: BatchBuilder) -> None:
     """Read a block line by line, and note what is wrong with each; not all of a block need be."""
     values: list[FloatArray] = []
     row = builder.rows
@@ -90,15 +90,14 @@ def _inspect(block: bytes, objects: Objects, builder: BatchBuilder) -> None:
         if not line.strip():
             continue
         try:
-            decoded = objects.row.decode(line)
-            if objects.names.may_repeat_in_one(line, msgspec.structs.astuple(decoded)) and has_repeated(line):
+            decoded = reader.decoder.decode(line)
+            if reader.names.may_repeat_in_one(line, msgspec.structs.astuple(decoded)) and has_repeated(line):
                 raise RepeatedName
-            values.append(objects.array([decoded]))
+            values.append(reader.array([decoded]))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, RepeatedName):
             value, seen = parse(line, f"Row {row} of the body"), builder.faults.noted
-            given = objects.inspect(value, row, builder.faults)
-            values.append(np.array([given]))
-            if builder.faults.noted == seen and objects.keeps(given):  # msgspec saw a fault that this reading does not
+            values.append(np.array([reader.inspect(value, row, builder.faults)]))
+            if builder.faults.noted == seen:  # msgspec refuses what Python's parser takes, such as a lone surrogate
                 raise MalformedBody(f"Row {row} of the body is not valid JSON.") from None
         row += 1
         builder.yield_gil()

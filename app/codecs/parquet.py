@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from app.codecs.arrow import fill, record_batch, schema_of
 from app.codecs.batch_builder import BatchBuilder
 from app.codecs.page_sizes import row_groups, unpacked_size
-from app.codecs.record_batches import fill, record_batch, schema_of
 from app.codecs.result import Result
 from app.codecs.rules import Buffer, FloatArray, check_rows, check_width, match_columns
 from app.errors import MalformedBody, TooLarge

@@ -1,41 +1,169 @@
-"""JSON bodies to batches, by a schema compiled from the model's features.
+"""JSON objects of features by name: one row, a batch of rows, and the rows of the bulk formats that have objects.
 
-A valid body is decoded in one strict msgspec pass, which stops at the first fault. Only then is the body read again,
-value by value, so that the answer can name every field that is wrong.
+A valid body is decoded in one strict, typed pass by msgspec, which stops at the first fault. Only then is the body read
+again, value by value, so that the answer can name every fault.
 """
 
 import math
 import struct
-from functools import partial
+from collections.abc import Iterable, Sequence
+from functools import lru_cache, partial
+from itertools import chain
 from typing import Annotated, Any, cast
 
 import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
-from app.codecs.duplicates import ABSENT, REPEATED, RowNames, repeated_names
-from app.codecs.objects import parse, to_array
-from app.codecs.rules import BODY, MAX_ERRORS, FloatArray, bounds, printable, span
-from app.errors import FieldError, InvalidInput
+from app.codecs.batch_builder import Faults
+from app.codecs.duplicates import ABSENT, NameCount, parse, repeated_names
+from app.codecs.rules import (
+    BODY,
+    INVALID,
+    MAX_ERRORS,
+    MISSING,
+    NOT_JSON,
+    NOT_OBJECT,
+    REPEATED,
+    Fault,
+    FloatArray,
+    Rule,
+    broken_rule,
+    json_schema,
+    json_type,
+    limits_of,
+    unknown_field,
+    value_fault,
+)
+from app.errors import FieldError, InvalidInput, MalformedBody
 from app.feature import Feature
 
 BATCH_ID_LENGTH = 128
 
 
-class BatchFields(msgspec.Struct, forbid_unknown_fields=True):
-    """What a batch has beside its rows."""
+class RowReader:
+    """Reads rows of one model, each an object of features by name.
 
-    batch_id: Annotated[str, Meta(max_length=BATCH_ID_LENGTH)] | UnsetType | None = UNSET
+    Args:
+        features: The model's features.
+
+    Attributes:
+        row_type: Struct of a valid row, with ABSENT in the place of an optional feature that was left out.
+        decoder: Decodes one row.
+        names: Counts names, to find repeated ones.
+    """
+
+    def __init__(self, features: tuple[Feature, ...]) -> None:
+        self._features = features
+        self._known = {feature.name for feature in features}
+        self._valid = [limits_of(feature)[0] for feature in features]
+        self.names = NameCount(features)
+        self.row_type = feature_struct("Features", features, [json_type(feature, ranged=True) for feature in features])
+        self.decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(self.row_type)
+
+    def array(self, rows: Sequence[msgspec.Struct]) -> FloatArray:
+        """float64[B, F] of decoded rows."""
+        return to_array(map(msgspec.structs.astuple, rows), len(rows), len(self._features))
+
+    def errors(self, value: object) -> tuple[list[float], tuple[FieldError, ...]]:
+        """Values of a row that was parsed without types, and its errors; with errors, the values mean nothing."""
+        if not isinstance(value, dict):
+            return [], (FieldError(BODY, NOT_OBJECT),)
+        values, faults, unknown = self._check(cast(dict[str, object], value))
+        errors = [value_fault(self._features[fault.column], fault) for fault in faults]
+        errors += map(unknown_field, unknown)
+        return values, tuple(errors[:MAX_ERRORS])
+
+    def inspect(self, value: object, row: int, faults: Faults, not_object: str = NOT_OBJECT) -> list[float]:
+        """Count the faults of a row that was parsed without types.
+
+        Args:
+            value: The row.
+            row: Its index in the batch.
+            faults: Faults of the batch.
+            not_object: What is said of a row that is no object.
+
+        Returns:
+            Its values, with a valid number in the place of each faulty one.
+        """
+        if not isinstance(value, dict):
+            faults.add_row(not_object, row)
+            return self._valid
+        values, found, unknown = self._check(cast(dict[str, object], value))
+        for fault in found:
+            faults.add(fault.column, fault.rule, row)
+        for name in unknown:
+            faults.add_unknown(name)
+        return values
+
+    def _check(self, given: dict[str, object]) -> tuple[list[float], list[Fault], list[str]]:
+        """Values, faults, and names that are no features."""
+        repeated = repeated_names(given)
+        values: list[float] = []
+        faults: list[Fault] = []
+        for column, feature in enumerate(self._features):
+            value = given.get(feature.name)
+            rule: Rule | None
+            if feature.name in repeated:
+                rule = "once"
+            elif feature.required and feature.name not in given:
+                rule = "given"
+            else:
+                rule = broken_rule(feature, value)
+            if rule is None:
+                values.append(math.nan if value is None else float(cast(float, value)))
+            else:
+                faults.append(Fault(column, rule, value))
+                values.append(self._valid[column])
+        return values, faults, [name for name in given if name not in self._known]
+
+
+@lru_cache(maxsize=4)
+def row_reader(features: tuple[Feature, ...]) -> RowReader:
+    """The reader of a model's rows; kept, since to make one takes a millisecond."""
+    return RowReader(features)
+
+
+def feature_struct(
+    name: str, features: tuple[Feature, ...], types: Sequence[Any], absent: object = ABSENT
+) -> type[msgspec.Struct]:
+    """Struct with a field of the given type for each feature.
+
+    Attributes are `f0`, `f1` ..., since a feature's name can be any text.
+
+    Args:
+        name: Name of the struct.
+        features: The features.
+        types: Type of each one's value.
+        absent: Value of an optional feature that was left out.
+    """
+    fields = [f"f{index}" for index in range(len(features))]
+    return msgspec.defstruct(
+        name,
+        [
+            (field, kind) if feature.required else (field, kind, absent)
+            for field, feature, kind in zip(fields, features, types, strict=True)
+        ],
+        rename=dict(zip(fields, (feature.name for feature in features), strict=True)),
+        forbid_unknown_fields=True,
+        kw_only=True,
+        gc=False,
+    )
+
+
+def to_array(rows: Iterable[Iterable[float | None]], count: int, width: int) -> FloatArray:
+    """float64[count, width] of rows of values; None becomes NaN."""
+    return np.fromiter(chain.from_iterable(rows), np.float64, count * width).reshape(count, width)
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """The rows of a batch request that are valid, and the errors of those that are not.
+    """The valid rows of a batch request, and the errors of its other rows.
 
     Attributes:
         rows: float64[B, F], the valid rows.
         positions: Index in the request of each of the B rows.
         errors: Errors by index in the request.
-        size: Rows in the request, valid or not.
+        size: Number of rows in the request.
         batch_id: The caller's name for the batch.
     """
 
@@ -46,30 +174,28 @@ class Batch(msgspec.Struct, frozen=True):
     batch_id: str | None
 
 
+class BatchFields(msgspec.Struct, forbid_unknown_fields=True):
+    """Fields of a batch request beside its rows."""
+
+    batch_id: Annotated[str, Meta(max_length=BATCH_ID_LENGTH)] | UnsetType | None = UNSET
+
+
 class JsonCodec:
-    """Decodes requests for one model.
+    """Decodes the bodies of one row and of a batch for one model.
 
     Args:
-        features: What the model takes, in the engine's order.
+        features: The model's features, in the engine's order.
     """
 
     def __init__(self, features: tuple[Feature, ...]) -> None:
         self._features = features
-        self._by_name = {feature.name: feature for feature in features}
-        self._names = RowNames(features)
+        self._reader = row_reader(features)
+        self._decode_row = self._reader.decoder.decode
+        self._may_repeat_in_one = self._reader.names.may_repeat_in_one
         self._one_row = (1, len(features))
         self._pack = struct.Struct(f"{len(features)}d").pack
-        fields = [f"f{index}" for index in range(len(features))]
-        row = msgspec.defstruct(
-            "Features",
-            [_field(field, feature) for field, feature in zip(fields, features, strict=True)],
-            rename=dict(zip(fields, (feature.name for feature in features), strict=True)),
-            forbid_unknown_fields=True,
-            kw_only=True,
-            gc=False,
-        )
-        batch = msgspec.defstruct("BatchRequest", [("predictions", list[row])], bases=(BatchFields,), kw_only=True)
-        self._row_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row)
+        rows: Any = list[self._reader.row_type]
+        batch = msgspec.defstruct("BatchRequest", [("predictions", rows)], bases=(BatchFields,), kw_only=True)
         self._batch_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch)
 
     def decode_row(self, body: bytes | bytearray) -> FloatArray:
@@ -79,182 +205,99 @@ class JsonCodec:
             float64[1, F].
 
         Raises:
-            MalformedBody: It is not JSON.
+            MalformedBody: The body is not JSON.
             InvalidInput: Fields are unknown, missing, repeated, of a wrong type or out of range; all of them are named.
         """
         try:
-            row = self._row_decoder.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            _, errors = self._check_row(parse(body))
-            raise InvalidInput("Some features are not valid.", errors or (FieldError(BODY, str(error)),)) from None
+            row = self._decode_row(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise self._row_error(body) or MalformedBody(NOT_JSON) from None
         values = msgspec.structs.astuple(row)
-        if self._names.may_repeat_in_one(body, values):
-            _, errors = self._check_row(parse(body))
-            if errors:
-                raise InvalidInput("Some features are not valid.", errors)
-        try:  # the fastest way to an array of a few values, and read-only as the kernels want it
+        if self._may_repeat_in_one(body, values) and (error := self._row_error(body)):
+            raise error
+        try:  # the fastest way to a small array, and read-only as the kernels want it
             return np.ndarray(self._one_row, np.float64, self._pack(*values))
-        except struct.error:  # there is a None among them
+        except struct.error:  # a value is None
             return to_array((values,), *self._one_row)
 
     def decode_batch(self, body: bytes | bytearray, max_rows: int) -> Batch:
-        """Decode `{"predictions": [{...}, ...], "batch_id"?}`; a bad row spoils itself alone.
+        """Decode `{"predictions": [{...}, ...], "batch_id"?}`; an invalid row leaves the other rows valid.
 
         Raises:
-            MalformedBody: It is not JSON.
-            InvalidInput: What is around the rows is wrong, or there are none, or more than `max_rows`.
+            MalformedBody: The body is not JSON.
+            InvalidInput: The body has other fields than these, no rows, or more than `max_rows`.
         """
         try:
             request = self._batch_decoder.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return self._check_batch(parse(body), max_rows, error)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            checked = self._check_batch(parse(body), max_rows)
+            if not checked.errors:
+                raise MalformedBody(NOT_JSON) from None
+            return checked
         rows = request.predictions
         _check_size(len(rows), max_rows)
         colons = request.batch_id.count(":") if request.batch_id else 0
         values = partial(map, msgspec.structs.astuple, rows)
-        if self._names.may_repeat(body, len(rows), values(), 1 + (request.batch_id is not UNSET), colons):
-            checked = self._check_batch(parse(body), max_rows, None)
+        if self._reader.names.may_repeat(body, len(rows), values(), 1 + (request.batch_id is not UNSET), colons):
+            checked = self._check_batch(parse(body), max_rows)
             if checked.errors:
                 return checked
-        return _whole(to_array(values(), len(rows), len(self._features)), request.batch_id)
+        return Batch(
+            rows=self._reader.array(rows),
+            positions=tuple(range(len(rows))),
+            errors={},
+            size=len(rows),
+            batch_id=None if request.batch_id is UNSET else request.batch_id,
+        )
 
     def json_schema(self) -> dict[str, Any]:
-        """The row's schema (JSON Schema 2020-12, as OpenAPI 3.1 takes it)."""
-        properties: dict[str, Any] = {}
-        for feature in self._features:
-            schema: dict[str, Any] = {"type": feature.kind if feature.required else [feature.kind, "null"]}
-            if feature.physical_range is not None:
-                schema["minimum"], schema["maximum"] = feature.physical_range
-            text = " ".join(part for part in (feature.description, f"[{feature.unit}]" if feature.unit else "") if part)
-            if feature.training_range is not None:
-                text = f"{text} Training saw {span(feature.training_range)}.".strip()
-            if text:
-                schema["description"] = text
-            properties[feature.name] = schema
-        return {
-            "type": "object",
-            "properties": properties,
-            "required": [feature.name for feature in self._features if feature.required],
-            "additionalProperties": False,
-        }
+        """Schema of a row."""
+        return json_schema(self._features)
 
-    def _check_batch(self, value: object, max_rows: int, error: Exception | None) -> Batch:
-        """Read a parsed batch again, whose `error` must be found, if there was one."""
+    def _row_error(self, body: bytes | bytearray) -> InvalidInput | None:
+        """The error for a body that was refused, with every fault; None where no fault is found."""
+        _, errors = self._reader.errors(parse(body))
+        return InvalidInput("Some features are not valid.", errors) if errors else None
+
+    def _check_batch(self, value: object, max_rows: int) -> Batch:
+        """Check a batch that was parsed without types."""
         if not isinstance(value, dict):
-            raise InvalidInput("The body is not valid.", (FieldError(BODY, "must be an object"),))
-        errors = [
-            FieldError(printable(name), "unknown field") for name in value if name not in ("predictions", "batch_id")
-        ]
-        repeated = repeated_names(value)
-        errors += [FieldError(name, REPEATED) for name in ("predictions", "batch_id") if name in repeated]
-        rows, batch_id = value.get("predictions"), value.get("batch_id")
+            raise InvalidInput(INVALID, (FieldError(BODY, "must be an object"),))
+        fields = cast(dict[str, Any], value)
+        rows, batch_id = fields.get("predictions"), fields.get("batch_id")
+        errors = wrong_fields(fields, ("predictions", "batch_id"))
         if not isinstance(rows, list):
-            errors.append(FieldError("predictions", "must be a list" if "predictions" in value else "is missing"))
+            errors.append(FieldError("predictions", "must be a list" if "predictions" in fields else MISSING))
         if batch_id is not None and not (isinstance(batch_id, str) and len(batch_id) <= BATCH_ID_LENGTH):
             errors.append(FieldError("batch_id", f"must be text of at most {BATCH_ID_LENGTH} characters"))
         if errors or not isinstance(rows, list):
-            raise InvalidInput("The body is not valid.", tuple(errors[:MAX_ERRORS]))
-        _check_size(len(rows), max_rows)
+            raise InvalidInput(INVALID, tuple(errors[:MAX_ERRORS]))
+        given = cast(list[object], rows)
+        _check_size(len(given), max_rows)
         valid: list[list[float]] = []
         positions: list[int] = []
         faults: dict[int, tuple[FieldError, ...]] = {}
-        for index, row in enumerate(rows):
-            values, row_errors = self._check_row(row)
+        for index, row in enumerate(given):
+            values, row_errors = self._reader.errors(row)
             if row_errors:
                 faults[index] = row_errors
             else:
                 valid.append(values)
                 positions.append(index)
-        if error is not None and not faults:  # msgspec saw a fault that this reading does not, such as a lone surrogate
-            raise InvalidInput("The body is not valid.", (FieldError(BODY, str(error)),))
         return Batch(
-            rows=np.array(valid, dtype=np.float64).reshape(len(valid), len(self._features)),
+            rows=to_array(valid, len(valid), len(self._features)),
             positions=tuple(positions),
             errors=faults,
-            size=len(rows),
+            size=len(given),
             batch_id=batch_id,
         )
 
-    def _check_row(self, value: Any) -> tuple[list[float], tuple[FieldError, ...]]:
-        """Check a parsed row; gives its values (meaningless if there are errors) and every error."""
-        if not isinstance(value, dict):
-            return [], (FieldError(BODY, "must be an object of features by name"),)
-        errors: list[FieldError] = []
-        values: list[float] = []
-        repeated = repeated_names(value)
-        for feature in self._features:
-            given = value.get(feature.name)
-            if feature.name in repeated:
-                errors.append(FieldError(feature.name, REPEATED))
-            elif given is None and not feature.required:
-                values.append(math.nan)
-            elif feature.name not in value:
-                errors.append(FieldError(feature.name, "is missing"))
-            elif message := _fault(feature, given):
-                errors.append(FieldError(feature.name, message))
-            else:
-                values.append(float(cast(float, given)))
-        errors += [FieldError(printable(name), "unknown field") for name in value if name not in self._by_name]
-        return values, tuple(errors[:MAX_ERRORS])
 
-
-def _field(field: str, feature: Feature) -> Any:
-    """A field of the row's struct, as `msgspec.defstruct` takes it."""
-    annotation = _annotation(feature)
-    return (field, annotation) if feature.required else (field, annotation | None, ABSENT)
-
-
-def _annotation(feature: Feature) -> Any:
-    limits = bounds(feature)
-    if feature.kind == "boolean":
-        return bool
-    if feature.kind == "integer" and limits is not None:
-        return Annotated[int, Meta(ge=math.ceil(limits[0]), le=math.floor(limits[1]))]
-    return float if limits is None else Annotated[float, Meta(ge=limits[0], le=limits[1])]
-
-
-def _fault(feature: Feature, value: object) -> str | None:
-    """What is wrong with a value that Python's JSON parser made, in the terms of the msgspec schema."""
-    if feature.kind == "boolean":
-        return None if isinstance(value, bool) else f"must be true or false, not {_json_type(value)}"
-    if feature.kind == "integer" and (isinstance(value, bool) or not isinstance(value, int)):
-        return f"must be a whole number, not {_json_type(value)}"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"must be a number, not {_json_type(value)}"
-    try:
-        finite = math.isfinite(value)
-    except OverflowError:
-        finite = False
-    if not finite:
-        return "must be a finite number"
-    limits = bounds(feature)
-    if limits is not None and not limits[0] <= value <= limits[1]:
-        return f"must be in the range {span(limits)}"
-    return None
-
-
-def _json_type(value: object) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true or false"
-        case str():
-            return "text"
-        case float():
-            return "a fraction"
-        case dict():
-            return "an object"
-        case list():
-            return "a list"
-        case _:
-            return "a number"
-
-
-def _whole(rows: FloatArray, batch_id: str | UnsetType | None) -> Batch:
-    """A batch all of whose rows are valid."""
-    named = None if batch_id is UNSET else batch_id
-    return Batch(rows=rows, positions=tuple(range(len(rows))), errors={}, size=len(rows), batch_id=named)
+def wrong_fields(fields: dict[str, Any], known: tuple[str, ...]) -> list[FieldError]:
+    """Errors for the fields of an object that are not known, or appear more than once."""
+    repeated = repeated_names(fields)
+    errors = [unknown_field(name) for name in fields if name not in known]
+    return errors + [FieldError(name, REPEATED) for name in known if name in repeated]
 
 
 def _check_size(size: int, max_rows: int) -> None:

@@ -1,10 +1,11 @@
-"""JSON bodies of many rows to batches and answers back, in any of three layouts.
+"""JSON bodies of many rows, in any of three layouts, and results as JSON.
 
-`{"rows": [{...}, ...]}`, `{"columns": {"MedInc": [...], ...}}` or `{"data": [[...], ...], "names"?: [...]}`. Valid
-bodies are read in strict, typed passes; only one that has a fault is read again, value by value, to name it.
+The layouts are `{"rows": [{...}, ...]}`, `{"columns": {"MedInc": [...], ...}}` and `{"data": [[...], ...], "names"?:
+[...]}`. A valid body is decoded in a strict, typed pass. One with a fault is read again, value by value, as a list of
+objects whatever its layout, so that every fault is named, and by the same rules.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, cast
 
@@ -13,20 +14,23 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from app.codecs.batch_builder import BatchBuilder
-from app.codecs.duplicates import REPEATED, RepeatedName, Repeating, has_repeated, repeated_names
+from app.codecs.duplicates import RepeatedName, Repeating, has_repeated, parse
 from app.codecs.gil_yield import GilYield
-from app.codecs.objects import cell, cell_type, objects_of, parse, to_array
 from app.codecs.result import Result
+from app.codecs.row_json import feature_struct, row_reader, to_array, wrong_fields
 from app.codecs.rules import (
     BODY,
+    INVALID,
     MAX_ERRORS,
+    NOT_JSON,
+    NOT_OBJECT,
+    WRONG_COLUMNS,
     Buffer,
     FloatArray,
     check_rows,
     check_width,
-    limits_of,
+    json_type,
     match_columns,
-    printable,
 )
 from app.errors import FieldError, InvalidInput, MalformedBody
 from app.feature import Feature, Kind
@@ -35,17 +39,20 @@ MEDIA_TYPE = "application/json"
 
 LAYOUTS = ("rows", "columns", "data")
 ENCODED_VALUES = 2048
-"""Values that are encoded in one call, in less than a millisecond."""
+"""Values encoded in one call, in less than a millisecond."""
+
+Places = list[int | None]
+"""Position of each feature's value in a row of `data`; None for one that was left out."""
 
 
 class Named(msgspec.Struct):
-    """What is asked of a body whose data cannot be read before the order of their columns is known."""
+    """Names of the columns of `data`, in a body whose rows cannot be typed before these are known."""
 
     names: list[str] | UnsetType = UNSET
 
 
 class Misplaced(Exception):
-    """What is around the values is not one of the layouts, or columns differ in length."""
+    """The body is in none of the layouts, or its columns differ in length."""
 
 
 _NAMES = msgspec.json.Decoder(Named)
@@ -56,19 +63,19 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
     """Decode a body in one of the three layouts.
 
     Returns:
-        float64[B, F] in the features' order; a null is NaN, and so is what is not required and was left out.
+        float64[B, F] in the features' order; a null and an optional feature that was left out are NaN.
 
     Raises:
-        MalformedBody: It is no JSON.
-        TooLarge: It holds more than `max_rows` rows.
-        InvalidInput: It is in none of the layouts, or its columns or values are not what the model takes.
+        MalformedBody: The body is not JSON.
+        TooLarge: The body holds more than `max_rows` rows.
+        InvalidInput: The body is in none of the layouts, or its columns or values are not what the model takes.
     """
     if isinstance(body, memoryview):
         body = body.tobytes()
     try:
         builder = _read(body, features, max_rows)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Misplaced, RepeatedName):
-        return _inspect(parse(body), features, max_rows).matrix()
+        builder = _inspect(parse(body), features, max_rows)
     return builder.matrix()
 
 
@@ -90,8 +97,8 @@ def encode(result: Result) -> Iterator[Buffer]:
 
 
 def _read(body: bytes | bytearray, features: tuple[Feature, ...], max_rows: int) -> BatchBuilder:
-    """Read a body that is as it should be; one that is not raises what says no more than that."""
-    table, places = _table(body, features)
+    """Read a body whose values have the right types and places; for any other, an error that names no fault."""
+    table, places = _decode_typed(body, features)
     if _may_repeat(body, table, features) and has_repeated(body):
         raise RepeatedName
     if [table.rows, table.columns, table.data].count(UNSET) != len(LAYOUTS) - 1:
@@ -100,12 +107,13 @@ def _read(body: bytes | bytearray, features: tuple[Feature, ...], max_rows: int)
         raise Misplaced
     if table.rows is not UNSET:
         builder = _builder(features, len(table.rows), max_rows)
-        builder.add_rows(to_array(map(msgspec.structs.astuple, table.rows), len(table.rows), len(features)))
+        builder.add_rows(row_reader(features).array(table.rows))
     elif table.columns is not UNSET:
         columns = msgspec.structs.astuple(table.columns)
-        count = max((len(column) for column in columns if column is not UNSET), default=0)
-        if any(column is not UNSET and len(column) != count for column in columns):
+        lengths = {len(column) for column in columns if column is not UNSET} or {0}
+        if len(lengths) != 1:
             raise Misplaced
+        (count,) = lengths
         builder = _builder(features, count, max_rows)
         if count:
             builder.add_columns(
@@ -118,28 +126,8 @@ def _read(body: bytes | bytearray, features: tuple[Feature, ...], max_rows: int)
     return builder
 
 
-def _may_repeat(body: bytes | bytearray, table: Any, features: tuple[Feature, ...]) -> bool:
-    """Whether a body that was decoded could have a name more than once."""
-    parts = [table.rows, table.columns, table.data, table.names]
-    names = len(parts) - parts.count(UNSET)
-    colons = 0
-    if table.columns is not UNSET:
-        columns = zip(features, msgspec.structs.astuple(table.columns), strict=True)
-        given = [feature.name for feature, column in columns if column is not UNSET]
-        names += len(given)
-        colons += _colons(given)
-    if table.names is not UNSET:
-        colons += _colons(table.names)
-    rows = [] if table.rows is UNSET else table.rows
-    return objects_of(features).names.may_repeat(body, len(rows), map(msgspec.structs.astuple, rows), names, colons)
-
-
-def _colons(names: list[str]) -> int:
-    return sum(name.count(":") for name in names)
-
-
-def _table(body: bytes | bytearray, features: tuple[Feature, ...]) -> tuple[Any, list[int | None] | None]:
-    """A body's parts, and where its names say that each feature's values are in a row."""
+def _decode_typed(body: bytes | bytearray, features: tuple[Feature, ...]) -> tuple[Any, Places | None]:
+    """Parts of a body, and the place of each feature's value in a row of `data` that comes with names."""
     kinds = tuple(map(_kind, features))
     table = None
     try:
@@ -151,91 +139,101 @@ def _table(body: bytes | bytearray, features: tuple[Feature, ...]) -> tuple[Any,
     if names is UNSET:
         return table, None
     places = _places(names, features)
-    ordered = tuple(map(_kind, _ordered(features, places)))
+    there = sorted((place, feature) for place, feature in zip(places, features, strict=True) if place is not None)
+    ordered = tuple(_kind(feature) for _, feature in there)
     if table is None or ordered != kinds:
         table = _decoder(features, ordered).decode(body)
     return table, places
 
 
-def _inspect(value: Any, features: tuple[Feature, ...], max_rows: int) -> BatchBuilder:
-    """Read a parsed body again, and note all that is wrong with it."""
-    layout = _layout(value)
-    given = value[layout]
+def _may_repeat(body: bytes | bytearray, table: Any, features: tuple[Feature, ...]) -> bool:
+    """Whether a decoded body could have a name more than once."""
+    parts = [table.rows, table.columns, table.data, table.names]
+    names = len(parts) - parts.count(UNSET)
+    colons = 0
+    if table.columns is not UNSET:
+        columns = zip(features, msgspec.structs.astuple(table.columns), strict=True)
+        given = [feature.name for feature, column in columns if column is not UNSET]
+        names += len(given)
+        colons += _colons(given)
+    if table.names is not UNSET:
+        colons += _colons(table.names)
+    rows = [] if table.rows is UNSET else table.rows
+    return row_reader(features).names.may_repeat(body, len(rows), map(msgspec.structs.astuple, rows), names, colons)
+
+
+def _colons(names: list[str]) -> int:
+    return sum(name.count(":") for name in names)
+
+
+def _inspect(value: object, features: tuple[Feature, ...], max_rows: int) -> BatchBuilder:
+    """Check a body that was parsed without types, as objects of values by name, and count its faults."""
+    layout, given, names = _layout(value)
+    not_object = NOT_OBJECT
     if layout == "columns":
-        if not isinstance(given, dict):
-            raise InvalidInput("The body is not valid.", (FieldError("columns", "must be an object of lists by name"),))
-        builder = _inspect_columns(cast(dict[str, Any], given), features, max_rows)
+        count, objects = _objects_of_columns(given, features)
+    elif not isinstance(given, list):
+        raise InvalidInput(INVALID, (FieldError(layout, "must be a list"),))
     else:
-        if not isinstance(given, list):
-            raise InvalidInput("The body is not valid.", (FieldError(layout, "must be a list"),))
         rows = cast(list[object], given)
-        builder = _builder(features, len(rows), max_rows)
-        if layout == "rows":
-            objects = objects_of(features)
-            _inspect_rows(rows, builder, lambda row, index: objects.inspect(row, index, builder.faults), None)
-        else:
-            places = _places(value["names"], features) if "names" in value else None
-            order = features if places is None else _ordered(features, places)
-            _inspect_rows(rows, builder, _reader_of_lists(order, features, builder), places)
-    if not builder.faults.noted:  # msgspec saw a fault that this reading does not, such as a lone surrogate
-        raise MalformedBody("The body is not valid JSON.")
+        count, objects = len(rows), rows
+        if layout == "data":
+            order = [feature.name for feature in features] if names is None else names
+            _places(order, features)
+            objects = (_object_of_list(row, order) for row in rows)
+            not_object = f"must be a list of {len(order)} values"
+    builder = _builder(features, count, max_rows)
+    reader = row_reader(features)
+    values: list[list[float]] = []
+    for index, row in enumerate(objects):
+        values.append(reader.inspect(row, index, builder.faults, not_object))
+        builder.yield_gil()
+        if len(values) == builder.block_rows:
+            builder.add_rows(np.array(values))
+            values = []
+    if values:
+        builder.add_rows(np.array(values))
+    if not builder.faults.noted:  # msgspec refuses what Python's parser takes, such as a lone surrogate
+        raise MalformedBody(NOT_JSON)
     return builder
 
 
-def _layout(value: object) -> str:
-    """The layout of a parsed body; raises InvalidInput unless there is just one, and nothing else."""
+def _layout(value: object) -> tuple[str, object, list[str] | None]:
+    """Layout of a parsed body, what it holds, and the names of its columns.
+
+    Raises:
+        InvalidInput: The body does not have exactly one layout, or other fields.
+    """
     if not isinstance(value, dict):
-        raise InvalidInput("The body is not valid.", (FieldError(BODY, "must be an object"),))
-    given = cast(dict[str, Any], value)
-    errors = [FieldError(printable(name), "unknown field") for name in given if name not in (*LAYOUTS, "names")]
-    errors += [FieldError(name, REPEATED) for name in (*LAYOUTS, "names") if name in repeated_names(given)]
-    layouts = [layout for layout in LAYOUTS if layout in given]
+        raise InvalidInput(INVALID, (FieldError(BODY, "must be an object"),))
+    fields = cast(dict[str, Any], value)
+    errors = wrong_fields(fields, (*LAYOUTS, "names"))
+    layouts = [layout for layout in LAYOUTS if layout in fields]
+    names = fields.get("names")
     if len(layouts) != 1:
         errors.append(FieldError(BODY, "must hold exactly one of rows, columns and data"))
-    elif "names" in given:
-        names = given["names"]
+    elif "names" in fields:
         if layouts != ["data"]:
             errors.append(FieldError("names", "goes with data only"))
         elif not isinstance(names, list) or not all(isinstance(name, str) for name in cast(list[object], names)):
             errors.append(FieldError("names", "must be a list of texts"))
     if errors:
-        raise InvalidInput("The body is not valid.", tuple(errors[:MAX_ERRORS]))
-    return layouts[0]
+        raise InvalidInput(INVALID, tuple(errors[:MAX_ERRORS]))
+    return layouts[0], fields[layouts[0]], names
 
 
-def _inspect_rows(
-    rows: list[object],
-    builder: BatchBuilder,
-    read: Callable[[object, int], list[float]],
-    places: list[int | None] | None,
-) -> None:
-    for start in range(0, len(rows), builder.block_rows):
-        values: list[list[float]] = []
-        for index, row in enumerate(rows[start : start + builder.block_rows], start):
-            values.append(read(row, index))
-            builder.yield_gil()
-        _add_data(builder, np.array(values), places)
+def _object_of_list(row: object, names: list[str]) -> dict[str, object] | None:
+    """A row of `data` by name; None if it is not a list of so many values."""
+    if not isinstance(row, list) or len(values := cast(list[object], row)) != len(names):
+        return None
+    return dict(zip(names, values, strict=True))
 
 
-def _reader_of_lists(
-    order: tuple[Feature, ...], features: tuple[Feature, ...], builder: BatchBuilder
-) -> Callable[[object, int], list[float]]:
-    """Reads a row of the layout `data`, whose values are of the features in `order`."""
-    columns = [features.index(feature) for feature in order]
-    message = f"must be lists of {len(order)} values"
-    harmless = [limits_of(feature)[0] for feature in order]
-
-    def read(row: object, index: int) -> list[float]:
-        if not isinstance(row, list) or len(cast(list[object], row)) != len(order):
-            builder.faults.add_row(message, index)
-            return harmless
-        values = zip(order, columns, cast(list[object], row), strict=True)
-        return [cell(feature, column, value, index, builder.faults) for feature, column, value in values]
-
-    return read
-
-
-def _inspect_columns(given: dict[str, Any], features: tuple[Feature, ...], max_rows: int) -> BatchBuilder:
+def _objects_of_columns(columns: object, features: tuple[Feature, ...]) -> tuple[int, Iterable[object]]:
+    """Number of rows in parsed columns, and the rows by name."""
+    if not isinstance(columns, dict):
+        raise InvalidInput(INVALID, (FieldError("columns", "must be an object of lists by name"),))
+    given = cast(dict[str, Any], columns)
     match_columns(given.names if isinstance(given, Repeating) else list(given), features)
     errors = [FieldError(name, "must be a list") for name, column in given.items() if not isinstance(column, list)]
     lengths = {name: len(column) for name, column in given.items() if isinstance(column, list)}
@@ -246,21 +244,8 @@ def _inspect_columns(given: dict[str, Any], features: tuple[Feature, ...], max_r
         if length != count
     ]
     if errors:
-        raise InvalidInput("The columns are not the model's features.", tuple(errors[:MAX_ERRORS]))
-    builder = _builder(features, count, max_rows)
-    columns: list[FloatArray | None] = []
-    for column, feature in enumerate(features):
-        if feature.name not in given:
-            columns.append(None)
-            continue
-        values = np.empty(count)
-        for row, value in enumerate(given[feature.name]):
-            values[row] = cell(feature, column, value, row, builder.faults)
-            builder.yield_gil()
-        columns.append(values)
-    if count:
-        builder.add_columns(columns)
-    return builder
+        raise InvalidInput(WRONG_COLUMNS, tuple(errors[:MAX_ERRORS]))
+    return count, (dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True))
 
 
 def _builder(features: tuple[Feature, ...], rows: int, max_rows: int) -> BatchBuilder:
@@ -268,7 +253,7 @@ def _builder(features: tuple[Feature, ...], rows: int, max_rows: int) -> BatchBu
     return BatchBuilder(features, rows)
 
 
-def _add_data(builder: BatchBuilder, values: FloatArray, places: list[int | None] | None) -> None:
+def _add_data(builder: BatchBuilder, values: FloatArray, places: Places | None) -> None:
     if places is None or not len(values):
         builder.add_rows(values)
     elif any(place is not None for place in places):
@@ -277,15 +262,9 @@ def _add_data(builder: BatchBuilder, values: FloatArray, places: list[int | None
         builder.add_rows(np.full((len(values), len(places)), np.nan))
 
 
-def _places(names: list[str], features: tuple[Feature, ...]) -> list[int | None]:
+def _places(names: list[str], features: tuple[Feature, ...]) -> Places:
     check_width(len(names), features)
     return match_columns(names, features)
-
-
-def _ordered(features: tuple[Feature, ...], places: list[int | None]) -> tuple[Feature, ...]:
-    """The features that are there, in the body's order."""
-    there = [(place, feature) for place, feature in zip(places, features, strict=True) if place is not None]
-    return tuple(feature for _, feature in sorted(there, key=lambda item: item[0]))
 
 
 def _kind(feature: Feature) -> tuple[Kind, bool]:
@@ -294,18 +273,18 @@ def _kind(feature: Feature) -> tuple[Kind, bool]:
 
 @lru_cache(maxsize=16)
 def _decoder(features: tuple[Feature, ...], kinds: tuple[tuple[Kind, bool], ...]) -> msgspec.json.Decoder[Any]:
-    """Decodes a body whose rows of `data`, if it has them, hold values of these kinds."""
-    row: Any = tuple[tuple(cell_type(Feature(name="", kind=kind, required=required)) for kind, required in kinds)]  # pyright: ignore[reportInvalidTypeArguments]
-    parts = {"rows": list[objects_of(features).row_type], "columns": _columns(features), "data": list[row]}
-    fields: list[Any] = [(name, part | UnsetType, UNSET) for name, part in (parts | {"names": list[str]}).items()]
+    """Decodes a body whose rows of `data`, if it has them, hold values of these kinds.
+
+    A row of `data` is typed by kinds alone, so that few decoders serve all orders of names.
+    """
+    cells = tuple(json_type(Feature(name="", kind=kind, required=required), ranged=False) for kind, required in kinds)
+    columns = [list[json_type(feature, ranged=False)] for feature in features]
+    lists = [kind if feature.required else kind | UnsetType for kind, feature in zip(columns, features, strict=True)]
+    parts: dict[str, Any] = {
+        "rows": list[row_reader(features).row_type],
+        "columns": feature_struct("Columns", features, lists, absent=UNSET),
+        "data": list[tuple[cells]],  # pyright: ignore[reportInvalidTypeArguments]
+        "names": list[str],
+    }
+    fields: list[Any] = [(name, part | UnsetType, UNSET) for name, part in parts.items()]
     return msgspec.json.Decoder(msgspec.defstruct("Table", fields, forbid_unknown_fields=True))
-
-
-def _columns(features: tuple[Feature, ...]) -> type[msgspec.Struct]:
-    """Lists by name. A column that is required must be there, and no other than the features'."""
-    fields: list[Any] = []
-    for index, feature in enumerate(features):
-        column = list[cell_type(feature)]
-        fields.append((f"f{index}", column) if feature.required else (f"f{index}", column | UnsetType, UNSET))
-    names = {f"f{index}": feature.name for index, feature in enumerate(features)}
-    return msgspec.defstruct("Columns", fields, rename=names, forbid_unknown_fields=True, kw_only=True)

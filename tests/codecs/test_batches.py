@@ -57,7 +57,7 @@ def test_rows_of_several_blocks_keep_their_order(name: str) -> None:
 def test_a_value_out_of_range_is_refused_with_its_first_row(name: str) -> None:
     rows = np.tile(GOOD, (3, 1))
     rows[4:6, 1] = 10.5, -1e-9
-    message = "must be in the range 0 to 10; 2 rows are not, the first is row 4"
+    message = "must be in the range 0 to 10 (2 rows, the first is row 4)"
     assert errors_of(name, MAKERS[name][1](rows)) == {"ranged": message}
 
 
@@ -67,8 +67,8 @@ def test_what_is_required_is_finite(name: str) -> None:
     rows[1:, 0] = np.nan
     rows[2, 1] = np.nan
     assert errors_of(name, MAKERS[name][1](rows)) == {
-        "x": "must be finite numbers; 2 rows are not, the first is row 1",
-        "ranged": "must be finite numbers; 1 rows are not, the first is row 2",
+        "x": "must be a finite number (2 rows, the first is row 1)",
+        "ranged": "must be a finite number (row 2)",
     }
 
 
@@ -78,8 +78,8 @@ def test_an_infinite_number_is_none_whether_it_is_required_or_not(name: str, bad
     rows = GOOD.copy()
     rows[2, 0] = rows[0, 4] = bad
     assert errors_of(name, MAKERS[name][1](rows)) == {
-        "x": "must be finite numbers; 1 rows are not, the first is row 2",
-        "maybe": "must be finite numbers; 1 rows are not, the first is row 0",
+        "x": "must be a finite number (row 2)",
+        "maybe": "must be a finite number (row 0)",
     }
 
 

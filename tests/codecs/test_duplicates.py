@@ -64,7 +64,7 @@ def test_a_row_with_a_name_twice_is_refused_by_every_reader(row: str, name: str)
             assert {at: [(error.field, error.message) for error in errors] for at, errors in batch.errors.items()} == {
                 1: [(name, TWICE)]
             }
-        expected = {name: f"{TWICE} in 1 rows, the first is row 1"}
+        expected = {name: f"{TWICE} (row 1)"}
         assert errors_of(table_json.decode, body_of("rows", rows), FEATURES, 9) == expected
         assert errors_of(ndjson.decode, "\n".join(rows).encode(), FEATURES, 9) == expected
         assert errors_of(ndjson.decode, ("\n\n" + "\n".join(rows) + "\n").encode(), FEATURES, 9) == expected
@@ -129,7 +129,7 @@ def test_a_table_with_every_name_once_is_taken() -> None:
 def test_a_repeated_unknown_name_is_unknown() -> None:
     body = b'{"a": 1, "zip": 1, "zip": 2}'
     assert errors_of(CODEC.decode_row, body) == {"zip": "unknown field"}
-    assert errors_of(table_json.decode, b'{"rows": [%b]}' % body, FEATURES, 9) == {"zip": "unknown column"}
+    assert errors_of(table_json.decode, b'{"rows": [%b]}' % body, FEATURES, 9) == {"zip": "unknown field"}
     assert errors_of(table_json.decode, b'{"rows": [], "zip": 1, "zip": 1}', FEATURES, 9) == {"zip": "unknown field"}
 
 

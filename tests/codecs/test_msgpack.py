@@ -45,7 +45,7 @@ def test_every_wrong_name_is_named() -> None:
     assert errors_of("msgpack", body) == {
         "ranged": "is missing",
         "n": "appears more than once",
-        "zip": "unknown column",
+        "zip": "unknown field",
     }
 
 

@@ -47,18 +47,18 @@ def changed(row: int, **values: Any) -> bytes:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"x": "1.5"}, "must be numbers; 1 rows are not, the first is row 1"),
-        ({"x": True}, "must be numbers; 1 rows are not, the first is row 1"),
-        ({"x": [1]}, "must be numbers; 1 rows are not, the first is row 1"),
-        ({"x": None}, "must be finite numbers; 1 rows are not, the first is row 1"),
-        ({"x": np.nan}, "must be finite numbers; 1 rows are not, the first is row 1"),
-        ({"x": 10**400}, "must be finite numbers; 1 rows are not, the first is row 1"),
-        ({"maybe": np.nan}, "must be finite numbers; 1 rows are not, the first is row 1"),
-        ({"n": 1.5}, "must be whole numbers; 1 rows are not, the first is row 1"),
-        ({"n": 2**63}, "must be in the range -9.223372037e+18 to 9.223372037e+18; 1 rows are not, the first is row 1"),
-        ({"flag": 1}, "must be true or false; 1 rows are not, the first is row 1"),
-        ({"x": ...}, "is missing in 1 rows, the first is row 1"),
-        ({"zip": "secret"}, "unknown column"),
+        ({"x": "1.5"}, "must be a number (row 1)"),
+        ({"x": True}, "must be a number (row 1)"),
+        ({"x": [1]}, "must be a number (row 1)"),
+        ({"x": None}, "must be a finite number (row 1)"),
+        ({"x": np.nan}, "must be a finite number (row 1)"),
+        ({"x": 10**400}, "must be a finite number (row 1)"),
+        ({"maybe": np.nan}, "must be a finite number (row 1)"),
+        ({"n": 1.5}, "must be a whole number (row 1)"),
+        ({"n": 2**63}, "must be in the range -9.223372037e+18 to 9.223372037e+18 (row 1)"),
+        ({"flag": 1}, "must be true or false (row 1)"),
+        ({"x": ...}, "is missing (row 1)"),
+        ({"zip": "secret"}, "unknown field"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_field_and_row(values: dict[str, Any], message: str) -> None:
@@ -72,11 +72,11 @@ def test_a_field_that_no_line_has_is_missing() -> None:
 def test_every_fault_of_every_line_is_named_at_once() -> None:
     body = changed(0, x="a", zip=1) + changed(2, ranged=11, n=...) + b"[]\n" + changed(2, x=False)
     assert errors_of("ndjson", body) == {
-        "(body)": "must be objects of features by name; 1 rows are not, the first is row 6",
-        "x": "must be numbers; 2 rows are not, the first is row 0",
-        "ranged": "must be in the range 0 to 10; 1 rows are not, the first is row 5",
-        "n": "is missing in 1 rows, the first is row 5",
-        "zip": "unknown column",
+        "(body)": "must be an object of features by name (row 6)",
+        "x": "must be a number (2 rows, the first is row 0)",
+        "ranged": "must be in the range 0 to 10 (row 5)",
+        "n": "is missing (row 5)",
+        "zip": "unknown field",
     }
 
 
@@ -86,7 +86,7 @@ def test_a_fault_is_named_alike_in_every_block() -> None:
         bad = [*lines[:row], b'{"x": "a", "ranged": 1, "n": 1}\n', *lines[row + 1 :]]
         with pytest.raises(InvalidInput) as caught:
             ndjson.decode(b"".join(bad), FEATURES, 10**6)
-        assert caught.value.errors[0].message == f"must be numbers; 1 rows are not, the first is row {row}"
+        assert caught.value.errors[0].message == f"must be a number (row {row})"
 
 
 def test_faults_without_end_are_answered_in_a_thousand_errors() -> None:

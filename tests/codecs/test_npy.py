@@ -109,17 +109,15 @@ def test_integers_are_whole_and_booleans_zero_or_one() -> None:
     rows = GOOD.copy()
     rows[1:, 2], rows[2, 3] = 1.5, 2
     assert errors_of("npy", npy_file(rows)) == {
-        "n": "must be whole numbers; 2 rows are not, the first is row 1",
-        "flag": "must be true or false; 1 rows are not, the first is row 2",
+        "n": "must be a whole number (2 rows, the first is row 1)",
+        "flag": "must be true or false (row 2)",
     }
 
 
 def test_an_integer_without_a_range_is_held_to_64_bits() -> None:
     rows = GOOD.copy()
     rows[1, 2] = 2.0**63
-    assert errors_of("npy", npy_file(rows)) == {
-        "n": "must be in the range -9.223372037e+18 to 9.223372037e+18; 1 rows are not, the first is row 1"
-    }
+    assert errors_of("npy", npy_file(rows)) == {"n": "must be in the range -9.223372037e+18 to 9.223372037e+18 (row 1)"}
 
 
 @pytest.mark.parametrize("rows", [0, 1, PIECE_ROWS + 1])
@@ -140,4 +138,4 @@ def test_features_of_every_kind_are_checked_in_a_view() -> None:
     body = npy_file(rows)
     with pytest.raises(InvalidInput) as caught:
         npy.decode(body, FEATURES, 10**6)
-    assert caught.value.errors[0].message == "must be in the range 0 to 10; 1 rows are not, the first is row 8999"
+    assert caught.value.errors[0].message == "must be in the range 0 to 10 (row 8999)"

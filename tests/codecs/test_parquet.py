@@ -49,11 +49,11 @@ def test_every_wrong_column_is_named() -> None:
         "x": pa.array([[1.0]]), "ranged": ["1"], "n": [1.0], "maybe": [{"secret": 1}], "zip": [1],
     })  # fmt: skip
     assert errors_of("parquet", parquet_file(table)) == {
-        "x": "must be a column of number type, not list",
-        "ranged": "must be a column of number type, not string",
-        "n": "must be a column of integer type, not double",
-        "maybe": "must be a column of number type, not struct",
-        "zip": "unknown column",
+        "x": "must be a number, not list",
+        "ranged": "must be a number, not string",
+        "n": "must be a whole number, not double",
+        "maybe": "must be a number, not struct",
+        "zip": "unknown field",
     }
 
 

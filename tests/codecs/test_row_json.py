@@ -48,7 +48,7 @@ def test_optional_features_may_be_null_or_missing_and_are_then_nan() -> None:
     [
         ("income", "1.5", "must be a number, not text"),
         ("income", True, "must be a number, not true or false"),
-        ("income", None, "must be a number, not null"),
+        ("income", None, "must be a finite number, not null"),
         ("income", [1], "must be a number, not a list"),
         ("income", {"a": 1}, "must be a number, not an object"),
         ("income", math.nan, "must be a finite number"),

@@ -32,9 +32,9 @@ def test_names_put_lists_in_order(order: list[int]) -> None:
 def test_each_value_is_held_to_the_kind_that_its_name_has() -> None:
     names = ["flag", "x", "n", "ranged", "maybe"]
     assert errors({"names": names, "data": [[1.0, True, 1, 1, 1], [True, 1, 1.5, 1, 1]]}) == {
-        "x": "must be numbers; 1 rows are not, the first is row 0",
-        "n": "must be whole numbers; 1 rows are not, the first is row 1",
-        "flag": "must be true or false; 1 rows are not, the first is row 0",
+        "x": "must be a number (row 0)",
+        "n": "must be a whole number (row 1)",
+        "flag": "must be true or false (row 0)",
     }
 
 
@@ -67,11 +67,11 @@ def test_no_rows_are_an_empty_batch(body: bytes) -> None:
         ({"rows": {}}, {"rows": "must be a list"}),
         ({"data": 1}, {"data": "must be a list"}),
         ({"columns": []}, {"columns": "must be an object of lists by name"}),
-        ({"rows": [1]}, {"(body)": "must be objects of features by name; 1 rows are not, the first is row 0"}),
-        ({"data": [DATA[0], [1], 1]}, {"(body)": "must be lists of 5 values; 2 rows are not, the first is row 1"}),
+        ({"rows": [1]}, {"(body)": "must be an object of features by name (row 0)"}),
+        ({"data": [DATA[0], [1], 1]}, {"(body)": "must be a list of 5 values (2 rows, the first is row 1)"}),
         (
             {"data": [], "names": ["n", "n", "zip", "x"]},
-            {"ranged": "is missing", "n": "appears more than once", "zip": "unknown column"},
+            {"ranged": "is missing", "n": "appears more than once", "zip": "unknown field"},
         ),
         (
             {"columns": cells(GOOD) | {"n": [1], "flag": 1}},
@@ -80,7 +80,7 @@ def test_no_rows_are_an_empty_batch(body: bytes) -> None:
                 "n": "must hold as many values as the first column, 3, and holds 1",
             },
         ),
-        ({"columns": {"zip": [], "x": [], "n": []}}, {"ranged": "is missing", "zip": "unknown column"}),
+        ({"columns": {"zip": [], "x": [], "n": []}}, {"ranged": "is missing", "zip": "unknown field"}),
     ],
 )
 def test_what_is_around_the_values_must_be_right(body: Any, expected: dict[str, str]) -> None:
@@ -91,15 +91,15 @@ def test_what_is_around_the_values_must_be_right(body: Any, expected: dict[str, 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("x", "secret", "must be numbers; 1 rows are not, the first is row 1"),
-        ("x", True, "must be numbers; 1 rows are not, the first is row 1"),
-        ("x", {"a": 1}, "must be numbers; 1 rows are not, the first is row 1"),
-        ("x", None, "must be finite numbers; 1 rows are not, the first is row 1"),
-        ("maybe", np.nan, "must be finite numbers; 1 rows are not, the first is row 1"),
-        ("n", 1.0, "must be whole numbers; 1 rows are not, the first is row 1"),
-        ("n", 10**400, "must be finite numbers; 1 rows are not, the first is row 1"),
-        ("flag", 0, "must be true or false; 1 rows are not, the first is row 1"),
-        ("ranged", 11, "must be in the range 0 to 10; 1 rows are not, the first is row 1"),
+        ("x", "secret", "must be a number (row 1)"),
+        ("x", True, "must be a number (row 1)"),
+        ("x", {"a": 1}, "must be a number (row 1)"),
+        ("x", None, "must be a finite number (row 1)"),
+        ("maybe", np.nan, "must be a finite number (row 1)"),
+        ("n", 1.0, "must be a whole number (row 1)"),
+        ("n", 10**400, "must be a finite number (row 1)"),
+        ("flag", 0, "must be true or false (row 1)"),
+        ("ranged", 11, "must be in the range 0 to 10 (row 1)"),
     ],
 )
 def test_a_bad_value_is_refused_alike_in_every_layout(layout: str, field: str, value: Any, message: str) -> None:

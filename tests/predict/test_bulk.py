@@ -97,8 +97,8 @@ async def test_every_bad_column_is_named(client: Client, example: Row) -> None:
     assert response.status_code == 422
     assert fields(response) == {
         "MedInc": "is missing",
-        "HouseAge": "must be a column of number type, not string",
-        "Zip": "unknown column",
+        "HouseAge": "must be a number, not string",
+        "Zip": "unknown field",
     }
 
 

@@ -1,0 +1,153 @@
+"""One set of rules: a fault has the same field, text and status in every format that can express it."""
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from app.codecs.formats import FORMATS
+from app.codecs.row_json import JsonCodec
+from app.codecs.rules import broken_rule, fault_text, limits_of
+from app.errors import FieldError, InvalidInput
+from app.feature import Feature
+from tests.codecs.support import FEATURES, MAKERS, NAMES, ROWS, arrow_stream, msgpack_map, npy_file, parquet_file
+
+VALID: dict[str, Any] = {"x": 0.5, "ranged": 5.0, "n": 3, "flag": True, "maybe": 2.5}
+
+Row = list[tuple[str, Any]]
+
+
+def json_object(row: Row) -> str:
+    return "{" + ", ".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in row) + "}"
+
+
+def json_columns(rows: list[Row]) -> str:
+    lists = [(name, [row[place][1] for row in rows]) for place, (name, _) in enumerate(rows[0])]
+    return json_object(lists)
+
+
+def table(rows: list[Row]) -> Any:
+    """Columns of the type that their values have, or of text."""
+    arrays: list[Any] = []
+    for cells in zip(*([value for _, value in row] for row in rows), strict=True):
+        try:
+            arrays.append(pa.array(cells))
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            arrays.append(pa.array(map(str, cells)))
+        except OverflowError:
+            arrays.append(pa.array(cells, pa.uint64()))
+    return pa.Table.from_arrays(arrays, [name for name, _ in rows[0]])
+
+
+def bodies(rows: list[Row]) -> dict[str, bytes]:
+    """The rows in each format that can hold them, by its name in MAKERS."""
+    names = [name for name, _ in rows[0]]
+    values = [[value for _, value in row] for row in rows]
+    objects = list(map(json_object, rows))
+    lines = [names, *(["" if value is None else str(value) for value in row] for row in values)]
+    found = {
+        "json rows": f'{{"rows": [{", ".join(objects)}]}}'.encode(),
+        "json columns": f'{{"columns": {json_columns(rows)}}}'.encode(),
+        "json data": json.dumps({"names": names, "data": values}).encode(),
+        "ndjson": "\n".join(objects).encode(),
+        "csv": "".join(",".join(line) + "\n" for line in lines).encode(),
+        "arrow": arrow_stream(table(rows)),
+    }
+    if len(set(names)) == len(names):
+        found["parquet"] = parquet_file(table(rows))
+    if not any(isinstance(value, str) for row in values for value in row):
+        matrix = np.array(values, dtype=np.float64)
+        found["msgpack"] = msgpack_map(matrix, names=names)
+        if names == NAMES:
+            found["npy"] = npy_file(matrix)
+    return found
+
+
+def row_errors(row: Row) -> dict[str, tuple[FieldError, ...]]:
+    """Errors of a row alone, and in a batch behind a valid one."""
+    codec, text = JsonCodec(FEATURES), json_object(row)
+    with pytest.raises(InvalidInput) as caught:
+        codec.decode_row(text.encode())
+    batch = codec.decode_batch(f'{{"predictions": [{json.dumps(VALID)}, {text}]}}'.encode(), ROWS)
+    assert batch.errors.keys() == {1}
+    return {"row": caught.value.errors, "batch": batch.errors[1]}
+
+
+def changed(**values: Any) -> Row:
+    return list((VALID | values).items())
+
+
+FAULTS: dict[str, tuple[Row, str, str, str]] = {
+    "out of range": (changed(ranged=11.0), "ranged", "must be in the range 0 to 10", ""),
+    "infinite": (changed(x=float("inf")), "x", "must be a finite number", ""),
+    "infinite and optional": (changed(maybe=float("-inf")), "maybe", "must be a finite number", ""),
+    "null": (changed(x=None), "x", "must be a finite number", ", not null"),
+    "text": (changed(x="a"), "x", "must be a number", ", not text"),
+    "no whole number": (changed(n=1.5), "n", "must be a whole number", ", not a fraction"),
+    "no boolean": (changed(flag=2), "flag", "must be true or false", ", not a number"),
+    "too large": (changed(n=2**63), "n", "must be in the range -9.223372037e+18 to 9.223372037e+18", ""),
+    "missing": ([item for item in changed() if item[0] != "x"], "x", "is missing", ""),
+    "unknown": ([*changed(), ("zip", 1.0)], "zip", "unknown field", ""),
+    "repeated": ([*changed(), ("n", 3)], "n", "appears more than once", ""),
+}
+"""An invalid row, the field at fault, its text, and what the text ends with where it is about a single row."""
+
+OF_NAMES = ("missing", "unknown", "repeated")
+"""Faults of every row, in a format with columns."""
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_has_one_text_in_every_format(fault: str) -> None:
+    row, field, text, found = FAULTS[fault]
+    for name, errors in row_errors(row).items():
+        assert [(error.field, error.message) for error in errors] == [(field, text + found)], name
+    made = bodies([row if fault in OF_NAMES else changed(), row])
+    assert made.keys() >= {"json rows", "json columns", "json data", "ndjson", "csv", "arrow"}
+    for name, body in made.items():
+        with pytest.raises(InvalidInput) as caught:
+            FORMATS[MAKERS[name][0]].decode(body, FEATURES, ROWS)
+        (error,) = caught.value.errors
+        assert error.field == field, name
+        # Arrow and Parquet refuse a column by its type, of which every row is.
+        typed = name in ("arrow", "parquet") and found and found != ", not null"
+        ending = "" if fault in OF_NAMES else r", not \w+" if typed else r" \(row 1\)"
+        assert re.fullmatch(re.escape(text) + ending, error.message), (name, error.message)
+
+
+def test_every_format_has_a_body_for_a_fault_of_values() -> None:
+    assert bodies([changed(), changed(ranged=11.0)]).keys() == MAKERS.keys()
+
+
+def test_valid_rows_are_taken_in_every_format() -> None:
+    for name, body in bodies([changed(), changed(maybe=1.0)]).items():
+        rows = FORMATS[MAKERS[name][0]].decode(body, FEATURES, ROWS)
+        np.testing.assert_array_equal(rows, [[0.5, 5, 3, 1, 2.5], [0.5, 5, 3, 1, 1]], name)
+
+
+@pytest.mark.parametrize(
+    ("feature", "limits"),
+    [
+        (Feature(name="a"), (-1.7976931348623157e308, 1.7976931348623157e308)),
+        (Feature(name="a", physical_range=(0.0, float("inf"))), (0, 1.7976931348623157e308)),
+        (Feature(name="a", kind="integer"), (-(2.0**63), 2.0**63 - 1024)),
+        (Feature(name="a", kind="integer", physical_range=(-1e30, 5.0)), (-(2.0**63), 5)),
+    ],
+)
+def test_limits_are_finite_and_an_integer_fits_into_64_bits(feature: Feature, limits: tuple[float, float]) -> None:
+    assert limits_of(feature) == limits
+    assert JsonCodec((feature,)).decode_row(b'{"a": 1}').tolist() == [[1.0]]
+
+
+def test_the_text_of_a_range_is_the_physical_one() -> None:
+    assert fault_text(Feature(name="a", physical_range=(0.0, float("inf"))), "range") == "must be in the range 0 to inf"
+
+
+def test_an_integer_is_compared_exactly_with_its_range() -> None:
+    feature = Feature(name="a", kind="integer", physical_range=(0.0, 2.0**53))
+    assert broken_rule(feature, 2**53) is None
+    assert broken_rule(feature, 2**53 + 1) == "range"
+    with pytest.raises(InvalidInput):
+        JsonCodec((feature,)).decode_row(b'{"a": 9007199254740993}')
