@@ -69,3 +69,13 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path / "disk"
     finally:
         subprocess.run(["umount", "--lazy", str(tmp_path / "disk")], check=True)
+
+
+@pytest.fixture
+async def second_in_use(kept: Kept, catalogue: Catalogue, saved: SavedModel, tmp_path: Path) -> Kept:
+    """A keeper that serves version 2, after version 1."""
+    catalogue.add(saved.directory, "Production")
+    await kept.keeper.refresh()
+    catalogue.add(save_booster(tiny_booster(rounds=2), tmp_path / "second"), "Production")
+    await kept.keeper.refresh()
+    return kept

@@ -14,7 +14,6 @@ from mlflow.types import DataType
 from app.models.artifact import read_artifact
 from app.models.refusal import ModelRefused
 from app.models.registry.embedded import BUNDLED
-from kernels.engine import Evaluation
 from kernels.plan.plan import Input, Plan
 from tests.models.support import (
     NAMES,
@@ -78,9 +77,7 @@ def save_regressor(directory: Path, scratch: Path, **options: Any) -> Path:
 
 
 @pytest.mark.parametrize("options", [{}, {"serialization_format": "pickle"}, {"serialization_format": "cloudpickle"}])
-def test_a_scikit_learn_model_without_its_boosters_text_is_refused_and_not_unpickled(
-    options: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_pickled_model_without_booster_text_is_refused_unopened(options: dict[str, str], tmp_path: Path) -> None:
     directory = save_regressor(tmp_path / "model", tmp_path / "unpickled", **options)
     assert refusal(directory) == PYTHON_OBJECT
     assert not (tmp_path / "unpickled").exists()
@@ -88,7 +85,7 @@ def test_a_scikit_learn_model_without_its_boosters_text_is_refused_and_not_unpic
 
 @pytest.mark.parametrize("options", [{}, {"serialization_format": "pickle"}])
 @pytest.mark.parametrize("name", ["booster.txt", "native.lgb", "a.model"])
-def test_a_scikit_learn_model_is_served_from_its_boosters_text_and_not_unpickled(
+def test_a_pickled_model_is_served_from_its_booster_text_unopened(
     options: dict[str, str], name: str, tmp_path: Path
 ) -> None:
     regressor = fitted_regressor()
@@ -102,7 +99,7 @@ def test_a_scikit_learn_model_is_served_from_its_boosters_text_and_not_unpickled
     assert not (tmp_path / "unpickled").exists()
 
 
-def test_a_text_that_is_no_booster_is_none_and_of_two_neither_is_chosen(saved: SavedModel, tmp_path: Path) -> None:
+def test_one_booster_text_must_stand_beside_a_pickled_model(saved: SavedModel, tmp_path: Path) -> None:
     directory = save_regressor(tmp_path / "model", tmp_path / "unpickled")
     (directory / "notes.txt").write_text("treeless\n")
     (directory / "empty.lgb").touch()
@@ -146,7 +143,7 @@ def test_a_directory_without_mlmodel_is_refused(tmp_path: Path) -> None:
     ],
     ids=lambda value: value[:20] if isinstance(value, bytes) else "",
 )
-def test_metadata_that_says_nothing_usable_is_refused(content: bytes, reason: str, tmp_path: Path) -> None:
+def test_an_unusable_mlmodel_file_is_refused(content: bytes, reason: str, tmp_path: Path) -> None:
     (tmp_path / "MLmodel").write_bytes(content)
     assert refusal(tmp_path) == reason
 
@@ -241,7 +238,7 @@ def planned(model: Path, destination: Path, plan: bytes) -> Path:
     return directory
 
 
-def test_a_plan_that_makes_other_features_than_the_booster_takes_is_refused(saved: SavedModel, tmp_path: Path) -> None:
+def test_a_plan_whose_outputs_are_not_the_boosters_features_is_refused(saved: SavedModel, tmp_path: Path) -> None:
     inputs = tuple(Input(name=name) for name in NAMES)
     few = planned(saved.directory, tmp_path / "few", Plan(inputs=inputs, outputs=NAMES[:2]).to_json())
     with pytest.raises(ModelRefused, match="the plan makes 2 features, the booster takes 3"):
@@ -298,46 +295,3 @@ def test_a_missing_value_in_the_example_is_a_missing_value(saved: SavedModel, tm
         msgspec.json.encode({"columns": ["age", "rooms", "income"], "data": [[3, None, 1.5]]})
     )
     np.testing.assert_array_equal(serve(directory).artifact.sample(), [[1.5, np.nan, 3.0]])
-
-
-def test_what_training_did_not_see_is_warned_of_by_row_and_feature() -> None:
-    model = serve(BUNDLED / "model")
-    rows = np.repeat(model.artifact.sample(), 4, axis=0)
-    names = [feature.name for feature in model.artifact.features]
-    income, age = model.artifact.features[names.index("MedInc")], model.artifact.features[names.index("HouseAge")]
-    assert income.training_range
-    assert age.training_range
-    rows[1, names.index("MedInc")] = np.nextafter(income.training_range[1], np.inf)
-    rows[2, names.index("MedInc")] = income.training_range[1]
-    rows[3, names.index("MedInc")] = 0.0
-    rows[3, names.index("HouseAge")] = 400.0
-    low, high = income.training_range
-    assert model.warnings(rows, Evaluation(np.zeros(len(rows)))) == [
-        [],
-        [f"MedInc is outside the training range {low:.10g} to {high:.10g}"],
-        [],
-        [
-            f"MedInc is outside the training range {low:.10g} to {high:.10g}",
-            f"HouseAge is outside the training range {age.training_range[0]:.10g} to {age.training_range[1]:.10g}",
-        ],
-    ]
-
-
-def test_a_model_without_training_ranges_warns_of_nothing(saved: SavedModel) -> None:
-    model, rows = serve(saved.directory), saved.rows * 1e9
-    assert model.warnings(rows, model.engine.evaluate(rows)) == [[] for _ in rows]
-
-
-def test_a_row_farther_from_the_stored_rows_than_the_limit_is_warned_of(referring: Path) -> None:
-    model = serve(referring)
-    at_limit = np.float32(model.engine.outside_distance)
-    distance = np.array([0.0, at_limit, np.nextafter(at_limit, np.float32(9)), 123.456, np.nan], np.float32)
-    rows = np.zeros((5, 3))
-    rows[2, 0] = 6.0
-    told = model.warnings(rows, Evaluation(np.zeros(5), None, distance))
-    assert [len(texts) for texts in told] == [0, 0, 2, 1, 0]
-    assert told[2][0] == "income is outside the training range -5 to 5"
-    assert told[3] == [
-        "outside_reference: the nearest row of the model's references is 123.5 away, "
-        "and beyond 1.5 a row is unlike all of them"
-    ]

@@ -112,9 +112,7 @@ def test_a_damaged_booster_is_refused_with_its_place(
     assert reason in refusal(with_booster(text, saved.directory, tmp_path / "model"))
 
 
-def test_damage_in_what_prediction_does_not_need_is_refused_or_changes_nothing(
-    saved: SavedModel, tmp_path: Path
-) -> None:
+def test_damage_to_unused_fields_is_refused_or_harmless(saved: SavedModel, tmp_path: Path) -> None:
     text = saved.booster.model_to_string()
     damage = [
         (key, "abc") for key in ("internal_value", "internal_weight", "split_gain", "shrinkage", "internal_count")

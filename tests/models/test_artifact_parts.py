@@ -155,7 +155,7 @@ def test_damage_to_the_references_header_is_refused_or_harmless(
     ],
     ids=["rows", "columns", "dimensions", "type", "NaN", "byte order", "absent"],
 )
-def test_references_that_are_not_what_the_plan_says_are_refused(
+def test_references_that_do_not_fit_the_plan_are_refused(
     table: NDArray[Any] | None, reason: str, tmp_path: Path
 ) -> None:
     directory = save_referring(tmp_path / "model", table=table)

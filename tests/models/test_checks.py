@@ -59,7 +59,7 @@ def refusal(check: Check, refuse: Callable[..., object], *arguments: Any) -> str
     return str(caught.value)
 
 
-def test_files_of_the_digest_that_the_registry_has_pass(saved: SavedModel) -> None:
+def test_files_with_the_digest_of_the_registry_pass(saved: SavedModel) -> None:
     digest = read_artifact(saved.directory).digest
     assert read_artifact(saved.directory, digest).digest == digest
 
@@ -156,7 +156,7 @@ def test_every_kind_of_model_whose_scores_are_lightgbms_passes(tmp_path: Path) -
         check_scores(artifact, artifact.engine(), directory, lightgbms)
 
 
-def test_both_forests_are_asked_about_rows_like_the_example_and_rows_that_no_plan_makes(referring: Path) -> None:
+def test_both_forests_are_checked_on_example_like_and_extreme_rows(referring: Path) -> None:
     asked: list[tuple[Path, NDArray[np.float64]]] = []
 
     def listening(booster: Path, rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -247,7 +247,7 @@ def test_a_model_that_lightgbm_itself_evaluates_is_not_compared_with_it(tmp_path
     check_scores(artifact, artifact.engine(), directory, not_to_be_asked)
 
 
-def test_what_lightgbm_refuses_is_refused(saved: SavedModel) -> None:
+def test_a_booster_that_lightgbm_refuses_is_refused(saved: SavedModel) -> None:
     def refusing(text: str, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         raise ModelRefused("LightGBM refuses the booster", "kernels")
 
@@ -308,7 +308,7 @@ def test_no_row_is_found_that_could_not_be_sent(tmp_path: Path) -> None:
         assert bool(find_not_finite(typed)) == sent, kind
 
 
-def test_of_a_plan_the_features_that_it_may_make_are_told(tmp_path: Path) -> None:
+def test_a_plans_possible_features_are_reported(tmp_path: Path) -> None:
     outputs = referring_parts().plan.outputs  # type: ignore[union-attr]
     text = model_text([tree_text([Split(0, 1.5, 0)], [0], [0.5, math.inf])], len(outputs))
     artifact = read_artifact(save_referring(tmp_path / "model", difficulty=text))
@@ -332,7 +332,7 @@ def test_a_model_whose_trees_sum_up_to_no_number_is_refused(saved: SavedModel, t
     assert reason == "the prediction for the input example is not finite"
 
 
-def test_a_model_that_predicts_infinity_for_rows_like_the_example_is_refused(saved: SavedModel, tmp_path: Path) -> None:
+def test_an_infinite_prediction_near_the_example_is_refused(saved: SavedModel, tmp_path: Path) -> None:
     directory = altered(saved.directory, tmp_path / "model")
     # At the first split's threshold, so that rows like it go either way.
     root = saved.booster.dump_model()["tree_info"][0]["tree_structure"]
@@ -413,9 +413,7 @@ def test_a_model_that_callers_of_the_one_in_use_could_not_use_is_refused(
 
 
 @pytest.mark.parametrize(("old", "new"), [*itertools.product(get_args(Kind), repeat=2)])
-def test_a_feature_may_become_a_number_where_it_was_an_integer_and_nothing_else(
-    old: Kind, new: Kind, saved: SavedModel
-) -> None:
+def test_a_feature_may_only_widen_from_integer_to_number(old: Kind, new: Kind, saved: SavedModel) -> None:
     artifact, current = (taking(saved, Feature(name="income", kind=kind)) for kind in (new, old))
     if new in {old, {"integer": "number"}.get(old)}:
         check_interface(artifact, in_use(current))
@@ -423,7 +421,7 @@ def test_a_feature_may_become_a_number_where_it_was_an_integer_and_nothing_else(
         assert f"its 'income' is {new}, not {old}" in refusal("interface", check_interface, artifact, in_use(current))
 
 
-def test_of_many_problems_the_first_are_told(saved: SavedModel) -> None:
+def test_only_the_first_of_many_problems_are_reported(saved: SavedModel) -> None:
     old = [Feature(name=f"feature_{index}") for index in range(1000)]
     reason = refusal("interface", check_interface, taking(saved), in_use(taking(saved, *old)))
     assert [f"'feature_{index}'" in reason for index in range(7)] == [True] * 5 + [False] * 2

@@ -48,12 +48,12 @@ def merge_keys(levels: int = 10) -> str:
         ("a: " + "{b: " * 32 + "}" * 32, "the MLmodel file nests deeper than 32 levels"),
     ],
 )
-def test_yaml_that_stands_for_more_than_it_has_is_refused(text: str, reason: str, tmp_path: Path) -> None:
+def test_yaml_that_expands_is_refused(text: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "MLmodel").write_text(f"{PLAIN}{text}\n")
     assert refusal(tmp_path) == reason
 
 
-def test_what_only_looks_like_it_is_read(tmp_path: Path) -> None:
+def test_harmless_yaml_that_looks_alike_is_read(tmp_path: Path) -> None:
     text = "a: '<<'\nb: '&c *d'\nc: " + "[" * 31 + "]" * 31
     (tmp_path / "MLmodel").write_text(f"{PLAIN}{text}\n")
     assert read_mlmodel(tmp_path)[1]["a"] == "<<"
@@ -135,7 +135,7 @@ def test_intervals_of_more_levels_than_a_hundred_are_refused(tmp_path: Path) -> 
     assert len(Intervals.from_json(content).levels) == 100
 
 
-def test_a_booster_of_classes_beyond_all_reason_is_refused_at_once(saved: SavedModel, tmp_path: Path) -> None:
+def test_a_booster_of_absurdly_many_classes_is_refused_at_once(saved: SavedModel, tmp_path: Path) -> None:
     head = saved.booster.model_to_string().partition("\nTree=")[0]
     head = re.sub("(num_class|num_tree_per_iteration)=1", r"\g<1>=300000000", head)
     head = re.sub("tree_sizes=.*", "tree_sizes=\n\nend of trees\n", head)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 from numpy.typing import NDArray
 
 from app.models.artifact import Artifact, read_artifact
@@ -76,3 +77,12 @@ def test_a_model_is_not_written_over_another(artifact: Artifact, tmp_path: Path)
     with pytest.raises(FileExistsError, match="is not empty"):
         save_model(tmp_path, parts, numbers("MedInc"), {"MedInc": 1.0})
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_saved_model_names_the_loader_that_stored_models_name(artifact: Artifact, tmp_path: Path) -> None:
+    assert artifact.plan is not None
+    parts = ModelParts(booster=(BUNDLED / "model" / artifact.files["booster"]).read_text(), plan=artifact.plan)
+    save_model(tmp_path / "saved", parts, numbers("MedInc"), {"MedInc": 1.0})
+    for directory in (tmp_path / "saved", BUNDLED / "model"):
+        flavors = Model.load(str(directory)).flavors
+        assert flavors["python_function"]["loader_module"] == "app.models.pyfunc", directory

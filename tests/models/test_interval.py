@@ -48,12 +48,12 @@ def test_a_calibration_that_cannot_be_used_is_refused(changes: dict[str, Any], r
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[" * 100_000, b"NaN", b'{"quantiles": 1e999}'])
-def test_what_is_no_calibration_is_refused(text: bytes) -> None:
+def test_text_that_is_no_calibration_is_refused(text: bytes) -> None:
     with pytest.raises(ModelRefused, match="the model's intervals cannot be read"):
         Intervals.from_json(text)
 
 
-def test_half_the_width_is_the_score_times_the_difficulty_and_that_has_a_least() -> None:
+def test_half_width_is_score_times_difficulty_with_a_floor() -> None:
     difficulty = np.array([1.0, 0.5, 0.125, 0.1, 0.0, -3.0])
     np.testing.assert_array_equal(INTERVALS.half_width(difficulty, 0.9), [2.0, 1.0, 0.25, 0.25, 0.25, 0.25])
     np.testing.assert_array_equal(INTERVALS.half_width(difficulty[:1], 0.5), [0.75])
@@ -80,7 +80,7 @@ def test_a_request_gets_the_level_it_asks_for_else_the_default_one() -> None:
         (None, [""], "cannot be asked for: the model has no intervals"),
     ],
 )
-def test_another_level_is_refused_with_those_that_there_are(
+def test_another_level_is_refused_with_the_models_levels(
     intervals: Intervals | None, given: list[str], message: str
 ) -> None:
     with pytest.raises(InvalidInput) as caught:
@@ -90,7 +90,7 @@ def test_another_level_is_refused_with_those_that_there_are(
 
 
 @given(st.text() | st.floats().map(str))
-def test_whatever_is_asked_for_is_a_level_of_the_model_or_refused(text: str) -> None:
+def test_any_text_is_a_level_of_the_model_or_refused(text: str) -> None:
     try:
         level = requested_level(INTERVALS, [text])
     except InvalidInput:

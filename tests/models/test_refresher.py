@@ -1,8 +1,5 @@
 """The model in service follows the registry, and no failure takes it away."""
 
-import tempfile
-import threading
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,14 +9,9 @@ import numpy as np
 import pytest
 
 from app.errors import ModelUnavailable
-from app.models.artifact import read_artifact
-from app.models.disk.calibration import Calibrations
 from app.models.identity import ModelIdentity
-from app.models.refusal import ModelRefused
 from app.models.registry.source import LookUp, RegistryUnreachable
 from app.settings import Settings
-from kernels.cost import Cost
-from kernels.engine import Engine
 from tests.models.keeping import Kept, keep
 from tests.models.support import MODEL, Catalogue, SavedModel, altered, save_booster, tiny_booster
 from tests.support import free_port
@@ -52,7 +44,7 @@ async def test_the_first_look_puts_a_model_in_service_and_the_second_leaves_it(
     assert kept.source.fetched == ["1"]
 
 
-async def test_a_new_version_is_swapped_in_and_the_old_snapshot_goes_on_predicting(
+async def test_a_new_version_is_swapped_in_while_the_old_snapshot_predicts(
     kept: Kept, catalogue: Catalogue, saved: SavedModel, tmp_path: Path
 ) -> None:
     other = tiny_booster(rounds=2)
@@ -79,7 +71,7 @@ async def test_a_version_that_is_moved_back_to_is_swapped_in(
     assert kept.slot.require().identity.version == "1"
 
 
-async def test_a_changed_stage_or_alias_is_told_without_loading_the_model_again(
+async def test_a_changed_stage_or_alias_is_taken_over_without_a_load(
     kept: Kept, catalogue: Catalogue, saved: SavedModel
 ) -> None:
     version = catalogue.add(saved.directory, "Production")
@@ -152,7 +144,7 @@ async def test_a_version_after_a_refused_one_is_swapped_in(
     assert kept.refresher.last_refusal.version == "1"
 
 
-async def test_with_nothing_in_service_a_refused_version_is_passed_over_for_the_next(
+async def test_with_nothing_in_service_the_next_version_is_tried(
     kept: Kept, catalogue: Catalogue, saved: SavedModel, broken: Path
 ) -> None:
     catalogue.add(saved.directory, "Staging")
@@ -190,7 +182,7 @@ async def test_a_stage_that_changes_does_not_make_a_refused_version_another_one(
     assert kept.source.fetched == [version]
 
 
-async def test_damaged_files_are_fetched_again_later_each_time_since_the_download_may_have_been_at_fault(
+async def test_damaged_files_are_refetched_with_backoff(
     houses: Settings, catalogue: Catalogue, saved: SavedModel, broken: Path
 ) -> None:
     seconds = 0.0
@@ -208,7 +200,7 @@ async def test_damaged_files_are_fetched_again_later_each_time_since_the_downloa
     kept.keeper.close()
 
 
-async def test_what_fails_another_check_is_not_fetched_again(
+async def test_a_version_that_fails_another_check_is_not_refetched(
     houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
     seconds = 0.0
@@ -233,7 +225,7 @@ async def test_a_candidate_that_cannot_be_fetched_is_no_refusal(
     assert (await kept.keeper.refresh()).outcome == "swapped"
 
 
-async def test_whatever_a_look_meets_is_told_and_no_crash(kept: Kept, catalogue: Catalogue) -> None:
+async def test_an_unforeseen_error_in_a_look_is_reported_without_a_crash(kept: Kept, catalogue: Catalogue) -> None:
     kept.source.failing = ZeroDivisionError()
     refresh = await kept.keeper.refresh()
     assert (refresh.outcome, refresh.reason) == ("failed", "this machine could not ask the registry: ZeroDivisionError")
@@ -259,7 +251,7 @@ async def test_a_model_that_disappears_from_the_registry_stays_in_service(
     assert kept.value("model_status", model_name=MODEL) == 1
 
 
-async def test_a_registry_that_does_not_answer_is_told(tmp_path: Path) -> None:
+async def test_a_registry_that_does_not_answer_is_reported(tmp_path: Path) -> None:
     kept = keep(Settings(mlflow_tracking_uri=f"http://127.0.0.1:{free_port()}", data_dir=tmp_path))
     refresh = await kept.keeper.refresh()
     kept.keeper.close()
@@ -283,7 +275,7 @@ async def test_a_registry_that_cannot_be_reached_at_first_heals(tmp_path: Path) 
     assert kept.slot.require().identity.version == "1"
 
 
-async def test_the_metrics_tell_the_model_in_use_and_every_look(
+async def test_metrics_show_the_model_in_service_and_every_look(
     kept: Kept, catalogue: Catalogue, saved: SavedModel, broken: Path
 ) -> None:
     assert kept.value("model_status", model_name=MODEL) == 0
@@ -331,96 +323,3 @@ async def test_the_metrics_of_the_run_come_with_the_model(registry_dir: Path) ->
     await kept.keeper.refresh()
     kept.keeper.close()
     assert kept.slot.require().metrics["test_rmse"] > 0
-
-
-async def test_a_machine_that_cannot_keep_the_files_refuses_no_model(
-    kept: Kept, catalogue: Catalogue, saved: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    catalogue.add(saved.directory, "Production")
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
-    first = await kept.keeper.refresh()
-    assert (first.outcome, first.reason) == ("failed", "this machine could not load it: No such file or directory")
-    assert kept.refresher.last_refusal is None
-    monkeypatch.undo()
-    assert (await kept.keeper.refresh()).outcome == "swapped"
-
-
-async def test_what_a_batch_costs_is_measured_once_and_known_to_the_next_process(
-    kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    catalogue.add(saved.directory, "Production")
-    assert kept.slot.engine_status() is None
-    await kept.keeper.refresh()
-    costs = kept.slot.require().engine.costs()
-    assert costs
-    assert kept.calibrations.costs(read_artifact(saved.directory).digest) == costs
-    monkeypatch.setattr("kernels.engine.measure", lambda *_: pytest.fail("measured again"))
-    restarted = keep(houses)
-    await restarted.keeper.refresh()
-    restarted.keeper.close()
-    assert restarted.slot.require().engine.costs() == costs
-    assert restarted.slot.engine_status() == restarted.slot.require().engine.status()
-
-
-async def test_another_model_is_measured_for_itself(
-    kept: Kept, catalogue: Catalogue, saved: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    catalogue.add(saved.directory, "Production")
-    await kept.keeper.refresh()
-    other = save_booster(tiny_booster(rounds=2), tmp_path / "other")
-    catalogue.add(other, "Production")
-    monkeypatch.setattr("kernels.engine.measure", lambda predictors, _: (Cost((512,), (1.25,)),) * len(predictors))
-    await kept.keeper.refresh()
-    assert kept.slot.require().engine.cost(2) == 1.25
-    assert set(kept.calibrations.costs(read_artifact(other).digest).values()) == {Cost((512,), (1.25,))}
-
-
-async def test_a_model_that_was_replaced_or_refused_is_let_go_of_with_what_it_holds_of_a_device(
-    kept: Kept, catalogue: Catalogue, saved: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engines: list[weakref.ref[Engine]] = []
-    warm_up = Engine.warm_up
-
-    def noted(engine: Engine, *arguments: Any) -> None:
-        engines.append(weakref.ref(engine))
-        warm_up(engine, *arguments)
-
-    def refuse(*_: object) -> None:
-        raise ModelRefused("for the test")
-
-    monkeypatch.setattr(Engine, "warm_up", noted)
-    catalogue.add(saved.directory, "Production")
-    await kept.keeper.refresh()
-    catalogue.add(save_booster(tiny_booster(rounds=2), tmp_path / "other"), "Production")
-    assert (await kept.keeper.refresh()).outcome == "swapped"
-    monkeypatch.setattr("app.models.loader.check_predictions", refuse)
-    catalogue.add(save_booster(tiny_booster(rounds=3), tmp_path / "refused"), "Production")
-    assert (await kept.keeper.refresh()).outcome == "refused"
-    assert [engine() for engine in engines] == [None, kept.slot.require().engine, None]
-
-
-async def test_costs_are_read_measured_and_kept_beside_the_event_loop(
-    kept: Kept, catalogue: Catalogue, saved: SavedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    catalogue.add(saved.directory, "Production")
-    threads: list[str] = []
-
-    def noted(original: Callable[..., Any], *arguments: Any) -> Any:
-        threads.append(threading.current_thread().name)
-        return original(*arguments)
-
-    for owner, name in ((Calibrations, "costs"), (Calibrations, "store"), (Engine, "warm_up")):
-        original = getattr(owner, name)
-        monkeypatch.setattr(owner, name, lambda *arguments, original=original: noted(original, *arguments))
-    assert (await kept.keeper.refresh()).outcome == "swapped"
-    assert len(threads) == 3
-    assert all(name.startswith("model-keeper") for name in threads)
-
-
-async def test_calibrations_that_cannot_be_kept_refuse_no_model(
-    kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel
-) -> None:
-    (houses.data_dir / "calibrations.json").mkdir()
-    catalogue.add(saved.directory, "Production")
-    assert (await kept.keeper.refresh()).outcome == "swapped"
-    assert kept.slot.require().engine.cost(1) < np.inf

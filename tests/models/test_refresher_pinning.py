@@ -1,29 +1,15 @@
 """An operator's orders: look now, serve this version, serve what the registry prefers again."""
 
-import asyncio
 import shutil
 from pathlib import Path
 
 import msgspec
-import pytest
 
-from app.models.refresher import Refresher
 from app.models.registry.source import RegistryUnreachable
 from app.settings import Settings
 from tests.models.keeping import Kept, keep
 from tests.models.support import MODEL, Catalogue, SavedModel, numbers, save_booster, tiny_booster
 from tests.models.test_refresher_restart import restarted
-from tests.support import come_true
-
-
-@pytest.fixture
-async def second_in_use(kept: Kept, catalogue: Catalogue, saved: SavedModel, tmp_path: Path) -> Kept:
-    """A keeper that serves version 2, after version 1."""
-    catalogue.add(saved.directory, "Production")
-    await kept.keeper.refresh()
-    catalogue.add(save_booster(tiny_booster(rounds=2), tmp_path / "second"), "Production")
-    await kept.keeper.refresh()
-    return kept
 
 
 async def test_a_pinned_version_stays_until_it_is_unpinned(
@@ -101,7 +87,7 @@ async def test_a_pinned_version_that_is_deleted_goes_on_serving(second_in_use: K
     assert kept.slot.require().identity.version == "1"
 
 
-async def test_without_its_pinned_version_a_new_process_serves_what_there_is(
+async def test_without_its_pinned_version_a_new_process_serves_another(
     second_in_use: Kept, houses: Settings, catalogue: Catalogue, tmp_path: Path
 ) -> None:
     await second_in_use.keeper.reload("1")
@@ -135,7 +121,7 @@ async def test_a_pin_brings_no_other_version_back_that_was_asked_for_differently
     assert other.slot.current is None
 
 
-async def test_a_pin_that_cannot_be_written_holds_and_is_told(second_in_use: Kept, houses: Settings) -> None:
+async def test_a_pin_that_cannot_be_written_holds_and_is_reported(second_in_use: Kept, houses: Settings) -> None:
     (houses.data_dir / "pin.json").mkdir()
     refresh = await second_in_use.keeper.reload("1")
     assert refresh.outcome == "swapped"
@@ -161,45 +147,3 @@ async def test_a_version_that_callers_could_not_use_must_be_pinned_to_be_served(
     assert (await kept.keeper.reload(version)).outcome == "swapped"
     assert (await kept.keeper.reload(None)).outcome == "unchanged"
     assert kept.slot.require().identity.version == version
-
-
-async def test_orders_given_during_a_look_share_the_one_after_it(
-    second_in_use: Kept, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keeper = second_in_use.keeper
-    looks = 0
-    look = Refresher.look
-
-    def counted(self: Refresher, **options: bool) -> object:
-        nonlocal looks
-        looks += 1
-        return look(self, **options)
-
-    monkeypatch.setattr(Refresher, "look", counted)
-    first = asyncio.create_task(keeper.reload())
-    await come_true(lambda: looks)
-    others = [asyncio.create_task(keeper.reload()) for _ in range(20)]
-    await asyncio.gather(first, *others)
-    assert looks == 2
-    assert len({id(task.result()) for task in others}) == 1
-
-
-async def test_an_order_goes_on_when_its_caller_has_gone(second_in_use: Kept) -> None:
-    caller = asyncio.create_task(second_in_use.keeper.reload("1"))
-    await asyncio.sleep(0)
-    caller.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await caller
-    assert (await second_in_use.keeper.reload()).outcome == "unchanged"
-    assert second_in_use.slot.require().identity.version == "1"
-
-
-async def test_the_next_look_is_told(houses: Settings, catalogue: Catalogue, saved: SavedModel) -> None:
-    catalogue.add(saved.directory, "Production")
-    kept = keep(msgspec.structs.replace(houses, model_cache_ttl=60))
-    assert kept.keeper.next_look() is None
-    task = asyncio.create_task(kept.keeper.run())
-    await come_true(lambda: kept.keeper.next_look() is not None)
-    assert 0 < (kept.keeper.next_look() or 0) <= 60
-    task.cancel()
-    kept.keeper.close()

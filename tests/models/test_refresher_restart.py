@@ -40,7 +40,7 @@ async def restarted(settings: Settings, failing: Exception | None = DOWN) -> Kep
     return kept
 
 
-async def test_while_the_registry_is_down_the_last_model_is_served_and_marked_stale(
+async def test_the_last_model_serves_and_is_stale_while_the_registry_is_down(
     kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
     catalogue.add(saved.directory, "Production", alias="champion")
@@ -61,7 +61,7 @@ async def test_while_the_registry_is_down_the_last_model_is_served_and_marked_st
     assert after.value("model_age_seconds") is None
 
 
-async def test_when_the_registry_returns_the_model_is_confirmed_without_being_fetched(
+async def test_a_returning_registry_confirms_the_model_without_a_fetch(
     kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
     catalogue.add(saved.directory, "Production")
@@ -97,7 +97,7 @@ async def test_a_stored_model_serves_before_the_registry_is_asked(
     assert seen == ["1"]
 
 
-async def test_a_stored_model_gives_way_to_what_the_registry_prefers_now(
+async def test_a_stored_model_is_replaced_by_the_version_preferred_now(
     kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel, tmp_path: Path
 ) -> None:
     catalogue.add(saved.directory, "Production")
@@ -118,7 +118,7 @@ async def test_a_stored_model_gives_way_to_what_the_registry_prefers_now(
     ],
     ids=str,
 )
-async def test_a_kept_version_of_an_alias_or_stage_that_is_not_asked_for_is_not_served(
+async def test_a_stored_version_of_another_alias_or_stage_is_not_served(
     change: dict[str, Any], version: str | None, kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
     for alias in ("red", "blue"):
@@ -130,7 +130,7 @@ async def test_a_kept_version_of_an_alias_or_stage_that_is_not_asked_for_is_not_
     assert (served and served.identity.version) == version
 
 
-async def test_a_missing_alias_leaves_what_is_in_service_and_the_next_process_serves_its_last_known_good(
+async def test_a_missing_alias_keeps_the_last_known_good_across_a_restart(
     houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
     settings = msgspec.structs.replace(houses, model_alias="champion")
@@ -156,7 +156,7 @@ async def test_a_missing_alias_leaves_what_is_in_service_and_the_next_process_se
     kept.keeper.close()
 
 
-async def test_with_a_missing_alias_and_nothing_kept_of_it_no_other_version_is_served(
+async def test_a_missing_alias_without_a_stored_model_serves_nothing(
     kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
     catalogue.add(saved.directory, "Production", alias="champion")
@@ -166,7 +166,7 @@ async def test_with_a_missing_alias_and_nothing_kept_of_it_no_other_version_is_s
     assert after.value("model_alias_missing") == 1
 
 
-async def test_an_alias_that_is_given_to_the_model_in_service_is_known_to_the_next_process(
+async def test_a_new_alias_of_the_model_in_service_survives_a_restart(
     kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
     version = catalogue.add(saved.directory, "Production")
@@ -178,7 +178,7 @@ async def test_an_alias_that_is_given_to_the_model_in_service_is_known_to_the_ne
     assert after.slot.require().identity.aliases == ("blue",)
 
 
-async def test_of_kept_versions_those_come_first_that_were_asked_for_as_now(
+async def test_stored_versions_selected_by_todays_settings_come_first(
     kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
     catalogue.add(saved.directory, "Production")
@@ -194,7 +194,7 @@ async def test_of_kept_versions_those_come_first_that_were_asked_for_as_now(
 @pytest.mark.parametrize(
     "change", [{"model_name": "others"}, {"mlflow_tracking_uri": "http://127.0.0.1:9"}], ids=["model", "registry"]
 )
-async def test_another_models_or_another_registrys_is_never_served(
+async def test_a_stored_model_of_another_name_or_registry_is_never_served(
     change: dict[str, str], kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
     catalogue.add(saved.directory, "Production")
@@ -253,7 +253,7 @@ async def test_only_the_newest_versions_are_kept(houses: Settings, catalogue: Ca
     assert kept.store.status().entries == ("3", "2")
 
 
-async def test_kernels_that_changed_are_held_against_lightgbm_again(
+async def test_changed_kernels_are_compared_with_lightgbm_again(
     kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalogue.add(saved.directory, "Production")
@@ -284,7 +284,7 @@ async def test_a_stored_model_that_fails_a_limit_set_since_is_not_served(
     assert after.slot.current is None
 
 
-async def test_a_stored_model_that_cannot_be_loaded_for_any_reason_is_passed_over(
+async def test_a_stored_model_that_cannot_be_loaded_is_passed_over(
     kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalogue.add(saved.directory, "Production")
@@ -350,7 +350,7 @@ async def test_a_clock_that_jumps_back_changes_nothing(
     assert (await restarted(houses)).slot.require().identity.version == "2"
 
 
-async def test_a_model_that_could_not_be_kept_is_kept_when_there_is_a_place_for_it(
+async def test_a_model_is_stored_later_when_the_disk_has_room_again(
     houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
     place = houses.data_dir / "models"

@@ -34,7 +34,7 @@ def held(kept: Kept, role: str) -> str | None:
     return served and served.identity.version
 
 
-async def test_it_comes_goes_and_follows_its_alias(
+async def test_canary_and_shadow_come_go_and_follow_their_aliases(
     kept: Kept, catalogue: Catalogue, saved: SavedModel, other: Path, role: str
 ) -> None:
     catalogue.add(saved.directory, "Production")
@@ -69,7 +69,7 @@ async def test_the_model_in_use_is_not_its_own_canary_or_shadow(
     kept.keeper.close()
 
 
-async def test_one_that_is_refused_leaves_the_old_one_and_the_model_in_use(
+async def test_a_refused_canary_or_shadow_leaves_the_old_one_in_place(
     kept: Kept, catalogue: Catalogue, saved: SavedModel, other: Path, role: str, tmp_path: Path
 ) -> None:
     catalogue.add(saved.directory, "Production")
@@ -88,7 +88,7 @@ async def test_one_that_is_refused_leaves_the_old_one_and_the_model_in_use(
     kept.keeper.close()
 
 
-async def test_one_that_callers_could_not_use_is_refused(
+async def test_a_canary_or_shadow_that_callers_could_not_use_is_refused(
     kept: Kept, catalogue: Catalogue, saved: SavedModel, role: str, tmp_path: Path
 ) -> None:
     names = ("income", "rooms", "storeys")
@@ -103,7 +103,7 @@ async def test_one_that_callers_could_not_use_is_refused(
     kept.keeper.close()
 
 
-async def test_without_a_model_in_use_there_is_neither(
+async def test_without_a_model_in_service_there_is_no_canary_or_shadow(
     kept: Kept, catalogue: Catalogue, saved: SavedModel, role: str, tmp_path: Path
 ) -> None:
     broken = save_booster(saved.booster, tmp_path / "broken")
@@ -115,7 +115,7 @@ async def test_without_a_model_in_use_there_is_neither(
     kept.keeper.close()
 
 
-async def test_it_is_not_kept_on_disk(
+async def test_a_canary_or_shadow_is_not_stored(
     kept: Kept, catalogue: Catalogue, saved: SavedModel, other: Path, role: str
 ) -> None:
     catalogue.add(saved.directory, "Production")

@@ -38,7 +38,7 @@ async def test_the_port_serves_the_metrics_until_the_task_is_cancelled() -> None
     assert not listens(port)
 
 
-async def test_a_port_that_is_let_go_can_be_taken_at_once() -> None:
+async def test_a_released_port_can_be_taken_at_once() -> None:
     port = free_port()
     for _ in range(2):
         task = asyncio.create_task(MetricsServer("127.0.0.1", port, Metrics()).run())

@@ -113,7 +113,7 @@ REFUSALS = ["NOT_SUPPORTED", "NO_PERMISSION", "FUNCTION_NOT_FOUND", "UNKNOWN"]
 
 
 @pytest.mark.parametrize("refusal", [getattr(FakeNvml, f"NVML_ERROR_{name}") for name in REFUSALS], ids=REFUSALS)
-def test_what_the_device_reports_is_told_without_what_it_does_not(nvml: FakeNvml, refusal: int) -> None:
+def test_figures_that_a_device_does_not_report_are_left_out(nvml: FakeNvml, refusal: int) -> None:
     nvml.refusal = refusal
     poller = GpuPoller(nvml)
     poller.poll()

@@ -68,7 +68,7 @@ def test_rows_are_written_and_the_process_is_kept(database: Database, start: Cal
     assert writer.write(batch(4.0)) == "ChildClosed"
 
 
-def test_a_fault_is_told_by_its_class_alone(
+def test_a_fault_is_named_by_its_class_alone(
     start: Callable[[str], LogWriterProcess], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "taken").mkdir()
@@ -112,7 +112,7 @@ def test_one_that_cannot_be_started_is_a_fault(
     assert writer.write(batch(1.0)) is None
 
 
-def test_it_outlives_what_ends_the_service_and_writes_what_it_was_given(database: Database) -> None:
+def test_the_writer_outlives_the_service_and_writes_its_rows(database: Database) -> None:
     command = [sys.executable, "-m", "app.telemetry.log_writer"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None

@@ -71,7 +71,7 @@ def test_an_exception_is_text_in_its_line() -> None:
     assert line["exc_info"].endswith("ValueError: first\nsecond")
 
 
-def test_what_json_does_not_know_is_still_logged() -> None:
+def test_values_that_json_lacks_are_still_logged() -> None:
     line = line_of(record_of("odd", path=Path("/tmp"), kinds={1}, nothing=float("nan")))
     assert line["message"] == "odd"
     assert {"path", "kinds", "nothing"} <= line.keys()
@@ -93,7 +93,7 @@ def test_the_requests_id_is_in_its_lines_and_in_no_others() -> None:
         ("ERROR", ["error"], ["error"]),
     ],
 )
-def test_the_level_is_the_settings_and_libraries_are_never_louder_than_a_warning(
+def test_the_level_is_the_settings_and_libraries_log_only_warnings(
     level: str, own: list[str], libraries: list[str]
 ) -> None:
     root = ROOT

@@ -24,7 +24,7 @@ def test_a_container_s_limit_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["max\n", "", "\n", "-1\n", "0x10\n", "1e9\n"])
-def test_what_is_no_limit_leaves_the_host_s(tmp_path: Path, host: int, text: str) -> None:
+def test_an_unlimited_container_has_the_hosts_memory(tmp_path: Path, host: int, text: str) -> None:
     assert memory_bytes([limit(tmp_path, text)]) == host
 
 

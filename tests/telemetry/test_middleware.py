@@ -169,7 +169,7 @@ async def test_a_caller_without_an_address_is_no_fault(caplog: pytest.LogCapture
     assert json.loads(caplog.records[0].getMessage())["client"] is None
 
 
-async def test_what_is_no_http_passes_untouched() -> None:
+async def test_other_protocols_than_http_pass_untouched() -> None:
     metrics, seen = Metrics(), []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

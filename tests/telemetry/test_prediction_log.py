@@ -246,7 +246,7 @@ def test_a_full_queue_drops_and_counts(
     assert counted(metrics, "written") == 3
 
 
-def test_neither_address_nor_password_is_told(
+def test_neither_address_nor_password_is_reported(
     open_log: Callable[..., PredictionLog], caplog: pytest.LogCaptureFixture
 ) -> None:
     port = free_port()
@@ -260,7 +260,7 @@ def test_neither_address_nor_password_is_told(
         assert not any(secret in text for text in told)
 
 
-def test_a_wrong_password_is_not_told_either(
+def test_a_wrong_password_is_not_reported(
     postgres: PostgresServer, open_log: Callable[..., PredictionLog], caplog: pytest.LogCaptureFixture
 ) -> None:
     log = open_log(f"postgresql+psycopg://madrone:wrong-one@127.0.0.1:{postgres.port}/postgres")
@@ -321,7 +321,7 @@ def test_a_log_of_no_rows_writes_nothing(tmp_path: Path, open_log: Callable[...,
     assert not (tmp_path / "predictions.db").exists()
 
 
-def test_closing_writes_what_is_left(
+def test_closing_writes_the_remaining_rows(
     database: Database, open_log: Callable[..., PredictionLog], metrics: Metrics
 ) -> None:
     log = open_log(database.url)
@@ -331,7 +331,7 @@ def test_closing_writes_what_is_left(
     assert counted(metrics, "written") == 1
 
 
-def test_closing_while_the_database_is_away_counts_and_says_what_is_lost(
+def test_closing_while_the_database_is_away_counts_lost_rows(
     absent: Database, metrics: Metrics, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = PredictionLog(LogDatabase(LogTarget(absent.url, 1000)), metrics)

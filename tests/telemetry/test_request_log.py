@@ -49,7 +49,7 @@ async def test_many_lines_are_written_in_order(
     assert [line["request_id"] for line in lines_of(caplog)] == [f"request-{number}" for number in range(12)]
 
 
-async def test_while_nobody_reads_the_event_loop_goes_on_and_the_oldest_lines_are_lost(
+async def test_a_blocked_reader_loses_the_oldest_lines_and_blocks_nothing(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_log, "MOST_LINES", 10)

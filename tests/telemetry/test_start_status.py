@@ -62,7 +62,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch, logging_to_stderr: None) -> Iterat
     terminal.close()
 
 
-async def test_a_terminal_shows_what_the_start_does_until_it_is_done(
+async def test_a_terminal_shows_the_newest_step_until_ready(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stderr", terminal.stream)

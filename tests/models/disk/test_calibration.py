@@ -23,7 +23,7 @@ def stored(path: Path) -> list[Calibration]:
     return msgspec.json.decode(path.read_bytes(), type=list[Calibration])
 
 
-def test_what_was_stored_is_known_to_the_next_process(path: Path) -> None:
+def test_stored_costs_are_known_to_the_next_process(path: Path) -> None:
     assert Calibrations(path).costs("m") == {}
     Calibrations(path).store("m", CPU | GPU)
     assert Calibrations(path).costs("m") == CPU | GPU

@@ -127,7 +127,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("name", [*REFUSED, "", ".", "sub/", "sub//file", "sub/../model.lgb", "model.lgb/file", "\0"])
-def test_what_is_no_plain_file_inside_is_refused(name: str, strange: Path, directory: Path) -> None:
+def test_anything_but_a_plain_file_inside_is_refused(name: str, strange: Path, directory: Path) -> None:
     store = open_store(directory)
     store.keep(strange, [*FILES, name], described(strange))
     assert (store.status().last_error or "").startswith("the model")

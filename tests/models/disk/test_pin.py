@@ -30,7 +30,7 @@ def test_nothing_is_pinned_where_there_is_no_file(path: Path, caplog: pytest.Log
     assert caplog.records == []
 
 
-def test_what_is_written_is_read_by_the_next_process(pin: Pin, path: Path) -> None:
+def test_a_written_pin_is_read_by_the_next_process(pin: Pin, path: Path) -> None:
     assert pin.read() == Pin(path, SOURCE, "houses").read() == "7"
     assert pin.write("12")
     assert Pin(path, SOURCE, "houses").read() == "12"
@@ -129,7 +129,7 @@ def test_a_directory_in_its_place_pins_nothing_and_cannot_be_replaced(
     assert os.listdir(path.parent) == ["pin.json"]
 
 
-def test_a_link_in_its_place_is_replaced_and_what_it_points_to_stays(pin: Pin, path: Path, tmp_path: Path) -> None:
+def test_a_link_is_replaced_and_its_target_stays(pin: Pin, path: Path, tmp_path: Path) -> None:
     (tmp_path / "other").write_text("theirs")
     path.unlink()
     path.symlink_to(tmp_path / "other")
@@ -156,7 +156,7 @@ def test_a_write_that_fails_leaves_the_old_pin_and_nothing_else(
     ]
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pin_that_cannot_be_written_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("no directory")
     pin = Pin(tmp_path / "file" / "pin.json", SOURCE, "houses")
     assert not pin.write("8")

@@ -60,7 +60,7 @@ def test_a_model_of_many_files_comes_back(referring: Path, directory: Path) -> N
     assert store.load(store.entries()[0]).intervals == read_artifact(referring).intervals
 
 
-def test_only_the_owner_can_read_and_the_source_is_not_told(saved: SavedModel, directory: Path) -> None:
+def test_only_the_owner_can_read_and_the_source_is_hashed(saved: SavedModel, directory: Path) -> None:
     before = os.umask(0)
     try:
         keep(open_store(directory), saved.directory)
@@ -143,7 +143,7 @@ def test_another_input_example_replaces_the_entry(saved: SavedModel, directory: 
     assert names(place(directory)) == {entry.directory_name}
 
 
-def test_what_another_process_put_there_meanwhile_is_not_an_error(
+def test_an_entry_that_another_process_wrote_meanwhile_is_no_error(
     saved: SavedModel, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store(directory)
@@ -178,7 +178,7 @@ def test_a_metric_that_is_no_number_costs_only_itself(saved: SavedModel, directo
 @pytest.mark.parametrize(
     "changes", [{"selection": "\ud800"}, {"stored_at": datetime(2026, 1, 1)}, {"selection": "x" * 2**21}]
 )
-def test_what_could_not_be_read_back_is_not_kept(
+def test_an_entry_that_could_not_be_read_back_is_not_stored(
     changes: dict[str, str], saved: SavedModel, directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = open_store(directory)
@@ -188,7 +188,7 @@ def test_what_could_not_be_read_back_is_not_kept(
     assert list(place(directory).iterdir()) == []
 
 
-def test_a_model_that_cannot_be_kept_is_told_of_until_one_is(saved: SavedModel, directory: Path) -> None:
+def test_a_failed_write_is_reported_until_one_succeeds(saved: SavedModel, directory: Path) -> None:
     store = open_store(directory)
     store.keep(saved.directory, ["gone"], described(saved.directory))
     assert store.status().last_error == "the model has no file 'gone'"
@@ -196,7 +196,7 @@ def test_a_model_that_cannot_be_kept_is_told_of_until_one_is(saved: SavedModel, 
     assert store.status().last_error is None
 
 
-def test_what_was_left_is_removed_when_it_is_old(saved: SavedModel, directory: Path) -> None:
+def test_abandoned_files_are_removed_when_old(saved: SavedModel, directory: Path) -> None:
     entry = keep(open_store(directory), saved.directory)
     for name in ("incoming-young", "incoming-old", "outgoing-young"):
         (place(directory) / name / "model").mkdir(parents=True)

@@ -37,7 +37,7 @@ def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize("leave", [0, 4096, 8192])
-def test_a_full_disk_is_told_of_and_costs_nothing_that_was_kept(
+def test_a_full_disk_is_reported_and_loses_no_stored_model(
     leave: int, saved: SavedModel, disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = open_store(disk / "models")
@@ -53,7 +53,7 @@ def test_a_full_disk_is_told_of_and_costs_nothing_that_was_kept(
     assert versions_that_load(store) == ["2", "1"]
 
 
-def test_what_cannot_be_described_anew_is_told_and_stays_as_it_was(saved: SavedModel, disk: Path) -> None:
+def test_a_failed_description_is_reported_and_leaves_the_old_one(saved: SavedModel, disk: Path) -> None:
     store = open_store(disk / "models")
     keep(store, saved.directory, "1")
     fill(disk, 0)
@@ -114,7 +114,7 @@ def test_one_that_could_not_be_moved_is_served_when_it_is_kept_again(saved: Save
 
 
 @pytest.mark.parametrize("where", ["file", "file/models", "link"])
-def test_a_place_that_is_no_directory_is_told_of(where: str, saved: SavedModel, tmp_path: Path) -> None:
+def test_a_store_path_that_is_no_directory_is_reported(where: str, saved: SavedModel, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("file")
     store = open_store(tmp_path / where)

@@ -193,7 +193,7 @@ owner.close()
 """
 
 
-def test_a_database_in_wal_mode_gets_no_file_beside_it_and_is_read_as_it_is_now(database: Path, tmp_path: Path) -> None:
+def test_a_wal_database_is_read_as_it_is_now_without_new_files(database: Path, tmp_path: Path) -> None:
     (tmp_path / "link.db").symlink_to(database)
     registry = Registry(settings_of(tmp_path / "link.db"))
     wal, shm = Path(f"{database}-wal"), Path(f"{database}-shm")
@@ -225,9 +225,7 @@ def test_a_database_in_wal_mode_gets_no_file_beside_it_and_is_read_as_it_is_now(
     assert content(tmp_path) == before
 
 
-def test_a_process_that_is_killed_over_a_look_leaves_an_older_database_as_it_was(
-    database: Path, tmp_path: Path
-) -> None:
+def test_killing_a_look_leaves_an_older_database_unchanged(database: Path, tmp_path: Path) -> None:
     older(MLFLOW_2)(database)
     before = content(tmp_path)
     worker = WorkerProcess(msgspec.structs.replace(settings_of(database), model_lookup_timeout=0.3))
@@ -245,7 +243,7 @@ def test_a_process_that_is_killed_over_a_look_leaves_an_older_database_as_it_was
     assert content(tmp_path) == {}
 
 
-async def test_health_says_what_the_database_needs_and_no_more(database: Path, tmp_path: Path) -> None:
+async def test_health_names_the_schema_that_the_database_needs(database: Path, tmp_path: Path) -> None:
     newer(database)
     before = content(database.parent)
     async with client_of(settings_of(database, tmp_path / "data")) as client:

@@ -79,7 +79,7 @@ def test_two_processes_at_once_register_one_version(tmp_path: Path) -> None:
     assert versions(Settings(data_dir=tmp_path / "data")) == ["1"]
 
 
-def test_a_data_directory_that_is_a_file_is_told(tmp_path: Path) -> None:
+def test_a_data_directory_that_is_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     with pytest.raises(
         RegistryUnreachable, match="the embedded registry in DATA_DIR cannot be set up: FileExistsError"

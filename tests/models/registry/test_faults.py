@@ -103,7 +103,7 @@ ANSWERS: dict[str, tuple[Answer, str]] = {
 
 
 @pytest.mark.parametrize(("answer", "reason"), ANSWERS.values(), ids=ANSWERS.keys())
-def test_a_failure_is_told_by_its_kind_and_the_rest_is_detail(answer: Answer, reason: str) -> None:
+def test_a_failure_is_named_by_its_kind_and_the_rest_is_detail(answer: Answer, reason: str) -> None:
     error = failure(lambda _: answer)
     assert str(error) == reason
     assert error.detail
@@ -121,7 +121,7 @@ def test_a_failure_is_told_by_its_kind_and_the_rest_is_detail(answer: Answer, re
         (ZeroDivisionError(SECRET), "ZeroDivisionError"),
     ],
 )
-def test_what_an_error_came_of_says_its_kind(cause: Exception, reason: str) -> None:
+def test_the_cause_of_an_error_gives_its_kind(cause: Exception, reason: str) -> None:
     error = MlflowException(SECRET)
     error.__context__ = RuntimeError(SECRET)
     error.__context__.__cause__ = cause
@@ -130,7 +130,7 @@ def test_what_an_error_came_of_says_its_kind(cause: Exception, reason: str) -> N
     assert fault_kind(MlflowException(SECRET)) == "MlflowException"
 
 
-def test_a_refused_connection_and_one_that_is_closed_are_told() -> None:
+def test_refused_and_closed_connections_are_named() -> None:
     with pytest.raises(RegistryUnreachable, match=r"^connection refused$") as caught:
         Registry(Settings(mlflow_tracking_uri=f"http://user:hunter2@127.0.0.1:{free_port()}")).look()
     assert "127.0.0.1" in str(caught.value.detail)
@@ -143,7 +143,7 @@ def test_a_refused_connection_and_one_that_is_closed_are_told() -> None:
     assert str(failure(lambda _: None)) == "connection closed"
 
 
-async def test_only_the_admin_reads_what_the_registry_said(tmp_path: Path) -> None:
+async def test_only_the_admin_reads_the_registrys_words(tmp_path: Path) -> None:
     with registry(lambda _: (501, {}, SECRET.encode())) as url:
         settings = Settings(
             mlflow_tracking_uri=url,
@@ -170,7 +170,7 @@ async def test_only_the_admin_reads_what_the_registry_said(tmp_path: Path) -> No
             assert "hunter2" not in str((told, detailed, reloaded))
 
 
-async def test_the_log_has_what_the_registry_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_log_has_the_registrys_words(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with registry(lambda _: (501, {}, SECRET.encode())) as url:
         keeper: ModelKeeper = keep(Settings(mlflow_tracking_uri=url, data_dir=tmp_path)).keeper
         await keeper.refresh()

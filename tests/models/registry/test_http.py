@@ -179,9 +179,7 @@ def test_a_download_without_an_end_ends(evil: Evil, worker: WorkerProcess, tmp_p
     assert evil.asked[-1] == f"{ARTIFACTS}/model/endless"
 
 
-def test_a_version_that_cannot_be_fetched_is_refused_and_the_registry_is_not_to_blame(
-    evil: Evil, worker: WorkerProcess, tmp_path: Path
-) -> None:
+def test_a_version_with_unfetchable_files_is_refused(evil: Evil, worker: WorkerProcess, tmp_path: Path) -> None:
     evil.listed = "/etc/passwd"
     with pytest.raises(ModelRefused, match=r"^the list of its files names a path outside of their directory$"):
         worker.fetch(IDENTITY, tmp_path)
@@ -247,5 +245,5 @@ def test_a_directory_that_is_shared_with_the_server_is_a_place_of_files(tmp_path
             check_source(f"{(tmp_path / 'shared').as_uri()}/{source}", HTTP.registry_uri, shared)
 
 
-def test_a_registry_that_is_no_server_names_what_it_likes() -> None:
+def test_a_local_registry_may_name_any_path() -> None:
     check_source("file:///etc", "sqlite:///mlflow.db", Settings(mlflow_tracking_uri="sqlite:///mlflow.db"))

@@ -55,7 +55,7 @@ def test_an_alias_may_name_an_archived_version(houses: Settings, catalogue: Cata
     assert chosen(msgspec.structs.replace(houses, model_alias="blue")) == ("1", "alias blue")
 
 
-def test_a_missing_alias_is_nothing_to_serve_and_those_that_exist_are_named(
+def test_a_missing_alias_serves_nothing_and_names_those_that_exist(
     houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
     settings = msgspec.structs.replace(houses, model_alias="blue", model_canary_alias="green", model_fallback_any=True)
@@ -105,7 +105,9 @@ def test_an_alias_that_no_registry_should_give_is_not_repeated(
     assert problem == "model 'houses' has no version to serve (alias blue: empty; aliases that exist: grey, 1 more)"
 
 
-def test_every_alias_of_the_chosen_version_is_told(houses: Settings, catalogue: Catalogue, saved: SavedModel) -> None:
+def test_every_alias_of_the_chosen_version_is_reported(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel
+) -> None:
     version = catalogue.add(saved.directory, stage="Production", alias="green")
     catalogue.client.set_registered_model_alias(MODEL, "blue", version)
     assert Registry(houses).look().candidates[0].identity.aliases == ("blue", "green")
@@ -159,7 +161,7 @@ def test_archived_versions_alone_are_nothing_to_serve(
     assert offer.problem == f"model 'houses' has no version to serve ({tried})"
 
 
-def test_a_version_of_another_stage_is_nothing_to_serve_unless_it_is_asked_for(
+def test_a_version_of_another_stage_serves_only_when_asked_for(
     houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
     catalogue.add(saved.directory)
@@ -173,7 +175,7 @@ def test_a_version_of_another_stage_is_nothing_to_serve_unless_it_is_asked_for(
     assert chosen(msgspec.structs.replace(houses, model_fallback_any=True)) == ("1", "remaining stage None")
 
 
-def test_every_place_that_was_tried_is_told_up_to_the_first_with_a_version(
+def test_rules_are_reported_up_to_the_first_with_a_version(
     houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
     catalogue.add(saved.directory, "Staging")
@@ -291,7 +293,7 @@ def test_a_password_with_an_at_sign_is_kept() -> None:
     assert "hush" not in str(caught.value.detail)
 
 
-def test_what_is_fetched_is_a_copy(houses: Settings, catalogue: Catalogue, saved: SavedModel, tmp_path: Path) -> None:
+def test_fetched_files_are_a_copy(houses: Settings, catalogue: Catalogue, saved: SavedModel, tmp_path: Path) -> None:
     catalogue.add(saved.directory, "Production")
     registry = Registry(houses)
     before = {path.name: path.read_bytes() for path in saved.directory.iterdir()}
@@ -366,7 +368,7 @@ print(prepared, "mlflow.store.model_registry.sqlalchemy_store" in sys.modules)
 """
 
 
-def test_what_a_registry_in_a_database_needs_is_imported_before_a_deadline_runs(tmp_path: Path) -> None:
+def test_database_libraries_are_imported_before_a_deadline_runs(tmp_path: Path) -> None:
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", PREPARED]
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)

@@ -61,7 +61,9 @@ def url(server: socket.socket) -> str:
     return f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_it_sees_and_fetches_what_this_process_does(worker: WorkerProcess, here: ModelWorker, tmp_path: Path) -> None:
+def test_the_process_sees_and_fetches_as_this_one_does(
+    worker: WorkerProcess, here: ModelWorker, tmp_path: Path
+) -> None:
     offer = worker.look()
     assert offer == here.look()
     identity = offer.candidates[0].identity
@@ -99,7 +101,7 @@ def test_a_message_may_be_larger_than_any_pipe(worker: WorkerProcess, saved: Sav
     np.testing.assert_array_equal(scores, saved.booster.predict(rows))
 
 
-def test_what_the_registry_lacks_is_told_as_it_is_here(houses: Settings, saved: SavedModel, tmp_path: Path) -> None:
+def test_missing_models_and_versions_raise_as_they_do_here(houses: Settings, saved: SavedModel, tmp_path: Path) -> None:
     here = ModelWorker(houses)
     gone = ModelIdentity(name=MODEL, version="77")
 
@@ -173,9 +175,7 @@ def test_a_process_that_was_killed_is_started_anew(saved: SavedModel) -> None:
         assert started(before) != killed
 
 
-def test_a_registry_that_hangs_is_unreachable_in_time_and_costs_the_process(
-    hung: socket.socket, saved: SavedModel
-) -> None:
+def test_a_hanging_registry_is_unreachable_in_time_and_ends_the_process(hung: socket.socket, saved: SavedModel) -> None:
     text, expected = saved.directory / BOOSTER, saved.booster.predict(saved.rows)
     before = psutil.Process().children()
     with working(Settings(mlflow_tracking_uri=url(hung), model_lookup_timeout=TIMEOUT_S)) as worker:
@@ -274,7 +274,7 @@ def spoilt(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory, saved: 
         yield worker
 
 
-def test_what_a_library_prints_is_not_taken_for_an_answer(spoilt: WorkerProcess, saved: SavedModel) -> None:
+def test_a_librarys_print_is_not_taken_for_an_answer(spoilt: WorkerProcess, saved: SavedModel) -> None:
     scores = spoilt.raw_scores(saved.directory / BOOSTER, saved.rows)
     np.testing.assert_array_equal(scores, saved.booster.predict(saved.rows))
 
@@ -286,18 +286,18 @@ def test_a_full_disk_is_no_fault_of_the_registry(spoilt: WorkerProcess, disk: Pa
     assert str(disk) not in str(caught.value)
 
 
-def test_a_defect_is_told_by_its_kind_alone(spoilt: WorkerProcess) -> None:
+def test_a_defect_is_reported_by_its_kind_alone(spoilt: WorkerProcess) -> None:
     with pytest.raises(RegistryUnreachable, match=r"^KeyError$"):
         spoilt.version("1")
 
 
-def test_a_process_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_does_not_start_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", altered_python(tmp_path, "raise SystemExit(3)"))
     with working(Settings()) as worker, pytest.raises(RegistryUnreachable, match="did not start"):
         worker.look()
 
 
-def test_an_interpreter_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_interpreter_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with working(Settings()) as worker, pytest.raises(RegistryUnreachable, match="did not start"):
         worker.look()

@@ -86,7 +86,7 @@ def test_the_next_model_archives_the_first_and_takes_its_alias(settings: Setting
     assert Registry(settings).look().candidates[0].identity.version == "2"
 
 
-def test_what_is_taken_out_predicts_as_what_was_put_in(settings: Settings, saved: SavedModel, tmp_path: Path) -> None:
+def test_a_published_model_predicts_as_the_original(settings: Settings, saved: SavedModel, tmp_path: Path) -> None:
     published(settings, saved.directory)
     model = served(settings, tmp_path / "fetched")
     assert model.artifact.digest == read_artifact(saved.directory).digest

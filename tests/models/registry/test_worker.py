@@ -25,7 +25,7 @@ def worker() -> Iterator[WorkerProcess]:
         yield worker
 
 
-def test_what_comes_from_the_process_predicts_what_is_read_here(
+def test_a_model_from_the_process_predicts_as_one_read_here(
     worker: WorkerProcess, saved: SavedModel, referring: Path, tmp_path: Path
 ) -> None:
     rows = tiny_rows()
@@ -49,7 +49,7 @@ def test_what_comes_from_the_process_predicts_what_is_read_here(
             np.testing.assert_array_equal(got, expected, err_msg=kind)
 
 
-def test_what_cannot_be_served_is_refused_as_it_is_here(
+def test_a_bad_model_is_refused_by_the_process_as_here(
     worker: WorkerProcess, saved: SavedModel, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelRefused, match="the files have digest") as caught:
@@ -92,7 +92,7 @@ worker.ModelWorker.build = build
         ("end", "the process that was to read it ended over it"),
     ],
 )
-def test_a_model_that_harms_the_process_is_refused_and_the_next_is_asked_of_another(
+def test_a_model_that_harms_the_process_is_refused(
     fault: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", altered_python(tmp_path, STRANGE))
@@ -109,7 +109,7 @@ def test_a_model_that_harms_the_process_is_refused_and_the_next_is_asked_of_anot
             worker.build(Path("defect"), None)
 
 
-def test_a_version_of_more_bytes_than_are_wanted_is_refused(
+def test_a_version_of_more_bytes_than_allowed_is_refused(
     houses: Settings, catalogue: Catalogue, saved: SavedModel, tmp_path: Path
 ) -> None:
     directory = altered(saved.directory, tmp_path / "model")
@@ -131,7 +131,7 @@ class Pair(msgspec.Struct, frozen=True):
     number: int
 
 
-def test_a_file_that_is_cut_anywhere_is_not_read(referring: Path, tmp_path: Path) -> None:
+def test_a_truncated_array_file_is_not_read(referring: Path, tmp_path: Path) -> None:
     path = tmp_path / "content"
     write_struct(path, read_content(referring))
     assert path.stat().st_mode & 0o777 == 0o600

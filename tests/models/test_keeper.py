@@ -1,0 +1,54 @@
+"""When the registry is asked: planned looks, and orders of an operator."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from app.models.refresher import Refresher
+from app.settings import Settings
+from tests.models.keeping import Kept, keep
+from tests.models.support import Catalogue, SavedModel
+from tests.support import come_true
+
+
+async def test_orders_given_during_a_look_share_the_next_look(
+    second_in_use: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = second_in_use.keeper
+    looks = 0
+    look = Refresher.look
+
+    def counted(self: Refresher, **options: bool) -> object:
+        nonlocal looks
+        looks += 1
+        return look(self, **options)
+
+    monkeypatch.setattr(Refresher, "look", counted)
+    first = asyncio.create_task(keeper.reload())
+    await come_true(lambda: looks)
+    others = [asyncio.create_task(keeper.reload()) for _ in range(20)]
+    await asyncio.gather(first, *others)
+    assert looks == 2
+    assert len({id(task.result()) for task in others}) == 1
+
+
+async def test_an_order_goes_on_when_its_caller_has_gone(second_in_use: Kept) -> None:
+    caller = asyncio.create_task(second_in_use.keeper.reload("1"))
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert (await second_in_use.keeper.reload()).outcome == "unchanged"
+    assert second_in_use.slot.require().identity.version == "1"
+
+
+async def test_the_time_until_the_next_look_is_known(houses: Settings, catalogue: Catalogue, saved: SavedModel) -> None:
+    catalogue.add(saved.directory, "Production")
+    kept = keep(msgspec.structs.replace(houses, model_cache_ttl=60))
+    assert kept.keeper.next_look() is None
+    task = asyncio.create_task(kept.keeper.run())
+    await come_true(lambda: kept.keeper.next_look() is not None)
+    assert 0 < (kept.keeper.next_look() or 0) <= 60
+    task.cancel()
+    kept.keeper.close()
