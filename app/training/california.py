@@ -7,6 +7,7 @@ what the bundled model is made by; `FULL` keeps the rows that it was fitted on.
 
 from app.training import geography
 from app.training.recipe import Areas, Recipe
+from kernels.plan.gaussian_process import Shape
 from kernels.plan.plan import (
     Factor,
     GaussianProcess,
@@ -21,7 +22,6 @@ from kernels.plan.plan import (
     Step,
     Term,
 )
-from kernels.plan.references import Shape
 
 MODEL_NAME = "california-housing-model"
 TITLE = "California Housing prices"

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from scipy import linalg, optimize
 
 from kernels.cpu import covariance
-from kernels.plan.gaussian_process import pack_expansion
-from kernels.plan.neighbours import block_order
+from kernels.plan.blocks import block_order
+from kernels.plan.gaussian_process import SHAPES, pack_expansion
 from kernels.plan.plan import Factor, GaussianProcess, Term
-from kernels.plan.references import SHAPES
 
 BLOCK = 256
 MAX_ITERATIONS = 40

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from kernels.backend import Outcome, Pipeline
 from kernels.cost import SIZES
 from kernels.cpu import references, steps
-from kernels.plan.neighbours import NO_LABEL, NeighbourArrays
+from kernels.plan.nearest import NO_LABEL
+from kernels.plan.neighbours import NeighbourArrays
 from kernels.plan.program import Program, pack
 from kernels.rows import as_rows, frozen
 

@@ -10,8 +10,9 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
+from kernels.plan.blocks import BLOCK_ROWS
 from kernels.plan.gaussian_process import FAINTEST, FARTHEST, ONE, TILE_ROWS, ZERO, decay, polynomial
-from kernels.plan.neighbours import BLOCK_ROWS, NO_LABEL, describe, insert
+from kernels.plan.nearest import NO_LABEL, describe, insert
 from kernels.plan.neighbours import FARTHEST as FARTHEST_PLACE
 
 

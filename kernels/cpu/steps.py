@@ -1,25 +1,9 @@
-"""Steps on the CPU: `kernels.plan.features.evaluate` with a loop inside, over a block of rows or over a run of steps.
-
-The branch on the opcode is outside every loop, and a loop is over arithmetic alone, so that it is vectorised; the
-logarithm's is not, which calls libm. One row is no loop, but most plans have many steps of a kind on the same operands.
-"""
-
-import math
+"""The CPU kernel of the stateless steps. It is compiled, releases the GIL and uses one thread."""
 
 import numpy as np
 from numba import njit
 
-from kernels.plan import features
-from kernels.plan.opcodes import (
-    CLIP,
-    LOG,
-    POINT_DISTANCE,
-    POLYLINE_DISTANCE,
-    PRODUCT,
-    RATIO,
-    ROTATION,
-    STANDARDISE,
-)
+from kernels.plan.operations import ALONE, evaluate_block, evaluate_run
 
 FEW = 4
 """Rows that fill a vector."""
@@ -80,49 +64,6 @@ def transform(rows, opcodes, operands, offsets, lengths, constants, outputs, col
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def evaluate_block(op, a, b, constants, scratch, result):
-    """One step on each row: bit for bit what `evaluate` gives.
-
-    Args:
-        op: int32, which function (`kernels.plan.opcodes`); an unknown one gives NaN.
-        a: float64[B], the first operand.
-        b: float64[B], the second.
-        constants: float64, the step's own.
-        scratch: float64[B], to work in.
-        result: float64[B], written.
-    """
-    if op == POLYLINE_DISTANCE:
-        _polyline_distances(a, b, constants, scratch, result)
-        return
-    # Scalars, since a load from an array may not be moved out of a loop that stores.
-    first = constants[0] if len(constants) > 0 else math.nan
-    second = constants[1] if len(constants) > 1 else math.nan
-    if op == RATIO:
-        for row in range(len(result)):
-            result[row] = features.ratio(a[row], b[row])
-    elif op == PRODUCT:
-        for row in range(len(result)):
-            result[row] = features.product(a[row], b[row])
-    elif op == LOG:
-        for row in range(len(result)):
-            result[row] = features.log(a[row], first)
-    elif op == CLIP:
-        for row in range(len(result)):
-            result[row] = features.clip(a[row], first, second)
-    elif op == STANDARDISE:
-        for row in range(len(result)):
-            result[row] = features.standardise(a[row], first, second)
-    elif op == ROTATION:
-        for row in range(len(result)):
-            result[row] = features.rotation(a[row], b[row], first, second)
-    elif op == POINT_DISTANCE:
-        for row in range(len(result)):
-            result[row] = features.point_distance(a[row], b[row], first, second)
-    else:
-        result[:] = math.nan
-
-
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
 def run_length(step, opcodes, operands, offsets, lengths):
     """How many steps from this one on are of its kind, read the same, and have their constants one after the other.
 
@@ -131,7 +72,7 @@ def run_length(step, opcodes, operands, offsets, lengths):
     last = step
     while (
         last + 1 < len(opcodes)
-        and opcodes[step] != POLYLINE_DISTANCE
+        and opcodes[step] not in ALONE
         and opcodes[last + 1] == opcodes[step]
         and operands[last + 1, 0] == operands[step, 0]
         and operands[last + 1, 1] == operands[step, 1]
@@ -140,74 +81,3 @@ def run_length(step, opcodes, operands, offsets, lengths):
     ):
         last += 1
     return last + 1 - step
-
-
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def evaluate_run(op, a, b, constants, scratch, results):
-    """A run of steps on one row: bit for bit what `evaluate` gives.
-
-    Args:
-        op: int32, which function (`kernels.plan.opcodes`); an unknown one gives NaN.
-        a: float64, the first operand.
-        b: float64, the second.
-        constants: float64, the steps' own, one step's after the other's.
-        scratch: float64, to work in: at least as long as the constants.
-        results: float64[S], written.
-    """
-    if op == POLYLINE_DISTANCE:
-        results[0] = _polyline_distance(a, b, constants, scratch)
-    elif op == RATIO:
-        results[:] = features.ratio(a, b)
-    elif op == PRODUCT:
-        results[:] = features.product(a, b)
-    elif op == LOG:
-        for step in range(len(results)):
-            results[step] = features.log(a, constants[step])
-    elif op == CLIP:
-        for step in range(len(results)):
-            results[step] = features.clip(a, constants[2 * step], constants[2 * step + 1])
-    elif op == STANDARDISE:
-        for step in range(len(results)):
-            results[step] = features.standardise(a, constants[2 * step], constants[2 * step + 1])
-    elif op == ROTATION:
-        for step in range(len(results)):
-            results[step] = features.rotation(a, b, constants[2 * step], constants[2 * step + 1])
-    elif op == POINT_DISTANCE:
-        for step in range(len(results)):
-            results[step] = features.point_distance(a, b, constants[2 * step], constants[2 * step + 1])
-    else:
-        results[:] = math.nan
-
-
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _polyline_distance(latitude, longitude, vertices, squared):
-    """`polyline_distance`, with all segments' distances before the least of them is looked for."""
-    n_segments = len(vertices) // 2 - 1
-    scale = features.longitude_scale(latitude)
-    for segment in range(n_segments):
-        squared[segment] = features.squared_to_segment(
-            latitude, longitude, scale,
-            vertices[2 * segment], vertices[2 * segment + 1], vertices[2 * segment + 2], vertices[2 * segment + 3],
-        )  # fmt: skip
-    least = math.inf
-    for segment in range(n_segments):
-        least = min(least, squared[segment])
-    return features.kilometres(latitude, longitude, least)
-
-
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _polyline_distances(latitudes, longitudes, vertices, scales, distances):
-    """`polyline_distance` with the loop over segments outside, since the one over rows is the one to be vectorised."""
-    for row in range(len(distances)):
-        scales[row] = features.longitude_scale(latitudes[row])
-        distances[row] = math.inf
-    for start in range(0, len(vertices) - 2, 2):
-        latitude, longitude = vertices[start], vertices[start + 1]
-        next_latitude, next_longitude = vertices[start + 2], vertices[start + 3]
-        for row in range(len(distances)):
-            squared = features.squared_to_segment(
-                latitudes[row], longitudes[row], scales[row], latitude, longitude, next_latitude, next_longitude
-            )
-            distances[row] = min(distances[row], squared)
-    for row in range(len(distances)):
-        distances[row] = features.kilometres(latitudes[row], longitudes[row], distances[row])

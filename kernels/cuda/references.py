@@ -8,11 +8,10 @@ import math
 import numpy as np
 from numba import cuda, types
 
-from kernels.plan.gaussian_process import FAINTEST, FARTHEST, ZERO, decay, polynomial
+from kernels.plan.gaussian_process import FAINTEST, FARTHEST, MAX_FACTOR_COLUMNS, ZERO, decay, polynomial
+from kernels.plan.nearest import describe, insert
 from kernels.plan.neighbours import FARTHEST as FARTHEST_PLACE
-from kernels.plan.neighbours import describe, insert
-from kernels.plan.reference_step import MAX_NEIGHBOURS
-from kernels.plan.references import MAX_ATTRIBUTES, MAX_COORDINATES, MAX_FACTOR_COLUMNS
+from kernels.plan.neighbours import MAX_ATTRIBUTES, MAX_COORDINATES, MAX_NEIGHBOURS
 
 TILE_ROWS = 128
 """Stored rows to a tile, at most. As many as a block has threads: each loads one row's share of a column."""

@@ -7,7 +7,7 @@ for them ahead of its first launch, and a test compiles it to PTX without a driv
 
 from numba import cuda, types
 
-from kernels.plan.features import evaluate
+from kernels.plan.operations import evaluate
 
 _INTS = types.int32[::1]
 _DOUBLES = types.float64[::1]

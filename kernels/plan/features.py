@@ -16,22 +16,7 @@ import math
 
 from numba import njit
 
-from kernels.plan.haversine import angle, cosine, haversine
-from kernels.plan.opcodes import (
-    CLIP,
-    LOG,
-    POINT_DISTANCE,
-    POLYLINE_DISTANCE,
-    PRODUCT,
-    RATIO,
-    ROTATION,
-    STANDARDISE,
-)
-
-EARTH_RADIUS_KM = 6371.0088
-"""Mean radius R1 = (2a + b) / 3 of the WGS 84 ellipsoid (IUGG), in km."""
-
-KM_PER_DEGREE = EARTH_RADIUS_KM * math.pi / 180.0
+from kernels.plan.haversine import EARTH_RADIUS_KM, angle, cosine, haversine
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -96,91 +81,3 @@ def point_distance(latitude, longitude, point_latitude, point_longitude):
     # Rounding can lift the haversine of near-antipodes above one, which no angle has; and, of latitudes beyond the
     # poles, below zero.
     return EARTH_RADIUS_KM * angle(min(1.0, max(0.0, share)))
-
-
-@njit(cache=True, error_model="numpy")
-def polyline_distance(latitude, longitude, constants, offset, length):
-    """Distance in km from a point to the nearest point of a polyline, all in degrees.
-
-    `constants[offset : offset + length]` holds (latitude, longitude) of each vertex in turn, longitudes unrolled. The
-    vertices are projected equirectangularly about the point (Snyder, "Map Projections: A Working Manual", USGS
-    Professional Paper 1395, chapter 12, with the point's latitude as standard parallel), so the point is the origin;
-    the answer is the least distance from the origin to a segment. Fit for distances of some hundred km; beyond, the
-    plane is not the sphere. NaN when a coordinate is NaN or infinite.
-    """
-    scale = longitude_scale(latitude)
-    best = math.inf
-    for start in range(offset, offset + length - 2, 2):
-        squared = squared_to_segment(
-            latitude, longitude, scale,
-            constants[start], constants[start + 1], constants[start + 2], constants[start + 3],
-        )  # fmt: skip
-        best = min(best, squared)
-    return kilometres(latitude, longitude, best)
-
-
-@njit(cache=True, error_model="numpy", inline="always")
-def longitude_scale(latitude):
-    """How long a degree of longitude is in the plane about a point, in degrees of latitude."""
-    return math.cos(math.radians(latitude))
-
-
-@njit(cache=True, error_model="numpy", forceinline=True)
-def squared_to_segment(latitude, longitude, scale, start_latitude, start_longitude, end_latitude, end_longitude):
-    """Squared distance from a point to a segment in the plane about the point, in degrees of latitude."""
-    start_longitude -= longitude
-    # A whole number of turns, the same for both ends, brings the segment's start within half a turn of the point.
-    turn = 360.0 * math.floor((start_longitude + 180.0) / 360.0)
-    start_x = (start_longitude - turn) * scale
-    start_y = start_latitude - latitude
-    along_x = (end_longitude - longitude - turn) * scale - start_x
-    along_y = end_latitude - latitude - start_y
-    squared = along_x * along_x + along_y * along_y
-    share = 0.0
-    if squared > 0.0:
-        share = -(start_x * along_x + start_y * along_y) / squared
-        share = min(1.0, max(0.0, share))
-    x = start_x + share * along_x
-    y = start_y + share * along_y
-    return x * x + y * y
-
-
-@njit(cache=True, error_model="numpy", inline="always")
-def kilometres(latitude, longitude, squared):
-    """What a point's least squared distance is in km; NaN when a coordinate is NaN or infinite."""
-    if not (math.isfinite(latitude) and math.isfinite(longitude)):
-        return math.nan
-    return KM_PER_DEGREE * math.sqrt(squared)
-
-
-@njit(cache=True, error_model="numpy")
-def evaluate(op, a, b, constants, offset, length):
-    """One step on one row.
-
-    Args:
-        op: int32, which function (`kernels.plan.opcodes`); an unknown one gives NaN.
-        a: float64, the first operand.
-        b: float64, the second; whatever it is, a step of one operand does not read it.
-        constants: float64[C], the program's pool.
-        offset: int32, where the step's constants start.
-        length: int32, how many it has.
-
-    Returns float64.
-    """
-    if op == RATIO:
-        return ratio(a, b)
-    if op == PRODUCT:
-        return product(a, b)
-    if op == LOG:
-        return log(a, constants[offset])
-    if op == CLIP:
-        return clip(a, constants[offset], constants[offset + 1])
-    if op == STANDARDISE:
-        return standardise(a, constants[offset], constants[offset + 1])
-    if op == ROTATION:
-        return rotation(a, b, constants[offset], constants[offset + 1])
-    if op == POINT_DISTANCE:
-        return point_distance(a, b, constants[offset], constants[offset + 1])
-    if op == POLYLINE_DISTANCE:
-        return polyline_distance(a, b, constants, offset, length)
-    return math.nan

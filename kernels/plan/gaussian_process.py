@@ -1,4 +1,6 @@
-"""Kernel expansions: sums of covariances with stored rows, times their weights. Functions for both targets and layout.
+"""Gaussian processes: as data, laid out for the kernels, and row-level functions, written once for both targets.
+
+The mean of a process is a sum of covariances with the stored rows, times their weights:
 
     for each term: for each factor: squared = sum over its columns of (row - stored)^2, both scaled
                                     exponent += decay(shape, squared);  share *= polynomial(shape, squared)
@@ -9,13 +11,25 @@ CPU and, on most GPUs, 64 times the units. A column is centred and scaled in flo
 """
 
 import math
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.plan.references import SHAPES, GaussianProcess
+from kernels.plan.checks import PlanError, as_tuple, check_finite, check_name, check_names, check_positive
+from kernels.plan.steps import ReferenceStep
+
+Shape = Literal["exponential", "matern32", "squared_exponential"]
+
+
+SHAPES: tuple[Shape, ...] = ("exponential", "matern32", "squared_exponential")
+"""In the order of their numbers."""
+
+MAX_FACTOR_COLUMNS = 64
+"""Of all factors of one Gaussian process together."""
+MAX_TERMS = 8
 
 EXPONENTIAL: Final = SHAPES.index("exponential")
 MATERN32: Final = SHAPES.index("matern32")
@@ -37,6 +51,105 @@ multiplied with may have overflowed, and infinity times zero is NaN."""
 
 ZERO: Final = np.float32(0.0)
 ONE: Final = np.float32(1.0)
+
+
+class Factor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One factor of a covariance term: a shape of the scaled distance over some columns.
+
+    With r the Euclidean distance over `inputs`, each divided by its length: exponential exp(-r), matern32
+    (1 + sqrt(3) r) exp(-sqrt(3) r), squared_exponential exp(-r^2 / 2) (C. E. Rasmussen and C. K. I. Williams, Gaussian
+    Processes for Machine Learning, MIT Press 2006, section 4.2).
+    """
+
+    shape: Shape
+    inputs: tuple[str, ...]
+    lengths: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field in ("inputs", "lengths"):
+            msgspec.structs.force_setattr(self, field, as_tuple(getattr(self, field)))
+
+
+class Term(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A summand of a covariance function: variance times the product of its factors."""
+
+    variance: float
+    factors: tuple[Factor, ...]
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "factors", as_tuple(self.factors))
+
+
+class GaussianProcess(ReferenceStep, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="gaussian_process"):
+    """The posterior mean of a Gaussian process: the stored rows' weights times the covariances with them, summed.
+
+    Attributes:
+        terms: Of the covariance function, 1 to 8, their factors' columns at most 64 together.
+        constant: Variance of a constant function in the prior, in place of a fitted mean.
+        noise: Variance of the target about the function.
+        target: The table's column that was fitted to.
+        weights: The table's column of weights, K^-1 y.
+    """
+
+    tuples = ("terms",)
+
+    terms: tuple[Term, ...]
+    constant: float = 1.0
+    noise: float = 0.1
+    target: str = "target"
+    weights: str = "weights"
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The mean alone."""
+        return (self.output,)
+
+    def operand_names(self) -> tuple[str, ...]:
+        """The columns of all factors, each once, in order of first use."""
+        return tuple(dict.fromkeys(name for term in self.terms for factor in term.factors for name in factor.inputs))
+
+    def table_names(self) -> tuple[str, ...]:
+        """Operands and weights."""
+        return (*self.operand_names(), self.weights)
+
+    def unfitted(self) -> str | None:
+        """Lengths that are still to be fitted."""
+        for index, term in enumerate(self.terms):
+            for number, factor in enumerate(term.factors):
+                if not factor.lengths:
+                    return f"terms[{index}].factors[{number}].lengths"
+        return None
+
+    def _check(self) -> None:
+        check_name(self.title, "target", self.target)
+        check_name(self.title, "weights", self.weights)
+        for field in ("constant", "noise"):
+            value = check_finite(self.title, field, getattr(self, field))
+            if value < 0:
+                raise PlanError(f"{self.title}: {field} must be at least zero, got {value}")
+            msgspec.structs.force_setattr(self, field, value)
+        if not 1 <= len(self.terms) <= MAX_TERMS:
+            raise PlanError(f"{self.title}: terms must be 1 to {MAX_TERMS}, got {len(self.terms)}")
+        for index, term in enumerate(self.terms):
+            self._check_term(f"terms[{index}]", term)
+        columns = sum(len(factor.inputs) for term in self.terms for factor in term.factors)
+        if columns > MAX_FACTOR_COLUMNS:
+            raise PlanError(f"{self.title}: the factors have {columns} columns, at most {MAX_FACTOR_COLUMNS} can be")
+
+    def _check_term(self, place: str, term: Term) -> None:
+        variance = check_finite(self.title, f"{place}.variance", term.variance)
+        msgspec.structs.force_setattr(term, "variance", variance)
+        if variance <= 0:
+            raise PlanError(f"{self.title}: {place}.variance must be above zero, got {variance}")
+        if not term.factors:
+            raise PlanError(f"{self.title}: {place}.factors is empty")
+        for index, factor in enumerate(term.factors):
+            owner = f"{place}.factors[{index}]"
+            if factor.shape not in SHAPES:
+                raise PlanError(f"{self.title}: {owner}.shape must be one of {', '.join(SHAPES)}")
+            check_names(self.title, f"{owner}.inputs", factor.inputs, 1, MAX_FACTOR_COLUMNS)
+            lengths = check_positive(self.title, f"{owner}.lengths", factor.lengths, len(factor.inputs))
+            msgspec.structs.force_setattr(factor, "lengths", lengths)
 
 
 class ExpansionArrays(NamedTuple):

@@ -9,6 +9,9 @@ import math
 
 from numba import njit
 
+EARTH_RADIUS_KM = 6371.0088
+"""Mean radius R1 = (2a + b) / 3 of the WGS 84 ellipsoid (IUGG), in km."""
+
 _RADIANS_PER_DEGREE = math.pi / 180.0
 _TURNS_PER_DEGREE = 1.0 / 360.0
 _WHOLE = 2.0**52

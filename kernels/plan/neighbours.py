@@ -1,33 +1,181 @@
-"""Nearest stored rows: row-level functions for both targets, and the stored rows laid out for them.
+"""The search for the nearest stored rows, as data, and the stored rows laid out for it.
 
-    search:   for each block of stored rows, nearest first: stop at a block whose box is farther than the worst
-              neighbour; else for each of its rows: insert
-    describe: for each count: statistics of the nearest rows' targets; for each count: contrasts with their attributes;
-              for each regression: the attributes' weighted covariance, and its Cholesky solution
-
-Neighbours are ordered by the pair (squared distance rounded to float32, index in the table). The rounding is what makes
-CPU and GPU agree: their float64 distances differ by last digits, for the GPU contracts to fused multiply-adds, and
-coordinates on a grid give many distances that are equal but for those digits.
+What is computed of the rows that are found is written in `kernels.plan.nearest`.
 """
 
-import math
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from kernels.plan.references import Neighbours
-from kernels.plan.regression import regress
+from kernels.plan.blocks import BLOCK_ROWS, block_order
+from kernels.plan.checks import PlanError, as_tuple, check_count, check_finite, check_name, check_names, check_positive
+from kernels.plan.steps import ReferenceStep
 
-BLOCK_ROWS = 64
-"""Stored rows to a block: few enough that a search sees little more than it needs, enough that their distances are
-computed by whole vectors."""
-
-STATISTICS = 5
-NO_LABEL = -1
+MAX_NEIGHBOURS = 64
+"""Of one search; a CUDA thread keeps its row's in local memory."""
+MAX_COORDINATES = 8
+MAX_ATTRIBUTES = 8
+MAX_REGRESSIONS = 8
+LEAST_RIDGE = 1e-6
+"""Below it, attributes that depend on one another would have slopes made of rounding errors."""
+LEAST_SOFTENING = 1e-9
 FARTHEST = 1e18
 """Scaled coordinates are held within this, so that no squared distance overflows a float32."""
+
+
+class Regression(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A ridge regression of the target on attributes of the nearest rows.
+
+    Near rows weigh more, by the bisquare function of distance over the last neighbour's distance (W. S. Cleveland,
+    Robust Locally Weighted Regression, JASA 74, 1979).
+
+    Attributes:
+        output: What its columns are called by: `local`, its value at the row, `intercept`, its value at the table's
+            mean attributes, and `slope` of each scaled attribute.
+        inputs: 1 to 8 attributes.
+        scales: What each is divided by, so that one ridge fits all.
+        count: Of neighbours, at most 64.
+        ridge: Added to the diagonal of the weighted covariance of the scaled attributes.
+    """
+
+    output: str
+    inputs: tuple[str, ...]
+    scales: tuple[float, ...] = ()
+    count: int
+    ridge: float = 0.1
+
+    def __post_init__(self) -> None:
+        for field in ("inputs", "scales"):
+            msgspec.structs.force_setattr(self, field, as_tuple(getattr(self, field)))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The ends of its columns' names."""
+        slopes = (f"{self.output}_slope_{name}" for name in self.inputs)
+        return (f"{self.output}_local", f"{self.output}_intercept", *slopes)
+
+
+class Neighbours(ReferenceStep, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="neighbours"):
+    """What the nearest stored rows say: statistics of their target, and how the row differs from them.
+
+    Distance is Euclidean over `inputs`, each divided by its scale; equally near rows are taken in the table's order.
+    A row with a coordinate that is not finite gives NaN everywhere.
+
+    Attributes:
+        inputs: 1 to 8 coordinates.
+        scales: Of each coordinate, what counts as the distance one.
+        target: The table's column that is averaged and regressed on.
+        counts: Of neighbours, ascending, at most 64; for each there are columns `mean`, `weighted_mean` (by the inverse
+            of distance + softening), `deviation`, `median`, and `distance` of the last neighbour.
+        softening: Added to distances before they are inverted or compared with the last neighbour's, so that rows at no
+            distance do not count alone.
+        contrasts: 0 to 8 attributes; for each count below, `contrast` is the row's own value less its neighbours' mean.
+        contrast_counts: Of neighbours, ascending.
+        regressions: Local regressions.
+        outside_distance: A row farther from its nearest stored row than this is outside what the model has seen.
+    """
+
+    tuples = ("inputs", "scales", "counts", "contrasts", "contrast_counts", "regressions")
+
+    inputs: tuple[str, ...]
+    scales: tuple[float, ...] = ()
+    target: str = "target"
+    counts: tuple[int, ...] = ()
+    softening: float = 0.001
+    contrasts: tuple[str, ...] = ()
+    contrast_counts: tuple[int, ...] = ()
+    regressions: tuple[Regression, ...] = ()
+    outside_distance: float | None = None
+
+    @property
+    def nearest(self) -> str:
+        """The name of the column that is the distance to the nearest stored row."""
+        return f"{self.output}_nearest"
+
+    @property
+    def searched(self) -> int:
+        """How many neighbours are looked for."""
+        return max((*self.counts, *self.contrast_counts, *(regression.count for regression in self.regressions), 1))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """`nearest`, the statistics by count, the contrasts by count, the regressions."""
+        statistics = ("mean", "weighted_mean", "deviation", "median", "distance")
+        return (
+            self.nearest,
+            *(f"{self.output}_{name}_{count}" for count in self.counts for name in statistics),
+            *(f"{self.output}_contrast_{name}_{count}" for count in self.contrast_counts for name in self.contrasts),
+            *(f"{self.output}_{name}" for regression in self.regressions for name in regression.outputs),
+        )
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The columns of contrasts and regressions, each once."""
+        regressed = (name for regression in self.regressions for name in regression.inputs)
+        return tuple(dict.fromkeys((*self.contrasts, *regressed)))
+
+    def operand_names(self) -> tuple[str, ...]:
+        """Coordinates first, then attributes."""
+        return tuple(dict.fromkeys((*self.inputs, *self.attributes)))
+
+    def table_names(self) -> tuple[str, ...]:
+        """Operands and target."""
+        return (*self.operand_names(), self.target)
+
+    def unfitted(self) -> str | None:
+        """Scales that are still to be fitted."""
+        if not self.scales:
+            return "scales"
+        open_ones = (index for index, regression in enumerate(self.regressions) if not regression.scales)
+        return next((f"regressions[{index}].scales" for index in open_ones), None)
+
+    def _check(self) -> None:
+        check_names(self.title, "inputs", self.inputs, 1, MAX_COORDINATES)
+        scales = check_positive(self.title, "scales", self.scales, len(self.inputs))
+        msgspec.structs.force_setattr(self, "scales", scales)
+        check_name(self.title, "target", self.target)
+        self._counts("counts")
+        self._counts("contrast_counts")
+        check_names(self.title, "contrasts", self.contrasts, 0, MAX_ATTRIBUTES)
+        if bool(self.contrasts) != bool(self.contrast_counts):
+            raise PlanError(f"{self.title}: contrasts and contrast_counts need each other")
+        for index, regression in enumerate(self.regressions):
+            self._check_regression(f"regressions[{index}]", regression)
+        if len(self.regressions) > MAX_REGRESSIONS:
+            raise PlanError(f"{self.title}: regressions must be at most {MAX_REGRESSIONS}")
+        names = [regression.output for regression in self.regressions]
+        if len(set(names)) != len(names):
+            raise PlanError(f"{self.title}: two regressions have the same output")
+        if len(self.attributes) > MAX_ATTRIBUTES:
+            raise PlanError(f"{self.title}: contrasts and regressions have more than {MAX_ATTRIBUTES} attributes")
+        for field in ("softening", "outside_distance"):
+            if getattr(self, field) is None:
+                continue
+            value = check_finite(self.title, field, getattr(self, field))
+            least = 0.0 if field == "outside_distance" else LEAST_SOFTENING
+            if value < least:
+                raise PlanError(f"{self.title}: {field} must be at least {least}, got {value}")
+            msgspec.structs.force_setattr(self, field, value)
+
+    def _check_regression(self, place: str, regression: Regression) -> None:
+        check_name(self.title, f"{place}.output", regression.output)
+        check_names(self.title, f"{place}.inputs", regression.inputs, 1, MAX_ATTRIBUTES)
+        scales = check_positive(self.title, f"{place}.scales", regression.scales, len(regression.inputs))
+        msgspec.structs.force_setattr(regression, "scales", scales)
+        ridge = check_finite(self.title, f"{place}.ridge", regression.ridge)
+        msgspec.structs.force_setattr(regression, "ridge", ridge)
+        if ridge < LEAST_RIDGE:
+            raise PlanError(f"{self.title}: {place}.ridge must be at least {LEAST_RIDGE}, got {ridge}")
+        check_count(self.title, f"{place}.count", regression.count, MAX_NEIGHBOURS)
+
+    def _counts(self, field: str) -> None:
+        counts = getattr(self, field)
+        for index, count in enumerate(counts):
+            check_count(self.title, f"{field}[{index}]", count, MAX_NEIGHBOURS)
+            if index and count <= counts[index - 1]:
+                raise PlanError(f"{self.title}: {field} must ascend, got {counts!r}")
 
 
 class NeighbourArrays(NamedTuple):
@@ -128,149 +276,3 @@ def pack_neighbours(
     for array in arrays:
         array.flags.writeable = False
     return arrays
-
-
-def block_order(coordinates: NDArray[np.float64], size: int) -> NDArray[np.intp]:
-    """An order of float64[N, D] in which each run of `size` rows, from the first on, is close together.
-
-    As in a k-d tree (J. L. Bentley, Multidimensional Binary Search Trees, CACM 18, 1975), halves along the widest
-    dimension until a part fits a block; parts begin at whole blocks.
-    """
-    order = np.arange(len(coordinates))
-
-    def split(start: int, end: int) -> None:
-        n_blocks = -(-(end - start) // size)
-        if n_blocks < 2:
-            return
-        part = coordinates[order[start:end]]
-        widest = int(np.argmax(part.max(axis=0) - part.min(axis=0)))
-        order[start:end] = order[start:end][np.argsort(part[:, widest], kind="stable")]
-        middle = start + n_blocks // 2 * size
-        split(start, middle)
-        split(middle, end)
-
-    split(0, len(order))
-    return order
-
-
-@njit(cache=True, error_model="numpy")
-def insert(keys, rows, filled, key, row):
-    """Insert (key, row) into the ascending pairs (keys, rows), of which `filled` are in use; the last falls out.
-
-    Args:
-        keys: float32[K] or longer, squared distances.
-        rows: int32, as many; indices in the table.
-        filled: int, pairs in use.
-        key: float32.
-        row: int32.
-
-    Returns the number of pairs in use afterwards.
-    """
-    capacity = len(keys)
-    position = filled
-    if filled == capacity:
-        position = capacity - 1
-        if keys[position] < key or (keys[position] == key and rows[position] < row):
-            return filled
-    while position > 0 and (keys[position - 1] > key or (keys[position - 1] == key and rows[position - 1] > row)):
-        keys[position] = keys[position - 1]
-        rows[position] = rows[position - 1]
-        position -= 1
-    keys[position] = key
-    rows[position] = row
-    return min(filled + 1, capacity)
-
-
-@njit(cache=True, error_model="numpy")
-def describe(
-    keys, rows, filled, here, attributes, target, counts, contrasts, contrast_counts, regressions, regressors,
-    regressor_scales, numbers, matrix, scratch, out,
-):  # fmt: skip
-    """Statistics, contrasts and local regressions of a row's nearest stored rows.
-
-    Args:
-        keys: float32[filled], their squared distances, ascending.
-        rows: int32[filled], their indices in the table.
-        filled: int, how many they are; where a count asks for more, all of them are taken. None give NaN.
-        here: float64[Z], the row's own attributes, less the centres.
-        attributes: As all up to `numbers`, of a `NeighbourArrays`.
-        target: float64[N].
-        counts: int32, ascending.
-        contrasts: int32.
-        contrast_counts: int32, ascending.
-        regressions: int32[R, 3].
-        regressors: int32.
-        regressor_scales: float64.
-        numbers: float64[1 + R].
-        matrix: float64[Z * Z] or longer, to work in.
-        scratch: float64[max(64, 3 * Z)] or longer, to work in.
-        out: float64[Q], written: distance of the nearest; mean, weighted mean, deviation, median and greatest distance
-            by count; contrasts by count; local, intercept and slopes by regression.
-    """
-    if filled == 0:
-        for index in range(len(out)):
-            out[index] = math.nan
-        return
-    out[0] = math.sqrt(np.float64(keys[0]))
-    place = 1
-    for index in range(len(counts)):
-        summarise(keys, rows, min(counts[index], filled), target, numbers[0], scratch, out, place)
-        place += STATISTICS
-    for index in range(len(contrast_counts)):
-        count = min(contrast_counts[index], filled)
-        for number in range(len(contrasts)):
-            column = contrasts[number]
-            total = 0.0
-            for near in range(count):
-                total += attributes[rows[near], column]
-            out[place] = here[column] - total / count
-            place += 1
-    for index in range(len(regressions)):
-        count = min(regressions[index, 0], filled)
-        first = regressions[index, 1]
-        size = regressions[index, 2] - first
-        regress(
-            keys, rows, count, here, attributes, target, regressors, regressor_scales, first, size, numbers[0],
-            numbers[1 + index], matrix, scratch, out, place,
-        )  # fmt: skip
-        place += 2 + size
-
-
-@njit(cache=True, error_model="numpy")
-def summarise(keys, rows, count, target, softening, scratch, out, place):
-    """Statistics of the nearest rows' target: five numbers into `out` from `place` on.
-
-    Args:
-        keys: float32[count], squared distances, ascending.
-        rows: int32[count], indices in the table.
-        count: int, at least 1.
-        target: float64[N].
-        softening: float64, added to distances before they are inverted.
-        scratch: float64[count] or longer, to work in.
-        out: float64, written: mean, mean weighted by inverse distance, standard deviation, median, greatest distance.
-        place: int.
-    """
-    total = 0.0
-    weights = 0.0
-    weighted = 0.0
-    for near in range(count):
-        value = target[rows[near]]
-        weight = 1.0 / (math.sqrt(np.float64(keys[near])) + softening)
-        total += value
-        weights += weight
-        weighted += weight * value
-        # Sorted as they come, for the median.
-        position = near
-        while position > 0 and scratch[position - 1] > value:
-            scratch[position] = scratch[position - 1]
-            position -= 1
-        scratch[position] = value
-    mean = total / count
-    squares = 0.0
-    for near in range(count):
-        squares += (scratch[near] - mean) * (scratch[near] - mean)
-    out[place] = mean
-    out[place + 1] = weighted / weights
-    out[place + 2] = math.sqrt(squares / count)
-    out[place + 3] = 0.5 * (scratch[(count - 1) // 2] + scratch[count // 2])
-    out[place + 4] = math.sqrt(np.float64(keys[count - 1]))

@@ -10,20 +10,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.plan.checks import PlanError, as_tuple, check_finite, check_name
+from kernels.plan.gaussian_process import Factor, GaussianProcess, Term
+from kernels.plan.neighbours import Neighbours, Regression
 from kernels.plan.program import Program, pack
-from kernels.plan.references import (
-    AnyReferenceStep,
-    Factor,
-    GaussianProcess,
-    Neighbours,
-    References,
-    Regression,
-    Term,
-)
+from kernels.plan.references import AnyReferenceStep, References
 from kernels.plan.steps import (
     Clip,
     Log,
-    PlanError,
     PointDistance,
     PolylineDistance,
     Product,
@@ -32,9 +26,6 @@ from kernels.plan.steps import (
     Standardise,
     Step,
     StepBase,
-    as_tuple,
-    check_finite,
-    check_name,
 )
 
 __all__ = [

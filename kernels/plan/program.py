@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.plan.gaussian_process import ExpansionArrays, pack_expansion
-from kernels.plan.neighbours import NeighbourArrays, pack_neighbours
-from kernels.plan.references import AnyReferenceStep, Neighbours, reference_names
+from kernels.plan.neighbours import NeighbourArrays, Neighbours, pack_neighbours
+from kernels.plan.operations import OPCODES
+from kernels.plan.references import AnyReferenceStep, reference_names
 from kernels.plan.steps import StepBase
 
 
@@ -22,7 +23,7 @@ class Program:
     All arrays are C-contiguous and read-only.
 
     Attributes:
-        opcodes: int32[S], what each step does (`kernels.plan.opcodes`).
+        opcodes: int32[S], what each step does (`kernels.plan.operations`).
         operands: int32[S, 2], the slots it reads; a step of one operand names it twice.
         offsets: int32[S], where its constants start in the pool.
         lengths: int32[S], how many it has.
@@ -110,7 +111,7 @@ def pack(
             packed.append(pack_expansion(step, dict(table or {}), places, features))
     stateless = [name for name in outputs if name in slots]
     return Program(
-        opcodes=_frozen([step.opcode for step in steps], np.int32),
+        opcodes=_frozen([OPCODES[type(step)] for step in steps], np.int32),
         operands=_frozen(operands, np.int32, (len(steps), 2)),
         offsets=_frozen(offsets, np.int32),
         lengths=_frozen(lengths, np.int32),

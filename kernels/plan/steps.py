@@ -9,11 +9,7 @@ from typing import ClassVar
 
 import msgspec
 
-from kernels.plan import opcodes
-
-
-class PlanError(ValueError):
-    """A feature plan is not valid; the message names the step (or input) and the field."""
+from kernels.plan.checks import PlanError, as_tuple, check_coordinates, check_finite, check_name
 
 
 class StepBase(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="op"):
@@ -22,7 +18,6 @@ class StepBase(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     Raises PlanError on construction when a field's value cannot be computed with.
     """
 
-    opcode: ClassVar[int]
     operands: ClassVar[tuple[str, ...]]
     """The names of the one or two fields that hold operands, in the order in which the kernel takes them."""
 
@@ -61,10 +56,57 @@ class StepBase(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             msgspec.structs.force_setattr(self, field, value)
 
 
+class ReferenceStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="op"):
+    """What reference steps share: a name that its columns begin with.
+
+    Raises PlanError on construction when a field's value cannot be computed with.
+    """
+
+    tuples: ClassVar[tuple[str, ...]] = ()
+    """Fields that hold tuples; JSON and callers may give lists."""
+
+    output: str
+
+    def __post_init__(self) -> None:
+        check_name(f"reference step ({self.op})", "output", self.output)
+        for field in self.tuples:
+            msgspec.structs.force_setattr(self, field, as_tuple(getattr(self, field)))
+        self._check()
+
+    @property
+    def op(self) -> str:
+        """The tag of this kind of step in JSON."""
+        return str(self.__struct_config__.tag)
+
+    @property
+    def title(self) -> str:
+        """How messages name this step."""
+        return f"reference step {self.output!r} ({self.op})"
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the columns that the step can give, in the order in which its function writes them."""
+        raise NotImplementedError
+
+    def operand_names(self) -> tuple[str, ...]:
+        """The inputs and outputs of stateless steps that are compared with the table's columns of the same name."""
+        raise NotImplementedError
+
+    def table_names(self) -> tuple[str, ...]:
+        """The columns of the table that the step reads, its operands' among them."""
+        raise NotImplementedError
+
+    def _check(self) -> None:
+        """Raise PlanError if a parameter is out of its domain."""
+
+    def unfitted(self) -> str | None:
+        """The first field that is still to be fitted; a plan has none such."""
+        return None
+
+
 class Ratio(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="ratio"):
     """numerator / denominator."""
 
-    opcode = opcodes.RATIO
     operands = ("numerator", "denominator")
 
     numerator: str
@@ -74,7 +116,6 @@ class Ratio(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=True, tag
 class Product(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="product"):
     """left * right."""
 
-    opcode = opcodes.PRODUCT
     operands = ("left", "right")
 
     left: str
@@ -84,7 +125,6 @@ class Product(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=True, t
 class Log(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="log"):
     """Natural logarithm of input + offset."""
 
-    opcode = opcodes.LOG
     operands = ("input",)
 
     input: str
@@ -101,7 +141,6 @@ class Log(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
 class Clip(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="clip"):
     """The input, held within lower..upper; NaN stays NaN."""
 
-    opcode = opcodes.CLIP
     operands = ("input",)
 
     input: str
@@ -121,7 +160,6 @@ class Clip(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=True, tag=
 class Standardise(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="standardise"):
     """(input - mean) / scale, in the input's own units."""
 
-    opcode = opcodes.STANDARDISE
     operands = ("input",)
 
     input: str
@@ -141,7 +179,6 @@ class Standardise(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Rotation(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="rotation"):
     """The x coordinate on axes turned by `degrees` anticlockwise: x cos + y sin."""
 
-    opcode = opcodes.ROTATION
     operands = ("x", "y")
 
     x: str
@@ -160,7 +197,6 @@ class Rotation(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=True, 
 class PointDistance(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="point_distance"):
     """Great-circle distance in km to a fixed point, (latitude, longitude) in degrees."""
 
-    opcode = opcodes.POINT_DISTANCE
     operands = ("latitude", "longitude")
 
     latitude: str
@@ -183,7 +219,6 @@ class PointDistance(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=T
 class PolylineDistance(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="polyline_distance"):
     """Distance in km to the nearest point of a polyline, its vertices (latitude, longitude) in degrees."""
 
-    opcode = opcodes.POLYLINE_DISTANCE
     operands = ("latitude", "longitude")
 
     latitude: str
@@ -222,40 +257,3 @@ class PolylineDistance(StepBase, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 Step = Ratio | Product | Log | Clip | Standardise | Rotation | PointDistance | PolylineDistance
-
-
-def as_tuple(value: object) -> tuple:
-    """A list as a tuple, so that a plan written in Python equals the same plan read from JSON."""
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
-def check_name(owner: str, field: str, name: object) -> None:
-    """Raise PlanError unless `name` is a non-blank string."""
-    if not isinstance(name, str) or not name.strip():
-        raise PlanError(f"{owner}: {field} must be a non-blank name, got {name!r}")
-
-
-def check_finite(owner: str, field: str, value: object) -> float:
-    """`value` as a float, zeros without a sign, so that equal plans are the same bytes.
-
-    Raises PlanError unless it is a number that a float64 holds.
-    """
-    # The bound and not math.isfinite, which raises on an int too large for a float.
-    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= 1.7976931348623157e308:
-        raise PlanError(f"{owner}: {field} must be a finite number, got {value!r}")
-    return float(value) + 0.0
-
-
-def check_coordinates(owner: str, field: str, point: tuple) -> tuple[float, float]:
-    """`point` as floats. Raises PlanError unless it is (latitude in -90..90, longitude in -180..180).
-
-    The commonest mistake is the pair the wrong way round; most such pairs show in the latitude's range.
-    """
-    if len(point) != 2:
-        raise PlanError(f"{owner}: {field} must be (latitude, longitude), got {point!r}")
-    latitude = check_finite(owner, f"{field} latitude", point[0])
-    longitude = check_finite(owner, f"{field} longitude", point[1])
-    for name, value, bound in (("latitude", latitude, 90), ("longitude", longitude, 180)):
-        if abs(value) > bound:
-            raise PlanError(f"{owner}: {field} {name} {value} is outside -{bound}..{bound} degrees")
-    return latitude, longitude

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from kernels.cpu.backend import CpuBackend
 from kernels.cpu.covariance import covariances, gradient, lower_triangle, times
-from kernels.plan.gaussian_process import TILE_ROWS, pack_expansion
+from kernels.plan.gaussian_process import SHAPES, TILE_ROWS, Shape, pack_expansion
 from kernels.plan.plan import Factor, GaussianProcess, Term
-from kernels.plan.references import SHAPES, Shape
 from tests.kernels.plan.by_hand import COVARIANCES
 from tests.kernels.plan.plans import alone, processes_of
 

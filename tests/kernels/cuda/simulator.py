@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kernels.cuda import availability
 from kernels.cuda import backend as cuda
 from kernels.forest import predicates
-from kernels.plan import features, neighbours
+from kernels.plan import nearest, operations
 
 IN_SIMULATOR = [
     pytest.mark.skipif(
@@ -43,13 +43,13 @@ def simulator() -> Iterator[pytest.MonkeyPatch]:
     from kernels.cuda import forest, references, steps
 
     def evaluate(op, a, b, constants, offset, length):
-        return features.evaluate(op, a, b, constants.copy_to_host(), offset, length)
+        return operations.evaluate(op, a, b, constants.copy_to_host(), offset, length)
 
     def describe(*arguments):
         *given, out = (
             argument.copy_to_host() if hasattr(argument, "copy_to_host") else argument for argument in arguments
         )
-        neighbours.describe(*given, out)
+        nearest.describe(*given, out)
         arguments[-1][:] = out
 
     def rank(value, thresholds, column):

@@ -26,7 +26,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     result = subprocess.run(
         [sys.executable, "-W", "ignore", str(HERE / "driver_run.py")],
         env=os.environ
-        | {"NUMBA_ENABLE_CUDASIM": "0", "PYTHONPATH": str(HERE.parents[1]), "LD_LIBRARY_PATH": str(library.parent)},
+        | {"NUMBA_ENABLE_CUDASIM": "0", "PYTHONPATH": str(HERE.parents[2]), "LD_LIBRARY_PATH": str(library.parent)},
         capture_output=True,
         text=True,
         check=False,

@@ -21,7 +21,7 @@ def texts() -> dict[str, str]:
     here = Path(__file__).parent
     result = subprocess.run(
         [sys.executable, "-W", "ignore", str(here / "ptx_compile.py")],
-        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "0", "PYTHONPATH": str(here.parents[1])},
+        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "0", "PYTHONPATH": str(here.parents[2])},
         capture_output=True,
         text=True,
         check=False,

@@ -15,16 +15,11 @@ from kernels.cuda import availability
 from kernels.cuda import backend as cuda
 from kernels.cuda.pairing import pairs
 from kernels.plan import neighbours
+from kernels.plan.gaussian_process import MAX_FACTOR_COLUMNS
+from kernels.plan.neighbours import MAX_ATTRIBUTES, MAX_COORDINATES, MAX_NEIGHBOURS, MAX_REGRESSIONS
 from kernels.plan.plan import Factor, GaussianProcess, Input, Neighbours, Plan, Regression, Term
 from kernels.plan.program import Program, pack
-from kernels.plan.reference_step import MAX_NEIGHBOURS
-from kernels.plan.references import (
-    MAX_ATTRIBUTES,
-    MAX_COORDINATES,
-    MAX_FACTOR_COLUMNS,
-    MAX_REGRESSIONS,
-    AnyReferenceStep,
-)
+from kernels.plan.references import AnyReferenceStep
 from tests.kernels.cuda.simulator import IN_SIMULATOR, simulated_backend, simulator
 from tests.kernels.plan.plans import EVERY_REFERENCE, EVERY_STEP, HARD_ROWS, california, plans, stored
 

@@ -262,7 +262,7 @@ def test_no_damage_ends_the_process() -> None:
     result = subprocess.run(
         [sys.executable, "-W", "ignore", str(here / "damage.py")],
         input=json.dumps({kind: booster.model_to_string() for kind, booster in texts.items()}),
-        env=os.environ | {"PYTHONPATH": str(here.parents[1])},
+        env=os.environ | {"PYTHONPATH": str(here.parents[2])},
         capture_output=True,
         text=True,
         check=False,

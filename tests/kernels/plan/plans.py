@@ -7,6 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from kernels.plan.gaussian_process import SHAPES
 from kernels.plan.plan import (
     Clip,
     Factor,
@@ -27,7 +28,7 @@ from kernels.plan.plan import (
     Term,
 )
 from kernels.plan.program import Program
-from kernels.plan.references import SHAPES, AnyReferenceStep
+from kernels.plan.references import AnyReferenceStep
 from tests.kernels.plan.by_hand import by_hand
 
 COAST = ((37.8, -122.5), (36.6, -121.9), (34.4, -119.7), (32.7, -117.2))

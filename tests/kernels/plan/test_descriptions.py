@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
 from kernels.cpu.backend import CpuBackend
-from kernels.plan.neighbours import describe, pack_neighbours
+from kernels.plan.nearest import describe
+from kernels.plan.neighbours import LEAST_RIDGE, LEAST_SOFTENING, pack_neighbours
 from kernels.plan.plan import Neighbours, Regression
-from kernels.plan.references import LEAST_RIDGE, LEAST_SOFTENING
 from kernels.plan.regression import bisquare
 from tests.kernels.plan.by_hand import describe_by_hand
 from tests.kernels.plan.plans import alone, few

@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 
 from kernels.cpu.backend import CpuBackend
 from kernels.cpu.references import exponential
-from kernels.plan.gaussian_process import FARTHEST, TILE_ROWS, pack_expansion
+from kernels.plan.gaussian_process import FARTHEST, SHAPES, TILE_ROWS, Shape, pack_expansion
 from kernels.plan.plan import Factor, GaussianProcess, Term
-from kernels.plan.references import SHAPES, Shape
 from tests.kernels.plan.by_hand import step_by_hand
 from tests.kernels.plan.plans import alone
 

@@ -11,15 +11,9 @@ from numpy.typing import NDArray
 
 from kernels.cpu.backend import CpuBackend
 from kernels.cpu.references import search
-from kernels.plan.neighbours import (
-    BLOCK_ROWS,
-    FARTHEST,
-    NO_LABEL,
-    NeighbourArrays,
-    block_order,
-    insert,
-    pack_neighbours,
-)
+from kernels.plan.blocks import BLOCK_ROWS, block_order
+from kernels.plan.nearest import NO_LABEL, insert
+from kernels.plan.neighbours import FARTHEST, NeighbourArrays, pack_neighbours
 from kernels.plan.plan import Neighbours, Regression
 from tests.kernels.plan.by_hand import nearest_by_hand
 from tests.kernels.plan.plans import alone

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from kernels.plan.neighbours import LEAST_RIDGE, LEAST_SOFTENING
 from kernels.plan.plan import Factor, GaussianProcess, Neighbours, Plan, PlanError, Regression, Term
-from kernels.plan.references import LEAST_RIDGE, LEAST_SOFTENING, MAX_ROWS
+from kernels.plan.references import MAX_ROWS
 
 NAMES = [f"c{place}" for place in range(9)]
 MANY = [f"c{place}" for place in range(65)]

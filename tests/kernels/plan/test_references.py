@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 
 from kernels.cpu.backend import CpuBackend
+from kernels.plan.neighbours import LEAST_RIDGE, LEAST_SOFTENING
 from kernels.plan.plan import (
     Factor,
     GaussianProcess,
@@ -19,7 +20,7 @@ from kernels.plan.plan import (
     Regression,
     Term,
 )
-from kernels.plan.references import LEAST_RIDGE, LEAST_SOFTENING, AnyReferenceStep, reference_names
+from kernels.plan.references import AnyReferenceStep, reference_names
 from tests.kernels.plan.plans import EVERY_REFERENCE, referring_plans, stored
 
 
