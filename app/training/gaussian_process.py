@@ -1,8 +1,8 @@
-"""Fits a Gaussian process: the covariance function by the likelihood of blocks of rows, the weights by all of them.
+"""Fits a Gaussian process: the covariance function on blocks of rows, by likelihood, and the weights on all rows.
 
 Sections and equations are those of C. E. Rasmussen and C. K. I. Williams, Gaussian Processes for Machine Learning,
-MIT Press 2006. There is no fitted mean: the covariance's constant takes its place, so that a row's leave-one-out value
-depends on its own target in no way.
+MIT Press 2006. No mean is fitted: the constant of the covariance replaces it, so that a row's leave-one-out value does
+not depend on its own target.
 """
 
 import math
@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, optimize
+from threadpoolctl import threadpool_limits
 
 from kernels.cpu import covariance
 from kernels.plan.blocks import block_order
@@ -24,7 +25,7 @@ from kernels.plan.plan import Factor, GaussianProcess, Term
 BLOCK = 256
 MAX_ITERATIONS = 40
 REACH = 4.0
-"""How far the logarithm of a parameter may go from its start; data may tell nothing of it, and it would go on."""
+"""Largest change of a parameter's logarithm: without a bound, one that the data does not determine drifts away."""
 REFINEMENTS = 2
 THREADS = os.cpu_count() or 1
 
@@ -72,15 +73,15 @@ class Posterior(msgspec.Struct, frozen=True):
 def fit_covariance(step: GaussianProcess, columns: Columns, target: Array) -> GaussianProcess:
     """Maximise the likelihood over variances, lengths, constant and noise.
 
-    It is a composite likelihood: rows are cut into blocks of 256 that are near each other, and the log marginal
-    likelihoods (equation 2.30) of the blocks are summed, as if they were independent (C. Varin, N. Reid and D. Firth,
-    An Overview of Composite Likelihood Methods, Statistica Sinica 21, 2011). All rows have their say at a cost that
-    grows with their number, and not with its cube; and blocks of near rows tell of short lengths, where rows taken at
-    random would not. Nearness is by the columns of the first term's first factor.
+    It is a composite likelihood: rows are divided into blocks of 256 near rows, and the log marginal likelihoods
+    (equation 2.30) of the blocks are summed as if they were independent (C. Varin, N. Reid and D. Firth, An Overview of
+    Composite Likelihood Methods, Statistica Sinica 21, 2011). All rows count, at a cost that grows with their number
+    and not with its cube. Blocks of near rows determine short lengths, which random rows would not. Nearness is
+    measured by the columns of the first term's first factor.
 
     Args:
-        step: Where to start; lengths that are not given start at the columns' standard deviations.
-        columns: The operands, float64[N], by name.
+        step: Start of the search; lengths that are not given start at the columns' standard deviations.
+        columns: Operands float64[N], by name.
         target: float64[N].
 
     Returns:
@@ -91,7 +92,8 @@ def fit_covariance(step: GaussianProcess, columns: Columns, target: Array) -> Ga
     order = block_order(np.column_stack([columns[name] / (columns[name].std() or 1.0) for name in near.inputs]), BLOCK)
     blocks = [order[start : start + BLOCK] for start in range(0, len(order), BLOCK)]
     start = np.log(_parameters(step))
-    with ThreadPoolExecutor(THREADS) as pool:
+    # A block's matrices are small: threads of BLAS below the threads of the blocks would mostly wait for each other.
+    with ThreadPoolExecutor(THREADS) as pool, threadpool_limits(1, user_api="blas"):
         likelihood = _Likelihood(step, columns, target, blocks, pool)
         fit = optimize.minimize(
             likelihood,
@@ -107,11 +109,11 @@ def fit_covariance(step: GaussianProcess, columns: Columns, target: Array) -> Ga
 def solve(step: GaussianProcess, columns: Columns, target: Array) -> Posterior:
     """Condition on all rows: one float32 Cholesky decomposition of the N x N matrix (algorithm 2.1), and its inverse.
 
-    It takes 4 N^2 bytes and 2/3 N^3 floating-point operations: 13,000 rows, 0.7 GB. The weights are refined to more
-    than float32 with the matrix itself, which the decomposition leaves in the other triangle.
+    It takes 4 N^2 bytes and 2/3 N^3 floating-point operations: 0.7 GB for 13,000 rows. The weights are refined beyond
+    float32 with the matrix itself, which the decomposition leaves in the other triangle.
 
     Raises:
-        ValueError: The matrix is not positive definite in float32: the noise is too small.
+        ValueError: The matrix is not positive definite in float32, because the noise is too small.
     """
     zeros = {name: np.zeros(len(target)) for name in (step.target, step.weights)}
     arrays = pack_expansion(step, columns | zeros, dict.fromkeys(columns, 0), {})
@@ -136,7 +138,7 @@ def solve(step: GaussianProcess, columns: Columns, target: Array) -> Posterior:
 
 
 class _Likelihood:
-    """The negative composite log likelihood per row, and its gradient, by the logarithms of the parameters."""
+    """Negative composite log likelihood per row, and its gradient, as a function of the parameters' logarithms."""
 
     def __init__(
         self, step: GaussianProcess, columns: Columns, target: Array, blocks: list[NDArray[np.intp]], pool: Executor
@@ -160,7 +162,7 @@ class _Likelihood:
         return value / self._size, gradient / self._size
 
     def _block(self, values: Array, stored: Array, target: Array) -> tuple[float, Array]:
-        """Half of -2 log p(target), and its derivatives (equation 5.9)."""
+        """-log p(target) of one block, and its derivatives (equation 5.9)."""
         n_terms, size = len(self._terms) - 1, len(target)
         variances, lengths, (constant, noise) = values[:n_terms], values[n_terms:-2], values[-2:]
         layout = (self._shapes, self._terms, self._starts, variances)
@@ -182,7 +184,7 @@ class _Likelihood:
 
 
 def _share(work: Callable[[int, int], None], size: int) -> None:
-    """Call `work(start, end)` over 0..size in equal parts, a thread to each; the kernels let go of the GIL."""
+    """Call `work(start, end)` for equal parts of 0..size, one thread each; the kernels release the GIL."""
     bounds = [size * thread // THREADS for thread in range(THREADS + 1)]
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(work, bounds[:-1], bounds[1:]))
@@ -200,13 +202,13 @@ def _with_lengths(step: GaussianProcess, columns: Columns) -> GaussianProcess:
 
 
 def _parameters(step: GaussianProcess) -> Array:
-    """Variances, lengths of each factor in turn, constant, noise."""
+    """Variances, lengths of every factor, constant, noise."""
     lengths = [length for term in step.terms for factor in term.factors for length in factor.lengths]
     return np.array([*(term.variance for term in step.terms), *lengths, step.constant, step.noise])
 
 
 def _with_parameters(step: GaussianProcess, values: Array) -> GaussianProcess:
-    """The step with the parameters that `_parameters` would list."""
+    """The step with new parameters, in the order of `_parameters`."""
     lengths = iter(values[len(step.terms) : -2].tolist())
 
     def replaced(factor: Factor) -> Factor:

@@ -43,7 +43,7 @@ RECIPE = Recipe(
     parameters={"num_leaves": 8, "max_bin": 63},
     max_rounds=40,
     early_stopping_rounds=10,
-    areas=Areas(inputs=("north", "east"), count=12),
+    areas=Areas(inputs=("north", "east"), count=12, holdouts=2),
     unit="gold",
 )
 
