@@ -1,4 +1,4 @@
-"""The `madrone` command. Heavy imports are inside the commands, so that `--help` and a bad setting answer at once."""
+"""The `madrone` command. Heavy imports are inside the commands, so that `--help` and bad settings answer at once."""
 
 import contextlib
 import ctypes
@@ -21,11 +21,12 @@ from kernels.cache import cache_kernels
 
 BAD_USAGE = 2
 HEAD_BYTES = 128 * 1024
-"""Of a request, about: the server reads a little more before it answers 431. Bodies come in pieces of this at most."""
+"""Approximate limit of a request head: the server reads a little more before it answers 431. Also the size of the
+largest piece that a body arrives in."""
 
 MOST_FILES = 10_000
 OTHER_FILES = 200
-"""Open at a time, and those among them that are no client's connections, at most."""
+"""Open files at a time, and the part of them reserved for other things than clients' connections."""
 
 OPENMP_LIBRARY = "libgomp.so.1"
 
@@ -36,18 +37,18 @@ log = logging.getLogger(__name__)
 @click.version_option(__version__, prog_name="madrone", message="%(prog)s %(version)s")
 def main() -> None:
     """Serve LightGBM models from an MLflow Model Registry."""
-    # Into the environment rather than into Settings alone: a .env file also holds what MLflow and cloud clients read.
+    # Loaded into the environment, because MLflow and clients of clouds read variables of the .env file too.
     load_dotenv(Path(".env"))
 
 
 @main.command()
-@click.option("--host", help="Address to listen on, instead of API_HOST.")
-@click.option("--port", help="Port to listen on, instead of API_PORT.")
-@click.option("--debug", is_flag=True, help="As API_DEBUG=true.")
-@click.option("--reload", is_flag=True, help="Start again when the code changes; for development.")
+@click.option("--host", help="Address to listen on. Replaces API_HOST.")
+@click.option("--port", help="Port to listen on. Replaces API_PORT.")
+@click.option("--debug", is_flag=True, help="Serve /docs and /redoc, and log at level DEBUG, like API_DEBUG=true.")
+@click.option("--reload", is_flag=True, help="Restart when the code changes, for development.")
 def serve(host: str | None, port: str | None, debug: bool, reload: bool) -> None:
-    """Serve the model until SIGTERM or Ctrl-C."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server takes it
+    """Serve the model over HTTP until SIGTERM or Ctrl-C."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server handles it
     for name, value in (("API_HOST", host), ("API_PORT", port), ("API_DEBUG", "true" if debug else None)):
         if value is not None:
             os.environ[name] = value
@@ -74,7 +75,7 @@ def serve(host: str | None, port: str | None, debug: bool, reload: bool) -> None
         interface=Interfaces.ASGI,
         loop=Loops.uvloop,
         websockets=False,
-        http=HTTPModes.http1,  # which bounds the time until a connection's first head; with HTTP/2 in view it does not
+        http=HTTPModes.http1,  # bounds the time until a connection's first request head; HTTP/2 does not
         http1_settings=HTTP1Settings(header_read_timeout=settings.idle_timeout * 1000, max_buffer_size=HEAD_BYTES),
         log_level=LogLevels(level.lower()),
         log_dictconfig=logging_config(level),
@@ -84,10 +85,10 @@ def serve(host: str | None, port: str | None, debug: bool, reload: bool) -> None
         reload=reload,
         reload_paths=[package, package.parent / "kernels"],
     )
-    # Here and not in the worker, which may start more than once.
+    # Logged here, because the worker may start more than once.
     if settings.api_key is None and not _is_loopback(settings.api_host):
         log.warning(
-            "API_KEY is not set: everyone who can reach API_HOST %s, API_PORT %s gets predictions",
+            "API_KEY is not set: everybody who can reach API_HOST %s, API_PORT %s gets predictions",
             settings.api_host,
             settings.api_port,
         )
@@ -95,7 +96,7 @@ def serve(host: str | None, port: str | None, debug: bool, reload: bool) -> None
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether nothing but this machine can reach an address, or all those that a name stands for."""
+    """Whether only this machine can reach an address, or every address of a host name."""
     try:
         found = {str(address[4][0]) for address in socket.getaddrinfo(host, None)}
     except OSError:
@@ -104,9 +105,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def _most_connections() -> int:
-    """Raise the limit of open files, and give the most connections that there may be at a time.
+    """Raise the limit of open files, and return the number of connections that can be open at a time.
 
-    A connection beyond waits until another is closed, and a health check's is no exception.
+    A further connection, even a health check's, waits until another one is closed.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
@@ -116,18 +117,29 @@ def _most_connections() -> int:
 
 
 @main.command()
-@click.option("--data", type=click.Path(path_type=Path), help="CSV file with the California Housing columns.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="CSV file with the columns of California Housing. Default: the shared copy, or a download.",
+)
 @click.option(
     "--recipe",
     type=click.Choice(["full", "stateless"]),
     default="full",
     show_default=True,
-    help="Whether the model keeps the rows that it was fitted on, and compares others with them.",
+    help="full stores the rows that the model is fitted on, and compares others with them; stateless stores none.",
 )
-@click.option("--output", type=click.Path(path_type=Path), help="Also write the model and its provenance here.")
-@click.option("--register/--no-register", default=True, help="Whether to register the model in MLflow.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Directory to write model, card and provenance to; must be empty or new.",
+)
+@click.option("--register/--no-register", default=True, help="Register the model in MLflow, or not.")
 def train(data: Path | None, recipe: str, output: Path | None, register: bool) -> None:
-    """Train the California Housing model and register it as champion in Production."""
+    """Train the California Housing model and register it.
+
+    The new version gets the alias champion and the stage Production.
+    """
     settings = _settings()
     _check_openmp()
     _cache_kernels(settings)
@@ -144,9 +156,12 @@ def train(data: Path | None, recipe: str, output: Path | None, register: bool) -
 
 
 @main.command()
-@click.option("--url", help="Service to ask, instead of the one that the settings describe.")
+@click.option("--url", help="URL of the service. Default: from API_HOST and API_PORT.")
 def predict(url: str | None) -> None:
-    """Send the model's own example to a running service and print the answer."""
+    """Send an example row to a running service.
+
+    Prints the row, which is the model's own example, and the answer.
+    """
     import httpx
     from rich.console import Console
 
@@ -159,7 +174,7 @@ def predict(url: str | None) -> None:
         with httpx.Client(base_url=base, headers=headers, timeout=settings.request_timeout, trust_env=False) as client:
             example: Any = _checked(client.get("/predict/model/info")).json()["example"]
             if example is None:
-                _stop("The model has no input example to send.")
+                _stop("The model has no example row to send.")
             console.print(f"POST {base}/predict")
             console.print_json(data=example)
             console.print_json(_checked(client.post("/predict", json=example)).text)
@@ -174,7 +189,7 @@ def settings() -> None:
 
 
 def _check_openmp() -> None:
-    """Name the package that slim Linux systems lack; LightGBM's import would end in a traceback."""
+    """Stop with the name of the package that slim Linux systems lack; LightGBM's import would show a traceback."""
     if sys.platform == "linux":
         try:
             ctypes.CDLL(OPENMP_LIBRARY)
@@ -183,14 +198,14 @@ def _check_openmp() -> None:
 
 
 def _cache_kernels(settings: Settings) -> None:
-    """Keep compiled kernels in DATA_DIR, which is made for its owner alone before anything else is written there."""
-    with contextlib.suppress(OSError):  # what is to be written there will say so
+    """Keep compiled kernels in DATA_DIR, which is created here so that only its owner can read it."""
+    with contextlib.suppress(OSError):  # a later write reports it
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     cache_kernels(settings.data_dir / "kernels")
 
 
 def _check_port(settings: Settings) -> None:
-    """Say which setting to change when the port is taken; Granian would answer with a traceback."""
+    """Stop with the settings to change if the port is taken; Granian would show a traceback."""
     family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -210,7 +225,7 @@ def _settings() -> Settings:
     try:
         return Settings.from_environ(os.environ)
     except SettingsError as error:
-        click.echo(f"Madrone cannot start, some settings are not valid:\n{error}", err=True)
+        click.echo(f"Madrone cannot start because some settings are not valid:\n{error}", err=True)
         sys.exit(BAD_USAGE)
 
 

@@ -62,7 +62,7 @@ def test_bad_settings_are_one_message_and_status_2(madrone: Madrone, command: st
     done = madrone(command, API_PORT="none", MODEL_STAGE="prod", API_KEY="my secret")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
-        "Madrone cannot start, some settings are not valid:",
+        "Madrone cannot start because some settings are not valid:",
         "API_PORT: must be a whole number from 1 to 65535, got 'none'",
         "MODEL_STAGE: must be one of Archived, None, Production, Staging, got 'prod'",
         "API_KEY: must be 1 to 256 visible ASCII characters",
@@ -75,7 +75,7 @@ def test_an_empty_key_does_not_open_the_service(madrone: Madrone, tmp_path: Path
     done = madrone("serve", **({"API_KEY": ""} if where == "the environment" else {}))
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "Madrone cannot start, some settings are not valid:",
+        "Madrone cannot start because some settings are not valid:",
         "API_KEY: must be 1 to 256 visible ASCII characters, but is empty: give it a value, or remove it",
     ]
 
@@ -87,7 +87,7 @@ def test_an_empty_key_does_not_open_the_service(madrone: Madrone, tmp_path: Path
         ("192.0.2.1", False), ("no-such-host.invalid", False),
     ],
 )  # fmt: skip
-def test_which_addresses_nothing_but_this_machine_can_reach(host: str, alone: bool) -> None:
+def test_loopback_addresses_are_recognised(host: str, alone: bool) -> None:
     assert cli._is_loopback(host) is alone
 
 
@@ -98,7 +98,7 @@ def test_an_option_of_serve_is_checked_as_its_setting_is(madrone: Madrone) -> No
     assert "Traceback" not in done.stderr
 
 
-def test_a_dotenv_file_is_read_and_the_environment_wins_over_it(madrone: Madrone, tmp_path: Path) -> None:
+def test_the_environment_wins_over_a_dotenv_file(madrone: Madrone, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("# comment\nAPI_PORT=none\nexport MODEL_STAGE='prod'\nLOG_LEVEL=\n")
     done = madrone("predict")
     assert done.returncode == 2
@@ -116,7 +116,7 @@ def test_training_on_a_file_that_is_not_there_says_so(madrone: Madrone) -> None:
     assert done.stderr == "There is no file missing.csv.\n"
 
 
-def test_training_on_a_file_with_other_columns_names_those_that_lack(madrone: Madrone, tmp_path: Path) -> None:
+def test_training_on_a_file_with_other_columns_names_the_missing_ones(madrone: Madrone, tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("MedInc,HouseAge\n1,2\n")
     done = madrone("train", "--data", "other.csv")
     assert done.returncode == 1
@@ -143,7 +143,7 @@ def test_predicting_without_a_server_says_what_to_do(madrone: Madrone) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_predicting_with_an_address_that_is_none_says_so(madrone: Madrone) -> None:
+def test_predicting_with_an_invalid_address_says_so(madrone: Madrone) -> None:
     done = madrone("predict", "--url", "not-an-address")
     assert done.returncode == 1
     assert "not-an-address" in done.stderr

@@ -93,7 +93,7 @@ def test_an_empty_address_key_or_url_is_a_bad_setting(name: str, value: str) -> 
 
 @pytest.mark.parametrize("value", ["''", '""', '"', '"sesame"', "'http://mlflow:5000'"])
 @pytest.mark.parametrize("name", sorted(SECRETS))
-def test_quotes_that_no_shell_took_away_are_no_part_of_a_key_or_url(name: str, value: str) -> None:
+def test_a_key_or_url_in_quotes_is_a_bad_setting(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"^{name.upper()}: must be .*, without quotes around it$") as caught:
         Settings.from_environ({name.upper(): value})
     assert value not in str(caught.value)
@@ -106,11 +106,11 @@ def test_a_key_or_url_of_two_lines_is_a_bad_setting(name: str) -> None:
     assert "second" not in str(caught.value)
 
 
-def test_the_line_end_of_a_file_is_no_part_of_a_key() -> None:
+def test_a_key_does_not_include_the_line_end_of_its_file() -> None:
     assert Settings.from_environ({"API_KEY": "sesame\n"}).api_key == "sesame"
 
 
-def test_a_models_name_may_end_with_a_blank_and_not_be_one() -> None:
+def test_a_models_name_may_end_with_a_blank() -> None:
     assert Settings.from_environ({"MODEL_NAME": " houses "}).model_name == " houses "
     assert Settings.from_environ({"MODEL_NAME": "  "}) == Settings()
 

@@ -1,9 +1,9 @@
-"""Trains models with feature plans, of the California Housing data or of anyone's; holds the one that is bundled.
+"""Trains models with feature plans, on the California Housing data or on any table of numbers.
 
     from app.training import Dataset, Recipe, train
 
-A `Recipe` says what to fit, `train` fits and evaluates it, and the `TrainedModel` that comes of it can be saved or
-registered where the service finds it.
+A `Recipe` says what to fit, `train` fits and evaluates it, and the resulting `TrainedModel` can be saved, or registered
+where the service finds it.
 """
 
 from app.training.dataset import Dataset

@@ -1,4 +1,4 @@
-"""A booster on a fitted plan: fit, stop early, and predict the fit rows out of fold."""
+"""Fits a booster on a feature plan: early stopping, and out-of-fold predictions of the fit rows."""
 
 from collections.abc import Callable
 
@@ -19,22 +19,23 @@ FOLDS = 5
 
 Array = NDArray[np.float64]
 Report = Callable[[str, int, int], None]
-"""Told of progress: what is being done, steps done, steps in all."""
+"""Receiver of progress: name of the stage, steps done, steps in all."""
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """A `Report` to nobody."""
+    """Ignore progress."""
 
 
 class Boosted(msgspec.Struct, frozen=True):
-    """A plan and a booster on it.
+    """A fitted plan, and a booster fitted on its features.
 
     Attributes:
         fitted: The plan.
         text: The booster in LightGBM's native text.
-        rounds: Its number of trees.
-        features: float32[N + A, O], what it was boosted on: the fit rows' own features, then their area copies.
-        weights: float64[N + A].
+        rounds: Number of trees of the booster.
+        features: float32[N + A, O], the booster's training rows: the features of the N fit rows, then those of their
+            A leave-area-out copies.
+        weights: float64[N + A], weights of these rows.
     """
 
     fitted: FittedPlan
@@ -48,7 +49,7 @@ class Boosted(msgspec.Struct, frozen=True):
         return ModelParts(booster=self.text, plan=self.fitted.plan, table=self.fitted.table)
 
     def test_rmse(self, dataset: Dataset, split: Split) -> float:
-        """RMSE on the test rows, by the way that requests go."""
+        """RMSE on the test rows, predicted as requests are."""
         residual = self.parts().engine().predict(dataset.features[split.test]) - dataset.target[split.test]
         return float(np.sqrt(np.mean(residual**2)))
 
@@ -56,14 +57,14 @@ class Boosted(msgspec.Struct, frozen=True):
 def boost(
     dataset: Dataset, recipe: Recipe, split: Split, report: Report = silent, fitted: FittedPlan | None = None
 ) -> Boosted:
-    """Fit plan and booster on the fit rows, stopping early on the validation rows.
+    """Fit plan and booster on the fit rows, with early stopping on the validation rows.
 
     Args:
         dataset: All rows.
         recipe: What to fit.
-        split: Whose test rows are not touched.
-        report: Told of progress.
-        fitted: The plan, where it has been fitted on these rows before.
+        split: Parts of the rows; the test rows are not touched.
+        report: Receiver of progress.
+        fitted: The plan, if it has been fitted on these rows before.
     """
     report("Features", 0, 1)
     X, y = dataset.features[split.fit], dataset.target[split.fit]
@@ -98,11 +99,11 @@ def boost(
 
 
 def out_of_fold(boosted: Boosted, recipe: Recipe, y: Array, report: Report) -> tuple[Array, Folds]:
-    """Residuals float64[N] of the fit rows, by boosters on the other folds with as many trees, and RMSE by fold.
+    """Residuals float64[N] of the fit rows, and RMSE of each fold, by boosters on the other folds with as many trees.
 
-    The plan is not fitted anew for each fold: features of the rows boosted on know the held rows' targets as those of
-    neighbours. That makes the residuals a little smaller than they should be; the intervals' calibration on other rows
-    makes up for it.
+    The plan is not fitted anew for each fold, so features of the training rows contain targets of the held-out rows, as
+    those of neighbours. This makes the residuals a little too small; calibrating the intervals on other rows corrects
+    for it.
     """
     parameters = recipe.boosting()
     residuals = np.empty(len(y))

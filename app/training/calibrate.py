@@ -1,8 +1,8 @@
-"""Fits prediction intervals: the forest that tells how difficult a row is, their calibration, and how well they hold.
+"""Fits prediction intervals: the forest of difficulties, the calibration, and the measured coverage.
 
-Three disjoint parts of the data are needed: rows that booster and difficulty forest are fitted on (the difficulty
-forest on residuals that are out of fold), rows that the intervals are calibrated on, and rows that coverage is
-measured on. The method is in `app.models.interval`.
+This needs three disjoint parts of the data: rows that booster and difficulty forest are fitted on (the difficulty
+forest on out-of-fold residuals), rows that the intervals are calibrated on, and rows that coverage is measured on. The
+method is described in `app.models.interval`.
 """
 
 import math
@@ -21,24 +21,24 @@ LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 DEFAULT_LEVEL = 0.9
 DIFFICULTY_ROUNDS = 100
 LEAST_SHARE = 0.1
-"""Of the mean absolute error, the least difficulty where forecasts reach zero: with a smaller one, the few rows below
-it have scores so large that the quantiles of high levels, and so every row's interval, are made by them alone."""
+"""Least difficulty, as a share of the mean absolute error, if predicted difficulties reach zero. With a smaller one, a
+few rows below it would have such large scores that they alone would decide the quantiles of high levels."""
 DECILES = 10
 
 Array = NDArray[np.float64]
 
 
 class Coverage(msgspec.Struct, frozen=True, kw_only=True):
-    """How well the intervals of one level hold the true values of rows that they were not calibrated on.
+    """Coverage of the intervals of one level on rows that they were not calibrated on.
 
     Attributes:
-        level: Of the intervals.
-        rows: How many were looked at.
+        level: Level of the intervals.
+        rows: Number of rows.
         coverage: Share of the rows whose true value is in the interval.
-        mean_width: Of the intervals, in the target's unit.
-        by_difficulty: Coverage within each tenth of the rows, in order of the predicted difficulty.
-        by_prediction: The same, in order of the prediction.
-        worst_decile: The least of these twenty.
+        mean_width: Mean width of the intervals, in the target's unit.
+        by_difficulty: Coverage of each tenth of the rows, ordered by predicted difficulty.
+        by_prediction: Coverage of each tenth of the rows, ordered by prediction.
+        worst_decile: Least of these twenty values.
     """
 
     level: float
@@ -51,7 +51,7 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def difficulty_parameters() -> dict[str, Any]:
-    """LightGBM's parameters for the forest of difficulties: small and slow to learn, for errors are mostly noise.
+    """LightGBM's parameters for the forest of difficulties: small and slow to learn, because errors are mostly noise.
 
     One thread and fixed seeds make a run repeatable bit for bit.
     """
@@ -76,19 +76,19 @@ def fit_difficulty(
 
     Args:
         features: float32[N, O], the booster's features.
-        absolute_residual: float64[N], |target - prediction| by boosters that did not see the row: a booster's error
-            on its own training rows says little of its error on others.
-        names: The O features' names, as the booster has them.
-        weight: float64[N], of the rows.
+        absolute_residual: float64[N], |target - prediction| by boosters that were not fitted on the row: the error on
+            training rows says little about the error on others.
+        names: Names of the O features, as in the booster.
+        weight: float64[N], weights of the rows.
 
     Returns:
         The forest in LightGBM's native text.
 
     Raises:
-        ValueError: A residual is below zero or not finite.
+        ValueError: A residual is negative or not finite.
     """
     if not (np.isfinite(absolute_residual) & (absolute_residual >= 0)).all():
-        raise ValueError("absolute residuals must be finite and not below zero")
+        raise ValueError("absolute residuals must be finite and not negative")
     parameters = difficulty_parameters()
     data = lgb.Dataset(features, absolute_residual, weight=weight, feature_name=list(names), params=parameters)
     return lgb.train(parameters, data, num_boost_round=DIFFICULTY_ROUNDS).model_to_string()
@@ -103,33 +103,33 @@ def fit_intervals(
 ) -> Intervals:
     """Calibrate intervals on n rows that neither booster nor difficulty forest was fitted on.
 
-    The least difficulty is the 1 % quantile of the rows' difficulties, or where that is not above zero, LEAST_SHARE
-    of the mean absolute error (the median can be zero while errors are not). It is taken from the same rows as the
-    quantiles, so that the guarantee of coverage is exact but for the rows that it applies to.
+    The least difficulty is the 1 % quantile of the rows' difficulties. If that is not above zero, it is LEAST_SHARE of
+    the mean absolute error (the median can be zero while errors are not). It is taken from the same rows as the
+    quantiles, so the guarantee of coverage is exact except for the rows that it applies to.
 
     Args:
         predictions: float64[n].
-        difficulty: float64[n], as the difficulty forest predicts it.
+        difficulty: float64[n], predicted by the difficulty forest.
         target: float64[n].
-        levels: To fit; one that n rows are too few for is left out.
-        default_level: One of them.
+        levels: Levels to fit; a level that needs more than n rows is left out.
+        default_level: One of the levels.
 
     Raises:
-        ValueError: Arrays do not fit or are not finite, a level is not between 0 and 1, the rows are too few for the
-            default level, or every prediction is exact.
+        ValueError: Arrays differ in length or are not finite, a level is not between 0 and 1, the rows are too few for
+            the default level, or every prediction is exact.
     """
     _check(predictions, difficulty, target)
     if not all(0 < level < 1 for level in levels):
         raise ValueError(f"levels must be above 0 and below 1, got {tuple(levels)}")
     if default_level not in levels:
-        raise ValueError(f"the default level {default_level} is none of the levels {tuple(levels)}")
+        raise ValueError(f"the default level {default_level} is not one of the levels {tuple(levels)}")
     count = len(target)
     ranks = {level: rank for level in sorted(set(levels)) if (rank := _rank(count, level)) <= count}
     if default_level not in ranks:
         raise ValueError(f"{count} calibration rows are too few for intervals of level {default_level}")
     errors = np.abs(target - predictions)
     if not errors.any():
-        raise ValueError("every prediction of the calibration rows is exact: there is no error to calibrate on")
+        raise ValueError("every prediction of the calibration rows is exact: no error is left to calibrate on")
     least = float(np.quantile(difficulty, 0.01))
     if least <= 0:
         least = LEAST_SHARE * float(errors.mean())
@@ -147,24 +147,24 @@ def coverage(
 ) -> Coverage:
     """Measure intervals on rows that they were not calibrated on.
 
-    Rows of equal difficulty or prediction are put into deciles in their given order.
+    Rows of equal difficulty or prediction go into deciles in the given order.
 
     Args:
-        intervals: To be measured.
+        intervals: Intervals to measure.
         predictions: float64[B], B >= 10.
-        difficulty: float64[B], as the difficulty forest predicts it.
+        difficulty: float64[B], predicted by the difficulty forest.
         target: float64[B].
-        level: One of the intervals' levels; their default one where it is not given.
+        level: One of the intervals' levels; None for their default level.
 
     Raises:
-        ValueError: Arrays do not fit, are not finite, or have fewer than ten rows, or there is no such level.
+        ValueError: Arrays differ in length, are not finite, or have fewer than ten rows, or there is no such level.
     """
     _check(predictions, difficulty, target)
     if len(target) < DECILES:
-        raise ValueError(f"{len(target)} rows have no deciles")
+        raise ValueError(f"{len(target)} rows are too few for deciles")
     level = intervals.default_level if level is None else level
     if level not in intervals.levels:
-        raise ValueError(f"level {level} is none of the intervals' levels {intervals.levels}")
+        raise ValueError(f"level {level} is not one of the intervals' levels {intervals.levels}")
     half_width = intervals.half_width(difficulty, level)
     held = np.abs(target - predictions) <= half_width
     by_difficulty, by_prediction = _by_decile(held, difficulty), _by_decile(held, predictions)
@@ -180,7 +180,7 @@ def coverage(
 
 
 def _rank(count: int, level: float) -> int:
-    """ceil((n + 1) p) of the decimal p that is meant: in floats, 100 * 0.55 is above 55."""
+    """ceil((n + 1) p), with p as the decimal that is meant: in floats, 100 * 0.55 is above 55."""
     return math.ceil((count + 1) * Fraction(str(float(level))))
 
 

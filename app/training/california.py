@@ -1,8 +1,8 @@
-"""The recipes of the California Housing model: where a house stands, said in ways that a tree can split on.
+"""Recipes of the California Housing model. They describe the place of a house by features that a tree can split on.
 
-A tree cuts along one axis at a time. Distances to the coast and to places let it cut along them; what the nearest block
-groups are worth, and how a block group differs from them, tell the rest. `STATELESS` does without stored rows, and is
-what the bundled model is made by; `FULL` keeps the rows that it was fitted on.
+A tree splits along one axis at a time. Distances to the coast and to places let it split along those; prices of the
+nearest block groups, and differences from them, add the rest. `STATELESS` stores no rows, and made the bundled model;
+`FULL` stores the rows that it is fitted on.
 """
 
 from app.training import geography
@@ -40,7 +40,7 @@ _MEANINGS = {
 Autoregressions, Statistics and Probability Letters 33, 1997, by way of scikit-learn)."""
 
 ROTATIONS = tuple(degrees for degrees in range(5, 180, 5) if degrees != 90)
-"""Degrees by which coordinates are turned: every five but those that give an axis back."""
+"""Degrees by which coordinates are rotated: every five, except those that give an axis again."""
 
 SHORES = {"coast": geography.COAST, "bay": geography.BAY}
 RIDGES = {
@@ -89,7 +89,7 @@ ATTRIBUTES = ("log_MedInc", "HouseAge", *(f"log_{name}" for name in LOGS[1:]))
 
 
 def _attributes(shape: Shape) -> Factor:
-    """A factor over the attributes, whose lengths the search starts at four standard deviations or so."""
+    """A factor over the attributes; the search starts at lengths of about four standard deviations."""
     return Factor(shape=shape, inputs=ATTRIBUTES, lengths=(2.0, 50.0, 1.0, 0.6, 3.0, 1.0))
 
 
@@ -124,7 +124,7 @@ _PROCESS = GaussianProcess(
     constant=4.0,
     noise=0.05,
 )
-"""What varies with the place, slowly and fast, what attributes do everywhere, and what they do in one region."""
+"""Effects of the place, slow and fast; effects of the attributes everywhere, and in one region."""
 
 FULL = Recipe(
     inputs=INPUTS,

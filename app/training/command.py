@@ -17,14 +17,14 @@ from app.training.recipe import Recipe
 def train_and_register(
     settings: Settings, dataset: Dataset, recipe: Recipe, *, output: Path | None, register: bool
 ) -> None:
-    """Train, print what came of it, write model, card and provenance to `output`, and register the model.
+    """Train, print the metrics, write model, card and provenance to `output`, and register the model.
 
     Raises:
-        FileExistsError: `output` holds files already.
-        RegistrySchema: The registry to publish in is a database with the schema of another MLflow.
+        FileExistsError: `output` contains files already.
+        RegistrySchema: The registry is a database with the schema of another MLflow.
     """
     if register:
-        check_publishable(settings)  # before the minutes that training takes
+        check_publishable(settings)  # first, because training takes minutes
     if output is not None and output.exists() and any(output.iterdir()):
         raise FileExistsError(f"{output} is not empty.")
     console = Console()

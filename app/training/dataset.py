@@ -1,4 +1,4 @@
-"""Rows to train on; and the California Housing data, from a file, from the shared copy, or from scikit-learn."""
+"""Rows to train on, and the California Housing data: from a file, the shared copy, or scikit-learn."""
 
 import hashlib
 from pathlib import Path
@@ -15,20 +15,20 @@ SHARED_COPY = Path(__file__).parents[3] / "shared" / "data" / "california_housin
 
 
 class DatasetError(Exception):
-    """There is no usable data; the message says what was tried or what is wrong with it."""
+    """Raised if there is no usable data; the message says what was tried or what is wrong."""
 
 
 class Dataset(msgspec.Struct, frozen=True):
     """Rows to train on.
 
     Attributes:
-        names: Of the F columns.
+        names: Names of the F columns.
         features: float64[N, F]; NaN is a missing value.
-        target_name: Of the target.
+        target_name: Name of the target.
         target: float64[N].
         source: Where the rows came from.
-        sha256: Over the rows' bytes (little-endian float64, features then target, row by row), so that the same data
-            has the same checksum whatever file it came in.
+        sha256: Checksum of the rows' bytes (little-endian float64, features then target, row by row): the same for the
+            same data in any file.
     """
 
     names: tuple[str, ...]
@@ -40,11 +40,11 @@ class Dataset(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, target: str, source: str = "a data frame") -> "Dataset":
-        """Take a frame's columns, all of them numbers, one of them the target.
+        """Make a data set of a frame's columns, which are numbers, one of them the target.
 
         Raises:
-            DatasetError: There is no such target or no row, a column is not of numbers, or a target or an infinite
-                value is no finite number.
+            DatasetError: The target or every row is missing, a column holds something else than numbers, a value is
+                infinite, or a target is missing.
         """
         if target not in frame.columns:
             raise DatasetError(f"{source} has no column {target}.")
@@ -52,20 +52,20 @@ class Dataset(msgspec.Struct, frozen=True):
             raise DatasetError(f"{source} has no rows.")
         names = tuple(str(name) for name in frame.columns if name != target)
         if len(set(names)) != len(names) or not names:
-            raise DatasetError(f"{source} must have columns beside {target}, each with a name of its own.")
+            raise DatasetError(f"{source} must have other columns than {target}, each with its own name.")
         for column in frame.columns:
             bad: Any = frame[column].notna() & pd.isna(pd.to_numeric(frame[column], errors="coerce"))
             if bad.any():
                 row = int(bad.argmax())
                 text = str(frame[column].iloc[row])[:40]
-                raise DatasetError(f"{source} holds {text!r}, no number, in column {column}, data row {row + 1}.")
+                raise DatasetError(f"{source} has {text!r} instead of a number in column {column}, data row {row + 1}.")
         values = np.ascontiguousarray(frame[[*names, target]].to_numpy(dtype="<f8"))
         bad_values = np.isinf(values)
         bad_values[:, -1] |= np.isnan(values[:, -1])
         if bad_values.any():
             row, column = np.argwhere(bad_values)[0]
             raise DatasetError(
-                f"{source} holds no finite number in column {[*names, target][column]}, data row {row + 1}."
+                f"{source} has no finite number in column {[*names, target][column]}, data row {row + 1}."
             )
         return cls(
             names=names,
@@ -78,10 +78,10 @@ class Dataset(msgspec.Struct, frozen=True):
 
 
 def load_dataset(path: Path | None = None) -> Dataset:
-    """Load the California Housing data from `path`; else the shared copy, else by scikit-learn (a download).
+    """Load the California Housing data from `path`, else from the shared copy, else by scikit-learn (a download).
 
     Raises:
-        DatasetError: No source has it, or the file has not the columns or holds what is no finite number.
+        DatasetError: No source has the data, or the file lacks a column or has a value that is not a finite number.
     """
     if path is not None:
         return _from_csv(path, str(path.name))
@@ -93,8 +93,8 @@ def load_dataset(path: Path | None = None) -> Dataset:
         bunch: Any = fetch_california_housing(as_frame=True)
     except OSError as error:
         raise DatasetError(
-            f"There is no data: {SHARED_COPY.name} is not beside the checkout (../shared/data), and scikit-learn could "
-            f"not download it ({type(error).__name__}). Give a CSV file with --data."
+            f"There is no data: ../shared/data has no {SHARED_COPY.name}, and scikit-learn could not download it "
+            f"({type(error).__name__}). Give a CSV file with --data."
         ) from error
     return _dataset(bunch.frame, "scikit-learn fetch_california_housing")
 
@@ -112,9 +112,9 @@ def _from_csv(path: Path, source: str) -> Dataset:
 def _dataset(frame: pd.DataFrame, source: str) -> Dataset:
     columns = [*FEATURES, TARGET]
     if missing := [column for column in columns if column not in frame.columns]:
-        raise DatasetError(f"{source} has no column {', '.join(missing)}; needed are {', '.join(columns)}.")
+        raise DatasetError(f"{source} has no column {', '.join(missing)}. It needs {', '.join(columns)}.")
     dataset = Dataset.from_frame(pd.DataFrame(frame[columns]), TARGET, source)
     if np.isnan(dataset.features).any():
         row, column = np.argwhere(np.isnan(dataset.features))[0]
-        raise DatasetError(f"{source} holds no finite number in column {FEATURES[column]}, data row {row + 1}.")
+        raise DatasetError(f"{source} has no finite number in column {FEATURES[column]}, data row {row + 1}.")
     return dataset

@@ -1,4 +1,4 @@
-"""What a trained model is measured by: errors, unseen areas, cost."""
+"""Measures a trained model: its errors, its errors in unseen areas, and its cost."""
 
 import time
 
@@ -17,10 +17,10 @@ Array = NDArray[np.float64]
 
 
 def errors_of(part: str, predicted: Array, actual: Array) -> dict[str, float]:
-    """Root mean square and mean absolute error, and R², named by the part of the split.
+    """RMSE, mean absolute error and R², by names such as `test_rmse`.
 
     Args:
-        part: Such as `test`.
+        part: Name of the part of the split, such as `test`.
         predicted: float64[N].
         actual: float64[N].
     """
@@ -33,9 +33,9 @@ def errors_of(part: str, predicted: Array, actual: Array) -> dict[str, float]:
 
 
 def unseen_areas(dataset: Dataset, recipe: Recipe, report: Report = silent) -> tuple[UnseenArea, ...]:
-    """Train without some areas and predict them, some times over; nothing where the recipe names no areas.
+    """Train without some areas and predict them, `holdouts` times; empty if the recipe names no areas.
 
-    Compared are the recipe, the recipe without leave-area-out copies, and without reference features.
+    Compares the recipe with the same recipe without leave-area-out copies, and without reference features.
     """
     if recipe.areas is None:
         return ()
@@ -61,7 +61,7 @@ def unseen_areas(dataset: Dataset, recipe: Recipe, report: Report = silent) -> t
 
 
 def cost_of(engine: Engine, rows: Array) -> Cost:
-    """Medians of nine timings, after one call that is not timed."""
+    """Cost of predictions: medians of nine timings, after one call that is not timed."""
     batch = rows[:1000]
 
     def median(part: Array, calls: int) -> float:
@@ -80,7 +80,7 @@ def cost_of(engine: Engine, rows: Array) -> Cost:
 
 
 def error_map_of(dataset: Dataset, recipe: Recipe, rows: Rows, errors: Array) -> ErrorMap | None:
-    """Where the rows are and how wrong the model was; None where the recipe has no two coordinates."""
+    """Places and errors of the rows; None if the recipe does not have two coordinates."""
     if recipe.areas is None or len(recipe.areas.inputs) != 2:
         return None
     y_name, x_name = recipe.areas.inputs

@@ -1,8 +1,8 @@
-"""Fits a recipe's feature plan on rows, and gives those rows' own features as an unseen row would have them.
+"""Fits a recipe's feature plan on rows, and computes those rows' features as if they were unseen.
 
-Nothing of a row's target may be in its own features, or the forest learns to read it there and finds nothing on other
-rows. So for the fit rows every reference step leaves the row itself out: neighbours are searched without it, and a
-Gaussian process's mean is the closed-form leave-one-out value.
+A row's features must contain nothing of its own target: the forest would learn to read it there, and find nothing in
+other rows. So for the fit rows every reference step leaves out the row itself: neighbours are searched without it, and
+a Gaussian process's mean is the closed-form leave-one-out value.
 """
 
 from typing import cast
@@ -21,7 +21,7 @@ from kernels.plan.references import AnyReferenceStep, reference_names
 from kernels.plan.steps import StepBase
 
 OUTSIDE_QUANTILE = 0.99
-"""Of the fit rows' distances to the nearest other one: a row beyond it is called outside the references."""
+"""Quantile of the distances between each fit row and the nearest other one: a row farther away is called outside."""
 
 Array = NDArray[np.float64]
 Features = NDArray[np.float32]
@@ -33,9 +33,10 @@ class FittedPlan(msgspec.Struct, frozen=True):
 
     Attributes:
         plan: The plan.
-        table: float64[M, C], its stored rows: the fit rows whose reference columns are all finite.
-        stored: int[M], which of the fit rows those are.
-        posteriors: Of each Gaussian process, by its output's name.
+        table: float64[M, C], the stored rows: the fit rows whose reference columns are all finite. None without steps
+            that need them.
+        stored: int[M], indices of the stored rows among the fit rows.
+        posteriors: Posterior of each Gaussian process, by the name of its output.
         rows: float64[N, F], the fit rows.
     """
 
@@ -50,13 +51,13 @@ class FittedPlan(msgspec.Struct, frozen=True):
         return CpuBackend().transform(self._program(), X)
 
     def own_features(self) -> Features:
-        """float32[N, O]: features of the fit rows, each without itself."""
+        """float32[N, O]: features of the fit rows, each computed without the row itself."""
         labels = np.arange(len(self.rows), dtype=np.int32)
         means = {name: posterior.leave_one_out() for name, posterior in self.posteriors.items()}
         return self._without(labels, means)
 
     def area_features(self, areas: Labels) -> Features:
-        """float32[N, O]: features of the fit rows, each without any row of its own area.
+        """float32[N, O]: features of the fit rows, each computed without the rows of its own area.
 
         Args:
             areas: int32[N], the area of each fit row.
@@ -82,8 +83,8 @@ def fit_plan(recipe: Recipe, names: tuple[str, ...], X: Array, y: Array) -> Fitt
     Args:
         recipe: What to fit.
         names: The F columns of X.
-        X: float64[N, F], the rows that the model is fitted on, and no others.
-        y: float64[N], their target.
+        X: float64[N, F], only the rows that the model is fitted on.
+        y: float64[N], the target of these rows.
 
     Raises:
         PlanError: The recipe's plan is not valid.
@@ -94,7 +95,7 @@ def fit_plan(recipe: Recipe, names: tuple[str, ...], X: Array, y: Array) -> Fitt
         outputs = recipe.outputs or (*names, *(step.output for step in recipe.steps))
         return FittedPlan(Plan(inputs=inputs, steps=recipe.steps, outputs=outputs), None, np.arange(0), {}, X)
     operands = reference_names(recipe.references)
-    # Read for its checks: the stateless steps must be sound before they are run.
+    # Built for the checks of its constructor: stateless steps must be valid before they run.
     known = {*Plan(inputs=inputs, steps=recipe.steps, outputs=names).outputs, *(step.output for step in recipe.steps)}
     if unknown := [name for name in operands if name not in known]:
         raise PlanError(f"references: {unknown[0]!r} is neither an input nor the output of a stateless step")
@@ -143,7 +144,7 @@ def _inputs(recipe: Recipe, names: tuple[str, ...], X: Array) -> tuple[Input, ..
 
 
 def _with_scales(step: Neighbours, columns: dict[str, Array]) -> Neighbours:
-    """The step, scales that are not given being the columns' standard deviations."""
+    """The step with all scales; those not given are the columns' standard deviations."""
 
     def scales(names: tuple[str, ...]) -> tuple[float, ...]:
         return tuple(float(columns[name].std()) or 1.0 for name in names)
@@ -159,7 +160,7 @@ def _with_scales(step: Neighbours, columns: dict[str, Array]) -> Neighbours:
 
 
 def _with_limit(fit: FittedPlan) -> Plan:
-    """The plan, the first neighbours step that gives its distance as a feature saying what is outside, if none does."""
+    """The plan with a limit for rows outside, on the first neighbours step with a distance feature, if none has one."""
     references = fit.plan.references
     if references is None:
         return fit.plan

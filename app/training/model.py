@@ -1,6 +1,6 @@
 """Trains a model by a recipe: split, fit the plan, boost, calibrate intervals, evaluate, describe, save, register.
 
-Intervals are calibrated on the rows that stopped early: all that was chosen on them is the number of trees.
+Intervals are calibrated on the validation rows: these have decided nothing but the number of trees.
 """
 
 import os
@@ -36,15 +36,15 @@ Array = NDArray[np.float64]
 
 
 class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """What training gives.
+    """A trained model with its description.
 
     Attributes:
-        recipe: What it was trained by.
-        parts: The model.
-        example: A row of raw features by name: the fit rows' medians.
-        metrics: Of each part of the split.
-        card: What is to be known of it.
-        error_map: Test rows and their errors, where the recipe names areas.
+        recipe: Recipe that it was trained by.
+        parts: Booster, plan, stored rows and intervals.
+        example: Raw features of an example row, by name: the fit rows' medians.
+        metrics: Metrics of each part of the split.
+        card: Model card.
+        error_map: Test rows and their errors, if the recipe names areas.
     """
 
     recipe: Recipe
@@ -55,10 +55,10 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
     error_map: ErrorMap | None
 
     def save(self, directory: Path) -> None:
-        """Write `model/`, as MLflow stores a model, and `card/`.
+        """Write `model/`, in MLflow's format, and `card/`.
 
         Raises:
-            FileExistsError: There are files in `model/` already.
+            FileExistsError: `model/` contains files already.
         """
         signature = ModelSignature(
             inputs=Schema([ColSpec(DataType.double, name) for name in self.parts.plan.input_names]),
@@ -68,7 +68,7 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
         write_card(self.card, directory / "card", self.error_map)
 
     def provenance(self, name: str) -> Provenance:
-        """What the run of a model of this name says of how it came to be."""
+        """Parameters, metrics and tags for the MLflow run of a model of this name."""
         plan, data = self.parts.plan, self.card.data
         return Provenance(
             name=name,
@@ -94,14 +94,14 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
         """Log model and card in an MLflow run, and register the model: alias champion, stage Production.
 
         Args:
-            name: Of the registered model; MODEL_NAME of the service that is to serve it.
-            settings: Say which registry; None for those of the environment, which the service reads too.
+            name: Name of the registered model: MODEL_NAME of the service that will serve it.
+            settings: Settings with the registry; None reads them from the environment, as the service does.
 
         Returns:
-            The version.
+            Number of the new version.
 
         Raises:
-            mlflow.exceptions.MlflowException: The registry refuses or does not answer.
+            mlflow.exceptions.MlflowException: The registry refuses the model, or does not answer.
         """
         with tempfile.TemporaryDirectory() as scratch:
             self.save(Path(scratch))
@@ -119,12 +119,12 @@ def train(dataset: Dataset, recipe: Recipe, title: str = "Model", report: Report
     Args:
         dataset: All rows.
         recipe: What to fit.
-        title: Of the card.
-        report: Told of progress.
+        title: Title of the card.
+        report: Receiver of progress.
 
     Raises:
         PlanError: The recipe's plan is not valid.
-        ValueError: There are too few rows for the recipe's levels, or a Gaussian process cannot be fitted.
+        ValueError: The rows are too few for the recipe's levels, or a Gaussian process cannot be fitted.
     """
     split = split_rows(len(dataset.target), recipe.seed)
     boosted = boost(dataset, recipe, split, report)

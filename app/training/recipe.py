@@ -1,4 +1,4 @@
-"""What to fit: a feature plan without its fitted parts, and how to boost on it."""
+"""Recipes: a feature plan without its fitted parts, and how to boost on it."""
 
 from typing import Any
 
@@ -24,21 +24,21 @@ PARAMETERS: dict[str, Any] = {
     "num_threads": 1,
     "verbosity": -1,
 }
-"""Of LightGBM; one thread and fixed seeds make a run repeatable bit for bit."""
+"""Default parameters of LightGBM. One thread and fixed seeds make a run repeatable bit for bit."""
 
 
 class Areas(msgspec.Struct, frozen=True, kw_only=True):
-    """Where rows stand, for training on what an unseen area looks like.
+    """Areas of the rows, for training and testing on areas that look unseen.
 
-    The fit rows are clustered by place. Each is added once more, its reference features computed as if its own cluster
-    had no stored rows: so the forest learns how far to trust references that are not near.
+    The fit rows are clustered by place. Each is added once more, with its reference features computed as if its own
+    cluster had no stored rows: so the forest learns how far to trust references that are not near.
 
     Attributes:
-        inputs: The coordinates, names of inputs.
-        degrees: Whether they are latitude and longitude in degrees, in this order.
-        count: Clusters.
-        weight: Of the added rows, beside 1 of the others; 0 for none.
-        holdouts: How often a fifth of the areas is held out to measure what the model knows of unseen ones.
+        inputs: Coordinates: names of inputs.
+        degrees: Whether the coordinates are latitude and longitude in degrees, in this order.
+        count: Number of clusters.
+        weight: Weight of the added rows, where the others have 1; 0 adds none.
+        holdouts: Number of times that a fifth of the areas is held out to measure the error in unseen areas.
     """
 
     inputs: tuple[str, ...]
@@ -52,18 +52,18 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """A feature plan to fit, and how to boost on it.
 
     Attributes:
-        inputs: Descriptions of raw features; columns without one get their training range alone.
-        steps: Stateless steps, as the plan will have them.
-        references: Steps over stored rows. What they leave open is fitted: scales, lengths and outside_distance that
-            are empty, and all parameters of a Gaussian process from where they start.
-        outputs: Names of the model's features; empty for all inputs and all that the steps give.
-        parameters: Instead of, or beside, the default `PARAMETERS` of LightGBM.
+        inputs: Descriptions of raw features; a column without one gets its training range only.
+        steps: Stateless steps of the plan.
+        references: Steps over stored rows. Empty scales, lengths and outside_distance are fitted, and all parameters of
+            a Gaussian process, from the given start.
+        outputs: Names of the model's features; empty for all inputs and all outputs of the steps.
+        parameters: LightGBM's parameters that replace or extend `PARAMETERS`.
         max_rounds: Greatest number of trees.
-        early_stopping_rounds: Trees without gain on the validation rows after which boosting ends.
-        areas: For reference steps over places.
-        levels: Of the prediction intervals; empty for none.
-        unit: Of the target, for people.
-        seed: Of splits, folds, clusters and blocks.
+        early_stopping_rounds: Number of trees without gain on the validation rows after which boosting ends.
+        areas: Areas of the rows, for reference steps over places.
+        levels: Levels of the prediction intervals; empty for none.
+        unit: Unit of the target, for people.
+        seed: Seed of splits, folds and clusters.
     """
 
     inputs: tuple[Input, ...] = ()
@@ -83,7 +83,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         return PARAMETERS | self.parameters
 
     def without_references(self) -> "Recipe":
-        """Its stateless part."""
+        """The stateless part of the recipe."""
         known = {*(step.output for step in self.steps), *(column.name for column in self.inputs)}
         outputs = tuple(name for name in self.outputs if name in known)
         return msgspec.structs.replace(self, references=(), areas=None, outputs=outputs)

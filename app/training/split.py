@@ -1,7 +1,7 @@
-"""Which rows a model is fitted on, stops early on, and is tested on.
+"""Splits rows into those to fit on, those to validate on, and those to test on.
 
-The split of rows is the one that papers on tabular learning report on (TabR, TabM): 64 % to fit, 16 % to stop early,
-20 % to test once, all by scikit-learn's `train_test_split`.
+The split is the one that papers on tabular learning use (TabR, TabM): 64 % to fit, 16 % for early stopping, 20 % to
+test once, all by scikit-learn's `train_test_split`.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from app.training.dataset import Dataset
 from app.training.recipe import Areas
 
 UNSEEN_SHARE = 0.2
-"""Of the areas, held out whole to measure what the model knows of places that it has never seen."""
+"""Share of the areas that is held out whole to measure the error in unseen areas."""
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -39,9 +39,9 @@ def split_rows(count: int, seed: int = 0) -> Split:
 
 
 def area_splits(dataset: Dataset, areas: Areas, seed: int) -> Iterator[Split]:
-    """Splits whose test rows are a fifth of the areas, held out whole, `areas.holdouts` of them.
+    """`areas.holdouts` splits whose test rows are a fifth of the areas, held out whole.
 
-    The areas are k-means clusters of all rows; the rest is split into fit and validation rows at random.
+    The areas are k-means clusters of all rows. The other rows are split into fit and validation rows at random.
     """
     labels = cluster_areas(areas, dataset.names, dataset.features, seed)
     names = np.unique(labels)
@@ -53,7 +53,7 @@ def area_splits(dataset: Dataset, areas: Areas, seed: int) -> Iterator[Split]:
 
 
 def cluster_areas(areas: Areas, names: tuple[str, ...], X: Array, seed: int) -> Labels:
-    """int32[N]: the area of each row, by k-means over its coordinates; rows that lack one are an area together."""
+    """int32[N]: area of each row, by k-means over the coordinates. Rows that lack a coordinate form one more area."""
     places = X[:, [names.index(name) for name in areas.inputs]]
     known = np.isfinite(places).all(axis=1)
     labels = np.full(len(X), areas.count, dtype=np.int32)

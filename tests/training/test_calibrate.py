@@ -93,15 +93,13 @@ def exact(count: int) -> tuple[Array, Array, Array]:
         (2, 0.5, 2),
     ],
 )
-def test_the_quantile_is_the_score_of_the_rank_that_split_conformal_prediction_takes(
-    count: int, level: float, rank: int
-) -> None:
+def test_quantiles_are_the_scores_of_conformal_ranks(count: int, level: float, rank: int) -> None:
     intervals = fit_intervals(*exact(count), levels=(level,), default_level=level)
     assert intervals.quantiles == (Quantile(level, float(rank)),)
     assert intervals.calibration_rows == count
 
 
-def test_a_level_that_rows_are_too_few_for_is_left_out() -> None:
+def test_a_level_that_needs_more_rows_is_left_out() -> None:
     assert fit_intervals(*exact(98)).levels == (0.5, 0.8, 0.9, 0.95)
     assert fit_intervals(*exact(99)).levels == LEVELS
     assert fit_intervals(*exact(9), levels=(0.95, 0.9, 0.5, 0.9)).levels == (0.5, 0.9)
@@ -117,8 +115,8 @@ def test_too_few_rows_for_the_default_level_are_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"levels": (0.5, 0.8)}, "the default level 0.9 is none of the levels"),
-        ({"levels": ()}, "the default level 0.9 is none of the levels"),
+        ({"levels": (0.5, 0.8)}, "the default level 0.9 is not one of the levels"),
+        ({"levels": ()}, "the default level 0.9 is not one of the levels"),
         ({"levels": (0.9, 1.0)}, "levels must be above 0 and below 1"),
         ({"levels": (0.0, 0.9)}, "levels must be above 0 and below 1"),
         ({"levels": (0.9, np.nan)}, "levels must be above 0 and below 1"),
@@ -152,7 +150,7 @@ def test_where_that_is_not_above_zero_it_is_a_share_of_the_error() -> None:
     assert coverage(intervals, *noisy(5, 4000, least=-0.2)).coverage > 0.88
 
 
-def test_mostly_exact_predictions_have_intervals_and_wholly_exact_ones_have_none() -> None:
+def test_wholly_exact_predictions_have_no_intervals() -> None:
     target = np.zeros(100)
     target[:20] = 1.0
     intervals = fit_intervals(np.zeros(100), np.zeros(100), target)
@@ -163,7 +161,7 @@ def test_mostly_exact_predictions_have_intervals_and_wholly_exact_ones_have_none
 
 
 @given(st.integers(0, 10_000), st.integers(9, 300))
-def test_of_the_calibration_rows_themselves_the_rank_is_held_and_wider_levels_hold_more(seed: int, count: int) -> None:
+def test_calibration_rows_are_covered_by_rank_and_level(seed: int, count: int) -> None:
     predictions, difficulty, target = noisy(seed, count, least=-0.1)
     intervals = fit_intervals(predictions, difficulty, target)
     error = np.abs(target - predictions)
@@ -252,7 +250,7 @@ def test_a_residual_that_is_no_distance_is_refused(bad: float) -> None:
     features, target = heteroscedastic(1, 300)
     residual = np.abs(target)
     residual[7] = bad
-    with pytest.raises(ValueError, match="absolute residuals must be finite and not below zero"):
+    with pytest.raises(ValueError, match="absolute residuals must be finite and not negative"):
         fit_difficulty(features, residual, ("x", "y", "z"))
 
 
@@ -277,7 +275,7 @@ def test_coverage_is_counted_over_all_rows_and_in_each_decile() -> None:
 
 def test_coverage_asks_for_ten_rows_and_a_level_that_there_is() -> None:
     intervals = fit_intervals(*exact(100))
-    with pytest.raises(ValueError, match="9 rows have no deciles"):
+    with pytest.raises(ValueError, match="9 rows are too few for deciles"):
         coverage(intervals, *exact(9))
-    with pytest.raises(ValueError, match=r"level 0\.7 is none of the intervals' levels"):
+    with pytest.raises(ValueError, match=r"level 0\.7 is not one of the intervals' levels"):
         coverage(intervals, *exact(10), level=0.7)

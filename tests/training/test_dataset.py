@@ -57,7 +57,7 @@ def test_a_missing_file_is_told_with_its_path(tmp_path: Path) -> None:
 
 def test_a_missing_column_is_told_with_its_name(frame: pd.DataFrame, tmp_path: Path) -> None:
     path = written(frame.drop(columns=["AveOccup", TARGET]), tmp_path / "houses.csv")
-    assert reason(path).startswith("houses.csv has no column AveOccup, MedHouseVal; needed are MedInc, ")
+    assert reason(path).startswith("houses.csv has no column AveOccup, MedHouseVal. It needs MedInc, ")
 
 
 def test_a_text_value_is_told_with_its_column_and_row(frame: pd.DataFrame, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_value_that_is_not_finite_is_told_with_its_column_and_row(
 ) -> None:
     frame.loc[3, "Latitude"] = value
     told = reason(written(frame, tmp_path / "houses.csv"))
-    assert told == "houses.csv holds no finite number in column Latitude, data row 4."
+    assert told == "houses.csv has no finite number in column Latitude, data row 4."
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\x01", b'a,b\n"', b"a,b\n1,2,3\n1\n1,2,3,4,5\n"])

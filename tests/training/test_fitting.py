@@ -92,7 +92,7 @@ def test_no_target_of_its_area_changes_a_rows_area_features(data: Dataset) -> No
     assert np.abs(after[~inside][:, columns] - before[~inside][:, columns]).max() > 1
 
 
-def test_shuffled_targets_give_no_skill_on_rows_that_were_held_out() -> None:
+def test_shuffled_targets_give_no_skill_on_held_out_rows() -> None:
     data = town(900)
     shuffled = np.random.default_rng(2).permutation(data.target)
     fitted = fit_plan(RECIPE, NAMES, data.features[:600], shuffled[:600])
@@ -114,7 +114,7 @@ def test_true_targets_do_give_skill(data: Dataset) -> None:
 
 
 @pytest.mark.usefixtures("same_covariance")
-def test_features_of_fit_rows_are_what_a_plan_fitted_without_them_gives(data: Dataset, fitted: FittedPlan) -> None:
+def test_features_of_fit_rows_are_those_of_a_plan_without_them(data: Dataset, fitted: FittedPlan) -> None:
     """The definition of leaving out, followed to the letter for a few rows."""
     own = fitted.own_features()
     steps = fitted.plan.reference_steps
@@ -126,7 +126,7 @@ def test_features_of_fit_rows_are_what_a_plan_fitted_without_them_gives(data: Da
 
 
 @pytest.mark.usefixtures("same_covariance")
-def test_area_features_are_what_a_plan_fitted_without_the_area_gives(data: Dataset, fitted: FittedPlan) -> None:
+def test_area_features_are_those_of_a_plan_without_the_area(data: Dataset, fitted: FittedPlan) -> None:
     areas = cluster_areas(RECIPE.areas, NAMES, data.features, 0)  # type: ignore[arg-type]
     features = fitted.area_features(areas)
     recipe = msgspec.structs.replace(RECIPE, references=fitted.plan.reference_steps)
@@ -137,7 +137,7 @@ def test_area_features_are_what_a_plan_fitted_without_the_area_gives(data: Datas
         np.testing.assert_allclose(features[inside], expected, rtol=2e-3, atol=5e-3)
 
 
-def test_what_a_recipe_leaves_open_comes_from_the_fit_rows(data: Dataset, fitted: FittedPlan) -> None:
+def test_open_parameters_are_fitted_on_the_fit_rows(data: Dataset, fitted: FittedPlan) -> None:
     near, process = fitted.plan.reference_steps
     assert isinstance(near, Neighbours)
     assert isinstance(process, GaussianProcess)
@@ -150,7 +150,7 @@ def test_what_a_recipe_leaves_open_comes_from_the_fit_rows(data: Dataset, fitted
         assert column.training_range == (data.features[:, index].min(), data.features[:, index].max())
 
 
-def test_what_a_recipe_states_is_kept(data: Dataset) -> None:
+def test_stated_parameters_are_kept(data: Dataset) -> None:
     stated = msgspec.structs.replace(NEIGHBOURS, scales=(2.0, 3.0), outside_distance=7.0)
     recipe = msgspec.structs.replace(RECIPE, references=(stated,), outputs=("size", "near_nearest", "near_mean_4"))
     plan = fit_plan(recipe, NAMES, data.features, data.target).plan
@@ -169,7 +169,7 @@ def test_the_table_is_the_fit_rows_in_their_order(data: Dataset, fitted: FittedP
     np.testing.assert_array_equal(fitted.table[:, columns.index("target")], data.target)
 
 
-def test_rows_with_a_missing_coordinate_are_not_stored_and_have_no_reference_features(data: Dataset) -> None:
+def test_rows_without_a_coordinate_have_no_reference_features(data: Dataset) -> None:
     features = data.features.copy()
     features[[4, 9], 0] = np.nan
     fitted = fit_plan(RECIPE, NAMES, features, data.target)
@@ -200,7 +200,7 @@ def test_without_references_there_is_no_table(data: Dataset) -> None:
         (Recipe(references=(PROCESS, msgspec.structs.replace(PROCESS, output="second"))), "weights"),
     ],
 )
-def test_a_recipe_that_cannot_be_a_plan_says_why(recipe: Recipe, message: str, data: Dataset) -> None:
+def test_an_invalid_recipe_is_refused_with_its_reason(recipe: Recipe, message: str, data: Dataset) -> None:
     with pytest.raises(PlanError, match=message):
         fit_plan(recipe, NAMES, data.features, data.target)
 

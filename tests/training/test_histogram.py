@@ -63,7 +63,7 @@ def test_what_is_not_finite_counts_as_missing() -> None:
     assert (histogram.edges, histogram.missing) == ((1.0, 2.0, 2.0), 0.5)
 
 
-def test_other_values_are_counted_in_the_same_bins_and_those_beyond_them_in_the_outer_ones() -> None:
+def test_other_values_are_counted_in_the_same_bins() -> None:
     histogram = quantile_histogram(np.array([0.0, 0.0, 1.0, 2.0]), bins=4)
     assert histogram.edges == (0.0, 1.0, 2.0)
     np.testing.assert_array_equal(histogram.shares_of(np.array([-9.0, 0.5, 1.0, 99.0, np.nan])), [0.5, 0.5])
@@ -75,5 +75,5 @@ def test_there_is_no_histogram_of_nothing() -> None:
             quantile_histogram(values, bins)
     some, none = quantile_histogram(np.ones(3)), quantile_histogram(np.array([np.nan]))
     for histogram, values in ((some, np.array([np.nan])), (none, np.ones(1))):
-        with pytest.raises(ValueError, match="cannot be shared"):
+        with pytest.raises(ValueError, match="cannot be divided"):
             histogram.shares_of(values)

@@ -68,13 +68,11 @@ def test_the_metrics_are_those_of_the_model_on_each_part(data: Dataset, trained:
     assert trained.card.metrics == trained.metrics
 
 
-def test_reference_steps_make_the_model_better_where_it_has_neighbours(
-    trained: TrainedModel, stateless: TrainedModel
-) -> None:
+def test_reference_steps_make_the_model_better(trained: TrainedModel, stateless: TrainedModel) -> None:
     assert trained.metrics["test_rmse"] < 0.95 * stateless.metrics["test_rmse"]
 
 
-def test_whole_areas_are_held_out_to_measure_what_is_known_of_unseen_ones(trained: TrainedModel) -> None:
+def test_whole_areas_are_held_out_to_measure_unseen_ones(trained: TrainedModel) -> None:
     areas = RECIPE.areas
     assert areas is not None
     assert len(trained.card.unseen_areas) == areas.holdouts
@@ -139,7 +137,7 @@ def test_the_example_is_the_median_of_the_fit_rows(data: Dataset, trained: Train
     assert trained.example == dict(zip(NAMES, np.median(fit, axis=0).tolist(), strict=True))
 
 
-def test_progress_is_told_to_its_end(data: Dataset) -> None:
+def test_progress_is_reported_to_its_end(data: Dataset) -> None:
     told: list[tuple[str, int, int]] = []
     train(data, RECIPE.without_references(), report=lambda *step: told.append(step))
     for stage in ("Features", "Folds"):
@@ -150,13 +148,13 @@ def test_progress_is_told_to_its_end(data: Dataset) -> None:
     assert rounds == list(range(1, len(rounds) + 1))
 
 
-def test_more_rounds_than_help_are_cut_off(data: Dataset) -> None:
+def test_rounds_that_do_not_help_are_cut_off(data: Dataset) -> None:
     noise = msgspec.structs.replace(data, target=np.random.default_rng(0).normal(size=len(data.target)))
     model = train(noise, msgspec.structs.replace(RECIPE.without_references(), max_rounds=30, early_stopping_rounds=5))
     assert model.metrics["trees"] == Forest.from_model_text(model.parts.booster).n_trees < 30
 
 
-def test_what_is_saved_reads_back_and_answers_the_same(data: Dataset, trained: TrainedModel, tmp_path: Path) -> None:
+def test_a_saved_model_reads_back_and_answers_the_same(data: Dataset, trained: TrainedModel, tmp_path: Path) -> None:
     trained.save(tmp_path)
     artifact = read_artifact(tmp_path / "model")
     assert artifact.plan == trained.parts.plan
@@ -174,7 +172,7 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data", model_name="town")
 
 
-def test_what_is_registered_is_offered_by_the_registry(
+def test_a_registered_model_is_offered_by_the_registry(
     trained: TrainedModel, settings: Settings, tmp_path: Path
 ) -> None:
     from mlflow import MlflowClient
@@ -209,7 +207,7 @@ def test_the_command_writes_model_card_and_provenance(
     assert not settings.data_dir.exists()
 
 
-def test_an_output_directory_that_holds_files_is_left_alone(data: Dataset, settings: Settings, tmp_path: Path) -> None:
+def test_an_output_directory_with_files_is_left_alone(data: Dataset, settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("kept")
     with pytest.raises(FileExistsError, match="is not empty"):
         command.train_and_register(settings, data, RECIPE, output=tmp_path, register=True)

@@ -1,6 +1,6 @@
-"""The model card: what a person, and what drift detection, must know of a trained model.
+"""Contents of a model card: what people and drift detection need to know about a trained model.
 
-`Card` is plain data and is written whole as JSON; the page and the pictures are made from it. Any data set will do.
+`Card` is plain data and is written as JSON; the page and the pictures are made from it. It fits any data set.
 """
 
 import math
@@ -19,20 +19,20 @@ from app.training.calibrate import Coverage
 from app.training.histogram import Histogram
 
 SHOWN_FEATURES = 20
-"""Of the importance, in the page's table and in the picture."""
+"""Number of features that the page's table and the picture show, the most important ones."""
 
 Array = NDArray[np.float64]
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True):
-    """The rows that there were.
+    """Data that the model was made from.
 
     Attributes:
-        source: Where they came from.
-        rows: How many, the parts of the split together.
-        sha256: Over their values, as the data set states it.
+        source: Where the rows came from.
+        rows: Number of rows in all parts of the split.
+        sha256: Checksum of the values, as the data set states it.
         target: Name of what is predicted.
-        unit: Of the target, "" where it has none.
+        unit: Unit of the target, "" if it has none.
     """
 
     source: str
@@ -43,10 +43,14 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SplitSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """How many rows each part has, and how the parts were made.
+    """Number of rows in each part of the split, and how the parts were made.
 
     Attributes:
-        method: One sentence, with its full stop.
+        seed: Seed of the random split.
+        fit: Rows that the model was fitted on.
+        validation: Rows that stopped the fit and calibrated the intervals.
+        test: Rows that the model was tested on.
+        method: How the rows were split: one sentence, with its full stop.
     """
 
     seed: int
@@ -57,12 +61,12 @@ class SplitSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Folds(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the error differs from one part of the fit rows to another.
+    """Variation of the error between folds of the fit rows.
 
     Attributes:
-        rmse: Of each fold, by a forest that was fitted on the other folds.
-        mean: Of the folds.
-        standard_deviation: Of the folds, with n - 1 in the denominator.
+        rmse: RMSE of each fold, predicted by a forest fitted on the other folds.
+        mean: Mean of these.
+        standard_deviation: Standard deviation of these, with n - 1 in the denominator.
     """
 
     rmse: tuple[float, ...]
@@ -71,14 +75,14 @@ class Folds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UnseenArea(msgspec.Struct, frozen=True, kw_only=True):
-    """One repetition of holding whole areas out.
+    """Error in areas that were held out whole, in one repetition. An RMSE is None if it was not measured.
 
     Attributes:
-        repetition: Its number.
-        rows: How many were held out and predicted.
-        rmse: Of this model's recipe, None where it was not measured, like the other two.
-        rmse_without_references: Of the same recipe with no reference features, and so with no copies either.
-        rmse_without_copies: Of the same recipe with no leave-area-out copies of the fit rows.
+        repetition: Number of the repetition.
+        rows: Number of rows that were held out and predicted.
+        rmse: RMSE of this model's recipe.
+        rmse_without_references: RMSE of the same recipe without reference features, and so without copies as well.
+        rmse_without_copies: RMSE of the same recipe without leave-area-out copies of the fit rows.
     """
 
     repetition: int
@@ -89,12 +93,12 @@ class UnseenArea(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Importance(msgspec.Struct, frozen=True, kw_only=True):
-    """What one feature does in the forest.
+    """Importance of one feature in the forest.
 
     Attributes:
-        feature: As the booster names it.
-        gain: Share of the gain of all splits; 0 throughout where the forest has no splits.
-        splits: How many nodes split on it.
+        feature: Name of the feature in the booster.
+        gain: Share of the total gain of all splits; 0 for every feature if the forest has no splits.
+        splits: Number of nodes that split on the feature.
     """
 
     feature: str
@@ -103,19 +107,19 @@ class Importance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Histograms(msgspec.Struct, frozen=True, kw_only=True):
-    """Of the fit rows: each raw feature by its name, and the prediction."""
+    """Histograms of the fit rows: of each raw feature, by name, and of the prediction."""
 
     features: dict[str, Histogram]
     prediction: Histogram
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """What a prediction takes on the machine that trained the model.
+    """Cost of a prediction on the machine that trained the model.
 
     Attributes:
-        batch_rows: How many rows the batch had.
-        batch_us_per_row: Microseconds of each of its rows.
-        single_row_us: Microseconds of a row that comes alone.
+        batch_rows: Number of rows in the measured batch.
+        batch_us_per_row: Microseconds for each row of the batch.
+        single_row_us: Microseconds for a single row.
     """
 
     batch_rows: int
@@ -124,7 +128,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Versions(msgspec.Struct, frozen=True, kw_only=True):
-    """Of what the model was made with."""
+    """Versions of the packages that made the model."""
 
     lightgbm: str
     numpy: str
@@ -132,23 +136,23 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def installed(cls) -> "Versions":
-        """Those that are running now."""
+        """Versions that are installed now."""
         return cls(lightgbm=lgb.__version__, numpy=np.__version__, madrone=__version__)
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is known of a trained model, every number finite; what was not measured is None or empty.
+    """Everything known about a trained model. Every number is finite; what was not measured is None or empty.
 
     Attributes:
-        title: Of the page.
-        created: With a time zone.
-        metrics: Of the parts of the split, named like `test_rmse` (parts fit, validation, test; rmse, mae, r2), and
-            others under any name.
+        title: Title of the page.
+        created: Time of training, with a time zone.
+        metrics: Metrics of the parts of the split, named like `test_rmse` (parts fit, validation, test; measures rmse,
+            mae, r2), and others under any name.
         folds: Out-of-fold errors of the fit rows.
-        intervals: What those of each level did on the test rows.
-        importance: Descending by gain.
-        outside_distance: A row farther than this from its nearest stored row is answered with a warning; in the
-            distance of the plan's neighbours.
+        intervals: Coverage of the intervals of each level on the test rows.
+        importance: Importance of the features, descending by gain.
+        outside_distance: A row farther than this from its nearest stored row is answered with a warning. Measured in
+            the distance of the plan's neighbours.
     """
 
     title: str
@@ -167,16 +171,18 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErrorMap(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the test rows are and how wrong the model was on them; for the picture, and no part of the card.
+    """Places and errors of the test rows, for the picture; not part of the card.
+
+    A row with a value that is not finite is not drawn.
 
     Attributes:
-        x: float64[N], one coordinate; a row with anything that is not finite is not drawn.
-        y: float64[N], the other one.
+        x: float64[N], the horizontal coordinate.
+        y: float64[N], the vertical coordinate.
         absolute_error: float64[N], in the target's unit.
-        x_name: Of the first coordinate.
-        y_name: Of the second.
-        degrees: Whether x is a longitude and y a latitude in degrees; then the map has a scale that is the same in
-            both directions at its middle latitude.
+        x_name: Name of the horizontal coordinate.
+        y_name: Name of the vertical coordinate.
+        degrees: Whether x is a longitude and y a latitude in degrees. Then the map has the same scale in both
+            directions at its middle latitude.
     """
 
     x: Array
@@ -188,10 +194,10 @@ class ErrorMap(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def folds_of(rmse: Sequence[float]) -> Folds:
-    """Sum up the RMSE of each fold.
+    """Summarise the RMSE of each fold.
 
     Raises:
-        ValueError: There are fewer than two, which have no spread.
+        ValueError: There are fewer than two folds, so no spread.
     """
     if len(rmse) < 2:
         raise ValueError(f"a spread needs two folds or more, got {len(rmse)}")
@@ -200,7 +206,7 @@ def folds_of(rmse: Sequence[float]) -> Folds:
 
 
 def importance_of(booster_text: str) -> tuple[Importance, ...]:
-    """Importance of every feature of a booster in LightGBM's native text: descending gain, then the booster's order."""
+    """Importance of every feature of a booster, given as LightGBM's text: descending gain, then the booster's order."""
     booster = lgb.Booster(model_str=booster_text)
     gain = np.asarray(booster.feature_importance("gain"), dtype=np.float64)
     splits = np.asarray(booster.feature_importance("split"))
@@ -212,31 +218,31 @@ def importance_of(booster_text: str) -> tuple[Importance, ...]:
 
 
 def card_json(card: Card) -> bytes:
-    """The card as JSON, for a machine that reads it and a person who looks.
+    """The card as indented JSON.
 
     Raises:
         ValueError: A number of the card is not finite; the message names it.
     """
     content: Any = msgspec.to_builtins(card, enc_hook=_plain)
     if name := _not_finite(content, "card"):
-        raise ValueError(f"{name} is no finite number")
+        raise ValueError(f"{name} is not a finite number")
     return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
 
 
 def one_line(text: str) -> str:
-    """A text with each run of white space and control characters as one space."""
+    """A text on one line: each run of white space and control characters becomes one space."""
     return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", text).strip()
 
 
 def number(value: float | None, absent: str = "") -> str:
-    """A number to four digits, a count in full."""
+    """A number to four digits, a count in full, and `absent` for None."""
     if value is None:
         return absent
     return f"{value:,.0f}" if isinstance(value, int) or 1_000 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def in_unit(unit: str) -> str:
-    """What follows a quantity that is in a unit; nothing where there is none."""
+    """Text that follows a quantity to name its unit; empty if there is no unit."""
     return f" in {unit}" if unit.strip() else ""
 
 
@@ -247,7 +253,7 @@ def _plain(value: Any) -> Any:
 
 
 def _not_finite(content: Any, name: str) -> str | None:
-    """Name of the first number that JSON cannot hold."""
+    """Path to the first number that JSON cannot hold."""
     if isinstance(content, float):
         return None if math.isfinite(content) else name
     items: Iterable[tuple[str, Any]] = ()

@@ -1,4 +1,4 @@
-"""The model card as a page of Markdown, written with its JSON and its pictures beside it."""
+"""Writes a model card: the page in Markdown, with its JSON and its pictures beside it."""
 
 import re
 from datetime import UTC
@@ -19,17 +19,17 @@ ERROR_MAP_FILE = "error_map.png"
 
 
 def write_card(card: Card, directory: Path, error_map: ErrorMap | None = None) -> None:
-    """Write card.json, card.md, importance.png where there is an importance, and error_map.png where there is a map.
+    """Write card.json, card.md, importance.png if the card has an importance, and error_map.png if there is a map.
 
-    A picture that an earlier card left in the directory and that this one has not is removed.
+    A picture of an earlier card that this card does not have is removed.
 
     Args:
-        card: What to write.
-        directory: Is created if it does not exist.
-        error_map: The test rows and their errors, where two features are coordinates.
+        card: Card to write.
+        directory: Directory for the files; created if it does not exist.
+        error_map: Test rows and their errors, if two features are coordinates.
 
     Raises:
-        ValueError: A number of the card is not finite, or no row of the map is; the message names it.
+        ValueError: A number of the card, or every row of the map, is not finite; the message names it.
     """
     content = card_json(card)
     pictures = {
@@ -52,8 +52,8 @@ def card_page(card: Card, error_map: ErrorMap | None = None) -> str:
     The page leaves out histograms and all but the first twenty features by importance: they are in card.json.
 
     Args:
-        card: What to show.
-        error_map: As for `write_card`; the page refers to its picture.
+        card: Card to show.
+        error_map: As for `write_card`; the page shows its picture.
     """
     parts = {f"{part}_{measure}" for part in ("fit", "validation", "test") for measure in ("rmse", "mae", "r2")}
     page = _environment().get_template("page.md.j2")
@@ -71,7 +71,7 @@ def card_page(card: Card, error_map: ErrorMap | None = None) -> str:
 
 @cache
 def _environment() -> Environment:
-    """Where the template is rendered: a value is escaped when it is printed, and one that is undefined is an error."""
+    """Environment of the template: every printed value is escaped for Markdown, and an undefined one is an error."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -92,7 +92,7 @@ def _environment() -> Environment:
 
 
 def _escaped(value: object) -> Markup:
-    """A value as Markdown that shows it, on one line; what a template marks as safe stays as it is.
+    """A value as one line of Markdown that shows it literally; what the template marks as safe is left as it is.
 
     An underscore inside a word needs no backslash.
     """
@@ -102,7 +102,7 @@ def _escaped(value: object) -> Markup:
 
 
 def _worst(coverage: tuple[float, ...]) -> str:
-    """The decile of the least coverage; too much coverage does no harm."""
+    """The decile with the least coverage; too much coverage does no harm."""
     worst = min(range(len(coverage)), key=coverage.__getitem__)
     return f"{_percent(coverage[worst])} (decile {worst + 1})"
 

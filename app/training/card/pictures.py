@@ -1,4 +1,4 @@
-"""The model card's pictures: bars of the importance, and a map of the error."""
+"""Pictures of a model card: bars of the importance, and a map of the error."""
 
 import io
 import math
@@ -13,14 +13,14 @@ from app.training.card.contents import SHOWN_FEATURES, Array, ErrorMap, Importan
 
 PICTURE_INCHES = (8.0, 6.0)
 PICTURE_DPI = 150
-"""Together 1200 by 900 pixels."""
+"""Dots per inch; a picture has 1200 by 900 pixels."""
 
 
 def importance_picture(importance: Sequence[Importance]) -> Figure:
     """Bars of the most important features, the first on top.
 
     Args:
-        importance: At least one, in the order to show.
+        importance: At least one feature, in the order to show.
     """
     shown = importance[:SHOWN_FEATURES]
     figure, axes = _picture("Share of gain of the most important features")
@@ -29,7 +29,7 @@ def importance_picture(importance: Sequence[Importance]) -> Figure:
     axes.set_yticks(range(len(shown)), [_label(item.feature) for item in shown], parse_math=False)
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
-    # Room for the longest bar's label; LightGBM's gain can be 0 throughout, and an axis needs a length.
+    # Room for the longest bar's label. The gain can be 0 for every feature, and an axis needs a length.
     axes.set_xlim(0, 112 * max(shown[0].gain, 0.001))
     axes.set_xlabel("Share of gain, %")
     return figure
@@ -38,11 +38,12 @@ def importance_picture(importance: Sequence[Importance]) -> Figure:
 def error_map_picture(error_map: ErrorMap, unit: str) -> Figure:
     """Mean absolute error in hexagons over the two coordinates.
 
-    The colours end at the 95th percentile of the hexagons, so that a few bad ones do not hide how the others differ.
+    The colours end at the 95th percentile of the hexagons, so that a few bad ones do not hide the differences between
+    the others.
 
     Args:
         error_map: The rows.
-        unit: Of the error, "" where it has none.
+        unit: Unit of the error, "" if it has none.
 
     Raises:
         ValueError: No row is finite.
@@ -56,7 +57,7 @@ def error_map_picture(error_map: ErrorMap, unit: str) -> Figure:
     figure, axes = _picture("Mean absolute error of the test rows")
     ratio = PICTURE_INCHES[1] / PICTURE_INCHES[0]
     if error_map.degrees:
-        # A degree of longitude is shorter by the cosine of the latitude; near a pole no scale fits, but one is drawn.
+        # A degree of longitude is shorter by the cosine of the latitude. Bounded, because near a pole no scale fits.
         aspect = 1 / max(math.cos(math.radians((south + north) / 2)), 0.1)
         axes.set_aspect(aspect)
         ratio = aspect * (north - south) / (east - west)
@@ -104,13 +105,13 @@ def _picture(title: str) -> tuple[Figure, Axes]:
 
 
 def _label(text: str, length: int = 40) -> str:
-    """A name that leaves room for the picture."""
+    """A name cut to a length that leaves room for the picture."""
     line = one_line(text)
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def _limits(values: Array) -> tuple[float, float]:
-    """Least and greatest value, apart even where they are equal."""
+    """Least and greatest value with a margin, so that equal values have a range too."""
     low, high = float(values.min()), float(values.max())
     margin = 0.02 * (high - low) or 0.5
     return low - margin, high + margin

@@ -32,8 +32,8 @@ def test_numpy_scalars_are_written_as_numbers() -> None:
         ({"unseen_areas": (UnseenArea(repetition=1, rows=2, rmse=-np.inf),)}, r"card.unseen_areas\[0\].rmse"),
     ],
 )
-def test_a_number_that_json_cannot_hold_is_refused_by_name(changes: dict[str, Any], name: str) -> None:
-    with pytest.raises(ValueError, match=f"^{name} is no finite number$"):
+def test_a_number_that_is_not_finite_is_refused_by_name(changes: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} is not a finite number$"):
         card_json(msgspec.structs.replace(FULL, **changes))
 
 
@@ -52,7 +52,7 @@ def booster_text(rounds: int) -> str:
     return lgb.train(parameters, data, num_boost_round=rounds).model_to_string()
 
 
-def test_importance_is_the_share_of_gain_and_the_splits_in_descending_order() -> None:
+def test_importance_is_sorted_by_share_of_gain() -> None:
     importance = importance_of(booster_text(20))
     booster = lgb.Booster(model_str=booster_text(20))
     gain = dict(zip(booster.feature_name(), booster.feature_importance("gain"), strict=True))

@@ -184,7 +184,7 @@ def test_json_and_page_are_written_into_a_new_directory(card: Card, tmp_path: Pa
 
 
 def test_nothing_is_written_of_a_card_that_is_not_finite(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="outside_distance is no finite number"):
+    with pytest.raises(ValueError, match="outside_distance is not a finite number"):
         write_card(msgspec.structs.replace(FULL, outside_distance=np.inf), tmp_path / "card")
     with pytest.raises(ValueError, match="no row is finite"):
         write_card(MINIMAL, tmp_path / "card", error_map(absolute_error=np.full(500, np.nan)))

@@ -8,7 +8,7 @@ from app.training.card.pictures import error_map_picture, importance_picture, pn
 from tests.training.card.examples import FULL, UGLY, error_map, pixels
 
 
-def test_the_bars_are_the_gain_of_the_first_twenty_the_greatest_on_top() -> None:
+def test_the_bars_are_the_gain_of_the_first_twenty_features() -> None:
     axes = importance_picture(FULL.importance).axes[0]
     assert [bar.get_width() for bar in axes.patches] == [100 * item.gain for item in FULL.importance[:20]]
     assert [label.get_text() for label in axes.get_yticklabels()] == [item.feature for item in FULL.importance[:20]]
@@ -34,7 +34,7 @@ def test_each_cell_of_the_map_is_the_mean_error_of_its_rows() -> None:
     assert sorted(np.asarray(hexagons.get_array()).tolist()) == [0.5, 3.0, 10.0]
 
 
-def test_colours_that_are_cut_off_are_said_to_be() -> None:
+def test_the_colour_bar_says_where_colours_end() -> None:
     outlier = error_map(absolute_error=np.concatenate((np.linspace(1, 2, 499), [90.0])))
     figure = error_map_picture(outlier, "mm")
     (hexagons,) = figure.axes[0].collections
@@ -47,7 +47,7 @@ def test_colours_that_are_cut_off_are_said_to_be() -> None:
     assert even.axes[1].get_ylabel() == "Mean absolute error"
 
 
-def test_the_map_has_a_scale_by_latitude_only_when_told_that_it_is_in_degrees() -> None:
+def test_only_a_map_in_degrees_is_scaled_by_latitude() -> None:
     assert error_map_picture(error_map(), "").axes[0].get_aspect() == "auto"
     aspect = error_map_picture(error_map(degrees=True), "").axes[0].get_aspect()
     assert aspect == pytest.approx(1 / np.cos(np.radians(37)), rel=0.01)
@@ -62,7 +62,7 @@ def test_few_rows_and_rows_in_a_line_have_a_map(x: list[float], y: list[float], 
     assert pixels(png(error_map_picture(rows, ""))).shape == (900, 1200, 3)
 
 
-def test_rows_that_are_not_finite_are_not_drawn_and_a_map_of_no_others_is_refused() -> None:
+def test_rows_that_are_not_finite_are_not_drawn() -> None:
     holes = error_map(x=np.array([1.0, np.nan, 3.0]), y=np.array([1.0, 2.0, np.inf]), absolute_error=np.ones(3))
     (hexagons,) = error_map_picture(holes, "").axes[0].collections
     assert np.asarray(hexagons.get_array()).tolist() == [1.0]
