@@ -44,11 +44,6 @@ def has_admin_key(connection: Connection) -> bool:
     return True
 
 
-def client_address(connection: Connection) -> str:
-    """Whose requests a rate limit counts together: the peer's address, since headers can be invented."""
-    return connection.client.host if connection.client else "unknown"
-
-
 def check_key(headers: Mapping[bytes, bytes], expected: str) -> None:
     """Let a request pass that brings the key.
 

@@ -141,6 +141,21 @@ class Overloaded(ServiceError):
         self.retry_after = retry_after
 
 
+class RateLimited(ServiceError):
+    """The client made more requests in a minute than RATE_LIMIT allows.
+
+    Args:
+        seconds: Time until its next minute begins.
+    """
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    kind = "too_many_requests"
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__("The client made more requests in this minute than RATE_LIMIT allows.")
+        self.retry_after = seconds
+
+
 class BodyTimeout(ServiceError):
     """The body did not come within REQUEST_TIMEOUT."""
 

@@ -1,4 +1,4 @@
-"""The application factory: wiring only."""
+"""The application factory: only builds the collaborators and composes the ASGI applications."""
 
 import asyncio
 import gc
@@ -10,13 +10,12 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from litestar import Litestar, Router
+from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.middleware.rate_limit import RateLimitConfig
+from litestar.types import ASGIApp, Receive, Scope, Send
 
-from app.auth import client_address
 from app.container import Services
 from app.models.backoff import RefusalBackoff
 from app.models.disk.calibration import Calibrations
@@ -29,9 +28,11 @@ from app.models.refresher import Refresher
 from app.models.registry.process import WorkerProcess
 from app.models.registry.source import ModelSource
 from app.models.slot import ModelSlot
+from app.predict.cors import CorsHeaders
 from app.predict.direct import DirectRoutes
 from app.predict.edge import Edge
 from app.predict.handlers import Predictions
+from app.predict.rate_limit import RateLimit
 from app.problems import to_problem
 from app.routes.docs import assets_router, openapi_config
 from app.routes.health import HealthController
@@ -57,69 +58,87 @@ from app.telemetry.start_status import show_start
 from app.telemetry.system import SystemMonitor, memory_bytes
 
 
+class Application:
+    """The service as an ASGI application.
+
+    Attributes:
+        services: The collaborators of this application.
+        litestar: Answers all routes but the direct ones, and runs the lifespan.
+    """
+
+    def __init__(self, app: ASGIApp, litestar: Litestar, services: Services) -> None:
+        self.litestar = litestar
+        self.services = services
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or run the lifespan."""
+        await self._app(scope, receive, send)
+
+
 def create_app(
     settings: Settings, *, nvml: Any = None, source: ModelSource | None = None, log_writer: LogWriter | None = None
-) -> Litestar:
+) -> Application:
     """Build the application; nothing runs until its lifespan is entered.
 
     Args:
-        settings: All of them.
+        settings: All settings of the service.
         nvml: A stand-in for the `pynvml` module, for tests.
-        source: Where models come from, if not from a process of their own that speaks to the registry.
-        log_writer: Writes the prediction log, if not a process of its own.
+        source: Source of models; by default a process that speaks to the registry.
+        log_writer: Writer of the prediction log; by default a process that holds the database connection.
     """
     target = LogTarget(settings.prediction_database_url, settings.prediction_log_rows)
     services = _services(settings, nvml, source or WorkerProcess(settings), log_writer or LogWriterProcess(target))
-    predictions = Predictions(services)
-    limits: list[Any] = []
-    if settings.rate_limit:
-        config = RateLimitConfig(
-            rate_limit=("minute", settings.rate_limit),
-            identifier_for_request=client_address,
-            exclude="/predict/model/info",
-        )
-        limits.append(config.middleware)
-    route_handlers: list[Any] = [
-        Router("/", route_handlers=[PredictController], middleware=limits),
-        HealthController,
-        info,
-    ]
-    if settings.enable_prometheus:
-        route_handlers.append(metrics)
-    if settings.api_debug:
-        route_handlers.append(assets_router())
-    app = Litestar(
-        route_handlers=route_handlers,
-        dependencies={
-            "services": Provide(lambda: services, sync_to_thread=False),
-            "predictions": Provide(lambda: predictions, sync_to_thread=False),
-        },
-        state=State({"services": services}),
-        lifespan=[_lifespan],
-        exception_handlers={Exception: to_problem},
-        openapi_config=openapi_config(settings),
-        cors_config=CORSConfig(allow_origins=list(settings.cors_origins)) if settings.cors_origins else None,
-        request_max_body_size=settings.max_json_bytes,  # of the admin's routes; predictions read their own
-        logging_config=None,
-        debug=False,  # Litestar's debug answers show stack traces
-    )
-    handler = app.asgi_handler
-    if not settings.rate_limit and not settings.cors_origins:  # these are Litestar's middleware
-        handler = DirectRoutes(handler, predictions.routes)
-    routes = frozenset(route.path for route in app.routes)
-    app.asgi_handler = RequestTelemetry(Edge(handler), services.metrics, services.request_log, routes)
-    return app
+    cors = CORSConfig(allow_origins=list(settings.cors_origins)) if settings.cors_origins else None
+    litestar = _litestar(services, cors)
+    app = Edge(DirectRoutes(litestar, _direct_routes(services, cors)))
+    paths = frozenset(route.path for route in litestar.routes)
+    return Application(RequestTelemetry(app, services.metrics, services.request_log, paths), litestar, services)
 
 
-def serve_app() -> Litestar:
+def serve_app() -> Application:
     """The factory that Granian's worker calls: settings from the environment, logs as JSON."""
     settings = Settings.from_environ(os.environ)
     logging.config.dictConfig(logging_config(settings.effective_log_level))
     app = create_app(settings)
-    # What was imported stays: looking through it for garbage would hold up every request for some 50 ms, now and then.
+    # Imported modules stay for good. Searching them for garbage would stop every request for some 50 ms now and then.
     gc.collect()
     gc.freeze()
     return app
+
+
+def _direct_routes(services: Services, cors: CORSConfig | None) -> dict[str, ASGIApp]:
+    """The prediction routes, by path."""
+    settings = services.settings
+    routes = Predictions(services).routes
+    if settings.rate_limit:
+        limit = RateLimit(settings.rate_limit)
+        routes = {path: limit.around(route) for path, route in routes.items()}
+    if cors is not None:
+        routes = {path: CorsHeaders(route, cors) for path, route in routes.items()}
+    return routes
+
+
+def _litestar(services: Services, cors: CORSConfig | None) -> Litestar:
+    """The part of the application that Litestar answers."""
+    settings = services.settings
+    route_handlers: list[Any] = [PredictController, HealthController, info]
+    if settings.enable_prometheus:
+        route_handlers.append(metrics)
+    if settings.api_debug:
+        route_handlers.append(assets_router())
+    return Litestar(
+        route_handlers=route_handlers,
+        dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
+        state=State({"services": services}),
+        lifespan=[_lifespan],
+        exception_handlers={Exception: to_problem},
+        openapi_config=openapi_config(settings),
+        cors_config=cors,
+        request_max_body_size=settings.max_json_bytes,  # of the admin's routes; predictions read their own
+        logging_config=None,
+        debug=False,  # Litestar's debug answers show stack traces
+    )
 
 
 def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: LogWriter) -> Services:

@@ -1,7 +1,7 @@
 """Errors on the wire: RFC 9457 problem details, in the answers of every route and in the OpenAPI document."""
 
 import logging
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
@@ -9,6 +9,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.openapi import ResponseSpec
+from litestar.types import HTTPScope, Send
 
 from app.errors import ERROR_TYPE, REQUEST_ID, FieldError, ServiceError
 
@@ -60,8 +61,6 @@ def answer_problem(scope: MutableMapping[str, Any], error: Exception) -> Answer:
         headers.update(error.headers or {})
         if "allow" in headers:
             headers["allow"] = allow_head(headers["allow"])
-        if status == HTTPStatus.TOO_MANY_REQUESTS and (reset := headers.get("RateLimit-Reset")):
-            headers["Retry-After"] = reset
     else:
         status, kind = HTTPStatus.INTERNAL_SERVER_ERROR, "internal"
         detail = "The request failed inside the service. The log has the cause under this request id."
@@ -76,6 +75,26 @@ def answer_problem(scope: MutableMapping[str, Any], error: Exception) -> Answer:
         errors=errors,
     )
     return Answer(status.value, headers, msgspec.json.encode(problem))
+
+
+async def send_problem(
+    scope: HTTPScope, send: Send, error: Exception, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
+    """Answer a request with problem details, and with further headers."""
+    answer = answer_problem(scope, error)  # pyright: ignore[reportArgumentType]
+    start: Any = {
+        "type": "http.response.start",
+        "status": answer.status,
+        "headers": [
+            (b"content-type", PROBLEM_MEDIA_TYPE.encode()),
+            (b"content-length", b"%d" % len(answer.body)),
+            *((name.lower().encode(), value.encode()) for name, value in answer.headers.items()),
+            *headers,
+        ],
+    }
+    await send(start)
+    body = b"" if scope["method"] == "HEAD" else answer.body
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def to_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
@@ -98,8 +117,6 @@ def _litestar_detail(status: HTTPStatus, error: HTTPException) -> str:
             return f"The route answers {allow_head((error.headers or {}).get('allow', 'other methods'))} only."
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return "The body is larger than MAX_JSON_BYTES."
-        case HTTPStatus.TOO_MANY_REQUESTS:
-            return "The client made more requests in this minute than RATE_LIMIT allows."
         case _:
             return error.detail
 

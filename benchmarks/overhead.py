@@ -31,7 +31,7 @@ from litestar import Litestar, asgi, post
 from litestar.types import Receive, Scope, Send
 
 from app.container import Services
-from app.main import create_app
+from app.main import Application, create_app
 from app.models.artifact import read_artifact
 from app.models.registry.embedded import BUNDLED
 from app.predict.answers import row_answer
@@ -128,7 +128,7 @@ def sync(work: Callable[[], object]) -> Run:
     return run
 
 
-def requests(caller: Caller, app: Litestar) -> dict[str, Run]:
+def requests(caller: Caller, app: Application) -> dict[str, Run]:
     """Whole requests, by what answers them."""
     litestar = Litestar([asgi_handler, bytes_handler, struct_handler], logging_config=None)
     return {
@@ -137,7 +137,7 @@ def requests(caller: Caller, app: Litestar) -> dict[str, Run]:
         "Litestar, `body: bytes` handler, echo": caller.call(litestar, "/bytes"),
         "Litestar, `data: Struct` handler, echo": caller.call(litestar, "/struct"),
         "`/predict`, bundled model": caller.call(app, "/predict"),
-        "`/predict` through Litestar's handler": caller.call(app, "/predict/"),
+        "`/predict/`, bundled model": caller.call(app, "/predict/"),
     }
 
 
@@ -220,8 +220,8 @@ async def run(rounds: int) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as directory:
         settings = Settings(data_dir=Path(directory), enable_prometheus=False)
         app = create_app(settings)
-        services: Services = app.state.services
-        async with app.lifespan():
+        services = app.services
+        async with app.litestar.lifespan():
             while services.slot.current is None:  # noqa: ASYNC110 - the slot tells nobody
                 await asyncio.sleep(0.1)
             await asyncio.sleep(2)  # until the look into the registry is over

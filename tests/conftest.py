@@ -16,8 +16,6 @@ cache_kernels(Path(__file__).parents[1] / ".pytest_cache" / "kernels")
 
 import hypothesis
 import pytest
-from litestar import Litestar
-from litestar.testing import AsyncTestClient
 
 from app.main import create_app
 from app.models.artifact import read_artifact
@@ -25,7 +23,7 @@ from app.models.registry.embedded import BUNDLED
 from app.settings import Settings
 from tests.faults import MlflowServer
 from tests.models.keeping import keep
-from tests.support import Server, free_port, in_process, loaded, server_environ
+from tests.support import Client, Server, free_port, in_process, loaded, server_environ
 from tests.telemetry.databases import PostgresServer, postgres_binaries, unprivileged_user
 
 # The same examples every time: a run that fails for one commit must not pass for the next by luck. Building the table
@@ -67,9 +65,9 @@ def settings(registry_dir: Path, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[AsyncTestClient[Litestar]]:
+async def client(settings: Settings) -> AsyncIterator[Client]:
     """A client of an app that serves the bundled model."""
-    async with AsyncTestClient(create_app(settings, **in_process(settings))) as client:
+    async with Client(create_app(settings, **in_process(settings))) as client:
         await loaded(client)
         yield client
 

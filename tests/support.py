@@ -17,10 +17,10 @@ import httpx
 import msgspec
 import psutil
 import pytest
-from litestar import Litestar
 from litestar.testing import AsyncTestClient
 
 from app.container import Services
+from app.main import Application
 from app.models.registry.worker import ModelWorker
 from app.settings import Settings
 from app.telemetry.log_messages import LogTarget
@@ -73,9 +73,17 @@ def in_process(settings: Settings) -> dict[str, Any]:
     return {"source": ModelWorker(settings), "log_writer": LogDatabase(target)}
 
 
-async def loaded(client: AsyncTestClient[Litestar]) -> Services:
+class Client(AsyncTestClient[Application]):
+    """Client of an application in this process, whose services a test can reach."""
+
+    def __init__(self, app: Application) -> None:
+        super().__init__(app)
+        self.app = app  # Litestar's client wraps whatever is not a Litestar
+
+
+async def loaded(client: Client) -> Services:
     """The services of a client's app, once its keeper has had its first look and waits for the next."""
-    services: Services = client.app.state.services
+    services = client.app.services
     await come_true(lambda: services.keeper.next_look() is not None)
     return services
 

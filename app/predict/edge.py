@@ -4,7 +4,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from app.errors import BadRequest
 from app.predict.headers import check_host
-from app.problems import PROBLEM_MEDIA_TYPE, allow_head, answer_problem
+from app.problems import allow_head, send_problem
 
 
 class Edge:
@@ -27,7 +27,7 @@ class Edge:
         try:
             check_host(scope)  # pyright: ignore[reportArgumentType]
         except BadRequest as error:
-            await _refuse(scope, send, error)
+            await send_problem(scope, send, error)
             return
         if scope["method"] == "HEAD":
             await self._answer_head(scope, receive, send)
@@ -47,17 +47,6 @@ class Edge:
             await self._app(scope, receive, send_head)
         finally:
             scope["method"] = "HEAD"  # as which it is counted and logged
-
-
-async def _refuse(scope: HTTPScope, send: Send, error: BadRequest) -> None:
-    problem = answer_problem(scope, error)  # pyright: ignore[reportArgumentType]
-    headers = [
-        (b"content-type", PROBLEM_MEDIA_TYPE.encode()),
-        (b"content-length", b"%d" % len(problem.body)),
-    ]
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    body = b"" if scope["method"] == "HEAD" else problem.body
-    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _allowing_head(send: Send) -> Send:

@@ -1,26 +1,19 @@
-"""The prediction routes as Litestar knows and documents them.
+"""Prediction routes for the OpenAPI document, and the description of the model.
 
-They are answered by `Predictions`. Requests come to it past Litestar, unless Litestar's own middleware is asked for;
-then through the handlers here.
+`app.predict` answers the POST requests of these routes in front of Litestar. The handlers here document them, and let
+Litestar answer other methods with 405.
 """
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from litestar import Controller, Response, get, post
-from litestar.di import NamedDependency
-from litestar.params import QueryParameter, SkipValidation
-from litestar.types import ASGIApp
+from litestar import Controller, get, post
+from litestar.params import QueryParameter
 
 from app.auth import KEY_SCHEME
 from app.codecs import arrow
 from app.container import InjectedServices
 from app.predict.answers import BatchResponse, ModelInfo, PredictionResponse
-from app.predict.handlers import Predictions
 from app.problems import PROBLEM_STATUSES, problem_responses
-
-T = TypeVar("T")
-
-InjectedPredictions = NamedDependency[SkipValidation[Predictions]]
 
 OPTIONS: dict[str, Any] = {
     "status_code": 200,
@@ -40,18 +33,6 @@ AskedInterval = Annotated[
 ]
 
 
-class Passed(Response[T]):
-    """An answer that another ASGI application gives."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        super().__init__(None)  # pyright: ignore[reportArgumentType]
-        self._app = app
-
-    def to_asgi_response(self, *_: Any, **__: Any) -> Any:
-        """Give that application the place of a response."""
-        return self._app
-
-
 class PredictController(Controller):
     """Prediction routes; they ask for API_KEY when it is set. Model information stays open."""
 
@@ -59,27 +40,23 @@ class PredictController(Controller):
     tags = ("predict",)
 
     @post("/", **OPTIONS, summary="Predict one row")
-    async def predict_one(
-        self, predictions: InjectedPredictions, interval: AskedInterval = None
-    ) -> Passed[PredictionResponse]:
+    async def predict_one(self, interval: AskedInterval = None) -> PredictionResponse:
         """Predict one object of the model's features by name.
 
         All numbers of the answer are finite. Where the model has no such answer, it is 500, `prediction-not-finite`.
         """
-        return Passed(predictions.routes["/predict"])
+        raise NotImplementedError
 
     @post("/batch", **OPTIONS, summary="Predict a batch")
-    async def predict_batch(
-        self, predictions: InjectedPredictions, interval: AskedInterval = None
-    ) -> Passed[BatchResponse]:
+    async def predict_batch(self, interval: AskedInterval = None) -> BatchResponse:
         """Predict up to MAX_BATCH_SIZE rows as one batch; a row that is not valid fails alone.
 
         So does one to which the model has no finite answer.
         """
-        return Passed(predictions.routes["/predict/batch"])
+        raise NotImplementedError
 
     @post("/bulk", **BULK_OPTIONS, media_type=arrow.MEDIA_TYPE, summary="Predict in bulk")
-    async def predict_bulk(self, predictions: InjectedPredictions, interval: AskedInterval = None) -> Passed[bytes]:
+    async def predict_bulk(self, interval: AskedInterval = None) -> bytes:
         """Predict up to MAX_BULK_ROWS rows of a table whose columns are the features.
 
         The table comes in the format that Content-Type names and goes in the one that Accept asks for, by default the
@@ -87,7 +64,7 @@ class PredictController(Controller):
         interval is asked for, `lower` and `upper`. All are finite; a table with a row to which the model has no such
         answer is refused with 500, `prediction-not-finite`.
         """
-        return Passed(predictions.routes["/predict/bulk"])
+        raise NotImplementedError
 
     @get("/model/info", summary="Describe the model", responses=problem_responses(503))
     async def model_info(self, services: InjectedServices) -> ModelInfo:

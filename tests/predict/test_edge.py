@@ -10,7 +10,7 @@ VOLATILE = {"date", "x-request-id", "content-length"}
 
 
 def routes_of(client: Client, method: str) -> list[str]:
-    return [route.path for route in client.app.routes if method in getattr(route, "methods", ())]
+    return [route.path for route in client.app.litestar.routes if method in getattr(route, "methods", ())]
 
 
 async def test_head_is_answered_as_get_is_without_the_body(settings: Settings) -> None:

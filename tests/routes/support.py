@@ -13,8 +13,6 @@ import lightgbm as lgb
 import msgspec
 import numpy as np
 import pyarrow as pa
-from litestar import Litestar
-from litestar.testing import AsyncTestClient
 from mlflow import MlflowClient
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
@@ -26,10 +24,9 @@ from app.main import create_app
 from app.models.served import ServedModel
 from app.settings import Settings
 from kernels.engine import Engine, Evaluation
-from tests.support import in_process, loaded, problem
+from tests.support import Client, in_process, loaded, problem
 
 Array = NDArray[np.float64]
-Client = AsyncTestClient[Litestar]
 
 Row = dict[str, float]
 
@@ -50,14 +47,13 @@ CHURN_ROW = {"tenure": 3, "monthly charge": 70.5, "contract": True}
 @asynccontextmanager
 async def client_of(settings: Settings, **collaborators: Any) -> AsyncIterator[Client]:
     """A client of another app, once it has had its first look into the registry."""
-    async with AsyncTestClient(create_app(settings, **in_process(settings) | collaborators)) as client:
+    async with Client(create_app(settings, **in_process(settings) | collaborators)) as client:
         await loaded(client)
         yield client
 
 
 def services_of(client: Client) -> Services:
-    services: Services = client.app.state.services
-    return services
+    return client.app.services
 
 
 def served_by(client: Client) -> ServedModel:

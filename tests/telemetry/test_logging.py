@@ -10,12 +10,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from litestar.testing import AsyncTestClient
 
 from app.main import create_app
 from app.settings import Settings
 from app.telemetry.logging import JsonFormatter, request_id
-from tests.support import ROOT, in_process, loaded
+from tests.support import ROOT, Client, in_process, loaded
 
 EMITTER = """
 import logging.config
@@ -118,7 +117,7 @@ async def test_neither_values_nor_keys_of_a_request_are_logged(
     key, value, text = "key-do-not-log", 31.41592653, "marker-do-not-log"
     headers = {"X-API-Key": key}
     settings = msgspec.structs.replace(settings, api_key=key)
-    async with AsyncTestClient(create_app(settings, **in_process(settings))) as client:
+    async with Client(create_app(settings, **in_process(settings))) as client:
         await loaded(client)
         valid = example | {"HouseAge": value}
         assert (await client.post("/predict", json=valid, headers=headers)).status_code == 200
@@ -130,8 +129,8 @@ async def test_neither_values_nor_keys_of_a_request_are_logged(
         assert (await client.post("/predict", content=broken[0], headers=broken[1])).status_code == 400
         wrong = {"Authorization": f"Bearer {text}"}
         assert (await client.post("/predict", json=valid, headers=wrong)).status_code == 401
-        client.app.state.services.prediction_log.flush()
-        client.app.state.services.request_log.flush()
+        client.app.services.prediction_log.flush()
+        client.app.services.request_log.flush()
     records = [record for record in caplog.records if record.name != "httpx"]
     lines = [line for record in records for line in JsonFormatter().format(record).split("\n")]
     assert len([line for line in lines if '"endpoint":"/predict' in line]) == 5

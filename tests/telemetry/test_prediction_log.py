@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from litestar import Litestar
-from litestar.testing import AsyncTestClient
 
 from app.settings import Settings
 from app.telemetry import log_writer as log_database
@@ -22,7 +20,7 @@ from app.telemetry.log_messages import LogTarget
 from app.telemetry.log_writer import TABLE, LogDatabase
 from app.telemetry.metrics import Metrics
 from app.telemetry.prediction_log import PredictionLog
-from tests.support import eventually, free_port
+from tests.support import Client, eventually, free_port
 from tests.telemetry.databases import (
     PASSWORD,
     Database,
@@ -359,13 +357,13 @@ async def test_the_task_writes_beside_the_requests_and_goes_on_after_a_failure(
 
 
 async def test_requests_are_logged_row_by_row_under_their_id(
-    client: AsyncTestClient[Litestar], settings: Settings, example: dict[str, float]
+    client: Client, settings: Settings, example: dict[str, float]
 ) -> None:
     single = (await client.post("/predict", json=example)).json()
     rows = [example, {}, example | {"MedInc": 9.0}]
     batch = (await client.post("/predict/batch", json={"predictions": rows})).json()
     await client.post("/predict", json={})
-    client.app.state.services.prediction_log.flush()
+    client.app.services.prediction_log.flush()
     engine = sa.create_engine(settings.prediction_database_url)
     with engine.connect() as connection:
         logged = connection.execute(sa.select(TABLE).order_by(TABLE.c.id)).mappings().all()

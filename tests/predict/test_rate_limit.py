@@ -1,0 +1,61 @@
+"""RATE_LIMIT counts each client's requests to the prediction routes by the minute."""
+
+from app.predict.rate_limit import WINDOW_S, RateLimit
+from app.settings import Settings
+from tests.routes.support import Row, client_of, problem, settings_with
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.5
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_answers_carry_the_state_of_the_limit(settings: Settings, example: Row) -> None:
+    async with client_of(settings_with(settings, rate_limit=2)) as client:
+        remaining: list[str] = []
+        for path, body in (("/predict", example), ("/predict/batch", {"predictions": [example]})):
+            response = await client.post(path, json=body)
+            assert response.headers["ratelimit-policy"] == "2; w=60"
+            assert response.headers["ratelimit-limit"] == "2"
+            assert 0 < int(response.headers["ratelimit-reset"]) <= 60
+            remaining.append(response.headers["ratelimit-remaining"])
+        assert remaining == ["1", "0"]
+        refused = await client.post("/predict/", json=example)
+        assert problem(refused) == {
+            "type": "urn:madrone:problem:too-many-requests",
+            "title": "Too Many Requests",
+            "status": 429,
+            "detail": "The client made more requests in this minute than RATE_LIMIT allows.",
+            "request_id": refused.headers["x-request-id"],
+        }
+        assert refused.headers["retry-after"] == refused.headers["ratelimit-reset"]
+        assert refused.headers["ratelimit-remaining"] == "0"
+        text = (await client.get("/metrics")).text
+        assert 'errors_total{endpoint="/predict",error_type="too_many_requests"} 1.0' in text
+
+
+def test_a_minute_begins_with_the_first_request() -> None:
+    clock = Clock()
+    limit = RateLimit(5, clock)
+    assert limit.count("a") == (1, WINDOW_S)
+    clock.now += 59
+    assert limit.count("a") == (2, 1)
+    assert limit.count("b") == (1, WINDOW_S)
+    clock.now += 1
+    assert limit.count("a") == (1, WINDOW_S)
+    assert limit.count("b") == (2, WINDOW_S - 1)
+
+
+def test_ended_minutes_are_forgotten() -> None:
+    clock = Clock()
+    limit = RateLimit(5, clock)
+    for number in range(100):
+        limit.count(str(number))
+        clock.now += 1
+    limit.count("last")
+    assert len(limit._windows) <= WINDOW_S + 1
