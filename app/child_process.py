@@ -1,26 +1,29 @@
 """A Python module that runs in a process of its own, and is ended when it does not answer in time.
 
-Work that holds the interpreter's lock, hangs, or can end its process costs requests nothing there. Both sides speak in
-frames over the child's standard streams: eight bytes of length, then the content. The first frame in is for the child
-to begin with, the first one out is empty and says that it is ready; then each one in is answered by one out.
+Work that holds the interpreter's lock, hangs, or can end its process does not disturb requests there. The two sides
+send each other messages of bytes over a socket, by `multiprocessing.connection` without its pickles. The first message
+to the child is its setup, which it answers with an empty one when it is ready. Then each message is answered by one.
 """
 
-import contextlib
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import BinaryIO, cast
-
-LENGTH_BYTES = 8
+from multiprocessing.connection import Connection
+from typing import NamedTuple
 
 START_TIMEOUT_S = 120.0
-"""For imports, which take seconds on a busy machine."""
+"""Time for imports, which take seconds on a busy machine."""
 
+STALL_TIMEOUT_S = 10
+"""Time for which the child may read or write nothing in the middle of a message."""
 
 WATCH_S = 0.05
+"""Shortest pause between two calls of a watch."""
 
 
 class ChildGone(Exception):
@@ -28,157 +31,127 @@ class ChildGone(Exception):
 
 
 class ChildNotStarted(Exception):
-    """There is no process to be asked."""
+    """The process could not be started."""
 
 
 class ChildClosed(Exception):
-    """There is to be no process any more."""
+    """The process was closed for good."""
 
 
 class ChildStopped(Exception):
-    """The process was ended by what watched it; the message is the reason."""
+    """The process was ended by its watch; the message is the reason."""
 
 
 Watch = Callable[[int], str | None]
-"""Given a process's id, says why to end it, if there is a reason."""
+"""Takes a process's id, and returns a reason to end the process, or None."""
+
+
+class _Child(NamedTuple):
+    process: subprocess.Popen[bytes]
+    connection: Connection
 
 
 class ChildProcess:
     """Starts a module, asks it, and ends it. One thread may ask at a time.
 
-    The process is started by the first question, and anew by one that finds it gone.
+    The first question starts the process, and so does one that finds it ended.
 
     Args:
-        module: To be run as `python -m`.
-        setup: The first frame.
+        module: Module to run as `python -m`.
+        setup: First message to the process.
     """
 
     def __init__(self, module: str, setup: bytes) -> None:
         self._module = module
         self._setup = setup
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: _Child | None = None
         self._lock = threading.Lock()
         self._closed = False
 
     def ask(self, content: bytes, timeout: float, watch: Watch | None = None) -> bytes:
-        """Send a frame, and give the one that answers it.
+        """Send a message, and return its answer. The process is ended on any failure.
 
         Args:
-            content: Of the frame.
-            timeout: Seconds until the process is ended instead, its start not counted.
-            watch: Called again and again until it has answered.
+            content: Message to the process.
+            timeout: Seconds for the answer; the start of the process is not counted.
+            watch: Called again and again until the answer comes.
 
         Raises:
-            TimeoutError: It took too long.
-            ChildStopped: `watch` had it ended.
+            TimeoutError: The answer took too long.
+            ChildStopped: `watch` gave a reason to end the process.
             ChildGone: The process ended.
-            ChildNotStarted: There is none.
-            ChildClosed: This was closed.
+            ChildNotStarted: The process could not be started.
+            ChildClosed: `kill` was called.
         """
-        process = self._running()
-        return self._within(timeout, process, content, watch)
+        child = self._child
+        if child is None or child.process.poll() is not None:
+            child = self._start()
+        return self._exchange(child, content, timeout, watch)
 
     def kill(self) -> None:
-        """End the process, and with that any call that waits for it; no other is started."""
+        """End the process for good, and with it any call that waits for an answer."""
         with self._lock:
             self._closed = True
-            if self._process is not None:
-                self._process.kill()
+            if self._child is not None:
+                self._child.process.kill()
 
     def end(self) -> None:
-        """End the process and let go of its pipes; not while another thread asks."""
+        """End the process and close its connection; not while another thread asks."""
         with self._lock:
-            process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):  # what was not sent cannot be sent any more
-                    if pipe is not None:
-                        pipe.close()
+            child, self._child = self._child, None
+        if child is not None:
+            child.process.kill()
+            child.process.wait()
+            child.connection.close()
 
-    def _running(self) -> "subprocess.Popen[bytes]":
-        """The process, ready to be asked."""
-        if self._process is not None and self._process.poll() is None:
-            return self._process
+    def _start(self) -> _Child:
         self.end()
-        with self._lock:
+        ours, theirs = socket.socketpair()
+        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", STALL_TIMEOUT_S, 0))
+        with self._lock, ours, theirs:
             if self._closed:
                 raise ChildClosed
             try:
-                # In a session of its own: an interrupt from a terminal is the parent's to handle.
-                process = self._process = subprocess.Popen(
-                    [sys.executable, "-m", self._module],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    start_new_session=True,
-                )
+                # What it prints is for the log. In a session of its own no interrupt from a terminal reaches it.
+                command = [sys.executable, "-m", self._module]
+                process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=2, start_new_session=True)
             except OSError as error:
                 raise ChildNotStarted from error
+            child = self._child = _Child(process, Connection(ours.detach()))
         try:
-            self._within(START_TIMEOUT_S, process, self._setup)
+            self._exchange(child, self._setup, START_TIMEOUT_S)
         except (TimeoutError, ChildGone):
             raise ChildNotStarted from None
-        return process
+        return child
 
-    def _within(
-        self, timeout: float, process: "subprocess.Popen[bytes]", content: bytes, watch: Watch | None = None
-    ) -> bytes:
-        """Send a frame and read one. The process is ended if that takes too long, or fails."""
-        answered = threading.Event()
-        ended: list[Exception] = []
-
-        def look() -> None:
-            deadline = time.monotonic() + timeout
-            while (left := deadline - time.monotonic()) > 0:
-                started = time.monotonic()
-                if watch is not None and (reason := watch(process.pid)) is not None:
-                    ended.append(ChildStopped(reason))
-                    break
-                # A look that takes long, as into a directory of many files, is taken less often.
-                pause = left if watch is None else max(WATCH_S, 10 * (time.monotonic() - started))
-                if answered.wait(min(left, pause)):
-                    return
-            if not answered.is_set():
-                ended.append(TimeoutError())
-                process.kill()
-
-        threading.Thread(target=look, name="child-watch", daemon=True).start()
+    def _exchange(self, child: _Child, content: bytes, timeout: float, watch: Watch | None = None) -> bytes:
+        end = time.monotonic() + timeout
         try:
-            write_frame(cast(BinaryIO, process.stdin), content)
-            return read_frame(cast(BinaryIO, process.stdout))
-        except (OSError, EOFError):
+            child.connection.send_bytes(content)
+            pause = timeout if watch is None else 0.0
+            while not child.connection.poll(pause):
+                started = time.monotonic()
+                if started >= end:
+                    raise TimeoutError
+                if watch is not None and (reason := watch(child.process.pid)) is not None:
+                    raise ChildStopped(reason)
+                now = time.monotonic()
+                # A slow watch, such as one that looks at a directory of many files, is called less often.
+                pause = max(0.0, min(end - now, max(WATCH_S, 10 * (now - started))))
+            return child.connection.recv_bytes()
+        except BaseException as error:
             self.end()
-            raise ended[0] if ended else ChildGone() from None
-        finally:
-            answered.set()
+            if isinstance(error, BlockingIOError):  # STALL_TIMEOUT_S has passed
+                raise TimeoutError from None
+            if isinstance(error, OSError | EOFError) and not isinstance(error, TimeoutError):
+                raise ChildGone from None
+            raise
 
 
-def parents_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Requests and answers, for the child; what a library prints lands on standard error from now on."""
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    return requests, answers
-
-
-def read_frame(stream: BinaryIO) -> bytes:
-    """The next frame.
-
-    Raises:
-        EOFError: The other side has gone.
-    """
-    length = _read_exactly(stream, LENGTH_BYTES)
-    return _read_exactly(stream, int.from_bytes(length, "little"))
-
-
-def write_frame(stream: BinaryIO, content: bytes) -> None:
-    """Send a frame."""
-    stream.write(len(content).to_bytes(LENGTH_BYTES, "little") + content)
-    stream.flush()
-
-
-def _read_exactly(stream: BinaryIO, count: int) -> bytes:
-    content = stream.read(count)
-    if len(content) < count:
-        raise EOFError
-    return content
+def parent() -> Connection:
+    """The connection to the parent process, for the child; libraries find its standard input empty from now on."""
+    connection = Connection(os.dup(0))
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    return connection

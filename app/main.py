@@ -110,7 +110,7 @@ def serve_app() -> Application:
 def _direct_routes(services: Services, cors: CORSConfig | None) -> dict[str, ASGIApp]:
     """The prediction routes, by path."""
     settings = services.settings
-    routes = Predictions(services).routes
+    routes: dict[str, ASGIApp] = dict(Predictions(services).routes)
     if settings.rate_limit:
         limit = RateLimit(settings.rate_limit)
         routes = {path: limit.around(route) for path, route in routes.items()}

@@ -3,9 +3,9 @@
     python -m app.telemetry.log_writer
 
 Making a row and having it taken costs as much of a processor as a prediction does, and half of it holds the
-interpreter's lock: in the service's own process every request would wait for that. The process ends when its standard
-input does, which is with the service however that ends, and then has written what it was given. Its frames
-(`child_process`) are MessagePack: `LogTarget`, then lists of `LoggedPredictions`, each answered by a fault or None.
+interpreter's lock: in the service's own process every request would wait for that. The process ends when the service
+has gone, however that ended, and has written by then what it was given. Its messages (`child_process`) are MessagePack:
+`LogTarget`, then lists of `LoggedPredictions`, each answered by a fault or None.
 """
 
 import os
@@ -21,7 +21,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
-from app.child_process import parents_pipes, read_frame, write_frame
+from app.child_process import parent
 from app.telemetry.log_messages import LoggedPredictions, LogTarget
 
 NICENESS = 5
@@ -165,17 +165,17 @@ def _write_ahead(connection: Any, _: object) -> None:
 
 
 def main() -> None:
-    """Write what is asked until standard input ends."""
-    requests, answers = parents_pipes()
+    """Write what is asked until the parent has gone."""
+    connection = parent()
     os.nice(NICENESS)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # where all processes are told, the service's last rows still come
-    database = LogDatabase(msgspec.msgpack.decode(read_frame(requests), type=LogTarget), REST)
+    database = LogDatabase(msgspec.msgpack.decode(connection.recv_bytes(), type=LogTarget), REST)
     decoder = msgspec.msgpack.Decoder(list[LoggedPredictions])
     try:
-        write_frame(answers, b"")
+        connection.send_bytes(b"")
         while True:
-            write_frame(answers, msgspec.msgpack.encode(database.write(decoder.decode(read_frame(requests)))))
-    except (EOFError, BrokenPipeError):
+            connection.send_bytes(msgspec.msgpack.encode(database.write(decoder.decode(connection.recv_bytes()))))
+    except (EOFError, OSError):
         database.close()
 
 

@@ -1,11 +1,13 @@
 """The process that writes the prediction log."""
 
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import msgspec
@@ -114,19 +116,16 @@ def test_one_that_cannot_be_started_is_a_fault(
 
 def test_the_writer_outlives_the_service_and_writes_its_rows(database: Database) -> None:
     command = [sys.executable, "-m", "app.telemetry.log_writer"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        setup = msgspec.msgpack.encode(LogTarget(database.url, 1000))
-        process.stdin.write(len(setup).to_bytes(8, "little") + setup)
-        process.stdin.flush()
-        assert process.stdout.read(8) == bytes(8)
-        process.send_signal(signal.SIGTERM)
-        content = msgspec.msgpack.encode(batch(1.0, 2.0))
-        process.stdin.write(len(content).to_bytes(8, "little") + content)
-        process.stdout.close()  # nobody reads the answer any more
-        process.stdin.close()
-        assert process.wait(60) == 0
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(command, stdin=theirs)
+    with process:
+        with Connection(ours.detach()) as connection:
+            connection.send_bytes(msgspec.msgpack.encode(LogTarget(database.url, 1000)))
+            assert connection.recv_bytes() == b""
+            process.send_signal(signal.SIGTERM)
+            connection.send_bytes(msgspec.msgpack.encode(batch(1.0, 2.0)))
+        assert process.wait(60) == 0  # though nobody reads the answer any more
     assert predictions_in(database) == [1.0, 2.0]
 
 

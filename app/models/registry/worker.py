@@ -6,7 +6,7 @@ Both are slow to import, take the memory of the service over again, have no dead
 the process over a damaged text. Here none of that costs a request anything: this process is started when there is
 something to ask, ended when it does not answer in time, and ends itself when nothing is asked for a while.
 
-Its frames (`child_process`) are MessagePack; the first one in is the settings.
+Its messages (`child_process`) are MessagePack; the first one is the settings.
 """
 
 import logging.config
@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from app.child_process import parents_pipes, read_frame, write_frame
+from app.child_process import parent
 from app.models.artifact import ModelContent, read_content
 from app.models.directory import MAX_BOOSTER_BYTES, read_file
 from app.models.identity import ModelIdentity
@@ -237,23 +237,23 @@ def answer(worker: ModelWorker, request: Request) -> Answer:
 
 
 def main() -> None:
-    """Answer until standard input ends or nothing more comes."""
+    """Answer until the parent has gone or nothing more comes."""
     # Requests are served first where the processor is short.
     os.nice(NICENESS)
-    requests, answers = parents_pipes()
-    settings = msgspec.msgpack.decode(read_frame(requests), type=Settings, dec_hook=path_from_text)
+    connection = parent()
+    settings = msgspec.msgpack.decode(connection.recv_bytes(), type=Settings, dec_hook=path_from_text)
     logging.config.dictConfig(logging_config(settings.effective_log_level))
     worker = ModelWorker(settings)
     worker.prepare()  # before the first deadline runs
-    write_frame(answers, b"")
+    connection.send_bytes(b"")
     queue: SimpleQueue[bytes] = SimpleQueue()
 
     def read() -> None:
         # In a thread, so that the process ends with its parent even while it hangs in a look-up.
         try:
             while True:
-                queue.put(read_frame(requests))
-        except EOFError:
+                queue.put(connection.recv_bytes())
+        except (EOFError, OSError):
             os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()
@@ -264,7 +264,7 @@ def main() -> None:
             request = queue.get(timeout=LINGER_S)
         except Empty:
             break
-        write_frame(answers, encoder.encode(answer(worker, decoder.decode(request))))
+        connection.send_bytes(encoder.encode(answer(worker, decoder.decode(request))))
     sys.stderr.flush()
     os._exit(0)
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ from app.models.identity import ModelIdentity
 from app.models.refusal import ModelRefused
 from app.models.registry.process import WorkerProcess
 from app.models.registry.source import ModelUnknown, NothingToServe, RegistryUnreachable, VersionUnknown
-from app.models.registry.worker import ModelWorker, read_frame, write_frame
+from app.models.registry.worker import ModelWorker
 from app.settings import Settings
 from tests.models.registry.working import BOOSTER, ON_PATH, altered_python, ended, started, working
 from tests.models.support import (
@@ -237,11 +238,12 @@ def test_it_ends_with_its_parent_though_it_hangs(hung: socket.socket) -> None:
 
 def test_it_ends_when_nothing_is_asked_for_a_while(tmp_path: Path) -> None:
     python = altered_python(tmp_path, "worker.LINGER_S = 0.1")
-    with subprocess.Popen([python], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | ON_PATH) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        write_frame(process.stdin, msgspec.msgpack.encode(Settings(), enc_hook=str))  # pyright: ignore[reportArgumentType]
-        assert read_frame(process.stdout) == b""  # pyright: ignore[reportArgumentType]
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen([python], stdin=theirs, env=os.environ | ON_PATH)
+    with Connection(ours.detach()) as connection, process:
+        connection.send_bytes(msgspec.msgpack.encode(Settings(), enc_hook=str))
+        assert connection.recv_bytes() == b""
         assert process.wait(60) == 0
 
 
