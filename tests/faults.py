@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from tests.support import eventually, free_port
+from tests.support import HTTP, eventually, free_port
 
 Fault = Literal["error", "drip", "truncate", "corrupt", "refuse"]
 DOWNLOADS = "/mlflow-artifacts/artifacts/"
@@ -103,7 +103,7 @@ class MlflowServer:
 
     def _listens(self) -> bool:
         try:
-            httpx.get(self.url, timeout=5, trust_env=False)
+            HTTP.get(self.url, timeout=5)
         except httpx.ConnectError:
             return False
         except httpx.TransportError:
@@ -114,7 +114,7 @@ class MlflowServer:
         assert self._process is not None
         assert self._process.poll() is None, self._log.read_text()
         try:
-            return httpx.get(f"{self.url}/health", timeout=5, trust_env=False).status_code == 200
+            return HTTP.get(f"{self.url}/health", timeout=5).status_code == 200
         except httpx.TransportError:
             return False
 

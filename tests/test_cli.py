@@ -8,13 +8,12 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-import httpx
 import pytest
 from click.testing import CliRunner
 
 from app import cli
 from app.settings import Settings, settings_table
-from tests.support import ROOT, Server, free_port
+from tests.support import HTTP, ROOT, Server, free_port
 
 SETTINGS = {name.upper() for name in Settings.__struct_fields__}
 
@@ -161,7 +160,7 @@ def test_predicting_prints_the_example_and_the_services_answer(
     sent, end = json.JSONDecoder().raw_decode(rest)
     answer = json.loads(rest[end:])
     assert sent == example
-    again = httpx.post(f"{server.url}/predict", json=example, headers={"X-API-Key": "sesame"}, trust_env=False).json()
+    again = HTTP.post(f"{server.url}/predict", json=example, headers={"X-API-Key": "sesame"}).json()
     assert answer["prediction"] == again["prediction"]
     assert answer["model_version"] == "1"
 

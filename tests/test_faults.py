@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from tests.faults import Fault, FaultProxy, MlflowServer
-from tests.support import eventually
+from tests.support import HTTP, eventually
 
 CONTENT = bytes(range(256)) * 40
 HEALTH = "/health"
@@ -44,7 +44,7 @@ def files(server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> str
 
 
 def get(url: str, path: str = HEALTH) -> httpx.Response:
-    return httpx.get(url + path, timeout=30, trust_env=False)
+    return HTTP.get(url + path, timeout=30)
 
 
 def ask(proxy: FaultProxy | MlflowServer, path: str = HEALTH) -> socket.socket:
@@ -183,7 +183,7 @@ def test_what_spoils_downloads_lets_all_else_pass(
     for path in (HEALTH, f"/api/2.0/mlflow-artifacts/artifacts?path=0/{files}/artifacts/model"):
         assert get(proxy.url, path).content == get(server.url, path).content
     path = f"/api/2.0/mlflow-artifacts/artifacts/0/{files}/artifacts/uploaded/model.lgb"
-    through, direct = (httpx.put(url + path, content=CONTENT, trust_env=False) for url in (proxy.url, server.url))
+    through, direct = (HTTP.put(url + path, content=CONTENT) for url in (proxy.url, server.url))
     assert (through.status_code, through.content) == (direct.status_code, direct.content)
     assert get(server.url, path).content == CONTENT
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
-import httpx
 import msgspec
 import numpy as np
 import pyarrow as pa
@@ -18,7 +17,7 @@ from app.codecs import arrow
 from app.codecs.compression import ENCODINGS
 from app.codecs.rules import MAX_ERRORS
 from tests.routes.support import stream_of, varied
-from tests.support import Server, eventually, server_environ
+from tests.support import HTTP, Server, eventually, server_environ
 from tests.wire import WITHIN_S, Wire, chunks, head, metric, rows_in_flight
 
 JSON_BYTES = 64 * 1024
@@ -65,7 +64,7 @@ def right(server: Server, row: bytes) -> float:
 
 def predicted(server: Server, row: bytes) -> float:
     headers = {"Content-Type": "application/json"}
-    response = httpx.post(f"{server.url}/predict", content=row, headers=headers, trust_env=False, timeout=WITHIN_S)
+    response = HTTP.post(f"{server.url}/predict", content=row, headers=headers, timeout=WITHIN_S)
     assert response.status_code == 200
     return response.json()["prediction"]
 
@@ -305,9 +304,7 @@ def test_others_are_answered_rightly_beside_one_that_left(patient: Server, bulk:
         assert answer.status == 200
         got = pa.ipc.open_stream(answer.body).read_all()["prediction"].to_numpy()
         rows = [dict(zip(example, values, strict=True)) for values in few.tolist()]
-        response = httpx.post(
-            f"{patient.url}/predict/batch", json={"predictions": rows}, trust_env=False, timeout=WITHIN_S
-        )
+        response = HTTP.post(f"{patient.url}/predict/batch", json={"predictions": rows}, timeout=WITHIN_S)
         np.testing.assert_array_equal(got, [item["prediction"] for item in response.json()["predictions"]])
     eventually(lambda: rows_in_flight(patient) == {"held": 0, "queued": 0}, WITHIN_S, patient)
 
@@ -326,4 +323,4 @@ def test_a_thousand_idle_connections_and_more_keep_nobody_out(patient: Server) -
             connection = idle.enter_context(socket.create_connection(("127.0.0.1", patient.port), timeout=WITHIN_S))
             connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n")
             assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
-        assert httpx.get(f"{patient.url}/health/live", trust_env=False, timeout=WITHIN_S).status_code == 200
+        assert HTTP.get(f"{patient.url}/health/live", timeout=WITHIN_S).status_code == 200

@@ -5,12 +5,11 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.faults import FaultProxy
 from tests.shelf import Shelf
-from tests.support import eventually
+from tests.support import HTTP, eventually
 from tests.watch import Sender, Watched
 
 
@@ -75,8 +74,8 @@ def test_with_a_data_dir_that_cannot_be_written_all_is_served_and_it_is_told(
         sender.goes_on()
         pinned = server.reload(version=first)
         sender.goes_on()
-        health = httpx.get(f"{server.url}/health", trust_env=False).json()
-        detailed = httpx.get(f"{server.url}/health/detailed", trust_env=False).json()
+        health = HTTP.get(f"{server.url}/health").json()
+        detailed = HTTP.get(f"{server.url}/health/detailed").json()
     assert pinned.json()["outcome"] == "swapped"
     assert pinned.json()["reason"] == "DATA_DIR cannot be written: a restart will not know of the pin"
     assert "predictions cannot be logged" in health["problems"]

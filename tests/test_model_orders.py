@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import mlflow
 import pytest
 from mlflow.lightgbm import log_model
@@ -12,7 +11,7 @@ from mlflow.lightgbm import log_model
 from tests.faults import FaultProxy
 from tests.models.support import NAMES, mlflows_own_warnings_silenced, numbers
 from tests.shelf import ALIAS, Shelf, booster, predicted
-from tests.support import eventually, problem
+from tests.support import HTTP, eventually, problem
 from tests.watch import Sender, Watched
 
 
@@ -124,7 +123,7 @@ def test_a_registry_that_is_not_the_tracking_server_is_served_from(
         server.becomes(version=version, stale=False, status="healthy")
         with Sender(server) as sender:
             sender.goes_on()
-        info = httpx.get(f"{server.url}/predict/model/info", trust_env=False).json()
+        info = HTTP.get(f"{server.url}/predict/model/info").json()
     assert info["metrics"] == {"test_rmse": 0.25}
     assert sender.versions(shelf.predictions) == [version]
 

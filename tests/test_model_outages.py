@@ -5,13 +5,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
 import psutil
 import pytest
 
 from tests.faults import Fault, FaultProxy, MlflowServer
 from tests.shelf import ROW, Shelf
-from tests.support import eventually, problem
+from tests.support import HTTP, eventually, problem
 from tests.watch import Sender, Watched
 
 LOOKUP_TIMEOUT_S = 3
@@ -176,7 +175,7 @@ def test_with_nothing_at_all_the_process_stays_up_and_serves_once_the_registry_i
             with Sender(server) as sender:
                 sender.goes_on()
                 assert (server.status("/health/live"), server.status("/health/ready")) == (200, 503)
-                refused = httpx.post(f"{server.url}/predict", json=ROW, trust_env=False)
+                refused = HTTP.post(f"{server.url}/predict", json=ROW)
                 assert server.metric("model_stale") is None
                 assert server.metric("model_status", model_name=shelf.name) == 0
                 proxy.fault = None

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -15,7 +14,7 @@ from app.main import create_app
 from app.settings import Settings, settings_table
 from app.training.california import MODEL_NAME
 from tests.models.support import mlflows_own_warnings_silenced
-from tests.support import ROOT, Server
+from tests.support import HTTP, ROOT, Server
 
 Serve = Callable[..., Server]
 REPORTS = ROOT / "benchmarks" / "reports"
@@ -116,7 +115,7 @@ def test_the_example_is_served_and_its_metrics_are_documented(
     server = serve(DATA_DIR=str(tmp_path / "data"), MODEL_NAME="diabetes").wait_ready()
     for row, prediction in zip(rows.tolist(), expected.tolist(), strict=True):
         body = dict(zip(data.names, row, strict=True))
-        answer = httpx.post(f"{server.url}/predict", json=body, trust_env=False).json()
+        answer = HTTP.post(f"{server.url}/predict", json=body).json()
         assert answer["prediction"] == pytest.approx(prediction, rel=1e-12)
         assert answer["confidence_interval"]["lower"] < prediction < answer["confidence_interval"]["upper"]
     families = list(text_string_to_metric_families(httpx.get(f"{server.url}/metrics", trust_env=False).text))

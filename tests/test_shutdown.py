@@ -14,7 +14,7 @@ import pytest
 from granian.constants import Interfaces
 
 from app.supervisor import DrainingServer
-from tests.support import Server, eventually
+from tests.support import HTTP, Server, eventually
 from tests.wire import WITHIN_S, Wire, head, metric
 
 Serve = Callable[..., Server]
@@ -46,7 +46,7 @@ def ends(server: Server, directory: Path) -> int:
 
 
 def readiness(server: Server) -> tuple[int, Any]:
-    response = httpx.get(f"{server.url}/health/ready", timeout=WITHIN_S, trust_env=False)
+    response = HTTP.get(f"{server.url}/health/ready", timeout=WITHIN_S)
     return response.status_code, response.json()["reason"]
 
 
@@ -59,7 +59,7 @@ def refuses(server: Server) -> bool:
 
 
 def predict(server: Server, example: dict[str, float]) -> Any:
-    response = httpx.post(f"{server.url}/predict", json=example, timeout=WITHIN_S, trust_env=False)
+    response = HTTP.post(f"{server.url}/predict", json=example, timeout=WITHIN_S)
     assert response.status_code == 200
     return response.json()["prediction"]
 
@@ -97,7 +97,7 @@ def test_a_connection_that_idles_keeps_the_process_no_longer(
     serve: Serve, tmp_path: Path, example: dict[str, float]
 ) -> None:
     server = serve(SHUTDOWN_DELAY="0", SHUTDOWN_GRACE=LONG, IDLE_TIMEOUT=LONG).wait_ready()
-    with httpx.Client(base_url=server.url, trust_env=False) as client, Wire(server):
+    with httpx.Client(base_url=server.url, trust_env=False, verify=False) as client, Wire(server):
         assert client.post("/predict", json=example).status_code == 200
         server.popen.terminate()
         assert ends(server, tmp_path) == 0

@@ -23,7 +23,7 @@ from app.training.california import FULL, MODEL_NAME
 from app.training.dataset import FEATURES, SHARED_COPY, load_dataset
 from app.training.split import split_rows
 from tests.models.support import mlflows_own_warnings_silenced
-from tests.support import Server, eventually, server_environ
+from tests.support import HTTP, Server, eventually, server_environ
 from tests.wire import Wire
 
 Serve = Callable[..., Server]
@@ -44,7 +44,7 @@ def test_a_fresh_data_dir_is_all_that_a_first_start_needs(
 ) -> None:
     data_dir = tmp_path / "fresh"
     server = serve(DATA_DIR=str(data_dir), DATABASE_URL=None).wait_ready()
-    answer = httpx.post(f"{server.url}/predict", json=example, trust_env=False)
+    answer = HTTP.post(f"{server.url}/predict", json=example)
     assert answer.status_code == 200
     assert answer.json()["model_version"] == "1"
     assert answer.json()["model_stage"] == "Production"
@@ -81,7 +81,7 @@ def server(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def test_predictions_equal_those_of_mlflow_pyfunc(server: Server, example: dict[str, float], source: str) -> None:
     frame = rows_to_predict(source, example)
     expected = mlflow.pyfunc.load_model(str(BUNDLED / "model")).predict(frame)
-    with httpx.Client(base_url=server.url, trust_env=False) as client:
+    with httpx.Client(base_url=server.url, trust_env=False, verify=False) as client:
         rows = frame.to_dict(orient="records")
         batch = client.post("/predict/batch", json={"predictions": rows}).json()
         single = [client.post("/predict", json=row).json()["prediction"] for row in rows[:50]]
@@ -91,9 +91,9 @@ def test_predictions_equal_those_of_mlflow_pyfunc(server: Server, example: dict[
 
 
 def test_metrics_are_scraped_from_both_ports(server: Server, example: dict[str, float]) -> None:
-    httpx.post(f"{server.url}/predict", json=example, trust_env=False)
+    HTTP.post(f"{server.url}/predict", json=example)
     for port in (server.port, server.prometheus_port):
-        text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+        text = HTTP.get(f"http://127.0.0.1:{port}/metrics").text
         assert 'predictions_total{model_version="1",prediction_type="single"}' in text
         assert 'model_status{model_name="california-housing-model"} 1.0' in text
     assert "API_KEY" not in server.log()  # nobody but this machine can reach it
@@ -123,7 +123,7 @@ def test_no_body_follows_the_answer_to_head(server: Server) -> None:
     with Wire(server) as wire:
         wire.send(b"HEAD /info HTTP/1.1\r\nHost: a\r\n\r\n" * 2 + b"HEAD /info HTTP/1.0\r\n\r\n")
         heads = wire.rest().split(b"\r\n\r\n")
-    length = len(httpx.get(f"{server.url}/info", trust_env=False).content)
+    length = len(HTTP.get(f"{server.url}/info").content)
     assert heads.pop() == b""
     assert [f"content-length: {length}".encode() in head for head in heads] == [True] * 3
 
@@ -166,7 +166,7 @@ def test_under_traffic_sigterm_cuts_no_answer_short(serve: Serve, example: dict[
     def send() -> None:
         # A connection a request, so that none is sent into one that the server has just closed for idling.
         limits = httpx.Limits(max_keepalive_connections=0)
-        with httpx.Client(base_url=server.url, limits=limits, trust_env=False, timeout=20) as client:
+        with httpx.Client(base_url=server.url, limits=limits, trust_env=False, verify=False, timeout=20) as client:
             while True:
                 try:
                     response = client.post("/predict", json=example)
@@ -221,11 +221,11 @@ def test_a_taken_metrics_port_degrades_health_and_nothing_else(serve: Serve, exa
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         server = serve(PROMETHEUS_PORT=str(taken.getsockname()[1])).wait_ready()
-        health = httpx.get(f"{server.url}/health/detailed", trust_env=False).json()
+        health = HTTP.get(f"{server.url}/health/detailed").json()
         assert health["tasks"]["metrics-server"]["restarts"] >= 1
         assert health["tasks"]["metrics-server"]["last_error"] == "OSError"
-        assert httpx.post(f"{server.url}/predict", json=example, trust_env=False).status_code == 200
-        assert httpx.get(f"{server.url}/metrics", trust_env=False).status_code == 200
+        assert HTTP.post(f"{server.url}/predict", json=example).status_code == 200
+        assert HTTP.get(f"{server.url}/metrics").status_code == 200
 
 
 def test_a_real_mlflow_server_is_served_from(
@@ -242,10 +242,10 @@ def test_a_real_mlflow_server_is_served_from(
         tags={},
     )
     server = serve(MLFLOW_TRACKING_URI=mlflow_server, MODEL_NAME=name, DATA_DIR=str(tmp_path / "empty")).wait_ready()
-    info = httpx.get(f"{server.url}/predict/model/info", trust_env=False).json()
+    info = HTTP.get(f"{server.url}/predict/model/info").json()
     assert (info["name"], info["version"], info["aliases"]) == (name, version, ["champion"])
     assert info["metrics"]["test_rmse"] == provenance.metrics["test_rmse"]
-    assert httpx.post(f"{server.url}/predict", json=example, trust_env=False).status_code == 200
+    assert HTTP.post(f"{server.url}/predict", json=example).status_code == 200
 
 
 def test_without_any_registry_the_process_stays_up_and_says_so(
@@ -255,15 +255,15 @@ def test_without_any_registry_the_process_stays_up_and_says_so(
     eventually(lambda: server.status("/health/live") == 200, process=server)
 
     def looked() -> bool:
-        last = httpx.get(f"{server.url}/health/model", trust_env=False).json()["last_refresh"]
+        last = HTTP.get(f"{server.url}/health/model").json()["last_refresh"]
         return last is not None and last["outcome"] == "registry_unreachable"
 
     eventually(looked, process=server)
     assert server.status("/health/ready") == 503
-    answer = httpx.post(f"{server.url}/predict", json=example, trust_env=False)
+    answer = HTTP.post(f"{server.url}/predict", json=example)
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0
-    assert "hunter2" not in httpx.get(f"{server.url}/health/detailed", trust_env=False).text
+    assert "hunter2" not in HTTP.get(f"{server.url}/health/detailed").text
     assert "hunter2" not in server.log()
     assert server.terminate() == 0
 
@@ -284,7 +284,7 @@ def test_a_model_with_stored_rows_answers_as_it_was_evaluated(serve: Serve, tmp_
     test = split_rows(len(data.target)).test
     bodies = [dict(zip(data.names, row, strict=True)) for row in data.features[test].tolist()]
     away = bodies[0] | {"Latitude": 36.0, "Longitude": -124.3}
-    with httpx.Client(base_url=server.url, trust_env=False) as client:
+    with httpx.Client(base_url=server.url, trust_env=False, verify=False) as client:
         items = client.post("/predict/batch", json={"predictions": [*bodies, away]}).json()["predictions"]
         single = [client.post("/predict", json=body).json() for body in bodies[:30]]
         info = client.get("/predict/model/info").json()

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.shelf import ALIAS, ROW
-from tests.support import Server, eventually
+from tests.support import HTTP, Server, eventually
 
 KEY = "key-of-the-tests"
 PAUSE_S = 0.01
@@ -53,7 +53,7 @@ class Watched(Server):
 
     def model(self) -> dict[str, Any]:
         """What /health/model says."""
-        return httpx.get(f"{self.url}/health/model", trust_env=False, timeout=20).json()
+        return HTTP.get(f"{self.url}/health/model", timeout=20).json()
 
     def becomes(self, **expected: Any) -> dict[str, Any]:
         """Wait until /health/model says so; a key `last_refresh__outcome` is that of an object in it."""
@@ -75,7 +75,7 @@ class Watched(Server):
 
     def metric(self, name: str, **labels: str) -> float | None:
         """A sample at /metrics; None where there is none."""
-        text = httpx.get(f"{self.url}/metrics", trust_env=False, timeout=20).text
+        text = HTTP.get(f"{self.url}/metrics", timeout=20).text
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 if sample.name == name and sample.labels == labels:
@@ -90,7 +90,7 @@ class Watched(Server):
         """Order a look, or, with `version`, a pin."""
         headers = {} if key is None else {"X-API-Key": key}
         url = f"{self.url}/health/model/reload"
-        return httpx.post(url, headers=headers, json=order or None, trust_env=False, timeout=40)
+        return HTTP.post(url, headers=headers, json=order or None, timeout=40)
 
 
 class Answer(NamedTuple):
@@ -135,7 +135,7 @@ class Sender:
 
     def _send(self) -> None:
         limits = httpx.Limits(max_connections=1)
-        with httpx.Client(base_url=self._url, limits=limits, trust_env=False, timeout=20) as client:
+        with httpx.Client(base_url=self._url, limits=limits, trust_env=False, verify=False, timeout=20) as client:
             while not self._ended.wait(PAUSE_S):
                 try:
                     response = client.post("/predict", json=ROW)

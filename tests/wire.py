@@ -6,11 +6,10 @@ import socket
 from collections.abc import Iterator
 from typing import NamedTuple, Self
 
-import httpx
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support import Server
+from tests.support import HTTP, Server
 
 WITHIN_S = 30.0
 """For anything that a server is to do: generous, for it may share its processor."""
@@ -104,7 +103,7 @@ def chunks(body: bytes, size: int) -> Iterator[bytes]:
 
 def metric(server: Server, name: str, **labels: str) -> float:
     """A sample at /metrics, 0 where there is none."""
-    text = httpx.get(f"{server.url}/metrics", trust_env=False, timeout=WITHIN_S).text
+    text = HTTP.get(f"{server.url}/metrics", timeout=WITHIN_S).text
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name == name and sample.labels == labels:

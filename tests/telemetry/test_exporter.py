@@ -21,7 +21,7 @@ async def test_the_port_serves_the_metrics_until_the_task_is_cancelled() -> None
     metrics.predictions.add(("1", "single"), 3)
     task = asyncio.create_task(MetricsServer("127.0.0.1", port, metrics).run())
     await asyncio.to_thread(eventually, lambda: task.done() or listens(port))
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=False) as client:
         response = await client.get(f"http://127.0.0.1:{port}/metrics")
         head = await client.head(f"http://127.0.0.1:{port}/metrics")
     assert response.status_code == 200
