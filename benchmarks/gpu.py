@@ -84,7 +84,9 @@ def main() -> None:
     rows = made_rows(max(batches), seed=2)
     for trees, leaves in SHAPES:
         booster = train(trees, leaves)
-        pipeline = Pipeline(None, (Forest.from_booster(booster),))
+        forest = Forest.from_booster(booster)
+        forest.measure()
+        pipeline = Pipeline(None, (forest,))
         measure(report, f"{trees:,} trees of {leaves} leaves", pipeline, rows, backend, cpu, booster)
     measure(report, "the bundled model, with its transforms", *bundled(max(batches)), backend, cpu)
     picture(report, REPORTS / "gpu.png")

@@ -225,7 +225,7 @@ class Engine:
         return None if outcome is None else _evaluation(outcome)
 
     def warm_up(self, sample: NDArray[np.float64], known: Mapping[str, Cost] | None = None) -> None:
-        """Compile or load the kernels, and know what a batch costs on each backend.
+        """Compile or load the kernels, choose the forests' kernels, and measure what a batch costs on each backend.
 
         Args:
             sample: float64[N, F], N >= 1; rows like those that will come.
@@ -239,6 +239,9 @@ class Engine:
                     raise
                 self._disable(backend, error)
             self._run_on(backend, self._everything, sample)
+        for forest in self._everything.forests:
+            if isinstance(forest, Forest):
+                forest.measure()
         usable = self._usable
         costs = [(known or {}).get(self._devices[backend.name]) for backend in usable]
         if None in costs:

@@ -14,4 +14,5 @@ def build(text: Path, kept: Path) -> None:
 
 def load(text: Path, kept: Path) -> Predict:
     forest = Forest.from_model_text(text.read_text())
+    forest.measure()
     return lambda rows: forest.predict(rows, raw_score=True)

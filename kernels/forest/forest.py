@@ -1,7 +1,5 @@
 """A LightGBM model as a function from features to predictions."""
 
-import time
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,10 +8,10 @@ from numpy.typing import NDArray
 
 from kernels.forest import quickscorer, sliced, traversal
 from kernels.forest.booster import BoosterForest
+from kernels.forest.choice import DEFAULT, Evaluate, measure_choice, sample_rows
 from kernels.forest.layout import ForestData, ForestLayout, lay_out, read_forest
 from kernels.forest.model_text import ForestError, UnsupportedForestError, read_model_text
 from kernels.forest.objective import conversion
-from kernels.forest.predicates import CATEGORIES, COUNT, FEATURE, FIRST, KIND, Predicates
 from kernels.forest.status import ForestStatus, Kernel, RowKernel
 from kernels.rows import as_rows
 
@@ -22,26 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Forest", "ForestError", "UnsupportedForestError", "load_forest", "make_forest"]
 
-Evaluate = Callable[[NDArray[np.float64], NDArray[np.float64]], object]
-"""Rows float64[B, F] to raw scores float64[B, K], the second argument."""
-
-SAMPLE_ROWS = 512
-FEW_ROWS = 16
-ALONE = 64
-"""Rows that are timed one by one: the same one again and again would teach a processor its way."""
-
-REPEATS = 5
-LONG_S = 0.5
-"""Rounds that have taken so long are enough, however few."""
-
 
 class Forest:
     """The trees of a LightGBM model. Immutable, and safe to call from several threads at once.
 
     Predictions and raw scores are bit for bit those of `Booster.predict`, in batches of any size: the same
     comparisons, the same float64 additions in the same order, and the same exponential function. Few rows go one by
-    one, many go through the bit-sliced kernel; from how many on is measured here, once, as is which kernel takes the
-    few. Make one with `from_booster` or `from_model_text`.
+    one, many go through the bit-sliced kernel. Which kernel takes how many is a default until `measure` is called.
+    Make one with `from_booster` or `from_model_text`.
 
     Attributes:
         feature_names: The F features' names as LightGBM stores them, in column order.
@@ -67,18 +53,33 @@ class Forest:
         self._sliced = layout.sliced
         self._workspaces: list[NDArray[np.uint64]] = []
         tests = (predicates.columns, predicates.thresholds, predicates.sets)
-        rows_alone: dict[RowKernel, Evaluate] = {
+        self._alone: dict[RowKernel, Evaluate] = {
             "quickscorer": partial(quickscorer.predict, *tests, *layout.quick),
             "traversal": partial(traversal.predict, *tests, *layout.lanes),
         }
+        self._fixed = kernel is not None
         if kernel is None:
-            self.status = self._measure(rows_alone)
+            self._use(*DEFAULT)
         elif kernel == "sliced":
-            self.status = ForestStatus(evaluator="kernels", many_rows=0)
+            self._use(None, 0)
         else:
-            self.status = ForestStatus(evaluator="kernels", few_rows=kernel)
-        self._few = rows_alone[self.status.few_rows or "quickscorer"]
-        self._many_rows = float("inf") if self.status.many_rows is None else self.status.many_rows
+            self._use(kernel, None)
+
+    def measure(self) -> None:
+        """Measure which kernels are the fastest on this machine, and use them from now on.
+
+        It takes some 10 ms for a forest of usual size, once the kernels are compiled. Nothing is measured where the
+        kernel was given.
+        """
+        if not self._fixed:
+            rows = sample_rows(self.predicates, self.n_features)
+            self._use(*measure_choice({**self._alone, "sliced": self._many}, rows, self.n_outputs))
+
+    def _use(self, few_rows: RowKernel | None, many_rows: int | None) -> None:
+        """Change the kernels. Calls may be under way: whichever they meet, the bits are the same."""
+        self.status = ForestStatus(evaluator="kernels", few_rows=few_rows, many_rows=many_rows)
+        self._few = self._alone[few_rows or DEFAULT.few_rows]
+        self._many_rows = float("inf") if many_rows is None else many_rows
 
     @classmethod
     def from_booster(cls, booster: "lgb.Booster", kernel: Kernel | None = None) -> "Forest":
@@ -86,7 +87,7 @@ class Forest:
 
         Args:
             booster: Any kind; see `UnsupportedForestError`.
-            kernel: Takes batches of any size, in the place of the ones that are measured to be the fastest.
+            kernel: Takes batches of any size, instead of the kernels that are chosen by the number of rows.
 
         Raises:
             ForestError: The booster cannot be used.
@@ -148,24 +149,6 @@ class Forest:
         )  # fmt: skip
         self._workspaces.append(workspace)
 
-    def _measure(self, kernels: dict[RowKernel, Evaluate]) -> ForestStatus:
-        """Choose the kernel for few rows, by rows alone, and from how many on the bit-sliced one is faster."""
-        rows = sample_rows(self.predicates, self.n_features, SAMPLE_ROWS)
-        few, many = rows[:FEW_ROWS], rows
-        alone = [rows[index : index + 1] for index in range(ALONE)]
-        seconds: dict[RowKernel, float] = {
-            name: _fastest(kernel, alone, self.n_outputs) for name, kernel in kernels.items()
-        }
-        name: RowKernel = min(seconds, key=lambda kernel: seconds[kernel])
-        own = _fastest(kernels[name], [few], self.n_outputs) / len(few)
-        small = _fastest(self._many, [few], self.n_outputs)
-        large = _fastest(self._many, [many], self.n_outputs)
-        per_row = (large - small) / (len(many) - len(few))
-        gain = own - per_row
-        # Rows at which gain * rows has paid for what the first rows cost.
-        threshold = None if gain <= 0 else max(1, int(np.ceil((small - len(few) * per_row) / gain)))
-        return ForestStatus(evaluator="kernels", few_rows=name, many_rows=threshold)
-
 
 def make_forest(data: ForestData) -> Forest | BoosterForest:
     """A `Forest`, or what answers through LightGBM where the kernels cannot.
@@ -186,29 +169,3 @@ def load_forest(text: str) -> Forest | BoosterForest:
         ForestError: The text is damaged or cannot be used.
     """
     return make_forest(read_forest(text))
-
-
-def sample_rows(predicates: Predicates, n_features: int, count: int) -> NDArray[np.float64]:
-    """Rows that go all ways through the trees: float64[count, F], each value near a threshold of its feature."""
-    random = np.random.default_rng(0)
-    rows = random.normal(size=(count, n_features))
-    for column in predicates.columns:
-        values = predicates.thresholds[column[FIRST] : column[FIRST] + column[COUNT]]
-        if len(values):
-            chosen = random.choice(values, count)
-            rows[:, column[FEATURE]] = chosen if column[KIND] == CATEGORIES else np.nextafter(chosen, np.inf)
-    rows.flags.writeable = False
-    return rows
-
-
-def _fastest(evaluate: Evaluate, batches: list[NDArray[np.float64]], n_outputs: int) -> float:
-    """Seconds of the fastest of some rounds of calls: what slows one down is not the kernel."""
-    out = np.empty((len(batches[0]), n_outputs))
-    evaluate(batches[0], out)
-    times: list[float] = []
-    while len(times) < REPEATS and sum(times) < LONG_S:
-        started = time.perf_counter()
-        for batch in batches:
-            evaluate(batch, out)
-        times.append(time.perf_counter() - started)
-    return min(times)

@@ -14,8 +14,8 @@ class ForestStatus(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         evaluator: The kernels, or LightGBM's own `predict` where the kernels do not know the kind of model.
         reason: Why not the kernels.
-        few_rows: The kernel that was measured to be faster for few rows; None where it is LightGBM's.
-        many_rows: From this many rows on, the bit-sliced kernel was measured to be faster; None for never.
+        few_rows: The kernel that takes few rows; None where none is left to such, or LightGBM predicts.
+        many_rows: From this many rows on, the bit-sliced kernel takes them; None for never.
     """
 
     evaluator: Literal["kernels", "lightgbm"]

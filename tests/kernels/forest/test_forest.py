@@ -8,7 +8,9 @@ import pytest
 
 from kernels.forest import forest as forest_module
 from kernels.forest.booster import BoosterForest
+from kernels.forest.choice import DEFAULT, KernelChoice
 from kernels.forest.forest import Forest, ForestError, UnsupportedForestError, load_forest
+from tests.kernels.forest.boosters import assert_same_bits
 
 N_FEATURES = 4
 OBJECTIVES = ("regression", "poisson", "binary", "multiclass", "multiclassova")
@@ -211,41 +213,44 @@ def test_a_kernel_can_be_chosen(boosters: dict[str, lgb.Booster]) -> None:
     assert Forest.from_booster(booster, "quickscorer").status.many_rows is None
 
 
-@pytest.mark.parametrize(
-    ("seconds", "few", "many"),
-    [
-        # Rows alone by either kernel; 16 by the chosen one; a line through 16 and 512 by the bit-sliced one.
-        ([0.1, 0.2, 16 * 0.11, 1.16, 6.12], "quickscorer", 10),
-        ([0.5, 0.1, 16 * 0.11, 1.16, 6.12], "traversal", 10),
-        ([0.1, 0.2, 16 * 0.01, 1.16, 6.12], "quickscorer", None),
-        ([0.1, 0.1, 16 * 9.0, 1.16, 6.12], "quickscorer", 1),
-    ],
-)
-def test_what_is_measured_to_be_faster_is_used(
-    boosters: dict[str, lgb.Booster],
-    rows: np.ndarray,
-    monkeypatch: pytest.MonkeyPatch,
-    seconds: list[float],
-    few: str,
-    many: int | None,
+def test_which_kernels_are_used_is_a_default_until_measured(
+    boosters: dict[str, lgb.Booster], rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timings = iter(seconds)
-    monkeypatch.setattr(forest_module, "_fastest", lambda evaluate, batches, n_outputs: next(timings))
+    monkeypatch.setattr("time.thread_time_ns", lambda: pytest.fail("a constructor measures nothing"))
     forest = Forest.from_booster(boosters["regression"])
-    assert (forest.status.few_rows, forest.status.many_rows) == (few, many)
-    used: list[str] = []
-    for name in ("_few", "_many"):
-        own = getattr(forest, name)
-        monkeypatch.setattr(forest, name, lambda rows, out, name=name, own=own: (used.append(name), own(rows, out)))
-    for count in (1, 9, 10, 600):
-        forest.predict(rows[:count])
-    assert used == ["_many" if many is not None and count >= many else "_few" for count in (1, 9, 10, 600)]
+    assert (forest.status.few_rows, forest.status.many_rows) == DEFAULT
+    expected = forest.predict(rows)
+    for choice in (KernelChoice("traversal", 10), KernelChoice("quickscorer", None), KernelChoice("traversal", 1)):
+        monkeypatch.setattr(forest_module, "measure_choice", lambda *_, choice=choice: choice)
+        forest.measure()
+        assert (forest.status.few_rows, forest.status.many_rows) == choice
+        assert_same_bits(forest.predict(rows), expected)
+        used: list[str] = []
+        with monkeypatch.context() as patch:
+            for name in ("_few", "_many"):
+                own = getattr(forest, name)
+                patch.setattr(
+                    forest, name, lambda rows, out, name=name, own=own, used=used: (used.append(name), own(rows, out))
+                )
+            for count in (1, 9, 10, 600):
+                forest.predict(rows[:count])
+        many = choice.many_rows
+        assert used == ["_many" if many is not None and count >= many else "_few" for count in (1, 9, 10, 600)]
 
 
-def test_rows_to_measure_with_go_many_ways(boosters: dict[str, lgb.Booster]) -> None:
-    booster = boosters["regression"]
-    forest = Forest.from_booster(booster)
-    sample = forest_module.sample_rows(forest.predicates, forest.n_features, 512)
-    leaves = np.asarray(booster.predict(sample, pred_leaf=True, num_threads=1))
-    # Not all: some leaves are behind both a missing value and its absence.
-    assert min(len(np.unique(column)) for column in leaves.T) >= 5
+def test_a_kernel_that_was_given_is_not_measured(
+    boosters: dict[str, lgb.Booster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forest_module, "measure_choice", lambda *_: pytest.fail("nothing is to be measured"))
+    forest = Forest.from_booster(boosters["regression"], "traversal")
+    forest.measure()
+    assert (forest.status.few_rows, forest.status.many_rows) == ("traversal", None)
+
+
+def test_measuring_twice_gives_kernels_of_the_same_bits(boosters: dict[str, lgb.Booster], rows: np.ndarray) -> None:
+    forest = Forest.from_booster(boosters["multiclass"])
+    expected = forest.predict(rows)
+    for _ in range(2):
+        forest.measure()
+        assert forest.status.few_rows in ("quickscorer", "traversal")
+        assert_same_bits(forest.predict(rows), expected)
