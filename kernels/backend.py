@@ -1,4 +1,4 @@
-"""What the engine needs of a target, and what it gives to one."""
+"""The interface of a target (the CPU or a GPU), and the data that goes in and comes out."""
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -13,12 +13,12 @@ AnyForest = Forest | BoosterForest
 
 
 class Pipeline(NamedTuple):
-    """What is computed of a row.
+    """The computation from raw features to predictions.
 
     Attributes:
-        program: How raw features become the forests'; without one they are the same.
-        forests: All take the same features.
-        distance: The feature that is wanted besides the predictions.
+        program: Transformation of raw features into the forests' features; None where these are the raw ones.
+        forests: Forests that all take the same features.
+        distance: Index of the feature to return with the predictions: the distance to the nearest stored row.
     """
 
     program: Program | None
@@ -27,11 +27,11 @@ class Pipeline(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of a batch.
+    """The result of a batch.
 
     Attributes:
-        predictions: Of each forest float64[B], or float64[B, K] for K > 1 outputs.
-        distance: float32[B], the feature that the pipeline asks for.
+        predictions: For each forest float64[B], or float64[B, K] for K > 1 outputs.
+        distance: float32[B], the feature that the pipeline names; None if it names none.
     """
 
     predictions: tuple[NDArray[np.float64], ...]
@@ -39,30 +39,30 @@ class Outcome(NamedTuple):
 
 
 class OutOfDeviceMemory(MemoryError):
-    """The batch does not fit into the device's memory; a smaller one may."""
+    """The batch does not fit into the device's memory. A smaller batch may."""
 
 
 @runtime_checkable
 class Backend(Protocol):
-    """A target: the CPU, a GPU, or a test's double of one. Must be safe to call from several threads at once."""
+    """A target: the CPU, a GPU, or a test double. Must be safe to call from several threads at once."""
 
     @property
     def name(self) -> str:
-        """Such as `cpu`, by which costs and failures are reported."""
+        """Short name, such as `cpu`, under which costs and failures are reported."""
         ...
 
     @property
     def device(self) -> str:
-        """The hardware, such as its product name; asked for once, when an engine is made."""
+        """Product name of the hardware. Read once, when an engine is made."""
         ...
 
     @property
     def uuid(self) -> str | None:
-        """The hardware's UUID as NVML tells it, likewise; None where there is none."""
+        """UUID of the hardware as NVML gives it; None for a processor. Read once, when an engine is made."""
         ...
 
     def chunk(self, pipeline: Pipeline) -> int:
-        """Rows that it computes at a time: of larger batches the time is in proportion to the rows."""
+        """Rows that are computed at a time. The time of larger batches is proportional to their rows."""
         ...
 
     def transform(self, program: Program, X: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -78,9 +78,9 @@ class Backend(Protocol):
         ...
 
     def warm_up(self, pipeline: Pipeline | None = None) -> None:
-        """Compile or load what every call runs, or those of a pipeline too, so that no request waits for it."""
+        """Compile or load the kernels of every call, and those of a pipeline, so that no request waits for them."""
         ...
 
     def close(self) -> None:
-        """Free its memory, after what is under way. It may fail from then on."""
+        """Free its memory once calls in progress have ended. Later calls may fail."""
         ...

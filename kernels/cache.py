@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept between processes."""
+"""The directory in which compiled kernels are kept between processes."""
 
 import hashlib
 import os
@@ -18,11 +18,11 @@ def kernels_version() -> str:
 
 
 def cache_kernels(directory: Path) -> None:
-    """Keep compiled kernels under `directory`, apart for each version of their source.
+    """Keep compiled kernels below `directory`, in a sub-directory for each version of their source.
 
-    Numba recompiles a function when its own file changes, and not when a function that it calls does: with a cache that
-    outlives an upgrade, old transforms would be served. So the path holds `kernels_version()`. A directory that
-    the environment already names is used in the place of `directory`; where it cannot be written, a temporary one is.
+    Numba recompiles a function when its own file changes, but not when a function that it calls does. With a cache that
+    outlives an upgrade, old transforms would be served, so the path holds `kernels_version()`. NUMBA_CACHE_DIR takes
+    the place of `directory` where it is set. A directory that cannot be written is replaced by a temporary one.
 
     Must be called before numba is imported, in this process or in the parent that starts it.
     """
@@ -30,7 +30,7 @@ def cache_kernels(directory: Path) -> None:
     if chosen.name != kernels_version():
         chosen = chosen.resolve() / kernels_version()
         if not _writable(chosen):
-            # Numba would put them beside the source, where no version keeps them apart, or refuse to be imported.
+            # Otherwise numba would write beside the source, without a version in the path, or refuse to be imported.
             chosen = Path(tempfile.mkdtemp(prefix="madrone-kernels-"), kernels_version())
         os.environ["NUMBA_CACHE_DIR"] = str(chosen)
 

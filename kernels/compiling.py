@@ -1,4 +1,4 @@
-"""Notice when kernels are compiled, which takes seconds each, and not read from their cache."""
+"""A log of compilations: a kernel that is not in the cache takes seconds to compile."""
 
 import logging
 import time
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 class _Compilations(Listener):
-    """Counts them, and logs the first. They nest: a function is compiled with those that it calls."""
+    """Counts compilations and logs the first. They nest, since a function is compiled with those that it calls."""
 
     def __init__(self) -> None:
         self.functions = 0
@@ -20,7 +20,7 @@ class _Compilations(Listener):
         self._started = 0.0
 
     def on_start(self, event: Event) -> None:
-        """Note the start of one."""
+        """Count a compilation that starts."""
         if self.functions == 0:
             log.info("compiling kernels, which are kept for later starts")
         self.functions += 1
@@ -29,7 +29,7 @@ class _Compilations(Listener):
         self._nested += 1
 
     def on_end(self, event: Event) -> None:
-        """Note the end of one."""
+        """Add the time of the outermost compilation that ends."""
         self._nested -= 1
         if self._nested == 0:
             self.seconds += time.perf_counter() - self._started
@@ -37,7 +37,7 @@ class _Compilations(Listener):
 
 @contextmanager
 def compiling_logged() -> Generator[None, None, None]:
-    """Log that kernels are compiled, should they be, when it begins; and how many they were and the seconds it took."""
+    """Log the first compilation within the block, and at the end how many there were and how long they took."""
     compilations = _Compilations()
     try:
         with install_listener("numba:compile", compilations):

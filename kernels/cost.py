@@ -1,4 +1,4 @@
-"""What a batch costs on a backend, measured."""
+"""The time that batches take on a backend, measured."""
 
 import itertools
 import statistics
@@ -13,36 +13,36 @@ from numpy.typing import NDArray
 
 REPEATS = 7
 SMALL_CALLS = 20
-"""Rows that are timed one by one: a row of its own each, as a busy service meets, for what a processor has guessed
-right for the last one it guesses wrong for the next."""
+"""Single rows that are timed in each repeat, all different: for the same row again and again a processor predicts every
+branch, as it cannot for a service's rows."""
 
 FACTOR = 8
-"""From one size that is measured to the next."""
+"""Ratio of each measured size to the one before."""
 
 SIZES = (1, 8, 64, 512)
-"""Rows of the batches that every backend is measured with."""
+"""Batch sizes that every backend is measured with."""
 
 LARGE_REPEATS = 3
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """Seconds that batches of some sizes take. What lies between is interpolated.
+    """Seconds that batches of some sizes take; between sizes they are interpolated.
 
-    Beyond the largest size a batch takes as long as so many of that size.
+    Beyond the largest size, seconds are proportional to rows.
 
     Attributes:
-        rows: Sizes, ascending.
-        seconds: Of a batch of each size, not descending, the last one above 0.
+        rows: Batch sizes, ascending.
+        seconds: Time of a batch of each size; not descending, the last one above 0.
 
     Raises:
-        ValueError: They are not so.
+        ValueError: Sizes or seconds break these rules.
     """
 
     rows: tuple[Annotated[int, msgspec.Meta(ge=1)], ...]
     seconds: tuple[Annotated[float, msgspec.Meta(ge=0)], ...]
 
     def __post_init__(self) -> None:
-        """Check what was given, or read."""
+        """Check the values, be they given or decoded."""
         if not 0 < len(self.rows) == len(self.seconds):
             raise ValueError("a cost needs at least one size, and seconds for each")
         if any(size >= larger for size, larger in itertools.pairwise(self.rows)):
@@ -63,7 +63,7 @@ class Cost(msgspec.Struct, frozen=True):
         return seconds[below] + share * (seconds[above] - seconds[below])
 
     def rows_within(self, seconds: float) -> int:
-        """Rows of the largest batch that takes at most so many seconds; 0 for none."""
+        """Rows of the largest batch that takes at most this many seconds; 0 if not even one row does."""
         sizes, known = self.rows, self.seconds
         if seconds >= known[-1]:
             return int(sizes[-1] * (seconds / known[-1]))
@@ -76,7 +76,7 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 def vary(sample: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows to measure with, like the sample's (but for its zeros) and all different: float64[512, F].
+    """Rows to measure with: float64[512, F], all different, each like a row of the sample (its zeros become random).
 
     Args:
         sample: float64[N, F], N >= 1.
@@ -91,12 +91,12 @@ def measure(
 ) -> tuple[Cost, ...]:
     """Measure the cost of each predictor, for batches of up to 512 rows.
 
-    The medians of single rows and of batches. Predictors take turns, so that a machine which gets slower meanwhile does
-    so for all of them.
+    Costs are medians of single rows and of batches. Predictors take turns, so that a machine that slows down meanwhile
+    does so for all of them.
 
     Args:
         predictors: Called with float64[B, F].
-        rows: float64[512, F], as `vary` makes them.
+        rows: float64[512, F], from `vary`.
     """
     timings: dict[tuple[int, int], list[float]] = {}
     for repeat in range(REPEATS):
@@ -112,26 +112,26 @@ def measure(
 def measure_larger(
     cost: Cost, predict: Callable[[NDArray[np.float64]], object], rows: NDArray[np.float64], largest: int
 ) -> Cost:
-    """The same cost, measured for larger batches too, each eight times the one before.
+    """A cost extended to larger batches, each eight times the size of the one before.
 
     Args:
-        cost: Of the same predictor, as `measure` found it.
+        cost: The same predictor's, from `measure`.
         predict: Called with float64[B, F].
         rows: float64[512, F], repeated.
-        largest: Rows of the largest batch.
+        largest: Size of the largest batch.
     """
     medians = dict(zip(cost.rows, cost.seconds, strict=True))
     size = cost.rows[-1]
     while size < largest:
         size = min(size * FACTOR, largest)
         batch = np.resize(rows, (size, rows.shape[1]))
-        predict(batch)  # for it may need larger buffers, which are kept
+        predict(batch)  # not timed: it may allocate larger buffers, which are kept
         medians[size] = statistics.median(_seconds(predict, [batch]) for _ in range(LARGE_REPEATS))
     return _cost(medians)
 
 
 def _seconds(predict: Callable[[NDArray[np.float64]], object], batches: list[NDArray[np.float64]]) -> float:
-    """Mean of a batch."""
+    """Mean seconds of a batch."""
     started = time.perf_counter()
     for batch in batches:
         predict(batch)
@@ -139,6 +139,6 @@ def _seconds(predict: Callable[[NDArray[np.float64]], object], batches: list[NDA
 
 
 def _cost(medians: dict[int, float]) -> Cost:
-    """A clock that shows no time has passed, or a larger batch that took less, would make all sizes alike."""
+    """A cost of ascending seconds above 0, even where a clock is coarse or a larger batch happened to take less."""
     seconds = itertools.accumulate((max(value, 1e-9) for value in medians.values()), max)
     return Cost(tuple(medians), tuple(seconds))

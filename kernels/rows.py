@@ -1,4 +1,4 @@
-"""Batches as the kernels take them."""
+"""Batches in the form that the kernels take: float64, C-contiguous, read-only."""
 
 from typing import Any
 
@@ -17,12 +17,13 @@ def check_columns(X: NDArray[Any], n_inputs: int) -> None:
 def as_rows(X: NDArray[np.floating], n_inputs: int) -> NDArray[np.float64]:
     """`X` as float64[B, F], C-contiguous and read-only; a copy only where its dtype or layout demands one.
 
-    Read-only because numba types read-only and writable arrays apart: a view of the one kind means one compiled kernel,
-    and no compilation on the request path for the first batch that came as an immutable buffer.
+    Read-only, because numba has different types for read-only and writable arrays: with one of them there is one
+    compiled kernel, and the first batch that is an immutable buffer causes no compilation on the request path.
+
     Raises ValueError unless X has two dimensions and `n_inputs` columns.
     """
     check_columns(X, n_inputs)
-    # Asked first, because one row is predicted in the time that NumPy takes to find out that nothing is to be done.
+    # Checked first: NumPy takes as long to find that nothing is to be done as a kernel to predict one row.
     rows: NDArray[Any] = X
     flags = X.flags
     if X.dtype is not FLOAT64 or not flags.c_contiguous:
@@ -33,6 +34,6 @@ def as_rows(X: NDArray[np.floating], n_inputs: int) -> NDArray[np.float64]:
 
 
 def frozen(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The very array, read-only from now on."""
+    """The same array, made read-only."""
     rows.flags.writeable = False
     return rows

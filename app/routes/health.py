@@ -22,7 +22,7 @@ from app.tasks import TaskStatus
 from app.telemetry.gpu import GpuStatus
 from app.telemetry.prediction_log import PredictionLogStatus
 from app.telemetry.system import SystemReading
-from kernels.engine import BackendStatus
+from kernels.devices import BackendStatus
 
 READY_TIMEOUT_S = 1.0
 

@@ -1,4 +1,4 @@
-"""Pipelines on the CPU, on the calling thread."""
+"""The CPU as a target: pipelines on the calling thread."""
 
 import math
 import platform
@@ -24,7 +24,7 @@ class CpuBackend:
 
     @property
     def device(self) -> str:
-        """The processor's product name, or its architecture where the system does not tell."""
+        """Product name of the processor, or its architecture where the system does not give the name."""
         return processor()
 
     @property
@@ -33,7 +33,7 @@ class CpuBackend:
         return
 
     def chunk(self, pipeline: Pipeline) -> int:
-        """Rows that are computed at a time, by the forests' kernel for many rows."""
+        """Rows that the forests' kernel for many rows computes at a time."""
         return SIZES[-1]
 
     def close(self) -> None:
@@ -60,13 +60,13 @@ class CpuBackend:
     ) -> NDArray[np.float32]:
         """Raw features float[B, F] of any float dtype and layout to model features float32[B, O].
 
-        Training leaves stored rows out of a row's neighbours: those that have its label.
+        Training excludes the stored rows that have a row's label from its neighbours.
 
         Args:
-            program: What to compute.
-            X: The rows.
-            labels: int32[N], of the stored rows.
-            excluded: int32[B], the label that each row must not find; -1 for none.
+            program: The packed plan.
+            X: Raw features.
+            labels: int32[N], labels of the stored rows.
+            excluded: int32[B], label of the stored rows to exclude for each row; -1 for none.
 
         Raises ValueError when X is not of shape (B, program.n_inputs), or excluded not of shape (B,).
         """
@@ -79,7 +79,7 @@ class CpuBackend:
         labels: NDArray[np.int32] | None = None,
         excluded: NDArray[np.int32] | None = None,
     ) -> NDArray[np.float64]:
-        """What `transform` gives, as forests take it: float64[B, O], read-only, each value that of a float32."""
+        """The features of `transform` in the form that forests take: float64[B, O], read-only, rounded to float32."""
         rows = as_rows(X, program.n_inputs)
         if excluded is not None and (labels is None or len(excluded) != len(rows)):
             raise ValueError("excluded labels must be as many as rows, and go with labels of the stored rows")
@@ -100,7 +100,7 @@ class CpuBackend:
         return frozen(features)
 
     def points(self, program: Program, X: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The program's points, float64[B, P]: what reference steps read of a row, and the table holds of stored ones.
+        """The program's points, float64[B, P]: the values of a row that reference steps compare with stored rows.
 
         Raises ValueError when X is not of shape (B, program.n_inputs).
         """
@@ -114,22 +114,22 @@ class CpuBackend:
         places = np.empty((n_rows, len(program.points)))
         features = np.empty((n_rows, program.n_outputs))
         if program.references:
-            features.fill(math.nan)  # what a reference step cannot compute stays so
+            features.fill(math.nan)  # stays where a reference step cannot compute a value
         steps.transform(rows, *program.arrays(), places, features)  # pyright: ignore[reportCallIssue]
         return places, features
 
     def warm_up(self, pipeline: Pipeline | None = None) -> None:
         """Compile the kernel of stateless steps or load it from numba's cache.
 
-        By a call that types its arguments as every call does. Those of reference steps, which most models do without,
-        take longer to compile than all else of a first start: they are left to a program that has such steps.
+        This is a call with arguments of the types of every call. The kernels of reference steps are left to the first
+        program that has such steps: most models have none, and they take longer to compile than all others.
         """
         self.transform(pack(("x",), (), ("x",)), np.zeros((1, 1)))
 
 
 @cache
 def processor() -> str:
-    """The processor's product name, or its architecture where the system does not tell."""
+    """Product name of the processor, or its architecture where the system does not give the name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux

@@ -7,7 +7,7 @@ from numba import njit
 def outside(rows, low, high):
     """Whether any value of float64[B, F] is below float64[F] `low` or above `high`; NaN is neither.
 
-    It takes microseconds, and so keeps the GIL: a thread that lets go of it may wait for milliseconds to have it again.
+    It keeps the GIL: it takes microseconds, and a thread that releases the GIL may wait milliseconds to get it back.
     """
     found = False
     for row in range(rows.shape[0]):

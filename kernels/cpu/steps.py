@@ -6,7 +6,7 @@ from numba import njit
 from kernels.plan.operations import ALONE, evaluate_block, evaluate_run
 
 FEW = 4
-"""Rows that fill a vector."""
+"""Rows that fill a vector of the processor."""
 
 BLOCK = 128
 """Rows in the workspace at once: 40 slots of 128 float64 are 40 KiB, which stays in a core's cache."""
@@ -16,9 +16,9 @@ BLOCK = 128
 def transform(rows, opcodes, operands, offsets, lengths, constants, outputs, columns, points, places, features):
     """Interpret a program's stateless steps over float64[B, F].
 
-    for each block of rows: columns into the workspace; for each step: for each row: evaluate; outputs, rounded, out
-    again. With steps outside and rows inside, the branch on the opcode is the same for a whole run of rows. Rows that
-    are too few for that are blocks of one row each, evaluated by runs of steps.
+    for each block of rows: copy its columns into the workspace; for each step: for each row: evaluate; copy the
+    outputs, rounded, to `features`. As the loop over steps is outside, the branch on the opcode is taken once for a
+    block. Fewer than four rows are blocks of one row, each evaluated by runs of steps.
 
     Args:
         rows: float64[B, F].
@@ -65,9 +65,9 @@ def transform(rows, opcodes, operands, offsets, lengths, constants, outputs, col
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
 def run_length(step, opcodes, operands, offsets, lengths):
-    """How many steps from this one on are of its kind, read the same, and have their constants one after the other.
+    """The number of steps from this one on with the same opcode and operands, and constants one after the other.
 
-    A polyline is a run of its own, since its segments are what is looped over. Arguments are a `Program`'s.
+    Steps in `ALONE` are runs of one step, since they loop over their own constants. Arguments are a `Program`'s.
     """
     last = step
     while (

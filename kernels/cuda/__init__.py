@@ -1,1 +1,1 @@
-"""An NVIDIA GPU as a target. Nothing here is imported where there is none, but for `device_thread`."""
+"""An NVIDIA GPU as a target. Where there is none, only `availability` and `device_thread` do anything."""

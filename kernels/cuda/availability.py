@@ -7,7 +7,7 @@ from kernels.cuda.device_thread import DEVICE
 
 
 class CudaUnavailableError(RuntimeError):
-    """There is no GPU to use; the message says what is missing."""
+    """No GPU can be used. The message says what is missing."""
 
 
 def cuda_unavailable_reason() -> str | None:
@@ -32,7 +32,7 @@ def cuda_unavailable_reason() -> str | None:
 
 
 def _driver_error(cuda: Any) -> str:
-    """What the driver says of itself when it cannot be used."""
+    """The driver's own message where it cannot be used."""
     try:
         cuda.current_context()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Feature transforms and forests on an NVIDIA GPU, through numba-cuda (an optional extra).
+"""An NVIDIA GPU as a target, through numba-cuda (an optional extra).
 
 Importing this module needs neither a GPU nor numba-cuda; making a `CudaBackend` needs both.
 """
@@ -30,13 +30,13 @@ OUT_OF_MEMORY = 2
 """CUDA_ERROR_OUT_OF_MEMORY and cudaErrorMemoryAllocation."""
 
 CHUNK_BYTES = 2**28
-"""Of the device's memory, for the rows of a chunk."""
+"""Device memory for the rows of a chunk."""
 
 CLOSE_SECONDS = 5.0
-"""A device that hangs is not waited for longer."""
+"""Longest wait for a device that hangs."""
 
 _left_to_the_driver = contextlib.ExitStack()
-"""Keeps numba from freeing memory, where the driver would refuse it and numba complain of each piece."""
+"""Keeps numba from freeing memory where the driver would refuse to, with a warning for each piece."""
 
 
 class CudaBackend:
@@ -47,20 +47,19 @@ class CudaBackend:
     has no interface to CUDA's graphs, which would make one launch of them.) Arithmetic is the CPU's, to the bit for
     forests; labels of stored rows are not known here, since only training leaves stored rows out.
 
-    A large batch goes in chunks, and by turns in two streams: while the device computes one, the next is copied. The
-    program, the forests and all buffers stay on the device between calls. All that concerns the device happens in the
-    device's thread, so calls from any thread are safe, and queue. Any CUDA error surfaces as an exception of the call;
-    after one other than `OutOfDeviceMemory` the caller should not use the backend again, and where it has killed the
-    context, which is the process's, no other backend can be made. The device's memory is freed when the backend is
-    closed, or gone.
+    A large batch is split into chunks, alternately in two streams: while the device computes one, the next is copied.
+    Program, forests and buffers stay on the device between calls. All work on the device happens in its one thread, so
+    calls from any thread are safe, and queue. A CUDA error is raised by the call. After one other than
+    `OutOfDeviceMemory` the backend should not be used again; if it killed the process's context, no other backend can
+    be made either. Memory is freed when the backend is closed or collected.
 
     Args:
-        threads_per_block: of a launch, but for the forests'.
-        forest_threads: of a block that evaluates forests, a power of two.
-        min_blocks: the least grid. numba warns of grids below 128 blocks, and warnings can be errors; idle blocks cost
-            nothing.
-        max_blocks: the greatest grid; threads stride over the rows beyond it.
-        chunk_rows: of a chunk at most.
+        threads_per_block: Threads of a block, except in the forests' kernel.
+        forest_threads: Threads of a block in the forests' kernel, a power of two.
+        min_blocks: Blocks of the smallest grid. numba warns of grids below 128 blocks, and warnings can be errors; idle
+            blocks cost nothing.
+        max_blocks: Blocks of the largest grid; beyond it threads stride over the rows.
+        chunk_rows: Most rows of a chunk.
 
     Raises CudaUnavailableError when there is no GPU to use.
     """
@@ -157,10 +156,10 @@ class CudaBackend:
         return Outcome(tuple(predictions), None if distance is None else scores[:, -1].astype(np.float32))
 
     def warm_up(self, pipeline: Pipeline | None = None) -> None:
-        """Create the context and compile the kernels, in the calling thread: others wait for the device's.
+        """Create the context and compile the kernels, in the calling thread: other callers need the device's.
 
-        Forests are data, so none is needed for it. The kernel of reference steps, which takes longest, is left to a
-        pipeline that has such.
+        No forest is needed, since forests are data. The kernel of reference steps, which takes longest, is compiled for
+        a pipeline that has such steps.
         """
         program = None if pipeline is None else pipeline.program
         self.launcher.compile(program is not None and any(True for _ in pairs(program)))
@@ -175,13 +174,13 @@ class CudaBackend:
         self._run(work)
 
     def _run(self, work: Callable[[], T]) -> T:
-        """Have the device for some work, and let go of all buffers when its memory does not suffice."""
+        """Run work in the device's thread, and free all buffers when memory runs out."""
         return DEVICE.run(lambda: self._work(work))
 
     def _work(self, work: Callable[[], T]) -> T:
         if self._memory.closed:
             raise RuntimeError("the backend is closed")
-        self._cuda.current_context()  # outside the handler: one that cannot be had has not died
+        self._cuda.current_context()  # outside the handler: no context is not a dead one
         try:
             return work()
         except Exception as error:
@@ -189,12 +188,12 @@ class CudaBackend:
                 self._look_for_death(error)
                 raise
             said = " ".join(str(error).split())
-        # Out of the handler, since the error holds on to frames, and they to buffers.
+        # Outside the handler, since the error refers to frames, and these to buffers.
         self._memory.free_buffers()
         raise OutOfDeviceMemory(f"the device's memory does not suffice: {said}")
 
     def _look_for_death(self, error: Exception) -> None:
-        """Note whether an error killed the context: a dead one answers every later call with that error."""
+        """Record an error that killed the context: every later call would raise it again."""
         try:
             self._cuda.synchronize()
         except Exception:

@@ -1,4 +1,4 @@
-"""A stream of a GPU, and the memory that the work in it takes."""
+"""A stream of a GPU with its buffers."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ class StreamBuffers:
         self._views: dict[tuple[str, tuple[int, int]], Any] = {}
 
     def device(self, name: str, shape: tuple[int, int], dtype: type) -> Any:
-        """A C-contiguous array of the device; whatever it held is still in it."""
+        """An uninitialised C-contiguous array of the device."""
         view = self._views.get((name, shape))
         if view is not None:
             return view
@@ -54,7 +54,7 @@ class StreamBuffers:
         return view
 
     def pinned(self, name: str, shape: tuple[int, int], dtype: type) -> NDArray[Any]:
-        """A C-contiguous array of the host's pinned memory; whatever it held is still in it."""
+        """An uninitialised C-contiguous array of the host's pinned memory."""
         size = shape[0] * shape[1]
         buffer = self._pinned.get(name)
         if buffer is None or buffer.size < size:
@@ -65,7 +65,7 @@ class StreamBuffers:
         return buffer[:size].reshape(shape)
 
     def release(self) -> None:
-        """Wait for what is under way, and let go of all buffers."""
+        """Wait for work in progress, and drop all buffers."""
         self.stream.synchronize()
         self._views.clear()
         self._device.clear()

@@ -20,7 +20,7 @@ class DeviceThread(Executor):
     executors of the standard library do.
 
     Attributes:
-        lost: How the device's context died; None while it lives. No later context of the process would work either.
+        lost: Error that killed the device's context; None while it lives. No later context of the process works either.
     """
 
     def __init__(self) -> None:

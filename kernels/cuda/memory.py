@@ -1,4 +1,4 @@
-"""What a backend keeps on a GPU between calls."""
+"""The program, forests and buffers that stay on a GPU between calls."""
 
 import contextlib
 import operator
@@ -28,12 +28,12 @@ class DeviceMemory:
         cuda: numba.cuda.
 
     Attributes:
-        closed: Whether all is freed for good.
-        program: The one that is kept; None for none.
+        closed: Whether all memory is freed for good.
+        program: The program on the device; None for none.
         program_arrays: Its arrays.
         reference_arrays: Of each launch of its reference steps the number of described columns, and the arrays.
-        forests: The last ones first.
-        streams: Those in use.
+        forests: Forests on the device, the most recently used first.
+        streams: Streams in use.
     """
 
     def __init__(self, cuda: Any) -> None:
@@ -46,7 +46,7 @@ class DeviceMemory:
         self._cuda = cuda
 
     def keep(self, program: Program | None) -> None:
-        """Have a program's arrays on the device; an engine has one program, so the last one is all that is kept."""
+        """Put a program's arrays on the device, in place of the last one's: an engine has one program."""
         if self.program is program:
             return
         self.program = None
@@ -66,7 +66,7 @@ class DeviceMemory:
     def keep_forests(self, forests: tuple[Forest, ...]) -> None:
         """Have forests on the device, the first of `self.forests`.
 
-        An engine asks for its forest alone or for all that it has, so the last two of such tuples are kept.
+        An engine evaluates its first forest or all of them, so the two tuples used last are kept.
         """
         for kept in self.forests:
             if len(kept.forests) == len(forests) and all(map(operator.is_, kept.forests, forests)):

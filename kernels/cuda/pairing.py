@@ -30,7 +30,7 @@ NO_NEIGHBOURS = NeighbourArrays(
     columns=np.zeros(0, dtype=np.int32),
     capacity=np.zeros(0, dtype=np.int32),
 )
-"""In the place of a step that a launch does without, as is the next."""
+"""Stands for a step that a launch does not have, as does `NO_EXPANSION`."""
 
 NO_EXPANSION = ExpansionArrays(
     points=np.zeros(0, dtype=np.int32),

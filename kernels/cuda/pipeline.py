@@ -5,7 +5,7 @@ from kernels.forest.forest import Forest
 
 
 def forests_of(pipeline: Pipeline) -> tuple[Forest, ...]:
-    """The pipeline's forests, once it is known that the kernels stay within their arrays."""
+    """The pipeline's forests, checked so that the kernels stay within their arrays."""
     forests: list[Forest] = []
     for forest in pipeline.forests:
         if not isinstance(forest, Forest):
@@ -22,12 +22,12 @@ def forests_of(pipeline: Pipeline) -> tuple[Forest, ...]:
 
 
 def width(pipeline: Pipeline) -> int:
-    """Scores of a row, with the distance; at least one."""
+    """Number of a row's scores, the distance included; at least one."""
     return max(1, sum(forest.n_outputs for forest in pipeline.forests) + (pipeline.distance is not None))
 
 
 def row_bytes(pipeline: Pipeline) -> int:
-    """What a row takes of the device's memory; at least one byte."""
+    """Bytes of device memory that a row takes; at least one."""
     program, forests = pipeline.program, pipeline.forests
     raw = forests[0].n_features if program is None else program.n_inputs
     taken = max(1, 8 * raw)

@@ -1,4 +1,4 @@
-"""512 rows as a bitset, one cache line, and what a processor does with 256 or 512 bits of it at once.
+"""512 rows as a bitset, which is one cache line, and operations on 256 or 512 bits of it at once.
 
 Numba has no vector types, and its loops over bytes do not become the instructions that these operations are on most
 processors (compare 32 bytes and gather their sign bits, spread 32 bits over 32 bytes). So they are written in LLVM's
@@ -92,7 +92,7 @@ def equal_to(typing_context, ranks, value, groups, lines, line):
 
 @intrinsic
 def split(typing_context, lines, nodes, node):  # noqa: D417
-    """Send the rows that are at a node to its children.
+    """Send the rows at a node to its children.
 
     Args:
         lines: Both children's are written.

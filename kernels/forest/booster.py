@@ -24,7 +24,7 @@ the number that costs least for small batches; large ones can be shared out amon
 
 
 class BoosterForest:
-    """The trees of such a model. Immutable, and safe to call from several threads at once.
+    """The trees of a model that only LightGBM evaluates. Immutable, and safe to call from several threads at once.
 
     Attributes are those of a `Forest`.
 
@@ -67,7 +67,7 @@ def read_booster(text: str) -> "lgb.Booster":
     if end < 0:
         raise ForestError(f"the booster's text has no line {END_OF_TREES!r}")
     try:
-        # What follows the trees tells of the training; cut short, it can crash LightGBM's parser.
+        # The part after the trees describes the training; cut short, it can crash LightGBM's parser.
         return lgb.Booster(model_str=text[:end] + END_OF_TREES + "\n")
     except lgb.basic.LightGBMError as error:
         raise ForestError(f"LightGBM refuses the booster: {error}") from error

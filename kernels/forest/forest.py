@@ -35,9 +35,9 @@ class Forest:
         n_outputs: K, the raw scores of one row: the classes of a multi-class model, else 1.
         n_trees: Trees in all.
         objective: As LightGBM writes it, such as `binary sigmoid:1`; empty for a custom one.
-        status: How it is evaluated.
-        predicates: What its nodes ask, for a backend of its own kernels.
-        traversal: Its trees, likewise.
+        status: Kernels in use.
+        predicates: Distinct tests of the nodes, for other backends.
+        traversal: Trees as records, for other backends.
     """
 
     def __init__(self, layout: ForestLayout, kernel: Kernel | None = None) -> None:
@@ -129,7 +129,7 @@ class Forest:
         return self.finished(out, raw_score)
 
     def finished(self, scores: NDArray[np.float64], raw_score: bool) -> NDArray[np.float64]:
-        """What `predict` returns, of the sums of the leaf values, C-contiguous float64[B, K], which it overwrites."""
+        """The result of `predict` from sums of leaf values, C-contiguous float64[B, K], which are overwritten."""
         if not raw_score:
             if self._iterations is not None:
                 with np.errstate(invalid="ignore"):
@@ -140,7 +140,7 @@ class Forest:
     def _many(self, rows: NDArray[np.float64], out: NDArray[np.float64]) -> None:
         try:
             workspace = self._workspaces.pop()
-        except IndexError:  # as many as there are threads at once, no more
+        except IndexError:  # as many as threads that ever predicted at once
             workspace = self._sliced.workspace()
         forest, predicates = self._sliced, self.predicates
         sliced.predict(
@@ -151,7 +151,7 @@ class Forest:
 
 
 def make_forest(data: ForestData) -> Forest | BoosterForest:
-    """A `Forest`, or what answers through LightGBM where the kernels cannot.
+    """A `Forest`, or a `BoosterForest` where the kernels do not evaluate the kind of model.
 
     Raises:
         ForestError: LightGBM refuses its text.
@@ -160,7 +160,7 @@ def make_forest(data: ForestData) -> Forest | BoosterForest:
 
 
 def load_forest(text: str) -> Forest | BoosterForest:
-    """Read LightGBM's native text and make what answers by it.
+    """Read LightGBM's native text into a forest.
 
     Args:
         text: All of it.

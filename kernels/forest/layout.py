@@ -1,7 +1,7 @@
-"""A model text laid out for the kernels: all that a `Forest` is made of, and nothing that belongs to a process.
+"""A model text laid out for the kernels: plain data, of which a `Forest` is made.
 
-Reading a text and laying it out takes a time and a memory that the text decides. Both are plain data, so that they can
-be had in another process, which can be ended, than the one that predicts.
+How much time and memory a text takes to read and lay out depends on the text. Since the result is plain data, another
+process, which can be ended, can do it for the one that predicts.
 """
 
 import msgspec
@@ -25,11 +25,11 @@ class ForestLayout(msgspec.Struct, frozen=True, tag=True):
         n_trees: Trees in all.
         objective: As LightGBM writes it.
         average: Whether the sum of the leaf values is divided by the number of iterations.
-        predicates: What the nodes ask.
-        sliced: For many rows.
-        quick: For few rows.
-        walk: The trees, node by node.
-        lanes: For few rows, likewise.
+        predicates: Distinct tests of the nodes.
+        sliced: Layout for many rows.
+        quick: Layout of QuickScorer, for few rows.
+        walk: Trees, node by node.
+        lanes: Layout of the traversal, for few rows.
     """
 
     feature_names: tuple[str, ...]

@@ -15,15 +15,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.forest.fields import count_numbers, integer, integers, numbers, read_fields
+
 END_OF_TREES = "end of trees"
 NODE_INTEGERS = ("split_feature", "decision_type", "left_child", "right_child")
 LEAF_STATISTICS = ("leaf_weight", "leaf_count")
 NODE_STATISTICS = ("split_gain", "internal_value", "internal_weight", "internal_count")
 """Columns that no prediction reads, but LightGBM parses."""
-
-INTEGERS = re.compile(r"(?:-?[0-9]++(?: ++|$))*+", re.ASCII)
-NUMBERS = re.compile(r"[-+0-9.eEinfa ]*", re.ASCII)
-STATISTICS = re.compile(r"(?:[-+]?(?:[0-9]++(?:\.[0-9]*+)?(?:e[-+]?[0-9]++)?|inf|nan)(?: |$))*+", re.ASCII)
 
 MAX_FEATURES = 2**17
 MAX_OUTPUTS = 10_000
@@ -105,15 +103,15 @@ def read_model_text(text: str) -> ModelText:
     if "\0" in text:
         raise ForestError("the booster's text holds a zero byte, where LightGBM stops reading")
     head = text[: start if start >= 0 else text.find(END_OF_TREES)]
-    fields = _fields(head, "the header")
     try:
-        features = _bounded("features", _integer(fields, "max_feature_idx") + 1, MAX_FEATURES)
+        fields = read_fields(head)
+        features = _bounded("features", integer(fields, "max_feature_idx") + 1, MAX_FEATURES)
         _bounded("feature names", fields["feature_names"].count(" ") + 1, MAX_FEATURES)
         names = tuple(fields["feature_names"].split(" "))
-        outputs = _bounded("outputs", _integer(fields, "num_tree_per_iteration"), MAX_OUTPUTS)
-        classes = _bounded("classes", _integer(fields, "num_class"), MAX_OUTPUTS)
+        outputs = _bounded("outputs", integer(fields, "num_tree_per_iteration"), MAX_OUTPUTS)
+        classes = _bounded("classes", integer(fields, "num_class"), MAX_OUTPUTS)
         _bounded("trees", fields.get("tree_sizes", "").count(" ") + 1, MAX_TREES)
-        sizes = _integers(fields, "tree_sizes").tolist()
+        sizes = integers(fields, "tree_sizes").tolist()
         objective = fields.get("objective", "")
     except ForestError:
         raise
@@ -184,16 +182,16 @@ def _blocks(text: str, position: int, sizes: list[int]) -> Iterator[str]:
 
 def _read_tree(index: int, block: str, features: int) -> tuple[Trees, bool]:
     """One tree, which counts its sets from zero, and whether it is linear."""
-    fields = _fields(block, f"tree {index}")
     try:
-        leaves = _integer(fields, "num_leaves")
-        values, thresholds = _numbers(fields, "leaf_value"), _numbers(fields, "threshold")
-        feature, decision, left, right = (_integers(fields, name) for name in NODE_INTEGERS)
-        lengths = {name: _count(fields, name) for name in (*LEAF_STATISTICS, *NODE_STATISTICS) if name in fields}
-        if len(_numbers(fields, "shrinkage")) > 1:
+        fields = read_fields(block)
+        leaves = integer(fields, "num_leaves")
+        values, thresholds = numbers(fields, "leaf_value"), numbers(fields, "threshold")
+        feature, decision, left, right = (integers(fields, name) for name in NODE_INTEGERS)
+        lengths = {name: count_numbers(fields, name) for name in (*LEAF_STATISTICS, *NODE_STATISTICS) if name in fields}
+        if len(numbers(fields, "shrinkage")) > 1:
             raise ValueError("shrinkage is not one number")
         sets = _categories(fields, decision, thresholds)
-        linear = "is_linear" in fields and _integer(fields, "is_linear") != 0
+        linear = "is_linear" in fields and integer(fields, "is_linear") != 0
         if linear:
             _check_linear(fields, leaves, features)
     except (KeyError, ValueError) as error:
@@ -258,11 +256,11 @@ def _categories(
     Set i is the words `cat_boundaries[i : i + 2]` of the bitmap `cat_threshold`, 32 categories to a word.
     Raises ValueError unless each categorical node has its set.
     """
-    count = _integer(fields, "num_cat")
+    count = integer(fields, "num_cat")
     if count == 0 and not (decisions & CATEGORICAL).any():
         return []
-    boundaries = _integers(fields, "cat_boundaries")
-    words = _integers(fields, "cat_threshold")
+    boundaries = integers(fields, "cat_boundaries")
+    words = integers(fields, "cat_threshold")
     if count < 0 or (count and (len(boundaries) != count + 1 or boundaries[0] != 0 or boundaries[-1] != len(words))):
         raise ValueError(f"num_cat={count} does not fit cat_boundaries and cat_threshold")
     if (np.diff(boundaries) < 0).any() or not ((words >= 0) & (words < 2**32)).all():
@@ -277,53 +275,11 @@ def _categories(
 
 def _check_linear(fields: dict[str, str], leaves: int, features: int) -> None:
     """Raise ValueError unless each leaf of a linear tree has its constant, its features and a coefficient for each."""
-    counts = _integers(fields, "num_features")
-    used = _integers(fields, "leaf_features")
-    if len(_numbers(fields, "leaf_const")) != leaves or len(counts) != leaves or min(counts) < 0:
+    counts = integers(fields, "num_features")
+    used = integers(fields, "leaf_features")
+    if len(numbers(fields, "leaf_const")) != leaves or len(counts) != leaves or min(counts) < 0:
         raise ValueError("leaf_const or num_features is not one for each leaf")
-    if len(used) != sum(counts) or len(_numbers(fields, "leaf_coeff")) != sum(counts):
+    if len(used) != sum(counts) or len(numbers(fields, "leaf_coeff")) != sum(counts):
         raise ValueError("leaf_features or leaf_coeff does not fit num_features")
     if not all(0 <= feature < features for feature in used):
         raise ValueError("leaf_features names a feature that does not exist")
-
-
-def _numbers(fields: dict[str, str], name: str) -> NDArray[np.float64]:
-    value = fields.get(name, "")
-    # Python reads more than LightGBM does: 1_000, and digits of other scripts.
-    if not NUMBERS.fullmatch(value):
-        raise ValueError(f"{name} holds what is not a number")
-    return np.array([float(number) for number in value.split()], dtype=np.float64)
-
-
-def _count(fields: dict[str, str], name: str) -> int:
-    """How many numbers a column holds that nothing here reads."""
-    if not STATISTICS.fullmatch(fields[name]):
-        raise ValueError(f"{name} holds what is not a number")
-    return len(fields[name].split())
-
-
-def _integer(fields: dict[str, str], name: str) -> int:
-    numbers = _integers(fields, name)
-    if len(numbers) != 1:
-        raise ValueError(f"{name} is not one whole number")
-    return int(numbers[0])
-
-
-def _integers(fields: dict[str, str], name: str) -> NDArray[np.int64]:
-    value = fields.get(name, "").strip(" ")
-    if not INTEGERS.fullmatch(value):
-        raise ValueError(f"{name} holds what is not a whole number")
-    # Of blanks alone NumPy makes a number.
-    return np.fromstring(value, dtype=np.int64, sep=" ") if value else np.zeros(0, dtype=np.int64)
-
-
-def _fields(block: str, owner: str) -> dict[str, str]:
-    """The `key=value` lines of a block."""
-    fields: dict[str, str] = {}
-    for line in block.splitlines():
-        key, separator, value = line.partition("=")
-        if separator:
-            if key in fields:
-                raise ForestError(f"{owner} of the booster has {key} twice")
-            fields[key] = value
-    return fields

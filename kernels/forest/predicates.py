@@ -1,10 +1,10 @@
 """A forest's distinct tests, and features as ranks among their thresholds.
 
-A node asks whether a row goes left. Many nodes ask the same of the same feature, so the questions are collected: a
-*predicate* is one of them, and a *column* all predicates that read one feature in one way. What a row answers to a
-column's predicates depends on one integer only, its *rank*: how many of the column's thresholds it exceeds, or which of
-the column's categories it has. `x <= threshold[j]` is then `rank <= j`, exactly, and the rules for missing values are
-settled once for the column and not again at every node.
+A node tests whether a row goes left. Many nodes have the same test of the same feature, so distinct tests are
+collected: a *predicate* is one of them, and a *column* holds all predicates that read one feature in one way. Which of
+a column's predicates a row passes depends on one integer only, its *rank*: how many of the column's thresholds it
+exceeds, or which of the column's categories it has. `x <= threshold[j]` is then `rank <= j`, exactly, and the rules for
+missing values are settled once for the column and not again at every node.
 
 The rules are LightGBM's (include/LightGBM/tree.h, NumericalDecision and CategoricalDecision; src/c_api.cpp, where a
 value within 1e-35 of zero is dropped from a row, and so becomes zero, before any tree sees it).
@@ -175,3 +175,45 @@ def in_set(place, sets, start):
     """Whether a category's rank is in the set that starts at a word of `Predicates.sets`: uint64, 1 or 0."""
     word = np.uint64(sets[np.uint64(start) + (place >> np.uint64(5))])
     return word >> (place & np.uint64(31)) & np.uint64(1)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def rank_block(rows, first, count, thresholds, column, values, ranks):
+    """`rank` for the rows of a block: searches take turns, so that none waits for its own last step.
+
+    Args:
+        rows: float64[B, F].
+        first: The block's first row.
+        count: How many it has.
+        thresholds: float64, all columns'.
+        column: int32[9].
+        values: float64[512], to work in.
+        ranks: int32[512], written.
+    """
+    kind = column[KIND]
+    missing = column[MISSING_RANK]
+    size = np.uint32(column[COUNT])
+    own = thresholds[column[FIRST] : column[FIRST] + column[COUNT]]
+    for row in range(count):
+        values[row] = cleaned(rows[first + row, column[FEATURE]], kind)
+        ranks[row] = 0
+    while size > np.uint32(1):
+        half = np.int32(size >> np.uint32(1))
+        for row in range(count):
+            below = ranks[row]
+            ranks[row] = below + half if own[np.uint32(below + half - np.int32(1))] < values[row] else below
+        size -= np.uint32(half)
+    for row in range(count):
+        below = ranks[row]
+        value = values[row]
+        if np.isnan(value) or size == np.uint32(0):
+            ranks[row] = missing
+        elif kind == CATEGORIES:
+            ranks[row] = _place(own, below + np.int32(own[np.uint32(below)] < value), value, missing)
+        else:
+            ranks[row] = below + np.int32(own[np.uint32(below)] < value)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _place(categories, place, value, missing):
+    return place if place < len(categories) and categories[place] == value else missing

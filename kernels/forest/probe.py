@@ -1,4 +1,4 @@
-"""Rows to try a forest with before it answers anybody."""
+"""Rows to test a forest with before it is served."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -25,16 +25,13 @@ from kernels.forest.bitset import GROUP, ROWS, add, equal_to, lowest_bit, number
 from kernels.forest.predicates import (
     CATEGORIES,
     COUNT,
-    FEATURE,
-    FIRST,
     KIND,
-    MISSING_RANK,
     PREDICATE,
     PREDICATES,
     SET,
     SET_WORDS,
     Predicates,
-    cleaned,
+    rank_block,
 )
 from kernels.forest.tree_shape import TreeShape
 
@@ -187,7 +184,7 @@ def predict(
         n_groups = (count + GROUP - 1) // GROUP
         for index in range(columns.shape[0]):
             column = columns[index]
-            _rank_block(rows, first, count, thresholds, column, cleaned_values, ranks)
+            rank_block(rows, first, count, thresholds, column, cleaned_values, ranks)
             _test_block(ranks, part, n_groups, column, sets, lines, categories)
         totals[:] = 0.0
         node = 0
@@ -223,48 +220,6 @@ def predict(
         for row in range(count):
             for output in range(n_outputs):
                 out[first + row, output] = totals[output, row]
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _rank_block(rows, first, count, thresholds, column, values, ranks):
-    """`predicates.rank` for the rows of a block: searches take turns, so that none waits for its own last step.
-
-    Args:
-        rows: float64[B, F].
-        first: The block's first row.
-        count: How many it has.
-        thresholds: float64, all columns'.
-        column: int32[9].
-        values: float64[512], to work in.
-        ranks: int32[512], written.
-    """
-    kind = column[KIND]
-    missing = column[MISSING_RANK]
-    size = np.uint32(column[COUNT])
-    own = thresholds[column[FIRST] : column[FIRST] + column[COUNT]]
-    for row in range(count):
-        values[row] = cleaned(rows[first + row, column[FEATURE]], kind)
-        ranks[row] = 0
-    while size > np.uint32(1):
-        half = np.int32(size >> np.uint32(1))
-        for row in range(count):
-            below = ranks[row]
-            ranks[row] = below + half if own[np.uint32(below + half - np.int32(1))] < values[row] else below
-        size -= np.uint32(half)
-    for row in range(count):
-        below = ranks[row]
-        value = values[row]
-        if np.isnan(value) or size == np.uint32(0):
-            ranks[row] = missing
-        elif kind == CATEGORIES:
-            ranks[row] = _place(own, below + np.int32(own[np.uint32(below)] < value), value, missing)
-        else:
-            ranks[row] = below + np.int32(own[np.uint32(below)] < value)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _place(categories, place, value, missing):
-    return place if place < len(categories) and categories[place] == value else missing
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

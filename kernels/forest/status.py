@@ -1,4 +1,4 @@
-"""How a forest is evaluated."""
+"""The kernels that evaluate a forest."""
 
 from typing import Literal
 
@@ -9,12 +9,12 @@ Kernel = Literal["quickscorer", "traversal", "sliced"]
 
 
 class ForestStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How a forest is evaluated, for people.
+    """The evaluation of a forest, for people.
 
     Attributes:
         evaluator: The kernels, or LightGBM's own `predict` where the kernels do not know the kind of model.
-        reason: Why not the kernels.
-        few_rows: The kernel that takes few rows; None where none is left to such, or LightGBM predicts.
+        reason: Why LightGBM evaluates it; None where the kernels do.
+        few_rows: The kernel that takes few rows; None where there is none, or LightGBM predicts.
         many_rows: From this many rows on, the bit-sliced kernel takes them; None for never.
     """
 

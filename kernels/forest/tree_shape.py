@@ -1,4 +1,4 @@
-"""Where the nodes and leaves of a forest's trees are, counted from left to right and from top to bottom."""
+"""The shape of a forest's trees: parents, children, depths and the order of leaves from left to right."""
 
 from typing import NamedTuple
 

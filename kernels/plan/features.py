@@ -2,14 +2,13 @@
 
 The CPU kernel calls them as compiled functions; the CUDA kernel compiles the same source for the device. All
 arithmetic is float64 without fast-math, division follows IEEE 754 (error_model="numpy"), and no function raises: a row
-can be anything. LightGBM takes NaN as missing, so NaN goes in and NaN comes out of every function, on both targets
-alike.
+can be anything. LightGBM takes NaN as missing, so every function of NaN is NaN, on both targets.
 
 CPU and GPU differ by last digits, for the GPU contracts to fused multiply-adds and has its own libm. The launchers
 therefore round every feature to float32, in training too, before it meets a threshold.
 
-On the CPU they are called in loops over rows, which are vectorised once all is inlined: the long ones by LLVM, by
-force; the short ones by numba already, which saves compiling each on its own.
+On the CPU they are called in loops over rows, which are vectorised once the function is inlined. Long functions are
+inlined by LLVM (`forceinline`), short ones by numba, which saves compiling each on its own.
 """
 
 import math

@@ -28,7 +28,7 @@ SHAPES: tuple[Shape, ...] = ("exponential", "matern32", "squared_exponential")
 """In the order of their numbers."""
 
 MAX_FACTOR_COLUMNS = 64
-"""Of all factors of one Gaussian process together."""
+"""Most columns of all factors of one Gaussian process together."""
 MAX_TERMS = 8
 
 EXPONENTIAL: Final = SHAPES.index("exponential")
@@ -36,14 +36,14 @@ MATERN32: Final = SHAPES.index("matern32")
 SQUARED_EXPONENTIAL: Final = SHAPES.index("squared_exponential")
 
 SCALES = {EXPONENTIAL: 1.0, MATERN32: math.sqrt(3.0), SQUARED_EXPONENTIAL: math.sqrt(0.5)}
-"""What scaled distances are multiplied with beforehand, so that the shapes need no constants."""
+"""Factors of scaled distances, applied beforehand so that the shapes need no constants."""
 
 TILE_ROWS = 256
 """Stored rows that are summed in float32 before the sum goes into a float64: five buffers of them stay in a core's
 first cache, and the rounding of a sum is that of 256 summands."""
 
 FARTHEST = np.float32(1e9)
-"""Scaled coordinates are held within this, so that no square overflows; exp(-1e9) is zero as exp(-inf) is."""
+"""Bound to which scaled coordinates are clipped, so that no square overflows; exp(-1e9) is zero as exp(-inf) is."""
 
 FAINTEST = np.float32(87.0)
 """A covariance of exp(-87) or less is taken for none, as exp(-88) is below float32's normal numbers. What it would be
@@ -191,7 +191,7 @@ def pack_expansion(
     """Lay a step out.
 
     Args:
-        step: What to compute.
+        step: The step.
         table: The table's columns, float64[N], by name.
         points: Column of each operand in the batch's points.
         features: Column of each name among the model's features.
@@ -225,11 +225,11 @@ def pack_expansion(
 
 @njit(cache=True, fastmath=True)
 def decay(shape, squared):
-    """What a factor puts under the exponential: float32 of the squared scaled distance, float32."""
+    """The exponent of a factor, float32, from its squared scaled distance, float32."""
     return squared if shape == SQUARED_EXPONENTIAL else math.sqrt(squared)
 
 
 @njit(cache=True, fastmath=True)
 def polynomial(shape, exponent):
-    """What a factor puts before the exponential, of its own `decay`: float32."""
+    """The polynomial of a factor that multiplies the exponential, float32, from its own `decay`."""
     return ONE + exponent if shape == MATERN32 else ONE

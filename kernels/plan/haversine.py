@@ -31,8 +31,8 @@ _A12 = 0.028757851367421563
 def within_half_turn(degrees):
     """The same angle in -180..180 degrees.
 
-    Exact, but that an angle which rounding leaves beyond half a turn is held there; so are angles above 1e17 degrees,
-    whose last digit is worth more than a turn.
+    Exact, except that an angle that rounding leaves beyond half a turn is clipped to it; so are angles above 1e17
+    degrees, whose last digit is worth more than a turn.
     """
     turns = degrees * _TURNS_PER_DEGREE
     # Rounds to a whole number: from here on a float64 has no fractions. (On the GPU there is no rint in numba.)

@@ -1,6 +1,6 @@
 """The search for the nearest stored rows, as data, and the stored rows laid out for it.
 
-What is computed of the rows that are found is written in `kernels.plan.nearest`.
+The row-level functions are in `kernels.plan.nearest`.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from kernels.plan.checks import PlanError, as_tuple, check_count, check_finite, 
 from kernels.plan.steps import ReferenceStep
 
 MAX_NEIGHBOURS = 64
-"""Of one search; a CUDA thread keeps its row's in local memory."""
+"""Most neighbours of one search: a CUDA thread keeps its row's in local memory."""
 MAX_COORDINATES = 8
 MAX_ATTRIBUTES = 8
 MAX_REGRESSIONS = 8
@@ -22,7 +22,7 @@ LEAST_RIDGE = 1e-6
 """Below it, attributes that depend on one another would have slopes made of rounding errors."""
 LEAST_SOFTENING = 1e-9
 FARTHEST = 1e18
-"""Scaled coordinates are held within this, so that no squared distance overflows a float32."""
+"""Bound to which scaled coordinates are clipped, so that no squared distance overflows a float32."""
 
 
 class Regression(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -32,11 +32,11 @@ class Regression(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     Robust Locally Weighted Regression, JASA 74, 1979).
 
     Attributes:
-        output: What its columns are called by: `local`, its value at the row, `intercept`, its value at the table's
+        output: Prefix of its columns: `local`, its value at the row, `intercept`, its value at the table's
             mean attributes, and `slope` of each scaled attribute.
         inputs: 1 to 8 attributes.
-        scales: What each is divided by, so that one ridge fits all.
-        count: Of neighbours, at most 64.
+        scales: Divisor of each, so that one ridge fits all.
+        count: Number of neighbours, at most 64.
         ridge: Added to the diagonal of the weighted covariance of the scaled attributes.
     """
 
@@ -58,23 +58,23 @@ class Regression(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class Neighbours(ReferenceStep, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="neighbours"):
-    """What the nearest stored rows say: statistics of their target, and how the row differs from them.
+    """A search for the nearest stored rows: statistics of their target, and differences of the row from them.
 
     Distance is Euclidean over `inputs`, each divided by its scale; equally near rows are taken in the table's order.
     A row with a coordinate that is not finite gives NaN everywhere.
 
     Attributes:
         inputs: 1 to 8 coordinates.
-        scales: Of each coordinate, what counts as the distance one.
+        scales: Divisor of each coordinate: the difference that is a distance of one.
         target: The table's column that is averaged and regressed on.
-        counts: Of neighbours, ascending, at most 64; for each there are columns `mean`, `weighted_mean` (by the inverse
-            of distance + softening), `deviation`, `median`, and `distance` of the last neighbour.
+        counts: Numbers of neighbours, ascending, at most 64; for each there are columns `mean`, `weighted_mean` (by the
+            inverse of distance + softening), `deviation`, `median`, and `distance` of the last neighbour.
         softening: Added to distances before they are inverted or compared with the last neighbour's, so that rows at no
             distance do not count alone.
         contrasts: 0 to 8 attributes; for each count below, `contrast` is the row's own value less its neighbours' mean.
-        contrast_counts: Of neighbours, ascending.
+        contrast_counts: Numbers of neighbours, ascending.
         regressions: Local regressions.
-        outside_distance: A row farther from its nearest stored row than this is outside what the model has seen.
+        outside_distance: Distance to the nearest stored row beyond which a row is unlike all training rows.
     """
 
     tuples = ("inputs", "scales", "counts", "contrasts", "contrast_counts", "regressions")
@@ -96,7 +96,7 @@ class Neighbours(ReferenceStep, frozen=True, forbid_unknown_fields=True, kw_only
 
     @property
     def searched(self) -> int:
-        """How many neighbours are looked for."""
+        """Number of neighbours to search for."""
         return max((*self.counts, *self.contrast_counts, *(regression.count for regression in self.regressions), 1))
 
     @property
@@ -232,7 +232,7 @@ def pack_neighbours(
     """Lay a step out.
 
     Args:
-        step: What to compute.
+        step: The step.
         table: The table's columns, float64[N], by name.
         points: Column of each operand in the batch's points.
         features: Column of each name among the model's features.

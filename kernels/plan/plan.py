@@ -1,7 +1,7 @@
-"""The feature plan: what is stored beside a model (plan.json) and says how raw features become model features.
+"""The feature plan, stored beside a model as plan.json: the transformation of raw features into the model's features.
 
-A plan is data, checked whole when it is read, so that no plan that loads can fail on a row. Training and serving read
-the same file and run the same kernels.
+A plan is data. It is checked as a whole when it is read, so that no plan that loads can fail on a row. Training and
+serving read the same file and run the same kernels.
 """
 
 from typing import Literal, cast
@@ -52,7 +52,7 @@ __all__ = [
 
 
 MAX_COLUMNS = 100_000
-"""Of a plan's inputs, its stateless steps, and its outputs, each."""
+"""Most inputs, most stateless steps and most outputs of a plan."""
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -60,10 +60,10 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     Attributes:
         name: the column, as requests and the model's signature name it.
-        description: for people.
-        unit: for people.
+        description: Text for people.
+        unit: Unit of measurement, for people.
         physical_range: (lowest, highest) value that can be, in `unit`; None where nothing bounds it.
-        training_range: (lowest, highest) value that the model has seen.
+        training_range: (lowest, highest) value in the training rows.
 
     Raises PlanError for a blank name or a range that is not finite and ascending.
     """

@@ -1,4 +1,4 @@
-"""A feature plan packed into arrays, which is what the kernels interpret.
+"""A feature plan packed into arrays, which the kernels interpret.
 
 Machine code depends on the arrays' types only, never on a plan: another plan is other data, and compiles nothing.
 """
@@ -23,7 +23,7 @@ class Program:
     All arrays are C-contiguous and read-only.
 
     Attributes:
-        opcodes: int32[S], what each step does (`kernels.plan.operations`).
+        opcodes: int32[S], number of each step's operation (`kernels.plan.operations`).
         operands: int32[S, 2], the slots it reads; a step of one operand names it twice.
         offsets: int32[S], where its constants start in the pool.
         lengths: int32[S], how many it has.
@@ -85,7 +85,7 @@ def pack(
         outputs: Names of the model's features.
         references: The reference steps.
         table: Their table's columns, float64[N], by name.
-        points: Names that are wanted as points besides those that the reference steps read.
+        points: Names of further points, besides those that the reference steps read.
     """
     slots = {name: slot for slot, name in enumerate(inputs)}
     operands: list[tuple[int, int]] = []

@@ -1,8 +1,8 @@
-"""The reference steps of a feature plan, as data: columns computed from rows that are stored with the model.
+"""The stored rows of a feature plan and the steps over them (reference steps), as data.
 
 A plan with such steps comes with a table, float64[N, C], of the rows that the model was fitted on. Its columns are
-what the steps compare a row with (named as the plan's inputs or steps' outputs), the target, and fitted weights. What
-a step computes is written in `kernels.plan.neighbours` and `kernels.plan.gaussian_process`.
+those that rows are compared with (named as the plan's inputs or steps' outputs), the target, and fitted weights. The
+steps are in `kernels.plan.neighbours` and `kernels.plan.gaussian_process`.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from kernels.plan.neighbours import Neighbours
 MAX_ROWS = 50_000
 MAX_COLUMNS = 1_000
 MAX_STEPS = 32
-"""Each has its own index of the stored rows, which takes time to build."""
+"""Most steps: each has its own index of the stored rows, which takes time to build."""
 
 AnyReferenceStep = Neighbours | GaussianProcess
 

@@ -1,7 +1,8 @@
-"""The steps of a feature plan, as data.
+"""The stateless steps of a feature plan, as data, and the base class of the steps over stored rows.
 
-Each step computes one new column, named by `output`, from one or two operands: names of the plan's inputs or of earlier
-steps' outputs. What a step computes, its behaviour on NaN and infinities included, is written in `features`.
+Each stateless step computes one new column, named by `output`, from one or two operands: names of the plan's inputs or
+of earlier steps' outputs. Its arithmetic, NaN and infinities included, is in the function that
+`kernels.plan.operations` names for it.
 """
 
 import math
@@ -13,7 +14,7 @@ from kernels.plan.checks import PlanError, as_tuple, check_coordinates, check_fi
 
 
 class StepBase(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="op"):
-    """What all steps share: a column to write, operands to read, and constants for the pool.
+    """The common part of stateless steps: the column to write, operands to read, and constants for the pool.
 
     Raises PlanError on construction when a field's value cannot be computed with.
     """
@@ -36,7 +37,7 @@ class StepBase(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     @property
     def title(self) -> str:
-        """How messages name this step."""
+        """Name of this step in messages."""
         return f"step {self.output!r} ({self.op})"
 
     def operand_names(self) -> tuple[str, ...]:
@@ -44,7 +45,7 @@ class StepBase(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return tuple(getattr(self, field) for field in self.operands)
 
     def constants(self) -> tuple[float, ...]:
-        """The step's stretch of the constants pool, float64, in the layout its function in `features` reads."""
+        """The step's constants, in the order in which its function takes them."""
         return ()
 
     def _check(self) -> None:
@@ -57,7 +58,7 @@ class StepBase(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class ReferenceStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="op"):
-    """What reference steps share: a name that its columns begin with.
+    """The common part of steps over stored rows: a name that their columns begin with.
 
     Raises PlanError on construction when a field's value cannot be computed with.
     """
@@ -80,7 +81,7 @@ class ReferenceStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     @property
     def title(self) -> str:
-        """How messages name this step."""
+        """Name of this step in messages."""
         return f"reference step {self.output!r} ({self.op})"
 
     @property
@@ -100,7 +101,7 @@ class ReferenceStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         """Raise PlanError if a parameter is out of its domain."""
 
     def unfitted(self) -> str | None:
-        """The first field that is still to be fitted; a plan has none such."""
+        """The first field that is not fitted yet; None in every valid plan."""
         return None
 
 
@@ -139,7 +140,7 @@ class Log(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
 
 
 class Clip(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="clip"):
-    """The input, held within lower..upper; NaN stays NaN."""
+    """The input, clipped to lower..upper; NaN stays NaN."""
 
     operands = ("input",)
 

@@ -8,7 +8,7 @@ from numba import njit
 from kernels.compiling import compiling_logged
 
 
-def test_the_first_compilation_is_logged_when_it_begins_and_all_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_first_compilation_is_logged_and_all_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     told: list[str] = []
 
     @njit

@@ -60,7 +60,7 @@ def test_a_batch_never_costs_less_than_a_row(clock: Clock, seconds: Callable[[in
     assert cost.of(1) == cost.of(512) == pytest.approx(seconds(1))
 
 
-def test_a_device_that_seems_flat_costs_more_for_more_rows_than_it_computes_at_a_time(clock: Clock) -> None:
+def test_a_device_with_a_flat_cost_costs_more_beyond_its_chunk(clock: Clock) -> None:
     """Ten million rows once cost as much as one, since 512 did."""
     device = clock.predictor(lambda rows: 1e-4 if rows <= 512 else 1e-4 + (rows - 512) * 1e-7)
     (cost,) = measure([device], ROWS)

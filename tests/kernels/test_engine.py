@@ -17,7 +17,8 @@ from kernels.backend import Outcome, Pipeline
 from kernels.cost import SIZES, Cost
 from kernels.cpu.backend import CpuBackend
 from kernels.cuda.availability import CudaUnavailableError, cuda_unavailable_reason
-from kernels.engine import SMALLEST_CHUNK, Engine, EngineError
+from kernels.devices import SMALLEST_CHUNK
+from kernels.engine import Engine, EngineError
 from kernels.forest.forest import Forest, load_forest
 from kernels.plan.plan import Input, Neighbours, Plan, Product, Ratio, References
 from tests.kernels.hardware import PREFERRED, Hardware, known, line
@@ -452,7 +453,7 @@ def test_how_a_backend_died_is_told_and_not_what_the_next_ones_saw_of_it(forest:
     assert engine.status().disabled_reason == "RuntimeError: an illegal memory access was encountered"
 
 
-def test_a_device_without_memory_for_a_batch_gets_smaller_chunks_from_then_on(forest: Forest) -> None:
+def test_a_device_that_ran_out_of_memory_gets_smaller_chunks(forest: Forest) -> None:
     hardware = Hardware(most_rows=3000)
     engine = accelerated(forest, hardware)
     rows = many(9001)
@@ -516,9 +517,7 @@ def test_chunks_are_joined_in_all_their_parts() -> None:
     assert hardware.batches[-2:] == [SMALLEST_CHUNK + 50] * 2
 
 
-def test_what_fits_in_no_chunk_is_answered_by_the_cpu_and_the_backend_stays(
-    forest: Forest, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_cpu_answers_a_batch_that_fits_in_no_chunk(forest: Forest, caplog: pytest.LogCaptureFixture) -> None:
     hardware = Hardware()
     engine = accelerated(forest, hardware)
     hardware.most_rows = 0
@@ -536,7 +535,7 @@ def test_what_fits_in_no_chunk_is_answered_by_the_cpu_and_the_backend_stays(
     assert hardware.batches[6:] == [1250] * 4
 
 
-def test_a_device_without_any_memory_at_the_start_is_not_given_up_and_its_cost_not_kept(forest: Forest) -> None:
+def test_a_device_without_memory_at_the_start_stays_and_has_no_cost(forest: Forest) -> None:
     hardware = Hardware(most_rows=0)
     engine = Engine(forest, PLAN, backends=[hardware, CpuBackend()])
     engine.warm_up(ROWS)

@@ -245,7 +245,7 @@ def test_its_uuid_is_one_that_nvml_knows(backend: CudaBackend) -> None:
     assert backend.uuid in {device.uuid for device in poller.status.devices}
 
 
-def test_kernels_are_compiled_ahead_for_the_very_types_they_are_launched_with(
+def test_kernels_are_compiled_for_the_types_they_are_launched_with(
     backend: CudaBackend, referring: Program, forest: Forest
 ) -> None:
     from kernels.cuda import forest as forest_kernels
@@ -288,7 +288,7 @@ from kernels.forest import Forest
 
 forest, rows = Forest.from_model_text(sys.stdin.read()), np.random.default_rng(0).normal(size=(5000, 8))
 engine = Engine(forest, device="cuda")
-(backend, cpu) = engine._backends
+(backend, cpu) = engine._devices.backends
 engine.warm_up(rows[:10], {backend.device: Cost((1,), (1e-9,)), cpu.device: Cost((1,), (1.0,))})
 
 @cuda.jit
@@ -313,7 +313,7 @@ for status in (engine.status(), following.status()):
 
 
 @pytest.mark.usefixtures("backend")
-def test_a_context_that_died_is_dead_for_all_later_engines_and_the_process_ends_well() -> None:
+def test_a_dead_context_stays_dead_and_the_process_ends_well() -> None:
     X = forest_rows(500)
     parameters = {"objective": "regression", "verbosity": -1, "num_threads": 1}
     text = lgb.train(parameters, lgb.Dataset(X, X[:, 0]), num_boost_round=5).model_to_string()

@@ -13,9 +13,9 @@ SAME_BITS = (
     "tests/kernels/forest/test_forest.py::test_predicts_what_the_booster_predicts",
     "tests/kernels/forest/test_objectives.py::test_scores_of_one_output",
     "tests/kernels/forest/test_objectives.py::test_scores_of_three_outputs_together",
-    "tests/models/test_artifact.py::test_a_model_of_three_classes_gives_three_probabilities_a_row",
 )
-"""Tests of equal bits, which ran with all that this processor has."""
+"""Tests of equal bits, which ran with all that this processor has. None needs a fixture of conftest.py, whose imports
+take longer than the tests."""
 
 OPTIONAL = tuple(feature for feature in __cpu_dispatch__ if __cpu_features__[feature])
 """What NumPy uses of this processor and can do without."""
@@ -24,7 +24,7 @@ OPTIONAL = tuple(feature for feature in __cpu_dispatch__ if __cpu_features__[fea
 @pytest.mark.skipif(not OPTIONAL, reason="NumPy uses nothing of this processor that it could do without")
 def test_bits_are_the_same_without_what_numpy_can_do_without() -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", *SAME_BITS],
+        [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", "--noconftest", *SAME_BITS],
         cwd=ROOT,
         env=os.environ | {"NPY_DISABLE_CPU_FEATURES": " ".join(OPTIONAL)},
         capture_output=True,

@@ -41,7 +41,7 @@ async def test_batch_costs_are_measured_once_and_survive_a_restart(
     costs = kept.slot.require().engine.costs()
     assert costs
     assert kept.calibrations.costs(read_artifact(saved.directory).digest) == costs
-    monkeypatch.setattr("kernels.engine.measure", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("kernels.devices.measure", lambda *_: pytest.fail("measured again"))
     restarted = keep(houses)
     await restarted.keeper.refresh()
     restarted.keeper.close()
@@ -56,7 +56,7 @@ async def test_another_model_is_measured_for_itself(
     await kept.keeper.refresh()
     other = save_booster(tiny_booster(rounds=2), tmp_path / "other")
     catalogue.add(other, "Production")
-    monkeypatch.setattr("kernels.engine.measure", lambda predictors, _: (Cost((512,), (1.25,)),) * len(predictors))
+    monkeypatch.setattr("kernels.devices.measure", lambda predictors, _: (Cost((512,), (1.25,)),) * len(predictors))
     await kept.keeper.refresh()
     assert kept.slot.require().engine.cost(2) == 1.25
     assert set(kept.calibrations.costs(read_artifact(other).digest).values()) == {Cost((512,), (1.25,))}

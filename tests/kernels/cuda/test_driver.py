@@ -56,7 +56,7 @@ def test_what_is_let_go_of_in_any_thread_is_freed_by_the_device_s(seen: dict[str
     assert 0 < dropped["most"] < 20_000_000  # of one backend at a time
 
 
-def test_a_model_that_is_replaced_answers_what_is_under_way_and_is_freed_then(seen: dict[str, Any]) -> None:
+def test_a_replaced_model_answers_calls_in_progress_and_is_freed(seen: dict[str, Any]) -> None:
     swapped = seen["swapped"]
     assert swapped["answers"] == [70_000]
     assert not swapped["alive"]

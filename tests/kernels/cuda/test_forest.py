@@ -126,7 +126,7 @@ def test_any_number_of_rows_agrees(backends: list[CudaBackend], count: int) -> N
         assert_agrees(backend, forest, rows_of(count))
 
 
-def test_arrays_are_a_little_longer_than_the_batch_and_their_end_is_not_computed(backend: CudaBackend) -> None:
+def test_the_end_of_arrays_beyond_the_batch_is_not_computed(backend: CudaBackend) -> None:
     program, buffers = EVERY_STEP.program(), backend._memory.stream(0)
     scores = buffers.device("scores", (18, 1), np.float64)
     features = buffers.device("features", (18, program.n_outputs), np.float32)

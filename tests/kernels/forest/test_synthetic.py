@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.forest.forest import Forest
-from kernels.forest.status import Kernel
+from kernels.forest.layout import lay_out
+from kernels.forest.model_text import read_model_text
 from tests.kernels.forest.boosters import (
     CATEGORICAL,
     DEFAULT_LEFT,
@@ -44,13 +45,18 @@ def grown(leaves: int, features: int, seed: int, shape: str = "grown") -> str:
     return tree_text(splits, divided, random.normal(size=leaves).tolist())
 
 
-@settings(max_examples=300)
+def forests_of(text: str) -> list[Forest]:
+    """One forest for each of `KERNELS`. The text is read once, for that takes longer than to predict."""
+    layout = lay_out(read_model_text(text))
+    return [Forest(layout, kernel) for kernel in KERNELS]
+
+
+@settings(max_examples=150)
 @given(text=model_texts(), seed=st.integers(0, 99), start=st.integers(0, 299), length=st.integers(1, 300))
 def test_any_forest_gives_the_same_bits_in_any_batch(text: str, seed: int, start: int, length: int) -> None:
     X = hard_rows(text, 300, seed)
     expected = oracle(text, X)
-    for kernel in KERNELS:
-        forest = Forest.from_model_text(text, kernel)
+    for forest in forests_of(text):
         assert_same_bits(forest.predict(X, raw_score=True), expected)
         assert_same_bits(forest.predict(X[start : start + length], raw_score=True), expected[start : start + length])
         for row in range(seed, 300, 40):
@@ -65,53 +71,48 @@ def test_any_forest_gives_the_same_means(text: str, seed: int) -> None:
     assert_same_bits(got, oracle(text, X, raw_score=False))
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("decision", DECISIONS)
-def test_each_value_goes_the_right_way_at_each_threshold(decision: int, kernel: Kernel | None) -> None:
+def test_each_value_goes_the_right_way_at_each_threshold(decision: int) -> None:
     for threshold in (*HARD_NUMBERS, math.inf, -math.inf):
         text = model_text([stump(Split(0, threshold, decision))], 1)
         expected = oracle(text, EACH_VALUE)
-        forest = Forest.from_model_text(text, kernel)
-        assert_same_bits(forest.predict(EACH_VALUE, raw_score=True), expected)
-        for row, score in zip(EACH_VALUE[:, None], expected, strict=True):
-            assert_same_bits(forest.predict(row, raw_score=True), np.array([score]))
+        for forest in forests_of(text):
+            assert_same_bits(forest.predict(EACH_VALUE, raw_score=True), expected)
+            for row, score in zip(EACH_VALUE[:, None], expected, strict=True):
+                assert_same_bits(forest.predict(row, raw_score=True), np.array([score]))
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("decision", [decision | CATEGORICAL for decision in DECISIONS])
 @pytest.mark.parametrize(
     "words",
     [[], [0], [1], [0b1010], [2**31], [0, 1], [0, 0, 2**31], [2**32 - 1] * 9, [0x5555_5555] * 40],
     ids=lambda words: f"{len(words)}-words-{sum(words):x}",
 )
-def test_each_value_goes_the_right_way_at_each_set_of_categories(
-    decision: int, words: list[int], kernel: Kernel | None
-) -> None:
+def test_each_value_goes_the_right_way_at_each_set(decision: int, words: list[int]) -> None:
     X = np.concatenate([EACH_VALUE, np.arange(-3.0, 1400)[:, None], np.arange(-3, 1400)[:, None] + 0.75])
     text = model_text([stump(Split(0, 0, decision, words))], 1)
     expected = oracle(text, X)
-    forest = Forest.from_model_text(text, kernel)
-    assert_same_bits(forest.predict(X, raw_score=True), expected)
-    for row in (*range(len(EACH_VALUE)), len(EACH_VALUE) + 3):
-        assert_same_bits(forest.predict(X[row : row + 1], raw_score=True), expected[row : row + 1])
+    for forest in forests_of(text):
+        assert_same_bits(forest.predict(X, raw_score=True), expected)
+        for row in (*range(len(EACH_VALUE)), len(EACH_VALUE) + 3):
+            assert_same_bits(forest.predict(X[row : row + 1], raw_score=True), expected[row : row + 1])
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("shape", ["grown", "left", "right"])
 @pytest.mark.parametrize("leaves", [2, 16, 17, 32, 33, 63, 64, 65, 128, 129, 256, 257, 1500])
-def test_trees_of_each_size_and_depth(leaves: int, shape: str, kernel: Kernel | None) -> None:
+def test_trees_of_each_size_and_depth(leaves: int, shape: str) -> None:
     text = model_text([grown(leaves, 3, seed, shape) for seed in range(3)], 3)
     X = hard_rows(text, 500)
-    forest, expected = Forest.from_model_text(text, kernel), oracle(text, X)
-    assert_same_bits(forest.predict(X, raw_score=True), expected)
-    for row in range(0, 500, 9):
-        assert_same_bits(forest.predict(X[row : row + 1], raw_score=True), expected[row : row + 1])
+    expected = oracle(text, X)
+    for forest in forests_of(text):
+        assert_same_bits(forest.predict(X, raw_score=True), expected)
+        for row in range(0, 500, 9):
+            assert_same_bits(forest.predict(X[row : row + 1], raw_score=True), expected[row : row + 1])
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("count", [1, 2, 127, 128, 129, 254, 255, 256, 257, 511, 2000])
 @pytest.mark.parametrize("missing", MISSING)
-def test_each_number_of_distinct_thresholds_in_a_feature(count: int, missing: str, kernel: Kernel | None) -> None:
+def test_each_number_of_distinct_thresholds_in_a_feature(count: int, missing: str) -> None:
     thresholds = np.random.default_rng(count).permutation(np.arange(count) / 8 - 5)
     splits = [Split(0, float(threshold), MISSING[missing]) for threshold in thresholds]
     trees = [stump(split) for split in splits[: count // 2]]
@@ -119,19 +120,21 @@ def test_each_number_of_distinct_thresholds_in_a_feature(count: int, missing: st
     trees.append(tree_text(rest, [*range(len(rest))], [1.5**-index for index in range(len(rest) + 1)]))
     text = model_text(trees, 1)
     X = np.concatenate([EACH_VALUE, np.arange(-6, count / 8, 1 / 16)[:, None]])
-    assert_same_bits(Forest.from_model_text(text, kernel).predict(X, raw_score=True), oracle(text, X))
+    expected = oracle(text, X)
+    for forest in forests_of(text):
+        assert_same_bits(forest.predict(X, raw_score=True), expected)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_more_distinct_thresholds_in_a_feature_than_two_bytes_count(kernel: Kernel | None) -> None:
+def test_more_distinct_thresholds_in_a_feature_than_two_bytes_count() -> None:
     trees = [grown(1101, 1, seed) for seed in range(60)]
     text = model_text(trees, 1)
     X = hard_rows(text, 500)
-    assert_same_bits(Forest.from_model_text(text, kernel).predict(X, raw_score=True), oracle(text, X))
+    expected = oracle(text, X)
+    for forest in forests_of(text):
+        assert_same_bits(forest.predict(X, raw_score=True), expected)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_more_features_than_lightgbm_holds_in_an_array(kernel: Kernel | None) -> None:
+def test_more_features_than_lightgbm_holds_in_an_array() -> None:
     # Above 100,000 LightGBM looks the values of a mostly empty row up in a map.
     features = 100_001
     split = [Split(features - 1, 0.5, MISSING["nan"]), Split(7, -1e-36, MISSING["zero"]), Split(99_999, 0, CATEGORICAL)]
@@ -139,47 +142,46 @@ def test_more_features_than_lightgbm_holds_in_an_array(kernel: Kernel | None) ->
     X = np.zeros((6, features))
     X[1:, [7, 300, 99_999, features - 1]] = [[1, 1, 1, 1], [np.nan] * 4, [-1] * 4, [1e-36] * 4, [np.inf] * 4]
     text = model_text(trees, features)
-    assert_same_bits(Forest.from_model_text(text, kernel).predict(X, raw_score=True), oracle(text, X))
+    expected = oracle(text, X)
+    for forest in forests_of(text):
+        assert_same_bits(forest.predict(X, raw_score=True), expected)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_a_sum_starts_at_positive_zero_and_runs_in_the_order_of_trees(kernel: Kernel | None) -> None:
+def test_a_sum_starts_at_positive_zero_and_runs_in_the_order_of_trees() -> None:
     X = np.zeros((70, 1))
     for values in ([-0.0], [1e16, 1.0, 1.0, -1e16], [1.0, 1.0, 1e16, -1e16], [1e308, 1e308, -1e308], [math.inf, -1e9]):
         text = model_text([tree_text([], [], [value]) for value in values], 1)
         total = sum(values, start=0.0)
         assert_same_bits(oracle(text, X), np.full(70, total))
-        for count in (1, 70):
-            assert_same_bits(
-                Forest.from_model_text(text, kernel).predict(X[:count], raw_score=True), np.full(count, total)
-            )
+        for forest in forests_of(text):
+            for count in (1, 70):
+                assert_same_bits(forest.predict(X[:count], raw_score=True), np.full(count, total))
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("outputs", [1, 2, 3, 5, 8, 64, 100])
-def test_each_tree_adds_to_its_own_output(outputs: int, kernel: Kernel | None) -> None:
+def test_each_tree_adds_to_its_own_output(outputs: int) -> None:
     random = np.random.default_rng(outputs)
     trees = [grown(int(random.integers(1, 9)), 2, seed) for seed in range(3 * outputs)]
     text = model_text(trees, 2, outputs, objective="")
     X = hard_rows(text, 200)
     expected = oracle(text, X)
-    forest = Forest.from_model_text(text, kernel)
     assert expected.shape == ((200, outputs) if outputs > 1 else (200,))
-    for count in (1, 5, 200):
-        assert_same_bits(forest.predict(X[:count], raw_score=True), expected[:count])
+    for forest in forests_of(text):
+        for count in (1, 5, 200):
+            assert_same_bits(forest.predict(X[:count], raw_score=True), expected[:count])
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("average", [False, True])
-def test_a_forest_without_trees_gives_what_lightgbm_gives(average: bool, kernel: Kernel | None) -> None:
+def test_a_forest_without_trees_gives_what_lightgbm_gives(average: bool) -> None:
     text = model_text([], 2, average=average)
-    forest, X = Forest.from_model_text(text, kernel), np.ones((3, 2))
+    X = np.ones((3, 2))
     for raw_score in (False, True):
-        assert_same_bits(forest.predict(X, raw_score), oracle(text, X, raw_score))
+        expected = oracle(text, X, raw_score)
+        for forest in forests_of(text):
+            assert_same_bits(forest.predict(X, raw_score), expected)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_a_text_of_an_older_lightgbm_lacks_lines(kernel: Kernel | None) -> None:
+def test_a_text_of_an_older_lightgbm_lacks_lines() -> None:
     trees = [grown(20, 3, seed) for seed in range(4)]
     lines = [
         line for tree in trees for line in tree.splitlines() if not line.startswith(("is_", "leaf_w", "internal_w"))
@@ -187,4 +189,6 @@ def test_a_text_of_an_older_lightgbm_lacks_lines(kernel: Kernel | None) -> None:
     assert len(lines) == 4 * 13
     text = model_text(["\n".join(lines[start : start + 13]) + "\n" for start in range(0, len(lines), 13)], 3)
     X = hard_rows(text, 100)
-    assert_same_bits(Forest.from_model_text(text, kernel).predict(X, raw_score=True), oracle(text, X))
+    expected = oracle(text, X)
+    for forest in forests_of(text):
+        assert_same_bits(forest.predict(X, raw_score=True), expected)

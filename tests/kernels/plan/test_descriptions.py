@@ -92,7 +92,7 @@ def description(
 
 @settings(max_examples=200)
 @given(described())
-def test_statistics_and_contrasts_are_numpy_s_and_regressions_scikit_learn_s(case: tuple[Any, ...]) -> None:
+def test_descriptions_equal_numpy_and_scikit_learn(case: tuple[Any, ...]) -> None:
     step, columns, keys, rows = case
     here = np.random.default_rng(7).normal(size=len(step.attributes))
     expected = describe_by_hand(step, keys, rows, columns, dict(zip(step.attributes, here, strict=True)))
@@ -119,7 +119,7 @@ def test_regressions_have_each_their_own_inputs_count_and_ridge() -> None:
         assert got == pytest.approx({name: together[name] for name in got}, rel=1e-6)
 
 
-def test_a_regression_is_scikit_learn_s_ridge_with_bisquare_weights_of_sum_one() -> None:
+def test_a_regression_is_scikit_learns_ridge_with_bisquare_weights() -> None:
     row, softening = {"a": 0.3, "s": -0.4, "t": 1.5}, 0.05
     part = regression(count=40, scales=(0.5, 4.0), ridge=0.2)
     got = outputs(near(regressions=(part,), softening=softening), ROWS, row)
@@ -135,7 +135,7 @@ def test_a_regression_is_scikit_learn_s_ridge_with_bisquare_weights_of_sum_one()
     assert got["r_intercept"] == pytest.approx(ridge.predict(attributes.mean(axis=0, keepdims=True))[0], rel=1e-5)
 
 
-def test_a_regression_follows_a_plane_whatever_the_units_and_zeros_of_its_attributes() -> None:
+def test_a_regression_follows_a_plane_in_any_units() -> None:
     columns = ROWS | {"target": 3 + 2 * ROWS["s"] - ROWS["t"]}
     row = {"a": 0.3, "s": -0.4, "t": 1.5}
     got = outputs(near(regressions=(regression(ridge=LEAST_RIDGE),)), columns, row)
@@ -173,7 +173,7 @@ def test_no_ridge_is_too_small_for_collinear_and_constant_attributes(ridge: floa
     assert np.abs(out[3:]).max() < 10
 
 
-def test_a_row_where_a_neighbour_is_counts_that_neighbour_most_but_not_alone() -> None:
+def test_a_neighbour_at_no_distance_counts_most_but_not_alone() -> None:
     columns = {"a": np.array([0.0, 1.0]), "target": np.array([10.0, 20.0])}
     got = outputs(near(counts=(2,), softening=0.5), columns, {"a": 0.0})
     expected = [0, 15, (10 / 0.5 + 20 / 1.5) / (1 / 0.5 + 1 / 1.5), 5, 15, 1]
@@ -189,7 +189,7 @@ def test_no_neighbour_s_weight_is_zero(distance: float, softening: float) -> Non
 
 @pytest.mark.parametrize("count", [1, 30])
 @pytest.mark.parametrize("far", [1e3, 1e6, 1e12, 1e17, 1e300])
-def test_a_regression_from_however_far_is_that_of_neighbours_at_one_distance(far: float, count: int) -> None:
+def test_a_regression_from_far_away_weighs_neighbours_alike(far: float, count: int) -> None:
     columns = ROWS | {"a": np.zeros(200)}
     row = {"a": far, "s": 0.5, "t": -0.5}
     step = near(regressions=(regression(count=count),), softening=LEAST_SOFTENING)

@@ -99,7 +99,7 @@ def test_distances_that_differ_by_less_than_a_float32_are_equal() -> None:
     np.testing.assert_array_equal(rows, [0, 1, 2, 3])
 
 
-def test_rows_left_out_make_room_for_farther_ones_and_too_few_are_all_found() -> None:
+def test_excluded_rows_make_room_for_farther_ones() -> None:
     line = np.arange(200.0)
     case = Case(
         Neighbours(output="n", inputs=("a",), scales=(1.0,), counts=(60,)),
@@ -130,7 +130,7 @@ def test_no_row_is_found_twice_from_however_far(size: int, far: float) -> None:
 
 
 @pytest.mark.parametrize("far", [FARTHEST, 1e20, 1e300, 1.7e308])
-def test_rows_as_far_as_can_be_in_every_dimension_are_found_in_the_table_s_order(far: float) -> None:
+def test_rows_at_the_farthest_distance_are_found_in_the_tables_order(far: float) -> None:
     names = tuple("abcdefgh")
     step = Neighbours(output="n", inputs=names, scales=(1e-9,) * 8, counts=(64,))
     columns = dict.fromkeys(names, np.full(70, -far)) | {"target": np.arange(70.0)}

@@ -49,7 +49,7 @@ def test_a_coast_over_the_antimeridian_is_near_from_both_sides() -> None:
     assert polyline_distance(0.0, 178.0, constants, 0, 4) == pytest.approx(KM_PER_DEGREE)
 
 
-def test_polyline_distance_is_perpendicular_within_a_segment_and_to_the_vertex_beyond_it() -> None:
+def test_polyline_distance_is_perpendicular_or_to_the_nearest_vertex() -> None:
     degree = KM_PER_DEGREE
     assert distance((1.0, 5.0), (0.0, 0.0), (0.0, 10.0)) == pytest.approx(degree)
     assert distance((0.0, 12.0), (0.0, 0.0), (0.0, 10.0)) == pytest.approx(2 * degree)
@@ -61,7 +61,7 @@ def test_polyline_distance_takes_the_nearest_segment() -> None:
     assert distance((4.0, 5.0), *line) == pytest.approx(KM_PER_DEGREE)
 
 
-def test_polyline_distance_shrinks_degrees_of_longitude_by_the_latitude_of_the_point() -> None:
+def test_polyline_distance_shrinks_longitude_by_the_points_latitude() -> None:
     assert distance((60.0, 1.0), (50.0, 0.0), (70.0, 0.0)) == pytest.approx(KM_PER_DEGREE / 2)
 
 

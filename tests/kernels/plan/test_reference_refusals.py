@@ -180,7 +180,7 @@ def test_a_regression_s_number_is_finite_even_in_a_plan_written_in_python(field:
 
 @pytest.mark.parametrize("value", NOT_NUMBERS)
 @pytest.mark.parametrize("field", ["constant", "noise", "lengths", "variance"])
-def test_a_gaussian_process_number_is_finite_even_in_a_plan_written_in_python(field: str, value: Any) -> None:
+def test_a_gaussian_process_written_in_python_has_finite_numbers(field: str, value: Any) -> None:
     factor = Factor(shape="exponential", inputs=("a",), lengths=(value if field == "lengths" else 1,))
     terms = (Term(variance=value if field == "variance" else 1, factors=(factor,)),)
     change = {field: value} if field in ("constant", "noise") else {}
