@@ -1,4 +1,4 @@
-"""Requests and answers in every format: rows to bytes, and the predictions that come back."""
+"""Requests and answers in every format: rows to bytes, and bytes to predictions."""
 
 import io
 import json
@@ -19,13 +19,7 @@ JSON = "application/json"
 
 
 class Wire(NamedTuple):
-    """How a server takes rows in JSON.
-
-    Attributes:
-        path: To post to.
-        encode: Rows float64[B, F] to what becomes JSON.
-        decode: What was JSON to the predictions.
-    """
+    """Form of JSON requests: path to post to, rows float64[B, F] to JSON values, and JSON values to predictions."""
 
     path: str
     encode: Callable[[Rows], Any]
@@ -41,14 +35,7 @@ class Wire(NamedTuple):
 
 
 class Format(NamedTuple):
-    """A format of bulk bodies; answers come in the same.
-
-    Attributes:
-        name: In the report.
-        media_type: Of the body.
-        encode: Rows float64[B, F] to bytes.
-        decode: An answer's body to predictions float64[B].
-    """
+    """Format of bulk requests and answers: name in the report, media type, rows to bytes, and bytes to predictions."""
 
     name: str
     media_type: str

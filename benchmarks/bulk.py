@@ -1,5 +1,6 @@
 """Bulk scoring in every format: rows a second, memory, and what it does to the requests beside it."""
 
+import math
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -120,27 +121,17 @@ def measure_beside(
 
 
 def lag_counts(peer: Peer) -> tuple[float, float] | None:
-    """How often the event loop was late by up to `LAG_S`, and how often it was looked at; None where it is not told."""
+    """Measurements of the event loop's lag up to `LAG_S`, and of any lag; None where the service has none."""
     with suppress(httpx.TransportError):
         text = httpx.get(f"{peer.url}/metrics", timeout=30, trust_env=False).text
-        for family in text_string_to_metric_families(text):
-            if family.name == LAG_METRIC:
-                counts = {
-                    sample.labels.get("le", sample.name): sample.value
-                    for sample in family.samples
-                    if not sample.name.endswith(("_sum", "_created"))
-                }
-                within = next((value for le, value in counts.items() if _is_limit(le)), None)
-                if within is not None:
-                    return within, counts[f"{LAG_METRIC}_count"]
+        samples = {
+            (sample.name, float(sample.labels.get("le", "inf"))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+        within = samples.get((f"{LAG_METRIC}_bucket", LAG_S))
+        return None if within is None else (within, samples[f"{LAG_METRIC}_count", math.inf])
     return None
-
-
-def _is_limit(text: str) -> bool:
-    try:
-        return float(text) == LAG_S
-    except ValueError:
-        return False
 
 
 def lag_share(before: tuple[float, float] | None, after: tuple[float, float] | None) -> float | None:

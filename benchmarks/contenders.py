@@ -1,4 +1,4 @@
-"""The servers under test: how each is started, in which environment, and how it takes rows.
+"""The servers under test: command line, environment, and form of a request.
 
 Each has one worker, and one thread to compute with. Peers are asked in the form that their documentation shows for a
 model of scikit-learn's kind, and log no requests; what they run with is pinned in benchmarks/peers/*.txt.
@@ -34,14 +34,7 @@ BODY_BYTES = 1 << 29
 
 
 class Place(NamedTuple):
-    """What a server is started with.
-
-    Attributes:
-        port: To listen on.
-        directory: Of this run.
-        model: MLflow's directory of the model.
-        python: Of the server's environment.
-    """
+    """Port to listen on, directory of the run, MLflow's directory of the model, and Python of the environment."""
 
     port: int
     directory: Path
@@ -51,17 +44,17 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Contender:
-    """A server that can be started.
+    """Server that can be started.
 
     Attributes:
-        key: On the command line.
-        name: In the report.
-        command: Its command line.
-        ready: Path that answers 200 once it can predict.
-        row: How it takes one row.
-        rows: How it takes some; None where that is not measured.
-        environment: The requirements file it runs with; without one it runs with the project's own environment.
-        environ: Variables beside those of all.
+        key: Name on the command line.
+        name: Name in the report.
+        command: Makes the command line.
+        ready: Path that answers 200 once the server can predict.
+        row: Form of a request with one row.
+        rows: Form of a request with several rows; None where that is not measured.
+        environment: Name of a requirements file in benchmarks/peers; None for the project's own environment.
+        environ: Environment variables.
     """
 
     key: str
@@ -74,7 +67,7 @@ class Contender:
     environ: dict[str, str] = field(default_factory=dict)
 
     def python(self, cache: Path) -> Path:
-        """The Python of its environment, which is made where it is not there yet.
+        """Python of the environment, which is made at first use.
 
         Raises:
             PeerError: It cannot be made.
@@ -84,7 +77,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Peer:
-    """A server that was started."""
+    """Server that was started."""
 
     name: str
     port: int
@@ -94,21 +87,21 @@ class Peer:
 
     @property
     def url(self) -> str:
-        """Without a path."""
+        """Address of the server."""
         return f"http://127.0.0.1:{self.port}"
 
     def processes(self) -> list[psutil.Process]:
-        """It and its children."""
+        """Process of the server, and its descendants."""
         parent = psutil.Process(self.process.pid)
         return [parent, *parent.children(recursive=True)]
 
     def worker(self) -> psutil.Process:
-        """The process that answers: its child that holds most, or it itself where it has none."""
+        """Process that answers: the child with most memory, or the server where it has no child."""
         parent = psutil.Process(self.process.pid)
         return max(parent.children(), key=lambda child: child.memory_info().rss, default=parent)
 
     def cpu_seconds(self) -> float:
-        """Processor time of all its processes."""
+        """Processor time of all processes."""
         total = 0.0
         for one in self.processes():
             try:
@@ -119,7 +112,7 @@ class Peer:
         return total
 
     def stop(self) -> None:
-        """End it, with all that it started."""
+        """Stop the server with all that it started."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
             try:
@@ -136,7 +129,7 @@ def free_port() -> int:
 
 
 def wait_ready(peer: Peer) -> None:
-    """Wait until it can predict.
+    """Wait until a server can predict.
 
     Raises:
         PeerError: It ended, or takes too long.
@@ -156,7 +149,7 @@ def wait_ready(peer: Peer) -> None:
 
 
 def start(contender: Contender, place: Place, **environ: str) -> Peer:
-    """Start it, without waiting until it is ready."""
+    """Start a server, without waiting until it is ready."""
     text = place.model / "model.lgb"
     search = {"PATH": f"{place.python.parent}:{os.environ['PATH']}"}  # mlflow starts uvicorn by its name
     log = place.directory / f"{contender.key}.log"
@@ -173,7 +166,7 @@ def start(contender: Contender, place: Place, **environ: str) -> Peer:
 def running(
     contender: Contender, model: Path, directory: Path, cache: Path, **environ: str
 ) -> Generator[Peer, None, None]:
-    """A server, from when it is ready until the context ends.
+    """Server that is ready, and is stopped when the context ends.
 
     Raises:
         PeerError: It cannot be installed or started.
@@ -189,7 +182,7 @@ def running(
 def madrone_environ(contender: Contender, place: Place) -> dict[str, str]:
     """Settings of Madrone; no other server reads them.
 
-    Those that serve the same model share a DATA_DIR, and with it what was measured of the model, but no database.
+    Variants that serve the same model share a DATA_DIR, and with it the measured costs of the model, but no database.
     """
     own = "bundled" if contender is BUNDLED else "data"
     settings = {
@@ -205,7 +198,7 @@ def madrone_environ(contender: Contender, place: Place) -> dict[str, str]:
 
 
 def register(model: Path, directory: Path) -> None:
-    """Put the model into the embedded registry of the servers that are started in this directory."""
+    """Register the model in the embedded registry that servers in this directory share."""
     data = directory / "data"
     data.mkdir(mode=0o700)
     settings = Settings(data_dir=data, model_name=MODEL_NAME)
@@ -269,7 +262,7 @@ READY = "/health/ready"
 MADRONE = Contender("madrone", "Madrone", _madrone, READY, ROW, OBJECTS)
 BUNDLED = Contender("bundled", "Madrone, the bundled model", _madrone, READY, ROW)
 ECHO = Contender("echo", "echo", _module("echo"), "/", ROW)
-"""It answers with what it is asked, so what is sent matters only in its size."""
+"""Answers with the body of the request, so only its size matters."""
 FASTAPI_UVICORN = Contender("fastapi", "FastAPI + uvicorn", _module("fastapi"), "/health", ROW, FASTAPI, "fastapi")
 MLFLOW_SERVE = Contender("mlflow", "mlflow models serve", _mlflow, "/ping", MLFLOW, MLFLOW)
 QUIET = {"LOG_LEVEL": "WARNING"}
@@ -284,7 +277,7 @@ VARIANTS = tuple(
         ("bare", "all three", QUIET | UNLOGGED | UNMEASURED),
     )
 )
-"""Madrone without what it does beside answering."""
+"""Madrone without logs or metrics."""
 PEERS = (
     FASTAPI_UVICORN,
     MLFLOW_SERVE,

@@ -1,6 +1,6 @@
 """Measures the forest's kernels on one CPU thread, and the bundled model, against what else evaluates LightGBM models.
 
-    just bench forest [--data FILE] [--rounds 7] [--seconds 0.2] [--cache DIRECTORY] [--quick]
+    just bench forest [--rounds 7] [--seconds 0.2] [--only pylignum,lleaves] [--forests 3] [--data FILE] [--quick]
 
 Method: three forests are trained on the 20,640 rows of California Housing (8 columns, fixed seed) and read by every
 engine from the same LightGBM text. Each engine runs in a process of its own, peers in environments of their own with
@@ -17,21 +17,17 @@ A peer that cannot be installed or built is reported with the reason. With `--qu
 report goes to the cache.
 """
 
-import argparse
 import hashlib
 import json
-import os
-import platform
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import lightgbm as lgb
@@ -41,14 +37,13 @@ from app.models.registry.embedded import BUNDLED
 from app.training.dataset import Dataset, load_dataset
 from benchmarks.pages.forest import page, picture
 from benchmarks.peers.process import HERE, Peer, PeerError, Process
-from kernels.cache import cache_kernels
-from kernels.cpu.backend import processor
+from benchmarks.report import CORES, begin, context, parser, ratio, save, spread
 
-REPORTS = Path(__file__).parent / "reports"
+FORESTS = ((500, 31), (1000, 127), (300, 255))
+"""Trees and leaves of a tree."""
 BATCHES = {1: 1000, 32: 3200, 64: 3200, 1000: 5000, 20_000: 20_000}
 """Rows a call, and how many rows of each are compared with LightGBM's scores."""
 FRESH_STARTS = 3
-CORES = os.cpu_count() or 1
 PARAMETERS = {
     "objective": "regression", "learning_rate": 0.05, "seed": 1, "deterministic": True, "force_row_wise": True,
     "num_threads": 2, "verbose": -1,
@@ -80,7 +75,7 @@ FRESH = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Of one run: how often and how long, where things are kept, and the rows."""
+    """Rounds, seconds of a measurement, directory of models and builds, and file of the rows."""
 
     rounds: int
     seconds: float
@@ -89,18 +84,15 @@ class Settings:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="CSV file with the California Housing columns")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.2, help="for one engine, batch size and round, at least")
-    parser.add_argument("--cache", type=Path, default=Path(".madrone/bench"), help="models, environments and builds")
-    parser.add_argument("--quick", action="store_true", help="2 rounds of 0.02 s; the report goes to the cache")
-    arguments = parser.parse_args()
-    cache = arguments.cache.resolve()
-    reports = cache / "reports" if arguments.quick else REPORTS
-    for directory in (cache / "logs", cache / "models", reports):
+    options = parser(__doc__, quick="2 rounds of 0.02 s", data=True)
+    options.add_argument("--rounds", type=int, default=7)
+    options.add_argument("--seconds", type=float, default=0.2, help="for one engine, batch size and round, at least")
+    options.add_argument("--only", default="", help="parts of the peers' names, separated by commas")
+    options.add_argument("--forests", type=int, default=len(FORESTS), help="how many of the forests are measured")
+    arguments = begin(options)
+    cache = arguments.cache
+    for directory in (cache / "logs", cache / "models"):
         directory.mkdir(parents=True, exist_ok=True)
-    cache_kernels(cache / "kernels")
     dataset = load_dataset(arguments.data)
     settings = Settings(
         rounds=2 if arguments.quick else arguments.rounds,
@@ -111,28 +103,27 @@ def main() -> None:
     order = np.random.default_rng(1).permutation(len(dataset.features))[: max(BATCHES)]
     np.save(settings.rows, dataset.features[order])
     models: dict[str, Any] = {}
-    for trees, leaves in ((500, 31), (1000, 127), (300, 255)):
+    for trees, leaves in FORESTS[: arguments.forests]:
         name = f"{trees:,} trees of {leaves} leaves"
         text = train(dataset, trees, leaves, cache / "models")
         progress(name)
-        models[name] = Comparison(text, settings).run(PEERS) | {"fresh": fresh_starts(text, settings)}
+        models[name] = Comparison(text, settings).run(chosen(arguments.only)) | {"fresh": fresh_starts(text, settings)}
     name = "the bundled model, with its transforms"
     progress(name)
     models[name] = Comparison(BUNDLED / "model", settings).run(BUNDLED_PARTS)
-    report = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{processor()}, {CORES} cores, {platform.system()}",
-        "python": platform.python_version(),
-        "versions": {package: version(package) for package in ("madrone", "lightgbm", "numba", "numpy")},
+    report = context("forest", "madrone", "lightgbm", "numba", "numpy") | {
         "data_sha256": dataset.sha256,
         "rounds": settings.rounds,
         "seconds": settings.seconds,
         "models": models,
     }
-    (reports / "forest.json").write_text(json.dumps(report, indent=2) + "\n")
-    (reports / "forest.md").write_text(page(report))
-    picture(report, reports / "forest.png")
-    print(page(report))
+    save("forest", report, page, arguments.reports, {"forest": picture})
+
+
+def chosen(only: str) -> tuple[Peer, ...]:
+    """LightGBM and Madrone, and the peers one of whose names' parts is given; all peers for an empty text."""
+    parts = only.lower().split(",")
+    return PEERS[:2] + tuple(peer for peer in PEERS[2:] if any(part in peer.label.lower() for part in parts))
 
 
 def train(dataset: Dataset, trees: int, leaves: int, directory: Path) -> Path:
@@ -149,14 +140,7 @@ def train(dataset: Dataset, trees: int, leaves: int, directory: Path) -> Path:
 
 @dataclass
 class Entrant:
-    """An engine with a model, and what was measured of it.
-
-    Attributes:
-        opened: What its worker told of the model's first use.
-        largest_error: See `largest_error`.
-        us: µs a row, of each round, by rows a call.
-        first_ms: ms from the model's file to the prediction of one row, of each round.
-    """
+    """Engine with a model: the answer to `open`, and for each round µs a row by batch and ms to the first row."""
 
     peer: Peer
     process: Process
@@ -237,8 +221,8 @@ class Comparison:
                 for label, entrant in self.entrants.items()
             },
             "threads_us_a_row": [spread([1e6 * pair[count] / rows for pair in self.threads]) for count in (0, 1)],
-            "threads_speedup": statistics.median(one / two for one, two, _ in self.threads),
-            "hashing_speedup": statistics.median(gain for _, _, gain in self.threads),
+            "threads_speedup": median(one / two for one, two, _ in self.threads),
+            "hashing_speedup": median(gain for _, _, gain in self.threads),
             "failed": self.failed,
         }
 
@@ -248,7 +232,8 @@ def opening(peer: Peer, model: Path, settings: Settings) -> dict[str, Any]:
     files = [(HERE / peer.module).with_suffix(".py")]
     files += [(HERE / peer.environment).with_suffix(".txt")] if peer.environment else []
     files += [model] if model.is_file() else []
-    kept = settings.cache / "built" / f"{peer.module}-{digest(path.read_bytes() for path in files)}"
+    options = json.dumps(peer.options).encode()
+    kept = settings.cache / "built" / f"{peer.module}-{digest([options, *(path.read_bytes() for path in files)])}"
     kept.mkdir(parents=True, exist_ok=True)
     return {"model": str(model), "rows": str(settings.rows), "kept": str(kept), "options": peer.options}
 
@@ -288,17 +273,6 @@ def fresh_starts(model: Path, settings: Settings) -> dict[str, dict[str, Any]]:
         label: {part: spread(values) for part, values in zip(parts, zip(*starts, strict=True), strict=True)}
         for label, starts in found.items()
     }
-
-
-def spread(values: Iterable[float]) -> dict[str, float]:
-    values = list(values)
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
-    return {"median": middle, "low": low, "high": high}
-
-
-def ratio(theirs: Iterable[float], ours: Iterable[float]) -> float:
-    """The median of the rounds' own ratios."""
-    return statistics.median(one / other for one, other in zip(theirs, ours, strict=True))
 
 
 def digest(parts: Iterable[bytes]) -> str:

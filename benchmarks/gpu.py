@@ -1,4 +1,4 @@
-"""Measures forests and the bundled pipeline on a GPU against the CPU, against floors of the machine, and against peers.
+"""Measures forests and the bundled pipeline on a GPU against the CPU, and against floors of the machine.
 
     just bench gpu [--rounds 7] [--most 10000000]
 
@@ -8,8 +8,6 @@ one CPU thread take turns; a round repeats a call until 20 ms are over. A GPU's 
 kernels, scores down. The CPU is asked for 1,000,000 rows at most, since its time a row no longer changes there. Scores
 of every batch must be the CPU's bit for bit; of the bundled model those rows are counted that take another path, for
 its features are rounded after arithmetic whose last digits differ.
-
-Parts: the copies and kernels of one chunk of 65,536 rows, by CUDA's events, one after the other.
 
 Floors, each the time that a batch cannot be faster than:
 
@@ -22,37 +20,30 @@ Floors, each the time that a batch cannot be faster than:
 Their sum is no floor, since all can overlap; the share of the floor is the largest of them by the time measured.
 """
 
-import argparse
-import json
-import os
-import platform
-import statistics
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import lightgbm as lgb
 import numpy as np
-from matplotlib.figure import Figure
 
 from app.models.artifact import read_artifact
 from app.models.registry.embedded import BUNDLED
+from benchmarks.pages.gpu import page, picture
+from benchmarks.report import CORES, REPORTS, Report, begin, context, parser, save, spread
 from kernels.backend import Backend, Pipeline
 from kernels.cpu.backend import CpuBackend
 from kernels.cuda.availability import cuda_unavailable_reason
 from kernels.cuda.backend import CudaBackend
-from kernels.cuda.buffers import StreamBuffers
 from kernels.forest import traversal
 from kernels.forest.forest import Forest
 from kernels.forest.traversal import AT_LEAF
 
-REPORTS = Path(__file__).parent / "reports"
 TRAINED_ROWS = 50_000
 MOST_FOR_CPU = 1_000_000
-CHUNK = 65_536
 STEP_INSTRUCTIONS = 25
 ROUND_S = 0.02
 SHAPES = ((500, 31), (1000, 127), (300, 255))
@@ -60,78 +51,58 @@ GIB = 2**30
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--most", type=int, default=10_000_000, help="rows of the largest batch")
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--rounds", type=int, default=7)
+    options.add_argument("--most", type=int, default=10_000_000, help="rows of the largest batch")
+    arguments = begin(options)
     reason = cuda_unavailable_reason()
     if reason is not None:
         raise SystemExit(f"There is no GPU to measure: {reason}")
+    from numba import cuda
+
     backend, cpu = CudaBackend(), CpuBackend()
     backend.warm_up()
     batches = [10**power for power in range(9) if 10**power <= arguments.most]
-    report: dict[str, Any] = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "device": backend.device,
-        "cpu": f"{cpu.device}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("madrone", "numba", "numba-cuda", "numpy", "lightgbm")},
-        "machine": machine_of(backend._cuda),
+    report = context("gpu", "madrone", "numba", "numba-cuda", "numpy", "lightgbm") | {
+        "machine": f"{backend.device}; {cpu.device}, {CORES} cores",
+        "measured": machine_of(cuda),
         "batches": batches,
         "rounds": arguments.rounds,
         "models": {},
     }
+    run = Run(report, backend, cpu, arguments.reports)
     rows = made_rows(max(batches), seed=2)
     for trees, leaves in SHAPES:
-        booster = train(trees, leaves)
-        forest = Forest.from_booster(booster)
+        forest = Forest.from_booster(train(trees, leaves))
         forest.measure()
-        pipeline = Pipeline(None, (forest,))
-        measure(report, f"{trees:,} trees of {leaves} leaves", pipeline, rows, backend, cpu, booster)
-    measure(report, "the bundled model, with its transforms", *bundled(max(batches)), backend, cpu)
-    picture(report, REPORTS / "gpu.png")
-    print(page(report))
+        run.measure(f"{trees:,} trees of {leaves} leaves", Pipeline(None, (forest,)), rows)
+    run.measure("the bundled model, with its transforms", *bundled(max(batches)))
+    save("gpu", report, page, arguments.reports, {"gpu": picture})
 
 
-def measure(
-    report: dict[str, Any],
-    name: str,
-    pipeline: Pipeline,
-    rows: np.ndarray,
-    backend: CudaBackend,
-    cpu: CpuBackend,
-    booster: lgb.Booster | None = None,
-) -> None:
-    """Measure a model part by part, and write the report after each: a machine may be lent for a short time only.
+@dataclass
+class Run:
+    """One run, whose report is written after each part: a machine may be lent for a short time only."""
 
-    Args:
-        report: Gets the model; has all that is the same for all of them.
-        name: The model's.
-        pipeline: The model.
-        rows: float64[B, F].
-        backend: The GPU.
-        cpu: What it is compared with.
-        booster: What the peers are given; None for no peers.
-    """
-    print(name, flush=True)
-    model: dict[str, Any] = {}
-    report["models"][name] = model
-    for found in compared(pipeline, rows, report["batches"], backend, cpu, report["rounds"]):
-        model |= found
-        save(report)
-    features = rows[:1000] if pipeline.program is None else cpu.transform(pipeline.program, rows[:1000])
-    model["floors"] = floors(pipeline, report["batches"], steps_of(pipeline, features), report["machine"])
-    model["parts_us"] = parts(backend, pipeline, rows[:CHUNK])
-    save(report)
-    model["peers"] = {} if booster is None else peers(booster, rows, report["batches"])
-    save(report)
+    report: Report
+    backend: CudaBackend
+    cpu: CpuBackend
+    directory: Path = REPORTS
 
+    def measure(self, name: str, pipeline: Pipeline, rows: np.ndarray) -> None:
+        """Measure a model on rows float64[B, F]."""
+        batches = self.report["batches"]
+        model: dict[str, Any] = {}
+        self.report["models"][name] = model
+        for found in compared(pipeline, rows, batches, self.backend, self.cpu, self.report["rounds"]):
+            model |= found
+            self._save()
+        features = rows[:1000] if pipeline.program is None else self.cpu.transform(pipeline.program, rows[:1000])
+        model["floors"] = floors(pipeline, batches, steps_of(pipeline, features), self.report["measured"])
+        self._save()
 
-def save(report: dict[str, Any]) -> None:
-    """Write what there is; the page has the models that are measured whole."""
-    REPORTS.mkdir(exist_ok=True)
-    (REPORTS / "gpu.json").write_text(json.dumps(report, indent=2) + "\n")
-    (REPORTS / "gpu.md").write_text(page(report))
+    def _save(self) -> None:
+        save("gpu", self.report, page, self.directory, quiet=True)
 
 
 def made_rows(count: int, seed: int) -> np.ndarray:
@@ -194,13 +165,6 @@ def timed(call: Callable[[], object]) -> float:
     return (time.perf_counter() - started) / count
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    if len(values) == 1:
-        return {"low": values[0], "median": values[0], "high": values[0]}
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return {"low": low, "median": middle, "high": high}
-
-
 def machine_of(cuda: Any, size: int = GIB // 4) -> dict[str, float]:
     """What the floors are computed of: bandwidths in bytes a second, multiprocessors, and the clock in Hz."""
     device = cuda.get_current_device()
@@ -215,10 +179,7 @@ def machine_of(cuda: Any, size: int = GIB // 4) -> dict[str, float]:
     }
     found = {name: size / (1e-6 * max(1e-3, elapsed(cuda, stream, copy))) for name, copy in copies.items()}
     found["memory"] *= 2  # read and written
-    return found | {
-        "multiprocessors": float(device.MULTIPROCESSOR_COUNT),
-        "clock": 1e3 * float(device.CLOCK_RATE),
-    }
+    return found | {"multiprocessors": float(device.MULTIPROCESSOR_COUNT), "clock": 1e3 * float(device.CLOCK_RATE)}
 
 
 def elapsed(cuda: Any, stream: Any, work: Callable[[], object], repeats: int = 9) -> float:
@@ -232,35 +193,7 @@ def elapsed(cuda: Any, stream: Any, work: Callable[[], object], repeats: int = 9
         last.synchronize()
         if repeat:
             times.append(1e3 * first.elapsed_time(last))
-    return statistics.median(times)
-
-
-def parts(backend: CudaBackend, pipeline: Pipeline, rows: np.ndarray) -> dict[str, float]:
-    """µs of a chunk's copies and launches, one after the other, by the backend's own methods."""
-    cuda, program = backend._cuda, pipeline.program
-    backend.evaluate(pipeline, rows, raw_score=True)  # has all on the device
-    buffers = StreamBuffers(cuda)
-    stream = buffers.stream
-    width = sum(forest.n_outputs for forest in pipeline.forests)
-    host, scores = (
-        buffers.pinned("rows", rows.shape, np.float64),
-        buffers.pinned("scores", (len(rows), width), np.float64),
-    )
-    host[:] = rows
-    raw = buffers.device("rows", rows.shape, np.float64)
-    found = {"rows up": elapsed(cuda, stream, lambda: raw.copy_to_device(host, stream=stream))}
-    features = raw
-    if program is not None:
-        found["transform"] = elapsed(cuda, stream, lambda: backend.launcher.transform(buffers, raw, program))
-        features = backend.launcher.transform(buffers, raw, program)
-    found["ranks and forest"] = elapsed(cuda, stream, lambda: backend.launcher.evaluate(buffers, features, width, -1))
-    result = backend.launcher.evaluate(buffers, features, width, -1)
-    found["scores down"] = elapsed(cuda, stream, lambda: result.copy_to_host(scores, stream=stream))
-    started = time.perf_counter()
-    for _ in range(9):
-        np.copyto(host, rows)
-    found["rows into pinned memory (host)"] = 1e6 * (time.perf_counter() - started) / 9
-    return found
+    return median(times)
 
 
 def steps_of(pipeline: Pipeline, features: np.ndarray) -> float:
@@ -311,130 +244,6 @@ def floors(pipeline: Pipeline, batches: list[int], steps: float, machine: dict[s
         "steps_a_row": steps,
         **{name: {str(batch): seconds * batch for batch in batches} for name, seconds in one.items()},
     }
-
-
-def peers(booster: lgb.Booster, rows: np.ndarray, batches: list[int]) -> dict[str, Any]:
-    """Seconds a call of other libraries by rows, or why there are none."""
-    found: dict[str, Any] = {}
-    for name, load in (("FIL (cuML)", fil), ("nvForest", nvforest), ("XGBoost, a forest of its own", xgboost)):
-        try:
-            found[name] = {"seconds": peer_seconds(load(booster), rows, batches)}
-        except Exception as error:  # absent, or of another version: the report says which
-            found[name] = {"absent": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
-    return found
-
-
-def peer_seconds(predict: Callable[[np.ndarray], object], rows: np.ndarray, batches: list[int]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for batch in batches:
-        part = rows[:batch]
-        predict(part)
-        found[str(batch)] = statistics.median(timed(lambda part=part: predict(part)) for _ in range(3))
-    return found
-
-
-def fil(booster: lgb.Booster) -> Callable[[np.ndarray], object]:
-    import treelite  # pyright: ignore[reportMissingImports]
-    from cuml.fil import ForestInference  # pyright: ignore[reportMissingImports]
-
-    model = treelite.frontend.from_lightgbm(booster)
-    return ForestInference.load_from_treelite_model(model, is_classifier=False, precision="double").predict
-
-
-def nvforest(booster: lgb.Booster) -> Callable[[np.ndarray], object]:
-    import nvforest  # pyright: ignore[reportMissingImports]
-    import treelite  # pyright: ignore[reportMissingImports]
-
-    model = treelite.frontend.from_lightgbm(booster)
-    return nvforest.load_from_treelite_model(model, device="gpu", precision="double").predict
-
-
-def xgboost(booster: lgb.Booster) -> Callable[[np.ndarray], object]:
-    """Of as many trees and leaves, on the same rows; its scores are its own."""
-    import xgboost as xgb  # pyright: ignore[reportMissingImports]
-
-    rows = made_rows(TRAINED_ROWS, seed=1)
-    leaves = max(tree["num_leaves"] for tree in booster.dump_model()["tree_info"])
-    parameters = {"device": "cuda", "tree_method": "hist", "grow_policy": "lossguide", "max_leaves": leaves}
-    data = xgb.DMatrix(rows, np.nansum(np.sin(2 * rows), axis=1))
-    model = xgb.train(parameters | {"max_depth": 0, "eta": 0.05}, data, num_boost_round=booster.num_trees())
-    return model.inplace_predict
-
-
-def page(report: dict[str, Any]) -> str:
-    """The report in Markdown."""
-    machine = report["machine"]
-    lines = [
-        "# Forests on a GPU",
-        "",
-        f"{report['date']}, {report['device']}; {report['cpu']}; Python {report['python']}, "
-        + ", ".join(f"{name} {number}" for name, number in report["versions"].items())
-        + f". `just bench gpu`: medians of {report['rounds']} rounds, the whole call, both copies in it; the CPU "
-        "by one thread.",
-        "",
-        f"Measured: {machine['up'] / 1e9:.1f} GB/s up and {machine['down'] / 1e9:.1f} GB/s down by pinned copies, "
-        f"{machine['memory'] / 1e9:.0f} GB/s in the device's memory; {machine['multiprocessors']:.0f} multiprocessors "
-        f"at {machine['clock'] / 1e9:.2f} GHz.",
-        "",
-    ]
-    for name, model in report["models"].items():
-        if "peers" not in model:  # its last part
-            continue
-        lines += [f"## {name[0].upper()}{name[1:]}", ""]
-        lines += ["| rows | GPU, rows/s | ± | CPU, rows/s | GPU to CPU | floor | share | rows that differ |"]
-        lines += ["| --- " * 8 + "|"]
-        lines += [line(batch, model) for batch in map(str, report["batches"])]
-        lines += ["", f"A chunk of {CHUNK:,} rows, µs: " + "; ".join(
-            f"{part} {value:.4g}" for part, value in model["parts_us"].items()
-        ) + f". A row meets {model['floors']['steps_a_row']:.4g} nodes.", ""]  # fmt: skip
-        for peer, found in model["peers"].items():
-            if "absent" in found:
-                lines += [f"{peer} was not measured: {found['absent']}", ""]
-            else:
-                rates = (f"{int(batch):,} rows: {int(batch) / value:.3g}" for batch, value in found["seconds"].items())
-                lines += [f"{peer}, rows/s: " + ", ".join(rates) + ".", ""]
-    lines += ["Floors and their formulae: `benchmarks/gpu.py`.", ""]
-    return "\n".join(lines)
-
-
-def line(batch: str, model: dict[str, Any]) -> str:
-    rows, gpu, cpu = int(batch), model["seconds"]["gpu"][batch], model["seconds"]["cpu"].get(batch)
-    kind = max(("transfer", "memory", "issue"), key=lambda kind: model["floors"][kind][batch])
-    floor = model["floors"][kind][batch]
-    error = (gpu["high"] - gpu["low"]) / 2 / gpu["median"]
-    cells = [
-        f"{rows:,}",
-        f"{rows / gpu['median']:.3g}",
-        f"{error:.0%}",
-        f"{rows / cpu['median']:.3g}" if cpu else "",
-        f"{cpu['median'] / gpu['median']:.3g}" if cpu else "",
-        kind,
-        f"{floor / gpu['median']:.1%}",
-        f"{model['different_rows'][batch]}",
-    ]
-    return "| " + " | ".join(cells) + " |"
-
-
-def picture(report: dict[str, Any], path: Path) -> None:
-    """Rows a second by rows a call, a panel for each model."""
-    drawing = Figure(figsize=(11, 8.5), layout="constrained")
-    for axes, (name, model) in zip(drawing.subplots(2, 2).flat, report["models"].items(), strict=True):
-        for label, colour in (("gpu", "#b5442e"), ("cpu", "#2f6f4f")):
-            found = model["seconds"][label]
-            at = [int(batch) for batch in found]
-            axes.plot(
-                at, [rows / value["median"] for rows, value in zip(at, found.values(), strict=True)],
-                label=label.upper(), color=colour, marker="o", linewidth=2,
-            )  # fmt: skip
-        for kind, style in (("transfer", ":"), ("memory", "--"), ("issue", "-.")):
-            batch, seconds = next(iter(model["floors"][kind].items()))
-            axes.axhline(int(batch) / seconds, color="#8c8c8c", linestyle=style, linewidth=1, label=f"bound: {kind}")
-        axes.set(xscale="log", yscale="log", title=name[0].upper() + name[1:], xlabel="rows a call", ylabel="rows/s")
-        axes.grid(color="#e2e2e2", linewidth=0.7)
-        axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False)
-    drawing.suptitle(f"{report['device']}; {report['cpu']}, one thread; {report['date']}", fontsize=10)
-    drawing.savefig(path, dpi=130)
 
 
 if __name__ == "__main__":

@@ -21,15 +21,9 @@ the cache.
 """
 
 import argparse
-import json
-import os
-import platform
-import signal
 import sys
 import tempfile
 from contextlib import ExitStack
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +37,11 @@ from benchmarks import bulk, starts
 from benchmarks.bodies import ROW
 from benchmarks.contenders import BUNDLED, CONTENDERS, MADRONE, Peer, register, running
 from benchmarks.load import closed_loop, open_loop
-from benchmarks.pages import http as http_report
+from benchmarks.pages.http import bars, curves, page
 from benchmarks.peers.process import HERE, PeerError
+from benchmarks.report import begin, context, parser, save
 from benchmarks.rows import DISTINCT_ROWS, make_rows, train_model
-from kernels.cache import cache_kernels
-from kernels.cpu.backend import processor
 
-REPORTS = Path(__file__).parent / "reports"
 CASES = ("row", "batch", "latency", "bulk", "beside", "starts")
 QUICK_KEYS = ("madrone", "bundled", "echo", "fastapi", "mlflow")
 LATENCY_KEYS = ("madrone", "echo", "fastapi", "mlflow")
@@ -59,12 +51,7 @@ STARTS = 5
 
 
 class Benchmark:
-    """One run.
-
-    Args:
-        arguments: Of the command line.
-        directory: For the servers' data and logs.
-    """
+    """One run, with a directory for the servers' data and logs."""
 
     def __init__(self, arguments: argparse.Namespace, directory: Path) -> None:
         self._arguments = arguments
@@ -80,7 +67,7 @@ class Benchmark:
         self.results: dict[str, Any] = {"absent": {}}
 
     def run(self) -> dict[str, Any]:
-        """Measure what was asked for."""
+        """Measure the chosen cases."""
         cases = self._arguments.cases
         register(self._model, self._directory)
         if {"row", "batch", "latency"} & {*cases}:
@@ -116,7 +103,7 @@ class Benchmark:
                 )
 
     def _madrone_alone(self) -> None:
-        """What only Madrone does, without other servers beside it."""
+        """Cases of Madrone alone, without other servers beside it."""
         arguments, cases, expected = self._arguments, self._arguments.cases, self._expected[""]
         with running(MADRONE, self._model, self._directory, self._cache) as peer:
             one_row = self._one_row(peer, MADRONE.key)
@@ -145,7 +132,7 @@ class Benchmark:
 
 
 def peer_versions(keys: list[str]) -> dict[str, str]:
-    """What each peer is pinned to."""
+    """Pinned version of each peer."""
     pins = (
         line.split("==")
         for contender in CONTENDERS
@@ -156,38 +143,8 @@ def peer_versions(keys: list[str]) -> dict[str, str]:
     return dict(pins)
 
 
-def write(results: dict[str, Any], arguments: argparse.Namespace, reports: Path) -> None:
-    options = [f"--rounds {arguments.rounds}", f"--seconds {arguments.seconds:g}"]
-    options += [f"--{name} {','.join(given)}" for name, given, every in _choices(arguments) if given != every]
-    options += ["--quick"] if arguments.quick else []
-    report = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
-        "peers": peer_versions(arguments.only),
-        "command": f"just bench http {' '.join(options)}",
-        "rounds": arguments.rounds,
-        "seconds": arguments.seconds,
-        "results": results,
-    }
-    reports.mkdir(parents=True, exist_ok=True)
-    (reports / "http.json").write_text(json.dumps(report, indent=2) + "\n")
-    (reports / "http.md").write_text(http_report.page(report))
-    http_report.bars(report, reports / "http.png")
-    http_report.curves(report, reports / "http_latency.png")
-    print(http_report.page(report))
-
-
-def _choices(arguments: argparse.Namespace) -> list[tuple[str, list[str], list[str]]]:
-    return [
-        ("only", arguments.only, [contender.key for contender in CONTENDERS]),
-        ("cases", arguments.cases, [*CASES]),
-    ]
-
-
 def names(allowed: list[str]) -> Any:
-    """A reader of names separated by commas."""
+    """Parser of names separated by commas."""
 
     def read(text: str) -> list[str]:
         given = text.split(",")
@@ -200,24 +157,24 @@ def names(allowed: list[str]) -> Any:
 
 def main() -> None:
     keys = [contender.key for contender in CONTENDERS]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, help="measurements of each case and server (7; 1 with --quick)")
-    parser.add_argument("--seconds", type=float, help="length of one measurement (0.6; 0.4 with --quick)")
-    parser.add_argument("--only", type=names(keys), help=f"of {','.join(keys)}")
-    parser.add_argument("--cases", type=names([*CASES]), default=[*CASES], help=f"of {','.join(CASES)}")
-    parser.add_argument("--cache", type=Path, default=Path(".madrone/bench"), help="model, kernels and environments")
-    parser.add_argument("--quick", action="store_true", help="short, fewer servers, no million rows, one start")
-    parser.add_argument("--reports", type=Path, help="where the report goes")
-    arguments = parser.parse_args()
+    options = parser(__doc__, quick="short, fewer servers, no million rows, one start")
+    options.add_argument("--rounds", type=int, help="measurements of each case and server (7; 1 with --quick)")
+    options.add_argument("--seconds", type=float, help="length of one measurement (0.6; 0.4 with --quick)")
+    options.add_argument("--only", type=names(keys), help=f"of {','.join(keys)}")
+    options.add_argument("--cases", type=names([*CASES]), default=[*CASES], help=f"of {','.join(CASES)}")
+    arguments = begin(options)
     arguments.rounds = arguments.rounds or (1 if arguments.quick else 7)
     arguments.seconds = arguments.seconds or (0.4 if arguments.quick else 0.6)
     arguments.only = arguments.only or [key for key in keys if key in QUICK_KEYS or not arguments.quick]
-    arguments.cache = arguments.cache.resolve()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without ending what was started
-    cache_kernels(arguments.cache / "kernels")
     with tempfile.TemporaryDirectory() as directory:
         results = Benchmark(arguments, Path(directory)).run()
-    write(results, arguments, arguments.reports or (arguments.cache / "reports" if arguments.quick else REPORTS))
+    report = context("http", *PACKAGES) | {
+        "peers": peer_versions(arguments.only),
+        "rounds": arguments.rounds,
+        "seconds": arguments.seconds,
+        "results": results,
+    }
+    save("http", report, page, arguments.reports, {"http": bars, "http_latency": curves})
 
 
 if __name__ == "__main__":

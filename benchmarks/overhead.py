@@ -9,20 +9,15 @@ the bundled model, past Litestar and through its handler. Then the parts of `/pr
 the sum of the parts is the calls in between. The report goes to benchmarks/reports/overhead.md and .json.
 """
 
-import argparse
 import asyncio
-import json
 import logging.config
 import os
-import platform
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import msgspec
@@ -38,32 +33,20 @@ from app.predict.answers import row_answer
 from app.predict.body import Drain
 from app.predict.direct import DirectRoutes
 from app.predict.exchange import Endpoint, Exchange
-from app.predict.handlers import Predictions
 from app.serving.deadline import Deadlines
 from app.settings import Settings
 from app.telemetry.logging import logging_config
 from app.telemetry.middleware import RequestTelemetry
-from kernels.cache import cache_kernels
-from kernels.cpu.backend import processor
+from benchmarks.report import Report, begin, context, parser, render, save
+from benchmarks.rows import NAMES
 
-REPORTS = Path(__file__).parent / "reports"
-KERNELS = Path(".madrone") / "kernels"
 CALLS = 300
 
 Run = Callable[[], Awaitable[object]]
 
 
-class Row(msgspec.Struct):
-    """The bundled model's features, as a handler of Litestar's would declare them."""
-
-    MedInc: float
-    HouseAge: float
-    AveRooms: float
-    AveBedrms: float
-    Population: float
-    AveOccup: float
-    Latitude: float
-    Longitude: float
+Row = msgspec.defstruct("Row", [(name, float) for name in NAMES])
+"""The bundled model's features, as a handler of Litestar's would declare them."""
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -141,14 +124,22 @@ def requests(caller: Caller, app: Application) -> dict[str, Run]:
     }
 
 
-def parts(caller: Caller, services: Services, predictions: Predictions, body: bytes) -> dict[str, Run]:
+def parts(caller: Caller, services: Services, body: bytes) -> dict[str, Run]:
     """The parts of `/predict`, each alone."""
     served = services.slot.require()
     rows = served.codec.decode_row(body)
     evaluation = served.engine.evaluate(rows)
     exchange = Exchange(caller.scope("/predict"), caller.receive, caller.send, Deadlines(30).start())
     level = served.artifact.intervals and served.artifact.intervals.default_level
-    drain = Drain(services.admission)
+    drain, counters, log = Drain(services.admission), services.metrics, services.prediction_log
+    model = served.identity.name, served.identity.version
+
+    def count() -> None:
+        counters.predictions.add((model[1], "single"), 1)
+        counters.prediction_duration.observe((model[1],), 1e-4)
+
+    def record() -> None:
+        log.record(exchange.request_id, "single", model, served.feature_names, rows, evaluation.prediction)
 
     async def nothing(exchange: Exchange) -> None:
         await exchange.answer(b"")
@@ -161,13 +152,13 @@ def parts(caller: Caller, services: Services, predictions: Predictions, body: by
         "id, metrics and log line": caller.call(telemetry, "/predict"),
         "the way past Litestar's router": caller.call(DirectRoutes(echo, {"/predict": nothing_at_all}), "/predict"),
         "deadline, headers, answer's messages": caller.call(Endpoint(nothing, Deadlines(30), drain), "/predict"),
-        "choice of the model": sync(lambda: predictions._choose(exchange)),
+        "choice of the model": sync(lambda: services.canary.choose(exchange.raw_headers, exchange.request_id)),
         "body": lambda: exchange.body(2**20, "", services.executor.in_thread),
         "JSON to a row": sync(lambda: served.codec.decode_row(body)),
         "transforms and both forests": sync(lambda: served.engine.evaluate(rows)),
-        "the rest of the executor": sync(lambda: services.executor._count("1", "single", 1, 1e-4)),
+        "the rest of the executor": sync(count),
         "interval, warnings, answer to JSON": sync(lambda: row_answer(exchange, served, rows, evaluation, level, 0.0)),
-        "prediction log, queued": sync(lambda: predictions._record(exchange, served, rows, evaluation, "single")),
+        "prediction log, queued": sync(record),
     }
 
 
@@ -183,34 +174,11 @@ async def measure(runs: dict[str, Run], rounds: int) -> dict[str, float]:
             if number >= 0:
                 figures[name].append(seconds * 1e6)
             await asyncio.sleep(0.005)  # the tasks beside it
-    return {name: statistics.median(values) for name, values in figures.items()}
+    return {name: median(values) for name, values in figures.items()}
 
 
-def report(results: dict[str, dict[str, float]], rounds: int) -> None:
-    """Write the page and its figures."""
-    context = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("madrone", "litestar", "msgspec", "numba")},
-    }
-    whole, pieces = results["requests"], results["parts"]
-    total, floor = whole["`/predict`, bundled model"], whole["ASGI echo"]
-    lines = [
-        "# What a one-row request costs", "",
-        f"{context['date']}, {context['machine']}, Python {context['python']}, "
-        + ", ".join(f"{name} {number}" for name, number in context["versions"].items())
-        + f". `just bench overhead`: medians of {rounds} interleaved rounds, in one process, without sockets.", "",
-        "| request | µs | more than the echo |", "| --- | --- | --- |",
-        *(f"| {name} | {us:.1f} | {us - floor:.1f} |" for name, us in whole.items()), "",
-        "| part of `/predict`, alone | µs | share |", "| --- | --- | --- |",
-        *(f"| {name} | {us:.2f} | {us / total:.0%} |" for name, us in pieces.items()),
-        f"| the calls in between | {total - sum(pieces.values()):.2f} | {1 - sum(pieces.values()) / total:.0%} |",
-    ]  # fmt: skip
-    REPORTS.mkdir(exist_ok=True)
-    (REPORTS / "overhead.md").write_text("\n".join(lines) + "\n")
-    (REPORTS / "overhead.json").write_text(json.dumps(context | results, indent=2) + "\n")
-    print("\n".join(lines))
+def page(report: Report) -> str:
+    return render("overhead", report)
 
 
 async def run(rounds: int) -> dict[str, dict[str, float]]:
@@ -227,21 +195,21 @@ async def run(rounds: int) -> dict[str, dict[str, float]]:
             await asyncio.sleep(2)  # until the look into the registry is over
             return {
                 "requests": await measure(requests(caller, app), rounds),
-                "parts": await measure(parts(caller, services, Predictions(services), body), rounds),
+                "parts": await measure(parts(caller, services, body), rounds),
             }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=31, help="measurements of each")
-    arguments = parser.parse_args()
-    cache_kernels(KERNELS)
+    options = parser(__doc__)
+    options.add_argument("--rounds", type=int, default=31, help="measurements of each")
+    arguments = begin(options)
     with Path(os.devnull).open("w") as log:  # lines are made and written, to nowhere
         config = logging_config("INFO")
         config["handlers"]["stderr"]["stream"] = log
         logging.config.dictConfig(config)
         results = uvloop.run(run(arguments.rounds))
-    report(results, arguments.rounds)
+    report = context("overhead", "madrone", "litestar", "msgspec", "numba") | {"rounds": arguments.rounds} | results
+    save("overhead", report, page, arguments.reports)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ Method: a real `mlflow server` holds two versions of one registered model: the b
 from it. A swap moves the alias to the other version, asks for POST /health/model/reload, and is over when that is
 answered; the next follows after `--pause` seconds.
 
-First under load: 16 keep-alive connections ask for one row after the other (load/checked.py), in a process of its
+First under load: 16 keep-alive connections ask for one row after the other (load/generator.py), in a process of its
 own. Each round has `--seconds` without a swap and then its share of the swaps. An answer is right if it is a 200 and
 holds, to 1e-12, what the engine predicts with the version that the answer names. Latencies with swaps are those of
 requests that were under way while a swap was; the ratio is the median of the rounds' own ratios.
@@ -20,27 +20,19 @@ The report goes to benchmarks/reports/swap.md and .json.
 
 import argparse
 import json
-import os
-import platform
 import shutil
-import signal
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import httpx
 import lightgbm as lgb
 import numpy as np
-import psutil
 from mlflow import MlflowClient
 from numpy.typing import NDArray
 
@@ -49,12 +41,13 @@ from app.models.flavor import BOOSTER_FILE
 from app.models.registry.embedded import BUNDLED
 from app.models.registry.publish import ALIAS, publish
 from app.settings import Settings
-from benchmarks.bodies import JSON, http_request, objects
-from benchmarks.contenders import Peer, free_port, wait_ready
-from benchmarks.http import REPORTS
-from benchmarks.load.checked import Answers, Cases, Verdict, read_answers, write_cases
-from kernels.cache import cache_kernels
-from kernels.cpu.backend import processor
+from benchmarks.bodies import JSON, ROW, http_request, objects
+from benchmarks.contenders import MADRONE, Contender, Peer, Place, running
+from benchmarks.load.plan import Plan
+from benchmarks.load.plan import running as loading
+from benchmarks.load.verdict import Answers, Verdict, judged
+from benchmarks.pages.swap import page
+from benchmarks.report import MIB, begin, context, parser, save
 
 NAME = "swapped"
 ADMIN_KEY = "swap-benchmark"
@@ -62,13 +55,26 @@ CONNECTIONS = 16
 ROWS = 1000
 FACTOR = 1.25
 """Between the two versions' predictions."""
-MOST_TIMES_P99 = 2.0
-MOST_GROWTH = 0.05
+KEPT_BYTES = 2048
+"""More than an answer has."""
 MEMORY_AFTER = (10, 50, 100, 150, 200)
 """Swaps after which memory is read; the first of them is what growth is counted from."""
 
 Span = tuple[float, float]
 """Monotonic seconds, from and to."""
+
+
+def _mlflow_server(place: Place) -> list[str]:
+    return [
+        *(str(place.python), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(place.port)),
+        *("--workers", "1", "--backend-store-uri", f"sqlite:///{place.directory / 'mlflow.db'}"),
+        *("--artifacts-destination", str(place.directory / "artifacts"), "--serve-artifacts"),
+    ]
+
+
+REGISTRY = Contender(
+    "registry", "mlflow server", _mlflow_server, "/health", ROW, environ={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+)
 
 
 @dataclass(frozen=True)
@@ -142,75 +148,6 @@ def published(registry: str, models: tuple[Path, Path]) -> tuple[str, str]:
     return first, second
 
 
-@contextmanager
-def running(
-    name: str, port: int, ready: str, arguments: list[str], directory: Path, **environ: str
-) -> Generator[Peer, None, None]:
-    """A server, from when it is ready until the context ends."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # mlflow starts uvicorn by its name
-    with (directory / f"{port}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *arguments], env=os.environ | environ | {"PATH": path}, stdout=log, stderr=log,
-            cwd=directory, start_new_session=True,
-        )  # fmt: skip
-    try:
-        peer = Peer(name, port, ready, process)
-        wait_ready(peer)
-        yield peer
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-
-@contextmanager
-def mlflow_server(directory: Path) -> Generator[str, None, None]:
-    """URL of an MLflow server with an empty store."""
-    port = free_port()
-    arguments = [
-        *("mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", f"sqlite:///{directory / 'mlflow.db'}"),
-        *("--artifacts-destination", str(directory / "artifacts"), "--serve-artifacts"),
-    ]
-    environ = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with running("mlflow server", port, "/health", arguments, directory, **environ):
-        yield f"http://127.0.0.1:{port}"
-
-
-@contextmanager
-def madrone(directory: Path, registry: str) -> Generator[Peer, None, None]:
-    port = free_port()
-    environ = {
-        "API_HOST": "127.0.0.1", "API_PORT": str(port), "ENABLE_PROMETHEUS": "false", "LOG_LEVEL": "INFO",
-        "DATA_DIR": str(directory / "data"), "MLFLOW_TRACKING_URI": registry, "MODEL_NAME": NAME, "MODEL_ALIAS": ALIAS,
-        "MODEL_CACHE_TTL": "604800", "ADMIN_API_KEY": ADMIN_KEY,
-    }  # fmt: skip
-    with running("madrone", port, "/health/ready", ["app", "serve"], directory, **environ) as peer:
-        yield peer
-
-
-@contextmanager
-def loaded(port: int, cases: Cases, directory: Path) -> Generator[Path, None, None]:
-    """Load a server while the context lasts; what came of it is in the file then."""
-    cases_file, result = directory / "cases.msgpack", directory / "answers.npz"
-    write_cases(cases_file, cases)
-    arguments = ["-m", "benchmarks.load.checked", str(port), str(CONNECTIONS), str(cases_file), str(result)]
-    process = subprocess.Popen([sys.executable, *arguments], stdin=subprocess.PIPE)
-    try:
-        yield result
-        process.communicate(timeout=120)  # ends its input
-        if process.returncode != 0:
-            sys.exit(f"the load ended with {process.returncode}")
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-
-
 def under_load(swapper: Swapper, arguments: argparse.Namespace, deadline: float) -> list[Round]:
     swapper.swap()  # the first of each kind is no measure of the others
     time.sleep(arguments.seconds / 2)
@@ -231,7 +168,7 @@ def under_load(swapper: Swapper, arguments: argparse.Namespace, deadline: float)
 
 
 def without_load(swapper: Swapper, server: Peer, swaps: int, deadline: float) -> list[Memory]:
-    worker = max(psutil.Process(server.process.pid).children(), key=lambda child: child.memory_info().rss)
+    worker = server.worker()
     memory: list[Memory] = []
     for number in range(1, swaps + 1):
         if time.monotonic() > deadline:
@@ -239,7 +176,7 @@ def without_load(swapper: Swapper, server: Peer, swaps: int, deadline: float) ->
         swapper.swap()
         if number in MEMORY_AFTER or number == swaps:
             children = sum(child.memory_info().rss for child in worker.children(recursive=True))
-            memory.append(Memory(number, worker.memory_info().rss / 2**20, children / 2**20))
+            memory.append(Memory(number, worker.memory_info().rss / MIB, children / MIB))
             print(f"after {number} swaps: {memory[-1].worker:.1f} MiB", flush=True)
     return memory
 
@@ -284,120 +221,60 @@ def summarise(answers: Answers, rounds: list[Round], memory: list[Memory]) -> di
         "by_version": {str(key): int((answers.version == key).sum()) for key in np.unique(answers.version).tolist()},
         "verdicts": {verdict.name.lower(): int((answers.verdict == verdict).sum()) for verdict in Verdict},
         "swaps_under_load": len(durations),
-        "swap_s": {"median": statistics.median(durations), "max": max(durations)},
+        "swap_s": {"median": median(durations), "max": max(durations)},
         "medians": {
-            phase: {key: statistics.median(one[phase][key] for one in compared) for key in compared[0][phase]}
+            phase: {key: median(one[phase][key] for one in compared) for key in compared[0][phase]}
             for phase in ("without", "with")
         },
-        "p99_ratio": statistics.median(one["with"]["p99_ms"] / one["without"]["p99_ms"] for one in compared),
+        "p99_ratio": median(one["with"]["p99_ms"] / one["without"]["p99_ms"] for one in compared),
         "rounds": compared,
         "memory": [asdict(one) for one in memory],
         "growth": memory[-1].worker / memory[0].worker - 1 if len(memory) > 1 else None,
     }
 
 
-def statements(results: dict[str, Any], arguments: argparse.Namespace) -> list[str]:
-    """One for each target: what was seen, and whether it held."""
-    verdicts, growth, memory = results["verdicts"], results["growth"], results["memory"]
-    swaps = f"{results['swaps_under_load']} of {arguments.swaps} swaps under load"
-    complete = results["swaps_under_load"] == arguments.swaps
-    wrong = results["requests"] - verdicts["right"]
-    lines = [
-        f"No wrong answer: {results['requests']} requests and {swaps}, {verdicts['wrong_status']} answers with another "
-        f"status than 200, {verdicts['wrong_prediction']} with a prediction that is not that of the version they name, "
-        f"{verdicts['dropped']} dropped. {held(wrong == 0 and complete)}",
-        f"p99 within {MOST_TIMES_P99:g} times: {results['p99_ratio']:.2f} times during swaps. "
-        f"{held(results['p99_ratio'] <= MOST_TIMES_P99)}",
-    ]
-    if growth is None:
-        return [*lines, f"Memory within {MOST_GROWTH:.0%}: not measured, there were too few swaps."]
-    made = memory[-1]["swaps"]
-    return [
-        *lines,
-        f"Memory within {MOST_GROWTH:.0%}: {growth:+.1%} from {memory[0]['swaps']} to {made} of "
-        f"{arguments.memory_swaps} swaps. {held(abs(growth) <= MOST_GROWTH and made == arguments.memory_swaps)}",
-    ]
-
-
-def held(true: bool) -> str:
-    return "Held." if true else "Not held."
-
-
-def report(results: dict[str, Any], arguments: argparse.Namespace) -> None:
-    packages = ("madrone", "granian", "litestar", "lightgbm", "mlflow", "numba")
-    context: dict[str, Any] = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
-        "command": f"just bench swap --swaps {arguments.swaps} --rounds {arguments.rounds} "
-        f"--seconds {arguments.seconds:g} --pause {arguments.pause:g} --memory-swaps {arguments.memory_swaps}",
-    }
-    duration = results["swap_s"]
-    lines = [
-        "# Swaps of the model under load",
-        "",
-        f"{context['date']}, {context['machine']}, Python {context['python']}, "
-        + ", ".join(f"{name} {number}" for name, number in context["versions"].items()),
-        "",
-        f"`{context['command']}`: {CONNECTIONS} connections, a row a request; medians of {len(results['rounds'])} "
-        f"rounds. A swap under load took {duration['median']:.2f} s (median) to {duration['max']:.2f} s. The load "
-        "generator and the MLflow server share the machine with the service.",
-        "",
-        *(f"- {line}" for line in statements(results, arguments)),
-        "",
-        "| requests | requests/s | p50 ms | p99 ms | max ms |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for phase, figure in results["medians"].items():
-        lines.append(
-            f"| {phase} swaps | {figure['requests_per_s']:.0f} | {figure['p50_ms']:.2f} | {figure['p99_ms']:.2f} "
-            f"| {figure['max_ms']:.1f} |"
-        )
-    lines += ["", "| swaps without load | worker MiB | its children MiB |", "| --- | --- | --- |"]
-    lines += [f"| {one['swaps']} | {one['worker']:.1f} | {one['children']:.1f} |" for one in results["memory"]]
-    arguments.reports.mkdir(parents=True, exist_ok=True)
-    (arguments.reports / "swap.md").write_text("\n".join(lines) + "\n")
-    (arguments.reports / "swap.json").write_text(json.dumps(context | results, indent=2) + "\n")
-    print("\n".join(lines))
-
-
-def measure(arguments: argparse.Namespace, directory: Path, deadline: float) -> dict[str, Any]:
+def measure(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
+    deadline = time.monotonic() + arguments.limit
     models = BUNDLED / "model", write_variation(directory / "variation")
     rows, bundled = sample_rows(ROWS)
     varied = read_artifact(models[1]).engine().predict(np.array([list(row.values()) for row in rows]))
     with ExitStack() as stack:
-        registry = stack.enter_context(mlflow_server(directory))
-        first, second = published(registry, models)
-        cases = {first: bundled.tolist(), second: varied.tolist()}
-        server = stack.enter_context(madrone(directory, registry))
-        swapper = Swapper(registry, f"http://127.0.0.1:{server.port}", (second, first))
-        requests = Cases([http_request("/predict", JSON, json.dumps(row).encode()) for row in rows], cases)
-        with loaded(server.port, requests, directory) as result:
+        registry = stack.enter_context(running(REGISTRY, models[0], directory, arguments.cache))
+        first, second = published(registry.url, models)
+        environ = {
+            "ENABLE_PROMETHEUS": "false", "MLFLOW_TRACKING_URI": registry.url, "MODEL_NAME": NAME, "MODEL_ALIAS": ALIAS,
+            "MODEL_CACHE_TTL": "604800", "ADMIN_API_KEY": ADMIN_KEY,
+        }  # fmt: skip
+        server = stack.enter_context(running(MADRONE, models[0], directory, arguments.cache, **environ))
+        swapper = Swapper(registry.url, server.url, (second, first))
+        requests = [http_request("/predict", JSON, json.dumps(row).encode()) for row in rows]
+        plan = Plan(
+            port=server.port, requests=requests, connections=CONNECTIONS, seconds=2 * arguments.limit, keep=KEPT_BYTES
+        )
+        with loading(plan) as load:
             rounds = under_load(swapper, arguments, deadline)
+            load.stop()
+            record = load.record()
         memory = without_load(swapper, server, arguments.memory_swaps, deadline)
     if not rounds:
         sys.exit("the time was over before any swap")
-    return summarise(read_answers(result), rounds, memory)
+    return summarise(judged(record, {first: bundled.tolist(), second: varied.tolist()}), rounds, memory)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--swaps", type=int, default=50, help="under load")
-    parser.add_argument("--rounds", type=int, default=5, help="that they are divided into")
-    parser.add_argument("--seconds", type=float, default=6.0, help="without a swap, in each round")
-    parser.add_argument("--pause", type=float, default=0.5, help="seconds between a swap and the next, under load")
-    parser.add_argument("--memory-swaps", type=int, default=200, help="without load")
-    parser.add_argument("--limit", type=float, default=600.0, help="seconds after which no swap is begun")
-    parser.add_argument("--reports", type=Path, default=REPORTS)
-    arguments = parser.parse_args()
-    deadline = time.monotonic() + arguments.limit
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without ending what was started
-    # In the cache of all benchmarks: what is compiled there is compiled once.
-    cache_kernels(Path(".madrone/bench/kernels"))
+    options = parser(__doc__)
+    options.add_argument("--swaps", type=int, default=50, help="under load")
+    options.add_argument("--rounds", type=int, default=5, help="that they are divided into")
+    options.add_argument("--seconds", type=float, default=6.0, help="without a swap, in each round")
+    options.add_argument("--pause", type=float, default=0.5, help="seconds between a swap and the next, under load")
+    options.add_argument("--memory-swaps", type=int, default=200, help="without load")
+    options.add_argument("--limit", type=float, default=600.0, help="seconds after which no swap is begun")
+    arguments = begin(options)
     with tempfile.TemporaryDirectory() as directory:
-        results = measure(arguments, Path(directory), deadline)
-    report(results, arguments)
+        results = measure(arguments, Path(directory))
+    asked = {"asked": {"swaps": arguments.swaps, "memory_swaps": arguments.memory_swaps}}
+    report = context("swap", "madrone", "granian", "litestar", "lightgbm", "mlflow", "numba") | asked | results
+    save("swap", report, page, arguments.reports)
     sys.exit(results["verdicts"]["right"] != results["requests"])
 
 

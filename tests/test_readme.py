@@ -118,7 +118,7 @@ def test_the_example_is_served_and_its_metrics_are_documented(
         answer = HTTP.post(f"{server.url}/predict", json=body).json()
         assert answer["prediction"] == pytest.approx(prediction, rel=1e-12)
         assert answer["confidence_interval"]["lower"] < prediction < answer["confidence_interval"]["upper"]
-    families = list(text_string_to_metric_families(httpx.get(f"{server.url}/metrics", trust_env=False).text))
+    families = list(text_string_to_metric_families(HTTP.get(f"{server.url}/metrics").text))
     exported = {family.name + ("_total" if family.type == "counter" else "") for family in families}
     assert len(exported) > 20
     documented = first_column(blocks(READMES["app/README.md"])["metrics"])

@@ -10,15 +10,17 @@ keep-alive connection. PLAN is a `Plan`, RECORD becomes what `read_record` reads
   busy waits here, and its latency is counted from when it was due: a server that stalls cannot hide the requests that
   it kept from being sent (G. Tene's "coordinated omission").
 
-Why not wrk: it has no open loop (wrk2, a fork, has one), does not look at what is answered, and would be one more thing
-to install. The price is the speed of Python: this generator manages some tens of thousands of small requests a second,
-and says what share of a core it took, so that a reader sees whether it or the server was the bottleneck.
+SIGTERM ends a closed loop before its time.
+
+Why not wrk: it has no open loop (wrk2, a fork, has one) and does not look at what is answered. The price is the speed
+of Python, which `just bench wrk` measures. The record says what share of a core the generator took, so that a reader
+sees whether it or the server was the bottleneck.
 """
 
 import gc
 import math
-import os
 import select
+import signal
 import socket
 import sys
 import time
@@ -60,12 +62,14 @@ class Generator:
         self._free = [Connection() for _ in range(plan.connections)]
         self._by_fd: dict[int, Connection] = {}
         self._busy = 0
-        self._start_bytes = max(map(len, plan.starts), default=0)
+        self._end = math.inf
+        self._kept_bytes = max(plan.keep, *map(len, plan.starts), 0)
         self._due: list[float] = []
         self._sent: list[float] = []
         self._answered: list[float] = []
         self._status: list[int] = []
         self._right: list[bool] = []
+        self._kept: list[bytes] = []
 
     def run(self) -> Record:
         """Do as planned.
@@ -91,17 +95,22 @@ class Generator:
             right=np.array(self._right, np.bool_),
             cpu_share=share,
             seconds=seconds,
+            kept=np.array(self._kept, np.bytes_),
         )
 
+    def stop(self, *_: object) -> None:
+        """End a closed loop now: nothing more is sent, and answers are still waited for."""
+        self._end = min(self._end, time.monotonic())
+
     def _closed(self, start: float) -> None:
-        end = start + self._plan.seconds
-        free = self._free
+        self._end = start + self._plan.seconds
+        patience, free = self._plan.patience, self._free
         for _ in range(self._plan.connections):
             self._send(free.pop(), time.monotonic())
-        while (now := time.monotonic()) < end + self._plan.patience and (self._busy or now < end):
-            while free and time.monotonic() < end:
+        while (now := time.monotonic()) < self._end + patience and (self._busy or now < self._end):
+            while free and time.monotonic() < self._end:
                 self._send(free.pop(), time.monotonic())
-            self._wait(end + self._plan.patience - now if self._busy else 0)
+            self._wait(self._end + patience - now if self._busy else 0)
 
     def _open(self, start: float) -> None:
         arrivals = [start + offset for offset in self._plan.arrivals or ()]
@@ -143,11 +152,12 @@ class Generator:
         self._answered.append(math.nan)
         self._status.append(DROPPED)
         self._right.append(False)
+        self._kept.append(b"")
         return len(self._due) - 1
 
     def _send(self, connection: Connection, due: float) -> None:
         connection.request = self._note(due, time.monotonic())
-        connection.answer = Answer(self._start_bytes)
+        connection.answer = Answer(self._kept_bytes)
         request = self._plan.requests[connection.request % len(self._plan.requests)]
         connection.left = memoryview(request)
         self._busy += 1
@@ -201,6 +211,7 @@ class Generator:
             self._status[place] = status
             assert connection.answer is not None
             self._right[place] = not starts or connection.answer.start.startswith(starts[place % len(starts)])
+            self._kept[place] = connection.answer.start if self._plan.keep else b""
         connection.request = -1
         self._busy -= 1
         self._free.append(connection)
@@ -226,12 +237,12 @@ class Generator:
 
 def main() -> None:
     plan = msgspec.msgpack.decode(Path(sys.argv[1]).read_bytes(), type=Plan)
-    if plan.cpu is not None:
-        os.sched_setaffinity(0, {plan.cpu})
     with suppress(OSError):  # the 50 µs that Linux may let a sleeper wait longer
         Path("/proc/self/timerslack_ns").write_text("1")
     gc.disable()  # nothing here makes cycles
-    write_record(Path(sys.argv[2]), Generator(plan).run())
+    generator = Generator(plan)
+    signal.signal(signal.SIGTERM, generator.stop)
+    write_record(Path(sys.argv[2]), generator.run())
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         arrivals: Of an open loop, seconds from the start when each request is due, ascending.
         patience: Seconds after the end in which answers are waited for.
         give_up: Seconds after which a request that waits for a connection is not sent any more.
-        cpu: Core to run on; None for any.
+        keep: Number of bytes of each answer's body that the record keeps.
     """
 
     port: int
@@ -37,7 +37,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     arrivals: list[float] | None = None
     patience: float = 30.0
     give_up: float = math.inf
-    cpu: int | None = None
+    keep: int = 0
 
 
 class Record(NamedTuple):
@@ -51,6 +51,7 @@ class Record(NamedTuple):
         right: bool[N], whether the body began as it was to.
         cpu_share: Processor time of the generator over the time that it ran.
         seconds: From the start to the last answer.
+        kept: bytes_[N], the first `Plan.keep` bytes of each body.
     """
 
     due: NDArray[np.float64]
@@ -60,6 +61,7 @@ class Record(NamedTuple):
     right: NDArray[np.bool_]
     cpu_share: float
     seconds: float
+    kept: NDArray[np.bytes_] = np.empty(0, np.bytes_)
 
     def ok(self) -> NDArray[np.bool_]:
         """bool[N], whether it was answered with 200 and what was to be answered."""
@@ -86,6 +88,10 @@ class Running:
         (directory / "plan.msgpack").write_bytes(msgspec.msgpack.encode(plan))
         arguments = ["-m", "benchmarks.load.generator", str(directory / "plan.msgpack"), str(self._record)]
         self.process = subprocess.Popen([sys.executable, *arguments], cwd=Path(__file__).parents[2])
+
+    def stop(self) -> None:
+        """End a closed loop before its time."""
+        self.process.terminate()
 
     def record(self) -> Record:
         """What came of it, once it has ended.

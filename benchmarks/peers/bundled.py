@@ -7,17 +7,13 @@ import lightgbm as lgb
 import numpy as np
 
 from app.models.artifact import read_artifact
-from benchmarks.peers.engine import Predict
+from benchmarks.peers.process import Predict
 from kernels.engine import Engine
 
-PACKAGES = ()
+Part = Literal["transforms", "engine", "LightGBM"]
 
 
-def build(model: Path, kept: Path) -> None:
-    pass
-
-
-def load(model: Path, kept: Path, part: Literal["transforms", "engine", "LightGBM"]) -> Predict:
+def load(model: Path, kept: Path, part: Part) -> Predict:
     artifact = read_artifact(model)
     engine = Engine(artifact.forest, artifact.plan, artifact.table, device="cpu")
     if part == "transforms":

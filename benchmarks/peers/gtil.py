@@ -4,13 +4,9 @@ from pathlib import Path
 
 import treelite
 
-from benchmarks.peers.engine import Predict
+from benchmarks.peers.process import Predict
 
 PACKAGES = ("treelite",)
-
-
-def build(text: Path, kept: Path) -> None:
-    pass
 
 
 def load(text: Path, kept: Path) -> Predict:

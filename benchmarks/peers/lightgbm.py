@@ -5,13 +5,7 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 
-from benchmarks.peers.engine import Predict
-
-PACKAGES = ()
-
-
-def build(text: Path, kept: Path) -> None:
-    pass
+from benchmarks.peers.process import Predict
 
 
 def load(text: Path, kept: Path, threads: int) -> Predict:

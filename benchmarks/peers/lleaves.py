@@ -4,7 +4,7 @@ from pathlib import Path
 
 import lleaves
 
-from benchmarks.peers.engine import Predict
+from benchmarks.peers.process import Predict
 
 PACKAGES = ("lleaves", "llvmlite")
 LARGEST_INLINED = 20_000

@@ -2,14 +2,8 @@
 
 from pathlib import Path
 
-from benchmarks.peers.engine import Predict
+from benchmarks.peers.process import Predict
 from kernels.forest.forest import Forest
-
-PACKAGES = ()
-
-
-def build(text: Path, kept: Path) -> None:
-    pass
 
 
 def load(text: Path, kept: Path) -> Predict:

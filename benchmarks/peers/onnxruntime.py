@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.peers.engine import Predict
+from benchmarks.peers.process import Predict
 
 PACKAGES = ("onnxruntime",)
 DOMAIN = "ai.onnx.ml"

@@ -6,14 +6,20 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PATIENCE_S = 900
+
+Predict = Callable[[np.ndarray], np.ndarray]
+"""Raw scores float64[B] of rows float64[B, F]."""
 
 
 class PeerError(Exception):
@@ -28,7 +34,7 @@ class Peer:
         label: Its name in the report.
         module: Its file in this folder.
         environment: The requirements file it runs with; without one it runs with the project's own environment.
-        options: For its `load`.
+        options: Further arguments of its `build` and `load`.
         threads: That it may use.
     """
 

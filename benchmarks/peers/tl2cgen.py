@@ -5,7 +5,7 @@ from pathlib import Path
 import tl2cgen
 import treelite
 
-from benchmarks.peers.engine import Predict
+from benchmarks.peers.process import Predict
 
 PACKAGES = ("tl2cgen", "treelite")
 TREES_A_FILE = 5

@@ -3,6 +3,10 @@
     python -m benchmarks.peers.worker lleaves
 
 A request is a method of `Worker` with its arguments; the answer its result, or what went wrong.
+
+An engine is a module of this folder. `load(text, kept, **options)` makes it ready from LightGBM's text, or from what
+`build(text, kept, **options)` left in the folder `kept`, and returns a function from rows float64[B, F] to raw scores
+float64[B]. PACKAGES names the distributions whose versions the report states beside the project's own.
 """
 
 import hashlib
@@ -45,7 +49,7 @@ class Worker:
             model: LightGBM's text.
             rows: A .npy file, float64[N, F].
             kept: A folder for what is built.
-            options: For the engine's `load`.
+            options: Further arguments of the engine's `build` and `load`.
         """
         self.rows = np.load(rows)
         stamp = Path(kept) / "build.json"
@@ -53,7 +57,8 @@ class Worker:
             for half_built in Path(kept).iterdir():
                 half_built.unlink()
             before = os.times()
-            self.engine.build(Path(model), Path(kept))
+            if hasattr(self.engine, "build"):
+                self.engine.build(Path(model), Path(kept), **options)
             # Of the CPU, a compiler's too, for a build is timed only once, however busy the machine is.
             stamp.write_text(json.dumps(sum(os.times()[:4]) - sum(before[:4])))
         self.load: Callable[[], Callable] = lambda: self.engine.load(Path(model), Path(kept), **options)
@@ -61,7 +66,7 @@ class Worker:
             "import_seconds": self.import_seconds,
             "build_seconds": json.loads(stamp.read_text()),
             "first_seconds": self.first(),
-            "versions": {package: version(package) for package in self.engine.PACKAGES},
+            "versions": {package: version(package) for package in getattr(self.engine, "PACKAGES", ())},
         }
 
     def first(self) -> tuple[float, float]:

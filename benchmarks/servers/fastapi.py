@@ -10,24 +10,14 @@ import lightgbm as lgb
 import numpy as np
 import uvicorn
 from fastapi import FastAPI
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 
 booster = lgb.Booster(model_file=os.environ["MODEL"])
 NAMES = booster.feature_name()
 app = FastAPI()
 
 
-class Row(BaseModel):
-    """One row."""
-
-    MedInc: float
-    HouseAge: float
-    AveRooms: float
-    AveBedrms: float
-    Population: float
-    AveOccup: float
-    Latitude: float
-    Longitude: float
+Row = create_model("Row", **dict.fromkeys(NAMES, (float, ...)))
 
 
 class Rows(BaseModel):

@@ -84,7 +84,7 @@ def test_the_report_is_of_the_engines_that_work_and_names_the_others(
     found = Comparison(model, settings).run((*PEERS[:2], lleaves))
     assert list(found["engines"]) == ["LightGBM, 1 thread", "Madrone"]
     assert all(engine["largest_error"] == 0 for engine in found["engines"].values())
-    head = {"date": "", "machine": "", "python": "", "versions": {}, "rounds": 2, "seconds": 0.0}
+    head = {"machine": "", "versions": {}, "rounds": 2, "seconds": 0.0}
     text = page(head | {"models": {"5 trees": found}})
     assert "| Madrone | " in text
     assert "lleaves was not measured: not installed" in text

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from benchmarks import gpu
-from benchmarks.gpu import compared, floors, machine_of, made_rows, measure, page, peers, picture, steps_of
+from benchmarks.gpu import Run, compared, floors, machine_of, made_rows, page, picture, steps_of
+from benchmarks.report import save
 from kernels.backend import Outcome, Pipeline
 from kernels.cpu.backend import CpuBackend
 from kernels.cuda.availability import cuda_unavailable_reason
@@ -80,54 +81,39 @@ def test_rows_that_differ_in_a_bit_are_counted(pipeline: Pipeline) -> None:
     assert found["different_rows"] == {"100": 0}
 
 
-def test_a_peer_that_is_not_there_is_named_with_the_reason(
-    booster: lgb.Booster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "treelite", None)
-    monkeypatch.setattr(gpu, "xgboost", lambda booster: booster.predict)
-    monkeypatch.setattr(gpu, "ROUND_S", 0.0)
-    found = peers(booster, made_rows(10, seed=2), [1, 10])
-    assert found["FIL (cuML)"]["absent"].startswith("ModuleNotFoundError: ")
-    assert set(found["XGBoost, a forest of its own"]["seconds"]) == {"1", "10"}
-
-
 class TestInSimulator:
     pytestmark = IN_SIMULATOR
 
-    def test_machine_and_parts_are_measured_told_and_written_one_by_one(
-        self, booster: lgb.Booster, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    def test_each_model_is_written_when_it_is_measured(
+        self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.setattr(gpu, "ROUND_S", 0.0)
-        monkeypatch.setattr(gpu, "REPORTS", tmp_path)
-        report = {"date": "", "device": "a GPU", "cpu": "a CPU", "python": "", "versions": {}, "rounds": 1}
-        report |= {"machine": MACHINE, "batches": [1, 10], "models": {}}
+        report = {"date": "", "machine": "a GPU", "versions": {}, "rounds": 1, "measured": MACHINE}
+        report |= {"batches": [1, 10], "models": {}}
         rows = made_rows(10, seed=2)
         with simulator() as patch:
+            from numba import cuda
             from numba.cuda.simulator.cudadrv.devices import FakeCUDADevice
 
             patch.setattr(FakeCUDADevice, "MULTIPROCESSOR_COUNT", 132, raising=False)
             patch.setattr(FakeCUDADevice, "CLOCK_RATE", 1_700_000, raising=False)
+            machine = machine_of(cuda, size=100)
             backend = simulated_backend(threads_per_block=2, forest_threads=2, min_blocks=1)
-            machine = machine_of(backend._cuda, size=100)
-            measure(report, "first", pipeline, rows, backend, CpuBackend())
-            patch.setattr(gpu, "parts", lambda *_: pytest.fail("the machine is taken away"))
+            run = Run(report, backend, CpuBackend(), tmp_path)
+            run.measure("first", pipeline, rows)
+            patch.setattr(gpu, "steps_of", lambda *_: pytest.fail("the machine is taken away"))
             with pytest.raises(pytest.fail.Exception):
-                measure(report, "second", pipeline, rows, backend, CpuBackend(), booster)
+                run.measure("second", pipeline, rows)
         assert set(machine) == set(MACHINE)
         assert machine["clock"] == 1.7e9
         written = json.loads((tmp_path / "gpu.json").read_text())["models"]
         assert written["first"]["different_rows"] == written["second"]["different_rows"] == {"1": 0, "10": 0}
-        assert {"rows up", "ranks and forest", "scores down"} < set(written["first"]["parts_us"])
-        assert "parts_us" not in written["second"]
+        assert "floors" not in written["second"]
         text = (tmp_path / "gpu.md").read_text()
+        assert text == page(report)
         assert "## First" in text
         assert "## Second" not in text
-        model = report["models"]["first"]
-        model["peers"] = {"a": {"absent": "ModuleNotFoundError: no a"}, "b": {"seconds": {"1": 0.5, "10": 1.0}}}
-        report["models"] = dict.fromkeys("abcd", model)
-        text = page(report)
-        assert "a was not measured: ModuleNotFoundError: no a" in text
-        assert "b, rows/s: 1 rows: 2, 10 rows: 10." in text
         assert "| 10 | " in text
-        picture(report, tmp_path / "gpu.png")
+        report["models"] = dict.fromkeys("abcd", report["models"]["first"])
+        save("gpu", report, page, tmp_path, {"gpu": picture})
         assert (tmp_path / "gpu.png").read_bytes().startswith(b"\x89PNG")

@@ -1,6 +1,5 @@
 """The benchmark of swaps: its second version, which requests it counts to a swap, and what it says of its targets."""
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,12 @@ import pytest
 
 from app.models.artifact import read_artifact
 from app.models.registry.embedded import BUNDLED
-from benchmarks.load.checked import Answers, Verdict
-from benchmarks.swap import FACTOR, Memory, Round, overlapping, statements, summarise, within, write_variation
+from benchmarks.load.verdict import Answers, Verdict
+from benchmarks.pages.swap import targets
+from benchmarks.swap import FACTOR, Memory, Round, overlapping, summarise, within, write_variation
 from kernels.forest.forest import Forest
 
-ARGUMENTS = argparse.Namespace(swaps=1, memory_swaps=200)
+ASKED = {"asked": {"swaps": 1, "memory_swaps": 200}}
 ROUND = Round(quiet=(0.0, 10.0), swaps=[(20.0, 30.0)])
 
 
@@ -23,10 +23,10 @@ def answers(*spans: tuple[float, float], verdict: Verdict = Verdict.RIGHT) -> An
     return Answers(sent, answered, np.ones(count, dtype=np.int64), np.full(count, verdict, dtype=np.uint8))
 
 
-def said(slowest: float = 25.1, worker: float = 100.0, verdict: Verdict = Verdict.RIGHT) -> list[str]:
+def held(slowest: float = 25.1, worker: float = 100.0, verdict: Verdict = Verdict.RIGHT) -> list[bool | None]:
     memory = [Memory(10, 100.0, 0.0), Memory(200, worker, 0.0)]
     results = summarise(answers((1.0, 1.1), (25.0, slowest), verdict=verdict), [ROUND], memory)
-    return statements(results, ARGUMENTS)
+    return [target.held for target in targets(results | ASKED)]
 
 
 def test_the_variation_predicts_otherwise_with_a_forest_of_the_same_size(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_requests_of_the_quiet_time_are_wholly_in_it() -> None:
 
 
 def test_all_targets_hold_when_nothing_happens() -> None:
-    assert [line.endswith(" Held.") for line in said()] == [True, True, True]
+    assert held() == [True, True, True]
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,10 @@ def test_all_targets_hold_when_nothing_happens() -> None:
     ],
 )
 def test_a_target_that_is_missed_is_said_to_be(changes: dict[str, Any], target: int) -> None:
-    assert [line.endswith(" Not held.") for line in said(**changes)] == [place == target for place in range(3)]
+    assert held(**changes) == [place != target for place in range(3)]
 
 
 def test_too_few_swaps_hold_no_target() -> None:
     results = summarise(answers((1.0, 1.1), (25.0, 25.1)), [ROUND], [Memory(10, 100.0, 0.0), Memory(50, 100.0, 0.0)])
-    lines = statements(results, argparse.Namespace(swaps=2, memory_swaps=200))
-    assert [line.endswith(" Not held.") for line in lines] == [True, False, True]
+    found = targets(results | {"asked": {"swaps": 2, "memory_swaps": 200}})
+    assert [target.held for target in found] == [False, True, False]

@@ -11,9 +11,10 @@ from benchmarks.bulk import lag_share, repeated
 from benchmarks.load.closed_loop import ROW_CASES, cells, figures, start_of
 from benchmarks.load.open_loop import poisson, quantiles
 from benchmarks.load.plan import Record
-from benchmarks.pages import http as http_report
+from benchmarks.pages import http
 from benchmarks.pages.http import targets
 from benchmarks.peers.process import PeerError
+from benchmarks.report import save
 
 
 def cell(server: str, form: str, rows: int, connections: int, *requests: float, core: float = 1.0) -> dict[str, Any]:
@@ -92,18 +93,20 @@ def changed(*path: Any, to: Any) -> dict[str, Any]:
     return results
 
 
+CONTEXT = {
+    "date": "2026-01-01",
+    "machine": "a machine",
+    "python": "3.11",
+    "versions": {"madrone": "1.0.0"},
+    "peers": {"fastapi": "0.1"},
+    "command": "just bench http",
+    "rounds": 3,
+    "seconds": 1.5,
+}
+
+
 def page(results: dict[str, Any]) -> str:
-    context = {
-        "date": "2026-01-01",
-        "machine": "a machine",
-        "python": "3.11",
-        "versions": {"madrone": "1.0.0"},
-        "peers": {"fastapi": "0.1"},
-        "command": "just bench http",
-        "rounds": 3,
-        "seconds": 1.5,
-    }
-    return http_report.page(context | {"results": results})
+    return http.page(CONTEXT | {"results": results})
 
 
 def test_every_target_holds_at_its_very_limit() -> None:
@@ -163,13 +166,12 @@ def test_the_lag_is_not_mentioned_where_the_service_does_not_tell_it() -> None:
     assert "event loop" not in page(changed("beside", "rounds", to=rounds))
 
 
-def test_pictures_are_drawn_of_what_there_is(tmp_path: Path) -> None:
-    report = {"machine": "a machine", "date": "2026-01-01", "results": HELD}
-    http_report.bars(report, tmp_path / "bars.png")
-    http_report.curves(report, tmp_path / "curves.png")
-    http_report.bars(report | {"results": {}}, tmp_path / "none.png")
-    http_report.curves(report | {"results": {}}, tmp_path / "none.png")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bars.png", "curves.png"]
+def test_pictures_are_drawn_of_what_was_measured(tmp_path: Path) -> None:
+    pictures = {"bars": http.bars, "curves": http.curves}
+    save("empty", CONTEXT | {"results": {}}, http.page, tmp_path, pictures)
+    assert not [*tmp_path.glob("*.png")]
+    save("http", CONTEXT | {"results": HELD}, http.page, tmp_path, pictures)
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["bars.png", "curves.png"]
 
 
 def record(sent: list[float], answered: list[float], status: int = 200) -> Record:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from benchmarks.load.answer import Answer, BadAnswer
 from benchmarks.load.generator import Generator
 from benchmarks.load.open_loop import latencies
-from benchmarks.load.plan import Plan, load, read_record, write_record
+from benchmarks.load.plan import Plan, load, read_record, running, write_record
 
 REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n%d"
 Reply = Callable[[int], bytes | None]
@@ -98,6 +98,18 @@ def test_a_closed_loop_asks_again_as_soon_as_it_is_answered() -> None:
         assert {*server.bodies} == {b"10", b"11", b"12"}
 
 
+def test_a_closed_loop_ends_before_its_time_and_keeps_bodies() -> None:
+    with serving(lambda number: plain(b"%d" % number)) as server:
+        with running(Plan(port=server.port, requests=requests(1), connections=2, seconds=60, keep=20)) as load:
+            while len(server.bodies) < 20:
+                time.sleep(0.01)
+            load.stop()
+            record = load.record()
+        assert record.seconds < 60
+        assert record.ok().all()
+        assert sorted(record.kept.tolist()) == sorted(b"%d" % number for number in range(len(server.bodies)))
+
+
 def test_an_open_loop_sends_what_is_due_once_and_in_order() -> None:
     arrivals = [0.01 * number for number in range(20)]
     with serving(lambda _: plain(b"yes")) as server:
@@ -122,7 +134,7 @@ def stalled(seconds: float, ends: list[float]) -> Reply:
     return reply
 
 
-def test_latency_counts_the_time_that_a_stalled_server_kept_requests_from_being_sent() -> None:
+def test_latency_includes_the_wait_to_be_sent_while_a_server_stalls() -> None:
     ends: list[float] = []
     with serving(stalled(0.05, ends)) as server:
         record = Generator(Plan(port=server.port, requests=requests(5), arrivals=[0.0, 0.01, 0.02, 0.03, 0.04])).run()
@@ -142,7 +154,7 @@ def test_what_finds_no_connection_in_time_is_given_up() -> None:
     assert np.isinf(latencies(record)).tolist() == [False, True, True]
 
 
-def test_an_answer_that_never_comes_is_waited_for_with_patience_and_no_longer() -> None:
+def test_a_missing_answer_is_awaited_until_patience_is_over() -> None:
     ended = threading.Event()
 
     def reply(number: int) -> bytes | None:
