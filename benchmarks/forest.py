@@ -59,6 +59,8 @@ PEERS = (
     Peer("TL2cgen", "tl2cgen", "treelite"),
     Peer("Treelite GTIL", "gtil", "treelite"),
     Peer("ONNX Runtime, double", "onnxruntime", "onnxruntime"),
+    Peer("pylignum, interpreted", "pylignum", "pylignum", {"compiled": False}),
+    Peer("pylignum, compiled", "pylignum", "pylignum", {"compiled": True}),
 )
 BUNDLED_PARTS = (
     Peer("Madrone's transforms + LightGBM", "bundled", options={"part": "LightGBM"}),
