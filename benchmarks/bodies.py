@@ -81,7 +81,7 @@ ARRAYS = Wire(
     lambda body: body["columns"]["prediction"],
 )
 COLUMNS = ARRAYS._replace(encode=lambda rows: {"columns": _columns(rows)})
-"""Madrone's four."""
+"""Forms of requests to Madrone."""
 
 
 def _table(rows: Rows) -> Any:
@@ -98,7 +98,9 @@ def _to_arrow(rows: Rows) -> bytes:
 
 def _to_parquet(rows: Rows) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(_table(rows), sink, use_dictionary=False)  # repeated rows would make a small one, as no real ones do
+    pq.write_table(
+        _table(rows), sink, use_dictionary=False
+    )  # a dictionary of repeated rows would make the file smaller than real rows do
     return sink.getvalue()
 
 

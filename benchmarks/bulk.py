@@ -1,4 +1,4 @@
-"""Bulk scoring in every format: rows a second, memory, and what it does to the requests beside it."""
+"""Bulk scoring in every format: rows a second, memory, and the latency of single rows meanwhile."""
 
 import math
 import time
@@ -28,14 +28,14 @@ LAG_METRIC = "event_loop_lag_seconds"
 
 
 def repeated(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """The first `count` of the values, said again as often as it takes."""
+    """The values, repeated up to a number of rows."""
     return np.concatenate([values] * -(-count // len(values)))[:count]
 
 
 class Peak:
-    """Resident memory of a process: what it is now, and the most since this was made.
+    """Peak of a process's resident memory from now on.
 
-    Linux forgets the peak when 5 is written to /proc/PID/clear_refs (proc(5)).
+    Linux resets the peak when 5 is written to /proc/PID/clear_refs (proc(5)).
     """
 
     def __init__(self, process: psutil.Process) -> None:
@@ -44,7 +44,7 @@ class Peak:
         self.before = self._read("VmRSS")
 
     def above(self) -> int:
-        """Bytes by which it was above what it was."""
+        """Bytes between the peak and the memory at the start."""
         return self._read("VmHWM") - self.before
 
     def _read(self, name: str) -> int:
@@ -56,7 +56,7 @@ def measure(
     peer: Peer, rows: NDArray[np.float64], expected: NDArray[np.float64], sizes: tuple[int, ...], rounds: int,
     seconds: float,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:  # fmt: skip
-    """Figures of every format and size; and why there are none for some."""
+    """Figures of every format and size; and the reason for each format without."""
     found: list[dict[str, Any]] = []
     absent: dict[str, str] = {}
     for size in sizes:
@@ -95,7 +95,7 @@ def _measure_format(
 def measure_beside(
     peer: Peer, one_row: Asked, rows: NDArray[np.float64], size: int, rounds: int, seconds: float
 ) -> dict[str, Any]:
-    """One-row latencies, due at a modest rate, without anything else and while a large Arrow body is scored."""
+    """One-row latencies at a low rate, alone and while a large Arrow body is scored."""
     request = FORMATS[0].request(repeated(rows, size))
     bulk = Asked([request], [b""])
     found: list[dict[str, Any]] = []
@@ -135,7 +135,7 @@ def lag_counts(peer: Peer) -> tuple[float, float] | None:
 
 
 def lag_share(before: tuple[float, float] | None, after: tuple[float, float] | None) -> float | None:
-    """Of the looks between, the share at which the loop was late by more than `LAG_S`."""
+    """Share of measurements between two scrapes with a lag above `LAG_S`."""
     if before is None or after is None or after[1] <= before[1]:
         return None
     return 1 - (after[0] - before[0]) / (after[1] - before[1])

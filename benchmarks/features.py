@@ -1,4 +1,4 @@
-"""Measures what the feature plans cost on one CPU thread, step by step, against peers and against the machine.
+"""Cost of the feature plans on one CPU thread, step by step, beside peers and beside a floor of the machine.
 
     just bench features [--data FILE] [--repeats 9]
 
@@ -42,7 +42,7 @@ NUMBERS, LOOPS = 2048, 500
 CALLS = {"full plan, one row": 100, "NumPy process": 100} | dict.fromkeys(
     ("exponential", "square root", "subtract, multiply-add"), LOOPS * NUMBERS
 )
-"""Rows, or operations, of a call, where they are not `ROWS`."""
+"""Rows or operations of a call, where not `ROWS`."""
 
 
 @njit(fastmath=True, nogil=True)
@@ -61,7 +61,7 @@ def roots(x, y, repeats):
 
 @njit(fastmath=True, nogil=True)
 def multiply_adds(x, y, repeats):
-    """A subtraction and a multiply-add for each number: what a column of a squared distance takes."""
+    """Subtraction and multiply-add for each number, as for one column of a squared distance."""
     for repeat in range(repeats):
         value = x[repeat % len(x)]
         for index in range(len(x)):
@@ -156,7 +156,7 @@ def numpy_process(points: np.ndarray, arrays: ExpansionArrays, dtype: type = np.
 
 
 def measure(work: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each, in turns, after a call that is not timed."""
+    """Seconds of each call, in turns, after one that is not timed."""
     times: dict[str, list[float]] = {name: [] for name in work}
     for repeat in range(repeats + 1):
         for name, run in work.items():

@@ -1,4 +1,4 @@
-"""Measures the forest's kernels on one CPU thread, and the bundled model, against what else evaluates LightGBM models.
+"""Speed of the forest's kernels on one CPU thread, and of the bundled model, beside other engines.
 
     just bench forest [--rounds 7] [--seconds 0.2] [--only pylignum,lleaves] [--forests 3] [--data FILE] [--quick]
 
@@ -72,7 +72,7 @@ FRESH = {
     "Madrone, nothing cached": (MADRONE, True),
     "LightGBM": (LIGHTGBM, False),
 }
-"""Peers whose first prediction is measured in a new process, and whether it starts without compiled kernels."""
+"""Engines whose first prediction is measured in a new process, and whether the kernel cache is empty."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,13 @@ def main() -> None:
 
 
 def chosen(only: str) -> tuple[Peer, ...]:
-    """LightGBM and Madrone, and the peers one of whose names' parts is given; all peers for an empty text."""
+    """LightGBM, Madrone, and the peers whose names contain one of the given parts."""
     parts = only.lower().split(",")
     return PEERS[:2] + tuple(peer for peer in PEERS[2:] if any(part in peer.label.lower() for part in parts))
 
 
 def train(dataset: Dataset, trees: int, leaves: int, directory: Path) -> Path:
-    """LightGBM's text of a forest, trained unless it is there."""
+    """File with LightGBM's text of a forest, trained at first use."""
     known = json.dumps([PARAMETERS, dataset.sha256, version("lightgbm")])
     path = directory / f"{trees}x{leaves}-{digest([known.encode()])}.txt"
     if not path.exists():
@@ -164,7 +164,7 @@ class Comparison:
         self._reference: np.ndarray | None = None
 
     def run(self, peers: tuple[Peer, ...]) -> dict[str, Any]:
-        """Measure them, and say what the report shows of it."""
+        """Measure all engines, and return the figures for the report."""
         with ExitStack() as stack:
             for peer in peers:
                 with self._or_without(peer):
@@ -197,7 +197,7 @@ class Comparison:
 
     @contextmanager
     def _or_without(self, peer: Peer) -> Iterator[None]:
-        """Go on without a peer that fails, which what runs in the project's own environment must not do."""
+        """Go on without a peer that fails; an engine of the project's own environment must not."""
         try:
             yield
         except PeerError as error:
@@ -230,7 +230,7 @@ class Comparison:
 
 
 def opening(peer: Peer, model: Path, settings: Settings) -> dict[str, Any]:
-    """What a worker must be told first. What is built is kept apart for each model, adapter and set of versions."""
+    """Arguments of a worker's `open`. Builds are kept apart by model, adapter, options and versions."""
     files = [(HERE / peer.module).with_suffix(".py")]
     files += [(HERE / peer.environment).with_suffix(".txt")] if peer.environment else []
     files += [model] if model.is_file() else []
@@ -247,7 +247,7 @@ def scored(process: Process, batch: int, settings: Settings) -> np.ndarray:
 
 
 def largest_error(scores: list[np.ndarray], reference: np.ndarray) -> float | None:
-    """Over batches of all sizes; 0 only where every bit is the same; None for what are no scores of a row."""
+    """Largest difference in batches of all sizes; 0 only if every bit is equal; None if rows have several values."""
     if any(found.ndim != 1 for found in scores):
         return None
     if all(found.tobytes() == reference[: len(found)].tobytes() for found in scores):
@@ -256,7 +256,7 @@ def largest_error(scores: list[np.ndarray], reference: np.ndarray) -> float | No
 
 
 def fresh_starts(model: Path, settings: Settings) -> dict[str, dict[str, Any]]:
-    """Seconds from the start of a process to its first prediction, and what they go to."""
+    """Seconds from the start of a process to its first prediction, and of the parts of that time."""
     found: dict[str, list[tuple[float, float, float, float]]] = {label: [] for label in FRESH}
     for number in range(min(FRESH_STARTS, settings.rounds)):
         progress(f"  new processes, {number + 1}")

@@ -1,4 +1,4 @@
-"""Measures forests and the bundled pipeline on a GPU against the CPU, and against floors of the machine.
+"""Speed of forests and of the bundled model on a GPU, beside the CPU and beside floors of the machine.
 
     just bench gpu [--rounds 7] [--most 10000000]
 
@@ -134,7 +134,7 @@ def bundled(count: int) -> tuple[Pipeline, np.ndarray]:
 def compared(
     pipeline: Pipeline, rows: np.ndarray, batches: list[int], gpu: Backend, cpu: Backend, rounds: int
 ) -> Iterator[dict[str, Any]]:
-    """Seconds a call by rows, of both backends, and in how many rows their scores differ, after each batch."""
+    """Seconds of a call of both backends, and numbers of rows whose scores differ, by rows; after each batch."""
     seconds: dict[str, dict[str, dict[str, float]]] = {"gpu": {}, "cpu": {}}
     different: dict[str, int] = {}
     for batch in batches:
@@ -166,7 +166,7 @@ def timed(call: Callable[[], object]) -> float:
 
 
 def machine_of(cuda: Any, size: int = GIB // 4) -> dict[str, float]:
-    """What the floors are computed of: bandwidths in bytes a second, multiprocessors, and the clock in Hz."""
+    """Bandwidths in bytes/s, number of multiprocessors, and clock in Hz, from which the floors follow."""
     device = cuda.get_current_device()
     host = cuda.pinned_array(size, np.uint8)
     here, there = cuda.device_array(size, np.uint8), cuda.device_array(size, np.uint8)
@@ -183,7 +183,7 @@ def machine_of(cuda: Any, size: int = GIB // 4) -> dict[str, float]:
 
 
 def elapsed(cuda: Any, stream: Any, work: Callable[[], object], repeats: int = 9) -> float:
-    """Median µs of what some work puts into a stream, after a call that is not timed."""
+    """Median µs of work in a stream, after a call that is not timed."""
     times: list[float] = []
     for repeat in range(repeats + 1):
         first, last = cuda.event(), cuda.event()
@@ -219,7 +219,7 @@ def steps_of(pipeline: Pipeline, features: np.ndarray) -> float:
 
 
 def _mean_depth(forest: Forest, depth: np.ndarray, features: np.ndarray) -> float:
-    """Of the leaves that rows come to, all trees' summed: found by giving each leaf its depth as its value."""
+    """Mean over rows of the depths of their leaves, summed over trees: a prediction with depths as leaf values."""
     predicates = forest.predicates
     lanes = traversal.in_lanes(forest.traversal._replace(values=depth), predicates)
     rows, out = np.ascontiguousarray(features, dtype=np.float64), np.empty((len(features), forest.n_outputs))
@@ -229,7 +229,7 @@ def _mean_depth(forest: Forest, depth: np.ndarray, features: np.ndarray) -> floa
 
 
 def floors(pipeline: Pipeline, batches: list[int], steps: float, machine: dict[str, float]) -> dict[str, Any]:
-    """Seconds below which no batch can be, by the formulae above."""
+    """Lower bounds of each batch in seconds, by the formulae above."""
     forests = [forest for forest in pipeline.forests if isinstance(forest, Forest)]
     raw = forests[0].n_features if pipeline.program is None else pipeline.program.n_inputs
     scores = sum(forest.n_outputs for forest in forests)

@@ -1,4 +1,4 @@
-"""Measures the HTTP path: Madrone against a bare echo and other ways to serve a LightGBM model, one worker each.
+"""Speed of the HTTP path, beside a bare echo and other servers of LightGBM models, with one worker each.
 
     just bench http [--rounds 7] [--seconds 0.6] [--only madrone,echo,...] [--cases row,batch,...] [--quick]
 

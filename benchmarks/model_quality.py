@@ -1,4 +1,4 @@
-"""Measures the California Housing model on five random splits, and on areas that it has never seen.
+"""Errors and intervals of the California Housing model on five random splits, and on areas unseen in training.
 
     just bench model_quality [--data FILE] [--seeds N]
 

@@ -1,8 +1,8 @@
-"""Measures what each part of a one-row request costs, inside one process: no sockets, no server.
+"""Cost of each part of a one-row request, inside one process: no sockets, no server.
 
     just bench overhead [--rounds 15]
 
-Method: applications are called as a server calls them, with a body that is there already, by a loop that waits for
+Method: applications are called as a server calls them, with a body that is complete already, by a loop that waits for
 nothing; all in turns, round after round, and a figure is the median over the rounds of the mean of 300 calls. First
 whole requests: an ASGI application that echoes the body, the ways that Litestar has for a handler, and `/predict` with
 the bundled model, past Litestar and through its handler. Then the parts of `/predict`, each alone. What is missing from
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -44,13 +45,12 @@ CALLS = 300
 
 Run = Callable[[], Awaitable[object]]
 
-
 Row = msgspec.defstruct("Row", [(name, float) for name in NAMES])
 """The bundled model's features, as a handler of Litestar's would declare them."""
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """The floor."""
+    """Application that returns the body."""
     body = (await receive())["body"]  # type: ignore[typeddict-item]
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})  # type: ignore[arg-type]
@@ -73,7 +73,7 @@ async def struct_handler(data: Row) -> Row:
 
 
 class Caller:
-    """Calls applications with one request."""
+    """Caller of ASGI applications with one request."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -95,7 +95,7 @@ class Caller:
         return {"type": "http.request", "body": self._body, "more_body": False}
 
     async def send(self, message: Any) -> None:
-        """Take an answer that is a 200."""
+        """Check that the answer is a 200."""
         if message["type"] == "http.response.start" and message["status"] != 200:
             sys.exit(f"a request was answered with {message['status']}")
 
@@ -112,7 +112,7 @@ def sync(work: Callable[[], object]) -> Run:
 
 
 def requests(caller: Caller, app: Application) -> dict[str, Run]:
-    """Whole requests, by what answers them."""
+    """Whole requests, by the application."""
     litestar = Litestar([asgi_handler, bytes_handler, struct_handler], logging_config=None)
     return {
         "ASGI echo": caller.call(echo, "/"),
@@ -163,7 +163,7 @@ def parts(caller: Caller, services: Services, body: bytes) -> dict[str, Run]:
 
 
 async def measure(runs: dict[str, Run], rounds: int) -> dict[str, float]:
-    """Microseconds a call, medians."""
+    """Median µs of a call."""
     figures: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(-1, rounds):
         for name, run in runs.items():
@@ -203,10 +203,9 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--rounds", type=int, default=31, help="measurements of each")
     arguments = begin(options)
-    with Path(os.devnull).open("w") as log:  # lines are made and written, to nowhere
-        config = logging_config("INFO")
-        config["handlers"]["stderr"]["stream"] = log
-        logging.config.dictConfig(config)
+    # Log lines are made, and written to nowhere.
+    with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+        logging.config.dictConfig(logging_config("INFO"))
         results = uvloop.run(run(arguments.rounds))
     report = context("overhead", "madrone", "litestar", "msgspec", "numba") | {"rounds": arguments.rounds} | results
     save("overhead", report, page, arguments.reports)

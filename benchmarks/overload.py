@@ -1,17 +1,16 @@
-"""Offers Madrone several times what it can answer, and looks at what becomes of it.
+"""Behaviour of Madrone under several times the load that it can answer.
 
     just bench overload [--rows 1000] [--times 5] [--seconds 60] [--connections 1024] [--quick]
 
-Method: the model and the server are those of `just bench http`. First, in a closed loop with more and more connections,
-the most requests of so many rows (JSON objects) that are answered in a second: the peak. Then so many times the peak
-are offered in an open loop, Poisson arrivals with a fixed seed; over a bounded number of connections, and a request
+Method: the model and the server are those of `just bench http`. First the peak: the largest number of requests a second
+in a closed loop, with `--rows` rows each (JSON objects), over a growing number of connections. Then a multiple of the
+peak is offered in an open loop, Poisson arrivals with a fixed seed, over a bounded number of connections; a request
 that finds none free for a second is given up. Beside it, before, meanwhile and afterwards: a single row 50 times a
 second from another process, and GET /health/live and /metrics twice a second, with the worker's resident memory.
 
-Goodput is what was answered with 200, and rightly, while load was offered. Latencies are counted from the sending, for
-what is asked here is how long the server takes to answer, or to say no; the time includes the transfer of the body. The
-service has recovered when ten single rows after each other are answered, and take at the median no more than 1.5 times
-what they took before the load.
+Goodput counts right answers with status 200 while load is offered. Latencies count from the sending, because the
+question is how long the server takes to answer or to refuse; they include the transfer of the body. The service has
+recovered when ten single rows in a row are answered, with a median of at most 1.5 times that before the load.
 
 The report goes to benchmarks/reports/overload.md, .json and .png; with `--quick` to the cache.
 """
@@ -38,7 +37,7 @@ from benchmarks.report import begin, context, parser, save
 from benchmarks.rows import DISTINCT_ROWS, make_rows, train_model
 
 CONNECTIONS = (1, 2, 4, 8, 16)
-"""Tried for the peak."""
+"""Numbers of connections tried for the peak."""
 GIVE_UP_S = 1.0
 PATIENCE_S = 40.0
 PROBE_RATE = 50.0
@@ -85,7 +84,7 @@ def timed(url: str) -> float | None:
 def offer(
     peer: Peer, large: Asked, single: Asked, rate: float, arguments: argparse.Namespace
 ) -> tuple[Record, Record, list[Look]]:
-    """Load it, and give what came of the load, of the single rows beside it, and what was seen meanwhile."""
+    """Records of the load and of the single rows beside it, and looks at the service meanwhile."""
     before, after = arguments.before, arguments.after
     whole = before + arguments.seconds + after
     arrivals = np.arange(1, int(PROBE_RATE * whole) + 1) / PROBE_RATE
@@ -157,7 +156,7 @@ def cuts(values: np.ndarray) -> list[float] | None:
 
 
 def recovery(probe: Record, end: float, idle_ms: float) -> float | None:
-    """Seconds from the end of the load until single rows are as fast as before; None if they never were."""
+    """Seconds from the end of the load until single rows are as fast as before; None if that never happens."""
     after = np.flatnonzero(probe.due > end)
     taken = np.where(probe.ok(), 1e3 * (probe.answered - probe.due), np.inf)
     for first in range(len(after) - IN_A_ROW + 1):

@@ -91,7 +91,7 @@ def save(
     name: str, report: Report, page: Page, directory: Path, pictures: dict[str, Picture] | None = None, *,
     quiet: bool = False,
 ) -> None:  # fmt: skip
-    """Write the figures, their page, and pictures by file name; and print the page unless it is to be quiet."""
+    """Write the figures, their page, and pictures by file name; print the page unless `quiet`."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
     (directory / f"{name}.md").write_text(page(report))
@@ -125,7 +125,7 @@ def at_most(text: str, value: float | None, most: float, form: str) -> Target:
 
 
 def render(name: str, report: Report, **more: Any) -> str:
-    """The report in Markdown, by the template pages/NAME.md.j2, which gets the report's figures and some more."""
+    """The report in Markdown, from the template pages/NAME.md.j2, the report's figures, and further values."""
     environment = Environment(
         loader=FileSystemLoader(PAGES), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
@@ -174,7 +174,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "listed": lambda versions: ", ".join(f"{package} {number}" for package, number in versions.items()),
     "tail": lambda rounds: statistics.median(p99 / p50 for p50, p99 in rounds),
 }  # fmt: skip
-"""Of the templates. `tail` is the median ratio of the 0.99 quantile to the median."""
+"""Filters of the templates; `tail` is the median ratio of the 0.99 quantile to the median."""
 
 
 def panels(

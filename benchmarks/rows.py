@@ -1,4 +1,4 @@
-"""Rows like those of California Housing, made from a seed, and the models that are trained on them."""
+"""Rows like those of California Housing, made from a seed, and a model trained on them."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 NAMES = ("MedInc", "HouseAge", "AveRooms", "AveBedrms", "Population", "AveOccup", "Latitude", "Longitude")
 TRAINED_ROWS = 20_640
 DISTINCT_ROWS = 20_000
-"""Rows that are asked for; larger bodies repeat them."""
+"""Number of different rows in requests; larger bodies repeat them."""
 TREES, LEAVES = 500, 31
 PARAMETERS = {
     "objective": "regression", "learning_rate": 0.05, "seed": 1, "deterministic": True, "force_row_wise": True,

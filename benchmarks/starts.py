@@ -1,4 +1,4 @@
-"""Starts of Madrone with compiled kernels in their cache: seconds to the first prediction, and what it then holds."""
+"""Starts of Madrone with cached kernels: seconds to the first prediction, and memory after it."""
 
 import time
 from pathlib import Path
@@ -16,7 +16,7 @@ WARM_UP_S = 1.0
 
 
 def measure(model: Path, directory: Path, cache: Path, what: Asked, count: int) -> dict[str, Any]:
-    """Of so many starts, each by itself.
+    """Measure a number of starts, one after the other.
 
     Raises:
         PeerError: It does not start.
@@ -40,7 +40,7 @@ def measure(model: Path, directory: Path, cache: Path, what: Asked, count: int) 
 
 
 def first_prediction(peer: Peer, request: bytes) -> None:
-    """Ask until the answer is a 200."""
+    """Send a request until it is answered with 200."""
     head, _, body = request.partition(b"\r\n\r\n")
     path = head.split(b" ", 2)[1].decode()
     deadline = time.monotonic() + START_TIMEOUT_S

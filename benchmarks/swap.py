@@ -1,4 +1,4 @@
-"""Swaps the model under load, and checks every answer, what the swaps cost in latency, and what they leave in memory.
+"""Swaps of the model under load: right answers, latency during swaps, and memory after many.
 
     just bench swap [--swaps 50] [--rounds 5] [--seconds 6] [--pause 0.5] [--memory-swaps 200] [--limit 600]
 
@@ -7,15 +7,15 @@ Method: a real `mlflow server` holds two versions of one registered model: the b
 from it. A swap moves the alias to the other version, asks for POST /health/model/reload, and is over when that is
 answered; the next follows after `--pause` seconds.
 
-First under load: 16 keep-alive connections ask for one row after the other (load/generator.py), in a process of its
-own. Each round has `--seconds` without a swap and then its share of the swaps. An answer is right if it is a 200 and
-holds, to 1e-12, what the engine predicts with the version that the answer names. Latencies with swaps are those of
-requests that were under way while a swap was; the ratio is the median of the rounds' own ratios.
+First under load: 16 keep-alive connections ask for one row after the other, from a process of its own. Each round has
+`--seconds` without a swap and then its share of the swaps. An answer is right if it is a 200 and holds, to 1e-12, what
+the engine predicts with the version that the answer names. Latencies with swaps are those of requests that were under
+way while a swap was; the ratio is the median of the rounds' own ratios.
 
-Then without load: `--memory-swaps` more, and the resident memory of the worker process along them.
+Then without load: `--memory-swaps` more swaps, with the resident memory of the worker process.
 
-Past `--limit` seconds no more swaps are made, and what is missing is said. The exit status is 1 if an answer was wrong.
-The report goes to benchmarks/reports/swap.md and .json.
+After `--limit` seconds no swap is begun, and the report says how many are missing. The exit status is 1 if an answer
+was wrong. The report goes to benchmarks/reports/swap.md and .json.
 """
 
 import argparse
@@ -54,11 +54,11 @@ ADMIN_KEY = "swap-benchmark"
 CONNECTIONS = 16
 ROWS = 1000
 FACTOR = 1.25
-"""Between the two versions' predictions."""
+"""Ratio of the two versions' predictions."""
 KEPT_BYTES = 2048
-"""More than an answer has."""
+"""Larger than any answer."""
 MEMORY_AFTER = (10, 50, 100, 150, 200)
-"""Swaps after which memory is read; the first of them is what growth is counted from."""
+"""Numbers of swaps after which memory is read; growth counts from the first."""
 
 Span = tuple[float, float]
 """Monotonic seconds, from and to."""
@@ -79,7 +79,7 @@ REGISTRY = Contender(
 
 @dataclass(frozen=True)
 class Round:
-    """One time without swaps, and then some swaps, each from the reload's sending to its answer."""
+    """Time without swaps, and the swaps after it, each from the reload's sending to its answer."""
 
     quiet: Span
     swaps: list[Span]
@@ -95,7 +95,7 @@ class Memory:
 
 
 class Swapper:
-    """Puts the other of two versions in service, again and again.
+    """Client that puts the other of two versions in service, again and again.
 
     Args:
         registry: URL of the MLflow server.
@@ -109,7 +109,7 @@ class Swapper:
         self._current, self._other = versions
 
     def swap(self) -> Span:
-        """Swap once, and give the time from the reload's sending to its answer."""
+        """Swap once, and return the times of the reload's sending and answer."""
         self._current, self._other = self._other, self._current
         self._registry.set_registered_model_alias(NAME, ALIAS, self._current)
         sent = time.monotonic()
@@ -122,7 +122,7 @@ class Swapper:
 
 
 def write_variation(directory: Path) -> Path:
-    """A copy of the bundled model whose every leaf has `FACTOR` times its value."""
+    """Copy of the bundled model with all leaf values times `FACTOR`."""
     shutil.copytree(BUNDLED / "model", directory)
     booster = lgb.Booster(model_file=directory / BOOSTER_FILE)
     for tree in booster.dump_model(num_iteration=-1)["tree_info"]:
@@ -142,7 +142,7 @@ def sample_rows(count: int) -> tuple[list[dict[str, float]], NDArray[np.float64]
 
 
 def published(registry: str, models: tuple[Path, Path]) -> tuple[str, str]:
-    """Register both models; the second is then in service."""
+    """Register both models; the second is in service afterwards."""
     settings = Settings(mlflow_tracking_uri=registry)
     first, second = (publish(settings, model, name=NAME, params={}, metrics={}, tags={}) for model in models)
     return first, second
@@ -195,7 +195,7 @@ def within(answers: Answers, span: Span) -> NDArray[np.bool_]:
 
 
 def figures(answers: Answers, chosen: NDArray[np.bool_], spans: list[Span]) -> dict[str, float]:
-    """Of the requests chosen, which were under way in the spans."""
+    """Figures of the chosen requests, which were under way in the spans."""
     latencies = (answers.answered - answers.sent)[chosen] * 1e3
     p50, p99 = np.quantile(latencies, [0.5, 0.99]).tolist()
     return {

@@ -1,4 +1,4 @@
-"""Measures the load generator against wrk, so that a reader knows whether a server or the generator is the limit.
+"""Speed of the load generator beside wrk: whether a server or the generator is the limit of a measurement.
 
     just bench wrk [--rounds 7] [--seconds 2]
 

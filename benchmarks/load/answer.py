@@ -1,15 +1,15 @@
-"""An HTTP/1.1 answer as it arrives, as far as a load generator reads it: its status, its first bytes, its end."""
+"""Parser of HTTP/1.1 answers, as much as a load generator needs: status, first bytes of the body, end."""
 
 DROPPED = 0
-"""In place of a status: no whole answer came, or the request was never sent."""
+"""Status of a request without a complete answer, or one that was never sent."""
 
 
 class BadAnswer(Exception):
-    """An answer whose end cannot be told."""
+    """The end of an answer cannot be determined."""
 
 
 class Answer:
-    """An answer as it arrives.
+    """Incremental parser of one answer.
 
     Args:
         start_bytes: Of the body, so many are kept.
@@ -30,7 +30,7 @@ class Answer:
         self._chunked = False
 
     def feed(self, data: bytes) -> bool:
-        """Take what has arrived, and tell whether the answer is complete.
+        """Parse the next bytes, and return whether the answer is complete.
 
         Raises:
             BadAnswer: It has neither a length nor chunks, or is no HTTP.
@@ -67,7 +67,7 @@ class Answer:
         return self._missing <= 0
 
     def _chunks(self, data: bytes) -> bool:
-        """Take chunks apart. `_missing` counts the line end behind a chunk's data, which no chunk's start reaches."""
+        """Parse chunks. `_missing` includes the line end after a chunk's data, which is not part of the body."""
         at = 0
         while True:
             if self._missing:

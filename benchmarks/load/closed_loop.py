@@ -1,4 +1,4 @@
-"""Throughput: every server in turn in a closed loop, with each kind of request."""
+"""Throughput of each server in a closed loop, with each kind of request."""
 
 import time
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from benchmarks.load.plan import Plan, Record, load
 from benchmarks.peers.process import PeerError
 
 DISTINCT_REQUESTS = {1: 64, 100: 16, 1000: 8}
-"""By rows: so many different requests are asked for in turn."""
+"""Number of different requests, by rows of a request."""
 WARM_UP_S = 0.2
 PAUSE_S = 0.1
 TOLERANCE = 1e-12
@@ -40,18 +40,18 @@ VARIANT_CONNECTIONS = 16
 
 @dataclass(frozen=True)
 class Asked:
-    """What a server is asked, and what its answers begin with."""
+    """Requests for a server, and the first bytes of right answers."""
 
     requests: list[bytes]
     starts: list[bytes]
 
     def plan(self, port: int, connections: int, seconds: float) -> Plan:
-        """Of a closed loop."""
+        """Plan of a closed loop."""
         return Plan(port=port, requests=self.requests, starts=self.starts, connections=connections, seconds=seconds)
 
 
 def wire(key: str, form: str) -> Wire | None:
-    """How a server takes this form of request; None if it does not, or it is not measured."""
+    """Wire form of a request for a server; None if the server is not measured with it."""
     if key == MADRONE.key:
         return {"row": ROW, "objects": OBJECTS, "arrays": ARRAYS, "columns": COLUMNS}[form]
     if form == "row":
@@ -60,7 +60,7 @@ def wire(key: str, form: str) -> Wire | None:
 
 
 def ask(peer: Peer, path: str, media_type: str, body: bytes) -> bytes:
-    """The body of an answer.
+    """Send a request, and return the body of the answer.
 
     Raises:
         PeerError: It is not answered with 200.
@@ -89,7 +89,7 @@ def checked(predictions: NDArray[np.float64], expected: NDArray[np.float64]) -> 
 
 
 def asked(peer: Peer, taken: Wire, rows: NDArray[np.float64], expected: NDArray[np.float64], batch: int) -> Asked:
-    """The requests for rows in batches, each of them asked once, and its answer compared with the booster's.
+    """Requests for rows in batches; each is sent twice, and the answers are compared with the booster's.
 
     Raises:
         PeerError: An answer is not right.
@@ -111,20 +111,20 @@ def asked(peer: Peer, taken: Wire, rows: NDArray[np.float64], expected: NDArray[
 
 
 def start_of(answers: list[bytes], prediction: float) -> bytes:
-    """What all answers begin with, up to the first prediction; nothing, where something else stands before it."""
+    """Common start of the answers, up to the first prediction; empty if they differ before it."""
     text = repr(prediction).encode()
     found = {answer[: answer.find(text) + len(text)] for answer in answers if text in answer}
     return found.pop() if len(found) == 1 and all(text in answer for answer in answers) else b""
 
 
 def figures(record: Record, rows: int, cpu_seconds: float) -> dict[str, float]:
-    """Of one measurement, without those answered in its first `WARM_UP_S`, if there are others.
+    """Figures of one measurement, without requests answered in the first `WARM_UP_S`, unless those are all.
 
     Raises:
-        PeerError: An answer was not as it was to be.
+        PeerError: An answer was wrong.
     """
     if wrong := int((~record.ok()).sum()):
-        raise PeerError(f"{wrong} of {len(record.due)} answers were not as they were to be")
+        raise PeerError(f"{wrong} of {len(record.due)} answers were wrong")
     start = record.due[0] + WARM_UP_S
     counted = record.answered >= start
     if not counted[:-1].any():
@@ -143,7 +143,7 @@ def figures(record: Record, rows: int, cpu_seconds: float) -> dict[str, float]:
 
 
 def measure_once(peer: Peer, what: Asked, case: Case, seconds: float) -> dict[str, float]:
-    """Load a server, and read its processor time around it."""
+    """Load a server, and read its processor time before and after."""
     time.sleep(PAUSE_S)
     before = peer.cpu_seconds()
     record = load(what.plan(peer.port, case.connections, WARM_UP_S + seconds))
@@ -151,7 +151,7 @@ def measure_once(peer: Peer, what: Asked, case: Case, seconds: float) -> dict[st
 
 
 def cells(keys: list[str], cases: tuple[Case, ...]) -> list[tuple[Case, str]]:
-    """What is measured, in the order of a round: of the variants one case, which shows what their settings cost."""
+    """Measurements of a round, in order; the variants have one case, which shows the cost of their settings."""
     variants = {variant.key for variant in VARIANTS}
     return [
         (case, key)
@@ -173,7 +173,7 @@ def measure(
     rounds: int,
     seconds: float,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Figures of every cell, a dictionary for each round; and why there are none for some of them."""
+    """Figures of every cell and round; and the reason for each cell without."""
     found: dict[tuple[Case, str], list[dict[str, float]]] = {}
     absent: dict[str, str] = {}
     requests: dict[tuple[str, str, int], Asked] = {}

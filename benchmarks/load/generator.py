@@ -1,11 +1,12 @@
-"""Loads a server from a process of its own, closed or open loop, and records when each request was due and answered.
+"""Load generator: closed or open loop, with a record of when each request was due, sent and answered.
 
     python -m benchmarks.load.generator PLAN RECORD
 
-One thread, non-blocking sockets and epoll; requests are bytes that were made beforehand, one at a time on each
-keep-alive connection. PLAN is a `Plan`, RECORD becomes what `read_record` reads.
+One thread, non-blocking sockets and epoll; requests are bytes made beforehand, one at a time on each keep-alive
+connection. PLAN is the file of a `Plan`, RECORD becomes a file for `read_record`.
 
-- Closed loop: every connection asks again as soon as it is answered, until the time is over. Measures throughput.
+- Closed loop: every connection sends the next request as soon as it is answered, until the time is over. Measures
+  throughput.
 - Open loop: requests are due at given times, whether or not earlier ones are answered. One that finds all connections
   busy waits here, and its latency is counted from when it was due: a server that stalls cannot hide the requests that
   it kept from being sent (G. Tene's "coordinated omission").
@@ -34,7 +35,7 @@ from benchmarks.load.answer import DROPPED, Answer
 from benchmarks.load.plan import Plan, Record, write_record
 
 READ_BYTES = 1 << 16
-"""A megabyte halved what this generator manages: the memory is asked of the system anew at each read."""
+"""A megabyte halves the throughput: the memory is allocated anew at each read."""
 RECONNECT_S = 0.05
 CONNECT_TIMEOUT_S = 5.0
 
@@ -47,7 +48,7 @@ class Connection:
     def __init__(self) -> None:
         self.socket: socket.socket | None = None
         self.request = -1
-        """Place in the record; negative while there is none."""
+        """Index in the record; negative while no request is under way."""
         self.left = memoryview(b"")
         self.writing = False
         self.answer: Answer | None = None
@@ -72,7 +73,7 @@ class Generator:
         self._kept: list[bytes] = []
 
     def run(self) -> Record:
-        """Do as planned.
+        """Run the plan.
 
         Raises:
             BadAnswer: The server does not speak HTTP/1.1 as it is understood here.
@@ -99,7 +100,7 @@ class Generator:
         )
 
     def stop(self, *_: object) -> None:
-        """End a closed loop now: nothing more is sent, and answers are still waited for."""
+        """End a closed loop now: send nothing more, and wait for the answers under way."""
         self._end = min(self._end, time.monotonic())
 
     def _closed(self, start: float) -> None:
@@ -131,7 +132,7 @@ class Generator:
             due = next(following, math.inf)
 
     def _wait(self, seconds: float) -> None:
-        """Handle what happens on the connections, after at most so many seconds."""
+        """Handle events of the connections; wait for one at most so many seconds."""
         if self._plan.arrivals is None:
             events = self._epoll.poll(max(0.0, min(seconds, 1.0)))
         elif not (events := self._epoll.poll(0)) and seconds > 0:

@@ -1,4 +1,4 @@
-"""Latency under load: one row in an open loop, at shares of what each server manages at most."""
+"""Latency under load: one row in an open loop, at shares of each server's largest throughput."""
 
 import statistics
 import time
@@ -16,7 +16,7 @@ CONNECTIONS = 64
 SATURATION_CONNECTIONS = 16
 SEED = 20_640
 TIMES_AS_LONG = 2
-"""As a measurement of throughput, for quantiles need many requests."""
+"""Length over that of a throughput measurement; quantiles need many requests."""
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 
@@ -28,7 +28,7 @@ def poisson(rate: float, seconds: float, seed: int = SEED) -> list[float]:
 
 
 def open_plan(peer: Peer, what: Asked, rate: float, seconds: float, seed: int = SEED, **more: Any) -> Plan:
-    """Of an open loop at so many requests a second."""
+    """Plan of an open loop with Poisson arrivals at a rate in requests/s."""
     return Plan(
         port=peer.port, requests=what.requests, starts=what.starts, arrivals=poisson(rate, seconds, seed),
         **{"connections": CONNECTIONS} | more,
@@ -36,7 +36,7 @@ def open_plan(peer: Peer, what: Asked, rate: float, seconds: float, seed: int = 
 
 
 def latencies(record: Record) -> NDArray[np.float64]:
-    """float64[N] ms from when each request was due; infinite where it was not answered as it was to be."""
+    """float64[N] ms from when each request was due; infinite without a right answer."""
     taken = 1e3 * (record.answered - record.due)
     return np.where(record.ok(), taken, np.inf)
 
@@ -48,7 +48,7 @@ def saturation(peer: Peer, what: Asked, seconds: float) -> float:
 
 
 def quantiles(values: NDArray[np.float64]) -> list[float | None]:
-    """Ms at `QUANTILES`; None where fewer than five values lie beyond, or some were never answered."""
+    """Latency in ms at each of `QUANTILES`; None with fewer than five values beyond, or with missing answers."""
     if not len(values):
         return [None] * len(QUANTILES)
     cuts = np.quantile(values, QUANTILES, method="higher").tolist()
@@ -61,7 +61,7 @@ def quantiles(values: NDArray[np.float64]) -> list[float | None]:
 def measure(
     peers: dict[str, Peer], requests: dict[str, Asked], rounds: int, seconds: float
 ) -> dict[str, dict[str, Any]]:
-    """By server: its saturation, and for each share the latencies' quantiles over all rounds and in each."""
+    """Saturation of each server, and by share the quantiles of the latencies, over all rounds and in each."""
     top = {key: saturation(peers[key], what, seconds) for key, what in requests.items()}
     seen: dict[tuple[str, float], list[NDArray[np.float64]]] = {}
     busy: dict[tuple[str, float], list[float]] = {}

@@ -1,4 +1,4 @@
-"""What a load generator is to ask and when, and what came of it; and the generator as a process of its own."""
+"""Plan and record of a load, and the load generator as a process of its own."""
 
 import math
 import subprocess
@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked, and when.
+    """Requests of a load, and when they are sent.
 
     Attributes:
-        port: Of the server, on loopback.
-        requests: Whole HTTP/1.1 requests, asked for one after the other, and then again.
-        starts: For each of them, or none at all, what the body of a right answer begins with.
-        connections: At most so many at a time.
-        seconds: Of a closed loop. Every connection asks at least once.
-        arrivals: Of an open loop, seconds from the start when each request is due, ascending.
-        patience: Seconds after the end in which answers are waited for.
-        give_up: Seconds after which a request that waits for a connection is not sent any more.
+        port: Port of the server, on loopback.
+        requests: Whole HTTP/1.1 requests, sent one after the other, and then again.
+        starts: First bytes of the body of each request's right answer; empty for no check.
+        connections: Largest number of connections.
+        seconds: Length of a closed loop. Every connection sends at least one request.
+        arrivals: Seconds from the start at which each request of an open loop is due, ascending; None: a closed loop.
+        patience: Seconds after the end for which the generator waits for answers.
+        give_up: Seconds after which a request that waits for a connection is dropped.
         keep: Number of bytes of each answer's body that the record keeps.
     """
 
@@ -41,14 +41,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Record(NamedTuple):
-    """What came of a plan's requests.
+    """Outcome of a plan's requests.
 
     Attributes:
         due: float64[N], monotonic seconds when each was to be sent; in a closed loop, when it was sent.
         sent: float64[N]; NaN where it never was.
         answered: float64[N], when the whole answer was there; NaN where none came.
         status: int64[N], `DROPPED` where no answer came.
-        right: bool[N], whether the body began as it was to.
+        right: bool[N], whether the body began with its `Plan.starts`.
         cpu_share: Processor time of the generator over the time that it ran.
         seconds: From the start to the last answer.
         kept: bytes_[N], the first `Plan.keep` bytes of each body.
@@ -64,7 +64,7 @@ class Record(NamedTuple):
     kept: NDArray[np.bytes_] = np.empty(0, np.bytes_)
 
     def ok(self) -> NDArray[np.bool_]:
-        """bool[N], whether it was answered with 200 and what was to be answered."""
+        """bool[N], whether a request had status 200 and a right body."""
         return (self.status == 200) & self.right
 
 
@@ -81,7 +81,7 @@ def read_record(path: Path) -> Record:
 
 
 class Running:
-    """A generator that runs, in a process of its own."""
+    """Load generator that runs in a process of its own."""
 
     def __init__(self, plan: Plan, directory: Path) -> None:
         self._record = directory / "record.npz"
@@ -94,7 +94,7 @@ class Running:
         self.process.terminate()
 
     def record(self) -> Record:
-        """What came of it, once it has ended.
+        """Wait for the end of the load, and return its record.
 
         Raises:
             subprocess.CalledProcessError: It failed.
@@ -106,7 +106,7 @@ class Running:
 
 @contextmanager
 def running(plan: Plan) -> Generator[Running, None, None]:
-    """A generator that is ended with the context, if it has not ended by itself."""
+    """Load generator that is killed when the context ends, unless it has ended by itself."""
     with TemporaryDirectory() as directory:
         started = Running(plan, Path(directory))
         try:
@@ -118,6 +118,6 @@ def running(plan: Plan) -> Generator[Running, None, None]:
 
 
 def load(plan: Plan) -> Record:
-    """Load as planned, from another process."""
+    """Run a plan in another process."""
     with running(plan) as started:
         return started.record()

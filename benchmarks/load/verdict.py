@@ -14,12 +14,12 @@ TOLERANCE = 1e-12
 
 
 class Verdict(IntEnum):
-    """What an answer was."""
+    """Verdict on an answer."""
 
     RIGHT = 0
     WRONG_STATUS = 1
     WRONG_PREDICTION = 2
-    """Not the prediction of the version that the answer names, or of a version that was never published."""
+    """Another prediction than that of the version in the answer, or an unknown version."""
     DROPPED = 3
     """Missing or cut off."""
 

@@ -36,7 +36,7 @@ class Results:
         self.batches = [cell for cell in servers if cell["form"] != "row"]
 
     def cell(self, server: str, form: str, rows: int, connections: int) -> Rounds | None:
-        """The rounds of one cell, if it was measured."""
+        """Rounds of one cell; None if it was not measured."""
         wanted = {"server": server, "form": form, "rows": rows, "connections": connections}
         return next((cell["rounds"] for cell in self.cells if wanted.items() <= cell.items()), None)
 

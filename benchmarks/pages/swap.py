@@ -9,7 +9,7 @@ MOST_GROWTH = 0.05
 
 
 def targets(results: dict[str, Any]) -> list[Target]:
-    """What was seen, and whether it held; a target with fewer swaps than were asked for does not hold."""
+    """Each target with its figure; missed with fewer swaps than were asked for."""
     verdicts, growth, memory, asked = (results[key] for key in ("verdicts", "growth", "memory", "asked"))
     complete = results["swaps_under_load"] == asked["swaps"]
     right = results["requests"] == verdicts["right"]

@@ -1,4 +1,4 @@
-"""The benchmark's end of a worker: environments, and engines that are asked from outside."""
+"""Environments of engines, and the benchmark's end of a worker."""
 
 import json
 import os
@@ -23,7 +23,7 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 
 class PeerError(Exception):
-    """An engine that cannot be installed, built or asked; the message says why."""
+    """An engine cannot be installed, built or asked; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Peer:
     """An engine under test.
 
     Attributes:
-        label: Its name in the report.
-        module: Its file in this folder.
-        environment: The requirements file it runs with; without one it runs with the project's own environment.
+        label: Name in the report.
+        module: File in this folder.
+        environment: Name of a requirements file in this folder; None for the project's own environment.
         options: Further arguments of its `build` and `load`.
-        threads: That it may use.
+        threads: Number of threads it may use.
     """
 
     label: str
@@ -46,7 +46,7 @@ class Peer:
 
 
 def python_of(peer: Peer, cache: Path) -> Path:
-    """The Python to run it with, in an environment that is made where it is not there yet.
+    """Python of a peer's environment, which is made at first use.
 
     Raises:
         PeerError: It cannot be made.
@@ -74,11 +74,11 @@ def python_of(peer: Peer, cache: Path) -> Path:
 
 
 def last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["it says nothing"])[-1].strip()[:200]
+    return (text.strip().splitlines() or ["no output"])[-1].strip()[:200]
 
 
 class Process:
-    """A worker that runs until it is closed. What it prints goes to a file in the cache's `logs`."""
+    """Worker that runs until it is closed. Its output goes to a file in the cache's `logs`."""
 
     def __init__(self, peer: Peer, cache: Path, environ: dict[str, str] | None = None) -> None:
         python = python_of(peer, cache)
@@ -91,7 +91,7 @@ class Process:
             )  # fmt: skip
 
     def ask(self, do: str, **arguments: Any) -> Any:
-        """Have it do something, and wait.
+        """Call a method of the worker, and wait for the result.
 
         Raises:
             PeerError: It could not, it ended, or it took too long.
@@ -120,12 +120,12 @@ class Process:
         return answer["result"]
 
     def close(self) -> None:
-        """End it, whatever it is doing."""
+        """Stop the worker, whatever it is doing."""
         self._kill()
         with suppress(BrokenPipeError), self._process:  # what it did not read is still in its pipe
             pass
 
     def _kill(self) -> None:
-        """With what it has started, such as a compiler."""
+        """Kill the worker and the processes it has started, such as a compiler."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)

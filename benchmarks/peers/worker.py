@@ -1,4 +1,4 @@
-"""One engine in a process, and an environment, of its own: does what it reads on stdin, answers on stdout, in JSON.
+"""Worker with one engine, in a process and an environment of its own; requests on stdin, answers on stdout, in JSON.
 
     python -m benchmarks.peers.worker lleaves
 
@@ -43,7 +43,7 @@ class Worker:
         self.at = 0
 
     def open(self, model: str, rows: str, kept: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Build the engine's form of the model, unless that is kept, and predict for the first time.
+        """Build the engine's form of the model at first use, and predict for the first time.
 
         Args:
             model: LightGBM's text.
@@ -70,7 +70,7 @@ class Worker:
         }
 
     def first(self) -> tuple[float, float]:
-        """Seconds to load the model and predict one row, and from there to have predicted a batch."""
+        """Seconds to load the model and predict one row, and then to predict a batch."""
         started = time.perf_counter()
         self.predict = self.load()
         self.predict(self.rows[:1])
@@ -86,7 +86,7 @@ class Worker:
     def time(self, batch: int, seconds: float) -> float:
         """Seconds a row in calls of `batch` rows, each call with other rows, for at least so many seconds.
 
-        The cores were another engine's until now, so some calls go before that are not timed.
+        Another engine has used the cores until now, so some calls come first that are not timed.
         """
         calls = max(1, min(100, 1000 // batch))  # a look at the clock costs something too
         self._call(min(batch, WARM_ROWS), calls)
@@ -97,10 +97,10 @@ class Worker:
         return spent / rows
 
     def threads(self, seconds: float) -> tuple[float, float, float]:
-        """Seconds for all rows in one thread, and in two that take a half each; and what hashing gains by a second.
+        """Seconds for all rows in one thread, and in two with half of them each; and the speed-up of hashing in two.
 
-        Hashing needs no memory to speak of, and Python lets go of its lock meanwhile: it gains what the machine gives.
-        Every measurement takes at least so many seconds, for a thread that waits takes a while to wake.
+        Hashing needs little memory and releases Python's lock, so its speed-up is the machine's. Every measurement
+        takes at least so many seconds, because a waiting thread takes a while to wake.
         """
 
         def work(rows: np.ndarray, times: int) -> None:

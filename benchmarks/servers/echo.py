@@ -1,4 +1,4 @@
-"""The floor: a plain ASGI application that reads the body and echoes it, on Granian as `madrone serve` starts it.
+"""Raw echo: a plain ASGI application that returns the body, on Granian with the options of `madrone serve`.
 
 python -m benchmarks.servers.echo PORT
 """
