@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from app import cli
 from app.settings import Settings, settings_table
@@ -115,21 +115,31 @@ def test_training_on_a_file_that_is_not_there_says_so(madrone: Madrone) -> None:
     assert done.stderr == "There is no file missing.csv.\n"
 
 
-def test_training_on_a_file_with_other_columns_names_the_missing_ones(madrone: Madrone, tmp_path: Path) -> None:
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs `madrone train` in this process, which has imported what takes a new one seconds."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(cli, "cache_kernels", lambda directory: None)  # this process keeps its own cache
+    return lambda *arguments: CliRunner().invoke(cli.main, ["train", *arguments])
+
+
+def test_training_on_a_file_with_other_columns_names_the_missing_ones(
+    train: Callable[..., Result], tmp_path: Path
+) -> None:
     (tmp_path / "other.csv").write_text("MedInc,HouseAge\n1,2\n")
-    done = madrone("train", "--data", "other.csv")
-    assert done.returncode == 1
+    done = train("--data", "other.csv")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.startswith("other.csv has no column AveRooms, AveBedrms")
-    assert "Traceback" not in done.stderr
 
 
-def test_training_does_not_write_over_a_directory(madrone: Madrone, tmp_path: Path) -> None:
+def test_training_does_not_write_over_a_directory(train: Callable[..., Result], tmp_path: Path) -> None:
     header = "MedInc,HouseAge,AveRooms,AveBedrms,Population,AveOccup,Latitude,Longitude,MedHouseVal"
     (tmp_path / "rows.csv").write_text(f"{header}\n1,2,3,4,5,6,34,-118,2\n")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").write_text("")
-    done = madrone("train", "--data", "rows.csv", "--output", "taken")
-    assert done.returncode == 1
+    done = train("--data", "rows.csv", "--output", "taken")
+    assert done.exit_code == 1
     assert done.stderr == "taken is not empty.\n"
 
 
