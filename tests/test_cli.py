@@ -1,4 +1,4 @@
-"""The `madrone` command, as a process: what it prints, and how it ends when something is wrong."""
+"""The `madrone` command: its output, its exit status, and its messages when something is wrong."""
 
 import json
 import os
@@ -20,7 +20,7 @@ SETTINGS = {name.upper() for name in Settings.__struct_fields__}
 
 @pytest.fixture
 def madrone(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the command in an empty directory, with these settings and no others."""
+    """Runs the command in an empty directory, with only the given settings."""
 
     def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         inherited = {name: value for name, value in os.environ.items() if name not in SETTINGS}
@@ -117,7 +117,7 @@ def test_training_on_a_file_that_is_not_there_says_so(madrone: Madrone) -> None:
 
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Runs `madrone train` in this process, which has imported what takes a new one seconds."""
+    """Runs `madrone train` in this process: a new one would import MLflow for seconds."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setattr(cli, "cache_kernels", lambda directory: None)  # this process keeps its own cache

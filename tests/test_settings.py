@@ -1,4 +1,4 @@
-"""Settings: defaults, what the environment can say, and one message for all that is wrong with it."""
+"""Settings: defaults, values from the environment, and one message that names all bad values."""
 
 from importlib.metadata import version
 from pathlib import Path

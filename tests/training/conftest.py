@@ -1,4 +1,4 @@
-"""What all tests of training share."""
+"""A fixture of all tests of training."""
 
 from collections.abc import Iterator
 

@@ -23,7 +23,7 @@ def artifact() -> Artifact:
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    """The data that the model was trained on."""
+    """Data that the model was trained on."""
     if not SHARED_COPY.is_file():
         pytest.skip("the California Housing data is not beside the checkout")
     return load_dataset(SHARED_COPY)

@@ -1,4 +1,4 @@
-"""Fitted intervals: MAPIE's quantiles, the coverage that they promise, and no level that rows are too few for."""
+"""Fitted intervals: quantiles equal to MAPIE's, the promised coverage, and levels that need more rows."""
 
 from itertools import pairwise
 from typing import Any
@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 
 
 class Column(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """A fitted estimator that predicts a column of its input, and no less than `least`."""
+    """A fitted estimator that predicts a column of its input, but at least `least`."""
 
     is_fitted = True
 

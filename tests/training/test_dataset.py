@@ -1,4 +1,4 @@
-"""The data as it is read, and what is wrong with it when it is not."""
+"""Data sets read from files, and errors of files that cannot be read."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ COLUMNS = [*FEATURES, TARGET]
 
 @pytest.fixture
 def frame() -> pd.DataFrame:
-    """Five rows; every value is another one."""
+    """Five rows of distinct values."""
     return pd.DataFrame(np.arange(45.0).reshape(5, 9) / 8 + 1 / 3, columns=COLUMNS)
 
 

@@ -1,4 +1,4 @@
-"""A plan fitted on rows: what it takes from them, and that a row's features hold nothing of its own target."""
+"""Fitted plans: parameters taken from the rows, and features that contain nothing of a row's own target."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ GIVEN = msgspec.structs.replace(
         ),
     ),
 )
-"""The recipe with nothing of its Gaussian process left to fit."""
+"""The recipe with all parameters of its Gaussian process given."""
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +45,19 @@ def fitted(data: Dataset) -> FittedPlan:
 
 
 def derived(plan: Plan) -> list[int]:
-    """Columns that come of the stored rows' targets."""
+    """Columns computed from the stored rows' targets."""
     wanted = ("near_mean", "near_weighted", "near_deviation", "near_median", "near_one", "process")
     return [index for index, name in enumerate(plan.outputs) if name.startswith(wanted)]
 
 
 @pytest.fixture
 def same_covariance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keeps a Gaussian process's parameters, which come of all targets together, where the recipe starts."""
+    """Leaves a Gaussian process's parameters at their start: fitting them uses the targets of all rows."""
     monkeypatch.setattr(gaussian_process, "fit_covariance", lambda step, columns, target: step)
 
 
 def skill(predicted: NDArray[np.floating], actual: Array) -> float:
-    """The share of the variance that is explained; below zero for predictions worse than the mean."""
+    """Share of the variance that is explained; negative for predictions worse than the mean."""
     return 1 - float(np.mean((predicted - actual) ** 2) / actual.var())
 
 
@@ -115,7 +115,7 @@ def test_true_targets_do_give_skill(data: Dataset) -> None:
 
 @pytest.mark.usefixtures("same_covariance")
 def test_features_of_fit_rows_are_those_of_a_plan_without_them(data: Dataset, fitted: FittedPlan) -> None:
-    """The definition of leaving out, followed to the letter for a few rows."""
+    """The definition of leaving a row out, followed literally for a few rows."""
     own = fitted.own_features()
     steps = fitted.plan.reference_steps
     recipe = msgspec.structs.replace(RECIPE, references=steps)
@@ -224,7 +224,7 @@ def test_rows_without_a_place_are_an_area_of_their_own(data: Dataset) -> None:
 
 
 def test_the_california_plan_leaks_nothing() -> None:
-    """On a sample of the real rows, with the shipped recipe: shuffled prices cannot be told."""
+    """On a sample of the real rows, with the full recipe: shuffled prices cannot be predicted."""
     if not SHARED_COPY.is_file():
         pytest.skip("the California Housing data is not beside the checkout")
     data = load_dataset(SHARED_COPY)

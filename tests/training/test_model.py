@@ -1,4 +1,4 @@
-"""Training on a made-up town: repeatable, evaluated as it says, written so that it reads back."""
+"""Training on a made-up town: repeatable, with true metrics and card, saved and registered whole."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Cards and error maps to write, and what their pages and pictures hold."""
+"""Example cards and error maps, and the pixels of their pictures."""
 
 import io
 from datetime import UTC, datetime
@@ -82,7 +82,7 @@ def error_map(**changes: Any) -> ErrorMap:
 
 
 def pixels(content: bytes) -> np.ndarray:
-    """uint8[height, width, 3]: what a PNG file shows."""
+    """uint8[height, width, 3]: pixels of a PNG file."""
     with Image.open(io.BytesIO(content)) as image:
         image.load()
         assert image.format == "PNG"

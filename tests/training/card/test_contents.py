@@ -1,4 +1,4 @@
-"""The model card: its JSON, and the helpers that fill it."""
+"""Contents of a model card: its JSON, and the functions that compute them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The model card's page, and the directory that it lies in."""
+"""The page of a model card, and the directory that it is written to."""
 
 import re
 from pathlib import Path
@@ -18,17 +18,17 @@ from tests.training.card.examples import FULL, HISTOGRAM, MINIMAL, UGLY, error_m
 
 
 def tables(page: str) -> list[list[str]]:
-    """The tables of a page, each as its lines."""
+    """Tables of a page, each as a list of lines."""
     return [block.splitlines() for block in page.split("\n\n") if block.startswith("|")]
 
 
 def cells(line: str) -> list[str]:
-    """Cells of a table's line: what bars that are not escaped divide."""
+    """Cells of a table's line, divided by bars that are not escaped."""
     return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
 
 
 def spellings(value: Any) -> set[str]:
-    """How a page may write a figure: in full, to four digits, as a share."""
+    """Texts that a page may show for a figure: in full, to four digits, as a share."""
     if isinstance(value, str):
         return {value}
     shares = {f"{100 * value:.1f} %", f"{100 * value:.2f} %", f"{100 * value:g} %"}

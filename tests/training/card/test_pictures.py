@@ -1,4 +1,4 @@
-"""The model card's pictures: what they draw, of any rows and names."""
+"""Pictures of a model card, drawn from any rows and names."""
 
 import numpy as np
 import pytest
