@@ -1,1 +1,1 @@
-"""The life of a model: looked up, fetched, read, checked, and put into service."""
+"""The life of a model: found in the registry, fetched, read, checked, put in service."""

@@ -1,7 +1,7 @@
-"""A model directory, as MLflow stores it, to a model that can serve.
+"""Reads a model directory, as MLflow stores it, into an `Artifact` that can predict.
 
-Only data is read: the MLmodel file, the booster's native text and the feature plan. Nothing is unpickled and no code
-that the directory names or holds is imported.
+Only data is read: the MLmodel file, the booster's native text and the feature plan. Nothing is unpickled, and no code
+from the directory is imported.
 """
 
 import hashlib
@@ -39,18 +39,18 @@ FLAVOR = "madrone"
 
 
 class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model directory holds, read, checked and laid out: plain data, which another process can hand over.
+    """Content of a model directory, read and laid out as plain data that can be passed between processes.
 
     Attributes:
         features: Raw features in the engine's order.
         forest: The booster.
         plan: The feature plan, where the model has one.
-        table: float64[N, C], the plan's stored rows, where it has references.
-        difficulty: The forest that predicts the booster's absolute error, where the model has intervals.
-        intervals: Their calibration.
+        table: float64[N, C], stored rows of the plan, where it has references.
+        difficulty: Forest that predicts the absolute error of the booster, where the model has intervals.
+        intervals: Calibration of the intervals.
         example: Raw feature values of the input example, where there is one.
         digest: SHA-256 over the MLmodel file and the files that its flavor names.
-        files: The name of each file that this was read from, by what it is: `mlmodel`, the parts, `example`.
+        files: Name of each file read, by its role: `mlmodel`, the keys of `PARTS`, `example`.
     """
 
     features: tuple[Feature, ...]
@@ -64,10 +64,10 @@ class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str]
 
     def artifact(self) -> "Artifact":
-        """What can predict.
+        """The model with forests that predict.
 
         Raises:
-            ModelRefused: LightGBM refuses a booster that only it can evaluate.
+            ModelRefused: LightGBM refuses a booster that only LightGBM can evaluate.
         """
         try:
             forest = make_forest(self.forest)
@@ -88,7 +88,7 @@ class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
-    """A `ModelContent`, of which it has all attributes, with forests that predict."""
+    """A model that can predict: the attributes of `ModelContent`, with forests in the place of their data."""
 
     features: tuple[Feature, ...]
     forest: AnyForest
@@ -104,7 +104,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
         """Join plan and forest.
 
         Raises:
-            ModelRefused: They do not fit.
+            ModelRefused: Plan and forest do not fit.
         """
         try:
             return Engine(self.forest, self.plan, self.table, self.difficulty)
@@ -112,7 +112,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
             raise ModelRefused(str(error), "agreement") from error
 
     def sample(self) -> FloatArray:
-        """float64[1, F], a row to warm up with: the input example, or zeros."""
+        """Row to warm up with, float64[1, F]: the input example, or zeros."""
         if self.example is None:
             return np.zeros((1, len(self.features)))
         values = [self.example[feature.name] for feature in self.features]
@@ -128,11 +128,11 @@ def read_content(directory: Path, expected_digest: str | None = None) -> ModelCo
     """Read a model directory.
 
     Args:
-        directory: Holds a file `MLmodel` and what that names.
-        expected_digest: The model's, where it is known: no file with another one is parsed.
+        directory: Directory with a file `MLmodel` and the files that it names.
+        expected_digest: Digest of the model, where it is known. Files with another digest are not parsed.
 
     Raises:
-        ModelRefused: It is not a LightGBM model that can be served; the message says what is missing or wrong.
+        ModelRefused: The directory has no LightGBM model that can be served; the message says what is missing or wrong.
     """
     mlmodel_bytes, mlmodel = read_mlmodel(directory)
     names = _files(directory, cast(dict[str, Any], mlmodel["flavors"]))
@@ -170,12 +170,11 @@ PARTS = {
     "difficulty": MAX_BOOSTER_BYTES,
     "intervals": MAX_INTERVALS_BYTES,
 }
-"""Files that a model of the madrone flavor consists of, and the bytes that each may have; all but the booster may be
-absent."""
+"""Files of a model of the madrone flavor, with the largest size of each in bytes. Only the booster is required."""
 
 
 def _digest(*files: bytes) -> str:
-    """SHA-256 in hexadecimal over files with a zero byte between them."""
+    """SHA-256, in hexadecimal, over the files with a zero byte between them."""
     digest = hashlib.sha256()
     for index, content in enumerate(files):
         digest.update(b"\0" if index else b"")
@@ -184,7 +183,7 @@ def _digest(*files: bytes) -> str:
 
 
 def _files(directory: Path, flavors: dict[str, Any]) -> dict[str, str]:
-    """File name of each part that the model has."""
+    """File name of each part of the model."""
     if isinstance(own := flavors.get(FLAVOR), dict):
         names = {part: own[part] for part in PARTS if own.get(part) is not None}
         if "booster" not in names or not all(isinstance(name, str) for name in names.values()):
@@ -201,10 +200,10 @@ def _files(directory: Path, flavors: dict[str, Any]) -> dict[str, str]:
 
 
 def _example(directory: Path, info: Any, features: tuple[Feature, ...]) -> dict[str, Any] | None:
-    """First row of the input example, or None where it is absent or is not of the model's features.
+    """First row of the input example, or None where it is absent or lacks a feature.
 
-    MLflow writes a frame in pandas' split orientation (mlflow/models/utils.py). An example is no part of the model,
-    so one that cannot be read does not refuse it.
+    MLflow writes a frame in pandas' split orientation (mlflow/models/utils.py). The example is no part of the model,
+    so an unreadable one is ignored.
     """
     if not isinstance(info, dict) or not isinstance(name := info.get("artifact_path"), str):
         return None
@@ -219,5 +218,5 @@ def _example(directory: Path, info: Any, features: tuple[Feature, ...]) -> dict[
 
 
 def _sent(value: Any) -> Any:
-    """A whole number that takes more than 64 bits as the float that a request makes of it."""
+    """Value as a request would carry it: an integer beyond 64 bits becomes a float."""
     return float(value) if isinstance(value, int) and abs(value) >= 2**63 else value

@@ -1,7 +1,7 @@
-"""What a model must pass before it answers anybody.
+"""Checks a model must pass before it is served.
 
-That its files are whole and fit together is asked where they are read and joined (`artifact`, `signature`); here is
-what takes something beside it: what the registry says of it, LightGBM, the model that it would follow.
+Whether its files are whole and fit together is checked where they are read and joined (`artifact`, `signature`). The
+checks here compare the model with something else: metrics in the registry, LightGBM, the model in service.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,25 +26,25 @@ from kernels.forest.probe import probe_rows
 
 R2_NAMES = ("test_r2", "r2_score", "test_r2_score", "eval_r2", "val_r2", "r2")
 RMSE_NAMES = ("test_rmse", "root_mean_squared_error", "test_root_mean_squared_error", "eval_rmse", "val_rmse", "rmse")
-"""Names that a run's metric may have, the first one that it has counts. `r2_score` and `root_mean_squared_error` are
-those of `mlflow.models.evaluate`."""
+"""Names of the metric in a run, the first match counts. `mlflow.models.evaluate` writes `r2_score` and
+`root_mean_squared_error`."""
 
 TAKES_AS_MUCH = {*((kind, kind) for kind in get_args(Kind)), ("integer", "number")}
-"""Kinds of a feature, old and new, of which the new one takes all that the old one took."""
+"""Pairs of kinds, old and new, where the new kind accepts every value of the old one."""
 
 RawScores = Callable[[Path, NDArray[np.float64]], NDArray[np.float64]]
-"""A booster's file and float64[B, F] to LightGBM's raw scores, float64[B] or float64[B, K]."""
+"""Raw scores by LightGBM, float64[B] or float64[B, K], of a booster's file for rows, float64[B, F]."""
 
 
 MAX_FEATURES, MAX_TEXT = 50, 200
-"""Of a row that is shown."""
+"""Features and characters of a row that is reported."""
 
 
 def check_metrics(metrics: Mapping[str, float], settings: Settings) -> None:
-    """Refuse a model whose run was worse than MODEL_MIN_R2 and MODEL_MAX_RMSE allow, or does not tell.
+    """Refuse a model whose training run is worse than MODEL_MIN_R2 or MODEL_MAX_RMSE, or lacks the metric.
 
     Raises:
-        ModelRefused: A metric is beyond its limit, no number, or missing.
+        ModelRefused: A metric is beyond its limit, not a number, or missing.
     """
     for limit, names, setting, sign in (
         (settings.model_min_r2, R2_NAMES, "MODEL_MIN_R2", 1),
@@ -55,20 +55,20 @@ def check_metrics(metrics: Mapping[str, float], settings: Settings) -> None:
         name = next((name for name in names if name in metrics), None)
         if name is None:
             raise ModelRefused(f"{setting} is set, and the run has no metric {' or '.join(names)}", "metrics")
-        if not sign * (metrics[name] - limit) >= 0:  # a NaN is not good enough either
+        if not sign * (metrics[name] - limit) >= 0:  # refuses NaN too
             raise ModelRefused(f"the run's {name} is {metrics[name]:.6g}, and {setting} is {limit:g}", "metrics")
 
 
 def check_scores(artifact: Artifact, engine: Engine, directory: Path, raw_scores: RawScores) -> None:
-    """Refuse a model of which our kernels compute anything but what LightGBM computes, bit for bit.
+    """Refuse a model whose scores by our kernels differ from LightGBM's in any bit.
 
-    Asked are rows like the input example through the model's own transforms, and rows at the forest's thresholds and
-    beyond, which no transform need ever give.
+    The rows compared are variations of the input example, transformed by the model's plan, and rows at and beyond the
+    thresholds of the forest, which the plan may never produce.
 
     Args:
         artifact: The model.
-        engine: Its engine.
-        directory: Its files.
+        engine: Engine of the artifact.
+        directory: Model directory.
         raw_scores: LightGBM.
 
     Raises:
@@ -78,7 +78,7 @@ def check_scores(artifact: Artifact, engine: Engine, directory: Path, raw_scores
     usual = np.asarray(engine.transform(np.concatenate([sample, vary(sample)])), dtype=np.float64)
     for part, forest in (("booster", artifact.forest), ("difficulty", artifact.difficulty)):
         if not isinstance(forest, Forest):
-            continue  # there is none, or LightGBM itself evaluates it
+            continue  # absent, or evaluated by LightGBM itself
         rows = np.concatenate([usual, probe_rows(forest.predicates, forest.n_features)])
         ours, theirs = forest.predict(rows, raw_score=True), raw_scores(directory / artifact.files[part], rows)
         if ours.shape != theirs.shape:
@@ -92,10 +92,10 @@ def check_scores(artifact: Artifact, engine: Engine, directory: Path, raw_scores
 
 
 def check_predictions(artifact: Artifact, engine: Engine) -> None:
-    """Refuse a model that has no finite answer to its input example, or to rows like it.
+    """Refuse a model without a finite prediction for its input example, or for rows like it.
 
     Raises:
-        ModelRefused: A prediction or a difficulty is infinite or no number.
+        ModelRefused: A prediction or a difficulty is infinite or NaN.
     """
     sample = artifact.sample()
     for rows, named in ((sample, "the input example"), (vary(sample), "rows like the input example")):
@@ -107,10 +107,10 @@ def check_predictions(artifact: Artifact, engine: Engine) -> None:
 
 
 def find_not_finite(artifact: Artifact) -> tuple[NotFinite, ...]:
-    """Rows to which the model has no finite answer, one for each of its forests for which one is found.
+    """Rows without a finite prediction, at most one for each forest.
 
-    Such a model is served all the same: who asks for such a row gets an error, and its owner should know of it. Of a
-    forest that LightGBM evaluates nothing is known.
+    Such a model is served all the same: a request with such a row gets an error, and the owner is warned. A forest
+    that LightGBM evaluates is not searched.
     """
     found: list[NotFinite] = []
     for part, forest in (("booster", artifact.forest), ("difficulty", artifact.difficulty)):
@@ -129,7 +129,7 @@ def find_not_finite(artifact: Artifact) -> tuple[NotFinite, ...]:
 
 
 def _sendable(features: tuple[Feature, ...], rows: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """bool[B]: whether a request could have such a row, float64[B, F]."""
+    """Whether a request could contain each row, bool[B] for rows float64[B, F]."""
     low, high = np.array([limits_of(feature) for feature in features]).reshape(-1, 2).T
     whole = np.array([feature.kind != "number" for feature in features])
     optional = np.array([not feature.required for feature in features])
@@ -148,11 +148,11 @@ def _not_finite(message: str, forest: Forest, row: NDArray[np.float64], predicti
 
 
 def check_interface(artifact: Artifact, current: ServedModel) -> None:
-    """Refuse a model that would turn away, or answer in another shape, what the model in use answers.
+    """Refuse a model that would reject requests that the model in service answers, or answer in another shape.
 
     Raises:
-        ModelRefused: It lacks a feature or a level of intervals, requires a new feature, takes less in one, or gives
-            more or fewer outputs.
+        ModelRefused: The model lacks a feature or a level of intervals, requires a new feature, accepts less for one,
+            or has more or fewer outputs.
     """
     old, new = ({feature.name: feature for feature in one.features} for one in (current.artifact, artifact))
     problems = [f"it does not take {name!r}" for name in old if name not in new]

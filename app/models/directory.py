@@ -1,7 +1,7 @@
-"""The files of a model directory, read within bounds.
+"""Reading the files of a model directory within bounds.
 
-A file's size is looked at before any of it is read, and what could grow beyond the file when it is parsed (anchors of
-YAML, the shape in an array's header) before it is parsed.
+The size of a file is checked before it is read. Anything that could grow when parsed, such as an anchor in YAML or the
+shape in the header of an array, is checked before it is parsed.
 """
 
 import io
@@ -20,7 +20,7 @@ from app.models.refusal import ModelRefused
 
 MLMODEL = "MLmodel"
 MAX_MLMODEL_BYTES = 1024 * 1024
-"""Of the MLmodel file, its signature's columns not counted: 20,000 of them alone take more."""
+"""Size of the MLmodel file without the columns of its signature, which may be larger: 20,000 columns are."""
 MAX_SIGNATURE_BYTES = 16 * 1024 * 1024
 MAX_BOOSTER_BYTES = 1024**3
 MAX_PLAN_BYTES = 16 * 1024 * 1024
@@ -29,28 +29,28 @@ MAX_INTERVALS_BYTES = 64 * 1024
 MAX_EXAMPLE_BYTES = 16 * 1024 * 1024
 
 MAX_DEPTH = 32
-"""Of nesting in the MLmodel file; MLflow's own is 4 deep."""
+"""Nesting of the MLmodel file; MLflow writes 4 levels."""
 
 NATIVE_SUFFIXES = (".lgb", ".txt", ".model")
 NATIVE_START = b"tree\n"
 MERGE = "<<"
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
-# LibYAML's loader takes what PyYAML's own takes, in a twentieth of the time.
+# LibYAML's loader accepts the same text as PyYAML's own, in a twentieth of the time.
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_file(directory: Path, name: str, most: int, first: int | None = None) -> bytes:
-    """Read a file of the model, which must be a plain file inside its directory.
+    """Read a file of the model, which must be a plain file inside the model directory.
 
     Args:
-        directory: The model's.
-        name: The file's, relative to it.
-        most: Bytes that it may have.
-        first: Bytes to read of it; all of them where that is not given.
+        directory: Model directory.
+        name: Name of the file, relative to the directory.
+        most: Largest size allowed, in bytes.
+        first: Bytes to read from the start; None for the whole file.
 
     Raises:
-        ModelRefused: It is absent, outside the directory, too large, or cannot be read.
+        ModelRefused: The file is absent, outside the directory, too large, or unreadable.
     """
     path = directory / name
     try:
@@ -62,22 +62,25 @@ def read_file(directory: Path, name: str, most: int, first: int | None = None) -
             raise ModelRefused(f"the model's file {name[:100]!r} has {size} bytes, and at most {most} are read")
         with path.open("rb") as file:
             return file.read(size if first is None else first)
-    except (OSError, ValueError, RuntimeError) as error:  # names that no file can have, links in a circle
+    except (OSError, ValueError, RuntimeError) as error:  # an impossible name, or links in a circle
         raise ModelRefused(f"the model's file {name[:100]!r} cannot be read: {type(error).__name__}") from error
 
 
 def read_mlmodel(directory: Path) -> tuple[bytes, dict[str, Any]]:
-    """The MLmodel file and its content, which has a mapping under `flavors`.
+    """Read the MLmodel file.
+
+    Returns:
+        Bytes of the file, and its content, which has a mapping under `flavors`.
 
     Raises:
-        ModelRefused: It is not one that MLflow writes.
+        ModelRefused: The file is not as MLflow writes it.
     """
     content = read_file(directory, MLMODEL, MAX_MLMODEL_BYTES + MAX_SIGNATURE_BYTES)
     try:
         _check_events(content)
         mlmodel: Any = yaml.load(content, Loader=Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # ValueError: a date that does not exist, which PyYAML leaves to Python.
+        # ValueError: a date that does not exist.
         raise ModelRefused("the MLmodel file is not valid YAML") from error
     if not isinstance(mlmodel, dict) or not isinstance(mlmodel.get("flavors"), dict):
         raise ModelRefused("the MLmodel file names no flavors")
@@ -93,7 +96,7 @@ def read_mlmodel(directory: Path) -> tuple[bytes, dict[str, Any]]:
 
 
 def _check_events(content: bytes) -> None:
-    """Refuse YAML of which a few bytes can stand for any number of values, before any value is made."""
+    """Refuse YAML that can expand from a few bytes to any number of values, before any value is made."""
     depth = 0
     for event in yaml.parse(content, Loader=Loader):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -111,10 +114,10 @@ def _check_events(content: bytes) -> None:
 
 
 def native_text(directory: Path) -> str:
-    """Name of the booster's text beside a model that is stored as a Python object.
+    """Name of the booster's text file beside a model that is stored as a Python object.
 
     Raises:
-        ModelRefused: There is none, or more than one.
+        ModelRefused: The directory has no such file, or more than one.
     """
     names = [
         path.name
@@ -133,29 +136,29 @@ def native_text(directory: Path) -> str:
 
 
 def read_table(content: bytes) -> FloatArray:
-    """The stored rows, as `numpy.save` writes an array; whether they are what the plan says, the engine tests.
+    """Read stored rows, an array as `numpy.save` writes it. The engine checks that the rows fit the plan.
 
     Raises:
-        ModelRefused: They are not a whole array.
+        ModelRefused: The content is not a whole array.
     """
     stream = io.BytesIO(content)
     try:
         shape, _, dtype = HEADERS[np.lib.format.read_magic(stream)](stream)
-        # An array is made before it is filled, and its header alone would say how large.
+        # NumPy allocates what the header asks for before it reads the values.
         if math.prod(shape) * dtype.itemsize > len(content) - stream.tell():
             raise ValueError("the file ends before its array")
         stream.seek(0)
         return np.lib.format.read_array(stream, allow_pickle=False)
-    except Exception as error:  # the header goes through Python's own parser, which fails in ways that none lists
+    except Exception as error:  # Python's own parser reads the header, and raises more than is documented
         raise ModelRefused("the model's references are not a whole .npy file") from error
 
 
 def copy_model(source: str, destination: Path) -> None:
-    """Copy a directory with its links as links: MLflow would copy what they lead to, from anywhere on this machine.
+    """Copy a directory, and its links as links. MLflow would follow them to any place on this machine.
 
     Raises:
-        ModelRefused: It has a pipe, a socket or a device, which has no content or no end.
-        OSError: The first error of those that the copy met.
+        ModelRefused: The directory has a pipe, a socket or a device.
+        OSError: First error of the copy.
     """
     errors: list[OSError] = []
 
@@ -170,5 +173,5 @@ def copy_model(source: str, destination: Path) -> None:
 
     try:
         shutil.copytree(source, destination, symlinks=True, copy_function=copy)
-    except shutil.Error as error:  # has texts of them all, and no number of any
+    except shutil.Error as error:  # it has the texts of all errors, but no errno
         raise (errors or [error])[0] from None

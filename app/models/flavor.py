@@ -1,4 +1,4 @@
-"""The `madrone` flavor: a booster with its feature plan, written to an MLflow model directory."""
+"""Writes a booster and its feature plan to an MLflow model directory, as the `madrone` flavor."""
 
 from pathlib import Path
 
@@ -24,14 +24,14 @@ EXAMPLE_FILE = "input_example.json"
 
 
 class ModelParts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model of the madrone flavor is made of.
+    """Parts of a model of the madrone flavor.
 
     Attributes:
-        booster: In LightGBM's native text.
-        plan: The feature plan whose outputs the booster was trained on.
-        table: float64[N, C], the plan's stored rows, where it has references.
-        difficulty: Where the model has intervals, the booster that predicts the absolute error, in native text.
-        intervals: Their calibration.
+        booster: Booster, in LightGBM's native text.
+        plan: Feature plan, whose outputs the booster was trained on.
+        table: float64[N, C], stored rows of the plan, where it has references.
+        difficulty: Booster that predicts the absolute error, in native text, where the model has intervals.
+        intervals: Calibration of the intervals.
     """
 
     booster: str
@@ -41,7 +41,7 @@ class ModelParts(msgspec.Struct, frozen=True, kw_only=True):
     intervals: Intervals | None = None
 
     def engine(self) -> Engine:
-        """Join them, as the service does.
+        """Join the parts, as the service does.
 
         Raises:
             ForestError: A booster cannot be used.
@@ -55,14 +55,14 @@ def save_model(directory: Path, parts: ModelParts, signature: ModelSignature, ex
     """Write a model directory.
 
     Args:
-        directory: Is created, and must be empty if it exists.
-        parts: What the model is made of.
-        signature: Raw features in, prediction out.
+        directory: Model directory; created, and empty if it exists.
+        parts: Parts of the model.
+        signature: Signature with the raw features as inputs.
         example: One value for each raw feature.
 
     Raises:
-        FileExistsError: The directory holds files already.
-        ValueError: Of difficulty and intervals only one is given.
+        FileExistsError: The directory is not empty.
+        ValueError: Only one of difficulty and intervals is given.
     """
     if (parts.difficulty is None) != (parts.intervals is None):
         raise ValueError("difficulty and intervals need each other")

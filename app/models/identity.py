@@ -1,4 +1,4 @@
-"""Which model a model is: its name and version in the registry."""
+"""Name and version of a model in the registry."""
 
 import msgspec
 
@@ -7,7 +7,15 @@ from app.settings import Stage
 
 
 class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """Which model this is, pinned to one version of the registry."""
+    """One version of a registered model.
+
+    Attributes:
+        stage: Stage of the version at the last look.
+        aliases: Aliases of the version at the last look.
+        run_id: Training run, where the registry knows it.
+        created_at_ms: Creation time in the registry, in milliseconds since 1970. A model that is deleted and
+            registered again has the same version numbers again.
+    """
 
     name: str
     version: VersionNumber
@@ -15,8 +23,7 @@ class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     run_id: str | None = None
     created_at_ms: int | None = None
-    """When the registry made the version: a model that is registered anew has its old numbers again."""
 
     def is_same_version(self, other: "ModelIdentity") -> bool:
-        """Whether both are one version of the registry, whatever its stage and aliases were at either look."""
+        """Whether both are the same version, whatever their stages and aliases."""
         return (self.name, self.version, self.created_at_ms) == (other.name, other.version, other.created_at_ms)

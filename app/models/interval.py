@@ -1,10 +1,11 @@
-"""Prediction intervals by normalised split conformal prediction: what is stored with a model, and how it is applied.
+"""Prediction intervals by normalised split conformal prediction: the stored calibration and its use.
 
-A second forest predicts the absolute error of the first (the difficulty of a row). On calibration rows that neither
-was fitted on, the scores |target - prediction| / difficulty are taken; the interval of level p is
-prediction ± q(p) * difficulty, with q(p) the ceil((n + 1) p)-th least of the n scores. It holds the true value with
-probability at least p for rows exchangeable with the calibration rows (J. Lei, M. G'Sell, A. Rinaldo, R. J. Tibshirani
-and L. Wasserman, Distribution-Free Predictive Inference for Regression, JASA 113, 2018, sections 2.2 and 5.2).
+A second forest predicts the absolute error of the first, called the difficulty of a row. Calibration rows, on which
+neither forest was fitted, give n scores |target - prediction| / difficulty. The interval of level p is
+prediction ± q(p) * difficulty, where q(p) is the ceil((n + 1) p)-th smallest score. For rows exchangeable with the
+calibration rows it contains the true value with probability at least p (J. Lei, M. G'Sell, A. Rinaldo,
+R. J. Tibshirani and L. Wasserman, Distribution-Free Predictive Inference for Regression, JASA 113, 2018, sections 2.2
+and 5.2).
 """
 
 from typing import Annotated
@@ -23,21 +24,21 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Quantile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The score that a share `level` of calibration rows stays within."""
+    """The score q(level): a share `level` of the calibration rows has a score of at most this."""
 
     level: Level
     score: Score
 
 
 class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The calibration of a model's intervals.
+    """Calibration of the intervals of a model.
 
     Attributes:
-        quantiles: One for each level that can be asked for, ascending, at most 100.
-        default_level: Of answers to requests that ask for none; one of the levels.
-        least_difficulty: Difficulties below it count as this, in the target's unit, for a forest can predict an
-            absolute error of zero or less.
-        calibration_rows: How many rows the quantiles come from.
+        quantiles: One quantile for each level of the model, ascending, at most 100.
+        default_level: Level for requests that name none; one of the model's levels.
+        least_difficulty: Floor of the difficulty, in the target's unit, since a forest can predict an absolute error
+            of zero or less.
+        calibration_rows: Number of calibration rows.
     """
 
     quantiles: Annotated[tuple[Quantile, ...], msgspec.Meta(max_length=100)]
@@ -47,7 +48,7 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     @property
     def levels(self) -> tuple[float, ...]:
-        """The levels that can be asked for."""
+        """Levels that a request can name, ascending."""
         return tuple(quantile.level for quantile in self.quantiles)
 
     @classmethod
@@ -55,7 +56,7 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         """Read a calibration.
 
         Raises:
-            ModelRefused: The text is not one.
+            ModelRefused: The text is no calibration.
         """
         try:
             intervals = msgspec.json.decode(text, type=cls)
@@ -66,21 +67,21 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         return intervals
 
     def half_width(self, difficulty: NDArray[np.float64], level: float) -> NDArray[np.float64]:
-        """Half the width of each row's interval.
+        """Half the width of the interval of each row.
 
         Args:
             difficulty: float64[B].
             level: One of `levels`.
 
         Returns:
-            float64[B], in the target's unit; not finite where the difficulty is not, or is too large.
+            float64[B], in the target's unit; not finite where the difficulty is not finite or too large.
         """
         with np.errstate(invalid="ignore", over="ignore"):
             return self._score(level) * np.maximum(difficulty, self.least_difficulty)
 
     def half_width_of_one(self, difficulty: float, level: float) -> float:
-        """What `half_width` gives for one row, in a fraction of the time."""
-        # NaN is what NumPy's maximum gives for NaN, on either side.
+        """Half the width for one row, in a fraction of the time of `half_width`."""
+        # A NaN stays NaN, as with NumPy's maximum.
         return self._score(level) * (self.least_difficulty if difficulty < self.least_difficulty else difficulty)
 
     def _score(self, level: float) -> float:

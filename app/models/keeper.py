@@ -1,4 +1,4 @@
-"""Keeps the best model that the registry offers in service, from a background task: when to look, and in which turn."""
+"""Decides when the registry is asked: planned looks of a background task, and orders of an operator, one at a time."""
 
 import asyncio
 import random
@@ -21,21 +21,21 @@ FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
 
 FAILURES = ("registry_unreachable", "registry_schema", "failed")
-"""Outcomes of a look after which the next one comes sooner."""
+"""Outcomes that are followed by a retry with backoff, sooner than a planned look."""
 
 
 class ModelKeeper:
-    """Has a slot refreshed, in turns and in time.
+    """Schedules a refresher, whose looks and orders run one after the other in a thread.
 
     Args:
-        slot: Holds the models in service.
-        source: Where models come from.
-        refresher: Looks, and swaps.
+        slot: Models in service.
+        source: The registry.
+        refresher: Looks into the registry, and swaps models.
         ttl: Seconds between looks while all is well.
-        clock: Seconds that never go back; a test passes its own.
+        clock: Monotonic seconds; a test passes its own.
 
     Attributes:
-        last_refresh: What came of the last look, or of the last version that was pinned.
+        last_refresh: Outcome of the last look, or of the last order to pin a version.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class ModelKeeper:
         self._lock = asyncio.Lock()
         self._awaited: asyncio.Task[Refresh] | None = None
         self._orders: set[asyncio.Task[Refresh]] = set()
-        # A thread of its own: loading a model must not hold one that predictions need.
+        # Its own thread: loading a model must not occupy one that predictions need.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="model-keeper")
 
     async def run(self) -> None:
-        """Serve the last known good, then refresh for ever.
+        """Serve the last known good model, then refresh for ever.
 
-        Looks come every `ttl` seconds while the registry answers and a model is in service, else sooner, with
+        A look follows every `ttl` seconds while the registry answers and a model is in service, otherwise sooner, with
         jittered backoff.
         """
         async with self._lock:
@@ -80,22 +80,21 @@ class ModelKeeper:
             await asyncio.sleep(pause)
 
     async def refresh(self, *, retry_refused: bool = False) -> Refresh:
-        """Look once, and swap if the registry offers another model that can be served. Looks never overlap.
+        """Look once, and swap if the registry prefers another model that can be served. Looks never overlap.
 
         Args:
-            retry_refused: Look again at versions that were refused before, instead of waiting for others.
+            retry_refused: Fetch versions again that were refused before.
         """
         async with self._lock:
             return await self._look(retry_refused=retry_refused)
 
     async def reload(self, version: str | msgspec.UnsetType | None = msgspec.UNSET) -> Refresh:
-        """Do what an operator orders; it goes on when its caller is cancelled.
+        """Carry out an order of an operator, which continues if its caller is cancelled.
 
         Args:
-            version: Serve this one from now on, whatever the registry prefers; or, for None, what it prefers again.
-                Unset: look now, at refused versions too; those who order it while a look is under way share the one
-                after it. A version that is refused is not pinned. While the registry is down, one that is kept on
-                disk can be.
+            version: Version to pin, whatever the registry prefers; None to unpin; unset to look now, at refused
+                versions too. A refused version is not pinned. While the registry is down, a version stored on disk
+                can be pinned. All orders to look that arrive during a look share the next one.
         """
         if version is not msgspec.UNSET:
             order = self._order(self._pin_to(version))
@@ -104,11 +103,11 @@ class ModelKeeper:
         return await asyncio.shield(order)
 
     def next_look(self) -> float | None:
-        """Seconds until the next planned look; None while it is under way."""
+        """Seconds until the next planned look; None during a look."""
         return None if self._next_look is None else max(0.0, self._next_look - self._clock())
 
     def close(self) -> None:
-        """Let go of the thread; what is under way is given up."""
+        """Release the thread, and abandon a look or order under way."""
         self._source.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
@@ -120,7 +119,7 @@ class ModelKeeper:
 
     async def _reload(self) -> Refresh:
         async with self._lock:
-            self._awaited = None  # who asks from now on may have changed what this look no longer sees
+            self._awaited = None  # a later order may follow a change that this look no longer sees
             return await self._look(retry_refused=True)
 
     async def _pin_to(self, version: str | None) -> Refresh:
@@ -129,7 +128,7 @@ class ModelKeeper:
                 self.last_refresh = await self._in_thread(self._refresher.unpin)
                 return self.last_refresh
             refresh = await self._in_thread(partial(self._refresher.pin, version))
-            if self._slot.pinned == version:  # an order that came to nothing leaves what is known of the last look
+            if self._slot.pinned == version:  # a failed order does not replace the outcome of the last look
                 self.last_refresh = refresh
             return refresh
 

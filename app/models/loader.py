@@ -1,4 +1,4 @@
-"""From a version of the registry, or an entry of the store, to a model that has passed every check."""
+"""Loads a version of the registry, or an entry of the store, into a model that has passed every check."""
 
 import logging
 import tempfile
@@ -37,12 +37,12 @@ LOG_LINES: dict[Stage, str] = {
 
 
 class Loading(NamedTuple):
-    """A load that is under way.
+    """A load under way.
 
     Attributes:
-        version: Of the registry.
-        stage: What is done now.
-        since: When that began, by `time.monotonic`.
+        version: Version that is loaded.
+        stage: Current stage.
+        since: Start of the stage, by `time.monotonic`.
     """
 
     version: str
@@ -51,16 +51,16 @@ class Loading(NamedTuple):
 
 
 class ModelLoader:
-    """Fetches, builds, checks and warms up. Blocks, for seconds, and belongs in a thread.
+    """Fetches, builds, checks and warms up models. Blocks for seconds, so it belongs in a thread.
 
     Args:
-        settings: Give the limits that a model's metrics must keep.
-        source: Where models come from, and what LightGBM says of them.
-        store: Where those that passed are kept.
-        calibrations: What batches cost, measured before.
+        settings: Settings with the limits of metrics, and with the alias and stages of versions.
+        source: The registry, and LightGBM for comparison.
+        store: Last known good models on disk.
+        calibrations: Costs of batches that were measured before.
 
     Attributes:
-        loading: What is loaded now; None while nothing is.
+        loading: Load under way; None while there is none.
     """
 
     def __init__(self, settings: Settings, source: ModelSource, store: ModelStore, calibrations: Calibrations) -> None:
@@ -76,17 +76,17 @@ class ModelLoader:
 
         Args:
             candidate: The version.
-            current: The model whose callers must be able to use it; None if that does not matter.
-            keep: Whether to keep it on disk as the last known good.
+            current: Model whose callers must be able to use the new one; None to skip that check.
+            keep: Whether to store the model on disk as the last known good.
 
         Raises:
-            ModelRefused: It failed a check.
-            NothingToServe: It is gone from the registry.
-            RegistryUnreachable: It could not be fetched.
-            OSError: This machine has no place for its files.
+            ModelRefused: The model failed a check.
+            NothingToServe: The version is gone from the registry.
+            RegistryUnreachable: The version could not be fetched.
+            OSError: This machine cannot write the files.
         """
         started = time.perf_counter()
-        # The directory is private (0700), and not needed once everything is read into memory and kept.
+        # Readable by the owner only (0700), and not needed once everything is read into memory and stored.
         with tempfile.TemporaryDirectory(prefix="madrone-model-") as temporary, self._loading():
             self._enter("fetch", candidate)
             fetched = self._source.fetch(candidate.identity, Path(temporary))
@@ -108,13 +108,13 @@ class ModelLoader:
         return served
 
     def keep(self, served: ServedModel) -> None:
-        """Fetch a model that is in service once more, and keep it on disk.
+        """Fetch a model in service again, and store it on disk.
 
         Raises:
             ModelRefused: The files are not those of the model in service.
-            NothingToServe: It is gone from the registry.
-            RegistryUnreachable: It could not be fetched.
-            OSError: This machine has no place for its files.
+            NothingToServe: The version is gone from the registry.
+            RegistryUnreachable: The version could not be fetched.
+            OSError: This machine cannot write the files.
         """
         with tempfile.TemporaryDirectory(prefix="madrone-model-") as temporary:
             directory = self._source.fetch(served.identity, Path(temporary)).directory
@@ -123,17 +123,16 @@ class ModelLoader:
 
     @compiling_logged()
     def restore(self, entry: StoredModel) -> ServedModel:
-        """Make a model ready to serve that passed the checks before.
+        """Make a stored model ready to serve.
 
-        It is read in this process, which takes a second where the model process would take several to start: its files
-        are, by their hashes, those that passed before, and so reading them ends as it did then. That holds for one and
-        the same code. Where the kernels have changed since, they are read in the model process, as those of a new
-        version are, and LightGBM is asked again.
+        Its files have the hashes of files that passed every check, so the same kernels can read them in this process:
+        that takes a second, while the model process takes several to start. If the kernels have changed since, the
+        model process reads the files, as those of a new version, and the scores are compared with LightGBM's again.
 
         Raises:
-            StoreCorrupt: Its files are not what they were.
-            ModelRefused: It fails a check now.
-            RegistryUnreachable: The model process cannot be asked.
+            StoreCorrupt: The files have changed.
+            ModelRefused: The model fails a check now.
+            RegistryUnreachable: The model process does not answer.
         """
         started = time.perf_counter()
         candidate = Candidate(entry.identity, entry.resolved_by)
@@ -149,12 +148,12 @@ class ModelLoader:
             return self._serve(artifact, engine, candidate, entry.metrics, started)
 
     def describe(self, served: ServedModel) -> None:
-        """Write of a model that is kept on disk what is known of it now."""
+        """Update the description of a stored model: stage, aliases and rule."""
         self._store.describe(self._entry(served))
 
     @property
     def selection(self) -> str:
-        """How versions are asked for, to tell whether a stored model was found in the same way."""
+        """Alias or stages of the settings, as text, to compare with those that a stored model was selected by."""
         settings = self._settings
         if settings.model_alias is not None:
             return msgspec.json.encode((settings.model_alias,)).decode()
@@ -163,7 +162,7 @@ class ModelLoader:
         ).decode()
 
     def is_asked_for(self, identity: ModelIdentity) -> bool:
-        """Whether the settings ask for a version, by the alias or stage that the registry last gave it."""
+        """Whether the settings select a version, by its alias or stage at the last look."""
         settings = self._settings
         if settings.model_alias is not None:
             return settings.model_alias in identity.aliases

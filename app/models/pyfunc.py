@@ -1,6 +1,6 @@
-"""Loads a model of the `madrone` flavor for `mlflow.pyfunc.load_model`, which answers as the service does.
+"""Loads a model of the `madrone` flavor for `mlflow.pyfunc.load_model`, with the predictions of the service.
 
-Every stored model names this module as its `loader_module`, so it keeps its name: old models would not load.
+Every stored model names this module as its `loader_module`, so a renamed module could not load old models.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from app.models.artifact import read_artifact
 
 
 class PlannedModel:
-    """What `mlflow.pyfunc` wraps: raw features in, predictions out."""
+    """The object that `mlflow.pyfunc` wraps: raw features to predictions."""
 
     def __init__(self, directory: Path) -> None:
         artifact = read_artifact(directory)
@@ -22,7 +22,7 @@ class PlannedModel:
         self._engine = artifact.engine()
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> NDArray[np.float64]:
-        """Predict a frame that has the raw features as columns, in any order.
+        """Predict a frame with the raw features as columns, in any order.
 
         Returns:
             float64[B], or float64[B, K] for K classes.

@@ -1,20 +1,20 @@
-"""Why a model is refused: the check that it failed, and the exact reason."""
+"""Refusal of a model: the failed check and the exact reason."""
 
 from typing import Literal
 
 Check = Literal["artifact", "agreement", "digest", "metrics", "kernels", "prediction", "interface"]
-"""What a model can fail: its files, that they agree, and the checks of `gates`."""
+"""Checks that a model can fail: reading its files, joining them, and those of `app.models.checks`."""
 
 
 MAX_REASON = 2000
-"""Characters. A reason may quote names of the model's, which are as long and as many as its author likes."""
+"""Characters of a reason. It may quote names from the model, and those can be of any length and number."""
 
 
 class ModelRefused(Exception):
     """The model cannot be served; the message is the exact reason.
 
     Attributes:
-        check: What it failed.
+        check: The failed check.
     """
 
     def __init__(self, reason: str, check: Check = "artifact") -> None:

@@ -1,4 +1,4 @@
-"""The snapshot of a model that a request takes, and its warnings of rows unlike the training rows."""
+"""The snapshot of a model that a request is answered with, and its warnings about unusual rows."""
 
 import math
 from datetime import UTC, datetime
@@ -17,12 +17,12 @@ from kernels.rows import as_rows
 
 
 class NotFinite(msgspec.Struct, frozen=True, kw_only=True):
-    """A row to which a model has no finite answer.
+    """A row whose prediction is not finite.
 
     Attributes:
-        message: What this means, a sentence.
-        prediction: Each output's, as text, since JSON has no infinity.
-        features: The booster's features of the row, null where missing: the first 50 that are not zero.
+        message: One sentence for the owner of the model.
+        prediction: Outputs for the row, as text, since JSON has no infinity.
+        features: Booster features of the row, null where missing; the first 50 that are not zero.
     """
 
     message: str
@@ -31,15 +31,15 @@ class NotFinite(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a request needs of a model: an immutable snapshot, replaced as a whole.
+    """A model in service: an immutable snapshot with everything that a request needs, replaced as a whole.
 
     Attributes:
-        feature_names: Of the raw features, in the engine's order.
-        training_ranges: By feature, the least and greatest value that training saw; infinite where that is not known.
-        metrics: The training run's, as far as the registry knows them.
-        resolved_by: The rule that chose this version.
-        load_seconds: From look-up to readiness.
-        not_finite: Rows to which it has no finite answer, as far as any were found when it was loaded.
+        feature_names: Names of the raw features, in the engine's order.
+        training_ranges: Least and greatest training value of each feature; infinite where unknown.
+        metrics: Metrics of the training run, as far as the registry knows them.
+        resolved_by: Selection rule that chose this version.
+        load_seconds: Time from look-up to readiness.
+        not_finite: Rows without a finite prediction that were found when the model was loaded.
     """
 
     identity: ModelIdentity
@@ -55,16 +55,16 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     not_finite: tuple[NotFinite, ...] = ()
 
     def warnings(self, rows: FloatArray, evaluation: Evaluation) -> list[list[str]]:
-        """For each row, what training did not see of it.
+        """Warnings about rows unlike the training rows, a list for each row.
 
-        Features outside their training range, and, where the model sets a limit to it, a distance to the nearest
-        stored row beyond that limit. A row whose distance cannot be computed has none that exceeds the limit.
+        A feature outside its training range is a warning. So is a distance to the nearest stored row beyond the
+        model's limit, where it has one; a distance that cannot be computed (NaN) is none.
 
         Args:
             rows: float64[B, F], raw features.
-            evaluation: Of these rows.
+            evaluation: Evaluation of these rows.
         """
-        none: list[str] = []  # shared by all that have none, which are most
+        none: list[str] = []  # shared by all rows without a warning, which are most
         warnings = [none] * len(rows)
         low, high = _bounds(self.training_ranges)
         if outside(as_rows(rows, len(low)), low, high):
@@ -81,11 +81,11 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
         return warnings
 
     def warnings_of_one(self, values: list[float], evaluation: Evaluation) -> list[str]:
-        """What `warnings` says of one row, of which most need none: comparing them takes a tenth of the time here.
+        """Warnings about one row, in a tenth of the time of `warnings` for a row that has none.
 
         Args:
-            values: The F raw features.
-            evaluation: Of this row.
+            values: F raw features.
+            evaluation: Evaluation of this row.
         """
         for value, (low, high) in zip(values, self.training_ranges, strict=True):
             if value < low or value > high:
@@ -99,7 +99,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
 
 @lru_cache(maxsize=4)
 def _bounds(ranges: tuple[tuple[float, float], ...]) -> tuple[FloatArray, FloatArray]:
-    """float64[F] twice, the least values and the greatest: made anew, they would take longer than comparing rows."""
+    """Least and greatest values, each float64[F]. Cached, since making them takes longer than comparing rows."""
     bounds = np.array(ranges, dtype=np.float64).reshape(len(ranges), 2)
     return np.ascontiguousarray(bounds[:, 0]), np.ascontiguousarray(bounds[:, 1])
 
@@ -107,14 +107,14 @@ def _bounds(ranges: tuple[tuple[float, float], ...]) -> tuple[FloatArray, FloatA
 def serve_artifact(
     artifact: Artifact, engine: Engine, identity: ModelIdentity, metrics: dict[str, float], resolved_by: str
 ) -> ServedModel:
-    """The snapshot of a model.
+    """Snapshot of a model that is ready to serve.
 
     Args:
         artifact: The model.
-        engine: Its engine, warmed up.
-        identity: Which it is.
-        metrics: The training run's.
-        resolved_by: The rule that chose this version.
+        engine: Engine of the artifact, warmed up.
+        identity: Version in the registry.
+        metrics: Metrics of the training run.
+        resolved_by: Selection rule that chose this version.
     """
     ranges = tuple(feature.training_range or (-math.inf, math.inf) for feature in artifact.features)
     outside(

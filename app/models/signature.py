@@ -1,4 +1,4 @@
-"""What a model takes: its raw features, joined from the MLflow signature, the feature plan and the booster."""
+"""Raw features of a model, joined from the MLflow signature, the feature plan and the booster."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ KINDS: dict[str, Kind] = {
     "integer": "integer",
     "boolean": "boolean",
 }
-"""MLflow's column types (mlflow/types/schema.py) that a numeric forest can take."""
+"""MLflow column types (mlflow/types/schema.py) that a numeric forest takes, with our kind of feature."""
 
 INTEGER_BITS = {"integer": 32, "long": 64}
 
@@ -30,16 +30,16 @@ class Column(msgspec.Struct, frozen=True):
 
 
 def signature_columns(signature: Any) -> tuple[Column, ...] | None:
-    """Read the input columns of an MLmodel's signature.
+    """Read the input columns of a signature.
 
     Args:
-        signature: The value of MLmodel's `signature` key, whose `inputs` is JSON text.
+        signature: Value of the `signature` key of the MLmodel file. Its `inputs` is JSON text.
 
     Returns:
-        The columns, or None where there is no signature or it names none (a tensor).
+        The columns, or None where there is no signature, or one without columns (a tensor).
 
     Raises:
-        ModelRefused: A column has a type that is no number, or columns are unnamed or named twice.
+        ModelRefused: A column is not numeric, has no name, or has the name of another.
     """
     if not signature:
         return None
@@ -71,12 +71,12 @@ def signature_columns(signature: Any) -> tuple[Column, ...] | None:
 def join_features(
     columns: tuple[Column, ...] | None, plan: Plan | None, booster_names: tuple[str, ...]
 ) -> tuple[Feature, ...]:
-    """Say what the model takes, in the order in which its engine takes it.
+    """Features of the model, in the engine's order.
 
     Args:
-        columns: From the signature, if it names any.
-        plan: The feature plan, if the model has one: then its inputs are the features.
-        booster_names: The forest's own feature names, used where there is no plan.
+        columns: Columns of the signature, where it has any.
+        plan: Feature plan, where the model has one; its inputs are then the features.
+        booster_names: Feature names of the forest, used where there is no plan.
 
     Raises:
         ModelRefused: The three do not agree.
@@ -106,7 +106,7 @@ def join_features(
         raise ModelRefused(
             f"the signature has {len(columns)} columns, the booster {len(booster_names)} features", "agreement"
         )
-    # LightGBM stores names with blanks turned into underscores, and Column_N where it was given none.
+    # LightGBM stores names with underscores instead of blanks, and Column_N for features without a name.
     named = not all(name == f"Column_{index}" for index, name in enumerate(booster_names))
     if named and tuple("_".join(column.name.split(" ")) for column in columns) != booster_names:
         raise ModelRefused(
@@ -123,7 +123,7 @@ def _limits(column: Column | None) -> tuple[float, float] | None:
     if column is None or column.bits is None:
         return None
     bound = 2 ** (column.bits - 1)
-    # For 64 bits the float below 2**63 is used, so that the bound itself is a value of the type.
+    # The float below 2**63 is the upper bound of 64 bits, since 2**63 itself is no value of the type.
     return float(-bound), float(bound - 1) if column.bits == 32 else float(bound - 1024)
 
 

@@ -1,1 +1,1 @@
-"""What the service tells of itself: metrics, logs, hardware readings, and the log of predictions."""
+"""Observability of the service: metrics, logs, hardware readings, and the log of predictions."""

@@ -1,8 +1,7 @@
-"""Counters and histograms for what happens with every request.
+"""Counters and histograms for every request, quicker than those of prometheus-client.
 
-prometheus-client's own take two microseconds each time, for a lock and a look at every bucket. These are for the event
-loop alone: an observation is an entry in a list, and the lists are sorted into buckets when they have grown, or when
-somebody scrapes.
+Those take two microseconds for each observation, for a lock and a search through the buckets. These belong to the event
+loop alone: an observation is appended to a list, and a list is sorted into buckets at a scrape or when it is long.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,19 +15,19 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 PENDING = 4096
-"""Observations that wait to be sorted."""
+"""Length at which a list of observations is sorted into buckets."""
 
 Labels = tuple[str, ...]
 
 
 class FastCounter(Collector):
-    """A counter.
+    """A counter for the event loop.
 
     Args:
-        name: Of the family, without `_total`.
-        documentation: What it counts.
-        labels: Their names.
-        registry: Exports it.
+        name: Name of the family, without `_total`.
+        documentation: Help text.
+        labels: Names of the labels.
+        registry: Registry that exports the family.
     """
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
@@ -37,7 +36,7 @@ class FastCounter(Collector):
         registry.register(self)
 
     def add(self, labels: Labels, amount: float = 1.0) -> None:
-        """Count."""
+        """Add an amount to the series of these label values."""
         self._counts[labels] = self._counts.get(labels, 0.0) + amount
 
     def collect(self) -> Iterable[Metric]:
@@ -49,14 +48,14 @@ class FastCounter(Collector):
 
 
 class FastHistogram(Collector):
-    """A histogram of seconds.
+    """A histogram of seconds for the event loop.
 
     Args:
-        name: Of the family.
-        documentation: What it measures.
-        labels: Their names.
+        name: Name of the family.
+        documentation: Help text.
+        labels: Names of the labels.
         bounds: Upper bounds of the buckets, ascending, in seconds.
-        registry: Exports it.
+        registry: Registry that exports the family.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class FastHistogram(Collector):
         registry.register(self)
 
     def observe(self, labels: Labels, seconds: float) -> None:
-        """Take a duration."""
+        """Add a duration to the series of these label values."""
         series = self._series.get(labels)
         if series is None:
             series = self._series[labels] = _Series(np.zeros(len(self._bounds) + 1, dtype=np.int64), 0.0, [])
@@ -87,12 +86,12 @@ class FastHistogram(Collector):
 
 
 class _Series(NamedTuple):
-    """One combination of labels. Replaced as a whole, so that a scrape from a thread sees nothing twice.
+    """Observations of one combination of labels, replaced as a whole so that a scrape in a thread sees none twice.
 
     Attributes:
-        counts: int64[buckets].
-        total: Seconds, of those in buckets.
-        pending: Seconds that are in no bucket yet.
+        counts: int64[buckets], observations in each bucket.
+        total: Sum in seconds of the observations in buckets.
+        pending: Observations in no bucket yet, in seconds.
     """
 
     counts: NDArray[np.int64]
@@ -100,7 +99,7 @@ class _Series(NamedTuple):
     pending: list[float]
 
     def sorted(self, bounds: NDArray[np.float64]) -> tuple[NDArray[np.int64], float]:
-        """Counts and sum with what is pending. A value that is a bound belongs to its bucket."""
+        """Counts and sum including pending observations. A value equal to a bound belongs to its bucket."""
         values = np.array(self.pending, dtype=np.float64)
         buckets = np.searchsorted(bounds, values, side="left")
         return self.counts + np.bincount(buckets, minlength=len(self.counts)), self.total + float(values.sum())

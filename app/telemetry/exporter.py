@@ -1,4 +1,4 @@
-"""The metrics on a port of their own, so that a scrape works where the API's port is closed to it."""
+"""Serves the metrics on a separate port, for a scraper that cannot reach the port of the API."""
 
 import asyncio
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ class MetricsServer:
     Args:
         host: Address to listen on.
         port: Port to listen on.
-        metrics: What is served.
+        metrics: Metrics to serve.
     """
 
     def __init__(self, host: str, port: int, metrics: Metrics) -> None:
@@ -27,7 +27,7 @@ class MetricsServer:
         """Serve until cancelled.
 
         Raises:
-            OSError: The port cannot be listened on.
+            OSError: The port is taken or not permitted.
             RuntimeError: The server's thread ended.
         """
         server, thread = start_http_server(self._port, self._host, self._metrics.registry)

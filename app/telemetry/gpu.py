@@ -1,4 +1,4 @@
-"""Readings of the NVIDIA GPUs through NVML, refreshed by a background task."""
+"""Readings of NVIDIA GPUs through NVML, polled by a background task."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 POLL_INTERVAL_S = 5.0
 SEARCH_INTERVAL_S = 60.0
-"""Between looks for a GPU while there is none: a driver can be loaded later."""
+"""Interval of polls while there is no GPU, since a driver can be loaded later."""
 
 SERIES = (
     ("gpu_utilization_percent", "Share of the last sample period in which a kernel ran.", "utilization_percent"),
@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 
 class GpuReading(msgspec.Struct, frozen=True):
-    """One device at one moment. What the device does not report (as under MIG) is None.
+    """Readings of one device. A figure that the device does not report (as under MIG) is None.
 
-    Its UUID tells which of the devices a backend computes on.
+    The UUID identifies the device that a backend computes on.
     """
 
     index: int
@@ -42,7 +42,7 @@ class GpuReading(msgspec.Struct, frozen=True):
 
 
 class GpuStatus(msgspec.Struct, frozen=True):
-    """Whether there are GPUs that can be read, what is wrong with others, and the newest readings."""
+    """Newest readings of all GPUs, and the reason why others cannot be read."""
 
     available: bool
     reason: str | None
@@ -53,7 +53,7 @@ class GpuPoller(Collector):
     """Keeps the newest readings of all GPUs, and exports them as metrics.
 
     Args:
-        nvml: The `pynvml` module; a test passes a double for the hardware.
+        nvml: The `pynvml` module; a test passes a double.
     """
 
     def __init__(self, nvml: Any = None) -> None:
@@ -74,13 +74,13 @@ class GpuPoller(Collector):
                 yield family
 
     async def run(self) -> None:
-        """Poll for ever; NVML's calls take milliseconds, so they run in a thread."""
+        """Poll for ever, in a thread, since calls of NVML take milliseconds."""
         while True:
             await asyncio.to_thread(self.poll)
             await asyncio.sleep(POLL_INTERVAL_S if self.status.available else SEARCH_INTERVAL_S)
 
     def poll(self) -> None:
-        """Read all devices once. One that cannot be read has no readings: a GPU that vanished has no utilisation."""
+        """Read all devices once. A device that cannot be read loses its old reading."""
         nvml = self._nvml
         devices: list[GpuReading] = []
         problems: list[str] = []
@@ -100,7 +100,7 @@ class GpuPoller(Collector):
         self.status = GpuStatus(available=bool(devices), reason=reason, devices=tuple(devices))
 
     def _initialize(self) -> None:
-        """Start NVML, anew where it was started before: it counts how often, and sees new devices only then."""
+        """Initialise NVML, after a shutdown if it is initialised: only then does it see new devices."""
         if self._initialized:
             self._initialized = False
             with contextlib.suppress(self._nvml.NVMLError):
@@ -111,7 +111,7 @@ class GpuPoller(Collector):
     def _read(self, index: int) -> GpuReading:
         nvml = self._nvml
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        # The second version's figure is without what the driver has reserved for itself.
+        # Version 2 of the structure excludes memory that the driver reserves for itself.
         memory = self._optional(nvml.nvmlDeviceGetMemoryInfo, handle, nvml.nvmlMemory_v2)
         utilization = self._optional(nvml.nvmlDeviceGetUtilizationRates, handle)
         return GpuReading(
@@ -130,7 +130,7 @@ class GpuPoller(Collector):
         except self._nvml.NVMLError as error:
             if getattr(error, "value", None) == self._nvml.NVML_ERROR_GPU_IS_LOST:
                 raise
-            # Not supported, unknown to this driver, or, as under MIG, for the privileged alone.
+            # Not supported, unknown to this driver, or not permitted, as under MIG.
             return None
 
 

@@ -1,4 +1,4 @@
-"""What the prediction log is told, as it goes from the service to the process that writes."""
+"""Messages of the prediction log, from the service to the process that writes them to a database."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import msgspec
 
 
 class LogTarget(msgspec.Struct, frozen=True):
-    """Where rows go.
+    """Database of the log.
 
     Attributes:
         url: SQLAlchemy URL of a SQLite or PostgreSQL database.
-        keep_rows: Newest rows that are kept.
+        keep_rows: Number of rows to keep, the newest ones.
     """
 
     url: str
@@ -18,13 +18,13 @@ class LogTarget(msgspec.Struct, frozen=True):
 
 
 class LoggedRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A request whose rows are logged, a row of the log for each.
+    """A request; each of its rows becomes a row of the log.
 
     Attributes:
-        id: Of the request.
-        kind: How predictions were asked for.
+        id: Id of the request.
+        kind: Kind of prediction, such as `single` or `batch`.
         time: Seconds since 1970, UTC.
-        count: B, its rows.
+        count: B, number of rows.
     """
 
     id: str
@@ -34,16 +34,16 @@ class LoggedRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class LoggedPredictions(msgspec.Struct, array_like=True):
-    """Requests that one model answered, one after the other; N rows in all.
+    """Consecutive requests that one model answered, N rows in all.
 
     Attributes:
-        model: Name and version.
-        names: Of the F features.
-        outputs: K, predictions for a row.
-        requests: In their order.
-        rows: float64[N, F], in pieces.
-        predictions: float64[N, K], in pieces.
-        count: N.
+        model: Name and version of the model.
+        names: Names of the F features.
+        outputs: K, predictions for each row.
+        requests: The requests, in order.
+        rows: Bytes of float64[N, F], a piece for each request.
+        predictions: Bytes of float64[N, K], a piece for each request.
+        count: N, number of rows.
     """
 
     model: tuple[str, str]
@@ -55,18 +55,18 @@ class LoggedPredictions(msgspec.Struct, array_like=True):
     count: int = 0
 
     def add(self, request: LoggedRequest, rows: bytes, predictions: bytes) -> None:
-        """Take one more request, with its rows."""
+        """Append a request with its rows and predictions."""
         self.requests.append(request)
         self.rows.append(rows)
         self.predictions.append(predictions)
         self.count += request.count
 
     def features(self) -> list[list[float]]:
-        """The rows."""
+        """Features of each row."""
         return _in_rows(self.rows, self.count, len(self.names))
 
     def answers(self) -> list[Any]:
-        """For each row a number, or a list of K where K > 1."""
+        """Prediction for each row: a number, or a list of K where K > 1."""
         rows = _in_rows(self.predictions, self.count, self.outputs)
         return [row[0] for row in rows] if self.outputs == 1 else rows
 

@@ -1,10 +1,10 @@
-"""The prediction log's database, written in a process of its own.
+"""Writes the prediction log to its database, in a separate process.
 
     python -m app.telemetry.log_writer
 
-Making a row and having it taken costs as much of a processor as a prediction does, and half of it holds the
-interpreter's lock: in the service's own process every request would wait for that. The process ends when the service
-has gone, however that ended, and has written by then what it was given. Its messages (`child_process`) are MessagePack:
+Making and writing a row takes as much CPU time as a prediction, half of it with the GIL held, for which every request
+would wait in the service's own process. When the service ends, however it does, its end of the connection closes; this
+process then writes all rows that it was given, and ends too. Its messages (`child_process`) are MessagePack:
 `LogTarget`, then lists of `LoggedPredictions`, each answered by a fault or None.
 """
 
@@ -25,14 +25,14 @@ from app.child_process import parent
 from app.telemetry.log_messages import LoggedPredictions, LogTarget
 
 NICENESS = 5
-"""Requests are served first where the processor is short, but the log must keep up with them."""
+"""Niceness of the process: requests go first on a busy machine, but the log must keep up with them."""
 
 STATEMENT_ROWS = 100
-"""In one statement: a driver that is given many takes longer for each."""
+"""Rows of one statement: with many rows, drivers take longer for each."""
 
 REST = 4.0
-"""Seconds of sleep for each second of work, so that it takes a fifth of a processor at most: batches are predicted
-faster than any database takes rows."""
+"""Seconds of sleep for each second of work, so that the process takes at most a fifth of a core. Without sleep it could
+take a whole one, since batches are predicted faster than a database takes rows."""
 
 PRUNE_INTERVAL_ROWS = 10_000
 CONNECT_TIMEOUT_S = 5
@@ -59,11 +59,11 @@ COLUMNS = tuple(column.name for column in TABLE.columns if not column.primary_ke
 
 
 class LogDatabase:
-    """Writes rows.
+    """Writes rows to the database of the log.
 
     Args:
-        target: Where they go.
-        rest: Seconds to sleep for each second of the processor's.
+        target: The database.
+        rest: Seconds to sleep for each second of CPU time.
     """
 
     def __init__(self, target: LogTarget, rest: float = 0.0) -> None:
@@ -76,8 +76,8 @@ class LogDatabase:
     def write(self, batch: list[LoggedPredictions]) -> str | None:
         """Write the rows of a batch, all or none.
 
-        Returns what kept it from being written, None where nothing did: the class of an error, since the driver's text
-        can hold the URL with its password.
+        Returns:
+            None, or the fault: only the class of the error, since its text can hold the URL with its password.
         """
         try:
             self._write(batch)
@@ -88,7 +88,7 @@ class LogDatabase:
         return None
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         if self._engine is not None:
             self._engine.dispose()
 
@@ -109,13 +109,13 @@ class LogDatabase:
             self._prune()
 
     def _pause(self) -> None:
-        """Sleep for as long as all the work since the last pause is worth, reading what is asked included."""
+        """Sleep in proportion to the CPU time since the last pause, the decoding of requests included."""
         time.sleep(self._rest * (time.thread_time() - self._worked))
         self._worked = time.thread_time()
 
     def _prune(self) -> None:
         with self._connected().begin() as connection:
-            # By position and not by arithmetic: a rolled-back write leaves a gap in the ids.
+            # By position, not by arithmetic, since a rolled-back write leaves a gap in the ids.
             surplus = sa.select(TABLE.c.id).order_by(TABLE.c.id.desc()).offset(self._target.keep_rows).limit(1)
             if (last := connection.execute(surplus).scalar()) is not None:
                 connection.execute(sa.delete(TABLE).where(TABLE.c.id <= last))
@@ -138,7 +138,7 @@ class LogDatabase:
 
 
 def _values(predictions: LoggedPredictions, *, sqlite: bool) -> Iterator[tuple[str, ...]]:
-    """For each row the values of the table's `COLUMNS`, as text that either database reads."""
+    """Values of the table's `COLUMNS` for each row, as text that either database reads."""
     requests: list[tuple[str, ...]] = []
     length = MOMENT_LENGTH if sqlite else None  # without a time zone: SQLite keeps none, and times are UTC
     for request in predictions.requests:
@@ -151,14 +151,14 @@ def _values(predictions: LoggedPredictions, *, sqlite: bool) -> Iterator[tuple[s
 
 
 def _lines(values: list[Any]) -> list[str]:
-    """Each value as JSON, in which a line feed is escaped, and other ends of lines are not."""
+    """Each value as JSON. Only the line feed ends a line, since JSON escapes it inside a value."""
     return _encode_lines(values).decode().split("\n")[:-1]
 
 
 def _write_ahead(connection: Any, _: object) -> None:
-    """Have SQLite write to a log of its own first: readers are not locked out, and a commit waits for no disk.
+    """Use SQLite's write-ahead log, so that readers are not locked out and a commit waits for no disk.
 
-    A crash of the machine may take the last commits along, which a log of predictions can do without.
+    A crash of the machine may lose the last commits, which is acceptable for a log of predictions.
     """
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")

@@ -1,4 +1,4 @@
-"""Logs as JSON lines on standard error, each with the id of the request that it belongs to."""
+"""Logs as JSON lines on standard error, each with the id of its request."""
 
 import logging
 import sys
@@ -8,14 +8,14 @@ from typing import Any, TextIO
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""Id of the request that the current task answers."""
+"""Id of the request that the current task is answering."""
 
 QUIET_LOGGERS = ("alembic", "mlflow", "httpx", "httpcore", "numba", "urllib3", "matplotlib", "git", "watchfiles")
-"""Libraries whose INFO and DEBUG lines say nothing about the service."""
+"""Libraries whose INFO and DEBUG lines are dropped, since they are not about the service."""
 
 
 class JsonFormatter(MsgspecFormatter):
-    """One JSON object a line: time, level, logger, message, request id where there is one, and the record's extras."""
+    """Formats a record as one JSON object: time, level, logger, message, request id if any, and the extras."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -26,21 +26,21 @@ class JsonFormatter(MsgspecFormatter):
         )
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the record's line; one whose message is JSON lines already passes as it is."""
+        """Line of a record. A message that is already JSON lines (`is_json`) is unchanged."""
         return record.getMessage() if getattr(record, "is_json", False) else super().format(record)
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
-        """Put the request's id into the line."""
+        """Add the id of the request."""
         super().add_fields(log_data, record, message_dict)
         if identifier := request_id.get():
             log_data["request_id"] = identifier
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what standard error is now: while a terminal has a status line, that is what goes round it."""
+    """Writes to the current standard error, which a status line on a terminal replaces while it is shown."""
 
     def __init__(self) -> None:
-        logging.Handler.__init__(self)  # a stream handler's own would keep what standard error is at first
+        logging.Handler.__init__(self)  # StreamHandler's would keep the first standard error
 
     @property
     def stream(self) -> TextIO:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -49,10 +49,10 @@ class StderrHandler(logging.StreamHandler[TextIO]):
 
 
 def logging_config(level: str) -> dict[str, Any]:
-    """Configuration for `logging.config.dictConfig`, for the service and for Granian alike.
+    """Configuration for `logging.config.dictConfig`, for the service and for Granian.
 
     Args:
-        level: Name of the least severe level to log.
+        level: Name of the lowest level to log.
     """
     return {
         "version": 1,

@@ -1,4 +1,4 @@
-"""How late the event loop is: what every request waits for before anything is done for it."""
+"""Lag of the event loop, which every request waits for before any work is done for it."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ INTERVAL_S = 0.02
 
 
 async def watch_loop(metrics: Metrics) -> None:
-    """Ask for a turn again and again, and record how much later than asked it comes, for ever."""
+    """Sleep again and again, and record how much too late each sleep ends, for ever."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + INTERVAL_S

@@ -1,4 +1,4 @@
-"""The Prometheus metrics, all in one registry that belongs to one app."""
+"""The Prometheus metrics of one app, in a registry of its own."""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -13,18 +13,18 @@ LATENCY_BUCKETS_S = (
     *(0.0001, 0.00015, 0.00025, 0.0004, 0.0006, 0.001, 0.0015, 0.0025, 0.004, 0.006),
     *(0.01, 0.015, 0.025, 0.04, 0.06, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
-"""Seconds. About four to five a decade from 100 µs to 100 ms, where predictions are, and coarser above."""
+"""Bounds in seconds: four or five a decade from 100 µs to 100 ms, where predictions are, and fewer above."""
 
 LAG_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 DIFFERENCE_BUCKETS = tuple(
     sorted(float(f"{sign * step}e{decade}") for sign in (-1, 1) for step in (1, 3) for decade in range(-6, 7))
 )
-"""Of either sign and any unit: two a decade from a millionth to millions."""
+"""Bounds of either sign, in the target's unit: two a decade from a millionth to millions."""
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-# The _created series double the number of counters and tell when a label was first used, which nobody asks.
+# The _created series, the time of the first use of each label, would double the number of counters.
 disable_created_metrics()
 
 

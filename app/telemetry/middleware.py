@@ -1,4 +1,4 @@
-"""What is done for every request, whatever becomes of it: its id, its metrics, its log line.
+"""Id, metrics and log line of every request, whatever its answer.
 
 It wraps the whole application, so that a 404 and a 405 are counted and logged like any other answer.
 """
@@ -14,16 +14,16 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.request_log import RequestLog
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
-"""Methods that are a label of their own; the rest share one, since a caller can invent any number of them."""
+"""Methods with a label of their own. The rest share one, since a caller can invent any number of methods."""
 
 UNMATCHED = "unmatched"
-"""Endpoint label of a request that meets no route, for the same reason."""
+"""Endpoint label of all requests that match no route, for the same reason."""
 
 UNNAMED_ERRORS = {499: "disconnected", 503: "unavailable"}
-"""Kinds of the statuses that are answered without an exception: a health page that says no is one."""
+"""Error types of statuses that are answered without an exception, such as an unhealthy health page."""
 
 FIXED_BITS = 7 << 76 | 0b10 << 62
-"""Version and variant in a UUID of version 7, below its 48 bits of milliseconds."""
+"""Version and variant bits of a UUID of version 7, below its 48 bits of milliseconds."""
 
 RANDOM_BITS = ((1 << 80) - 1) & ~(0b1111 << 76 | 0b11 << 62)
 
@@ -31,13 +31,13 @@ VALID_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 class RequestTelemetry:
-    """ASGI application around the application.
+    """ASGI middleware around the whole application.
 
     Args:
-        app: The application inside.
-        metrics: Where requests are counted and timed.
-        request_log: Where each gets its line.
-        routes: Paths that exist, so that a 405 is counted under its route.
+        app: The application.
+        metrics: Metrics that count and time requests.
+        request_log: Log with a line for each request.
+        routes: Paths of all routes, so that a 405 is counted under its route.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, request_log: RequestLog, routes: frozenset[str]) -> None:
@@ -47,7 +47,7 @@ class RequestTelemetry:
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request through the application inside, and record it."""
+        """Answer a request through the application, and record it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -56,7 +56,7 @@ class RequestTelemetry:
         scope[REQUEST_ID] = identifier
         token = request_id.set(identifier)
         header = (b"x-request-id", identifier.encode())
-        # 499: the client went away before an answer began, as nginx logs it.
+        # 499 is nginx's status for a client that left before the answer began.
         status = 499
 
         async def send_with_id(message: Message) -> None:
@@ -91,7 +91,7 @@ class RequestTelemetry:
 
 
 def _identify(scope: Scope) -> str:
-    """The caller's X-Request-ID if it is safe to repeat in headers and logs, else a new one."""
+    """The caller's X-Request-ID if it is safe in headers and logs, otherwise a new id."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             text = value.decode("latin-1")
@@ -102,8 +102,8 @@ def _identify(scope: Scope) -> str:
 
 
 def new_id() -> str:
-    """A UUID of version 7 (RFC 9562), without dashes: ids that are made one after the other sort so.
+    """A UUID of version 7 (RFC 9562), without dashes. Such ids sort by time.
 
-    An index over them, the prediction log's, grows at its end; random ones would have it write a page for every row.
+    So the index of the prediction log grows at its end. With random ids the database would write a page for each row.
     """
     return f"{time.time_ns() // 1_000_000 << 80 | random.getrandbits(80) & RANDOM_BITS | FIXED_BITS:032x}"

@@ -1,8 +1,8 @@
-"""A log of predictions in a database, written beside the request path.
+"""A log of predictions in a database, written outside the request path.
 
-Requests leave their rows in a bounded queue; a background task has them written in batches, by a process of their own.
-When the database is slow or away the queue fills, and rows that find no place are dropped and counted: an answer is
-never held up for its log.
+Requests put their rows into a bounded queue, and a background task has a separate process write them in batches. If
+the database is slow or unavailable the queue fills up, and further rows are dropped and counted: an answer never waits
+for its log.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from app.telemetry.metrics import Metrics
 QUEUE_ROWS = 10_000
 TRANSACTION_ROWS = 5_000
 WRITE_TIMEOUT_S = 60.0
-"""For one transaction. A database that is away says so sooner, unless the network swallows what is said."""
+"""Timeout of one transaction; covers a network that drops packets silently."""
 
 FLUSH_INTERVAL_S = 0.1
 RETRY_S = 1.0
@@ -33,22 +33,22 @@ log = logging.getLogger(__name__)
 
 
 class LogWriter(Protocol):
-    """Writes rows; blocks on the database."""
+    """Writer of rows, which blocks on the database."""
 
     def write(self, batch: list[LoggedPredictions]) -> str | None:
-        """Write the rows of a batch, all or none; returns what kept it from being written."""
+        """Write the rows of a batch, all or none; returns the fault if it failed."""
         ...
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         ...
 
 
 class LogWriterProcess:
-    """A `LogDatabase` in a process of its own, started by the first write, and anew where it has gone.
+    """A `LogDatabase` in a separate process, started by the first write, and again when it has ended.
 
     Args:
-        target: Where rows go.
+        target: Database of the log.
     """
 
     def __init__(self, target: LogTarget) -> None:
@@ -73,7 +73,7 @@ class LogWriterProcess:
 
 
 class PredictionLogStatus(msgspec.Struct, frozen=True):
-    """What is known of the log."""
+    """State of the log: rows waiting, and the last fault."""
 
     enabled: bool
     queued: int
@@ -81,12 +81,12 @@ class PredictionLogStatus(msgspec.Struct, frozen=True):
 
 
 class PredictionLog:
-    """Queues rows and has them written.
+    """Queues rows, and has them written.
 
     Args:
-        writer: Takes them.
-        metrics: Where written, dropped and failed rows are counted.
-        enabled: Whether there is to be a log.
+        writer: Writer of the rows.
+        metrics: Metrics that count written and dropped rows.
+        enabled: Whether predictions are logged.
     """
 
     def __init__(self, writer: LogWriter, metrics: Metrics, *, enabled: bool = True) -> None:
@@ -95,7 +95,7 @@ class PredictionLog:
         self._metrics = metrics
         self._newest: LoggedPredictions | None = None
         self._queue: deque[LoggedPredictions] = deque()
-        # Two counts, each written by one thread alone: the event loop's, and the one that writes.
+        # Each count is written by one thread only: the event loop's, and the writing one.
         self._recorded = 0
         self._taken = 0
         self._last_error: str | None = None
@@ -103,7 +103,7 @@ class PredictionLog:
 
     @property
     def status(self) -> PredictionLogStatus:
-        """Rows in the queue, and the newest error."""
+        """Rows in the queue, and the last fault."""
         return PredictionLogStatus(self.enabled, self._queued(), self._last_error)
 
     def record(
@@ -115,13 +115,13 @@ class PredictionLog:
         rows: NDArray[np.float64],
         predictions: NDArray[np.float64],
     ) -> None:
-        """Queue a request's rows; those that the queue has no room for are dropped and counted.
+        """Queue the rows of a request. Rows beyond the room in the queue are dropped and counted.
 
         Args:
-            request_id: Of the request.
-            prediction_type: How they were asked for.
-            model: Name and version.
-            names: Of the F features; always the same object for the same model in service.
+            request_id: Id of the request.
+            prediction_type: Kind of prediction, such as `single` or `batch`.
+            model: Name and version of the model.
+            names: Names of the F features; always the same object for the same model in service.
             rows: float64[B, F], B > 0; copied.
             predictions: float64[B], or float64[B, K]; copied.
         """
@@ -143,7 +143,7 @@ class PredictionLog:
         self._recorded += count
 
     def _seal(self) -> None:
-        """Put the newest rows into the queue; done by who records, since it must not grow while it is written."""
+        """Put the newest rows into the queue; called on the event loop, since they must not grow while written."""
         if self._newest is not None:
             self._queue.append(self._newest)
             self._newest = None
@@ -152,7 +152,7 @@ class PredictionLog:
         return self._recorded - self._taken
 
     async def run(self) -> None:
-        """Have rows written for ever. A failed write is tried again with the same rows, less often each time."""
+        """Have rows written for ever. A failed write is retried with the same rows, with backoff."""
         delay = FLUSH_INTERVAL_S
         while True:
             await asyncio.sleep(delay)
@@ -163,9 +163,10 @@ class PredictionLog:
                 delay = min(max(RETRY_S, 2 * delay), LONGEST_RETRY_S)
 
     def flush(self) -> bool:
-        """Write all that is queued; blocks on the database, and nothing may be recorded meanwhile.
+        """Write all queued rows. Blocks on the database; no other thread may record meanwhile.
 
-        Returns whether it took it.
+        Returns:
+            Whether all rows are written.
         """
         self._seal()
         return self._flush()
@@ -178,7 +179,7 @@ class PredictionLog:
         return True
 
     def close(self) -> None:
-        """Write what is left, once, and let go of the database."""
+        """Try once to write the remaining rows, and close the database."""
         if self.enabled and not self.flush():
             self._metrics.logged_predictions.labels("dropped").inc(self._queued())
             log.error("predictions left unlogged at shutdown", extra={"rows": self._queued()})
@@ -198,7 +199,7 @@ class PredictionLog:
         return fault is None
 
     def _take(self) -> list[LoggedPredictions]:
-        """The oldest in the queue, as many as go into one transaction."""
+        """Oldest rows of the queue, enough for one transaction."""
         batch: list[LoggedPredictions] = []
         count = 0
         while self._queue and count < TRANSACTION_ROWS:

@@ -1,7 +1,7 @@
-"""A line for each request, written some at a time.
+"""A log line for each request, written in batches.
 
-A log line by way of `logging` takes as long as half a prediction, and a write to a pipe as long again. Here a line is
-a struct in a list, and the list is encoded and handed to `logging` as one record, at most a tenth of a second later.
+A line through `logging` takes as long as half a prediction, and a write to a pipe as long again. Here a line is a
+struct in a list, which is encoded and passed to `logging` as one record, at most a tenth of a second later.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import msgspec
 
 FLUSH_SECONDS = 0.1
 PIECE_LINES = 500
-"""Encoded at once, in less than a millisecond, by a thread that holds the interpreter's lock meanwhile."""
+"""Lines encoded at once: less than a millisecond, during which the thread holds the GIL."""
 
 MOST_LINES = 100_000
 
@@ -23,7 +23,7 @@ _encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class RequestLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What is logged of a request: never its body."""
+    """Log line of a request, never with its body."""
 
     time: datetime
     level: str = "INFO"
@@ -38,9 +38,9 @@ class RequestLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class RequestLog:
-    """Collects the lines of one app, and writes them while its event loop turns.
+    """Collects the lines of one app, and writes them in a thread.
 
-    A thread writes: a disk that is busy with other things can keep a write waiting for a tenth of a second.
+    A busy disk can delay a write by a tenth of a second, which must not block the event loop.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class RequestLog:
     def record(
         self, method: str, endpoint: str, status: int, seconds: float, client: str | None, request_id: str
     ) -> None:
-        """Take a line, unless INFO is not logged. While nobody reads what is written, the oldest lines are lost."""
+        """Add a line, unless INFO is not logged. If the reader of the log is blocked, the oldest lines are lost."""
         if not log.isEnabledFor(logging.INFO):
             return
         self._lines.append(
@@ -72,7 +72,7 @@ class RequestLog:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._start)
 
     def _start(self) -> None:
-        """Have what was taken written; later, if the last is not written yet."""
+        """Start writing the collected lines, or wait for the last write to end."""
         self._timer = None
         if self._writing is None or self._writing.done():
             lines, self._lines = self._lines, []
@@ -81,7 +81,7 @@ class RequestLog:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._start)
 
     def flush(self) -> None:
-        """Write what was taken, now."""
+        """Write the collected lines now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -89,7 +89,7 @@ class RequestLog:
         self._writer.submit(_write, lines).result()
 
     def close(self) -> None:
-        """Write what was taken, and let go of the thread."""
+        """Write the collected lines, and release the thread."""
         self.flush()
         self._writer.shutdown()
 

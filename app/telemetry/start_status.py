@@ -1,4 +1,4 @@
-"""The last line of a terminal while the service starts: what it is doing, and for how long."""
+"""A status line on the terminal while the service starts: the current step, and the seconds so far."""
 
 import asyncio
 import logging
@@ -9,24 +9,24 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 POLL_SECONDS = 0.1
 TOLD_BY = ("app.models.", "kernels.")
-"""Loggers whose lines say what a start is doing."""
+"""Loggers whose lines are steps of a start."""
 
 
 class _Newest(logging.Handler):
-    """Keeps the message of the newest line."""
+    """Keeps the message of the newest step."""
 
     message = "starting"
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a line."""
+        """Keep the message, if it is a step."""
         if record.name.startswith(TOLD_BY):
             self.message = record.getMessage()
 
 
 async def show_start(ready: Callable[[], bool]) -> None:
-    """Show the newest line of the log, and the seconds so far, until `ready`, on standard error, which is a terminal.
+    """Show the newest step and the seconds so far, until `ready`, on standard error, which is a terminal.
 
-    Log lines are written above it, as they are.
+    Log lines appear above it unchanged.
     """
     newest = _Newest()
     console = Console(stderr=True, soft_wrap=True, highlight=False)

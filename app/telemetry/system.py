@@ -1,4 +1,4 @@
-"""Readings of the host and of this process, through psutil."""
+"""Readings of the host and this process, through psutil."""
 
 import os
 import time
@@ -9,11 +9,11 @@ import msgspec
 import psutil
 
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""Where Linux says what a container may have, by version of its control groups."""
+"""Files with the memory limit of a container, for versions 2 and 1 of Linux control groups."""
 
 
 def memory_bytes(limits: Iterable[Path] = CGROUP_LIMITS) -> int:
-    """Memory that this process may use: the host's, or a container's limit where that is less."""
+    """Memory available to this process: that of the host, or the limit of its container if lower."""
     total = psutil.virtual_memory().total
     for path in limits:
         try:
@@ -26,7 +26,7 @@ def memory_bytes(limits: Iterable[Path] = CGROUP_LIMITS) -> int:
 
 
 class SystemReading(msgspec.Struct, frozen=True):
-    """Host and process at one moment. Percentages are of all cores since the last reading."""
+    """Figures of host and process. Percentages are of all cores, since the last reading."""
 
     cpu_count: int | None
     cpu_percent: float
@@ -44,18 +44,18 @@ class SystemMonitor:
     """Reads host and process figures on request.
 
     Args:
-        directory: Whose file system's free space is reported.
+        directory: Directory on the file system whose free space is reported.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._process = psutil.Process(os.getpid())
-        # psutil gives the use since the last call, and 0.0 at the first: make that first call here.
+        # psutil gives the use since the last call, and 0.0 at the first call, so make that here.
         psutil.cpu_percent()
         self._process.cpu_percent()
 
     def read(self) -> SystemReading:
-        """Take one reading; microseconds, no waiting."""
+        """Take a reading, in microseconds and without waiting."""
         memory = psutil.virtual_memory()
         with self._process.oneshot():
             created = self._process.create_time()

@@ -1,1 +1,1 @@
-"""What is kept in DATA_DIR: models, the pinned version, measured costs."""
+"""Files in DATA_DIR: stored models, the pinned version, measured costs."""

@@ -1,4 +1,4 @@
-"""What a batch costs, kept between processes: measuring takes longer than all else of loading a model."""
+"""Measured costs of batches, stored on disk: measuring takes longer than the rest of loading a model."""
 
 import logging
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ log = logging.getLogger(__name__)
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """Of one model, by one version of the kernels.
+    """Costs of one model, with one version of the kernels.
 
     Attributes:
-        kernels: Their version.
-        digest: The model's.
-        costs: By device.
+        kernels: Version of the kernels.
+        digest: Digest of the model.
+        costs: Cost by device.
     """
 
     kernels: str
@@ -29,33 +29,33 @@ class Calibration(msgspec.Struct, frozen=True):
     costs: dict[str, Cost]
 
     def is_of(self, digest: str) -> bool:
-        """Whether it holds for this model by these kernels."""
+        """Whether the costs hold for a model with the kernels of this process."""
         return (self.kernels, self.digest) == (kernels_version(), digest)
 
 
 class Calibrations:
-    """A file of the newest calibrations.
+    """File of the newest calibrations.
 
-    Nothing depends on it: a file that cannot be used is a warning, and costs are measured again. The same goes for the
-    costs of one of two processes that write at once; the file is whole at every moment.
+    An unusable file is a warning, and costs are measured again. If two processes write at once, the costs of one are
+    lost, but the file is always whole.
 
     Args:
-        path: The file; it and its directory need not be there.
+        path: The file; it and its directory need not exist.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def costs(self, digest: str) -> dict[str, Cost]:
-        """Costs of a model by device; empty where none are known. Never raises."""
+        """Costs of a model by device; empty if unknown. Never raises."""
         return next((known.costs for known in self._read() if known.is_of(digest)), {})
 
     def store(self, digest: str, costs: Mapping[str, Cost]) -> None:
-        """Keep a model's costs, beside those of other devices that share the file. Never raises.
+        """Store costs of a model, beside those of other devices. Never raises.
 
         Args:
-            digest: The model's.
-            costs: By device; without any, nothing is written.
+            digest: Digest of the model.
+            costs: Cost by device; nothing is written if empty.
         """
         calibrations = self._read()
         known = next((calibration.costs for calibration in calibrations if calibration.is_of(digest)), {})

@@ -1,6 +1,6 @@
-"""One model kept on disk: a directory that has the model's files under `model/`, and `entry.json`, which describes it.
+"""A stored model: a directory with the model's files under `model/`, and `entry.json`, its description.
 
-Reading trusts nothing of it: every name, owner and hash is looked at.
+Reading checks every name, owner and hash.
 """
 
 import errno
@@ -28,27 +28,26 @@ MAX_METADATA_BYTES = 1024 * 1024
 CHUNK_BYTES = 1024 * 1024
 
 NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
-"""What the system says of a name that no file has."""
+"""Errors of the system for a name that no file has."""
 
 
 class StoreCorrupt(Exception):
-    """A kept model cannot be used; the message is the exact reason."""
+    """A stored model cannot be used; the message is the exact reason."""
 
 
 class StoredModel(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a kept model.
+    """Description of a stored model.
 
     Attributes:
-        identity: Which version of the registry it is.
-        resolved_by: The rule that chose it.
-        metrics: The training run's; those that are no finite number, which JSON has no form for, are not kept.
-        selection: How the version was asked for, such as by alias and stages; opaque to the store.
-        kernels: `kernels_version()` of the process whose checks it passed.
-        digest: `Artifact.digest`.
-        files: SHA-256 in hexadecimal of every file, by its name relative to the model directory; the store sets it.
-        stored_at: When it was kept, with a time zone.
-        sequence: Its place in the order of the store, the last stored greatest, since clocks can jump back; the store
-            sets it.
+        identity: Version in the registry.
+        resolved_by: Selection rule that chose the version.
+        metrics: Finite metrics of the training run; JSON has no form for others.
+        selection: Alias or stages of the settings that the version was selected by; opaque to the store.
+        kernels: `kernels_version()` of the process whose checks the model passed.
+        digest: `Artifact.digest` of the model.
+        files: SHA-256 in hexadecimal of every file, by its name relative to the model directory; set by the store.
+        stored_at: Time of storing, with a time zone.
+        sequence: Number that grows with each stored model, since clocks can jump back; set by the store.
     """
 
     identity: ModelIdentity
@@ -63,7 +62,7 @@ class StoredModel(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def directory_name(self) -> str:
-        """A name for its directory: of letters, digits and hyphens, whatever the registry calls the version."""
+        """Name of the entry's directory, of letters, digits and hyphens only."""
         return f"version-{_plain(self.identity.version)}-{_plain(self.digest[:16])}"
 
 
@@ -71,7 +70,7 @@ DIRECTORY_NAME = re.compile(r"version-[0-9a-fx]{1,20}-[0-9a-fx]{1,20}")
 
 
 class _Envelope(msgspec.Struct, frozen=True):
-    """`entry.json`: a `StoredModel` with its own hash, and the number of its format."""
+    """Content of `entry.json`: a `StoredModel`, its hash, and the number of the format."""
 
     format: int = 0
     sha256: str = ""
@@ -79,10 +78,10 @@ class _Envelope(msgspec.Struct, frozen=True):
 
 
 def encode_entry(entry: StoredModel) -> bytes:
-    """The content of `entry.json`.
+    """Content of `entry.json`.
 
     Raises:
-        StoreCorrupt: It could not be read back, as with text that is no Unicode.
+        StoreCorrupt: The content could not be read back, as with text that is not Unicode.
     """
     try:
         body = msgspec.json.encode(entry)
@@ -111,13 +110,13 @@ def hash_file(directory: Path, name: str, copy: BinaryIO | None = None) -> str:
     """SHA-256 in hexadecimal of a plain file inside a directory.
 
     Args:
-        directory: The model's.
-        name: The file's, relative to it, with `/` between its parts.
-        copy: Where the content goes besides.
+        directory: Model directory.
+        name: Name of the file, relative to the directory, with `/` between its parts.
+        copy: File that gets a copy of the content.
 
     Raises:
-        ModelRefused: The name leads outside, through a link, or to nothing that is a plain file.
-        OSError: It cannot be read.
+        ModelRefused: The name leads outside or through a link, or is not that of a plain file.
+        OSError: The file cannot be read.
     """
     path, mode = directory, stat.S_IFDIR
     digest = hashlib.sha256()
@@ -142,17 +141,17 @@ def hash_file(directory: Path, name: str, copy: BinaryIO | None = None) -> str:
 
 
 def write_entry(path: Path, model_directory: Path, entry: StoredModel) -> None:
-    """Fill an empty directory, and wait until the disk has it.
+    """Fill an empty directory with an entry, and wait until it is on disk.
 
     Args:
         path: The directory, of mode 0700.
-        model_directory: Where `entry.files` are copied from.
-        entry: What `entry.json` says.
+        model_directory: Directory that `entry.files` are copied from.
+        entry: Description of the model.
 
     Raises:
-        ModelRefused: A name is not of a plain file inside the model directory.
-        StoreCorrupt: The files are not what `entry.files` says.
-        OSError: The machine cannot write it.
+        ModelRefused: A name is not that of a plain file inside the model directory.
+        StoreCorrupt: A file does not have its hash in `entry.files`.
+        OSError: The entry cannot be written.
     """
     folders = _folders(entry.files)
     for folder in folders:
@@ -171,8 +170,8 @@ def read_entry(path: Path) -> StoredModel:
     """Read `entry.json` alone.
 
     Raises:
-        StoreCorrupt: It is not one that this version wrote in this place.
-        OSError: It is not there or cannot be read.
+        StoreCorrupt: The file is damaged, of another format, or describes another entry.
+        OSError: The file is missing or cannot be read.
     """
     check_directory(path)
     check_file(path / METADATA)
@@ -184,12 +183,12 @@ def read_entry(path: Path) -> StoredModel:
 
 
 def verify_files(path: Path, entry: StoredModel) -> None:
-    """Look whether an entry consists of its own files, each as it was written.
+    """Check that an entry consists of exactly its own files, each as it was written.
 
     Raises:
-        StoreCorrupt: A file is missing, damaged, a link, another user's, or none of the entry's.
+        StoreCorrupt: A file is missing, damaged, a link, another user's, or not part of the entry.
         ModelRefused: `entry.files` has a name that no file of a model may have.
-        OSError: It cannot be read.
+        OSError: A file cannot be read.
     """
     for name in entry.files:
         _parts(name)
@@ -214,24 +213,24 @@ def load_entry(path: Path, digest: str, read: Callable[[Path], Artifact]) -> Art
     """Verify an entry and read its model.
 
     Args:
-        path: The entry's directory.
-        digest: What the model's must be.
-        read: Reads the model's directory.
+        path: Directory of the entry.
+        digest: Digest that the model must have.
+        read: Reads a model directory.
 
     Raises:
-        StoreCorrupt: It is damaged, or its model is another.
+        StoreCorrupt: The entry is damaged, or holds another model.
         ModelRefused: The model cannot be served.
-        RegistryUnreachable: The process that was to read it cannot be asked.
-        OSError: It cannot be read.
+        RegistryUnreachable: The process that reads the model does not answer.
+        OSError: A file cannot be read.
     """
-    # The entry on disk is asked, since another process may have replaced it by one with another input example.
+    # Read the description again, since another process may have replaced the entry by one with another input example.
     verify_files(path, read_entry(path))
     try:
         artifact = read(path / MODEL)
     except (ModelRefused, RegistryUnreachable, OSError, MemoryError):
         raise
     except Exception as error:
-        # As in the keeper: an artifact can be strange in more ways than are foreseen.
+        # A model can be strange in more ways than are foreseen.
         raise StoreCorrupt(f"its model cannot be loaded: {type(error).__name__}") from error
     if artifact.digest != digest:
         raise StoreCorrupt(f"its model has digest {artifact.digest}, not {digest[:100]}")
@@ -239,25 +238,25 @@ def load_entry(path: Path, digest: str, read: Callable[[Path], Artifact]) -> Art
 
 
 def _plain(text: str) -> str:
-    # Only hashes begin with an x, so no text can pass for another's hash.
+    # Only hashes begin with an x, so no text equals the hash of another.
     if re.fullmatch("[0-9a-f]{1,20}", text):
         return text
     return "x" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _parts(name: str) -> list[str]:
-    """Parts of a file's name relative to the model directory; a name that no file of a model may have is refused."""
+    """Parts of the name of a file relative to the model directory; refuses a name that leads outside."""
     parts = name.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
         raise ModelRefused(f"the model's file {name[:100]!r} is outside its directory")
     try:
         name.encode()
-    except UnicodeEncodeError as error:  # what Python makes of a name that is no UTF-8, which JSON cannot hold
+    except UnicodeEncodeError as error:  # Python's form of a name that is not UTF-8, which JSON cannot hold
         raise ModelRefused(f"the model's file {name[:100]!r} has a name that is not Unicode") from error
     return parts
 
 
 def _folders(names: Iterable[str]) -> list[str]:
-    """Directories of an entry, "." being its own, each before those in it."""
+    """Directories of an entry, "." for its own, each before its sub-directories."""
     files = [PurePosixPath(MODEL, name) for name in names]
     return sorted({".", MODEL, *(str(parent) for file in files for parent in file.parents)})

@@ -1,4 +1,4 @@
-"""Files and directories of this user's own, and whether the disk has them."""
+"""Owner-only files and directories, written so that they survive a crash."""
 
 import contextlib
 import errno
@@ -12,31 +12,31 @@ from typing import BinaryIO
 
 
 def make_directory(path: Path, *, parents: bool = False) -> None:
-    """Make a directory (0700) where there is none.
+    """Make a directory (0700) if it does not exist.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: The directory cannot be made.
     """
     try:
         path.mkdir(mode=0o700, parents=parents, exist_ok=True)
-    except FileExistsError as error:  # says "File exists" of what is no directory
+    except FileExistsError as error:  # "File exists" would not say that it is no directory
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from error
 
 
 def check_directory(path: Path) -> None:
-    """Look whether a path is a directory, no link, and this user's.
+    """Check that a path is a directory of this user, and no link.
 
     Raises:
-        OSError: It is not, or cannot be looked at.
+        OSError: The path is anything else, or cannot be read.
     """
     _check(path, stat.S_IFDIR, "directory")
 
 
 def check_file(path: Path) -> None:
-    """Look whether a path is a plain file, no link, and this user's.
+    """Check that a path is a plain file of this user, and no link.
 
     Raises:
-        OSError: It is not, or cannot be looked at.
+        OSError: The path is anything else, or cannot be read.
     """
     _check(path, stat.S_IFREG, "file")
 
@@ -49,7 +49,7 @@ def _check(path: Path, kind: int, noun: str) -> None:
 
 @contextlib.contextmanager
 def created(path: Path) -> Generator[BinaryIO, None, None]:
-    """A new file (0600), which the disk has when the context ends."""
+    """A new file (0600), which is on disk when the context ends."""
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
         yield file
         file.flush()
@@ -57,13 +57,13 @@ def created(path: Path) -> Generator[BinaryIO, None, None]:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put a file (0600) in place whole, in a directory that is made if it is missing.
+    """Replace a file (0600) atomically, and make its directory if it is missing.
 
     Raises:
-        OSError: It cannot be written; what was there before is still there.
+        OSError: The file cannot be written; the old one is unchanged.
     """
     make_directory(path.parent, parents=True)
-    # Of this process's own: another may write the same file at the same moment.
+    # A name of its own, since another process may write the same file at the same time.
     incoming = path.parent / f"{path.name}.{secrets.token_hex(8)}"
     try:
         with created(incoming) as file:
@@ -76,7 +76,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Wait until the disk has the names in a directory."""
+    """Wait until the names in a directory are on disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -85,7 +85,7 @@ def sync_directory(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link, or a directory with all in it, as far as that is possible."""
+    """Remove a file, a link, or a directory with its content, as far as possible."""
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -94,5 +94,5 @@ def remove(path: Path) -> None:
 
 
 def reason(error: Exception) -> str:
-    """What an error says, without the paths of this machine."""
+    """Text of an error without paths of this machine."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,4 +1,4 @@
-"""The version that an operator pinned, kept on disk: a rollback outlives the process that was asked for it."""
+"""The version pinned by an operator, stored on disk so that it survives a restart."""
 
 import hashlib
 import logging
@@ -16,8 +16,8 @@ class Pinned(msgspec.Struct, frozen=True):
     """Content of the file.
 
     Attributes:
-        model: Hash of the registry and the registered model that the version is one of.
-        version: Its number.
+        model: Hash of the registry's URI and the registered model.
+        version: Pinned version.
     """
 
     model: str
@@ -25,12 +25,12 @@ class Pinned(msgspec.Struct, frozen=True):
 
 
 class Pin:
-    """A file that holds a pinned version.
+    """File with the pinned version.
 
     Args:
-        path: The file; it and its directory need not be there.
+        path: The file; it and its directory need not exist.
         source: URI of the registry. Only a hash of it is written.
-        name: The registered model.
+        name: Name of the registered model.
     """
 
     def __init__(self, path: Path, source: str, name: str) -> None:
@@ -38,7 +38,7 @@ class Pin:
         self._model = hashlib.sha256(f"{source}\0{name}".encode()).hexdigest()
 
     def read(self) -> str | None:
-        """The pinned version; None where there is none, or the file is another model's or cannot be read."""
+        """The pinned version; None if there is none, or the file is of another model or unreadable."""
         try:
             check_file(self._path)
             pinned = msgspec.json.decode(self._path.read_bytes(), type=Pinned)
@@ -50,7 +50,11 @@ class Pin:
         return pinned.version if pinned.model == self._model else None
 
     def write(self, version: str | None) -> bool:
-        """Pin a version, or none. Says whether the disk has it; if not, the next process will not know."""
+        """Write the pinned version, or remove it with None.
+
+        Returns:
+            Whether the change is on disk, so that it survives a restart.
+        """
         try:
             if version is None:
                 if self._path.exists():

@@ -1,4 +1,4 @@
-"""Where damaged entries of the model store go: out of the way, and still there for a look at them."""
+"""Quarantine for damaged entries of the model store: moved aside, and kept for inspection."""
 
 import contextlib
 import logging
@@ -15,12 +15,13 @@ log = logging.getLogger(__name__)
 
 
 class Quarantine:
-    """The damaged entries that were found last, each with the reason.
+    """The newest damaged entries, each with its reason.
 
-    One that cannot be moved, as on a disk that is full or read-only, is remembered by this process.
+    This process remembers an entry that cannot be moved, as on a full or read-only disk.
 
     Args:
-        place: Holds the entries. In it, `quarantine/00000001-<entry>/` has `entry/`, as it was found, and `reason.txt`.
+        place: Directory of the entries. Its `quarantine/00000001-<entry>/` has the entry as it was found, `entry/`, and
+            `reason.txt`.
     """
 
     def __init__(self, place: Path) -> None:
@@ -29,11 +30,11 @@ class Quarantine:
         self._immovable: dict[str, str] = {}
 
     def holds(self, name: str) -> bool:
-        """Whether an entry is damaged and still in its place."""
+        """Whether an entry is damaged, but could not be moved."""
         return name in self._immovable
 
     def forget(self, name: str) -> None:
-        """Another entry is in the place of one that could not be moved."""
+        """Forget an entry that could not be moved, since another has its place now."""
         self._immovable.pop(name, None)
 
     def isolate(self, name: str, why: str) -> None:
@@ -42,16 +43,16 @@ class Quarantine:
         try:
             self._move(name, why)
         except OSError as error:
-            if os.path.lexists(self._place / name):  # and no other process has moved it
+            if os.path.lexists(self._place / name):  # otherwise another process has moved it
                 self._immovable[name] = why
                 log.warning("damaged model cannot be moved", extra={"entry": name, "reason": reason(error)})
 
     def reasons(self) -> tuple[str, ...]:
-        """Of each entry its name, a colon and the reason: first those that could not be moved, then the last found."""
+        """Entries as "name: reason": first those that could not be moved, then the others, the newest first."""
         told = [f"{name}: {why}" for name, why in reversed(self._immovable.items())]
         with contextlib.suppress(OSError):
             for box in self._boxes():
-                why = "for a reason that was not written"
+                why = "unknown reason"
                 with contextlib.suppress(OSError), open(box / "reason.txt", "rb") as file:
                     why = file.read(MAX_REASON_BYTES).decode(errors="replace")
                 told.append(f"{box.name}: {why}")
@@ -74,7 +75,7 @@ class Quarantine:
             file.write(why.encode(errors="replace")[:MAX_REASON_BYTES])
 
     def _boxes(self) -> list[Path]:
-        """Directories of this quarantine, the newest first."""
+        """Directories in the quarantine, the newest first."""
         check_directory(self._directory)
         names = [name for name in os.listdir(self._directory) if re.fullmatch(r"[0-9]{8}-version-.*", name)]
         return [self._directory / name for name in sorted(names, reverse=True)]

@@ -1,14 +1,14 @@
-"""The last models that passed all checks, kept on disk: a start while the registry is down can serve one of them.
+"""The last known good models, stored on disk: a start while the registry is down can serve one of them.
 
-    directory/                0700, as all below it; files are 0600
-      <hash>/                 what one registry has of one registered model
+    directory/                mode 0700, as all directories below; files have 0600
+      <hash>/                 models of one registry under one name
         version-3-<digest>/   an entry: see app/models/disk/entry.py
-        incoming-…            what is being written, by this process or another
-        outgoing-…            what is being removed
+        incoming-…            an entry being written, by this process or another
+        outgoing-…            an entry being removed
         quarantine/           damaged entries: see app/models/disk/quarantine.py
 
-An entry gets its name by a rename once the disk has all of it, and loses it by a rename before any of it goes. So
-whatever has the name is whole, unless the disk failed; and that is looked for whenever an entry is read.
+An entry is renamed to its final name when all of it is on disk, and renamed again before it is removed. So an entry
+with a final name is whole, unless the disk failed, which is checked whenever an entry is read.
 """
 
 import contextlib
@@ -44,24 +44,24 @@ from app.models.disk.quarantine import Quarantine
 from app.models.refusal import ModelRefused
 
 LEFT_OVER_S = 3600.0
-"""Age at which what a process was writing is taken for abandoned."""
+"""Age of an `incoming-…` directory at which it counts as abandoned."""
 
 OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
-"""What `rename` says of a directory that would replace something."""
+"""Errors of `rename` for a directory that would replace something."""
 
 NOT_THE_ENTRYS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Errors in reading that say nothing of what is read."""
+"""Errors of this process while it reads, which do not make an entry damaged."""
 
 log = logging.getLogger(__name__)
 
 
 class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What a store held when it was last used.
+    """Content of a store when it was last used.
 
     Attributes:
-        entries: Versions kept, the last stored first.
-        quarantined: Damaged entries, the last found first, each as "name: reason".
-        last_error: Why the last model could not be kept; None when it could.
+        entries: Versions stored, the newest first.
+        quarantined: Damaged entries as "name: reason", the newest first.
+        last_error: Why the last model could not be stored; None if it was.
     """
 
     entries: tuple[str, ...] = ()
@@ -70,15 +70,16 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelStore:
-    """Keeps entries of one registered model.
+    """Stores entries of one registered model.
 
-    Used by one thread at a time, and by several processes at once: each takes what another removes for absent.
+    One thread uses it at a time, but several processes may share it: an entry that another process removes counts as
+    absent.
 
     Args:
-        directory: Holds the entries; it need not be there. Nothing is written or read before the first call.
-        source: The registry's URI, of which only a hash reaches the disk.
-        name: The registered model.
-        versions: Entries to keep, at least 1.
+        directory: Directory of all stores; it need not exist. Nothing is written or read before the first call.
+        source: URI of the registry; only a hash of it reaches the disk.
+        name: Name of the registered model.
+        versions: Number of entries to keep, at least 1.
     """
 
     def __init__(self, directory: Path, source: str, name: str, versions: int) -> None:
@@ -90,19 +91,18 @@ class ModelStore:
         self._status = StoreStatus()
 
     def status(self) -> StoreStatus:
-        """What it held when it was last used; looks at no disk, and is for any thread."""
+        """Content when it was last used, without disk access; safe in any thread."""
         return self._status
 
     def keep(self, model_directory: Path, names: Sequence[str], entry: StoredModel) -> None:
-        """Keep a model, and forget the oldest beyond `versions`. What cannot be kept is a warning, and serves as well.
+        """Store a model, and remove the oldest entries beyond `versions`. A failure is a warning.
 
-        A model that is kept already, under this version and digest, is verified, and becomes the last stored with what
-        `entry` says of it.
+        An entry of the same version and digest is verified, described anew, and becomes the newest.
 
         Args:
-            model_directory: Holds the model's files; not changed.
-            names: Those to keep, relative to it, with `/` between their parts.
-            entry: What is known of the model; its files and sequence are set here.
+            model_directory: Directory of the model's files; not changed.
+            names: Files to store, relative to the directory, with `/` between their parts.
+            entry: Description of the model; its files and sequence are set here.
         """
         why = None
         try:
@@ -115,10 +115,10 @@ class ModelStore:
             self._status = msgspec.structs.replace(self._status, last_error=why)
 
     def describe(self, entry: StoredModel) -> None:
-        """Describe anew a model that is kept, which becomes the last stored; one that is not kept stays so.
+        """Replace the description of a stored model, which becomes the newest. Any other model is ignored.
 
         Args:
-            entry: What is known of the model now, such as its stage and aliases.
+            entry: Description of the model, such as its stage and aliases now.
         """
         known = next((known for known in self.entries() if known.directory_name == entry.directory_name), None)
         if known is None:
@@ -133,7 +133,7 @@ class ModelStore:
             self._status = msgspec.structs.replace(self._status, last_error=why)
 
     def entries(self) -> list[StoredModel]:
-        """Entries whose description is whole, the last stored first; others go to quarantine. Never raises."""
+        """Entries with an undamaged description, the newest first; others go to quarantine. Never raises."""
         found: list[StoredModel] = []
         try:
             check_directory(self._place)
@@ -159,10 +159,10 @@ class ModelStore:
 
         Args:
             entry: One of `entries()`.
-            read: Reads the model's directory.
+            read: Reads a model directory.
 
         Raises:
-            StoreCorrupt: It is damaged, and now in quarantine; or another process has removed it.
+            StoreCorrupt: The entry is damaged, and now in quarantine; or another process has removed it.
         """
         try:
             with self._quarantining(entry.directory_name):
@@ -172,7 +172,7 @@ class ModelStore:
             raise
 
     def model_directory(self, entry: StoredModel) -> Path:
-        """Where the files of an entry are."""
+        """Directory of the model's files in an entry."""
         return self._place / entry.directory_name / MODEL
 
     def _keep(self, model_directory: Path, names: Sequence[str], entry: StoredModel) -> None:
@@ -196,7 +196,7 @@ class ModelStore:
                 self._discard(name)
 
     def _completed(self, entry: StoredModel, files: dict[str, str]) -> StoredModel:
-        """With what the store sets itself."""
+        """Description with the attributes that the store sets."""
         return msgspec.structs.replace(
             entry,
             files=files,
@@ -205,7 +205,7 @@ class ModelStore:
         )
 
     def _renew(self, entry: StoredModel) -> bool:
-        """Describe anew the entry that has these very files; False where there is none."""
+        """Replace the description of the entry with exactly these files; False if there is none."""
         path = self._place / entry.directory_name
         incoming = self._place / f"incoming-{secrets.token_hex(8)}"
         try:
@@ -225,14 +225,14 @@ class ModelStore:
         return True
 
     def _put(self, incoming: Path, entry: StoredModel) -> None:
-        """Give an entry its name."""
+        """Rename a written entry to its final name."""
         path = self._place / entry.directory_name
         try:
             incoming.rename(path)
         except OSError as error:
             if error.errno not in OCCUPIED:
                 raise
-            # By one with other files, or by the same, which another process has kept meanwhile.
+            # The name is taken: by an entry with other files, or by the same, which another process has just stored.
             if not self._renew(entry):
                 with contextlib.suppress(FileNotFoundError):
                     self._discard(path.name)
@@ -244,7 +244,7 @@ class ModelStore:
         remove(outgoing)
 
     def _sweep(self) -> None:
-        """Remove what processes left that ended while they wrote or removed."""
+        """Remove leftovers of processes that ended while they wrote or removed an entry."""
         for path in self._place.glob("incoming-*"):
             with contextlib.suppress(OSError):
                 if time.time() - path.lstat().st_mtime > LEFT_OVER_S:
@@ -254,13 +254,13 @@ class ModelStore:
 
     @contextlib.contextmanager
     def _quarantining(self, name: str) -> Generator[None, None, None]:
-        """Whatever makes an entry unusable becomes `StoreCorrupt`, and the entry goes to quarantine."""
+        """Turn any error of an unusable entry into `StoreCorrupt`, and move the entry to quarantine."""
         path = self._place / name
         before = _state(path)
         try:
             yield
         except (OSError, ModelRefused, StoreCorrupt) as error:
-            if before is None or before != _state(path):  # what was read is not there, and so not to blame
+            if before is None or before != _state(path):  # the entry that was read is not there any more
                 raise StoreCorrupt("it is gone: another process has removed or replaced it") from error
             if getattr(error, "errno", None) not in NOT_THE_ENTRYS:
                 self._quarantine.isolate(name, reason(error))
@@ -268,7 +268,7 @@ class ModelStore:
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    """Of a directory that is there: another one has another, also where it has the inode of one that was removed."""
+    """Inode and change time of a directory, which tell it from another that reuses its inode; None if absent."""
     try:
         status = path.lstat()
     except OSError:

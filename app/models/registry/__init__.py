@@ -1,1 +1,1 @@
-"""The MLflow Model Registry, asked from a process of its own; and the embedded one of a fresh machine."""
+"""Access to an MLflow Model Registry from a separate process, and the embedded registry of a fresh machine."""

@@ -1,10 +1,10 @@
-"""Structs that hold arrays, in a file, from one process of the service to another.
+"""Writes and reads a struct that holds arrays, in a file, to pass it from one process of the service to another.
 
     8 bytes     length of the description
-    …           the struct as MessagePack, in which an array is where it starts and its shape
+    …           the struct as MessagePack, where an array is its start and shape
     …           the arrays as they lie in memory, each at a multiple of 64 bytes from the first
 
-Reading checks types and sizes, and not what the numbers say: the file is of a process that runs the same code.
+Reading checks types and sizes, but not the numbers, since the writer runs the same code.
 """
 
 import math
@@ -23,11 +23,11 @@ T = TypeVar("T")
 
 
 def write_struct(path: Path, struct: msgspec.Struct) -> None:
-    """Write a struct to a file (0600), in the place of what is there.
+    """Write a struct to a file (0600), which is replaced if it exists.
 
     Raises:
-        OSError: It cannot be written.
-        UnicodeEncodeError: It holds text that is not Unicode.
+        OSError: The file cannot be written.
+        UnicodeEncodeError: The struct holds text that is not Unicode.
     """
     arrays: list[NDArray[Any]] = []
     end = 0
@@ -51,15 +51,15 @@ def write_struct(path: Path, struct: msgspec.Struct) -> None:
 
 
 def read_struct(path: Path, kind: type[T]) -> T:
-    """Read a struct whose arrays share one piece of memory.
+    """Read a struct. Its arrays share one block of memory.
 
     Args:
         path: The file.
-        kind: The struct's class; its annotations give the arrays' dtypes.
+        kind: Class of the struct; its annotations give the dtypes of the arrays.
 
     Raises:
-        OSError: It cannot be read.
-        msgspec.DecodeError: It is not whole, or of another class.
+        OSError: The file cannot be read.
+        msgspec.DecodeError: The file is truncated, or holds another class.
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(LENGTH_BYTES), "little")

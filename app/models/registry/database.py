@@ -1,7 +1,7 @@
-"""Somebody else's registry that MLflow opens itself, a database or a directory: nothing is written there.
+"""Read-only access to a registry in somebody else's database or directory, which MLflow opens without a server.
 
-MLflow creates what it does not find and migrates an older schema, unasked; its owner's server then no longer starts.
-So the schema is looked at first, and MLflow gets a connection that cannot write, where the driver has one.
+MLflow creates missing tables and migrates an older schema on its own, after which the owner's server may not start. So
+the schema is checked first, and MLflow gets a read-only connection where the driver offers one.
 """
 
 import functools
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-"""Schemes of registries that MLflow opens itself, with no server between."""
+"""URI schemes of databases that MLflow opens without a server."""
 
 READ_ONLY_OPTIONS = {
     ("postgresql", "psycopg2"): ("options", "-c default_transaction_read_only=on"),
@@ -25,23 +25,23 @@ READ_ONLY_OPTIONS = {
     ("mysql", "mysqldb"): ("init_command", "SET SESSION TRANSACTION READ ONLY"),
     ("mysql", "pymysql"): ("init_command", "SET SESSION TRANSACTION READ ONLY"),
 }
-"""By database and driver, the parameter of a URI that makes a connection read-only. Other drivers have none."""
+"""URI parameter that makes a connection read-only, by database and driver. Other drivers have none."""
 
 WAL_FORMAT = b"\x02\x02"
 """Bytes 18 and 19 of an SQLite file in WAL mode (https://www.sqlite.org/fileformat.html)."""
 
 
 def is_database(uri: str) -> bool:
-    """Whether MLflow opens a database for this URI."""
+    """Whether a URI is that of a database."""
     return urlsplit(uri).scheme.split("+")[0] in DATABASES
 
 
 def read_only_uris(settings: Settings) -> tuple[str, str]:
-    """URIs of the tracking store and the registry for reading alone; the embedded registry's are as they are.
+    """Read-only URIs of the tracking store and the registry. Those of the embedded registry are unchanged.
 
     Raises:
-        RegistrySchema: One of them is not as this MLflow would have it, so that it would write there.
-        Exception: What the database's driver raises, if it cannot be opened.
+        RegistrySchema: One of them has another schema than this MLflow, which would migrate it.
+        Exception: A database cannot be opened; the exception is the driver's.
     """
     tracking, registry = settings.tracking_uri, settings.registry_uri
     if settings.embedded_registry:
@@ -54,30 +54,30 @@ def read_only_uris(settings: Settings) -> tuple[str, str]:
 
 
 def keep_no_connections(settings: Settings) -> None:
-    """Have MLflow close what it opens, in this process, where the registry is somebody else's SQLite file.
+    """Have MLflow keep no connections in this process, where the registry is somebody else's SQLite file.
 
-    An immutable connection that is kept never looks whether the file has changed, and one to an owner's `-wal` and
-    `-shm` goes on with them after the owner has deleted them.
+    A kept immutable connection never notices that the file has changed, and one that uses the owner's `-wal` and `-shm`
+    files goes on with them after the owner has deleted them.
     """
     uris = (settings.tracking_uri, settings.registry_uri)
     if settings.embedded_registry or not any(urlsplit(uri).scheme.split("+")[0] == "sqlite" for uri in uris):
         return
     os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
-    for option in ("POOL_SIZE", "MAX_OVERFLOW"):  # of a pool
+    for option in ("POOL_SIZE", "MAX_OVERFLOW"):  # which NullPool does not accept
         os.environ.pop(f"MLFLOW_SQLALCHEMYSTORE_{option}", None)
 
 
 def check_schema(uri: str, *, tracks: bool = False, may_be_empty: bool = False) -> None:
-    """Look whether a database has the schema of this MLflow, without changing anything. Others than databases pass.
+    """Check that a database has the schema of this MLflow, without changing anything. Any other URI passes.
 
     Args:
-        uri: Of a tracking store or registry.
-        tracks: Whether it is used as a tracking store, in which MLflow makes a default experiment.
-        may_be_empty: Whether a database may be one without any table, which MLflow is to fill.
+        uri: URI of a tracking store or registry.
+        tracks: Whether it is used as a tracking store, in which MLflow creates a default experiment.
+        may_be_empty: Whether a database without tables passes, for MLflow to fill.
 
     Raises:
-        RegistrySchema: It has not. The message says what to do.
-        Exception: What the database's driver raises, if it cannot be opened.
+        RegistrySchema: The schema is another one; the message says what to do.
+        Exception: The database cannot be opened; the exception is the driver's.
     """
     if not is_database(uri):
         return
@@ -127,7 +127,7 @@ def _check_tables(connection: "Connection", *, tracks: bool, may_be_empty: bool)
 
 @functools.cache
 def _revisions() -> tuple[str, frozenset[str]]:
-    """The newest schema that this MLflow knows, and all."""
+    """Newest schema revision of this MLflow, and all that it knows."""
     import mlflow
     from alembic.script import ScriptDirectory
 
@@ -137,13 +137,13 @@ def _revisions() -> tuple[str, frozenset[str]]:
 
 
 def _read_only(uri: str) -> str:
-    """The same database by a connection that cannot write, as far as its driver has one."""
+    """URI of the same database with a read-only connection, where the driver offers one."""
     if not is_database(uri):
         return uri
     from sqlalchemy import URL, make_url
 
     if (path := _sqlite_path(uri)) is not None:
-        # With the driver named, since MLflow makes the directory that it takes from what follows `sqlite:///`.
+        # The driver is named, since MLflow creates the directory of a path after a plain `sqlite:///`.
         query = {**make_url(uri).query, "mode": "ro", "uri": "true", **_wal_options(path)}
         return URL.create("sqlite+pysqlite", database=f"file:{quote(str(path))}", query=query).render_as_string()
     url = make_url(uri)
@@ -157,25 +157,25 @@ def _read_only(uri: str) -> str:
 
 
 def _wal_options(path: Path) -> dict[str, str]:
-    """What keeps SQLite from creating files beside a database in WAL mode, as it does for whoever reads it.
+    """URI options that keep SQLite from creating files beside a database in WAL mode, as any reader would.
 
     Raises:
-        RegistrySchema: It cannot be read without creating one.
+        RegistrySchema: The database cannot be read without creating a file.
         OSError: The file cannot be read.
     """
     with path.open("rb") as file:
         if file.read(20)[18:] != WAL_FORMAT:
             return {}
-    real = os.path.realpath(path)  # as SQLite names those files
+    real = os.path.realpath(path)  # SQLite names the files after the link's target
     if not os.path.exists(f"{real}-wal"):
-        return {"immutable": "1"}  # nobody has it open, so that the file is whole
+        return {"immutable": "1"}  # no process has it open, so the file is whole
     if not os.path.exists(f"{real}-shm"):
         raise RegistrySchema("the registry's SQLite file has a -wal and no -shm beside it: let its owner open it once")
     return {}  # the owner's own files are used
 
 
 def _sqlite_path(uri: str) -> Path | None:
-    """The file of an SQLite URI; None for other databases."""
+    """File of an SQLite URI; None for other databases."""
     from sqlalchemy import make_url
 
     url = make_url(uri)
@@ -186,7 +186,7 @@ def _sqlite_path(uri: str) -> Path | None:
 
 
 def _check_directory(uri: str, *, tracks: bool, registers: bool) -> None:
-    """Look whether a directory has what MLflow would make in it."""
+    """Check that a directory has the sub-directories that MLflow would create in it."""
     from mlflow.utils.file_utils import local_file_uri_to_path
 
     root = Path(local_file_uri_to_path(uri))

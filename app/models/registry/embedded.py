@@ -1,4 +1,4 @@
-"""The registry of a fresh machine: an SQLite file in DATA_DIR that holds the bundled model."""
+"""The embedded registry of a fresh machine: an SQLite file in DATA_DIR with the bundled model."""
 
 import contextlib
 import fcntl
@@ -13,13 +13,13 @@ from app.models.registry.source import RegistryUnreachable
 from app.settings import Settings
 
 BUNDLED = Path(__file__).parent / "bundled"
-"""The committed model: `model/` as MLflow stores it, `card/`, and `provenance.json`."""
+"""The committed model: `model/` as MLflow stores it, `card/`, `provenance.json`."""
 
 log = logging.getLogger(__name__)
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
-    """How a model came to be; what its MLflow run is made of."""
+    """Name, parameters, metrics and tags of a training run, from which its MLflow run is made."""
 
     name: str
     params: dict[str, str]
@@ -28,7 +28,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def prepare_embedded_registry(settings: Settings) -> None:
-    """Create the embedded registry if it is missing, and register the bundled model if that is the one to serve.
+    """Create the embedded registry if it is missing, and register the bundled model if MODEL_NAME names it.
 
     Raises:
         RegistryUnreachable: DATA_DIR cannot be written or the database cannot be read.
@@ -60,7 +60,7 @@ def read_provenance(directory: Path) -> Provenance:
 
 @contextlib.contextmanager
 def _locked(data_dir: Path) -> Generator[None, None, None]:
-    """Hold DATA_DIR against another process that starts at the same moment."""
+    """Lock DATA_DIR against another process that starts at the same time."""
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (data_dir / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,6 +1,6 @@
-"""What went wrong with a registry, in words that anybody may read: a kind, and a status where there is one.
+"""Faults of a registry, named so that any caller may read it: by kind, or by HTTP status.
 
-What MLflow and the libraries under it say repeats the registry's own words, hosts, paths, and redirects.
+Messages of MLflow and its libraries repeat words, hosts, paths and redirects of the registry.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 MAX_CAUSES = 20
 
 STATUS = re.compile(r"(?:failed with error code|too many) ([1-5][0-9]{2})\b")
-"""As MLflow and urllib3 say it."""
+"""HTTP status in messages of MLflow and urllib3."""
 
 KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (ConnectionRefusedError, "connection refused"),
@@ -32,7 +32,7 @@ NAMES = {
     "JSONDecodeError": "an answer that is not MLflow's",
     "ParseError": "an answer that is not MLflow's",
 }
-"""Of exceptions whose libraries are not imported here, by the name of the class."""
+"""Kinds of exceptions whose libraries are not imported here, by name of the class."""
 
 PHRASES = {
     "connection refused": "connection refused",
@@ -42,16 +42,16 @@ PHRASES = {
     "the registry redirects to another host": "a redirect to another host",
     "the registry's answer has more than": "an answer that is too large",
 }
-"""Of errors that say it in their text alone: a database driver's, MLflow's over a download, `registry_http`'s."""
+"""Kinds of errors known by their text alone: of database drivers, MLflow's downloads, and `registry/http.py`."""
 
 
 def fault_kind(error: BaseException) -> str:
-    """Say of what kind an error of a registry's client is, and repeat nothing of what it says."""
+    """Kind of an error of a registry's client, without any of its text."""
     causes = list(_causes(error))
     for cause in causes:
         if (status := _status(cause)) is not None:
             return f"HTTP {status}"
-    for cause in reversed(causes):  # the first of them says it best
+    for cause in reversed(causes):  # the root cause is the most specific
         for kind, named in KINDS:
             if isinstance(cause, kind):
                 return named
@@ -62,12 +62,12 @@ def fault_kind(error: BaseException) -> str:
 
 
 def without_credentials(text: str) -> str:
-    """First lines of a message, with user and password cut out of any URI in it."""
+    """First lines of a message, with user and password removed from its URIs."""
     return re.sub(r"//[^/\s]+@", "//", " ".join(text.splitlines()[:3]))[:1000]
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, what it came of, and so on."""
+    """An error, its cause, the cause of that, and so on."""
     for _ in range(MAX_CAUSES):
         if error is None:
             return
@@ -76,11 +76,11 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _status(error: BaseException) -> int | None:
-    """HTTP status that a registry answered with in the end."""
+    """HTTP status of the registry's last answer."""
     if type(error).__name__ == "TooManyRedirects":
         return None
     status = getattr(getattr(error, "response", None), "status_code", None)
-    if type(error).__name__ == "RestException":  # MLflow keeps the code of its own error, and no status
+    if type(error).__name__ == "RestException":  # it has MLflow's own error code, but no status
         status = error.get_http_status_code()  # pyright: ignore[reportAttributeAccessIssue]
     if status is None and (found := STATUS.search(str(error))):
         status = int(found[1])
@@ -88,5 +88,5 @@ def _status(error: BaseException) -> int | None:
 
 
 def _name(causes: list[BaseException]) -> str:
-    """The class of what MLflow's own exception came of, else of the error itself."""
+    """Class of the first cause that is not MLflow's own exception."""
     return next((name for cause in causes if (name := type(cause).__name__) != "MlflowException"), "MlflowException")

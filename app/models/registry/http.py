@@ -1,7 +1,7 @@
-"""What a registry behind HTTP may answer, and where it may send this process.
+"""Limits for a registry behind HTTP: where its files may be, where it may redirect, how large an answer may be.
 
-Whoever answers for a registry says where a model's files are, redirects, and compresses: none of that may lead to files
-of this machine, to other hosts of its network, or to more memory than an answer needs.
+The server names the place of a model's files, redirects, and compresses. None of that may reach files of this machine
+or other hosts of its network, or fill the memory.
 """
 
 import re
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session
 
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
-"""Of an answer that is held as a whole, once it is decompressed: 10,000 versions, with 3 KB said of each."""
+"""Size of an answer in memory, decompressed: enough for 10,000 versions of 3 KB each."""
 
 AZURE = r"\.core\.(windows\.net|chinacloudapi\.cn|usgovcloudapi\.net)"
 
@@ -29,33 +29,33 @@ STORES = {
     "wasbs": rf"[^@]+@[\w-]+\.blob{AZURE}",
     "abfss": rf"[^@]+@[\w-]+\.dfs{AZURE}",
 }
-"""By their schemes, the stores that an operator's credentials are for, and what may follow `//`.
+"""Stores that the operator's credentials are for, by scheme, with a pattern for the text after `//`.
 
-The first two are reached at the operator's own endpoint; with the others MLflow sends the credentials to the host that
-the address names, so that it must be the store's. `hdfs:` and `viewfs:` name any host, and are none of them.
+The first two are reached at the operator's own endpoint. With the others MLflow sends credentials to the host in the
+address, so that the host must belong to the store. `hdfs:` and `viewfs:` can name any host, and are refused.
 """
 
 ARTIFACTS_PATH = "/mlflow-artifacts/artifacts"
-"""In every address of files that MLflow's client fetches over HTTP."""
+"""Part of every address that MLflow's client fetches files from over HTTP."""
 
 
 def is_http(uri: str) -> bool:
-    """Whether a server answers under a registry's URI."""
+    """Whether a URI of a registry is that of an HTTP server."""
     return urlsplit(uri).scheme in ("http", "https")
 
 
 def check_source(uri: str, teller: str, settings: Settings) -> None:
-    """Refuse a place of a model's files that is not the registry's to name.
+    """Refuse a place of model files that a registry behind HTTP may not name.
 
     Args:
-        uri: The place.
-        teller: URI of the registry or tracking server that named it; one that is a file or a database of this machine
-            may name local paths.
-        settings: Name the hosts that are asked anyway, and the directory that a server shares with this machine.
+        uri: URI of the files.
+        teller: URI of the registry or tracking server that named the place. A file or database of this machine may
+            name any place.
+        settings: Settings with the URIs of both servers, and with MODEL_ARTIFACT_ROOT.
 
     Raises:
-        ModelRefused: The place is local and not below MODEL_ARTIFACT_ROOT, of a scheme that MLflow would follow
-            anywhere, on another host, or no address of an MLflow server's files.
+        ModelRefused: The place is a local path outside MODEL_ARTIFACT_ROOT, on another host, of a scheme that could
+            lead anywhere, or no address of files on an MLflow server.
     """
     if not is_http(teller):
         return
@@ -78,7 +78,7 @@ def check_source(uri: str, teller: str, settings: Settings) -> None:
     if place.scheme == "mlflow-artifacts":
         tracking = urlsplit(settings.tracking_uri)
         uri = f"{tracking.scheme}://{place.netloc or tracking.netloc}"
-    # Libraries disagree about what such a text is the address of.
+    # Libraries parse a URI with such characters differently.
     odd = re.search(r"[\s\\]", uri)
     if odd or all(_elsewhere(known, uri) for known in (settings.tracking_uri, settings.registry_uri)):
         raise ModelRefused("its files are on another host than the registry")
@@ -87,9 +87,9 @@ def check_source(uri: str, teller: str, settings: Settings) -> None:
 
 
 def limit_requests() -> None:
-    """Limit what MLflow's HTTP client takes in this process: answers in bytes, redirects to the host that was asked.
+    """Limit MLflow's HTTP client in this process: the size of answers, and redirects to the same host.
 
-    MLflow makes its sessions itself and takes none, so the limits are on the library's own classes.
+    MLflow makes its own sessions and accepts none, so the limits patch classes of `requests`.
     """
     import requests
     from requests.adapters import HTTPAdapter
@@ -106,7 +106,7 @@ def limit_requests() -> None:
         proxies: Any = None,
     ) -> "Response":
         response = send(self, request, stream, timeout, verify, cert, proxies)
-        # What is streamed goes to a file, whose size is watched; an error is read whole all the same.
+        # A streamed answer goes to a file, whose size is watched elsewhere; an error is read whole in any case.
         if not stream or response.status_code >= 300:
             response.raw.stream = _limited(response.raw.stream)
         return response
@@ -122,7 +122,7 @@ def limit_requests() -> None:
 
 
 def _limited(stream: Any) -> Any:
-    """urllib3's `stream`, which fails where more comes than an answer may have."""
+    """A `stream` method of urllib3 that fails beyond MAX_ANSWER_BYTES."""
     import requests
 
     def limited(*arguments: Any, **options: Any) -> Iterator[bytes]:
@@ -137,7 +137,7 @@ def _limited(stream: Any) -> Any:
 
 
 def _elsewhere(known: str, uri: str) -> bool:
-    """Whether a URI is of another host or port; https in the place of http is not, where both have their own ports."""
+    """Whether a URI has another host or port. A change from http to https with default ports does not count."""
     import requests
 
     return not is_http(known) or requests.Session().should_strip_auth(known, uri)

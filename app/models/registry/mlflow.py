@@ -1,7 +1,7 @@
-"""Look-ups in an MLflow Model Registry: which versions there are to serve, and their files.
+"""Look-ups in an MLflow Model Registry: the versions to serve, and their files.
 
-Every call blocks on the network or a database, for as long as MLflow and what is under it please. The service calls
-them in a process of their own (`worker_process`), where a deadline can be kept.
+Every call blocks on the network or a database, with no deadline that MLflow would keep. The service makes these calls
+in a separate process (`app.models.registry.process`), which can be killed.
 """
 
 import errno
@@ -40,19 +40,19 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 HTTP_RETRIES = 1
-"""For one HTTP request to the registry. MLflow's own are 7, and would outlast every deadline."""
+"""Retries of one HTTP request to the registry. MLflow's default of 7 would outlast every deadline."""
 
 LOGGED_MODEL_SCHEME = "models:/"
-"""With an id after it, MLflow 3's address of a model that was logged apart from its run."""
+"""Start of MLflow 3's address of a model logged apart from its run; its id follows."""
 
 MAX_CANDIDATES = 20
-"""Versions that one look offers, the preferred ones first."""
+"""Versions in one `Offer`, the preferred ones first."""
 
 DIGEST_TAG = "madrone.digest"
-"""Tag of a version that gives the digest of its files; one whose files have another is refused."""
+"""Tag of a version with the digest that its files must have."""
 
 MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""Errors of this machine's disk, where files are put. All others may come from the other side of a connection."""
+"""Errors of this machine's disk. Any other OSError may come from the other end of a connection."""
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +61,13 @@ class Registry:
     """Read access to one registry.
 
     Args:
-        settings: Name the registry, the model, and the aliases and stages to look in.
+        settings: Settings with the registry, the model, and the aliases and stages to select versions by.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        # MLflow reads these from the environment alone: the first two at each request, the others when it is imported,
-        # so that its log lines come in our format. What the operator set stays.
+        # MLflow reads these from the environment alone: the first two at each request, the others at import, so that
+        # its log lines get our format. Values that the operator set stay.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, int(settings.model_lookup_timeout / 2))))
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(HTTP_RETRIES))
         os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")
@@ -75,7 +75,7 @@ class Registry:
         keep_no_connections(settings)
 
     def prepare(self) -> None:
-        """Import what look-ups need: seconds of a processor, on a busy machine many, and no registry's fault."""
+        """Import the libraries of look-ups. That takes seconds, which must not count against a registry's deadline."""
         importlib.import_module("mlflow")
         uris = self._settings.tracking_uri, self._settings.registry_uri
         if any(map(is_http, uris)):
@@ -84,7 +84,7 @@ class Registry:
             importlib.import_module("mlflow.store.model_registry.sqlalchemy_store")
 
     def look(self) -> Offer:
-        """Find what there is to serve: under the alias alone if one is set, else by stage, the newest of a stage first.
+        """Find the versions to serve: by the alias alone if one is set, otherwise by stage, the newest first.
 
         Raises:
             ModelUnknown: The registry has no such model.
@@ -104,7 +104,7 @@ class Registry:
                 outcome: LookUpOutcome = "found" if ready else "not_ready" if found else "empty"
                 look_ups.append(LookUp(rule, outcome, str(ready[0].version) if ready else None))
             candidates += [Candidate(self._identity(version, aliases), rule) for version in ready]
-        preferred: dict[str, Candidate] = {}  # a version may be found by several rules, and the first one counts
+        preferred: dict[str, Candidate] = {}  # a version may match several rules, and the first one counts
         for candidate in candidates:
             preferred.setdefault(candidate.identity.version, candidate)
 
@@ -126,7 +126,7 @@ class Registry:
         """Find one version by its number.
 
         Raises:
-            VersionUnknown: There is none, or its upload has not ended.
+            VersionUnknown: The model has no such version, or its upload has not ended.
             ModelUnknown: The registry has no such model.
             RegistryUnreachable: The registry did not answer.
         """
@@ -147,14 +147,14 @@ class Registry:
         """Download a version's model directory.
 
         Args:
-            identity: The pinned version.
-            destination: An empty directory. MLflow hands out the live directory of a local store where none is
-                named, and that could change under the reader.
+            identity: The version.
+            destination: Empty directory for the files. Without one, MLflow would return the live directory of a local
+                store, which can change while it is read.
 
         Raises:
             NothingToServe: The version or its files are gone.
-            ModelRefused: The files are where a registry behind HTTP may not send us (see `check_source`), where no
-                library here can get them, or are no files.
+            ModelRefused: The place of the files is forbidden (see `check_source`) or needs a library that is not
+                installed, or the directory holds something other than files.
             RegistryUnreachable: The download failed.
         """
         from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
@@ -162,7 +162,7 @@ class Registry:
         from mlflow.utils.uri import append_to_uri_path, is_local_uri
 
         with self._answering("the registry has no version {version} of model {name!r} any more", identity.version):
-            # A `models:/name/version` URI would be looked up in the process's global registry, so it is resolved here.
+            # MLflow would look a `models:/name/version` URI up in the process's global registry, so resolve it here.
             client = self._client()
             version = client.get_model_version(identity.name, identity.version)
             uri = client.get_model_version_download_uri(identity.name, identity.version)
@@ -171,7 +171,7 @@ class Registry:
                 uri = client.get_logged_model(uri.removeprefix(LOGGED_MODEL_SCHEME)).artifact_location
                 teller = self._settings.tracking_uri
             elif RunsArtifactRepository.is_runs_uri(uri):
-                # Resolved here, since the run may be anywhere.
+                # Resolved here, so that `check_source` sees the final place.
                 run_id, path = RunsArtifactRepository.parse_runs_uri(uri)
                 uri = append_to_uri_path(client.get_run(run_id).info.artifact_uri, *([path] if path else []))
                 teller = self._settings.tracking_uri
@@ -195,13 +195,13 @@ class Registry:
         except ImportError as error:
             raise ModelRefused("its files are in a store whose library is not installed here") from error
         except MlflowException as error:
-            if str(error).startswith("Invalid path"):  # MLflow's word over a listing that leads out of a directory
+            if str(error).startswith("Invalid path"):  # MLflow's message for a listing that leaves its directory
                 raise ModelRefused("the list of its files names a path outside of their directory") from error
             raise
         return Path(directory)
 
     def _metrics(self, run_id: str | None) -> dict[str, float] | None:
-        """The training run's. A run that is gone has none, which is no reason not to serve its model."""
+        """Metrics of a run: empty for a run that is gone, None if they cannot be read."""
         from mlflow.exceptions import MlflowException
 
         if run_id is None:
@@ -211,7 +211,7 @@ class Registry:
         except MlflowException as error:
             gone = error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
             return {} if gone else None
-        except Exception:  # what the stores' own libraries raise
+        except Exception:  # libraries of the stores raise exceptions of their own
             return None
 
     def _identity(self, version: "ModelVersion", aliases: dict[str, str]) -> ModelIdentity:
@@ -235,7 +235,7 @@ class Registry:
     def _answering(
         self, missing: str = "the registry knows no model {name!r}", version: str | None = None
     ) -> Generator[None, None, None]:
-        """Turn whatever MLflow raises into what it means: what is asked for is missing, or there is no answer."""
+        """Turn exceptions of MLflow and its libraries into ours: something is missing, or there is no answer."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -252,13 +252,13 @@ class Registry:
         except Exception as error:
             if isinstance(error, OSError) and error.errno in MACHINE_FAULTS:
                 raise
-            # Stores and artifact clients raise what their libraries raise: SQLAlchemy, botocore, requests, OSError.
+            # Stores and artifact clients let exceptions of SQLAlchemy, botocore, requests and others through.
             detail = without_credentials(f"{type(error).__name__}: {error}")
             raise RegistryUnreachable(fault_kind(error), detail) from error
 
 
 def _named(name: str) -> str:
-    """A filter that finds the versions of a model, and maybe others': its grammar has no escape for a quote."""
+    """Filter for the versions of a model. It may match other models too, since its grammar has no escaped quote."""
     if "'" not in name:
         return f"name='{name}'"
     if '"' not in name:

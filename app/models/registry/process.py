@@ -1,4 +1,4 @@
-"""Asks the model worker, in its process."""
+"""Calls the model process, with a deadline and a memory limit on each call."""
 
 import contextlib
 import os
@@ -46,31 +46,31 @@ from app.telemetry.system import memory_bytes
 T = TypeVar("T")
 
 EMBEDDED_TIMEOUT_S = 300.0
-"""For a look into the embedded registry, which the first one creates. It is a file of this machine."""
+"""Deadline of a look into the embedded registry, a file of this machine that the first look creates."""
 
 MEMORY_SHARE = 2
 LEAST_MEMORY = 1024**3
-"""Of the process: half of what the machine or container has, and a GiB at least; MLflow and LightGBM take a quarter of
-one before anything is read."""
+"""Memory limit of the process: half of the machine's or container's memory, but at least a GiB. MLflow and LightGBM
+take a quarter of a GiB before anything is read."""
 
 FILE_BYTES = 4096
-"""That a downloaded file counts at least: a disk has only so many files."""
+"""Least size that a downloaded file counts as, since a disk has a limited number of files."""
 
 FAILURES: dict[str, type[Exception]] = {kind.__name__: kind for kind in (ModelUnknown, NothingToServe, VersionUnknown)}
 
 
 class _Defect(Exception):
-    """The process met what nobody expected; the message is its kind."""
+    """An unforeseen exception in the process; the message is its class."""
 
 
 class WorkerProcess:
-    """A `ModelWorker` in a process of its own, with a deadline on each call. One thread may call it at a time.
+    """A `ModelWorker` in a separate process, with a deadline on each call. One thread may call it at a time.
 
-    The process is started by the first call, and anew by one that finds it gone.
+    The process is started by the first call, and again by a call that finds it gone.
 
     Args:
-        settings: Name the registry, the model, and the deadlines.
-        memory: Bytes that the process may take while it reads a model; a test passes its own.
+        settings: Settings with the registry, the model, and the deadlines.
+        memory: Memory limit of the process, in bytes; a test passes its own.
     """
 
     def __init__(self, settings: Settings, memory: int | None = None) -> None:
@@ -82,18 +82,18 @@ class WorkerProcess:
         self._process = ChildProcess("app.models.registry.worker", self._encoder.encode(settings))
 
     def look(self) -> Offer:
-        """See `Registry.look`; a registry that has not answered by MODEL_LOOKUP_TIMEOUT is unreachable."""
+        """See `Registry.look`. A registry without an answer by MODEL_LOOKUP_TIMEOUT is unreachable."""
         return self._look_up(Look(), Offer)
 
     def version(self, number: str) -> Candidate:
-        """See `Registry.version`; likewise."""
+        """See `Registry.version`. A registry without an answer by MODEL_LOOKUP_TIMEOUT is unreachable."""
         return self._look_up(Version(number), Candidate)
 
     def fetch(self, identity: ModelIdentity, destination: Path) -> Fetched:
-        """See `Registry.fetch`; a download that has not ended by MODEL_FETCH_TIMEOUT has failed.
+        """See `Registry.fetch`. A download beyond MODEL_FETCH_TIMEOUT has failed.
 
         Raises:
-            ModelRefused: More than MODEL_MAX_BYTES came, of which the rest was not waited for.
+            ModelRefused: The files have more than MODEL_MAX_BYTES; the download stops there.
         """
         most = self._settings.model_max_bytes
 
@@ -110,7 +110,7 @@ class WorkerProcess:
             )
         except ChildStopped as stopped:
             raise ModelRefused(str(stopped)) from None
-        if (reason := too_large(0)) is not None:  # the last of it came after the last look
+        if (reason := too_large(0)) is not None:  # the last bytes came after the last check
             raise ModelRefused(reason)
         return fetched
 
@@ -118,7 +118,7 @@ class WorkerProcess:
         """See `ModelWorker.build`.
 
         Raises:
-            ModelRefused: Likewise; or it took longer than MODEL_BUILD_TIMEOUT, or more memory than there is for it.
+            ModelRefused: The model cannot be served, or took longer than MODEL_BUILD_TIMEOUT or too much memory.
         """
         with tempfile.TemporaryDirectory(prefix="madrone-build-") as temporary:
             destination = Path(temporary, "content")
@@ -129,16 +129,16 @@ class WorkerProcess:
         """See `ModelWorker.raw_scores`.
 
         Raises:
-            ModelRefused: LightGBM does not take it, or ended the process over it; or as for `build`.
+            ModelRefused: LightGBM refuses the booster or crashes over it, or as for `build`.
         """
         values = np.ascontiguousarray(rows, dtype=np.float64).tobytes()
         answer = self._ask_of_model(Score(booster, (len(rows), rows.shape[1]), values), Scores)
         return np.frombuffer(answer.values).reshape(answer.shape)
 
     def close(self) -> None:
-        """End the process, and with that any call that waits for it."""
+        """End the process, and any call that waits for it."""
         self._process.kill()
-        with self._asking:  # a call that waited ends now
+        with self._asking:  # until a waiting call has ended
             self._process.end()
 
     def _look_up(self, request: Look | Version, kind: type[T]) -> T:
@@ -160,7 +160,7 @@ class WorkerProcess:
             raise RegistryUnreachable(str(defect)) from None
 
     def _ask_of_model(self, request: Build | Score, kind: type[T]) -> T:
-        """Ask what costs as much as a model's author likes: whatever goes wrong over it, the model is refused."""
+        """Ask for work whose cost depends on the model, so that any failure refuses the model."""
         reading = isinstance(request, Build)
         timeout = self._settings.model_build_timeout
         try:
@@ -171,7 +171,7 @@ class WorkerProcess:
         except ChildStopped as stopped:
             raise ModelRefused(f"to read it takes {stopped}") from None
         except _Defect as defect:
-            # An artifact can be strange in more ways than are foreseen, and none may cost more than its own refusal.
+            # A model can be strange in more ways than are foreseen, and none may cost more than its own refusal.
             raise ModelRefused(f"it cannot be loaded: {defect}") from None
         except ChildGone:
             if reading:
@@ -218,7 +218,7 @@ class WorkerProcess:
 
 
 def _size(directory: Path) -> int:
-    """Bytes of all files below a directory, whatever another process does there."""
+    """Bytes of all files below a directory, which another process may change meanwhile."""
     total = 0
     for parent, _, names in os.walk(directory):
         for name in names:

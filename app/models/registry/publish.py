@@ -1,4 +1,4 @@
-"""A model directory into a registry: run, artifacts, model version, alias and stage."""
+"""Publishes a model directory to a registry: run, artifacts, model version, alias and stage."""
 
 import warnings
 from pathlib import Path
@@ -16,11 +16,11 @@ STAGE = "Production"
 
 
 def check_publishable(settings: Settings) -> None:
-    """Look whether a registry can be written to without changing its schema. One that is empty is filled.
+    """Check that publishing would not change the schema of the registry. An empty database gets its first schema.
 
     Raises:
-        RegistrySchema: It is a database with the schema of another MLflow.
-        Exception: What the database's driver raises, if it cannot be opened.
+        RegistrySchema: The registry is a database with the schema of another MLflow.
+        Exception: The database cannot be opened; the exception is the driver's.
     """
     if not settings.embedded_registry:
         for uri in {settings.tracking_uri, settings.registry_uri}:
@@ -39,15 +39,14 @@ def publish(
 ) -> str:
     """Log a model directory in a run and register it as the newest version, alias `champion`, stage Production.
 
-    The version's tag has the digest of its files. Versions that held the stage before move to Archived. The URIs are
-    passed to every call, since a process may hold two apps with different registries, and MLflow's own setters are
-    global.
+    A tag of the version has the digest of its files. Versions in the stage before move to Archived. The URIs are passed
+    to every call, since a process may hold two apps with different registries, and MLflow's own setters are global.
 
     Args:
-        settings: Name the registry; an embedded one is created when it is missing.
-        directory: A model directory with its MLmodel file.
-        card: The directory of the model's card, if it has one.
-        name: Registered model.
+        settings: Settings that name the registry; a missing embedded registry is created.
+        directory: Model directory with its MLmodel file.
+        card: Directory of the model card, if there is one.
+        name: Name of the registered model.
         params: Parameters of the run.
         metrics: Metrics of the run.
         tags: Tags of the run.
@@ -56,7 +55,7 @@ def publish(
         The version.
 
     Raises:
-        RegistrySchema: The registry is a database with the schema of another MLflow, which is not migrated.
+        RegistrySchema: The registry is a database with the schema of another MLflow.
         mlflow.exceptions.MlflowException: The registry refuses or does not answer.
     """
     from mlflow import MlflowClient
@@ -94,7 +93,7 @@ def publish(
         client.create_model_version(name, source=f"{run.info.artifact_uri}/{ARTIFACT_PATH}", run_id=run_id).version
     )
     client.set_model_version_tag(name, version, DIGEST_TAG, read_artifact(directory).digest)
-    # Stages are deprecated, and in use. Not within catch_warnings, which is not safe beside other threads.
+    # Stages are deprecated, but in use. `catch_warnings` would not be thread-safe.
     warnings.filterwarnings("ignore", message=".*transition_model_version_stage.*", category=FutureWarning)
     client.transition_model_version_stage(name, version, STAGE, archive_existing_versions=True)
     client.set_registered_model_alias(name, ALIAS, version)

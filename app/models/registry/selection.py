@@ -1,4 +1,4 @@
-"""Where in a registry a version is looked for: under an alias, or in stages."""
+"""Rules that select a version from a registry: by an alias, or by stages."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 MAX_ALIASES = 10
-"""Aliases that a message names."""
+"""Aliases named in a message."""
 
 
 def versions_by_rule(
     settings: Settings, versions: "Sequence[ModelVersion]", aliases: Mapping[str, str]
 ) -> "Iterator[tuple[str, list[ModelVersion]]]":
-    """Each place to look in, in order, as the rule that names it, and the versions there."""
+    """Selection rules in order of preference, each with the versions that match it."""
     if settings.model_alias is not None:
         target = aliases.get(settings.model_alias)
         yield f"alias {settings.model_alias}", [v for v in versions if str(v.version) == str(target)]
@@ -32,7 +32,7 @@ def versions_by_rule(
 def nothing_to_serve(
     settings: Settings, look_ups: Sequence[LookUp], versions: "Sequence[ModelVersion]", aliases: Mapping[str, str]
 ) -> str:
-    """Why no version is served, and what the operator may have meant."""
+    """Message about why no version matches, with a hint for the operator."""
     said = ", ".join(f"{look_up.rule}: {look_up.outcome.replace('_', ' ')}" for look_up in look_ups)
     if settings.model_alias is None:
         if any(version.current_stage in STAGES for version in versions if is_ready(version)):
@@ -45,12 +45,12 @@ def nothing_to_serve(
 
 
 def is_ready(version: "ModelVersion") -> bool:
-    """Whether a version's upload has ended."""
+    """Whether the upload of a version has ended."""
     return str(version.status) in ("READY", "None", "")
 
 
 def _named_aliases(aliases: Mapping[str, str]) -> str:
-    """The aliases that exist, for a message. What MLflow would not take for one is counted and not repeated."""
+    """Names of the aliases that exist, for a message. Those that MLflow would not accept are only counted."""
     if not aliases:
         return "it has no alias"
     named = sorted(alias for alias in aliases if re.fullmatch(r"[\w-]{1,100}", alias))[:MAX_ALIASES]

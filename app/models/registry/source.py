@@ -1,4 +1,4 @@
-"""Where a keeper gets its models from: what it can ask, what it is told, and what can go wrong."""
+"""The interface of a source of models: its questions, answers and errors."""
 
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
@@ -12,20 +12,19 @@ from app.models.identity import ModelIdentity
 LookUpOutcome = Literal["found", "empty", "not_ready", "refused"]
 
 STAGES = ("Staging", "Production", "None")
-"""Stages that are looked in after the configured ones with MODEL_FALLBACK_ANY, in this order."""
+"""Stages that MODEL_FALLBACK_ANY adds after the configured ones, in this order."""
 
 FALLBACK = "fallback stage"
 REMAINING = "remaining stage"
-"""How the rules begin that choose a version where MODEL_STAGE has none."""
+"""First words of the selection rules that apply where MODEL_STAGE has no version."""
 
 
 class RegistryUnreachable(Exception):
     """The registry did not answer, or answered with an error of its own.
 
     Args:
-        reason: What went wrong, by its kind alone: anybody may read it.
-        detail: What the registry or a library said of it, such as a body, a host or a path; for the log and the
-            operator.
+        reason: Kind of fault; safe for any caller.
+        detail: Words of the registry or of a library, such as a body, a host or a path; for the log and the operator.
     """
 
     outcome: ClassVar[Literal["registry_unreachable", "registry_schema"]] = "registry_unreachable"
@@ -36,38 +35,38 @@ class RegistryUnreachable(Exception):
 
 
 class RegistrySchema(RegistryUnreachable):
-    """The registry is not as MLflow would have it, and MLflow is not let change it."""
+    """The registry has another schema than this MLflow, which must not migrate it."""
 
     outcome = "registry_schema"
 
 
 class NothingToServe(Exception):
-    """The registry answered, and has no version of the model that could be served."""
+    """The registry answered, but has no version of the model to serve."""
 
 
 class ModelUnknown(NothingToServe):
-    """The registry answered, and knows no such model."""
+    """The registry answered, but has no such model."""
 
 
 class VersionUnknown(Exception):
-    """The registry answered, and has no such version of the model."""
+    """The registry answered, but has no such version of the model."""
 
 
 class Candidate(msgspec.Struct, frozen=True, tag=True):
-    """A version that may be served, and the rule that chose it."""
+    """A version that may be served, and the selection rule that it matched."""
 
     identity: ModelIdentity
     rule: str
 
 
 class LookUp(msgspec.Struct, frozen=True):
-    """A place that was looked in, and what was there.
+    """A selection rule that was tried, and its outcome.
 
     Attributes:
-        rule: The place, such as `alias champion` or `stage Production`.
-        outcome: `empty` if nothing was there, `not_ready` if only versions whose upload had not ended.
-        version: What was found.
-        reason: Why a version that was found was passed over.
+        rule: The rule, such as `alias champion` or `stage Production`.
+        outcome: `empty` if no version matched, `not_ready` if only versions matched whose upload has not ended.
+        version: Version that matched.
+        reason: Reason why a version that matched was passed over.
     """
 
     rule: str
@@ -77,15 +76,15 @@ class LookUp(msgspec.Struct, frozen=True):
 
 
 class Offer(msgspec.Struct, frozen=True, tag=True):
-    """What one look into the registry saw.
+    """Result of one look into the registry.
 
     Attributes:
-        candidates: For the model in use, the preferred one first, each version once.
-        look_ups: Each place that was looked in up to the first candidate.
+        candidates: Versions for the model in service, the preferred one first, each version once.
+        look_ups: Rules tried, up to the first with a candidate.
         problem: Why there is no candidate; None where there is one.
         alias_missing: Whether MODEL_ALIAS names no version; None where it is unset.
-        canary: Under the canary's alias, if there is a version.
-        shadow: Likewise.
+        canary: Version under the alias of the canary, if any.
+        shadow: Version under the alias of the shadow, if any.
     """
 
     candidates: tuple[Candidate, ...]
@@ -97,12 +96,12 @@ class Offer(msgspec.Struct, frozen=True, tag=True):
 
 
 class Fetched(msgspec.Struct, frozen=True, tag=True):
-    """A version's files and what the registry knows of them.
+    """Files of a version, with what the registry knows about them.
 
     Attributes:
-        directory: Holds the MLmodel file.
-        metrics: The training run's; None where they could not be asked for.
-        digest: What the version's tag says that the digest of the files is, if it has one.
+        directory: Directory with the MLmodel file.
+        metrics: Metrics of the training run; None where they cannot be read.
+        digest: Digest that the files must have, from the version's tag, if it has one.
     """
 
     directory: Path
@@ -111,7 +110,7 @@ class Fetched(msgspec.Struct, frozen=True, tag=True):
 
 
 class ModelSource(Protocol):
-    """Where a keeper gets its models from."""
+    """A registry, and a reader of its models."""
 
     def look(self) -> Offer:
         """See `Registry.look`."""
@@ -130,9 +129,9 @@ class ModelSource(Protocol):
         ...
 
     def raw_scores(self, booster: Path, rows: FloatArray) -> FloatArray:
-        """LightGBM's, of a booster's file: see `app.models.registry.worker.ModelWorker.raw_scores`."""
+        """See `app.models.registry.worker.ModelWorker.raw_scores`."""
         ...
 
     def close(self) -> None:
-        """End what is under way."""
+        """End a call under way."""
         ...

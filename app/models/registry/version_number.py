@@ -1,4 +1,4 @@
-"""The number of a registered model's version. It comes from a registry, and goes into headers, paths and labels."""
+"""Version numbers of registered models. A registry sends them, and they go into headers, paths and labels."""
 
 import re
 from typing import Annotated
@@ -6,11 +6,11 @@ from typing import Annotated
 import msgspec
 
 PATTERN = r"^[0-9]{1,20}(?![\s\S])"
-"""Not `$`, which Python also finds before a line's end; and no digits but ASCII's."""
+"""The end is no `$`, which would also match before a newline; the digits are ASCII only."""
 
 VersionNumber = Annotated[str, msgspec.Meta(pattern=PATTERN)]
 
 
 def is_version_number(text: str) -> bool:
-    """Whether a text can be the number of a version."""
+    """Whether a text is a valid version number."""
     return re.match(PATTERN, text) is not None

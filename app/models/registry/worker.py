@@ -1,10 +1,10 @@
-"""The process that speaks to MLflow and LightGBM for the service.
+"""The model process, which calls MLflow and LightGBM for the service.
 
     python -m app.models.registry.worker
 
-Both are slow to import, take the memory of the service over again, have no deadlines that hold, and LightGBM can end
-the process over a damaged text. Here none of that costs a request anything: this process is started when there is
-something to ask, ended when it does not answer in time, and ends itself when nothing is asked for a while.
+Both are slow to import, need as much memory as the service, and keep no deadlines, and LightGBM can crash over a
+damaged text. In a separate process none of that delays a request: it is started by the first call, killed when it
+misses a deadline, and ends by itself after LINGER_S seconds without a call.
 
 Its messages (`child_process`) are MessagePack; the first one is the settings.
 """
@@ -46,30 +46,30 @@ from kernels.forest.layout import BoosterText
 from kernels.forest.model_text import ForestError
 
 LINGER_S = 30.0
-"""Without a request for so long it ends: two looks in a row share it, and its memory is not held between rare ones."""
+"""Seconds without a request after which the process ends: looks in quick succession share it, rare ones free it."""
 
 NICENESS = 10
 
 
 class Look(msgspec.Struct, frozen=True, tag=True):
-    """Ask `ModelWorker.look`."""
+    """Request for `ModelWorker.look`."""
 
 
 class Version(msgspec.Struct, frozen=True, tag=True):
-    """Ask `ModelWorker.version`."""
+    """Request for `ModelWorker.version`."""
 
     number: str
 
 
 class Fetch(msgspec.Struct, frozen=True, tag=True):
-    """Ask `ModelWorker.fetch`."""
+    """Request for `ModelWorker.fetch`."""
 
     identity: ModelIdentity
     destination: Path
 
 
 class Build(msgspec.Struct, frozen=True, tag=True):
-    """Ask `ModelWorker.build`; what it gives goes to a file."""
+    """Request for `ModelWorker.build`, whose result goes to the file `destination`."""
 
     directory: Path
     digest: str | None
@@ -77,11 +77,11 @@ class Build(msgspec.Struct, frozen=True, tag=True):
 
 
 class Built(msgspec.Struct, frozen=True, tag=True):
-    """The file is there."""
+    """Answer to `Build`: the file is written."""
 
 
 class Score(msgspec.Struct, frozen=True, tag=True):
-    """Ask `ModelWorker.raw_scores`; the rows are those of a C-contiguous float64 array."""
+    """Request for `ModelWorker.raw_scores`, with the bytes of a C-contiguous float64 array."""
 
     booster: Path
     shape: tuple[int, int]
@@ -89,19 +89,19 @@ class Score(msgspec.Struct, frozen=True, tag=True):
 
 
 class Scores(msgspec.Struct, frozen=True, tag=True):
-    """A float64 array."""
+    """Answer to `Score`: the bytes of a float64 array."""
 
     shape: tuple[int, ...]
     values: bytes
 
 
 class Failure(msgspec.Struct, frozen=True, tag=True):
-    """An exception of the worker's: its class by name, and its message.
+    """An exception in the model process: name of its class, and message.
 
     Attributes:
-        check: A ModelRefused's.
-        errno: An OSError's.
-        detail: A RegistryUnreachable's.
+        check: Check of a ModelRefused.
+        errno: Number of an OSError.
+        detail: Detail of a RegistryUnreachable.
     """
 
     kind: Literal[
@@ -125,10 +125,10 @@ Answer = Offer | Candidate | Fetched | Built | Scores | Failure
 
 
 class ModelWorker:
-    """What the process does. It can be done in the caller's process too, without deadlines.
+    """Work of the model process. Tests do it in their own process, without deadlines.
 
     Args:
-        settings: Name the registry and the model.
+        settings: Settings that name the registry and the model.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -156,36 +156,36 @@ class ModelWorker:
         return self._registry.fetch(identity, destination)
 
     def build(self, directory: Path, digest: str | None) -> ModelContent:
-        """Read a model directory, and lay out what it holds.
+        """Read a model directory, and lay out its content.
 
         Args:
-            directory: As `Registry.fetch` gives it.
-            digest: The model's, where it is known.
+            directory: Directory from `Registry.fetch`.
+            digest: Digest that the model must have, where it is known.
 
         Raises:
-            ModelRefused: It cannot be served.
+            ModelRefused: The model cannot be served.
         """
         content = read_content(directory, digest)
         try:
             for forest in (content.forest, content.difficulty):
                 if isinstance(forest, BoosterText):
-                    read_booster(forest.text)  # as the service will
+                    read_booster(forest.text)  # as the service will, so that a refusal or a crash happens here
         except ForestError as error:
             raise ModelRefused(str(error)) from error
         return content
 
     def raw_scores(self, booster: Path, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """LightGBM's raw scores.
+        """Raw scores by LightGBM.
 
         Args:
-            booster: A file, as LightGBM writes it.
+            booster: File in LightGBM's native text.
             rows: float64[B, F].
 
         Returns:
             float64[B], or float64[B, K] for K > 1 outputs.
 
         Raises:
-            ModelRefused: LightGBM does not take the file or the rows.
+            ModelRefused: LightGBM refuses the file or the rows.
         """
         from lightgbm.basic import LightGBMError
 
@@ -197,16 +197,16 @@ class ModelWorker:
         return np.asarray(scores, dtype=np.float64)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: a `ModelSource` can be closed, and this one holds no resources."""
 
 
 def path_from_text(kind: type, value: Any) -> Any:
-    """What msgspec does not know how to make: `Path` is the only such type in a message."""
+    """Value of a type that msgspec cannot decode; `Path` is the only one in a message."""
     return kind(value)
 
 
 def answer(worker: ModelWorker, request: Request) -> Answer:
-    """Do what is asked, whatever comes of it."""
+    """Answer a request; an exception becomes a `Failure`."""
     try:
         match request:
             case Look():
