@@ -1,5 +1,6 @@
 """Loading a version: measured costs, the machine's own faults, and what is freed afterwards."""
 
+import logging
 import tempfile
 import threading
 import weakref
@@ -111,3 +112,15 @@ async def test_calibrations_that_cannot_be_kept_refuse_no_model(
     catalogue.add(saved.directory, "Production")
     assert (await kept.keeper.refresh()).outcome == "swapped"
     assert kept.slot.require().engine.cost(1) < np.inf
+
+
+async def test_every_stage_of_a_load_is_logged_as_it_begins(
+    kept: Kept, catalogue: Catalogue, saved: SavedModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "app.models.loader")
+    catalogue.add(saved.directory, "Production")
+    await kept.keeper.refresh()
+    assert [record.message for record in caplog.records if record.name == "app.models.loader"] == [
+        *("fetching model", "loading model", "checking model", "warming model up", "keeping model")
+    ]
+    assert kept.refresher.loading is None
