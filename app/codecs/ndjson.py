@@ -1,4 +1,4 @@
-"""Lines of JSON to batches and answers back, an object a line (https://github.com/ndjson/ndjson-spec)."""
+"""NDJSON: lines of JSON, each an object (https://github.com/ndjson/ndjson-spec)."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -10,7 +10,7 @@ from app.codecs.batch_builder import BatchBuilder
 from app.codecs.duplicates import RepeatedName, has_repeated, parse
 from app.codecs.gil_yield import GilYield
 from app.codecs.result import Result
-from app.codecs.row_json import RowReader, row_reader
+from app.codecs.row_json import RowReader, table_row_reader
 from app.codecs.rules import Buffer, FloatArray
 from app.errors import MalformedBody
 from app.feature import Feature
@@ -18,10 +18,10 @@ from app.feature import Feature
 MEDIA_TYPE = "application/x-ndjson"
 
 BLOCK_BYTES = 2**16
-"""Decoded in one call: some hundred rows, less than a millisecond."""
+"""Bytes decoded in one call: some hundred rows, less than a millisecond."""
 
 LINE_ROWS = 512
-"""Rows that are encoded in one call, in about as much time."""
+"""Rows encoded in one call, in less than a millisecond."""
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -30,15 +30,14 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
     """Decode lines that each hold an object of features by name; blank lines are skipped.
 
     Returns:
-        float64[B, F] in the features' order; a null is NaN, and so is what is not required and was left out.
+        float64[B, F] in the features' order; a null and an optional feature that was left out are NaN.
 
     Raises:
-        MalformedBody: A line is no JSON, or longer than a row can be.
-        TooLarge: There are more than `max_rows` rows.
-        InvalidInput: Fields are missing, unknown, repeated or of a wrong type, or hold values that the model does not
-            take.
+        MalformedBody: A line is not JSON, or longer than a row can be.
+        TooLarge: The body holds more than `max_rows` rows.
+        InvalidInput: Fields are missing, unknown, repeated, of a wrong type or out of range.
     """
-    reader = row_reader(features)
+    reader = table_row_reader(features)
     builder = BatchBuilder(features, max_rows, _most_rows(memoryview(body).nbytes, features))
     for block in _blocks(body, 2**16 + 2**10 * len(features), builder):
         try:
@@ -55,7 +54,7 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
 
 
 def encode(result: Result) -> Iterator[Buffer]:
-    """Encode as lines, an object of the answer's columns for each row."""
+    """Encode as lines, each an object of the result's columns by name."""
     row, yield_gil = _row(result.names), GilYield()
     for start, stop in result.pieces():
         lines: list[bytes] = []
@@ -67,7 +66,7 @@ def encode(result: Result) -> Iterator[Buffer]:
 
 
 def _blocks(body: Buffer, longest: int, builder: BatchBuilder) -> Iterator[bytes]:
-    """The body cut after line ends, into blocks of about BLOCK_BYTES, or of the one line that is longer."""
+    """Pieces of the body that end with a line: about BLOCK_BYTES each, or one longer line."""
     view = memoryview(body).cast("B")
     start, size = 0, BLOCK_BYTES
     while start < len(view):
@@ -83,7 +82,7 @@ def _blocks(body: Buffer, longest: int, builder: BatchBuilder) -> Iterator[bytes
 
 
 def _inspect(block: bytes, reader: RowReader, builder: BatchBuilder) -> None:
-    """Read a block line by line, and note what is wrong with each; not all of a block need be."""
+    """Read a block line by line, and count the faults; only some of its lines may be faulty."""
     values: list[FloatArray] = []
     row = builder.rows
     for line in block.split(b"\n"):
@@ -106,7 +105,7 @@ def _inspect(block: bytes, reader: RowReader, builder: BatchBuilder) -> None:
 
 
 def _most_rows(size: int, features: tuple[Feature, ...]) -> int:
-    """Rows without fault that so many bytes can hold at most: each names what is required."""
+    """Most valid rows that so many bytes have room for: each row names the required features."""
     least = sum(len(feature.name.encode()) + len('"":0,') for feature in features if feature.required)
     return (size + 1) // max(len("{}\n"), least + len("{}\n") - 1)
 

@@ -29,6 +29,7 @@ from app.codecs.rules import (
     FloatArray,
     Rule,
     broken_rule,
+    feature_struct,
     json_schema,
     json_type,
     limits_of,
@@ -46,6 +47,7 @@ class RowReader:
 
     Args:
         features: The model's features.
+        ranged: Whether the typed pass refuses values out of range. Those of tables are checked faster as arrays.
 
     Attributes:
         row_type: Struct of a valid row, with ABSENT in the place of an optional feature that was left out.
@@ -53,12 +55,13 @@ class RowReader:
         names: Counts names, to find repeated ones.
     """
 
-    def __init__(self, features: tuple[Feature, ...]) -> None:
+    def __init__(self, features: tuple[Feature, ...], *, ranged: bool) -> None:
         self._features = features
         self._known = {feature.name for feature in features}
-        self._valid = [limits_of(feature)[0] for feature in features]
+        self._columns = [(feature, limits_of(feature)) for feature in features]
         self.names = NameCount(features)
-        self.row_type = feature_struct("Features", features, [json_type(feature, ranged=True) for feature in features])
+        types = [json_type(feature, ranged=ranged) for feature in features]
+        self.row_type = feature_struct("Features", features, types, ABSENT)
         self.decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(self.row_type)
 
     def array(self, rows: Sequence[msgspec.Struct]) -> FloatArray:
@@ -81,14 +84,14 @@ class RowReader:
             value: The row.
             row: Its index in the batch.
             faults: Faults of the batch.
-            not_object: What is said of a row that is no object.
+            not_object: Text of the fault if the row is no object.
 
         Returns:
             Its values, with a valid number in the place of each faulty one.
         """
         if not isinstance(value, dict):
             faults.add_row(not_object, row)
-            return self._valid
+            return [low for _, (low, _) in self._columns]
         values, found, unknown = self._check(cast(dict[str, object], value))
         for fault in found:
             faults.add(fault.column, fault.rule, row)
@@ -101,54 +104,28 @@ class RowReader:
         repeated = repeated_names(given)
         values: list[float] = []
         faults: list[Fault] = []
-        for column, feature in enumerate(self._features):
+        for column, (feature, limits) in enumerate(self._columns):
             value = given.get(feature.name)
             rule: Rule | None
-            if feature.name in repeated:
+            if repeated and feature.name in repeated:
                 rule = "once"
-            elif feature.required and feature.name not in given:
+            elif value is None and feature.required and feature.name not in given:
                 rule = "given"
             else:
-                rule = broken_rule(feature, value)
+                rule = broken_rule(feature, value, limits)
             if rule is None:
                 values.append(math.nan if value is None else float(cast(float, value)))
             else:
                 faults.append(Fault(column, rule, value))
-                values.append(self._valid[column])
-        return values, faults, [name for name in given if name not in self._known]
+                values.append(limits[0])
+        unknown = [] if given.keys() <= self._known else [name for name in given if name not in self._known]
+        return values, faults, unknown
 
 
 @lru_cache(maxsize=4)
-def row_reader(features: tuple[Feature, ...]) -> RowReader:
-    """The reader of a model's rows; kept, since to make one takes a millisecond."""
-    return RowReader(features)
-
-
-def feature_struct(
-    name: str, features: tuple[Feature, ...], types: Sequence[Any], absent: object = ABSENT
-) -> type[msgspec.Struct]:
-    """Struct with a field of the given type for each feature.
-
-    Attributes are `f0`, `f1` ..., since a feature's name can be any text.
-
-    Args:
-        name: Name of the struct.
-        features: The features.
-        types: Type of each one's value.
-        absent: Value of an optional feature that was left out.
-    """
-    fields = [f"f{index}" for index in range(len(features))]
-    return msgspec.defstruct(
-        name,
-        [
-            (field, kind) if feature.required else (field, kind, absent)
-            for field, feature, kind in zip(fields, features, types, strict=True)
-        ],
-        rename=dict(zip(fields, (feature.name for feature in features), strict=True)),
-        forbid_unknown_fields=True,
-        kw_only=True,
-        gc=False,
-    )
+def table_row_reader(features: tuple[Feature, ...]) -> RowReader:
+    """The reader of the rows of a model's tables; kept, since to make one takes a millisecond."""
+    return RowReader(features, ranged=False)
 
 
 def to_array(rows: Iterable[Iterable[float | None]], count: int, width: int) -> FloatArray:
@@ -189,7 +166,7 @@ class JsonCodec:
 
     def __init__(self, features: tuple[Feature, ...]) -> None:
         self._features = features
-        self._reader = row_reader(features)
+        self._reader = RowReader(features, ranged=True)
         self._decode_row = self._reader.decoder.decode
         self._may_repeat_in_one = self._reader.names.may_repeat_in_one
         self._one_row = (1, len(features))

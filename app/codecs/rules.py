@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from msgspec import Meta
+from msgspec import Meta, Struct, defstruct
 from numpy.typing import NDArray
 
 from app.errors import FieldError, InvalidInput, TooLarge
@@ -37,6 +37,9 @@ RULES: tuple[Rule, ...] = ("once", "kind", "given", "finite", "range")
 """Rules by precedence: one fault of a column is reported, that of the first rule it breaks."""
 
 KINDS = {"number": "must be a number", "integer": "must be a whole number", "boolean": "must be true or false"}
+TYPES: dict[str, tuple[type, ...]] = {"number": (float, int), "integer": (int,), "boolean": (bool,)}
+"""Python's types of the JSON values of each kind."""
+
 REPEATED = "appears more than once"
 MISSING = "is missing"
 UNKNOWN = "unknown field"
@@ -63,7 +66,7 @@ class Fault(NamedTuple):
 
 
 def limits_of(feature: Feature) -> tuple[float, float]:
-    """Least and greatest value taken: the physical range, within what float64 or int64 can hold."""
+    """Least and greatest value accepted: the physical range, clipped to finite float64 or to int64."""
     least, greatest = INT64_RANGE if feature.kind == "integer" else (-LARGEST, LARGEST)
     low, high = feature.physical_range or (least, greatest)
     return max(low, least), min(high, greatest)
@@ -84,6 +87,31 @@ def json_type(feature: Feature, *, ranged: bool) -> Any:
     elif feature.kind == "number":
         kind = Annotated[float, Meta(ge=low, le=high)] if ranged and feature.physical_range else float
     return kind if feature.required else kind | None
+
+
+def feature_struct(name: str, features: tuple[Feature, ...], types: Sequence[Any], absent: object) -> type[Struct]:
+    """Struct with a field of the given type for each feature.
+
+    Attributes are `f0`, `f1` ..., since a feature's name can be any text.
+
+    Args:
+        name: Name of the struct.
+        features: The features.
+        types: Type of each one's value.
+        absent: Value of an optional feature that was left out.
+    """
+    fields = [f"f{index}" for index in range(len(features))]
+    return defstruct(
+        name,
+        [
+            (field, kind) if feature.required else (field, kind, absent)
+            for field, feature, kind in zip(fields, features, types, strict=True)
+        ],
+        rename=dict(zip(fields, (feature.name for feature in features), strict=True)),
+        forbid_unknown_fields=True,
+        kw_only=True,
+        gc=False,
+    )
 
 
 def json_schema(features: tuple[Feature, ...]) -> dict[str, Any]:
@@ -107,26 +135,32 @@ def json_schema(features: tuple[Feature, ...]) -> dict[str, Any]:
     }
 
 
-def broken_rule(feature: Feature, value: object) -> Rule | None:
-    """The rule broken by a value that Python's JSON parser made; it reads NaN, Infinity and integers of any size."""
+def broken_rule(feature: Feature, value: object, limits: tuple[float, float]) -> Rule | None:
+    """The rule broken by a value that Python's JSON parser made; it reads NaN, Infinity and integers of any size.
+
+    Args:
+        feature: The feature.
+        value: The value.
+        limits: The feature's `limits_of`.
+    """
+    low, high = limits
     if value is None:
         return "finite" if feature.required else None
-    if feature.kind == "boolean":
-        return None if isinstance(value, bool) else "kind"
-    if isinstance(value, bool) or not isinstance(value, int if feature.kind == "integer" else int | float):
+    if not isinstance(value, bool | int | float) or type(value) not in TYPES[feature.kind]:
         return "kind"
+    if low <= value <= high:
+        return None
     try:
         number = float(value)
     except OverflowError:
         return "finite"
-    low, high = limits_of(feature)
     if not math.isfinite(number):
         return "finite"
-    return None if low <= (value if feature.kind == "integer" else number) <= high else "range"
+    return None if feature.kind == "number" and low <= number <= high else "range"
 
 
 def fault_text(feature: Feature, rule: Rule) -> str:
-    """What a message says of a feature that breaks a rule, in every format."""
+    """Text of a message about a feature that breaks a rule, in every format."""
     match rule:
         case "once":
             return REPEATED
@@ -141,7 +175,7 @@ def fault_text(feature: Feature, rule: Rule) -> str:
 
 
 def value_fault(feature: Feature, fault: Fault) -> FieldError:
-    """The error for one value of one row, which also says what was sent in place of it."""
+    """Error for one value of one row, with the kind of value that was sent."""
     text = fault_text(feature, fault.rule)
     if fault.rule == "kind" or (fault.rule == "finite" and fault.value is None):
         text = f"{text}, not {_json_name(fault.value)}"

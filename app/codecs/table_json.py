@@ -17,7 +17,7 @@ from app.codecs.batch_builder import BatchBuilder
 from app.codecs.duplicates import RepeatedName, Repeating, has_repeated, parse
 from app.codecs.gil_yield import GilYield
 from app.codecs.result import Result
-from app.codecs.row_json import feature_struct, row_reader, to_array, wrong_fields
+from app.codecs.row_json import table_row_reader, to_array, wrong_fields
 from app.codecs.rules import (
     BODY,
     INVALID,
@@ -29,6 +29,7 @@ from app.codecs.rules import (
     FloatArray,
     check_rows,
     check_width,
+    feature_struct,
     json_type,
     match_columns,
 )
@@ -107,7 +108,7 @@ def _read(body: bytes | bytearray, features: tuple[Feature, ...], max_rows: int)
         raise Misplaced
     if table.rows is not UNSET:
         builder = _builder(features, len(table.rows), max_rows)
-        builder.add_rows(row_reader(features).array(table.rows))
+        builder.add_rows(table_row_reader(features).array(table.rows))
     elif table.columns is not UNSET:
         columns = msgspec.structs.astuple(table.columns)
         lengths = {len(column) for column in columns if column is not UNSET} or {0}
@@ -159,7 +160,9 @@ def _may_repeat(body: bytes | bytearray, table: Any, features: tuple[Feature, ..
     if table.names is not UNSET:
         colons += _colons(table.names)
     rows = [] if table.rows is UNSET else table.rows
-    return row_reader(features).names.may_repeat(body, len(rows), map(msgspec.structs.astuple, rows), names, colons)
+    return table_row_reader(features).names.may_repeat(
+        body, len(rows), map(msgspec.structs.astuple, rows), names, colons
+    )
 
 
 def _colons(names: list[str]) -> int:
@@ -183,7 +186,7 @@ def _inspect(value: object, features: tuple[Feature, ...], max_rows: int) -> Bat
             objects = (_object_of_list(row, order) for row in rows)
             not_object = f"must be a list of {len(order)} values"
     builder = _builder(features, count, max_rows)
-    reader = row_reader(features)
+    reader = table_row_reader(features)
     values: list[list[float]] = []
     for index, row in enumerate(objects):
         values.append(reader.inspect(row, index, builder.faults, not_object))
@@ -199,7 +202,7 @@ def _inspect(value: object, features: tuple[Feature, ...], max_rows: int) -> Bat
 
 
 def _layout(value: object) -> tuple[str, object, list[str] | None]:
-    """Layout of a parsed body, what it holds, and the names of its columns.
+    """Name of a parsed body's layout, the value under that name, and the names of its columns.
 
     Raises:
         InvalidInput: The body does not have exactly one layout, or other fields.
@@ -281,8 +284,8 @@ def _decoder(features: tuple[Feature, ...], kinds: tuple[tuple[Kind, bool], ...]
     columns = [list[json_type(feature, ranged=False)] for feature in features]
     lists = [kind if feature.required else kind | UnsetType for kind, feature in zip(columns, features, strict=True)]
     parts: dict[str, Any] = {
-        "rows": list[row_reader(features).row_type],
-        "columns": feature_struct("Columns", features, lists, absent=UNSET),
+        "rows": list[table_row_reader(features).row_type],
+        "columns": feature_struct("Columns", features, lists, UNSET),
         "data": list[tuple[cells]],  # pyright: ignore[reportInvalidTypeArguments]
         "names": list[str],
     }

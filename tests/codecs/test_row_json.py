@@ -1,4 +1,4 @@
-"""JSON bodies: what is taken, what is refused, and that every fault is named."""
+"""JSON rows and batches: valid rows are accepted, and every fault is named."""
 
 import json
 import math
@@ -31,14 +31,14 @@ def errors_of(body: bytes | dict[str, Any]) -> dict[str, str]:
     return {error.field: error.message for error in caught.value.errors}
 
 
-def test_a_row_comes_in_the_order_of_the_features_as_float64() -> None:
+def test_a_row_is_float64_in_the_order_of_the_features() -> None:
     shuffled = dict(reversed(VALID.items()))
     row = CODEC.decode_row(json.dumps(shuffled).encode())
     assert row.dtype == np.float64
     np.testing.assert_array_equal(row, [[3.0, 5.5, 7.0, 1.0, 12.5]])
 
 
-def test_optional_features_may_be_null_or_missing_and_are_then_nan() -> None:
+def test_null_and_missing_optional_features_are_nan() -> None:
     row = CODEC.decode_row(b'{"income": 3, "rooms per house": 5, "ann\xc3\xa9e": 7, "age": null}')
     np.testing.assert_array_equal(row, [[3.0, 5.0, 7.0, math.nan, math.nan]])
 
@@ -88,35 +88,41 @@ def test_a_row_must_be_an_object(body: bytes) -> None:
     [b"", b"{", b"\xff", b"\xef\xbb\xbf{}", b"[" * 100_000, b'{"income": 1} x', b'{"income": 1' + b"0" * 5_000 + b"}"],
     ids=["empty", "truncated", "no UTF-8", "byte order mark", "deep", "trailing", "endless integer"],
 )
-def test_what_is_no_json_is_malformed(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedBody):
         CODEC.decode_row(body)
 
 
-def test_values_and_invented_names_are_not_echoed_at_length() -> None:
+def test_values_and_long_names_are_not_echoed() -> None:
     errors = errors_of(VALID | {"x" * 10_000: 1, "income": "password123"})
     assert "password123" not in str(errors)
     assert max(map(len, errors)) == 256
 
 
-def test_a_name_with_a_lone_surrogate_can_be_answered() -> None:
+def test_a_name_with_a_lone_surrogate_is_named_in_the_answer() -> None:
     errors = errors_of(b'{"\\ud800": 1}')
     assert "?" in errors
 
 
-def test_a_duplicate_key_with_a_bad_value_is_refused_even_if_the_last_is_good() -> None:
+def test_text_that_is_not_unicode_is_malformed() -> None:
+    body = json.dumps({"predictions": [VALID], "batch_id": "\ud800"}).encode()
+    with pytest.raises(MalformedBody, match="The body is not valid JSON"):
+        CODEC.decode_batch(body, max_rows=10)
+
+
+def test_a_repeated_name_is_refused_even_if_its_last_value_is_valid() -> None:
     body = json.dumps(VALID).encode()[:-1] + b', "income": "a", "income": 3}'
     assert errors_of(body)
 
 
-def test_an_integer_without_a_range_is_held_to_64_bits() -> None:
+def test_an_integer_without_a_range_must_fit_into_64_bits() -> None:
     codec = JsonCodec((Feature(name="n", kind="integer"),))
     assert codec.decode_row(b'{"n": 9007199254740993}')[0, 0] == 9007199254740992.0
     with pytest.raises(InvalidInput):
         codec.decode_row(b'{"n": 9223372036854775808}')
 
 
-def test_a_bad_row_spoils_only_itself() -> None:
+def test_an_invalid_row_leaves_the_other_rows_valid() -> None:
     rows = [VALID, VALID | {"income": "x"}, 7, VALID | {"age": 1}]
     batch = CODEC.decode_batch(json.dumps({"predictions": rows, "batch_id": "b1"}).encode(), max_rows=10)
     assert batch.rows.shape == (2, 5)
@@ -128,7 +134,7 @@ def test_a_bad_row_spoils_only_itself() -> None:
     assert (batch.size, batch.batch_id) == (4, "b1")
 
 
-def test_a_row_with_nan_spoils_only_itself() -> None:
+def test_a_row_with_nan_leaves_the_other_rows_valid() -> None:
     good = json.dumps(VALID)
     batch = CODEC.decode_batch(f'{{"predictions": [{good}, {{"income": NaN}}]}}'.encode(), max_rows=10)
     assert batch.positions == (0,)
@@ -149,13 +155,13 @@ def test_a_row_with_nan_spoils_only_itself() -> None:
         ),
     ],
 )
-def test_what_is_around_the_rows_must_be_right(body: bytes, errors: dict[str, str]) -> None:
+def test_fields_beside_the_rows_are_checked(body: bytes, errors: dict[str, str]) -> None:
     with pytest.raises(InvalidInput) as caught:
         CODEC.decode_batch(body, max_rows=2)
     assert {error.field: error.message for error in caught.value.errors} == errors
 
 
-def test_the_schema_says_what_the_decoder_takes() -> None:
+def test_the_schema_describes_the_features() -> None:
     schema = CODEC.json_schema()
     assert schema["required"] == ["income", "rooms per house", "année"]
     assert schema["additionalProperties"] is False
@@ -204,7 +210,7 @@ def is_valid(row: dict[str, Any]) -> bool:
 
 
 @given(near_rows)
-def test_exactly_the_valid_rows_are_taken(row: dict[str, Any]) -> None:
+def test_only_valid_rows_are_accepted(row: dict[str, Any]) -> None:
     body = json.dumps(row).encode()
     if is_valid(row):
         expected = [float("nan") if row.get(f.name) is None else float(row[f.name]) for f in FEATURES]
@@ -214,7 +220,7 @@ def test_exactly_the_valid_rows_are_taken(row: dict[str, Any]) -> None:
 
 
 @given(st.lists(near_rows, min_size=1, max_size=5))
-def test_a_batch_takes_exactly_the_rows_that_would_be_taken_alone(rows: list[dict[str, Any]]) -> None:
+def test_a_batch_accepts_the_same_rows_as_single_requests(rows: list[dict[str, Any]]) -> None:
     batch = CODEC.decode_batch(json.dumps({"predictions": rows}).encode(), max_rows=5)
     assert batch.positions == tuple(index for index, row in enumerate(rows) if is_valid(row))
     assert set(batch.errors) == set(range(len(rows))) - set(batch.positions)
@@ -222,7 +228,7 @@ def test_a_batch_takes_exactly_the_rows_that_would_be_taken_alone(rows: list[dic
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_break_the_decoder(body: bytes) -> None:
+def test_random_bytes_are_refused(body: bytes) -> None:
     with pytest.raises((MalformedBody, InvalidInput)):
         CODEC.decode_row(body)
     with pytest.raises((MalformedBody, InvalidInput)):

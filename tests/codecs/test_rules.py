@@ -121,7 +121,7 @@ def test_every_format_has_a_body_for_a_fault_of_values() -> None:
     assert bodies([changed(), changed(ranged=11.0)]).keys() == MAKERS.keys()
 
 
-def test_valid_rows_are_taken_in_every_format() -> None:
+def test_valid_rows_are_read_in_every_format() -> None:
     for name, body in bodies([changed(), changed(maybe=1.0)]).items():
         rows = FORMATS[MAKERS[name][0]].decode(body, FEATURES, ROWS)
         np.testing.assert_array_equal(rows, [[0.5, 5, 3, 1, 2.5], [0.5, 5, 3, 1, 1]], name)
@@ -147,7 +147,7 @@ def test_the_text_of_a_range_is_the_physical_one() -> None:
 
 def test_an_integer_is_compared_exactly_with_its_range() -> None:
     feature = Feature(name="a", kind="integer", physical_range=(0.0, 2.0**53))
-    assert broken_rule(feature, 2**53) is None
-    assert broken_rule(feature, 2**53 + 1) == "range"
+    assert broken_rule(feature, 2**53, limits_of(feature)) is None
+    assert broken_rule(feature, 2**53 + 1, limits_of(feature)) == "range"
     with pytest.raises(InvalidInput):
         JsonCodec((feature,)).decode_row(b'{"a": 9007199254740993}')
