@@ -1,4 +1,4 @@
-"""A raw feature of a model, as its callers see it."""
+"""A raw feature of a model, as callers send it."""
 
 from typing import Literal
 
@@ -8,16 +8,16 @@ Kind = Literal["number", "integer", "boolean"]
 
 
 class Feature(msgspec.Struct, frozen=True, kw_only=True, rename={"kind": "type"}):
-    """One raw feature, as a caller gives it.
+    """One raw feature, as callers send it.
 
     Attributes:
-        name: Key in a request.
-        kind: What JSON values it takes.
-        required: Whether it must be given; where not, a missing or null one reaches the forest as NaN.
-        description: What it means.
-        unit: What it is measured in.
-        physical_range: Least and greatest value that can be true; one outside is refused.
-        training_range: Least and greatest value seen in training; one outside is answered with a warning.
+        name: Name in a request.
+        kind: Kind of its values.
+        required: Whether every row must have a value; for an optional feature, the forest gets NaN in place of none.
+        description: Meaning.
+        unit: Unit of measurement.
+        physical_range: Least and greatest value possible; a value outside is refused.
+        training_range: Least and greatest value seen in training; a value outside is answered with a warning.
     """
 
     name: str

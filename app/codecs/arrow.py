@@ -1,4 +1,4 @@
-"""Arrow IPC streams to batches and answers back, by column name.
+"""Arrow IPC streams, by column name, and the record batches that the Arrow, Parquet and CSV formats share.
 
 The format is https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format.
 """
@@ -19,7 +19,7 @@ from app.feature import Feature
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 
-# Places in the flatbuffers tables of Arrow's format/Message.fbs.
+# Indices of fields in the flatbuffers tables of Arrow's format/Message.fbs.
 MESSAGE_HEADER = 2
 RECORD_BATCH_LENGTH = 0
 RECORD_BATCH_COMPRESSION = 3
@@ -28,24 +28,24 @@ END_OF_STREAM = struct.pack("<Ii", 0xFFFFFFFF, 0)
 
 
 def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatArray:
-    """Decode a stream whose columns are the features, in any order; those that are not required may be left out.
+    """Decode a stream whose columns are the features, in any order; optional ones may be left out.
 
     Row counts are read before a batch is decoded, and compressed buffers are refused, so that a small body cannot
-    unfold into a large one.
+    expand into a large one.
 
     Returns:
-        float64[B, F] in the features' order; a null is NaN, and so is all of a column that was left out.
+        float64[B, F] in the features' order; a null is NaN, and so is a column that was left out.
 
     Raises:
-        MalformedBody: It is no Arrow stream.
-        UnsupportedMediaType: Its buffers are compressed.
-        TooLarge: It holds more than `max_rows` rows.
+        MalformedBody: The body is not an Arrow stream.
+        UnsupportedMediaType: The stream's buffers are compressed.
+        TooLarge: The stream holds more than `max_rows` rows.
         InvalidInput: Columns are missing, unknown or of a wrong type, or hold values that the model does not take.
     """
     buffer = pa.py_buffer(body)
     try:
         first = pa.ipc.MessageReader.open_stream(buffer).read_next_message()
-        if first.type != "schema":  # Arrow would read it as one all the same, and end the process
+        if first.type != "schema":  # Arrow would read any message as a schema, and crash the process
             raise ValueError("no schema")
         schema = pa.ipc.read_schema(first)
         check_width(len(schema), features)
@@ -62,7 +62,7 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
 
 
 def encode(result: Result) -> Iterator[Buffer]:
-    """Encode as a stream: its schema, record batches, and the mark of its end."""
+    """Encode as a stream: schema, record batches, end-of-stream marker."""
     schema = schema_of(result)
     yield memoryview(schema.serialize())
     for start, stop in result.pieces():
@@ -71,33 +71,39 @@ def encode(result: Result) -> Iterator[Buffer]:
 
 
 def fill(builder: BatchBuilder, batch: Any, places: list[int | None]) -> None:
-    """Add all rows of a record batch, whose columns are where `places` says; a null is NaN."""
+    """Add the rows of a record batch; a null is NaN.
+
+    Args:
+        builder: The batch to add to.
+        batch: The record batch.
+        places: Position of each feature's column, as `match_columns` gives it.
+    """
     for start in range(0, batch.num_rows, builder.block_rows):
         part = batch.slice(start, builder.block_rows)
         columns = [None if place is None else _values(part.column(place)) for place in places]
-        if all(column is None for column in columns):  # all were left out, and one must tell how many rows there are
+        if all(column is None for column in columns):  # one column must tell the number of rows
             columns = [np.full(part.num_rows, np.nan), *columns[1:]]
         builder.add_columns(columns)
 
 
 def schema_of(result: Result) -> Any:
-    """A column of float64 for each of the answer's, and the model's version in the metadata."""
+    """Arrow schema of a result: float64 columns, and the model's version in the metadata."""
     return pa.schema([(name, pa.float64()) for name in result.names], {"model_version": result.model_version})
 
 
 def record_batch(result: Result, schema: Any, start: int, stop: int) -> Any:
-    """Rows of an answer."""
+    """Rows `start` to `stop` of a result as a record batch."""
     return pa.record_batch([pa.array(values) for values in result.columns(start, stop).values()], schema=schema)
 
 
 def _values(column: Any) -> FloatArray:
-    """float64[b] of a column of numbers or booleans."""
+    """Values of a column of numbers or booleans as float64[b]."""
     values = column if column.type == pa.float64() else column.cast(pa.float64(), safe=False)
     return (values if values.null_count == 0 else values.fill_null(np.nan)).to_numpy()
 
 
 def _count_rows(buffer: Any, max_rows: int) -> int:
-    """Rows of all record batches, as their metadata states them."""
+    """Number of rows that the metadata of all record batches declares."""
     rows, yield_gil = 0, GilYield()
     for message in _record_batches(buffer):
         rows += _declared_rows(message)
@@ -107,7 +113,7 @@ def _count_rows(buffer: Any, max_rows: int) -> int:
 
 
 def _record_batches(buffer: Any) -> Iterator[Any]:
-    """The messages after the schema; none is decoded."""
+    """Messages after the schema, not decoded."""
     reader = pa.ipc.MessageReader.open_stream(buffer)
     reader.read_next_message()
     while True:
@@ -118,7 +124,7 @@ def _record_batches(buffer: Any) -> Iterator[Any]:
 
 
 def _declared_rows(message: Any) -> int:
-    """Rows of a record batch message, from its metadata alone."""
+    """Number of rows that the metadata of a record batch declares."""
     if message.type != "record batch":
         raise MalformedBody("The Arrow stream may hold a schema and record batches only.")
     metadata = message.metadata.to_pybytes()
@@ -132,12 +138,12 @@ def _declared_rows(message: Any) -> int:
     length = _field(metadata, batch, RECORD_BATCH_LENGTH)
     rows = 0 if length is None else int(struct.unpack_from("<q", metadata, length)[0])
     if rows < 0:
-        raise MalformedBody("The Arrow stream has a record batch of less than no rows.")
+        raise MalformedBody("The Arrow stream has a record batch with a negative number of rows.")
     return rows
 
 
 def _field(buffer: bytes, table: int, index: int) -> int | None:
-    """Position of a field in a flatbuffers table, None where it is absent (https://flatbuffers.dev/internals)."""
+    """Position of a field in a flatbuffers table; None if absent (https://flatbuffers.dev/internals)."""
     vtable = table - struct.unpack_from("<i", buffer, table)[0]
     size = struct.unpack_from("<H", buffer, vtable)[0]
     entry = 4 + 2 * index

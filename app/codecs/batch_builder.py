@@ -1,4 +1,4 @@
-"""A batch that grows block by block, each block checked while it is in the processor's cache."""
+"""Batches built block by block; each block is checked against the features' rules while it is in the CPU's cache."""
 
 from collections.abc import Sequence
 
@@ -23,10 +23,9 @@ from app.errors import FieldError, InvalidInput
 from app.feature import Feature
 
 MOST_FAULTS = 10_000
-"""Noted before the rest is left unread: a bad row can take fifty times as long as a good one, and who waits for the
-answer learns nothing from the next."""
+"""Faults after which the rest of a body is not read: a faulty row can take fifty times as long as a valid one."""
 BLOCK_VALUES = 2**15
-"""A block, its bounds and what is worked out of them fit into a processor's second cache, of about 1 MiB."""
+"""Values in a block: with its limits and results it fits into a CPU's L2 cache, of about 1 MiB."""
 
 
 class Faults:
@@ -85,18 +84,21 @@ class Faults:
 
 
 class Checks:
-    """The rules that a block of values must keep.
+    """Checks blocks of values against the features' rules.
 
     Args:
         features: The columns.
-        rows: A block's most rows.
-        kinds: Whether integers and booleans are checked to be such; typed columns hold nothing else.
+        rows: Most rows of a block.
+        kinds: Whether integer and boolean features are checked for other numbers; not needed for typed values.
+
+    Attributes:
+        faults: Faults found so far.
     """
 
     def __init__(self, features: tuple[Feature, ...], rows: int, *, kinds: bool) -> None:
         shape = (rows, len(features))
         limits = np.array([limits_of(feature) for feature in features]).reshape(-1, 2)
-        # As large as a block: compared with a single row of bounds, NumPy's inner loop would be only F values long.
+        # As large as a block: with a single row of limits, NumPy's inner loop would be only F values long.
         self._low = np.ascontiguousarray(np.broadcast_to(limits[:, 0], shape))
         self._high = np.ascontiguousarray(np.broadcast_to(limits[:, 1], shape))
         self._good, self._spare = np.empty(shape, np.bool_), np.empty(shape, np.bool_)
@@ -107,7 +109,7 @@ class Checks:
         self._features = features
 
     def check(self, block: FloatArray, row: int) -> None:
-        """Note the faults of float64[b, F], whose first row is the batch's row `row`."""
+        """Count the faults of float64[b, F], whose first row is row `row` of the batch."""
         for column, feature in self._typed:
             self._note(column, "kind", _misfits(feature, block[:, column]), row)
         count = len(block)
@@ -135,13 +137,19 @@ class Checks:
 
 
 class BatchBuilder:
-    """A batch that is being read.
+    """Collects and checks the rows of a batch.
 
     Args:
         features: The columns, in the model's order.
-        max_rows: The most rows that may come.
-        capacity: The most rows that can come if nothing is wrong with them; what comes beyond is checked, not kept.
-        kinds: Whether integers and booleans are checked to be such.
+        max_rows: Most rows allowed.
+        capacity: Most valid rows that the body has room for; memory is kept for these only.
+        kinds: Whether integer and boolean features are checked for other numbers.
+
+    Attributes:
+        block_rows: Rows of a block.
+        rows: Number of rows added.
+        faults: Faults found so far.
+        yield_gil: Called between pieces of work.
     """
 
     def __init__(
@@ -158,17 +166,22 @@ class BatchBuilder:
         self.faults = self._checks.faults
 
     def add_columns(self, columns: Sequence[NDArray[np.generic] | None]) -> None:
-        """Add rows, a column a feature in the model's order; a column of None is all missing, and not all are None."""
+        """Add rows by column.
+
+        Args:
+            columns: Values [b] of each feature in the model's order. None is a column of missing values; at least one
+                column is not None.
+        """
         for start in range(0, max(len(column) for column in columns if column is not None), self.block_rows):
             parts = [None if column is None else column[start : start + self.block_rows] for column in columns]
             block = self._next(next(len(part) for part in parts if part is not None))
-            with np.errstate(all="ignore"):  # a NaN that signals is a NaN
+            with np.errstate(all="ignore"):  # casting a signaling NaN warns
                 for index, part in enumerate(parts):
                     block[:, index] = np.nan if part is None else part
             self._end(block)
 
     def add_rows(self, rows: NDArray[np.generic]) -> None:
-        """Add rows [b, F] of the features in the model's order."""
+        """Add rows [b, F], features in the model's order."""
         for start in range(0, len(rows), self.block_rows):
             part = rows[start : start + self.block_rows]
             block = self._next(len(part))
@@ -177,10 +190,10 @@ class BatchBuilder:
             self._end(block)
 
     def matrix(self) -> FloatArray:
-        """float64[B, F], all that was added.
+        """All rows, float64[B, F].
 
         Raises:
-            InvalidInput: Not all of it is what the model takes.
+            InvalidInput: Rows have faults.
         """
         self.faults.check(self.rows)
         return self._matrix[: self.rows]
@@ -205,7 +218,7 @@ def block_rows(features: tuple[Feature, ...]) -> int:
 
 
 def _misfits(feature: Feature, values: FloatArray) -> NDArray[np.bool_]:
-    """bool[b], where finite values are no whole numbers, or neither 0 nor 1."""
+    """Finite values that are not of the feature's kind, integer or boolean: bool[b]."""
     odd = (values != 0) & (values != 1) if feature.kind == "boolean" else values != np.floor(values)
     return odd & np.isfinite(values)
 

@@ -1,4 +1,4 @@
-"""CSV to batches and answers back, with a line of column names first (RFC 4180)."""
+"""CSV with a header line of column names (RFC 4180)."""
 
 import csv
 import io
@@ -20,10 +20,10 @@ from app.feature import Feature
 MEDIA_TYPE = "text/csv"
 
 compute: Any = pyarrow.compute
-"""Its functions are made when it is imported, where no type checker sees them."""
+"""Typed as Any: its functions are generated at import, where no type checker sees them."""
 
 BLOCK_BYTES = 2**20
-"""Arrow splits and converts so much at a time; no line may be longer."""
+"""Size of the blocks that Arrow parses; also the longest line."""
 
 HEADER_BYTES = 2**17
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -35,17 +35,17 @@ BOOLEAN = f"^({'|'.join(TRUE + FALSE)})$"
 
 
 def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatArray:
-    """Decode lines of cells, after a first line of the features' names in any order; an empty cell is missing.
+    """Decode lines of cells under a header of the features' names, in any order; optional columns may be left out.
 
-    Columns that are not required may be left out. Arrow reads it block by block, in its own threads.
+    Arrow parses the body block by block, in threads of its own.
 
     Returns:
-        float64[B, F] in the features' order; an empty cell is NaN, and so is all of a column that was left out.
+        float64[B, F] in the features' order; an empty cell is NaN, and so is a column that was left out.
 
     Raises:
-        MalformedBody: Its lines are not of as many cells as the first, or it is not in UTF-8.
-        TooLarge: It holds more than `max_rows` rows.
-        InvalidInput: Columns are missing or unknown, or hold what is no number or no value that the model takes.
+        MalformedBody: A line has more or fewer cells than the header, or the body is not in UTF-8.
+        TooLarge: The body holds more than `max_rows` rows.
+        InvalidInput: Columns are missing or unknown, or hold values that the model does not take.
     """
     names, alone = _names(body)
     check_width(len(names), features)
@@ -53,7 +53,7 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
     types = {feature.name: pa.bool_() if feature.kind == "boolean" else pa.float64() for feature in features}
     capacity = _most_rows(body, len(names))
     builder = BatchBuilder(features, max_rows, capacity, kinds=True)
-    if alone:  # which Arrow would call an empty file
+    if alone:  # Arrow refuses a header without lines as an empty file
         return builder.matrix()
     try:
         for batch in _batches(body, names, types):
@@ -65,7 +65,7 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
 
 
 def encode(result: Result) -> Iterator[Buffer]:
-    """Encode as a line of the columns' names and a line for each row."""
+    """Encode as a header line of column names and a line for each row."""
     schema = schema_of(result)
     options = arrow_csv.WriteOptions(include_header=False)
     yield ",".join(result.names).encode() + b"\n"
@@ -76,7 +76,7 @@ def encode(result: Result) -> Iterator[Buffer]:
 
 
 def _names(body: Buffer) -> tuple[list[str], bool]:
-    """The cells of the first line that is not blank, and whether no other line is there; the rest is not read."""
+    """Cells of the header, the first line that is not blank, and whether the body has no other line."""
     head = bytes(memoryview(body)[:HEADER_BYTES])
     text = head.removeprefix(BYTE_ORDER_MARK).decode(errors="replace")
     try:
@@ -97,14 +97,14 @@ def _batches(body: Buffer, names: list[str], types: dict[str, Any]) -> Iterator[
         ),
     ) as reader:
         if reader.schema.names != names:
-            raise pa.ArrowInvalid("the header is not what it was read as")
+            raise pa.ArrowInvalid("Arrow reads other column names than were checked")
         yield from reader
 
 
 def _inspect(
     body: Buffer, names: list[str], features: tuple[Feature, ...], places: list[int | None], builder: BatchBuilder
 ) -> None:
-    """Read a body again as text, and note every cell that is no value of its column's kind."""
+    """Parse a body again as text, and count the cells that are not of their column's kind."""
     try:
         for batch in _batches(body, names, dict.fromkeys(names, pa.string())):
             for start in range(0, batch.num_rows, builder.block_rows):
@@ -117,7 +117,7 @@ def _inspect(
 
 
 def _cells(cells: Any, column: int, feature: Feature, builder: BatchBuilder) -> FloatArray:
-    """float64[b] of a column of text; NaN where it is empty, or noted as a fault."""
+    """Values of a column of text as float64[b]; empty and faulty cells are NaN."""
     text = compute.utf8_trim(cells, " \t")
     text = compute.if_else(compute.equal(text, ""), None, text)
     fits = compute.match_substring_regex(text, BOOLEAN if feature.kind == "boolean" else NUMBER)
@@ -131,5 +131,5 @@ def _cells(cells: Any, column: int, feature: Feature, builder: BatchBuilder) -> 
 
 
 def _most_rows(body: Buffer, columns: int) -> int:
-    """Rows that a body can hold at most: a line has a byte for every column but the last, and one for its end."""
+    """Most rows that the body has room for: a line takes a byte for each column but the last, and one for its end."""
     return (memoryview(body).nbytes + 1) // max(2, columns)

@@ -1,4 +1,4 @@
-"""Matrices of one dtype to batches: what the npy and MessagePack formats share."""
+"""Matrices of one dtype, which the npy and MessagePack formats share."""
 
 import math
 from typing import Any
@@ -21,28 +21,28 @@ DTYPES = {
          np.uint64, np.uint32, np.uint16, np.uint8, np.bool_),
     )
 }  # fmt: skip
-"""What a matrix can be of: real numbers and booleans, of no more than 64 bits."""
+"""Dtypes that are read, by name: real numbers and booleans of at most 64 bits."""
 
 
 def view(
     body: Buffer, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...], order: str, columns: int, max_rows: int
 ) -> NDArray[Any]:
-    """The array [B, `columns`] that lies in a body from `offset` to its end, read-only and not copied.
+    """View of a body's bytes from `offset` to its end as a read-only array [B, `columns`].
 
     Raises:
-        MalformedBody: The shape is not that of so many bytes.
-        TooLarge: It states more than `max_rows` rows.
-        InvalidInput: It is not of two dimensions, or of other columns.
+        MalformedBody: The shape does not fit the number of bytes.
+        TooLarge: The shape has more than `max_rows` rows.
+        InvalidInput: The shape has not two dimensions, or another number of columns.
     """
     if len(shape) != 2 or shape[1] != columns:
         message = f"must be an array of shape (rows, {columns})"
         raise InvalidInput("The columns are not the model's features.", (FieldError(BODY, message),))
     check_rows(shape[0], max_rows)
     if min(shape) < 0 or math.prod(shape) * dtype.itemsize != memoryview(body).nbytes - offset:
-        raise MalformedBody("The array's shape is not that of its bytes.")
-    if dtype == np.bool_:  # a byte that is neither 0 nor 1 is no boolean, and what NumPy makes of it is undefined
+        raise MalformedBody("The array's shape does not fit its number of bytes.")
+    if dtype == np.bool_:  # NumPy does not define a boolean whose byte is neither 0 nor 1
         dtype = np.dtype(np.uint8)
-    elif dtype == FLOAT64:  # by its one name, which tells that there is nothing to convert
+    elif dtype == FLOAT64:  # the one object, by which `to_batch` sees that nothing is to be converted
         dtype = FLOAT64
     flat = np.frombuffer(body, dtype, offset=offset) if math.prod(shape) else np.empty(0, dtype)
     array = flat.reshape(shape, order="F" if order == "F" else "C")
@@ -51,18 +51,18 @@ def view(
 
 
 def to_batch(array: NDArray[Any], features: tuple[Feature, ...], places: list[int | None] | None = None) -> FloatArray:
-    """Check an array [B, C], and make a batch of it.
+    """Check an array, and convert it to a batch.
 
     Args:
-        array: Its values.
-        features: The model's.
-        places: Where each feature's column is in the array, None where it was left out; by default in order.
+        array: Values [B, C].
+        features: The model's features.
+        places: Position of each feature's column in the array, as `match_columns` gives it; None is the model's order.
 
     Returns:
-        float64[B, F] in the features' order, the array itself where it is just that.
+        float64[B, F] in the features' order; the array itself if nothing is to be converted.
 
     Raises:
-        InvalidInput: It holds values that the model does not take.
+        InvalidInput: The array holds values that the model does not take.
     """
     ordered = places is None or places == list(range(array.shape[1]))
     if ordered and array.dtype is FLOAT64 and array.flags.c_contiguous and array.flags.aligned:

@@ -1,9 +1,9 @@
-"""Names that appear more than once in a JSON object.
+"""Names that appear more than once in a JSON object, which are refused.
 
-JSON lets every reader do with them as it likes (RFC 8259, section 4), and msgspec and Python let the last one win: two
-readers of one body could see two rows. Here such a body is refused. A decoder that is typed does not tell how many
-names it saw, so they are counted by their colons, which takes a fraction of what decoding takes; only where the count
-does not come out is the body read again by a parser that sees every name.
+JSON leaves their meaning open (RFC 8259, section 4); msgspec and Python take the last value, so that two readers of one
+body could see two different rows. A typed decoder does not tell how many names it saw. They are counted by their
+colons, in a fraction of the time of decoding. Only if the count differs is the body read again, by a parser that sees
+every name.
 """
 
 import json
@@ -14,20 +14,20 @@ from app.errors import MalformedBody
 from app.feature import Feature
 
 ABSENT = float("nan")
-"""Default of a field that is not required: this very object in a decoded row means that the row has no such name."""
+"""Default of an optional field: this very object, found by identity, marks a name that the row does not have."""
 
 Row = tuple[Any, ...]
 
 
 class RepeatedName(Exception):
-    """An object has a name more than once."""
+    """A JSON object has a name more than once."""
 
 
 class Repeating(dict[str, Any]):
-    """An object that has names more than once, with the last value of each.
+    """A JSON object with repeated names, which holds the last value of each.
 
     Attributes:
-        names: All names in their order, repeated ones too.
+        names: All names in order, with their repetitions.
     """
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
@@ -36,13 +36,13 @@ class Repeating(dict[str, Any]):
 
 
 def make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """What `json.loads` is to make of an object: `Repeating` where a name appears more than once."""
+    """Hook for `json.loads`: a dict, or `Repeating` if a name appears more than once."""
     made = dict(pairs)
     return made if len(made) == len(pairs) else Repeating(pairs)
 
 
 def repeated_names(value: object) -> set[str]:
-    """Names that a parsed object has more than once."""
+    """Names that appear more than once in a parsed object."""
     if not isinstance(value, Repeating):
         return set()
     seen: set[str] = set()
@@ -50,7 +50,7 @@ def repeated_names(value: object) -> set[str]:
 
 
 def has_repeated(text: bytes | bytearray) -> bool:
-    """Whether any object in valid JSON has a name more than once."""
+    """Whether any object in a valid JSON text has a name more than once."""
     found = False
 
     def look(pairs: list[tuple[str, Any]]) -> None:
@@ -65,7 +65,7 @@ class NameCount:
     """Counts the names in decoded rows of one model.
 
     Args:
-        features: What the model takes. In decoded rows, those that are not required and were left out are ABSENT.
+        features: The model's features. An optional one that was left out is ABSENT in a decoded row.
     """
 
     def __init__(self, features: tuple[Feature, ...]) -> None:
@@ -75,24 +75,25 @@ class NameCount:
         self._optional = not all(feature.required for feature in features)
 
     def may_repeat_in_one(self, text: bytes | bytearray, row: Row) -> bool:
-        """What `may_repeat` says of a text that is one row, in less time."""
+        """As `may_repeat`, for a text of one row, and faster."""
         colons = self._colons_of(row) if self._optional else self._of_whole_row
         return text.count(b":") != colons or (self._inside and b"\\" in text)
 
     def may_repeat(
         self, text: bytes | bytearray, count: int, rows: Iterable[Row], names: int = 0, colons: int = 0
     ) -> bool:
-        """Whether a text could have a name more than once in an object.
+        """Whether an object in a text could have a name more than once.
 
-        Every name has a colon behind it, and all other colons are inside names and texts. Where there are as many as
-        what was decoded accounts for, no name and no text was lost; but an escaped colon could hide another one.
+        Every name is followed by a colon, and all other colons are inside names and strings. If the text has as many
+        colons as the decoded values account for, no name was dropped. An escaped colon could make up for a dropped one,
+        so a text with escapes is suspect if names or strings have colons.
 
         Args:
-            text: Valid JSON, or lines of it.
-            count: How many rows were decoded.
+            text: Valid JSON, or lines of JSON.
+            count: Number of decoded rows.
             rows: Their values.
-            names: That stand around the rows.
-            colons: In names and texts around the rows.
+            names: Number of names outside the rows.
+            colons: Number of colons inside names and strings outside the rows.
         """
         of_rows = count * self._of_whole_row
         if self._inside and self._optional:
@@ -103,7 +104,7 @@ class NameCount:
         return text.count(b":") != of_rows + names + colons or (inside and b"\\" in text)
 
     def _colons_of(self, row: Row) -> int:
-        """Colons of the names that a row has, those behind them among them."""
+        """Colons that the names of a row account for, inside and behind them."""
         if not self._inside:
             return len(row) - row.count(ABSENT)
         return sum(colons for colons, value in zip(self._colons, row, strict=True) if value is not ABSENT)

@@ -1,4 +1,4 @@
-"""The formats of bulk bodies by media type, and which of them a request comes in and asks for."""
+"""Formats of bulk bodies by media type, and their negotiation by Content-Type and Accept."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -13,12 +13,12 @@ from app.feature import Feature
 
 
 class Format(NamedTuple):
-    """How bodies of one media type are read and written.
+    """Reader and writer of one media type.
 
     Attributes:
-        media_type: Its name, as a request gave it.
-        decode: Body, the model's features and the most rows to float64[B, F]; the body is not copied.
-        encode: An answer to its bytes, piece by piece.
+        media_type: Name or alias.
+        decode: Decodes a body to float64[B, F], given the model's features and the most rows allowed.
+        encode: Encodes a result, piece by piece.
     """
 
     media_type: str
@@ -30,7 +30,7 @@ _MODULES = (
     (table_json, ()),
     (ndjson, ("application/jsonl", "application/jsonlines")),
     (csv, ()),
-    # IANA has no name for it, and SageMaker's is in use; `application/octet-stream` would not say what it is.
+    # IANA has no name for .npy; this one is SageMaker's.
     (npy, ()),
     (msgpack, ("application/x-msgpack", "application/vnd.msgpack")),
     (arrow, ()),
@@ -41,7 +41,7 @@ FORMATS: dict[str, Format] = {
     for module, aliases in _MODULES
     for name in (module.MEDIA_TYPE, *aliases)
 }
-"""By media type and alias; a request that uses an alias is answered by that name."""
+"""Formats by media type and alias; a request that uses an alias is answered with that alias."""
 
 NAMES = ", ".join(module.MEDIA_TYPE for module, _ in _MODULES)
 TEXT = frozenset(
@@ -55,13 +55,13 @@ _WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 
 @lru_cache(maxsize=64)
 def content_format(content_type: str | None) -> Format:
-    """The format that a body comes in.
+    """Format of a body.
 
     Args:
-        content_type: The header's value, None where there is none.
+        content_type: Value of the header, None if absent.
 
     Raises:
-        UnsupportedMediaType: None is read that is called so, or it is text in another charset than UTF-8.
+        UnsupportedMediaType: The media type is not read, or the charset is not UTF-8.
     """
     name, parameters = _parsed(content_type or "")
     found = FORMATS.get(name)
@@ -69,31 +69,31 @@ def content_format(content_type: str | None) -> Format:
         raise UnsupportedMediaType(f"The body must come with one of these as Content-Type: {NAMES}.")
     if not _fits(found, parameters):
         raise UnsupportedMediaType(
-            f"The body must come as plain {name}" + (", in UTF-8." if name in TEXT else ", without a charset.")
+            f"The body must be {name} in UTF-8." if name in TEXT else f"The body must be {name} without a charset."
         )
     return found
 
 
 @lru_cache(maxsize=64)
 def is_json(content_type: str | None) -> bool:
-    """Whether a Content-Type, None where there is none, is that of JSON in UTF-8."""
+    """Whether a Content-Type, None if absent, is JSON in UTF-8."""
     name, parameters = _parsed(content_type or "")
     return name == table_json.MEDIA_TYPE and _fits(FORMATS[name], parameters)
 
 
 @lru_cache(maxsize=64)
 def accepted_format(accept: str | None, default: Format) -> Format:
-    """The format to answer in, by proactive negotiation (RFC 9110, section 12.5.1).
+    """Format of the answer, by proactive negotiation (RFC 9110, section 12.5.1).
 
-    Of each format the most specific range that matches it tells the weight. Of the heaviest, `default` is preferred,
-    then what is named first, then the order of FORMATS.
+    The weight of a format is that of the most specific media range that matches it. Among formats of the greatest
+    weight, `default` comes first, then the one named first, then the order of FORMATS.
 
     Args:
-        accept: The header's value, None where there is none.
-        default: The format to answer in if the caller does not mind.
+        accept: Value of the header, None if absent.
+        default: Format of the answer without a preference.
 
     Raises:
-        NotAcceptable: Nothing is answered that the caller accepts.
+        NotAcceptable: No format has a weight above 0.
     """
     if accept is None or not accept.strip():
         return default
@@ -101,7 +101,7 @@ def accepted_format(accept: str | None, default: Format) -> Format:
     weights = {found: _weight(found, ranges) for found in (default, *FORMATS.values())}
     best = max(weights, key=lambda found: (weights[found][0], found == default, -weights[found][1]))
     if weights[best][0] == 0:
-        raise NotAcceptable(f"The answer can be one of these, and Accept names none: {NAMES}.")
+        raise NotAcceptable(f"Accept must allow one of these: {NAMES}.")
     return best
 
 
@@ -113,7 +113,7 @@ class _Range(NamedTuple):
 
 
 def _ranges(accept: str) -> list[_Range]:
-    """The media ranges of the header; one whose weight is none, or that asks for another charset, is passed over."""
+    """Media ranges of the header, without those that have an invalid weight or another charset."""
     ranges: list[_Range] = []
     for place, element in enumerate(_ELEMENT.findall(accept)):
         name, parameters = _parsed(element)
@@ -125,7 +125,7 @@ def _ranges(accept: str) -> list[_Range]:
 
 
 def _weight(found: Format, ranges: list[_Range]) -> tuple[float, int]:
-    """How much a format is wanted, and the place of the range that says so."""
+    """Weight of a format, and the index of the range that gives it."""
     patterns = (found.media_type, found.media_type.partition("/")[0] + "/*", "*/*")
     matches = [given for given in ranges if given.pattern in patterns]
     best = max(matches, key=lambda given: given.precision, default=_Range("", 0, 0.0, 0))
@@ -133,7 +133,7 @@ def _weight(found: Format, ranges: list[_Range]) -> tuple[float, int]:
 
 
 def _fits(found: Format, parameters: dict[str, str]) -> bool:
-    """Whether a body is read that has these parameters; those that say nothing of how it is read are passed over."""
+    """Whether a body with these parameters is read; parameters that do not change how are ignored."""
     charset = parameters.get("charset", "utf-8")
     if found.media_type not in TEXT:
         return "charset" not in parameters
@@ -141,7 +141,7 @@ def _fits(found: Format, parameters: dict[str, str]) -> bool:
 
 
 def _parsed(value: str) -> tuple[str, dict[str, str]]:
-    """A media type or range, and its parameters, in lower case; one that is given twice has both values in one."""
+    """Media type or range and its parameters, in lower case; the values of a repeated parameter are joined."""
     name, _, rest = value.lower().partition(";")
     parameters: dict[str, str] = {}
     for key, quoted in _PARAMETER.findall(";" + rest):

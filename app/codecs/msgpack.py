@@ -1,4 +1,4 @@
-"""MessagePack to batches and answers back: a map of an array's shape, dtype and bytes.
+"""MessagePack: a map with an array's shape, dtype and bytes.
 
 The format is https://github.com/msgpack/msgpack/blob/master/spec.md.
 """
@@ -20,20 +20,20 @@ MEDIA_TYPE = "application/msgpack"
 
 LARGEST_BIN = 2**32 - 1
 LONG_MAPS = {0xDE: 2, 0xDF: 4}
-"""By the first byte of a map, in how many bytes its length follows."""
+"""Number of bytes of a long map's length, by the map's first byte."""
 
 MOST_NAMES = 2**16
-"""A list of more names is refused before any of them is read."""
+"""Most names that are read."""
 
 
 class Matrix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A matrix on the wire.
+    """A matrix as it is sent.
 
     Attributes:
-        shape: Rows and columns.
-        dtype: NumPy's name of it.
-        data: Its values, little-endian, row by row.
-        names: Of its columns; by default the model's features in order.
+        shape: Number of rows and of columns.
+        dtype: NumPy's name of the dtype.
+        data: Values, little-endian, row by row.
+        names: Names of the columns; by default the model's features in order.
     """
 
     shape: tuple[int, int]
@@ -48,15 +48,15 @@ _DECODER = msgspec.msgpack.Decoder(Matrix)
 def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatArray:
     """Decode `{"shape": [B, F], "dtype": "float64", "data": bytes, "names"?: [...]}`.
 
-    With names the columns come in any order, and those that are not required may be left out.
+    With names, the columns may be in any order, and optional ones may be left out.
 
     Returns:
-        float64[B, F] in the features' order; a view of the body where that holds one already.
+        float64[B, F] in the features' order; a view of the body if nothing is to be converted.
 
     Raises:
-        MalformedBody: It is no such map, or its shape is not that of its bytes.
-        TooLarge: It states more than `max_rows` rows.
-        InvalidInput: A key is repeated, or its columns, its dtype or its values are not what the model takes.
+        MalformedBody: The body is not such a map, or the shape does not fit the number of bytes.
+        TooLarge: The shape has more than `max_rows` rows.
+        InvalidInput: A key is repeated, or columns, dtype or values are not what the model takes.
     """
     try:
         matrix = _DECODER.decode(body)
@@ -66,7 +66,7 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
     dtype = dense.DTYPES.get(matrix.dtype)
     if dtype is None:
         error = FieldError("dtype", f"must be one of {', '.join(dense.DTYPES)}")
-        raise InvalidInput("The array is not of the model's kind.", (error,))
+        raise InvalidInput("The array has a dtype that is not read.", (error,))
     names = matrix.names if isinstance(matrix.names, list) else [feature.name for feature in features]
     check_width(len(names), features)
     places = match_columns(names, features)
@@ -89,7 +89,7 @@ def encode(result: Result) -> Iterator[Buffer]:
         "names": result.names,
         "model_version": result.model_version,
     }
-    # The map's own head counts one more than is here: `data`, whose bytes follow piece by piece.
+    # One key more than in `head`: `data`, whose bytes follow piece by piece.
     parts = [bytes([0x80 + len(head) + 1])]
     parts += [msgspec.msgpack.encode(part) for item in head.items() for part in item]
     parts += [msgspec.msgpack.encode("data"), struct.pack(">BI", 0xC6, size)]
@@ -99,11 +99,11 @@ def encode(result: Result) -> Iterator[Buffer]:
 
 
 def _check_keys(body: Buffer, keys: int) -> None:
-    """Refuse a map that has a key more than once, of which the last value would count.
+    """Refuse a map in which a key appears more than once; msgspec takes the last value.
 
     Args:
-        body: A map that was decoded.
-        keys: How many different ones it has.
+        body: A valid map.
+        keys: Number of different keys.
     """
     view = memoryview(body).cast("B")
     count, start = view[0] & 0x0F, 1  # a fixmap
@@ -113,7 +113,7 @@ def _check_keys(body: Buffer, keys: int) -> None:
     if count == keys:
         return
     field = BODY
-    if count <= 2 * len(Matrix.__struct_fields__):  # so many can be looked at; the bytes of a map are those of a list
+    if count <= 2 * len(Matrix.__struct_fields__):  # few enough to decode; a map has the bytes of a list
         pairs = b"".join((b"\xdc", struct.pack(">H", 2 * count), view[start:]))
         parts = msgspec.msgpack.decode(pairs, type=list[msgspec.Raw])
         names = [msgspec.msgpack.decode(part, type=str) for part in parts[::2]]

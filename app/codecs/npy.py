@@ -1,4 +1,4 @@
-"""NumPy's own files to batches and answers back: a matrix whose columns are in the model's order.
+"""NumPy's .npy files: a matrix whose columns are in the model's order.
 
 The format is https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html.
 """
@@ -19,26 +19,26 @@ from app.feature import Feature
 MEDIA_TYPE = "application/x-npy"
 
 HEADER_BYTES = 4096
-"""More than the header of an array of two dimensions takes: NumPy reads it with Python's own parser."""
+"""Longest header read, more than a matrix needs: NumPy parses it with Python's own parser."""
 
 
 def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatArray:
     """Decode an array [B, F] of real numbers or booleans, of any byte order and either memory order.
 
-    Nothing is unpickled, and the header's shape must be that of the bytes that follow.
+    Nothing is unpickled, and the header's shape must fit the number of bytes that follow.
 
     Returns:
-        float64[B, F]; a view of the body where that is one already.
+        float64[B, F]; a view of the body if nothing is to be converted.
 
     Raises:
-        MalformedBody: It is no whole .npy file.
-        TooLarge: It states more than `max_rows` rows.
-        InvalidInput: Its shape, its dtype or its values are not what the model takes.
+        MalformedBody: The body is not a whole .npy file.
+        TooLarge: The shape has more than `max_rows` rows.
+        InvalidInput: Shape, dtype or values are not what the model takes.
     """
     shape, order, dtype, offset = _header(body)
     if dtype.newbyteorder("=") not in dense.DTYPES.values():
         error = FieldError(BODY, "must be an array of real numbers or booleans of at most 64 bits")
-        raise InvalidInput("The array is not of the model's kind.", (error,))
+        raise InvalidInput("The array has a dtype that is not read.", (error,))
     return dense.to_batch(dense.view(body, offset, dtype, shape, order, len(features), max_rows), features)
 
 
@@ -52,12 +52,12 @@ def encode(result: Result) -> Iterator[Buffer]:
 
 
 def _header(body: Buffer) -> tuple[tuple[int, ...], str, np.dtype[Any], int]:
-    """Shape, memory order, dtype, and where the values begin."""
+    """Shape, memory order, dtype, and offset of the values."""
     head = io.BytesIO(bytes(memoryview(body)[: HEADER_BYTES + npy.MAGIC_LEN + 4]))
     try:
         version = npy.read_magic(head)
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
         shape, fortran, dtype = read(head, max_header_size=HEADER_BYTES)
-    except Exception as error:  # Python's own parser fails in ways that none lists
+    except Exception as error:  # Python's parser raises exceptions that NumPy does not document
         raise MalformedBody("The body is not a valid .npy file.") from error
     return shape, "F" if fortran else "C", dtype, head.tell()

@@ -1,9 +1,9 @@
-"""Sizes of a Parquet file's pages, from the headers before them: what a reader will unpack, whatever the footer says.
+"""Sizes of a Parquet file's pages after decompression, from the pages' own headers: the footer may understate them.
 
 Footer and page headers are Thrift structs in the compact protocol
 (https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md) with fields as in
-https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift. They are read here because
-pyarrow's own view of a column chunk ends the process on some that are damaged: C++ exceptions pass it uncaught.
+https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift. They are parsed here because
+pyarrow crashes the process on the metadata of some damaged column chunks, by C++ exceptions that it does not catch.
 """
 
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from app.codecs.gil_yield import GilYield
 from app.codecs.rules import Buffer
 
-# Fields by their ids.
+# Ids of fields.
 ROW_GROUPS = 4  # FileMetaData
 COLUMNS, TOTAL_BYTE_SIZE, NUM_ROWS = 1, 2, 3  # RowGroup
 META_DATA = 3  # ColumnChunk
@@ -22,19 +22,19 @@ MAGIC = b"PAR1"
 FOOTER_BYTES = 2**22
 HEADER_BYTES = 2**16
 DEEPEST = 16
-"""Structs in structs; a footer has half as many levels."""
+"""Most levels of nested structs; a valid footer has half as many."""
 
 # Types of the compact protocol.
 STOP, TRUE, FALSE, BYTE, INT16, INT32, INT64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(13)
 
 
 class Group(NamedTuple):
-    """A row group, as the footer states it.
+    """A row group, as the footer declares it.
 
     Attributes:
-        rows: How many.
-        size: Bytes that it unpacks to.
-        chunks: Where the pages of each column begin, and where they end.
+        rows: Number of rows.
+        size: Bytes after decompression.
+        chunks: First byte of each column's pages and the one after their last.
     """
 
     rows: int
@@ -43,10 +43,10 @@ class Group(NamedTuple):
 
 
 def row_groups(body: Buffer) -> list[Group]:
-    """The row groups of a file.
+    """Row groups of a file.
 
     Raises:
-        ValueError: Its footer cannot be read, or is larger than FOOTER_BYTES.
+        ValueError: The footer is invalid, or larger than FOOTER_BYTES.
     """
     view = memoryview(body).cast("B")
     length = int.from_bytes(view[-8:-4], "little")
@@ -63,22 +63,22 @@ def row_groups(body: Buffer) -> list[Group]:
             for group in footer.get(ROW_GROUPS, ())
         ]
     except (LookupError, TypeError, AttributeError) as error:
-        raise ValueError("the footer lacks what is required") from error
+        raise ValueError("the footer lacks a required field") from error
 
 
 def unpacked_size(body: Buffer, groups: list[Group], limit: int) -> int:
-    """Bytes that all pages unpack to, as far as they are at most `limit`, or more than that.
+    """Bytes of all pages after decompression; beyond `limit`, some number greater than it.
 
     Args:
         body: The file.
         groups: Its row groups.
-        limit: Beyond it no more headers are read.
+        limit: Number of bytes beyond which no more headers are read.
 
     Raises:
-        ValueError: A chunk or a page lies outside the file, or is no page.
+        ValueError: A chunk or a page lies outside the file, or a page's header is invalid.
     """
     view, size, yield_gil = memoryview(body).cast("B"), 0, GilYield()
-    # Nothing is read for no rows, and where their pages are said to be there may be none.
+    # A group without rows may have no pages where the footer places them.
     for start, end in (chunk for group in groups if group.rows for chunk in group.chunks):
         if not 0 <= start <= end <= len(view):
             raise ValueError("a column chunk lies outside the file")
@@ -87,7 +87,7 @@ def unpacked_size(body: Buffer, groups: list[Group], limit: int) -> int:
             header = reader.struct()
             unpacked, packed = _whole(header.get(UNCOMPRESSED_SIZE)), _whole(header.get(COMPRESSED_SIZE))
             if min(unpacked, packed) < 0:
-                raise ValueError("a page of no size")
+                raise ValueError("a page has a negative size")
             size += unpacked
             start += reader.position + packed
             yield_gil()
@@ -95,7 +95,7 @@ def unpacked_size(body: Buffer, groups: list[Group], limit: int) -> int:
 
 
 def _span(chunk: dict[int, Any]) -> tuple[int, int]:
-    """First byte of a chunk's pages and the one after their last; a dictionary comes before the data."""
+    """First byte of a chunk's pages and the one after their last; a dictionary page precedes the data."""
     start, dictionary = _whole(chunk[DATA_PAGE]), _whole(chunk.get(DICTIONARY_PAGE, 0))
     if 0 < dictionary < start:
         start = dictionary
@@ -104,12 +104,19 @@ def _span(chunk: dict[int, Any]) -> tuple[int, int]:
 
 def _whole(value: object) -> int:
     if not isinstance(value, int):
-        raise ValueError("a number of the footer is none")
+        raise ValueError("the footer or a page lacks a number")
     return value
 
 
 class _Reader:
-    """Reads structs of the compact protocol; integers, lists and structs are kept, the rest is None."""
+    """Parses structs of the compact protocol; integers, lists and structs are kept, other values are None.
+
+    Args:
+        data: Bytes that begin with a struct.
+
+    Attributes:
+        position: Number of bytes parsed.
+    """
 
     def __init__(self, data: bytes) -> None:
         self.position = 0
@@ -117,15 +124,15 @@ class _Reader:
         self._yield_gil = GilYield()
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
-        """The fields by id."""
+        """Parse a struct: its fields by id."""
         if depth > DEEPEST:
-            raise ValueError("too many structs in one another")
+            raise ValueError("structs are nested too deep")
         fields: dict[int, Any] = {}
         number = 0
         while (head := self._byte()) != STOP:
             number = number + (head >> 4) if head >> 4 else self._zigzag()
             kind = head & 15
-            # A field that is true or false has its value in its type.
+            # The type of a boolean field is its value.
             fields[number] = None if kind in (TRUE, FALSE) else self._value(kind, depth)
         self._yield_gil()
         return fields
@@ -149,7 +156,7 @@ class _Reader:
 
     def _list(self, depth: int) -> list[Any]:
         if depth > DEEPEST:
-            raise ValueError("too many lists in one another")
+            raise ValueError("lists are nested too deep")
         head = self._byte()
         count = head >> 4 if head >> 4 < 15 else self._varint()
         return [self._value(head & 15, depth) for _ in range(count)]
@@ -157,7 +164,7 @@ class _Reader:
     def _advance(self, count: int) -> None:
         self.position += count
         if self.position > len(self._data):
-            raise ValueError("a struct goes on beyond its end")
+            raise ValueError("a struct is cut short")
 
     def _byte(self) -> int:
         self._advance(1)

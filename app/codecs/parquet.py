@@ -1,4 +1,4 @@
-"""Parquet files to batches and answers back, by column name.
+"""Parquet files, by column name.
 
 The format is https://parquet.apache.org/docs/file-format/.
 """
@@ -21,21 +21,21 @@ MEDIA_TYPE = "application/vnd.apache.parquet"
 
 BATCH_ROWS = 65_536
 CHUNK_SLACK = 16_384
-"""Bytes of a column chunk that are not its values: page headers, statistics, a dictionary."""
+"""Bytes of a column chunk beside its values: page headers, statistics, a dictionary."""
 
 
 def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatArray:
-    """Decode a file whose columns are the features, in any order; those that are not required may be left out.
+    """Decode a file whose columns are the features, in any order; optional ones may be left out.
 
-    Rows and sizes are read from the file's metadata before a page is unpacked, so that a small body cannot unfold into
-    a large one.
+    Row counts and sizes are read from the file's metadata before a page is decompressed, so that a small body cannot
+    expand into a large one.
 
     Returns:
-        float64[B, F] in the features' order; a null is NaN, and so is all of a column that was left out.
+        float64[B, F] in the features' order; a null is NaN, and so is a column that was left out.
 
     Raises:
-        MalformedBody: It is no Parquet file.
-        TooLarge: It holds more than `max_rows` rows, or unpacks to more than numbers of so many rows need.
+        MalformedBody: The body is not a Parquet file.
+        TooLarge: The file holds more than `max_rows` rows, or its pages more bytes than numbers of so many rows need.
         InvalidInput: Columns are missing, unknown or of a wrong type, or hold values that the model does not take.
     """
     try:
@@ -70,7 +70,7 @@ def encode(result: Result) -> Iterator[Buffer]:
 
 
 class _Sink(io.RawIOBase):
-    """A file that is handed on while it is written."""
+    """A file whose bytes are taken from it while it is written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,17 +89,17 @@ class _Sink(io.RawIOBase):
         return self._size
 
     def drain(self) -> bytes:
-        """What was written since the last call."""
+        """Bytes written since the last call."""
         parts, self._parts = self._parts, []
         return b"".join(parts)
 
 
 def _check_sizes(body: Buffer, rows: int, columns: int) -> None:
-    """Refuse a file that unpacks to more than its numbers need, by its footer or its pages' own headers."""
+    """Refuse a file whose footer or page headers declare more bytes than its numbers need."""
     groups = row_groups(body)
     if sum(group.rows for group in groups) != rows or any(min(group.rows, group.size) < 0 for group in groups):
-        raise ValueError("row groups do not add up")
-    # Twice the values: a dictionary holds them once more, beside what refers to it.
+        raise ValueError("the row groups do not have the file's number of rows")
+    # Twice the values: a dictionary holds them beside the indices into it.
     limit = columns * (2 * 8 * rows + CHUNK_SLACK * len(groups))
     if sum(group.size for group in groups) > limit or unpacked_size(body, groups, limit) > limit:
-        raise TooLarge(f"The body unpacks to more than the {limit} bytes that {rows} rows need.")
+        raise TooLarge(f"The decompressed body is larger than the {limit} bytes that {rows} rows need.")

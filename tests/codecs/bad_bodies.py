@@ -1,4 +1,4 @@
-"""Reads bad bodies in a process of its own, and prints how much memory it has before and after them.
+"""Reads bad bodies in a process of its own, and prints its memory before and after them.
 
     python -m tests.codecs.bad_bodies
 
@@ -22,7 +22,7 @@ from tests.codecs.support import GOOD, NAMES, Array, arrow_stream, arrow_table, 
 
 COUNT, FIRST = 2000, 200
 LIMIT = 100_000
-FOLDED = b" " * (LIMIT - 1000)
+SPACES = b" " * (LIMIT - 1000)
 ROWS: Array = np.tile(GOOD, (100, 1))
 CODECS = dict(zip(NAMES, ("snappy", "gzip", "brotli", "lz4", "zstd"), strict=True))
 """Of a Parquet file's columns."""
@@ -43,9 +43,9 @@ def bad(whole: bytes, over_long: bytes = b"") -> Iterator[bytes]:
 
 def cases() -> Iterator[tuple[str, Callable[[bytes], Any], Iterator[bytes]]]:
     """Name, reader and bodies of each kind."""
-    twice = FOLDED * 2
-    yield "gzip", lambda body: decompress(body, "gzip", LIMIT, ""), bad(gzip.compress(FOLDED), gzip.compress(twice))
-    zstd = (pa.compress(plain, codec="zstd", asbytes=True) for plain in (FOLDED, twice))
+    twice = SPACES * 2
+    yield "gzip", lambda body: decompress(body, "gzip", LIMIT, ""), bad(gzip.compress(SPACES), gzip.compress(twice))
+    zstd = (pa.compress(plain, codec="zstd", asbytes=True) for plain in (SPACES, twice))
     yield "zstd", lambda body: decompress(body, "zstd", LIMIT, ""), bad(*zstd)
     table = arrow_table(ROWS)
     tables = {

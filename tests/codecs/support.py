@@ -1,4 +1,4 @@
-"""The same rows as a body of each format, features of each kind, and what a decoder says of a body."""
+"""Features of each kind, rows as a body of each format, and shortcuts to decode them."""
 
 import io
 import json

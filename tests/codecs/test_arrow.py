@@ -1,4 +1,4 @@
-"""Arrow bodies: columns by name, and no way for a small body to become a large one."""
+"""Arrow streams: columns by name, and no small body that expands into a large one."""
 
 import struct
 from http import HTTPStatus
@@ -44,7 +44,7 @@ def errors_of(body: bytes) -> dict[str, str]:
     return {error.field: error.message for error in caught.value.errors}
 
 
-def test_columns_come_in_the_order_of_the_features_whatever_theirs_is() -> None:
+def test_columns_are_put_in_the_order_of_the_features() -> None:
     rows = arrow.decode(stream(VALID), FEATURES, 3)
     assert rows.dtype == np.float64
     np.testing.assert_array_equal(rows, [[1, 1, 1], [2.5, 2, np.nan], [3, 3, 0]])
@@ -75,7 +75,7 @@ def test_every_wrong_column_is_named() -> None:
     }
 
 
-def test_a_column_that_is_there_twice_is_refused() -> None:
+def test_a_repeated_column_is_refused() -> None:
     table = pa.Table.from_arrays(
         [pa.array([1.0]), pa.array([1.0]), pa.array([1]), pa.array([True])], ["x", "x", "n", "flag"]
     )
@@ -86,7 +86,7 @@ def test_a_column_that_is_there_twice_is_refused() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, None])
-def test_a_required_column_holds_finite_numbers(bad: float | None) -> None:
+def test_nulls_in_a_required_column_are_refused(bad: float | None) -> None:
     body = stream(VALID | {"x": pa.array([1.0, bad, bad])})
     assert errors_of(body) == {"x": "must be a finite number (2 rows, the first is row 1)"}
 
@@ -110,7 +110,7 @@ def test_compressed_buffers_are_refused(compression: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xff\xff\xff", b"PAR1" * 10, stream(VALID)[:200], stream(VALID)[:-60]])
-def test_what_is_no_stream_is_malformed(body: bytes) -> None:
+def test_a_body_that_is_not_a_stream_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedBody):
         arrow.decode(body, FEATURES, 100)
 
@@ -128,7 +128,7 @@ def test_a_damaged_stream_is_an_error_of_the_caller(position: int, value: int) -
 
 
 @pytest.mark.parametrize("rows", [0, 1, PIECE_ROWS, PIECE_ROWS + 1])
-def test_answers_are_whole_streams_of_any_number_of_batches(rows: int) -> None:
+def test_results_are_complete_streams(rows: int) -> None:
     prediction = np.random.default_rng(0).normal(size=rows)
     table = pa.ipc.open_stream(b"".join(arrow.encode(Result(prediction, None, "7")))).read_all()
     assert table.schema.metadata == {b"model_version": b"7"}
@@ -136,24 +136,24 @@ def test_answers_are_whole_streams_of_any_number_of_batches(rows: int) -> None:
     np.testing.assert_array_equal(table["prediction"].to_numpy(), prediction)
 
 
-def test_a_stream_that_states_less_than_no_rows_is_malformed() -> None:
+def test_a_negative_number_of_rows_is_malformed() -> None:
     body = stream({"x": [1.0] * 77, "n": [1] * 77, "flag": [True] * 77})
     length = struct.pack("<q", 77)
     with pytest.raises(MalformedBody):
         arrow.decode(body.replace(length, struct.pack("<q", -77)), FEATURES, 100)
 
 
-def test_a_column_of_nested_type_is_refused_without_its_callers_names() -> None:
+def test_the_names_inside_a_nested_column_are_not_echoed() -> None:
     assert errors_of(stream(VALID | {"x": pa.array([{"secret": 1.0}] * 3)})) == {"x": "must be a number, not struct"}
 
 
-def test_many_columns_are_refused_before_their_names_are_read() -> None:
+def test_too_many_columns_are_refused_before_their_names_are_read() -> None:
     body = stream({f"c{index}": [1.0] for index in range(1004)})
     assert errors_of(body) == {"(body)": "must hold at most 1003 columns, and holds 1004"}
 
 
 @pytest.mark.parametrize("kind", [0, 2, 3, 4, 5, 224])
-def test_a_stream_that_does_not_begin_with_a_schema_is_malformed(kind: int) -> None:
+def test_a_stream_without_a_schema_is_malformed(kind: int) -> None:
     body = bytearray(stream(VALID))
     assert body[29] == 1  # the first message's type, by Arrow's format/Message.fbs: a schema
     body[29] = kind

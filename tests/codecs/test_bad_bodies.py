@@ -1,4 +1,4 @@
-"""Bad bodies leave nothing behind: whoever sends them cannot fill the memory."""
+"""Bad bodies leak no memory."""
 
 import json
 import subprocess
@@ -23,6 +23,6 @@ def resident() -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd", "arrow", "csv", "parquet"])
-def test_bad_bodies_leave_no_memory_behind(resident: dict[str, tuple[int, int]], kind: str) -> None:
+def test_bad_bodies_leak_no_memory(resident: dict[str, tuple[int, int]], kind: str) -> None:
     before, after = resident[kind]
     assert after < before * (1 + SLACK), f"{(after - before) / COUNT:.0f} bytes a body"

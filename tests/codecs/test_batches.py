@@ -1,4 +1,4 @@
-"""What is true of every bulk format: the same rows are taken, the same faults are named, and no bytes break it."""
+"""Properties of every bulk format: the same rows are read, the same faults named, and no bytes crash a decoder."""
 
 from collections.abc import Callable
 
@@ -33,7 +33,7 @@ def bits(rows: Array) -> list[list[int]]:
 
 @every_format
 @given(rows=good_rows)
-def test_rows_come_out_bit_for_bit(name: str, rows: Array) -> None:
+def test_rows_are_decoded_bit_for_bit(name: str, rows: Array) -> None:
     decoded = decode(name, MAKERS[name][1](rows))
     assert decoded.dtype == np.float64
     assert decoded.shape == rows.shape
@@ -62,7 +62,7 @@ def test_a_value_out_of_range_is_refused_with_its_first_row(name: str) -> None:
 
 
 @every_format
-def test_what_is_required_is_finite(name: str) -> None:
+def test_nan_in_a_required_feature_is_refused(name: str) -> None:
     rows = GOOD.copy()
     rows[1:, 0] = np.nan
     rows[2, 1] = np.nan
@@ -74,7 +74,7 @@ def test_what_is_required_is_finite(name: str) -> None:
 
 @every_format
 @pytest.mark.parametrize("bad", [np.inf, -np.inf])
-def test_an_infinite_number_is_none_whether_it_is_required_or_not(name: str, bad: float) -> None:
+def test_infinite_numbers_are_refused_even_if_optional(name: str, bad: float) -> None:
     rows = GOOD.copy()
     rows[2, 0] = rows[0, 4] = bad
     assert errors_of(name, MAKERS[name][1](rows)) == {
@@ -84,7 +84,7 @@ def test_an_infinite_number_is_none_whether_it_is_required_or_not(name: str, bad
 
 
 @every_format
-def test_more_rows_than_are_allowed_are_refused(name: str) -> None:
+def test_too_many_rows_are_refused(name: str) -> None:
     rows = np.tile(GOOD[:1], (ROWS + 1, 1))
     assert len(decode(name, MAKERS[name][1](rows[:-1]))) == ROWS
     with pytest.raises(TooLarge) as caught:
@@ -94,7 +94,7 @@ def test_more_rows_than_are_allowed_are_refused(name: str) -> None:
 
 @every_format
 @given(data=st.data())
-def test_a_body_that_was_cut_off_or_damaged_is_an_error_of_the_caller(name: str, data: st.DataObject) -> None:
+def test_a_truncated_or_damaged_body_is_an_error_of_the_caller(name: str, data: st.DataObject) -> None:
     body = bytearray(MAKERS[name][1](GOOD))
     flips = data.draw(st.lists(st.tuples(st.integers(0, len(body) - 1), st.integers(1, 255)), max_size=3))
     for position, mask in flips:
@@ -110,7 +110,7 @@ def test_a_body_that_was_cut_off_or_damaged_is_an_error_of_the_caller(name: str,
 
 @every_format
 @given(body=st.binary(max_size=200))
-def test_no_bytes_break_a_decoder(name: str, body: bytes) -> None:
+def test_random_bytes_are_an_error_of_the_caller(name: str, body: bytes) -> None:
     try:
         decode(name, body)
     except (MalformedBody, InvalidInput, TooLarge, UnsupportedMediaType):

@@ -1,4 +1,4 @@
-"""Bodies unfold to what was folded, whole or not at all, and never to more than is allowed."""
+"""Compressed bodies are decompressed completely or refused, and never beyond the limit."""
 
 import gzip
 from collections.abc import Callable
@@ -17,11 +17,11 @@ LIMIT = 100_000
 PLAIN = b'{"MedInc": 8.3252, "HouseAge": 41, "AveRooms": 6.98412698412698}\n' * 40
 
 
-def fold(plain: bytes, encoding: str) -> bytes:
+def compressed(plain: bytes, encoding: str) -> bytes:
     return gzip.compress(plain, mtime=0) if encoding == "gzip" else pa.compress(plain, codec=encoding, asbytes=True)
 
 
-def unfold(body: bytes, encoding: str, limit: int = LIMIT) -> bytes:
+def decompressed(body: bytes, encoding: str, limit: int = LIMIT) -> bytes:
     return bytes(decompress(body, encoding, limit, "MAX_JSON_BYTES"))
 
 
@@ -39,90 +39,90 @@ def gzip_members(count: int) -> bytes:
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @given(plain=st.binary(max_size=5000) | st.builds(bytes, st.integers(0, LIMIT)))
-def test_what_was_folded_comes_out(encoding: str, plain: bytes) -> None:
-    assert unfold(fold(plain, encoding), encoding) == plain
+def test_compressed_bodies_are_decompressed(encoding: str, plain: bytes) -> None:
+    assert decompressed(compressed(plain, encoding), encoding) == plain
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @given(parts=st.lists(st.binary(max_size=50), min_size=1, max_size=8))
-def test_several_members_are_one_body(encoding: str, parts: list[bytes]) -> None:
-    assert unfold(b"".join(fold(part, encoding) for part in parts), encoding) == b"".join(parts)
+def test_several_members_or_frames_are_one_body(encoding: str, parts: list[bytes]) -> None:
+    assert decompressed(b"".join(compressed(part, encoding) for part in parts), encoding) == b"".join(parts)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_members_without_a_byte_do_not_end_a_body(encoding: str) -> None:
-    assert unfold(fold(b"", encoding) * 1000 + fold(PLAIN, encoding), encoding) == PLAIN
+def test_empty_members_do_not_end_a_body(encoding: str) -> None:
+    assert decompressed(compressed(b"", encoding) * 1000 + compressed(PLAIN, encoding), encoding) == PLAIN
 
 
-def test_frames_that_are_to_be_skipped_are() -> None:
+def test_skippable_frames_are_skipped() -> None:
     skipped = b"\x50\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"aside"
-    assert unfold(skipped + fold(PLAIN, "zstd"), "zstd") == PLAIN
+    assert decompressed(skipped + compressed(PLAIN, "zstd"), "zstd") == PLAIN
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_no_bytes_unfold_to_none(encoding: str) -> None:
-    assert unfold(b"", encoding) == b""
+def test_an_empty_body_decompresses_to_an_empty_one(encoding: str) -> None:
+    assert decompressed(b"", encoding) == b""
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("members", [1, 2])
-def test_a_body_that_is_cut_anywhere_but_between_members_is_refused(encoding: str, members: int) -> None:
-    member = fold(PLAIN, encoding)
+def test_a_truncated_body_is_malformed(encoding: str, members: int) -> None:
+    member = compressed(PLAIN, encoding)
     whole = member * members
     for length in range(1, len(whole)):
         if length != len(member):
-            with pytest.raises(MalformedBody, match=f"not whole {encoding} data"):
-                unfold(whole[:length], encoding)
+            with pytest.raises(MalformedBody, match=f"not valid {encoding} data"):
+                decompressed(whole[:length], encoding)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("rest", [b"\0", b"junk", b"\0" * 100, b"\x1f", b"\x28\xb5\x2f"])
-def test_what_follows_a_body_is_not_passed_over(encoding: str, rest: bytes) -> None:
+def test_trailing_bytes_are_malformed(encoding: str, rest: bytes) -> None:
     with pytest.raises(MalformedBody):
-        unfold(fold(PLAIN, encoding) + rest, encoding)
+        decompressed(compressed(PLAIN, encoding) + rest, encoding)
 
 
-def test_a_bit_that_fell_over_in_gzip_data_is_noticed_or_of_no_matter() -> None:
-    whole = fold(PLAIN, "gzip")
+def test_a_flipped_bit_of_gzip_data_is_malformed_or_harmless() -> None:
+    whole = compressed(PLAIN, "gzip")
     refused = 0
     for place in range(8 * len(whole)):
         damaged = bytearray(whole)
         damaged[place // 8] ^= 1 << place % 8
         try:
-            assert unfold(bytes(damaged), "gzip") == PLAIN
+            assert decompressed(bytes(damaged), "gzip") == PLAIN
         except MalformedBody:
             refused += 1
     assert refused > 7 * len(whole)  # all but the fields of the head that say nothing of the data
 
 
 @given(place=st.integers(0), value=st.integers(0, 255))
-def test_damage_of_zstd_data_which_need_not_have_a_checksum_breaks_nothing(place: int, value: int) -> None:
-    damaged = bytearray(fold(PLAIN, "zstd"))
+def test_damaged_zstd_data_is_an_error_or_decompressed(place: int, value: int) -> None:
+    damaged = bytearray(compressed(PLAIN, "zstd"))
     damaged[place % len(damaged)] = value
     with suppress(MalformedBody, TooLarge):
-        assert len(unfold(bytes(damaged), "zstd")) <= LIMIT
+        assert len(decompressed(bytes(damaged), "zstd")) <= LIMIT
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @given(body=st.binary(min_size=1, max_size=200))
-def test_what_is_no_such_data_is_refused(encoding: str, body: bytes) -> None:
+def test_uncompressed_data_is_malformed(encoding: str, body: bytes) -> None:
     with pytest.raises(MalformedBody):
-        unfold(body, encoding)
+        decompressed(body, encoding)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_the_other_encoding_is_refused(encoding: str) -> None:
+def test_data_in_the_other_encoding_is_malformed(encoding: str) -> None:
     (other,) = set(ENCODINGS) - {encoding}
     with pytest.raises(MalformedBody):
-        unfold(fold(PLAIN, other), encoding)
+        decompressed(compressed(PLAIN, other), encoding)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_the_limit_is_what_may_come_out(encoding: str) -> None:
-    body = fold(PLAIN, encoding)
-    assert unfold(body, encoding, len(PLAIN)) == PLAIN
-    with pytest.raises(TooLarge, match="unfolds to more bytes than MAX_JSON_BYTES allows"):
-        unfold(body, encoding, len(PLAIN) - 1)
+def test_the_limit_counts_decompressed_bytes(encoding: str) -> None:
+    body = compressed(PLAIN, encoding)
+    assert decompressed(body, encoding, len(PLAIN)) == PLAIN
+    with pytest.raises(TooLarge, match="larger than MAX_JSON_BYTES allows"):
+        decompressed(body, encoding, len(PLAIN) - 1)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_the_limit_is_what_may_come_out(encoding: str) -> None:
     [("gzip", lambda: gzip_members(1000)), ("zstd", lambda: zstd_frame(80_000))],
     ids=ENCODINGS,
 )
-def test_of_a_bomb_no_more_is_unfolded_than_may_come_out(
+def test_a_bomb_is_decompressed_only_up_to_the_limit(
     monkeypatch: pytest.MonkeyPatch, encoding: str, bomb: Callable[[], bytes]
 ) -> None:
     read: list[int] = []
@@ -142,12 +142,12 @@ def test_of_a_bomb_no_more_is_unfolded_than_may_come_out(
 
     monkeypatch.setattr(pa, "CompressedInputStream", Counting)
     with pytest.raises(TooLarge):
-        unfold(bomb(), encoding)
+        decompressed(bomb(), encoding)
     assert sum(read) == LIMIT + 1
 
 
-def test_the_hand_made_bomb_is_valid_data() -> None:
-    assert unfold(zstd_frame(3), "zstd", 10**6) == b" " * (3 * 2**17)
+def test_the_handmade_bomb_is_valid_zstd_data() -> None:
+    assert decompressed(zstd_frame(3), "zstd", 10**6) == b" " * (3 * 2**17)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_the_hand_made_bomb_is_valid_data() -> None:
         ("identity", None), ("", None), (" ", None),
     ],
 )  # fmt: skip
-def test_encodings_go_by_their_names(header: str, name: str | None) -> None:
+def test_encodings_are_known_by_name(header: str, name: str | None) -> None:
     assert check_encoding(header) == name
 
 

@@ -1,4 +1,4 @@
-"""CSV: a line of names, then cells; quotes, line ends and byte order marks as they come."""
+"""CSV: a header, then cells; with all common quotes, line ends and byte order marks."""
 
 import csv as reader
 import io
@@ -32,17 +32,17 @@ PAIR = (Feature(name="a"), Feature(name="b, \"c\"", required=False))  # fmt: ski
     ],
     ids=["plain", "byte order mark", "CRLF", "no last line end", "blank lines", "quotes", "booleans", "spaces"],
 )
-def test_lines_are_taken_as_they_are_commonly_written(body: bytes) -> None:
+def test_common_ways_to_write_lines_are_read(body: bytes) -> None:
     np.testing.assert_array_equal(csv.decode(body, FEATURES, ROWS), GOOD)
 
 
-def test_columns_come_in_any_order_and_what_is_not_required_may_be_left_out() -> None:
+def test_columns_may_be_in_any_order_and_optional_ones_left_out() -> None:
     np.testing.assert_array_equal(csv.decode(b"a\n1\n", PAIR, ROWS), [[1, np.nan]])
     body = b'"b, ""c""",a\n,1\n2,3e0\n'
     np.testing.assert_array_equal(csv.decode(body, PAIR, ROWS), [[1, np.nan], [3, 2]])
 
 
-def test_a_header_alone_is_an_empty_batch() -> None:
+def test_a_header_without_lines_is_an_empty_batch() -> None:
     assert csv.decode(b"a\n", PAIR, ROWS).shape == (0, 2)
     assert csv.decode(b"a", PAIR, ROWS).shape == (0, 2)
 
@@ -55,7 +55,7 @@ def test_every_wrong_column_is_named() -> None:
     }
 
 
-def test_cells_that_are_no_values_are_named_with_the_first_row() -> None:
+def test_columns_with_bad_cells_are_named_with_their_first_row() -> None:
     body = b"x,ranged,n,flag,maybe\n1,1,1,1,1\n,1,1.5,yes,secret\nsecret,11,x,2,0x10\n-,0,1,,1e\n"
     assert errors_of("csv", body) == {
         "x": "must be a number (2 rows, the first is row 2)",
@@ -67,11 +67,11 @@ def test_cells_that_are_no_values_are_named_with_the_first_row() -> None:
 
 
 @pytest.mark.parametrize("cell", ["inf", "-Infinity", "INF", "1e999"])
-def test_what_is_not_finite_is_refused(cell: str) -> None:
+def test_cells_that_are_not_finite_are_refused(cell: str) -> None:
     assert errors_of("csv", LINES.replace(b"1e+300", cell.encode())) == {"x": "must be a finite number (row 2)"}
 
 
-def test_a_fault_is_named_alike_in_the_first_and_the_thousandth_block() -> None:
+def test_a_fault_has_one_text_in_every_block() -> None:
     line = b"1.0,5,7,1,2.25\n"
     body = b"x,ranged,n,flag,maybe\n" + line * 200_000
     for row in (0, 100_000, 199_999):
@@ -87,13 +87,13 @@ def test_a_fault_is_named_alike_in_the_first_and_the_thousandth_block() -> None:
         b"", b"\n\n", b"a\n1,2\n", b"a\n1\n2,3\n", b"a\n\xff\n", b"a\n" + b"1" * 3_000_000,
     ],
 )  # fmt: skip
-def test_what_is_no_csv_is_malformed(body: bytes) -> None:
+def test_a_body_that_is_not_csv_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedBody, match="The body is not valid CSV: lines of as many cells as the first, in UTF-8"):
         csv.decode(body, PAIR, ROWS)
 
 
 @pytest.mark.parametrize("body", [b'a\n"1\n', b'"a\n', b"a\n" + b'"' * 2_000_000 + b"\n"])
-def test_quotes_that_do_not_end_are_refused(body: bytes) -> None:
+def test_unclosed_quotes_are_malformed(body: bytes) -> None:
     with pytest.raises((MalformedBody, InvalidInput)):
         csv.decode(body, PAIR, ROWS)
 
@@ -102,7 +102,7 @@ numbers = st.floats() | st.sampled_from([-0.0, 5e-324, 1.7976931348623157e308, 1
 
 
 @given(st.lists(st.tuples(numbers, st.floats(0, 1e300)), max_size=20))
-def test_answers_read_back_bit_for_bit(rows: list[tuple[float, float]]) -> None:
+def test_results_read_back_bit_for_bit(rows: list[tuple[float, float]]) -> None:
     prediction, half = np.array(rows, dtype=np.float64).reshape(-1, 2).T.copy()
     with np.errstate(over="ignore"):
         answer = Result(prediction, half, "1")
@@ -116,7 +116,7 @@ def test_answers_read_back_bit_for_bit(rows: list[tuple[float, float]]) -> None:
         np.testing.assert_array_equal(np.signbit(found[known]), np.signbit(values[known]))
 
 
-def test_an_answer_has_one_header_however_long_it_is() -> None:
+def test_a_long_result_has_one_header() -> None:
     prediction = np.random.default_rng(0).normal(size=PIECE_ROWS + 1)
     lines = b"".join(csv.encode(Result(prediction, None, "1"))).split()
     assert lines[0] == b"prediction"

@@ -1,4 +1,4 @@
-"""Names that appear more than once: refused and named by every reader, and the same by all of them."""
+"""Repeated names are refused and named, by every reader alike."""
 
 import json
 from typing import Any
@@ -54,7 +54,7 @@ FINE = ['{"a": 1}', '{"a": 1, "b\\u003ac": 2}', '{"a": 1, "b:c": null, "\\u00e9"
 
 
 @pytest.mark.parametrize(("row", "name"), ROWS.items())
-def test_a_row_with_a_name_twice_is_refused_by_every_reader(row: str, name: str) -> None:
+def test_a_repeated_name_is_refused_by_every_reader(row: str, name: str) -> None:
     for good in FINE:
         rows = [good, row, good]
         assert errors_of(CODEC.decode_row, row.encode()) == {name: TWICE}
@@ -70,7 +70,7 @@ def test_a_row_with_a_name_twice_is_refused_by_every_reader(row: str, name: str)
         assert errors_of(ndjson.decode, ("\n\n" + "\n".join(rows) + "\n").encode(), FEATURES, 9) == expected
 
 
-def test_rows_with_every_name_once_are_taken_however_they_are_spelled() -> None:
+def test_names_with_escapes_are_accepted_once() -> None:
     for row in FINE:
         one = CODEC.decode_row(row.encode())
         assert CODEC.decode_batch(body_of("predictions", [row, row], '"batch_id": "x\\u003a", '), 9).size == 2
@@ -92,7 +92,7 @@ def test_rows_with_every_name_once_are_taken_however_they_are_spelled() -> None:
         ('{"batch_id": "", "batch_id": "\\u003a\\u003a", "predictions": [{"a": 1}]}', "batch_id"),
     ],
 )
-def test_what_is_around_a_batch_is_there_once(body: str, name: str) -> None:
+def test_repeated_fields_of_a_batch_are_refused(body: str, name: str) -> None:
     assert errors_of(CODEC.decode_batch, body.encode(), 9) == {name: TWICE}
 
 
@@ -110,11 +110,11 @@ def test_what_is_around_a_batch_is_there_once(body: str, name: str) -> None:
         ('{"data": [[1, 2]], "names": [":"], "names": ["a", "b\\u003ac"]}', "names"),
     ],
 )
-def test_what_a_table_is_made_of_is_there_once(body: str, name: str) -> None:
+def test_repeated_fields_of_a_table_are_refused(body: str, name: str) -> None:
     assert errors_of(table_json.decode, body.encode(), FEATURES, 9) == {name: TWICE}
 
 
-def test_a_table_with_every_name_once_is_taken() -> None:
+def test_tables_without_repeated_names_are_read() -> None:
     for body in (
         '{"columns": {"a": [1, 2], "b:c": [3, 4]}}',
         '{"columns": {"b\\u003ac": [3, 4], "a": [1, 2]}}',
@@ -126,14 +126,14 @@ def test_a_table_with_every_name_once_is_taken() -> None:
         np.testing.assert_array_equal(rows[:, :2], [[1, 3], [2, 4]])
 
 
-def test_a_repeated_unknown_name_is_unknown() -> None:
+def test_a_repeated_unknown_name_is_reported_as_unknown() -> None:
     body = b'{"a": 1, "zip": 1, "zip": 2}'
     assert errors_of(CODEC.decode_row, body) == {"zip": "unknown field"}
     assert errors_of(table_json.decode, b'{"rows": [%b]}' % body, FEATURES, 9) == {"zip": "unknown field"}
     assert errors_of(table_json.decode, b'{"rows": [], "zip": 1, "zip": 1}', FEATURES, 9) == {"zip": "unknown field"}
 
 
-def test_an_optional_name_that_is_left_out_does_not_make_up_for_one_that_is_there_twice() -> None:
+def test_a_repeated_name_is_found_beside_a_left_out_optional_one() -> None:
     assert errors_of(OF_OPTIONAL.decode_row, b'{"a": 1, "a": 1}') == {"a": TWICE}
     assert OF_OPTIONAL.decode_row(b'{"a": 1}').shape == (1, 2)
     assert errors_of(OF_COLON_FREE.decode_row, b'{"a": 1, "b": 2, "b": 3}') == {"b": TWICE}
@@ -149,7 +149,7 @@ WITH_NAMES: list[tuple[str, Any]] = [*PAIRS, ("names", [feature.name for feature
 
 
 @pytest.mark.parametrize("pairs", [PAIRS, WITH_NAMES, [*PAIRS, ("names", None)]])
-def test_a_map_of_messagepack_has_every_key_once(pairs: list[tuple[str, Any]]) -> None:
+def test_a_repeated_key_of_a_messagepack_map_is_refused(pairs: list[tuple[str, Any]]) -> None:
     heads = [None, b"\xde" + len(pairs).to_bytes(2), b"\xdf" + len(pairs).to_bytes(4)]
     for head in heads:
         assert msgpack.decode(of_map(pairs, head), FEATURES, 9).shape == (1, 3)
@@ -160,7 +160,7 @@ def test_a_map_of_messagepack_has_every_key_once(pairs: list[tuple[str, Any]]) -
                 assert errors_of(msgpack.decode, of_map(twice, head), FEATURES, 9) == {pair[0]: TWICE}
 
 
-def test_a_map_of_very_many_keys_is_refused_without_a_look_at_each() -> None:
+def test_a_map_of_many_keys_is_refused_unread() -> None:
     pairs = PAIRS + [("dtype", "float64")] * 6
     assert errors_of(msgpack.decode, of_map(pairs), FEATURES, 9) == {"(body)": TWICE}
 
@@ -170,7 +170,7 @@ VALUES = {"a": ["1", "2.5"], "b:c": ["1", "null"], "\u00e9": ["true", "null"]}
 
 
 @given(st.lists(st.lists(st.tuples(NAMES, st.integers(0, 1)), max_size=5), min_size=1, max_size=3))
-def test_a_batch_and_single_rows_refuse_the_same(rows: list[list[tuple[str, int]]]) -> None:
+def test_a_batch_and_single_rows_refuse_the_same_names(rows: list[list[tuple[str, int]]]) -> None:
     fields = [[f"{name}: {VALUES[json.loads(name)][which]}" for name, which in row] for row in rows]
     texts = ["{" + ", ".join(row) + "}" for row in fields]
     repeated = [len({json.loads(name) for name, _ in row}) < len(row) for row in rows]

@@ -1,4 +1,4 @@
-"""Media types: which format a body comes in, and which one is answered."""
+"""Media types: the format of a body, and the format of its answer."""
 
 import pytest
 
@@ -32,11 +32,11 @@ ALL = (
         ("application/x-parquet", "application/x-parquet"),
     ],
 )
-def test_every_media_type_is_read_by_its_names(header: str, media_type: str) -> None:
+def test_media_types_and_aliases_are_read(header: str, media_type: str) -> None:
     assert content_format(header).media_type == media_type
 
 
-def test_aliases_are_the_same_format() -> None:
+def test_aliases_have_the_same_reader_and_writer() -> None:
     assert FORMATS["application/jsonl"].decode is FORMATS["application/x-ndjson"].decode is ndjson.decode
     assert FORMATS["application/x-parquet"].encode is FORMATS["application/vnd.apache.parquet"].encode
 
@@ -44,23 +44,23 @@ def test_aliases_are_the_same_format() -> None:
 @pytest.mark.parametrize(
     "header", [None, "", "text/plain", "application/octet-stream", "json", "*/*", ";", "text/csvx"]
 )
-def test_other_media_types_are_refused_by_naming_what_is_read(header: str | None) -> None:
+def test_other_media_types_are_refused_with_a_list_of_those_read(header: str | None) -> None:
     with pytest.raises(UnsupportedMediaType) as caught:
         content_format(header)
     assert caught.value.detail == f"The body must come with one of these as Content-Type: {ALL}."
 
 
 @pytest.mark.parametrize("header", ["application/json; charset=latin-1", "application/json;charset=utf-16"])
-def test_text_is_in_utf_8(header: str) -> None:
+def test_text_in_other_charsets_is_refused(header: str) -> None:
     with pytest.raises(UnsupportedMediaType) as caught:
         content_format(header)
-    assert caught.value.detail == "The body must come as plain application/json, in UTF-8."
+    assert caught.value.detail == "The body must be application/json in UTF-8."
 
 
-def test_what_is_no_text_has_no_charset() -> None:
+def test_a_charset_of_a_binary_format_is_refused() -> None:
     with pytest.raises(UnsupportedMediaType) as caught:
         content_format("application/x-npy; charset=utf-8")
-    assert caught.value.detail == "The body must come as plain application/x-npy, without a charset."
+    assert caught.value.detail == "The body must be application/x-npy without a charset."
 
 
 def test_csv_without_a_header_is_refused() -> None:
@@ -96,11 +96,11 @@ def test_csv_without_a_header_is_refused() -> None:
         (" , application/json ,, ", "application/json"),
     ],
 )
-def test_the_answer_is_what_is_wanted_most(accept: str | None, media_type: str) -> None:
+def test_the_format_with_the_greatest_weight_is_answered(accept: str | None, media_type: str) -> None:
     assert accepted_format(accept, ARROW).media_type == media_type
 
 
-def test_the_format_of_the_body_is_the_default_by_its_own_name() -> None:
+def test_the_default_format_is_that_of_the_body() -> None:
     own = content_format("application/x-parquet")
     assert accepted_format("*/*", own) == own
     assert accepted_format(None, FORMATS[csv.MEDIA_TYPE]).decode is csv.decode
@@ -109,8 +109,8 @@ def test_the_format_of_the_body_is_the_default_by_its_own_name() -> None:
 @pytest.mark.parametrize(
     "accept", ["text/html", "image/*", "*/*;q=0", "text/csv;q=0", "application/json;q=0.0", "text/csv;q=2", "csv", ","]
 )
-def test_what_is_not_answered_is_refused_by_naming_what_is(accept: str) -> None:
+def test_unacceptable_formats_are_refused_with_a_list_of_others(accept: str) -> None:
     with pytest.raises(NotAcceptable) as caught:
         accepted_format(accept, FORMATS[table_json.MEDIA_TYPE])
-    assert caught.value.detail == f"The answer can be one of these, and Accept names none: {ALL}."
+    assert caught.value.detail == f"Accept must allow one of these: {ALL}."
     assert NAMES == ALL

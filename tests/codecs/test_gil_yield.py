@@ -1,11 +1,11 @@
-"""Pauses: none before a millisecond is worked, a real one after it."""
+"""Pauses of a working thread: one after each millisecond of work."""
 
 import pytest
 
 from app.codecs import gil_yield
 
 
-def test_a_pause_comes_after_a_millisecond_of_work_and_no_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_follows_each_millisecond_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
     now, pauses = [0.0], list[float]()
     monkeypatch.setattr(gil_yield.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(gil_yield.time, "sleep", pauses.append)

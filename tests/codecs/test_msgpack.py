@@ -1,4 +1,4 @@
-"""MessagePack maps: an array by shape, dtype and bytes, its columns in any order."""
+"""MessagePack maps: an array as shape, dtype and bytes, with columns in any order."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ SMALL = np.array([[1, 0], [2, 100], [3, 1]])
     "dtype",
     ["float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"],
 )
-def test_every_real_dtype_is_taken(dtype: str) -> None:
+def test_every_real_dtype_is_read(dtype: str) -> None:
     rows = msgpack.decode(msgpack_map(SMALL.astype(dtype)), PAIR, ROWS)
     assert rows.dtype == np.float64
     np.testing.assert_array_equal(rows, SMALL)
@@ -32,7 +32,7 @@ def test_names_put_columns_in_order() -> None:
     np.testing.assert_array_equal(msgpack.decode(body, FEATURES, ROWS), GOOD)
 
 
-def test_what_is_not_required_may_be_left_out_by_name() -> None:
+def test_optional_features_may_be_left_out_by_name() -> None:
     rows = msgpack.decode(msgpack_map(np.ones((2, 1)), names=["a"]), PAIR, ROWS)
     np.testing.assert_array_equal(rows, [[1, np.nan], [1, np.nan]])
     only = (Feature(name="b", required=False),)
@@ -50,7 +50,7 @@ def test_every_wrong_name_is_named() -> None:
 
 
 @pytest.mark.parametrize("offset", range(9))
-def test_values_that_lie_where_a_float64_can_are_not_copied(offset: int) -> None:
+def test_aligned_float64_values_are_not_copied(offset: int) -> None:
     values = np.arange(6.0).reshape(3, 2)
     body = msgspec.msgpack.encode(
         {"names": ["a", "b"], "dtype": "float64", "shape": (3, 2), "data": values.tobytes()}
@@ -71,7 +71,7 @@ def test_values_that_lie_where_a_float64_can_are_not_copied(offset: int) -> None
         {"names": "ab"}, {"names": [1, 2]}, {"names": ["a"] * 70_000},
     ],
 )  # fmt: skip
-def test_what_is_no_map_of_an_array_is_refused(change: dict[str, Any]) -> None:
+def test_other_messagepack_is_malformed(change: dict[str, Any]) -> None:
     parts = {"shape": [3, 2], "dtype": "float64", "data": bytes(48)}
     assert msgpack.decode(msgspec.msgpack.encode(parts), PAIR, ROWS).shape == (3, 2)
     if change == {"shape": [3, 3]}:
@@ -93,13 +93,13 @@ def test_other_dtypes_are_refused(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("rows", [ROWS + 1, 2**63, 2**64 - 1])
-def test_more_rows_than_are_allowed_are_refused_whatever_the_body_holds(rows: int) -> None:
+def test_too_many_rows_are_refused_by_the_shape(rows: int) -> None:
     with pytest.raises(TooLarge):
         msgpack.decode(msgspec.msgpack.encode({"shape": [rows, 2], "dtype": "float64", "data": b""}), PAIR, ROWS)
 
 
 @pytest.mark.parametrize("rows", [0, 1, PIECE_ROWS + 1])
-def test_answers_are_maps(rows: int) -> None:
+def test_results_are_maps(rows: int) -> None:
     random = np.random.default_rng(0)
     one, many, half = random.normal(size=rows), random.normal(size=(rows, 3)), random.random(rows)
     for answer, names, expected in (

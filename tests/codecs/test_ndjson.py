@@ -1,4 +1,4 @@
-"""Lines of JSON: an object a line, every fault named with its field and first row."""
+"""Lines of JSON: one object a line, and every fault named with its field and first row."""
 
 import json
 from typing import Any
@@ -23,16 +23,16 @@ LOOSE = (Feature(name="a", required=False),)
     [LINES, LINES.replace(b"\n", b"\r\n"), LINES.rstrip(b"\n"), b"\n \n" + LINES.replace(b"\n", b"\n\t\n\r\n")],
     ids=["plain", "CRLF", "no last line end", "blank lines"],
 )
-def test_lines_are_taken_as_they_are_commonly_written(body: bytes) -> None:
+def test_common_ways_to_write_lines_are_read(body: bytes) -> None:
     np.testing.assert_array_equal(ndjson.decode(body, FEATURES, ROWS), GOOD)
 
 
 @pytest.mark.parametrize("body", [b"", b"\n", b" \r\n\n"])
-def test_no_lines_are_an_empty_batch(body: bytes) -> None:
+def test_a_body_without_lines_is_an_empty_batch(body: bytes) -> None:
     assert ndjson.decode(body, FEATURES, ROWS).shape == (0, 5)
 
 
-def test_what_is_not_required_may_be_left_out_of_any_line() -> None:
+def test_optional_features_may_be_left_out_of_any_line() -> None:
     rows = ndjson.decode(b'{"a": 1}\n{}\n{"a": null}\n', LOOSE, ROWS)
     np.testing.assert_array_equal(rows, [[1], [np.nan], [np.nan]])
 
@@ -65,7 +65,7 @@ def test_a_bad_value_is_refused_with_its_field_and_row(values: dict[str, Any], m
     assert errors_of("ndjson", changed(1, **values)) == {next(iter(values)): message}
 
 
-def test_a_field_that_no_line_has_is_missing() -> None:
+def test_a_field_missing_in_every_line_is_missing() -> None:
     assert errors_of("ndjson", b'{"ranged": 1, "n": 1}\n' * 3) == {"x": "is missing"}
 
 
@@ -80,7 +80,7 @@ def test_every_fault_of_every_line_is_named_at_once() -> None:
     }
 
 
-def test_a_fault_is_named_alike_in_every_block() -> None:
+def test_a_fault_has_one_text_in_every_block() -> None:
     lines = LINES.splitlines(keepends=True)[:1] * 5000
     for row in (0, 2500, 4999):
         bad = [*lines[:row], b'{"x": "a", "ranged": 1, "n": 1}\n', *lines[row + 1 :]]
@@ -89,7 +89,7 @@ def test_a_fault_is_named_alike_in_every_block() -> None:
         assert caught.value.errors[0].message == f"must be a number (row {row})"
 
 
-def test_faults_without_end_are_answered_in_a_thousand_errors() -> None:
+def test_at_most_a_thousand_errors_are_answered() -> None:
     body = b"".join(b'{"f%d": 1}\n' % index for index in range(3000))
     with pytest.raises(InvalidInput) as caught:
         ndjson.decode(body, LOOSE, 10**6)
@@ -103,7 +103,7 @@ def test_faults_without_end_are_answered_in_a_thousand_errors() -> None:
         (b"\xff", 3), (b'{"a": 1' + b"0" * 5000 + b"}", 3),
     ],
 )  # fmt: skip
-def test_a_line_that_is_no_json_is_malformed(line: bytes, row: int) -> None:
+def test_a_line_that_is_not_json_is_malformed(line: bytes, row: int) -> None:
     body = b'{"a": 1}\n' * row + line + b'\n{"a": 2}\n'
     with pytest.raises(MalformedBody, match=f"Row {row} of the body is not valid JSON"):
         ndjson.decode(body, LOOSE, ROWS)
@@ -114,7 +114,7 @@ def test_an_object_over_two_lines_is_malformed() -> None:
         ndjson.decode(b'{"a":\n1}\n', LOOSE, ROWS)
 
 
-def test_a_line_that_is_longer_than_any_row_is_malformed() -> None:
+def test_a_line_longer_than_any_row_is_malformed() -> None:
     with pytest.raises(MalformedBody, match="Row 1 of the body is longer than 66560 bytes"):
         ndjson.decode(b'{"a": 1}\n{"a": ' + b" " * 500_000 + b"1}\n", LOOSE, ROWS)
 
@@ -123,7 +123,7 @@ numbers = st.floats(-1e308, 1e308) | st.sampled_from([-0.0, 5e-324, 1e22, 1e-7])
 
 
 @given(st.lists(numbers, max_size=20))
-def test_answers_read_back_bit_for_bit(values: list[float]) -> None:
+def test_results_read_back_bit_for_bit(values: list[float]) -> None:
     prediction = np.array(values, dtype=np.float64)
     lines = b"".join(ndjson.encode(Result(prediction, np.abs(prediction) / 4, "1"))).splitlines()
     found = [json.loads(line) for line in lines]
@@ -132,13 +132,13 @@ def test_answers_read_back_bit_for_bit(values: list[float]) -> None:
     assert array.view(np.uint64).tolist() == prediction.view(np.uint64).tolist()
 
 
-def test_a_long_answer_is_whole() -> None:
+def test_a_long_result_is_complete() -> None:
     prediction = np.random.default_rng(0).normal(size=(PIECE_ROWS + 1, 2))
     rows = [json.loads(line) for line in b"".join(ndjson.encode(Result(prediction, None, "1"))).splitlines()]
     np.testing.assert_array_equal([[row["prediction_0"], row["prediction_1"]] for row in rows], prediction)
 
 
-def test_a_body_of_faults_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_stops_after_many_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_builder, "MOST_FAULTS", 100)
     body = b'{"x": "bad"}\n' * 100_000 + b"not even JSON"
     with pytest.raises(InvalidInput, match="not the model's features"):

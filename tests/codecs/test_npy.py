@@ -1,4 +1,4 @@
-"""NumPy's files: every real dtype, byte order and memory order; never a pickle, never more than the body holds."""
+"""NumPy's .npy files: every real dtype, byte order and memory order, but no pickle, and no size beyond the body's."""
 
 import io
 from typing import Any
@@ -26,7 +26,7 @@ def header(**changes: Any) -> bytes:
 @pytest.mark.parametrize("kind", ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"])
 @pytest.mark.parametrize("byte_order", "<>")
 @pytest.mark.parametrize("memory_order", "CF")
-def test_every_real_dtype_and_layout_is_taken(kind: str, byte_order: str, memory_order: str) -> None:
+def test_every_real_dtype_and_layout_is_read(kind: str, byte_order: str, memory_order: str) -> None:
     array = np.array(SMALL, dtype=byte_order + kind, order=memory_order)  # type: ignore[call-overload]
     rows = npy.decode(npy_file(array), PAIR, ROWS)
     assert rows.dtype == np.float64
@@ -79,13 +79,13 @@ def test_pickles_are_refused_unread() -> None:
 
 
 @pytest.mark.parametrize("shape", [(500, 2), (2, 2), (-1, 2), (-3, -2)])
-def test_a_shape_that_is_not_that_of_the_bytes_is_malformed(shape: tuple[int, int]) -> None:
+def test_a_shape_that_does_not_fit_the_bytes_is_malformed(shape: tuple[int, int]) -> None:
     with pytest.raises((MalformedBody, InvalidInput)):
         npy.decode(header(shape=shape) + bytes(48), PAIR, ROWS)
 
 
 @pytest.mark.parametrize("rows", [ROWS + 1, 2**62, 2**64])
-def test_more_rows_than_are_allowed_are_refused_by_the_header(rows: int) -> None:
+def test_too_many_rows_are_refused_by_the_header(rows: int) -> None:
     with pytest.raises(TooLarge):
         npy.decode(header(shape=(rows, 2)), PAIR, ROWS)
 
@@ -100,12 +100,12 @@ def test_more_rows_than_are_allowed_are_refused_by_the_header(rows: int) -> None
         b"PK\x03\x04",
     ],
 )
-def test_what_is_no_header_is_malformed(body: bytes) -> None:
+def test_an_invalid_header_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedBody, match=r"The body is not a valid \.npy file\."):
         npy.decode(body, PAIR, ROWS)
 
 
-def test_integers_are_whole_and_booleans_zero_or_one() -> None:
+def test_integers_must_be_whole_and_booleans_0_or_1() -> None:
     rows = GOOD.copy()
     rows[1:, 2], rows[2, 3] = 1.5, 2
     assert errors_of("npy", npy_file(rows)) == {
@@ -114,14 +114,14 @@ def test_integers_are_whole_and_booleans_zero_or_one() -> None:
     }
 
 
-def test_an_integer_without_a_range_is_held_to_64_bits() -> None:
+def test_an_integer_without_a_range_must_fit_into_64_bits() -> None:
     rows = GOOD.copy()
     rows[1, 2] = 2.0**63
     assert errors_of("npy", npy_file(rows)) == {"n": "must be in the range -9.223372037e+18 to 9.223372037e+18 (row 1)"}
 
 
 @pytest.mark.parametrize("rows", [0, 1, PIECE_ROWS + 1])
-def test_answers_are_arrays(rows: int) -> None:
+def test_results_are_arrays(rows: int) -> None:
     random = np.random.default_rng(0)
     one, many, half = random.normal(size=rows), random.normal(size=(rows, 3)), random.random(rows)
     for answer, expected in (

@@ -1,4 +1,4 @@
-"""Parquet files: columns by name, and no way for a small body to become a large one."""
+"""Parquet files: columns by name, and no small body that expands into a large one."""
 
 import io
 import re
@@ -22,19 +22,19 @@ TABLE = arrow_table(GOOD)
 @pytest.mark.parametrize(
     "options", [{}, {"use_dictionary": False}, {"row_group_size": 2}, {"data_page_version": "2.0"}]
 )
-def test_files_of_every_make_are_taken(compression: str, options: dict[str, Any]) -> None:
+def test_files_with_any_writer_options_are_read(compression: str, options: dict[str, Any]) -> None:
     body = parquet_file(TABLE, compression=compression, **options)
     np.testing.assert_array_equal(parquet.decode(body, FEATURES, ROWS), GOOD)
 
 
-def test_columns_come_in_any_order_and_of_any_width() -> None:
+def test_columns_may_be_in_any_order_and_of_any_width() -> None:
     table = TABLE.select(TABLE.column_names[::-1]).set_column(2, "n", pa.array([1, 2, 3], pa.int8()))
     rows = parquet.decode(parquet_file(table), FEATURES, ROWS)
     np.testing.assert_array_equal(rows[:, 2], [1, 2, 3])
     np.testing.assert_array_equal(rows[:, [0, 1, 3, 4]], GOOD[:, [0, 1, 3, 4]])
 
 
-def test_what_is_not_required_may_be_left_out() -> None:
+def test_optional_columns_may_be_left_out() -> None:
     rows = parquet.decode(parquet_file(TABLE.drop_columns(["flag", "maybe"])), FEATURES, ROWS)
     np.testing.assert_array_equal(rows[:, :3], GOOD[:, :3])
     assert np.isnan(rows[:, 3:]).all()
@@ -57,14 +57,14 @@ def test_every_wrong_column_is_named() -> None:
     }
 
 
-def test_more_rows_than_are_allowed_are_refused_by_the_metadata() -> None:
+def test_too_many_rows_are_refused_by_the_metadata() -> None:
     body = bytearray(parquet_file(pa.table({"x": np.zeros(10**6)}), compression="zstd"))
     body[4:2000] = bytes(1996)  # no page can be read any more
     with pytest.raises(TooLarge, match="MAX_BULK_ROWS"):
         parquet.decode(bytes(body), FEATURES, ROWS)
 
 
-def test_a_file_that_unfolds_to_more_than_its_rows_need_is_refused() -> None:
+def test_a_file_that_expands_beyond_its_rows_is_refused() -> None:
     body = parquet_file(TABLE, compression="zstd")
     size = pq.ParquetFile(io.BytesIO(body)).metadata.row_group(0).total_byte_size
     bomb = _with_total_byte_size(body, size, 2**40)
@@ -92,13 +92,13 @@ def _varint(value: int) -> bytes:
 
 
 @pytest.mark.parametrize("body", [b"", b"PAR1", b"PAR1PAR1", b"PAR1\xff\xff\xff\x7fPAR1", parquet_file(TABLE)[:-20]])
-def test_what_is_no_file_is_malformed(body: bytes) -> None:
+def test_a_body_that_is_not_parquet_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedBody, match="not a valid Parquet file"):
         parquet.decode(body, FEATURES, ROWS)
 
 
 @pytest.mark.parametrize("rows", [0, 1, PIECE_ROWS + 1])
-def test_answers_are_whole_files(rows: int) -> None:
+def test_results_are_valid_files(rows: int) -> None:
     random = np.random.default_rng(0)
     one, many, half = random.normal(size=rows), random.normal(size=(rows, 2)), random.random(rows)
     for answer, columns in (
@@ -113,13 +113,13 @@ def test_answers_are_whole_files(rows: int) -> None:
             np.testing.assert_array_equal(table[name].to_numpy(), values)
 
 
-def test_an_answer_leaves_piece_by_piece() -> None:
+def test_a_result_is_encoded_piece_by_piece() -> None:
     pieces = parquet.encode(Result(np.random.default_rng(0).normal(size=3 * PIECE_ROWS), None, "1"))
     assert max(len(piece) for piece in pieces) < 8 * PIECE_ROWS + 1000
 
 
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
-def test_pages_that_unfold_to_more_than_the_footer_says_are_refused(version: str) -> None:
+def test_pages_larger_than_the_footer_declares_are_refused(version: str) -> None:
     table = pa.table({"x": np.zeros(200_000)})
     body = parquet_file(table, compression="zstd", use_dictionary=False, data_page_version=version)
     assert len(body) < 20_000
@@ -131,7 +131,7 @@ def test_pages_that_unfold_to_more_than_the_footer_says_are_refused(version: str
 
 @pytest.mark.parametrize("options", [{}, {"use_dictionary": False}, {"data_page_version": "2.0"}])
 @pytest.mark.parametrize("compression", ["none", "zstd"])
-def test_the_pages_of_a_chunk_are_as_large_as_an_honest_footer_says(options: dict[str, Any], compression: str) -> None:
+def test_page_sizes_equal_those_of_a_correct_footer(options: dict[str, Any], compression: str) -> None:
     rows = np.tile(GOOD, (30_000, 1))
     body = parquet_file(arrow_table(rows), compression=compression, row_group_size=20_000, **options)
     metadata = pq.ParquetFile(io.BytesIO(body)).metadata
@@ -142,7 +142,7 @@ def test_the_pages_of_a_chunk_are_as_large_as_an_honest_footer_says(options: dic
     assert footer * 0.9 < unpacked_size(body, groups, 10**9) <= footer
 
 
-def test_the_decoder_asks_the_pages() -> None:
+def test_the_decoder_checks_the_page_sizes() -> None:
     body = bytearray(parquet_file(TABLE, compression="none", use_dictionary=False, write_statistics=False))
     assert body[4:7] == b"\x15\x00\x15"  # of the first page header: its type, then the unpacked size
     size = body[7]

@@ -1,4 +1,4 @@
-"""Answers: named columns of any slice of rows."""
+"""Results: named columns of any slice of rows."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""JSON bodies of many rows: three layouts, and every fault of each named."""
+"""JSON tables: three layouts, and every fault of each is named."""
 
 import json
 from typing import Any
@@ -23,13 +23,13 @@ def errors(body: Any) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("order", [[4, 3, 2, 1, 0], [3, 1, 2, 0, 4], [0, 2, 1, 3, 4]])
-def test_names_put_lists_in_order(order: list[int]) -> None:
+def test_names_give_the_order_of_the_values(order: list[int]) -> None:
     rows = [[row[place] for place in order] for row in DATA]
     body = json.dumps({"names": [NAMES[place] for place in order], "data": rows}).encode()
     np.testing.assert_array_equal(table_json.decode(body, FEATURES, ROWS), GOOD)
 
 
-def test_each_value_is_held_to_the_kind_that_its_name_has() -> None:
+def test_values_are_checked_by_the_kind_of_their_name() -> None:
     names = ["flag", "x", "n", "ranged", "maybe"]
     assert errors({"names": names, "data": [[1.0, True, 1, 1, 1], [True, 1, 1.5, 1, 1]]}) == {
         "x": "must be a number (row 0)",
@@ -38,7 +38,7 @@ def test_each_value_is_held_to_the_kind_that_its_name_has() -> None:
     }
 
 
-def test_what_is_not_required_may_be_left_out_by_name() -> None:
+def test_optional_features_may_be_left_out_by_name() -> None:
     for body in (
         {"names": ["b"], "data": [[1], [None]]},
         {"columns": {"b": [1, None]}},
@@ -83,7 +83,7 @@ def test_no_rows_are_an_empty_batch(body: bytes) -> None:
         ({"columns": {"zip": [], "x": [], "n": []}}, {"ranged": "is missing", "zip": "unknown field"}),
     ],
 )
-def test_what_is_around_the_values_must_be_right(body: Any, expected: dict[str, str]) -> None:
+def test_fields_beside_the_values_are_checked(body: Any, expected: dict[str, str]) -> None:
     assert errors(body) == expected
 
 
@@ -102,7 +102,7 @@ def test_what_is_around_the_values_must_be_right(body: Any, expected: dict[str, 
         ("ranged", 11, "must be in the range 0 to 10 (row 1)"),
     ],
 )
-def test_a_bad_value_is_refused_alike_in_every_layout(layout: str, field: str, value: Any, message: str) -> None:
+def test_a_bad_value_has_one_text_in_every_layout(layout: str, field: str, value: Any, message: str) -> None:
     columns = cells(GOOD)
     columns[field][1] = value
     rows = list(zip(*columns.values(), strict=True))
@@ -111,7 +111,7 @@ def test_a_bad_value_is_refused_alike_in_every_layout(layout: str, field: str, v
 
 
 @pytest.mark.parametrize("layout", ["rows", "data", "columns"])
-def test_more_rows_than_are_allowed_are_refused_even_if_they_are_bad(layout: str) -> None:
+def test_too_many_rows_are_refused_even_if_they_are_invalid(layout: str) -> None:
     body = {"columns": {"a": ["x"] * (ROWS + 1)}}.get(layout, [0] * (ROWS + 1))
     with pytest.raises(TooLarge):
         table_json.decode(json.dumps({layout: body}).encode(), LOOSE, ROWS)
@@ -121,7 +121,7 @@ def test_more_rows_than_are_allowed_are_refused_even_if_they_are_bad(layout: str
     "body",
     [b"", b"{", b"\xff", b'{"rows": [', b"[" * 100_000, b'{"rows": []} x'],
 )
-def test_what_is_no_json_is_malformed(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedBody, match="The body is not valid JSON"):
         table_json.decode(body, LOOSE, ROWS)
 
@@ -134,7 +134,7 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["rows", "columns", "data", "names", "more"]), json_values, max_size=3))
-def test_any_json_is_a_batch_or_refused(body: Any) -> None:
+def test_any_json_is_a_batch_or_an_error_of_the_caller(body: Any) -> None:
     for features in (LOOSE, FEATURES):
         try:
             rows = table_json.decode(json.dumps(body).encode(), features, ROWS)
@@ -145,7 +145,7 @@ def test_any_json_is_a_batch_or_refused(body: Any) -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2049, PIECE_ROWS + 1])
-def test_answers_are_columns(rows: int) -> None:
+def test_results_are_columns(rows: int) -> None:
     random = np.random.default_rng(0)
     one, many, half = random.normal(size=rows), random.normal(size=(rows, 2)), random.random(rows)
     for answer, expected in (
@@ -160,11 +160,11 @@ def test_answers_are_columns(rows: int) -> None:
         }
 
 
-def test_a_body_that_data_makers_know_is_taken() -> None:
+def test_data_with_names_in_order_is_read() -> None:
     np.testing.assert_array_equal(table_json.decode(json_data(GOOD, names=NAMES), FEATURES, ROWS), GOOD)
 
 
-def test_values_that_fit_the_models_order_but_not_their_names_are_refused() -> None:
+def test_values_must_fit_their_names_not_the_models_order() -> None:
     features = (Feature(name="x"), Feature(name="flag", kind="boolean"))
     with pytest.raises(InvalidInput) as caught:
         table_json.decode(b'{"names": ["flag", "x"], "data": [[1.0, true]]}', features, ROWS)

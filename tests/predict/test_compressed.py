@@ -93,7 +93,7 @@ async def test_413_for_a_bomb(
     async with client_of(limits) as client:
         response = await client.post(path, content=bomb, headers=headers | {"Content-Encoding": encoding})
         assert response.status_code == 413
-        assert problem(response)["detail"] == f"The body unfolds to more bytes than {setting} allows."
+        assert problem(response)["detail"] == f"The decompressed body is larger than {setting} allows."
         assert services_of(client).admission.rows() == {"held": 0, "queued": 0}
 
 
@@ -106,7 +106,7 @@ async def test_400_for_a_body_that_is_cut_short_or_not_compressed_at_all(
     for body in (content, fold(content, encoding)[:-1], fold(content, encoding) + b"and more"):
         response = await client.post(path, content=body, headers=headers | {"Content-Encoding": encoding})
         assert response.status_code == 400
-        assert problem(response)["detail"] == f"The body is not whole {encoding} data."
+        assert problem(response)["detail"] == f"The body is not valid {encoding} data."
 
 
 async def test_nothing_is_unfolded_without_the_key(

@@ -252,7 +252,7 @@ async def test_every_answer_has_one_of_its_own(client: Client, example: Row) -> 
 async def test_other_encodings_than_gzip_and_zstd_are_refused(client: Client, example: Row, encoding: str) -> None:
     response = await client.post("/predict", json=example, headers={"Content-Encoding": encoding})
     assert response.status_code == 415
-    assert problem(response)["detail"] == "Bodies are read plain, or with one Content-Encoding of gzip and zstd."
+    assert problem(response)["detail"] == "Content-Encoding must be absent, or one of gzip and zstd."
 
 
 async def test_a_client_that_leaves_before_its_body_is_whole_is_no_fault_of_the_service(
