@@ -1,1 +1,1 @@
-"""The way of a prediction request, past Litestar: from the ASGI server's messages to an answer."""
+"""The hot path of prediction requests, in front of Litestar: from ASGI messages to an answer."""

@@ -1,6 +1,6 @@
-"""What a prediction route answers, made of what the model said.
+"""Schemas of the answers to prediction requests, and their builders.
 
-An answer holds finite numbers only. A row to which the model has none, be it a prediction or a bound, gets an error.
+All numbers of an answer are finite. A row whose prediction or interval is not finite gets an error.
 """
 
 import time
@@ -22,13 +22,13 @@ from app.predict.exchange import Exchange
 from kernels.engine import Evaluation
 
 ITEMS = 256
-"""Of an answer, made before other threads get their turn."""
+"""Items of an answer that are built before the thread yields the GIL."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class ConfidenceInterval(msgspec.Struct, frozen=True, gc=False):
-    """Bounds that hold the true value with probability `level`."""
+    """Bounds that contain the true value with probability `level`."""
 
     lower: float
     upper: float
@@ -48,7 +48,7 @@ class PredictionResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class PredictedItem(msgspec.Struct, frozen=True, tag_field="status", tag="predicted", gc=False):
-    """A row of a batch that was predicted."""
+    """Predicted row of a batch."""
 
     index: int
     prediction: float | list[float]
@@ -57,14 +57,14 @@ class PredictedItem(msgspec.Struct, frozen=True, tag_field="status", tag="predic
 
 
 class FailedItem(msgspec.Struct, frozen=True, tag_field="status", tag="failed", gc=False):
-    """A row of a batch that was not valid, or to which the model has no finite answer."""
+    """Row of a batch that was not valid, or whose prediction is not finite."""
 
     index: int
     errors: tuple[FieldError, ...]
 
 
 class BatchResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer for a batch: an item for each row, in the request's order."""
+    """The answer for a batch: an item for each row, in the order of the request."""
 
     predictions: list[PredictedItem | FailedItem]
     total_predictions: int
@@ -78,7 +78,7 @@ class BatchResponse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the model in use."""
+    """Description of the model in use."""
 
     name: str
     version: str
@@ -107,7 +107,7 @@ def row_answer(
     """The answer for one row, as JSON.
 
     Raises:
-        PredictionNotFinite: The model has none.
+        PredictionNotFinite: The prediction or the interval is not finite.
     """
     prediction: float | list[float] = evaluation.prediction[0].tolist()
     interval = _interval(served, evaluation, level)
@@ -127,7 +127,7 @@ def row_answer(
 
 
 def _is_finite(prediction: float | list[float], interval: ConfidenceInterval | None) -> bool:
-    """Whether a row's answer is all finite numbers, without NumPy's cost for one row."""
+    """Whether all numbers of a row's answer are finite, without the overhead of NumPy for one row."""
     if isinstance(prediction, list):
         return all(map(isfinite, prediction))
     return isfinite(prediction) and (interval is None or (isfinite(interval.lower) and isfinite(interval.upper)))
@@ -137,20 +137,23 @@ class BatchAnswer(NamedTuple):
     """The answer for a batch.
 
     Attributes:
-        body: As JSON.
-        batch: Without the rows to which the model has no finite answer: these are among the errors.
-        evaluation: Of the rows that are left.
+        body: Answer as JSON.
+        rows: float64[B, F], the rows that were predicted.
+        evaluation: Evaluation of these rows.
+        not_finite: Number of valid rows whose prediction is not finite; they are among the errors.
     """
 
     body: bytes
-    batch: Batch
+    rows: FloatArray
     evaluation: Evaluation
+    not_finite: int
 
 
 def batch_answer(
     exchange: Exchange, served: ServedModel, batch: Batch, evaluation: Evaluation, level: float | None, started: float
 ) -> BatchAnswer:
-    """Answer a batch, with an item for each of its rows."""
+    """Build the answer for a batch."""
+    valid = len(batch.rows)
     batch, evaluation = _finite_rows(batch, evaluation, table_answer(served, evaluation, level))
     predicted = map(
         PredictedItem,
@@ -179,11 +182,11 @@ def batch_answer(
         request_id=exchange.request_id,
         processing_time_ms=_milliseconds(started),
     )
-    return BatchAnswer(_encode(response), batch, evaluation)
+    return BatchAnswer(_encode(response), batch.rows, evaluation, valid - len(batch.rows))
 
 
 def _finite_rows(batch: Batch, evaluation: Evaluation, result: Result) -> tuple[Batch, Evaluation]:
-    """What is left of a batch when the rows whose answer is not finite are taken for errors."""
+    """The batch with its rows that have no finite prediction moved to its errors."""
     finite = result.finite(0, result.rows)
     if finite.all():
         return batch, evaluation
@@ -198,12 +201,12 @@ def _finite_rows(batch: Batch, evaluation: Evaluation, result: Result) -> tuple[
 
 
 def table_answer(served: ServedModel, evaluation: Evaluation, level: float | None) -> Result:
-    """The answer for a table: predictions, and bounds where the model has intervals and a level is asked for."""
+    """The answer for a table: predictions, and bounds if the model has intervals and a level is given."""
     return Result(evaluation.prediction, _half_widths(served, evaluation, level), served.identity.version)
 
 
 def _half_widths(served: ServedModel, evaluation: Evaluation, level: float | None) -> FloatArray | None:
-    """float64[B], in the target's unit; None where the model has no intervals, or none were asked for."""
+    """float64[B] in the unit of the target; None if the model has no intervals or no level is given."""
     intervals, difficulty = served.artifact.intervals, evaluation.difficulty
     if intervals is None or difficulty is None or level is None:
         return None
@@ -211,7 +214,7 @@ def _half_widths(served: ServedModel, evaluation: Evaluation, level: float | Non
 
 
 def _intervals(served: ServedModel, evaluation: Evaluation, level: float | None) -> list[ConfidenceInterval | None]:
-    """An interval for each row, or None for each."""
+    """The interval of each row, or None for each."""
     widths = _half_widths(served, evaluation, level)
     if widths is None or level is None:
         return [None] * len(evaluation.prediction)
@@ -220,7 +223,7 @@ def _intervals(served: ServedModel, evaluation: Evaluation, level: float | None)
 
 
 def _interval(served: ServedModel, evaluation: Evaluation, level: float | None) -> ConfidenceInterval | None:
-    """The only row's interval: the same numbers as `_intervals`, without NumPy's cost for each operation."""
+    """The interval of a single row: the same numbers as `_intervals`, without the overhead of NumPy."""
     intervals, difficulty = served.artifact.intervals, evaluation.difficulty
     if intervals is None or difficulty is None or level is None:
         return None

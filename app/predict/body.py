@@ -1,4 +1,4 @@
-"""A request's body, read within limits."""
+"""Reading of request bodies within limits."""
 
 import asyncio
 import time
@@ -10,14 +10,14 @@ from app.serving.admission import Admission, Reservation
 
 FREE_MESSAGES = 1024
 LEAST_MESSAGE_BYTES = 64
-"""A message costs the event loop the same however little it brings: past the free ones, they must bring this much on
-average."""
+"""Least bytes of a message on average, after the first FREE_MESSAGES: a message costs the event loop the same, however
+few bytes it has."""
 
 DRAIN_SECONDS = 5.0
-"""That a client gets to send the rest of a refused body."""
+"""Time a client has to send the rest of a refused body."""
 
 DRAIN_INTERVAL_S = 0.002
-"""Between two messages of refused bodies."""
+"""Shortest time between two messages of refused bodies, while other requests are queued."""
 
 Body = bytes | bytearray
 Headers = dict[bytes, bytes]
@@ -26,19 +26,19 @@ Headers = dict[bytes, bytes]
 async def read_body(
     headers: Headers, receive: Receive, limit: int, setting: str, reservation: Reservation | None = None
 ) -> Body:
-    """Read it, and not a message more: where its length is known the message that says it has ended is not waited for.
+    """Read a body, without waiting for an empty last message if its length is known.
 
     Args:
-        headers: Of the request, names in lower case.
-        receive: The connection's.
-        limit: Bytes that it may have.
-        setting: Name of the limit.
-        reservation: Holds what has come so far.
+        headers: Headers of the request, names in lower case.
+        receive: ASGI `receive` of the connection.
+        limit: Most bytes of the body.
+        setting: Name of that limit.
+        reservation: Reservation for the bytes received so far.
 
     Raises:
-        TooLarge: It has more bytes, or says that it will have.
-        MalformedBody: It ended early, or comes in a storm of tiny pieces.
-        Overloaded: The service holds too much already.
+        TooLarge: The body has more bytes than the limit, or declares that it will have.
+        MalformedBody: The body ended early, or arrives in too many tiny pieces.
+        Overloaded: The service has no room for more bytes.
     """
     declared = declared_bytes(headers)
     if declared is not None and declared > limit:
@@ -60,7 +60,7 @@ async def read_body(
         if len(body) > limit:
             raise TooLarge(f"The body is larger than {setting}.")
         if count > FREE_MESSAGES and len(body) < (count - FREE_MESSAGES) * LEAST_MESSAGE_BYTES:
-            raise MalformedBody("The body comes in too many small pieces.")
+            raise MalformedBody("The body arrives in too many small pieces.")
         if reservation is not None:
             reservation.reserve_bytes(len(body))
     if message["type"] != "http.request":
@@ -69,14 +69,14 @@ async def read_body(
 
 
 class Drain:
-    """Reads the rest of bodies that were answered already: a client that still sends would miss the answer.
+    """Reads the rest of bodies whose requests were refused, since a client that is still sending would miss the answer.
 
-    While others stand in line, all of them together get a message every DRAIN_INTERVAL_S, so that a flood of what is
-    refused does not take the processor from what was let in. Who sends more on such a connection waits for it; the
-    answer has long been sent.
+    While other requests are queued, one message of all such bodies is read every DRAIN_INTERVAL_S, so that a flood of
+    refused requests does not take the processor from the accepted ones. Nobody waits for that: the answer was sent
+    before.
 
     Args:
-        admission: Knows of the line.
+        admission: Admission, which has the queue.
     """
 
     def __init__(self, admission: Admission) -> None:
@@ -87,8 +87,8 @@ class Drain:
         """Read the rest of one body.
 
         Args:
-            receive: The connection's.
-            limit: Bytes after which the connection is given up instead.
+            receive: ASGI `receive` of the connection.
+            limit: Bytes after which reading stops, which closes the connection.
 
         Raises:
             TimeoutError: The client took too long.
@@ -108,6 +108,6 @@ class Drain:
 
 
 def declared_bytes(headers: Headers) -> int | None:
-    """The Content-Length, where there is one."""
+    """The Content-Length, None where it is absent."""
     length = headers.get(b"content-length")
     return int(length) if length is not None and length.isdigit() else None

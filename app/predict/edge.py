@@ -1,4 +1,4 @@
-"""What every request must be before a route sees it, and the method that follows from another."""
+"""Checks and rewrites of every request before it reaches a route."""
 
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
@@ -8,12 +8,10 @@ from app.problems import allow_head, send_problem
 
 
 class Edge:
-    """ASGI application in front of the application.
-
-    A request whose headers are at odds is refused. HEAD is answered as GET is, without the body.
+    """ASGI application that refuses contradictory headers, and answers HEAD like GET without the body.
 
     Args:
-        app: Answers everything else.
+        app: Application inside.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -46,7 +44,7 @@ class Edge:
         try:
             await self._app(scope, receive, send_head)
         finally:
-            scope["method"] = "HEAD"  # as which it is counted and logged
+            scope["method"] = "HEAD"  # for metrics and log
 
 
 def _allowing_head(send: Send) -> Send:

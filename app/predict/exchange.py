@@ -1,7 +1,7 @@
-"""One request and its answer, as the ASGI server hands them over.
+"""One request and its answer, on plain ASGI.
 
-The prediction routes are written on ASGI itself: what Litestar does for a handler (arguments, validation, a response
-object) costs more than a prediction. Errors take the shape that Litestar's handlers give them too.
+The prediction routes do not use Litestar's handlers: their arguments, validation and response objects cost more than a
+prediction. Errors have the same form as on Litestar's routes.
 """
 
 import asyncio
@@ -9,13 +9,11 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
-from urllib.parse import parse_qs
 
 from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from app.codecs.compression import check_encoding, decompress
-from app.codecs.rules import MAX_ERRORS, printable
-from app.errors import REQUEST_ID, Disconnected, FieldError, InvalidInput, Overloaded
+from app.errors import REQUEST_ID, Disconnected, Overloaded
 from app.predict.body import Body, Drain, read_body
 from app.predict.headers import headers_of
 from app.problems import PROBLEM_MEDIA_TYPE, answer_problem
@@ -24,8 +22,8 @@ from app.serving.deadline import Deadline, Deadlines
 
 DRAINED_BYTES = 16 * 1024 * 1024
 DRAINED_BYTES_OVERLOADED = 256 * 1024
-"""How much of the rest of a body is read that was answered before it had come; less when there is too much to do
-anyway. Beyond, the connection is closed."""
+"""Most bytes that are read of a body after its request was refused, in general and for lack of room. If the body has
+more, the connection is closed."""
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +32,9 @@ class Exchange:
     """A request that is being answered.
 
     Attributes:
-        headers: Of the request, as `headers_of` gives them.
-        request_id: What it is known by.
-        deadline: When it must be answered.
+        headers: Headers of the request by name, from `headers_of`.
+        request_id: Id of the request.
+        deadline: Deadline of the request.
         started: Whether the answer has begun.
     """
 
@@ -53,41 +51,30 @@ class Exchange:
 
     @property
     def raw_headers(self) -> Iterable[tuple[bytes, bytes]]:
-        """All headers, repeated ones too."""
+        """All headers, including repeated ones."""
         return self._scope["headers"]
 
     def header(self, name: bytes) -> str | None:
-        """A header's text, None where it is absent."""
+        """The text of a header, None where it is absent."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
-    def query(self, name: str) -> list[str] | None:
-        """All values of the query parameter that the route takes, None where it is absent.
-
-        Raises:
-            InvalidInput: There are others.
-        """
-        text = self._scope["query_string"]
-        if not text:
-            return None
-        given = parse_qs(text.decode("latin-1"), keep_blank_values=True)
-        values = given.pop(name, None)
-        if given:
-            errors = tuple(FieldError(printable(other), "unknown query parameter") for other in given)
-            raise InvalidInput("The query is not valid.", errors[:MAX_ERRORS])
-        return values
+    @property
+    def query(self) -> bytes:
+        """The query string."""
+        return self._scope["query_string"]
 
     async def body(
         self, limit: int, setting: str, in_thread: Callable[[Callable[[], Any]], Awaitable[Any]],
         reservation: Reservation | None = None,
     ) -> Body:  # fmt: skip
-        """Read the body, and unfold it.
+        """Read the body, and decompress it.
 
         Args:
-            limit: Bytes that it may have, compressed and not.
-            setting: Name of the limit.
-            in_thread: Runs what takes long.
-            reservation: Holds what has come so far.
+            limit: Most bytes of the body, before and after it is decompressed.
+            setting: Name of that limit.
+            in_thread: Runs work in a thread.
+            reservation: Reservation for the bytes received so far.
 
         Raises:
             ServiceError: As `read_body`, `check_encoding` and `decompress` do.
@@ -105,7 +92,7 @@ class Exchange:
 
     @asynccontextmanager
     async def watched(self) -> AsyncGenerator[None, None]:
-        """Give up what is done inside when the caller leaves. The body must have been read."""
+        """Cancel the work inside the context when the client disconnects. The body must have been read."""
 
         async def watch() -> None:
             while (await self._receive())["type"] == "http.request":
@@ -124,12 +111,12 @@ class Exchange:
         self, body: bytes, media_type: bytes = b"application/json", status: int = 200,
         headers: Iterable[tuple[bytes, bytes]] = (),
     ) -> None:  # fmt: skip
-        """Answer with all of a body."""
+        """Send a whole answer."""
         await self.begin(media_type, status, ((b"content-length", b"%d" % len(body)), *headers))
         await self.send(body, more=False)
 
     async def begin(self, media_type: bytes, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Send the head of an answer."""
+        """Send the status and headers of an answer."""
         self.started = True
         message: Any = {
             "type": "http.response.start", "status": status, "headers": [(b"content-type", media_type), *headers],
@@ -137,12 +124,12 @@ class Exchange:
         await self._send(message)
 
     async def send(self, body: bytes, *, more: bool) -> None:
-        """Send a part of the body."""
+        """Send a part of the body of an answer."""
         message: Message = {"type": "http.response.body", "body": body, "more_body": more}
         await self._send(message)
 
     async def refuse(self, error: Exception, drain: Drain) -> None:
-        """Answer with a problem; then read what may still come of the body."""
+        """Answer with problem details, then read the rest of the body."""
         problem = answer_problem(self._scope, error)  # pyright: ignore[reportArgumentType]
         headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
         await self.answer(problem.body, PROBLEM_MEDIA_TYPE.encode(), problem.status, headers)
@@ -159,9 +146,9 @@ class Endpoint:
     """An ASGI application that answers one route's POST requests.
 
     Args:
-        handle: Answers a request, or raises what it is refused for.
-        deadlines: Give each request its time.
-        drain: Reads what is left of refused requests.
+        handle: Answers a request, or raises the error to answer with.
+        deadlines: Deadlines of the requests.
+        drain: Reads the rest of the bodies of refused requests.
     """
 
     def __init__(self, handle: Handle, deadlines: Deadlines, drain: Drain) -> None:
@@ -170,7 +157,7 @@ class Endpoint:
         self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, whatever becomes of it."""
+        """Answer a request, or answer with its error."""
         deadline = self._deadlines.start()
         exchange = Exchange(scope, receive, send, deadline)  # pyright: ignore[reportArgumentType]
         try:

@@ -1,23 +1,23 @@
-"""Predictions: one row, a small batch with partial success, and bulk, where a table comes and a table goes."""
+"""Prediction handlers: one row, a batch whose rows fail one by one, and bulk, which answers a table by a table."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from litestar.types import ASGIApp
 
 from app.auth import check_key
 from app.codecs import table_json
 from app.codecs.formats import Format, accepted_format, content_format, is_json
-from app.codecs.result import Result
 from app.codecs.rules import Buffer, FloatArray
 from app.container import Services
 from app.errors import PredictionNotFinite, UnsupportedMediaType
-from app.models.interval import requested_level
 from app.models.served import ServedModel
 from app.predict.answers import batch_answer, row_answer, table_answer
 from app.predict.body import Body, Drain, declared_bytes
 from app.predict.exchange import Endpoint, Exchange, Handle
+from app.predict.query import interval_level
 from app.serving.admission import Reservation
 from app.serving.deadline import Deadlines
 from app.serving.executor import PredictionType
@@ -26,17 +26,87 @@ from kernels.engine import Evaluation
 JSON = b"application/json"
 
 SMALL_BODY_BYTES = 32 * 1024
-"""Bodies up to this are read and written on the event loop, in a fraction of a millisecond; larger ones in threads."""
+"""Largest body that is read and answered on the event loop, in a fraction of a millisecond; others go to threads."""
 
 WHOLE_ANSWER_BYTES = 256 * 1024
-"""Answers up to this go in one piece with a Content-Length, larger ones as a stream."""
+"""Largest bulk answer that is sent whole with a Content-Length; others are streamed in parts of about this size."""
+
+
+class Rows(Protocol):
+    """Rows of a body."""
+
+    @property
+    def rows(self) -> FloatArray:
+        """float64[B, F], the rows that can be predicted."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of all rows, also those that are not valid."""
+        ...
+
+
+class Table(NamedTuple):
+    """Rows of a bulk body, all of which are valid."""
+
+    rows: FloatArray
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return len(self.rows)
+
+
+R = TypeVar("R", bound=Rows)
+A = TypeVar("A")
+Run = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+class Reader(NamedTuple, Generic[R, A]):
+    """How a request of many rows is read and answered: the difference between a batch and bulk.
+
+    Attributes:
+        kind: Kind of the request, for metrics and log.
+        limit: Most bytes of the body.
+        setting: Name of that limit.
+        decode: Reads the body.
+        decode_in: Runs `decode` for a large body.
+        answer: Makes the answer, given the rows, their evaluation, and the level of the intervals.
+        answer_in: Runs `answer` for a large body.
+    """
+
+    kind: PredictionType
+    limit: int
+    setting: str
+    decode: Callable[[Body], R]
+    decode_in: Run
+    answer: Callable[[R, Evaluation, float | None], A]
+    answer_in: Run
+
+
+class BulkAnswer(NamedTuple):
+    """The answer for a table, of which the first part is made.
+
+    Attributes:
+        rows: float64[B, F], the rows that were predicted.
+        evaluation: Evaluation of these rows.
+        part: First part of the body.
+        ended: Whether that is all of it.
+        pieces: Rest of the body.
+    """
+
+    rows: FloatArray
+    evaluation: Evaluation
+    part: bytes
+    ended: bool
+    pieces: Iterator[Buffer]
 
 
 class Predictions:
     """Answers the prediction routes.
 
     Args:
-        services: Of the app.
+        services: Collaborators of the application.
 
     Attributes:
         routes: An ASGI application by path, for POST.
@@ -56,163 +126,161 @@ class Predictions:
         self.routes: dict[str, ASGIApp] = {path: Endpoint(handle, deadlines, drain) for path, handle in handles.items()}
 
     async def _one(self, exchange: Exchange) -> None:
+        """One row: a short path of its own, since most of what many rows need costs more than predicting one."""
         started = time.perf_counter()
         served = self._choose(exchange)
-        body = await self._json_body(exchange)
-        level = requested_level(served.artifact.intervals, exchange.query("interval"))
+        _check_json(exchange)
+        settings = self._settings
+        body = await exchange.body(settings.max_json_bytes, "MAX_JSON_BYTES", self._executor.in_thread)
+        level = interval_level(exchange.query, served, by_default=True)
         rows = served.codec.decode_row(body)
         if self._executor.is_cheap(served, 1):
             evaluation = await self._executor.predict(served, rows, "single")
         else:
             with self._admission.enter(len(served.feature_names)) as reservation:
-                evaluation = await self._predict(served, rows, "single", reservation)
+                reservation.reserve(1)
+                reservation.join_queue()
+                evaluation = await self._executor.predict(served, rows, "single")
         try:
             answer = row_answer(exchange, served, rows, evaluation, level, started)
         except PredictionNotFinite as error:
             self._count_not_finite(served, "single", error.rows)
             raise
         await exchange.answer(answer)
-        self._shadow.offer(served, rows, evaluation.prediction, exchange.request_id)
-        self._record(exchange, served, rows, evaluation, "single")
+        self._after(exchange, served, "single", rows, evaluation)
 
     async def _batch(self, exchange: Exchange) -> None:
+        """Rows as JSON, each of which succeeds or fails alone."""
         started = time.perf_counter()
         served = self._choose(exchange)
+        _check_json(exchange)
+        settings, executor = self._settings, self._executor
+        reader = Reader(
+            "batch", settings.max_json_bytes, "MAX_JSON_BYTES",
+            lambda body: served.codec.decode_batch(body, settings.max_batch_size), executor.in_gil_thread,
+            lambda batch, evaluation, level: batch_answer(exchange, served, batch, evaluation, level, started),
+            executor.in_gil_thread,
+        )  # fmt: skip
         with self._admission.enter(len(served.artifact.features)) as reservation:
-            self._check_wait(exchange, reservation)
-            body = await self._json_body(exchange, reservation)
-            level = requested_level(served.artifact.intervals, exchange.query("interval"))
-            decode = partial(served.codec.decode_batch, body, self._settings.max_batch_size)
-            if len(body) <= SMALL_BODY_BYTES:
-                batch = decode()
-                evaluation = await self._predict(served, batch.rows, "batch", reservation)
-                answer = batch_answer(exchange, served, batch, evaluation, level, started)
-            else:
-                reservation.join_queue()
-                async with exchange.watched():
-                    batch = await self._executor.in_gil_thread(decode)
-                    reservation.reserve(batch.size)
-                    evaluation = await self._executor.predict(served, batch.rows, "batch")
-                    answer = await self._executor.in_gil_thread(
-                        partial(batch_answer, exchange, served, batch, evaluation, level, started)
-                    )
-        rows, evaluation = answer.batch.rows, answer.evaluation
-        self._count_not_finite(served, "batch", len(batch.rows) - len(rows))
+            answer = await self._predict(exchange, served, reader, reservation)
+        self._count_not_finite(served, "batch", answer.not_finite)
         await exchange.answer(answer.body)
-        self._shadow.offer(served, rows, evaluation.prediction, exchange.request_id)
-        self._record(exchange, served, rows, evaluation, "batch")
+        self._after(exchange, served, "batch", answer.rows, answer.evaluation)
 
     async def _bulk(self, exchange: Exchange) -> None:
+        """A table in any format, answered by a table if all of its rows are valid."""
         served = self._choose(exchange)
         given = content_format(exchange.header(b"content-type"))
         wanted = accepted_format(exchange.header(b"accept"), given)
-        features, settings = served.artifact.features, self._settings
+        features, settings, executor = served.artifact.features, self._settings, self._executor
         is_json = given.media_type == table_json.MEDIA_TYPE
         limit, setting = settings.max_body_bytes, "MAX_BODY_BYTES"
         if is_json:
             limit, setting = settings.max_json_bytes, "MAX_JSON_BYTES"
+        reader = Reader(
+            "bulk", limit, setting,
+            lambda body: Table(given.decode(body, features, settings.max_bulk_rows)),
+            executor.in_gil_thread if is_json else executor.in_thread,
+            partial(_bulk_answer, served, wanted), executor.in_thread,
+        )  # fmt: skip
         with self._admission.enter(len(features)) as reservation:
-            self._check_wait(exchange, reservation)
-            body = await exchange.body(limit, setting, self._executor.in_thread, reservation)
-            asked = exchange.query("interval")
-            level = None if asked is None else requested_level(served.artifact.intervals, asked)
-            decode = partial(given.decode, body, features, settings.max_bulk_rows)
-            small = len(body) <= SMALL_BODY_BYTES
-            if small:
-                rows = decode()
-                evaluation = await self._predict(served, rows, "bulk", reservation)
-            else:
-                reservation.join_queue()
-                async with exchange.watched():
-                    rows = await (self._executor.in_gil_thread if is_json else self._executor.in_thread)(decode)
-                    del body, decode  # the matrix holds all of it now
-                    reservation.reserve(len(rows))
-                    evaluation = await self._executor.predict(served, rows, "bulk")
-            answer = table_answer(served, evaluation, level)
             try:
-                await self._stream(exchange, _finite_pieces(wanted, answer), wanted.media_type, served, small=small)
+                answer = await self._predict(exchange, served, reader, reservation)
             except PredictionNotFinite as error:
                 self._count_not_finite(served, "bulk", error.rows)
                 raise
-        self._shadow.offer(served, rows, evaluation.prediction, exchange.request_id)
+            await self._stream(exchange, served, wanted.media_type, answer)
+        self._after(exchange, served, "bulk", answer.rows, answer.evaluation)
 
-    async def _stream(
-        self, exchange: Exchange, pieces: Iterator[Buffer], media_type: str, served: ServedModel, *, small: bool
-    ) -> None:
-        """Answer with the pieces, as they are made if they are many."""
+    async def _predict(
+        self, exchange: Exchange, served: ServedModel, reader: Reader[R, A], reservation: Reservation
+    ) -> A:
+        """Read and predict many rows: the policy that batch and bulk share.
+
+        A large request is refused before its body is read, if it would wait too long. A small body is read and answered
+        on the event loop. A large one waits in the queue for a thread, and is given up when the caller leaves.
+        """
+        if (declared := declared_bytes(exchange.headers) or 0) > SMALL_BODY_BYTES:
+            self._admission.check_wait(reservation.rows_of(declared))
+        body = await exchange.body(reader.limit, reader.setting, self._executor.in_thread, reservation)
+        level = interval_level(exchange.query, served, by_default=reader.kind != "bulk")
+        if len(body) <= SMALL_BODY_BYTES:
+            table = reader.decode(body)
+            reservation.reserve(table.size)
+            if not self._executor.is_cheap(served, len(table.rows)):
+                reservation.join_queue()
+            return reader.answer(table, await self._executor.predict(served, table.rows, reader.kind), level)
+        reservation.join_queue()
+        async with exchange.watched():
+            table = await reader.decode_in(partial(reader.decode, body))
+            del body  # the rows hold all of it now
+            reservation.reserve(table.size)
+            evaluation = await self._executor.predict(served, table.rows, reader.kind)
+            return await reader.answer_in(partial(reader.answer, table, evaluation, level))
+
+    async def _stream(self, exchange: Exchange, served: ServedModel, media_type: str, answer: BulkAnswer) -> None:
+        """Send a table: whole, or as a stream of parts where it is large."""
         headers = (
             (b"x-model-version", served.identity.version.encode()),
             (b"x-model-stage", (served.identity.stage or "").encode()),
         )
-        collect = partial(_collect, pieces, WHOLE_ANSWER_BYTES)
-        part, ended = collect() if small else await self._executor.in_thread(collect)
+        part, ended = answer.part, answer.ended
         if ended:
             await exchange.answer(part, media_type.encode(), headers=headers)
             return
         await exchange.begin(media_type.encode(), 200, headers)
         while not ended:
             await exchange.send(part, more=True)
-            part, ended = await self._executor.in_thread(collect)
+            part, ended = await self._executor.in_thread(partial(_collect, answer.pieces))
         await exchange.send(part, more=False)
 
     def _choose(self, exchange: Exchange) -> ServedModel:
-        """The model that answers this request; it takes one snapshot, and uses nothing else of any model."""
+        """The model that answers this request. The request uses this snapshot only, and nothing else of any model."""
         if self._settings.api_key is not None:
             check_key(exchange.headers, self._settings.api_key)
         return self._canary.choose(exchange.raw_headers, exchange.request_id)
-
-    async def _json_body(self, exchange: Exchange, reservation: Reservation | None = None) -> Body:
-        _check_json(exchange)
-        return await exchange.body(
-            self._settings.max_json_bytes, "MAX_JSON_BYTES", self._executor.in_thread, reservation
-        )
-
-    def _check_wait(self, exchange: Exchange, reservation: Reservation) -> None:
-        """Refuse a large request at once where it would wait too long."""
-        if (declared := declared_bytes(exchange.headers) or 0) > SMALL_BODY_BYTES:
-            self._admission.check_wait(reservation.rows_of(declared))
-
-    async def _predict(
-        self, served: ServedModel, rows: FloatArray, prediction_type: PredictionType, reservation: Reservation
-    ) -> Evaluation:
-        """Predict rows that came in a small body: on the event loop, or, where they are dear, in line."""
-        reservation.reserve(len(rows))
-        if not self._executor.is_cheap(served, len(rows)):
-            reservation.join_queue()
-        return await self._executor.predict(served, rows, prediction_type)
 
     def _count_not_finite(self, served: ServedModel, kind: PredictionType, rows: int) -> None:
         if rows:
             self._not_finite.add((served.identity.version, kind), rows)
 
-    def _record(
-        self, exchange: Exchange, served: ServedModel, rows: FloatArray, evaluation: Evaluation, kind: PredictionType
+    def _after(
+        self, exchange: Exchange, served: ServedModel, kind: PredictionType, rows: FloatArray, evaluation: Evaluation
     ) -> None:
-        """Put what was answered into the prediction log."""
-        if self._log.enabled and len(rows):
+        """Pass answered rows to the shadow and, except those of bulk requests, to the prediction log."""
+        self._shadow.offer(served, rows, evaluation.prediction, exchange.request_id)
+        if kind != "bulk" and self._log.enabled and len(rows):
             model = served.identity.name, served.identity.version
             self._log.record(exchange.request_id, kind, model, served.feature_names, rows, evaluation.prediction)
 
 
 def _check_json(exchange: Exchange) -> None:
-    """Raise UnsupportedMediaType unless the body comes as JSON, in UTF-8."""
+    """Raise UnsupportedMediaType unless the body is JSON in UTF-8."""
     if exchange.headers.get(b"content-type") != JSON and not is_json(exchange.header(b"content-type")):
         raise UnsupportedMediaType("The body must come with Content-Type: application/json.")
 
 
-def _finite_pieces(wanted: Format, result: Result) -> Iterator[Buffer]:
-    """An encoded answer; nothing of it comes before all of it is known to be finite."""
+def _bulk_answer(
+    served: ServedModel, wanted: Format, table: Table, evaluation: Evaluation, level: float | None
+) -> BulkAnswer:
+    """Begin the answer for a table.
+
+    Raises:
+        PredictionNotFinite: The model has no finite answer to some of the rows.
+    """
+    result = table_answer(served, evaluation, level)
     result.check_finite()
-    yield from wanted.encode(result)
+    pieces = iter(wanted.encode(result))
+    return BulkAnswer(table.rows, evaluation, *_collect(pieces), pieces)
 
 
-def _collect(pieces: Iterator[Buffer], least: int) -> tuple[bytes, bool]:
-    """Pieces of an answer, joined until they have so many bytes; and whether they were the last."""
+def _collect(pieces: Iterator[Buffer]) -> tuple[bytes, bool]:
+    """Join the next pieces up to WHOLE_ANSWER_BYTES or a bit more; and whether they were the last."""
     parts: list[Buffer] = []
     size = 0
     for piece in pieces:
         parts.append(piece)
         size += len(memoryview(piece).cast("B"))
-        if size >= least:
+        if size >= WHOLE_ANSWER_BYTES:
             return b"".join(parts), False
     return b"".join(parts), True

@@ -1,4 +1,4 @@
-"""A request's headers by name, and what is wrong with them."""
+"""Request headers by name, and their checks."""
 
 import re
 from collections.abc import Iterable, MutableMapping
@@ -8,28 +8,28 @@ from typing import Any
 from app.errors import BadRequest
 
 HEADERS = "madrone_headers"
-"""Key of the ASGI scope: the headers, once they were read."""
+"""Key of the ASGI scope: the headers by name, after they were read once."""
 
 SINGLE = frozenset({b"host", b"authorization", b"x-api-key", b"content-type", b"content-length", b"transfer-encoding"})
-"""Headers of which a second one makes a request mean two things: who looks at the first and who looks at the last would
-not agree on it."""
+"""Headers that must not be repeated. Otherwise a proxy that reads the first one and a service that reads the last one
+would understand the request differently."""
 
 HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]+")
 """The characters of a host and port (RFC 3986, section 3.2.2)."""
 
 WITHOUT_HOST = ("1.0", "1")
-"""HTTP/1.0, as the ASGI specification and as Granian call it: it knows no Host."""
+"""HTTP/1.0, as the ASGI specification and Granian spell it. It does not require a Host header."""
 
 Headers = dict[bytes, bytes]
 
 
 def headers_of(scope: MutableMapping[str, Any]) -> Headers:
-    """The headers of a request, read once: names in lower case, and values.
+    """The headers of a request by name in lower case; they are read once per request.
 
-    Values of a name that is repeated are joined by commas (RFC 9110, section 5.3).
+    The values of a repeated header are joined by commas (RFC 9110, section 5.3).
 
     Raises:
-        BadRequest: One of SINGLE is repeated.
+        BadRequest: A header of SINGLE is repeated.
     """
     found: Headers | None = scope.get(HEADERS)
     if found is None:
@@ -42,17 +42,17 @@ def headers_of(scope: MutableMapping[str, Any]) -> Headers:
 
 
 def check_host(scope: MutableMapping[str, Any]) -> None:
-    """Refuse a request that does not say which host it is for (RFC 9112, section 3.2).
+    """Refuse a request that does not name its host (RFC 9112, section 3.2).
 
     Raises:
-        BadRequest: There is no Host, or what it holds is none.
+        BadRequest: The Host header is absent or not valid.
     """
     host = headers_of(scope).get(b"host", b"")
     if not _is_host(host) and (host or scope["http_version"] not in WITHOUT_HOST):
-        raise BadRequest("A request must have one Host header, and in it a host.")
+        raise BadRequest("The request must have one valid Host header.")
 
 
-@lru_cache(maxsize=16)  # nearly all requests are for one
+@lru_cache(maxsize=16)  # nearly all requests name the same host
 def _is_host(text: bytes) -> bool:
     return HOST.fullmatch(text) is not None
 
