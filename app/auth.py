@@ -1,4 +1,4 @@
-"""The keys that prediction and admin routes ask for."""
+"""Authentication by key: API_KEY on prediction routes, ADMIN_API_KEY on admin routes."""
 
 import hmac
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ from app.predict.headers import headers_of
 from app.settings import Settings
 
 KEY_SCHEME = "api_key"
-"""Name of the key in the OpenAPI document."""
+"""Name of the security scheme in the OpenAPI document."""
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
 async def require_admin_key(connection: Connection, _: BaseRouteHandler) -> None:
-    """Guard: let a request pass that brings ADMIN_API_KEY.
+    """Guard of the admin routes: accept a request with ADMIN_API_KEY.
 
-    A coroutine because Litestar hands a plain function to a thread and back.
+    It is a coroutine because Litestar runs a plain function in a thread.
 
     Raises:
-        Forbidden: None is set, so that admin routes are closed.
+        Forbidden: ADMIN_API_KEY is not set, so admin routes are closed.
         Unauthorized: The key is missing or wrong.
     """
     settings: Settings = connection.app.state.services.settings
@@ -33,7 +33,7 @@ async def require_admin_key(connection: Connection, _: BaseRouteHandler) -> None
 
 
 def has_admin_key(connection: Connection) -> bool:
-    """Whether a request to a route that is open to all brings ADMIN_API_KEY."""
+    """Whether a request to a public route carries ADMIN_API_KEY."""
     settings: Settings = connection.app.state.services.settings
     if settings.admin_api_key is None:
         return False
@@ -45,14 +45,14 @@ def has_admin_key(connection: Connection) -> bool:
 
 
 def check_key(headers: Mapping[bytes, bytes], expected: str) -> None:
-    """Let a request pass that brings the key.
+    """Accept a request with the right key.
 
     Args:
-        headers: Of the request, names in lower case.
-        expected: The key.
+        headers: Headers of the request, names in lower case.
+        expected: The right key.
 
     Raises:
-        BadRequest: There are two keys, and they differ.
+        BadRequest: The request has two different keys.
         Unauthorized: The key is missing or wrong.
     """
     given = headers.get(b"x-api-key")
@@ -60,9 +60,9 @@ def check_key(headers: Mapping[bytes, bytes], expected: str) -> None:
     if scheme.lower() == b"bearer":
         token = token.strip()
         if given is not None and given != token:
-            raise BadRequest("X-API-Key and Authorization: Bearer hold two keys, and they differ.")
+            raise BadRequest("X-API-Key and Authorization: Bearer hold different keys.")
         given = token
     if given is None:
-        raise Unauthorized("A key is needed, as X-API-Key or as Authorization: Bearer.")
+        raise Unauthorized("This route requires a key, as X-API-Key or as Authorization: Bearer.")
     if not hmac.compare_digest(given, expected.encode()):
         raise Unauthorized("The key is not valid.")

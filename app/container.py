@@ -1,4 +1,4 @@
-"""The collaborators of one app, handed to its routes by Litestar's dependency injection."""
+"""The collaborators of one application, injected into its routes by Litestar."""
 
 import msgspec
 from litestar.di import NamedDependency
@@ -23,7 +23,7 @@ from app.telemetry.system import SystemMonitor
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything with state that an app has, by name."""
+    """All stateful objects of an application, by name."""
 
     settings: Settings
     slot: ModelSlot
@@ -44,4 +44,4 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
 
 
 InjectedServices = NamedDependency[SkipValidation[Services]]
-"""How a handler asks for them: a parameter `services: InjectedServices`."""
+"""Type of the parameter `services` by which a handler receives them."""

@@ -9,11 +9,11 @@ import msgspec
 
 REQUEST_ID = "madrone_request_id"
 ERROR_TYPE = "madrone_error_type"
-"""Keys of the ASGI scope: the id that a request is known by, and the kind of error it ended in."""
+"""Keys of the ASGI scope: the id of the request, and the kind of error with which it ended."""
 
 
 class FieldError(msgspec.Struct, frozen=True):
-    """What is wrong with one field of a request body."""
+    """Fault of one field of a request."""
 
     field: str
     message: str
@@ -23,9 +23,9 @@ class ServiceError(Exception):
     """An error whose text is meant for the caller.
 
     Attributes:
-        status: HTTP status that it is answered with.
+        status: HTTP status of the answer.
         kind: Short name, used in `type` and as the metrics label `error_type`.
-        retry_after: Seconds after which a new attempt makes sense, if it ever does.
+        retry_after: Seconds after which the client may try again; None where that is of no use.
     """
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
@@ -39,63 +39,63 @@ class ServiceError(Exception):
 
 
 class BadRequest(ServiceError):
-    """The request contradicts itself, or lacks what HTTP asks of it."""
+    """The request contradicts itself, or lacks a header that HTTP requires."""
 
     status = HTTPStatus.BAD_REQUEST
     kind = "bad_request"
 
 
 class MalformedBody(ServiceError):
-    """The body cannot be read as the format that its content type names."""
+    """The body is not in the format that its content type names."""
 
     status = HTTPStatus.BAD_REQUEST
     kind = "malformed_body"
 
 
 class InvalidInput(ServiceError):
-    """The body was read, but fields of it are not what the model takes."""
+    """The body is well formed, but fields of it do not fit the model."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     kind = "invalid_input"
 
 
 class TooLarge(ServiceError):
-    """The body holds more rows or bytes than the limit allows."""
+    """The body has more rows or bytes than the limit allows."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     kind = "too_large"
 
 
 class UnsupportedMediaType(ServiceError):
-    """The route does not read the content type."""
+    """The route does not support the content type."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     kind = "unsupported_media_type"
 
 
 class NotAcceptable(ServiceError):
-    """The route does not answer in any format that Accept asks for."""
+    """The route supports no format that Accept names."""
 
     status = HTTPStatus.NOT_ACCEPTABLE
     kind = "not_acceptable"
 
 
 class Unauthorized(ServiceError):
-    """No valid key came with the request."""
+    """The request has no valid key."""
 
     status = HTTPStatus.UNAUTHORIZED
     kind = "unauthorized"
 
 
 class Forbidden(ServiceError):
-    """The route is closed by configuration."""
+    """The configuration closes the route."""
 
     status = HTTPStatus.FORBIDDEN
     kind = "forbidden"
 
 
 class ModelUnavailable(ServiceError):
-    """No model is loaded, so nothing can be predicted yet."""
+    """No model is loaded yet."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     kind = "model_unavailable"
@@ -103,12 +103,12 @@ class ModelUnavailable(ServiceError):
 
 
 class PredictionNotFinite(ServiceError):
-    """The model has no finite prediction for a row, or no finite interval: the fault is the model's, not the caller's.
+    """The prediction or the interval of a row is not finite. The fault is the model's, not the caller's.
 
     Args:
-        detail: For the caller.
-        errors: What is not finite, by the names that bulk answers give to their columns.
-        rows: How many rows it is.
+        detail: Text for the caller.
+        errors: Values that are not finite, by the names of the columns of bulk answers.
+        rows: Number of such rows.
     """
 
     kind = "prediction_not_finite"
@@ -119,18 +119,18 @@ class PredictionNotFinite(ServiceError):
 
 
 class NotFound(ServiceError):
-    """What the request names does not exist."""
+    """The request names something that does not exist."""
 
     status = HTTPStatus.NOT_FOUND
     kind = "not_found"
 
 
 class Overloaded(ServiceError):
-    """The service has as much to do as it can hold, or as can be done in a sensible time.
+    """The service has no room for the request, or could not answer it within a reasonable time.
 
     Args:
-        detail: For the caller.
-        retry_after: Seconds after which there is hope.
+        detail: Text for the caller.
+        retry_after: Seconds after which the client may try again.
     """
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
@@ -157,14 +157,14 @@ class RateLimited(ServiceError):
 
 
 class BodyTimeout(ServiceError):
-    """The body did not come within REQUEST_TIMEOUT."""
+    """The body did not arrive within REQUEST_TIMEOUT."""
 
     status = HTTPStatus.REQUEST_TIMEOUT
     kind = "body_timeout"
 
 
 class Disconnected(Exception):
-    """The caller has gone: there is nobody to answer."""
+    """The client has gone, so there is nobody to answer."""
 
 
 class DeadlineExceeded(ServiceError):

@@ -16,13 +16,13 @@ from app.errors import ERROR_TYPE, REQUEST_ID, FieldError, ServiceError
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 PROBLEM_STATUSES = (400, 401, 408, 413, 415, 422, 429, 500, 503, 504)
-"""What a prediction route can answer besides 200."""
+"""Statuses of the errors of a prediction route."""
 
 log = logging.getLogger(__name__)
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A problem details object (RFC 9457), with the request's id and, for bad fields, a list of them."""
+    """A problem details object (RFC 9457), extended by the id of the request and a list of invalid fields."""
 
     type: str
     title: str
@@ -33,7 +33,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """An error on the wire: a status, headers, and a problem details object as JSON."""
+    """Answer to a failed request: status, headers, and problem details as JSON."""
 
     status: int
     headers: dict[str, str]
@@ -41,10 +41,10 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def answer_problem(scope: MutableMapping[str, Any], error: Exception) -> Answer:
-    """Put any exception as problem details, and note its kind in the scope.
+    """Turn any exception into problem details, and store its kind in the scope.
 
-    The texts of our own errors and of Litestar's client errors reach the caller. Of anything else the caller sees a
-    general sentence and the request id, under which the log holds the traceback.
+    The caller reads the texts of our own errors and of Litestar's client errors. For any other exception the caller
+    reads a general sentence and the request id, under which the log has the traceback.
     """
     errors: tuple[FieldError, ...] = ()
     headers: dict[str, str] = {}
@@ -104,7 +104,7 @@ def to_problem(request: Request[Any, Any, Any], error: Exception) -> Response[An
 
 
 def allow_head(allowed: str) -> str:
-    """The value of an Allow header in order, with HEAD where GET is in it: whatever answers GET answers HEAD."""
+    """The sorted value of an Allow header, with HEAD if it has GET: every route that answers GET answers HEAD."""
     methods = {*allowed.split(", ")}
     return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
@@ -112,9 +112,9 @@ def allow_head(allowed: str) -> str:
 def _litestar_detail(status: HTTPStatus, error: HTTPException) -> str:
     match status:
         case HTTPStatus.NOT_FOUND:
-            return "There is no such route."
+            return "This route does not exist."
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            return f"The route answers {allow_head((error.headers or {}).get('allow', 'other methods'))} only."
+            return f"This route supports only {allow_head((error.headers or {}).get('allow', 'other methods'))}."
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return "The body is larger than MAX_JSON_BYTES."
         case _:
@@ -122,7 +122,7 @@ def _litestar_detail(status: HTTPStatus, error: HTTPException) -> str:
 
 
 def problem_responses(*statuses: int) -> dict[int, ResponseSpec]:
-    """Errors of a route by their statuses, for the OpenAPI document."""
+    """Error responses of a route, by status, for the OpenAPI document."""
     return {
         status: ResponseSpec(
             Problem, description=HTTPStatus(status).phrase, media_type=PROBLEM_MEDIA_TYPE, generate_examples=False

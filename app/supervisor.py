@@ -1,4 +1,4 @@
-"""The process that supervises the worker: Granian, and an end that those who route to the service can follow."""
+"""The process that supervises the worker: Granian, with a shutdown that load balancers can follow."""
 
 import contextlib
 import os
@@ -13,10 +13,10 @@ POLL_SECONDS = 0.05
 
 
 class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, reportUntypedBaseClass]
-    """A Granian that tells its workers some time before it stops them.
+    """A Granian that notifies its workers some time before it stops them.
 
     Args:
-        delay: Seconds in between, in which the workers answer, and say that they are not ready.
+        delay: Seconds between notice and stop, in which the workers still answer but report that they are not ready.
     """
 
     def __init__(self, *arguments: Any, delay: float, **settings: Any) -> None:
@@ -24,10 +24,10 @@ class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, repor
         self._delay = delay
 
     def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
-        """Note that the service is to end.
+        """Handle the first signal to end the service, and ignore the others.
 
-        Once: what notes it takes a lock, and a second signal while the first one's handler holds that would wait for
-        ever, since both run in the main thread.
+        Granian's handler takes a lock. A second signal during the first one's handler would wait for that lock forever,
+        since both run in the main thread.
         """
         if not self.interrupt_signal:
             super().signal_handler_interrupt(*args, **kwargs)
@@ -35,9 +35,9 @@ class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, repor
     def shutdown(self, exit_code: int = 0) -> None:
         """End the service."""
         for worker in self.wrks:
-            worker.interrupt_by_parent = True  # it may end from now on, and that is no failure
+            worker.interrupt_by_parent = True  # from now on its end is no failure
             with contextlib.suppress(ProcessLookupError):
-                os.kill(worker.inner.pid, NOTICE)  # which is the end of one that does not listen yet
+                os.kill(worker.inner.pid, NOTICE)  # ends a worker that does not handle it yet
         end = time.monotonic() + self._delay
         while time.monotonic() < end and any(worker.is_alive() for worker in self.wrks):
             time.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Background tasks under one roof: a task that crashes is logged, counted and started again, later each time."""
+"""Supervision of background tasks: a task that crashes is logged, counted and restarted, with a growing delay."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class TaskStatus(msgspec.Struct):
-    """What is known of one background task."""
+    """State of one background task."""
 
     state: Literal["running", "waiting", "finished", "stopped"] = "running"
     restarts: int = 0
@@ -27,11 +27,11 @@ class TaskStatus(msgspec.Struct):
 
 
 class Supervisor:
-    """Runs background tasks for as long as its context is entered.
+    """Runs background tasks until its context is left.
 
     Args:
-        metrics: Where restarts are counted.
-        sleep: Waits between restarts; a test passes its own.
+        metrics: Metrics of the service.
+        sleep: Waits before a restart; a test passes its own.
     """
 
     def __init__(self, metrics: Metrics, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
@@ -41,7 +41,7 @@ class Supervisor:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
-        """Run `run()` now and again after every crash, until it returns or the context ends."""
+        """Run `run()` now, and again after every crash, until it returns or the context is left."""
         self.status[name] = TaskStatus()
         self._metrics.task_restarts.labels(name)
         self._tasks.append(asyncio.create_task(self._supervise(name, run), name=name))

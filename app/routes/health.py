@@ -1,4 +1,4 @@
-"""Health: for people (/health/...), for orchestrators (live, ready), and the admin's reload."""
+"""Health routes: reports for people, probes for orchestrators (live, ready), and the reload for the admin."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """The short answer. `degraded` means that predictions are answered, but something needs a look."""
+    """Summary of the health. `degraded` means that predictions are answered, but something needs attention."""
 
     status: Status
     version: str
@@ -40,12 +40,12 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GpuHealth(GpuStatus, frozen=True, kw_only=True):
-    """The GPUs, and what the model in use computes with.
+    """The GPUs, and the backends of the model in use.
 
     Attributes:
-        backends: Those in use, the CPU among them; none while no model is loaded.
-        disabled: The one that failed and is no longer used.
-        disabled_reason: How it failed.
+        backends: Backends in use, including the CPU; empty while no model is loaded.
+        disabled: Backend that failed and is no longer used.
+        disabled_reason: Reason of its failure.
     """
 
     backends: dict[str, BackendStatus]
@@ -54,7 +54,7 @@ class GpuHealth(GpuStatus, frozen=True, kw_only=True):
 
 
 class DetailedHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything at once."""
+    """All health reports together."""
 
     status: Status
     version: str
@@ -68,43 +68,43 @@ class DetailedHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Probe(msgspec.Struct, frozen=True):
-    """The answer to an orchestrator."""
+    """Answer to a probe of an orchestrator."""
 
     status: Literal["live", "ready", "not ready"]
     reason: str | None = None
 
 
 class Pending(msgspec.Struct, frozen=True):
-    """The answer to a reload that takes longer."""
+    """Answer to a reload that takes longer than REQUEST_TIMEOUT."""
 
     outcome: Literal["pending"] = "pending"
 
 
 class ReloadOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of a reload: the version to pin, or null to unpin."""
+    """Body of a reload: the version to pin, or null to unpin."""
 
     version: Annotated[str, msgspec.Meta(min_length=1, max_length=40)] | None
 
 
 def _unhealthy(body: type[msgspec.Struct]) -> dict[int, ResponseSpec]:
-    """The answer with 503, for the OpenAPI document."""
+    """The 503 response of a route, for the OpenAPI document."""
     return {503: ResponseSpec(body, description="Predictions are not answered", generate_examples=False)}
 
 
 RELOAD_RESPONSES = problem_responses(400, 401, 403, 404, 413, 422, 500) | {
-    202: ResponseSpec(Pending, description="It goes on", generate_examples=False)
+    202: ResponseSpec(Pending, description="The reload continues", generate_examples=False)
 }
 
 
 class HealthController(Controller):
-    """Health routes; open to all but for the reload."""
+    """Health routes; all but the reload are public."""
 
     path = "/health"
     tags = ("health",)
 
     @get("/", summary="Summarise health", responses=_unhealthy(Health))
     async def health(self, services: InjectedServices) -> Response[Health]:
-        """Whether predictions are answered, and what is wrong; 503 while no model is loaded."""
+        """Whether predictions are answered, and a list of problems; 503 while no model is loaded."""
         status, problems = _status(services)
         return _answer(
             Health(
@@ -121,7 +121,7 @@ class HealthController(Controller):
     async def detailed(self, services: InjectedServices, request: Request[Any, Any, Any]) -> Response[DetailedHealth]:
         """Model, background tasks, system and GPU together; 503 while no model is loaded.
 
-        What the registry said of a failure is in it for a request with ADMIN_API_KEY alone.
+        Error texts of the registry are included only for a request with ADMIN_API_KEY.
         """
         status, problems = _status(services)
         return _answer(
@@ -141,9 +141,9 @@ class HealthController(Controller):
 
     @get("/model", summary="Report the model's health", responses=_unhealthy(ModelHealth))
     async def model(self, services: InjectedServices, request: Request[Any, Any, Any]) -> Response[ModelHealth]:
-        """The model in use, how it was chosen, and the last look into the registry; 503 while none is loaded.
+        """The model in use, how it was chosen, and the last look into the registry; 503 while no model is loaded.
 
-        What the registry said of a failure is in it for a request with ADMIN_API_KEY alone.
+        Error texts of the registry are included only for a request with ADMIN_API_KEY.
         """
         health = model_health(services, in_detail=has_admin_key(request))
         return _answer(health, ok=services.slot.current is not None)
@@ -155,20 +155,20 @@ class HealthController(Controller):
 
     @get("/gpu", summary="Report the GPUs")
     async def gpu(self, services: InjectedServices) -> GpuHealth:
-        """The GPUs' newest readings, or why there are none, and what the model in use computes with.
+        """The newest readings of the GPUs, or the reason why there are none, and the backends of the model in use.
 
-        Having no GPU is no fault: the CPU answers.
+        A machine without a GPU is healthy, since the CPU answers.
         """
         return _gpu(services)
 
     @get("/live", summary="Probe liveness")
     async def live(self) -> Probe:
-        """200 while the event loop turns."""
+        """200 while the event loop runs."""
         return Probe("live")
 
     @get("/ready", summary="Probe readiness", responses=_unhealthy(Probe))
     async def ready(self, services: InjectedServices) -> Response[Probe]:
-        """200 if a prediction, made now by the model in use, comes back; else 503, also when the service is to end."""
+        """200 if the model in use answers a test prediction now; 503 if not, and once the service is shutting down."""
         if services.shutdown.announced:
             return _answer(Probe("not ready", "the service is shutting down"), ok=False)
         served = services.slot.current
@@ -195,10 +195,10 @@ class HealthController(Controller):
         summary="Look for another model now",
     )
     async def reload(self, services: InjectedServices, request: Request[Any, Any, Any]) -> Response[Refresh]:
-        """Look into the registry and swap if it offers another model; says what came of it.
+        """Look into the registry, load another model if it offers one, and report the outcome.
 
-        A body `{"version": "3"}` pins a version, `{"version": null}` unpins it. 202 when it takes longer than
-        REQUEST_TIMEOUT: it goes on then, and /health/model says what came of it.
+        A body `{"version": "3"}` pins a version, `{"version": null}` unpins it. A reload that takes longer than
+        REQUEST_TIMEOUT is answered with 202 and continues; /health/model then reports its outcome.
         """
         order = _order(await request.body())
         try:
@@ -208,12 +208,12 @@ class HealthController(Controller):
             pending: Response[Any] = Response(Pending(), status_code=202)
             return pending
         if refresh.outcome == "version_unknown":
-            raise NotFound(f"There is no such version: {refresh.reason}.")
+            raise NotFound(f"The version does not exist: {refresh.reason}.")
         return Response(refresh, status_code=200)
 
 
 def _order(body: bytes) -> str | msgspec.UnsetType | None:
-    """The version that a reload asks for; unset where it asks for none."""
+    """The version in the body of a reload; unset if the body is empty."""
     if not body.strip():
         return msgspec.UNSET
     try:
@@ -222,7 +222,7 @@ def _order(body: bytes) -> str | msgspec.UnsetType | None:
             raise InvalidInput("The body is not valid.", (FieldError("version", REPEATED),))
         return version
     except msgspec.ValidationError:
-        error = FieldError("version", 'must be a version as text, such as "3", or null, and the only field')
+        error = FieldError("version", 'must be the only field, and a version as text, such as "3", or null')
         raise InvalidInput("The body is not valid.", (error,)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise MalformedBody("The body is not valid JSON.") from None
@@ -234,7 +234,7 @@ def _answer(content: Any, *, ok: bool) -> Response[Any]:
 
 def _status(services: Services) -> tuple[Status, list[str]]:
     problems = [
-        f"background task {name} crashed and waits to be restarted"
+        f"background task {name} crashed and will be restarted"
         for name, task in services.supervisor.status.items()
         if task.state == "waiting"
     ]

@@ -1,4 +1,4 @@
-"""What this service is, and its metrics."""
+"""Description of the service, and its metrics."""
 
 import msgspec
 from litestar import Response, get
@@ -7,11 +7,11 @@ from app.container import InjectedServices
 from app.telemetry.metrics import CONTENT_TYPE
 
 METRICS_TYPE = CONTENT_TYPE.partition("; charset=")[0]
-"""Litestar adds the charset of text."""
+"""Content type without its charset, which Litestar adds to text."""
 
 
 class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """The service and the model in use."""
+    """Description of the service and the model in use."""
 
     name: str
     version: str

@@ -1,4 +1,4 @@
-"""The model in use, its canary and shadow, and what the registry last said: `/health/model`."""
+"""Report on the model in use, its canary and shadow, and the last look into the registry: `/health/model`."""
 
 import time
 from collections.abc import Callable
@@ -19,14 +19,14 @@ Status = Literal["healthy", "degraded", "unhealthy"]
 
 
 class RolloutHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """The canary, or the shadow.
+    """Health of the canary or the shadow.
 
     Attributes:
-        alias: Where it is looked for.
-        percent: Of the requests.
-        version: In service; None while there is none.
+        alias: Alias of its version in the registry.
+        percent: Share of the requests that it gets.
+        version: Version that is loaded; None while there is none.
         not_finite: See `ModelHealth`.
-        last_refresh: What came of the last look; None while there is nothing under the alias that is not in use.
+        last_refresh: Outcome of the last look; None while the alias names no other version than the model in use.
     """
 
     alias: str
@@ -38,16 +38,16 @@ class RolloutHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 SLOW_STAGE_S = 30.0
-"""Beyond it, a stage of a load is a problem worth a look; a model as most are takes a few seconds for all of them."""
+"""Time after which a stage of a load is reported as a problem. All stages of most models take a few seconds."""
 
 
 class LoadHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """A load that is under way.
+    """Load of a model in progress.
 
     Attributes:
-        version: Of the registry.
-        stage: What is done now.
-        seconds: Since that began.
+        version: Version that is being loaded.
+        stage: Current stage of the load.
+        seconds: Time since the stage began.
     """
 
     version: str
@@ -56,19 +56,18 @@ class LoadHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """The model in use and what the keeper saw last.
+    """Health of the model in use, and of its updates from the registry.
 
     Attributes:
-        not_finite: Rows to which the model has no finite answer, so that they get an error, if any were found when it
-            was loaded. This is the model's way and no problem of the service, whose status it leaves alone.
-        stale: The registry has not answered since the model came into service, or when it was last asked.
-        age_seconds: Since the registry last answered.
-        next_look_seconds: Until it is asked again; None while it is being asked.
-        pinned: The version that an operator pinned.
-        loading: The version that is being loaded.
-        look_ups: Where a model was looked for in the last look that was answered, and why what was found there was
-            passed over.
-        store: The models kept on disk.
+        not_finite: Rows without a finite prediction that were found when the model was loaded; such rows get an error.
+            They are a property of the model and do not change the status of the service.
+        stale: Whether the registry failed to answer the last look, or has not answered since the model was loaded.
+        age_seconds: Time since the last answer of the registry.
+        next_look_seconds: Time until the next look; None during a look.
+        pinned: Version pinned by an operator.
+        loading: Load in progress.
+        look_ups: Places of the last successful look, and the reasons why their versions were skipped.
+        store: Models kept on disk.
     """
 
     status: Status
@@ -96,11 +95,11 @@ class ModelHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def model_health(services: Services, *, in_detail: bool) -> ModelHealth:
-    """What is known of it now.
+    """The current health of the model.
 
     Args:
-        services: Of the app.
-        in_detail: Whether to repeat what the registry said of itself, which is for the operator alone.
+        services: Collaborators of the application.
+        in_detail: Whether to include error texts of the registry, which only the operator may read.
     """
     show: Callable[[Refresh | None], Refresh | None] = _as_it_is if in_detail else _for_anybody
     served, keeper, refresher = services.slot.current, services.keeper, services.refresher
@@ -132,7 +131,7 @@ def model_health(services: Services, *, in_detail: bool) -> ModelHealth:
 
 
 def model_problems(services: Services) -> list[str]:
-    """What is wrong with the model in use or its followers, a sentence each."""
+    """Problems of the model in use, its canary and its shadow, one sentence each."""
     refreshes = {"model refresh": services.keeper.last_refresh, **services.refresher.rollout}
     problems = [
         f"{named}: {refresh.outcome}: {refresh.reason}"
@@ -146,7 +145,7 @@ def model_problems(services: Services) -> list[str]:
             f"not from stage {services.settings.model_stage}"
         )
     if (loading := _loading(services)) is not None and loading.seconds > SLOW_STAGE_S:
-        problems.append(f"version {loading.version} is being loaded ({loading.stage}) since {loading.seconds:.0f} s")
+        problems.append(f"version {loading.version} has been loading ({loading.stage}) for {loading.seconds:.0f} s")
     if (error := services.store.status().last_error) is not None:
         problems.append(f"the model in use cannot be kept on disk: {error}")
     return problems

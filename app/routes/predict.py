@@ -20,7 +20,7 @@ OPTIONS: dict[str, Any] = {
     "security": [{KEY_SCHEME: []}],
     "responses": problem_responses(*PROBLEM_STATUSES),
 }
-"""What the prediction routes have in common."""
+"""Common options of the prediction routes."""
 
 BULK_OPTIONS: dict[str, Any] = {**OPTIONS, "responses": problem_responses(*PROBLEM_STATUSES, 406)}
 
@@ -34,24 +34,24 @@ AskedInterval = Annotated[
 
 
 class PredictController(Controller):
-    """Prediction routes; they ask for API_KEY when it is set. Model information stays open."""
+    """Prediction routes, which require API_KEY if it is set, and the public description of the model."""
 
     path = "/predict"
     tags = ("predict",)
 
     @post("/", **OPTIONS, summary="Predict one row")
     async def predict_one(self, interval: AskedInterval = None) -> PredictionResponse:
-        """Predict one object of the model's features by name.
+        """Predict one row: an object with the features of the model by name.
 
-        All numbers of the answer are finite. Where the model has no such answer, it is 500, `prediction-not-finite`.
+        All numbers of the answer are finite. If the model's are not, the answer is 500, `prediction-not-finite`.
         """
         raise NotImplementedError
 
     @post("/batch", **OPTIONS, summary="Predict a batch")
     async def predict_batch(self, interval: AskedInterval = None) -> BatchResponse:
-        """Predict up to MAX_BATCH_SIZE rows as one batch; a row that is not valid fails alone.
+        """Predict up to MAX_BATCH_SIZE rows as one batch.
 
-        So does one to which the model has no finite answer.
+        A row that is not valid, or whose prediction is not finite, fails alone.
         """
         raise NotImplementedError
 
@@ -59,10 +59,10 @@ class PredictController(Controller):
     async def predict_bulk(self, interval: AskedInterval = None) -> bytes:
         """Predict up to MAX_BULK_ROWS rows of a table whose columns are the features.
 
-        The table comes in the format that Content-Type names and goes in the one that Accept asks for, by default the
-        same. It answers the column `prediction` (or `prediction_0` and so on for several outputs), and, where an
-        interval is asked for, `lower` and `upper`. All are finite; a table with a row to which the model has no such
-        answer is refused with 500, `prediction-not-finite`.
+        Content-Type names the format of the table, and Accept the format of the answer, by default the same. The answer
+        has the column `prediction` (or `prediction_0` and so on for several outputs) and, if an interval is requested,
+        `lower` and `upper`. All numbers are finite. If a row has no finite prediction, the whole request fails with
+        500, `prediction-not-finite`.
         """
         raise NotImplementedError
 

@@ -1,1 +1,1 @@
-"""Between a request and the engine: where a batch is computed, and until when."""
+"""The stage between a request and the engine: admission, threads, deadlines, canary and shadow."""

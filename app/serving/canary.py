@@ -1,4 +1,4 @@
-"""Who answers a request: the model in use, or, for a share of the requests, the canary."""
+"""Choice of the model that answers a request: the model in use, or the canary for a share of the requests."""
 
 from collections.abc import Iterable
 
@@ -13,10 +13,11 @@ class CanaryRouter:
     """Chooses between the models of a slot.
 
     Args:
-        slot: Holds them.
+        slot: Slot with the model in use and the canary.
         percent: Share of the values of `header` that the canary answers, from 0 to 100.
-        header: Its value decides. X-Request-ID stands for the id that the request is known by, given or made, so that
-            its answer shows what decided; a request without another header goes by that id too.
+        header: Name of the header whose value decides. X-Request-ID stands for the id of the request, whether the
+            client sent one or not, so that the answer shows the deciding value. The id also decides if the header is
+            absent.
     """
 
     def __init__(self, slot: ModelSlot, percent: float, header: str) -> None:
@@ -25,14 +26,14 @@ class CanaryRouter:
         self._header = header.lower().encode()
 
     def choose(self, headers: Iterable[tuple[bytes, bytes]], request_id: str) -> ServedModel:
-        """The model that answers a request.
+        """Choose the model that answers a request.
 
         Args:
-            headers: Names in lower case, and values; of a header that is repeated, the first one counts.
-            request_id: What the request is known by.
+            headers: Names in lower case, and values. The first value of a repeated header counts.
+            request_id: Id of the request.
 
         Raises:
-            ModelUnavailable: No model is loaded. A canary alone answers nothing: it is there for a share only.
+            ModelUnavailable: No model is in use. A canary alone answers nothing.
         """
         current = self._slot.require()
         canary = self._slot.canary

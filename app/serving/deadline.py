@@ -1,7 +1,7 @@
-"""The time that requests have, without a timer for each.
+"""Time limits of requests, without a timer for each.
 
-All requests have equally long, so the one that began first is the first to run out: one timer, set for that one,
-serves them all, and a request that is answered in time costs an entry in a dict.
+All requests have the same time limit, so the oldest one expires first. One timer, set for the oldest, is enough for
+all of them, and a request that is answered in time costs one entry in a dict.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ class Deadlines:
     """Ends requests that take too long.
 
     Args:
-        seconds: That each one has.
+        seconds: Time limit of each request.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -24,21 +24,21 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> "Deadline":
-        """The deadline of a request that begins now; to be entered at once, by the task that answers it."""
+        """Create the deadline of a request that begins now. The task that answers it must enter it at once."""
         return Deadline(self)
 
     def add(self, deadline: "Deadline") -> None:
-        """Watch a request."""
+        """Add a request to those that are watched."""
         self._running[deadline] = None
         if self._timer is None:
             self._timer = deadline.loop.call_at(deadline.ends, self._expire)
 
     def remove(self, deadline: "Deadline") -> None:
-        """Watch it no longer."""
+        """Stop watching a request."""
         self._running.pop(deadline, None)
 
     def _expire(self) -> None:
-        """End what has run out, and come back for the next."""
+        """End the requests that have expired, and set the timer for the next one."""
         self._timer = None
         while self._running:
             first = next(iter(self._running))
@@ -50,11 +50,11 @@ class Deadlines:
 
 
 class Deadline:
-    """One request's. Leaving it raises what the request was ended for, in the place of the cancellation.
+    """Deadline of one request. On exit it raises the reason for which the request was ended, not a cancellation.
 
     Attributes:
-        ends: Time of the event loop.
-        reading: Whether the body is still coming; whose fault it is that time runs out depends on that.
+        ends: Time of the event loop at which the request expires.
+        reading: Whether the body is still being read. If so, an expired request is the client's fault.
     """
 
     __slots__ = ("_cancelling", "_deadlines", "_ended", "_task", "ends", "loop", "reading")
@@ -84,20 +84,20 @@ class Deadline:
                 raise self._ended from None
 
     def expire(self) -> None:
-        """End the request because its time is over."""
+        """End the request because it has expired."""
         seconds = f"{self._deadlines.seconds:g} seconds"
         self.end(
-            BodyTimeout(f"The body did not come within {seconds}.")
+            BodyTimeout(f"The body did not arrive within {seconds}.")
             if self.reading
             else DeadlineExceeded(f"The request was not answered within {seconds}.")
         )
 
     def disconnect(self) -> None:
-        """End the request because its caller has gone."""
+        """End the request because its client has gone."""
         self.end(Disconnected())
 
     def end(self, reason: Exception) -> None:
-        """Cancel what is done for the request; leaving the deadline raises the reason."""
+        """Cancel the task that answers the request; the exit of the deadline then raises the reason."""
         if self._ended is None and self._task is not None:
             self._ended = reason
             self._task.cancel()

@@ -1,10 +1,11 @@
-"""Runs batches: cheap ones on the event loop, dear ones in threads, and gathered what goes to a device.
+"""Where batches are computed: cheap ones on the event loop, expensive ones in threads, others on a device.
 
-Handing a batch to a thread and back costs tens of microseconds, more than predicting a few rows; a large batch, on
-the other hand, would hold up every other request. The engine's measured cost decides. A batch that is for a device is
-always handed over, however cheap: the event loop never waits for the device. A large batch goes chunk by chunk, never
-with more chunks in the queue than there are threads: others find a thread soon, all processors work on it, and when
-its caller has gone the rest of it is not computed.
+Handing a batch to a thread and back costs tens of microseconds, more than predicting a few rows. A large batch on the
+event loop would delay every other request. The measured cost of the engine decides between the two. A batch for a
+device is always handed over, so that the event loop never waits for the device.
+
+A large batch is cut into chunks, of which no more are queued at once than there are threads. So all processors work on
+it, other requests get a thread soon, and the rest is not computed when the caller has gone.
 """
 
 import asyncio
@@ -27,19 +28,19 @@ PredictionType = Literal["single", "batch", "bulk"]
 T = TypeVar("T")
 
 INLINE_SECONDS = 0.0005
-"""Batches that cost up to this are computed on the event loop."""
+"""Largest cost of a batch that is computed on the event loop."""
 
 CHUNK_SECONDS = 0.02
-"""Cost of the chunks that a large batch is cut into."""
+"""Cost of one chunk of a large batch."""
 
 THREADS = os.cpu_count() or 1
 
 
 class Executor:
-    """Computes predictions and times them.
+    """Computes predictions, and counts their rows and seconds.
 
     Args:
-        metrics: Where rows and durations are counted.
+        metrics: Metrics of the service.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -53,8 +54,8 @@ class Executor:
     ) -> Evaluation:
         """Evaluate float64[B, F] raw features.
 
-        When the caller is cancelled (its deadline passed, or its own caller left), what no thread has begun is not
-        computed.
+        When the caller is cancelled, because its deadline has passed or its client has gone, chunks that no thread has
+        begun are not computed.
         """
         if len(rows) == 0:
             return served.engine.evaluate(rows)
@@ -64,13 +65,13 @@ class Executor:
         return evaluation
 
     async def check(self, served: ServedModel) -> NDArray[np.float64]:
-        """Predict the model's sample row by the way that requests go, uncounted."""
+        """Predict the model's sample row in the same way as a request, without counting it."""
         engine, sample = served.engine, served.artifact.sample()
         evaluation = engine.evaluate(sample) if self.is_cheap(served, 1) else await self._run(engine, sample)
         return evaluation.prediction
 
     def is_cheap(self, served: ServedModel, rows: int) -> bool:
-        """Whether so many rows are for the processor, and cost less than it would to hand them over."""
+        """Whether a batch of this many rows is computed on the event loop."""
         engine = served.engine
         return not engine.on_device(rows) and engine.cost(rows) <= INLINE_SECONDS
 
@@ -79,7 +80,7 @@ class Executor:
         self._metrics.prediction_duration.observe((version,), seconds)
 
     async def _run(self, engine: Engine, rows: NDArray[np.float64], *, on_cpu: bool = False) -> Evaluation:
-        """Evaluate chunk by chunk, by the device if the rows are for it, or by the CPU in any case."""
+        """Evaluate chunk by chunk: on the device if the engine chooses it, but always on the CPU with `on_cpu`."""
         total = len(rows)
         evaluations: dict[int, Evaluation] = {}
         begun = 0
@@ -87,7 +88,7 @@ class Executor:
         async def work() -> None:
             nonlocal begun
             while begun < total:
-                # Asked for each time, since a device that was to compute all may have failed.
+                # Checked for each chunk, since the device may have failed meanwhile.
                 start, left = begun, total - begun
                 on_device = not on_cpu and engine.on_device(left)
                 size = engine.chunk(left, CHUNK_SECONDS, on_cpu=on_cpu)
@@ -97,7 +98,7 @@ class Executor:
                     evaluations[start] = await self.in_thread(partial(engine.evaluate_on_cpu, chunk))
                 elif (evaluation := await self._device.evaluate(engine, chunk)) is not None:
                     evaluations[start] = evaluation
-                else:  # too many rows for one turn of the CPU, and the device's thread is for the device
+                else:  # the device failed, and the chunk is too large for a single thread of the CPU
                     evaluations[start] = await self._run(engine, chunk, on_cpu=True)
 
         chunks = -(-total // engine.chunk(total, CHUNK_SECONDS, on_cpu=on_cpu))
@@ -105,23 +106,23 @@ class Executor:
         try:
             await asyncio.gather(*workers)
         finally:
-            for worker in workers:  # where one chunk has failed, the others are of no use
+            for worker in workers:  # once a chunk has failed, the others are useless
                 worker.cancel()
         return joined(evaluations[start] for start in sorted(evaluations))
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Run work that takes milliseconds or more beside the event loop."""
+        """Run work that takes milliseconds or more in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def in_gil_thread(self, work: Callable[[], T]) -> T:
-        """Run work that holds the interpreter's lock, such as reading JSON, beside the event loop, one at a time.
+        """Run work that holds the interpreter's lock, such as reading JSON, in the one thread for such work.
 
-        More threads would do it no faster, and each of them makes the event loop wait longer for the lock.
+        More threads would be no faster, and each would make the event loop wait longer for the lock.
         """
         return await asyncio.get_running_loop().run_in_executor(self._gil_thread, work)
 
     def close(self) -> None:
-        """Let go of the threads."""
+        """End the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._gil_thread.shutdown(wait=False, cancel_futures=True)
         self._device.close()

@@ -1,7 +1,7 @@
-"""Batches for a device that computes one thing at a time: what comes while it is busy goes to it together.
+"""Batching for a device that computes one batch at a time: requests that come while it is busy go to it together.
 
-A GPU takes hardly longer for the rows of ten requests than for those of one. Waiting for more requests would cost each
-of them time; here they only gather while the device is busy anyway, so that a lone request never waits.
+A GPU takes hardly longer for the rows of ten requests than for those of one. No timer is needed for that: requests
+gather only while the device is busy, so a single request never waits.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from kernels.cuda.device_thread import DEVICE
 from kernels.engine import Engine, Evaluation
 
 LARGEST_BATCH = 262_144
-"""Rows that go together; one request may have more."""
+"""Most rows that are put together; one request may have more."""
 
 
 class _Waiting(NamedTuple):
@@ -26,7 +26,7 @@ class _Waiting(NamedTuple):
 
 
 class GatherQueue:
-    """The requests that wait for the thread that owns the device."""
+    """Queue of the requests for the thread that owns the device."""
 
     def __init__(self) -> None:
         self._closed = False
@@ -34,14 +34,14 @@ class GatherQueue:
         self._runner: asyncio.Task[None] | None = None
 
     async def evaluate(self, engine: Engine, rows: NDArray[np.float64]) -> Evaluation | None:
-        """Evaluate float64[B, F], perhaps together with the rows of others; None where the device cannot.
+        """Evaluate float64[B, F], possibly together with the rows of other requests; None if the device cannot.
 
-        A caller that is cancelled while it waits takes its rows along; one whose rows are being computed lets the
-        others have theirs.
+        The rows of a caller that is cancelled while it waits are not computed. If they are being computed already, the
+        other requests of the batch still get their results.
 
         Raises:
             RuntimeError: The queue is closed.
-            Exception: What the engine raises for these rows, also when they are alone.
+            Exception: The engine fails for these rows even when they are alone.
         """
         if self._closed:
             raise RuntimeError("the device's queue is closed")
@@ -52,7 +52,7 @@ class GatherQueue:
         return await waiting.result
 
     def close(self) -> None:
-        """Refuse what still comes."""
+        """Refuse new requests."""
         self._closed = True
 
     async def _run(self) -> None:
@@ -63,7 +63,7 @@ class GatherQueue:
             self._runner = None
 
     def _next(self) -> list[_Waiting]:
-        """The requests that go next: those at the front for one engine, as many as fit."""
+        """The next batch: requests at the front of the queue for the same engine, as many as fit."""
         batch: list[_Waiting] = []
         total = 0
         while self._waiting:
@@ -77,7 +77,7 @@ class GatherQueue:
         return batch
 
     async def _evaluate(self, batch: list[_Waiting]) -> None:
-        """Evaluate requests together; when that fails, each half by itself, so that only the cause of it fails."""
+        """Evaluate requests together; on failure each half by itself, so that only the request at fault fails."""
         loop = asyncio.get_running_loop()
         try:
             evaluation = await loop.run_in_executor(DEVICE, _evaluate, batch)
@@ -99,18 +99,18 @@ class GatherQueue:
 
 
 def _evaluate(batch: list[_Waiting]) -> Evaluation | None:
-    """All rows of a batch, put together by the thread that computes them."""
+    """Evaluate a batch in the device's thread, which also joins its rows."""
     rows = batch[0].rows if len(batch) == 1 else np.concatenate([waiting.rows for waiting in batch])
     return batch[0].engine.evaluate_on_device(rows)
 
 
 def part(evaluation: Evaluation, start: int, end: int) -> Evaluation:
-    """Of rows start to end."""
+    """The evaluation of rows `start` to `end`."""
     return Evaluation(*(None if array is None else array[start:end] for array in evaluation))  # pyright: ignore[reportArgumentType]
 
 
 def joined(evaluations: Iterable[Evaluation]) -> Evaluation:
-    """One evaluation of all rows; what the model does not tell stays None."""
+    """One evaluation of all rows; parts that the model does not compute stay None."""
     predictions, difficulties, distances = zip(*evaluations, strict=True)
     if len(predictions) == 1:
         return Evaluation(predictions[0], difficulties[0], distances[0])

@@ -1,7 +1,7 @@
-"""Scores a share of the answered rows by a second model, beside the requests, and shows how far apart the two are.
+"""Comparison of the model in use with a second model, the shadow, on a share of the answered rows.
 
-Requests leave their rows in a bounded queue, and a background task scores them a few at a time. Rows that find no
-place are dropped and counted: no answer is held up for its comparison.
+Requests put their rows into a bounded queue, and a background task scores them, a few at a time. Rows for which the
+queue has no room are dropped and counted, so that no answer waits for its comparison.
 """
 
 import asyncio
@@ -27,16 +27,15 @@ from app.telemetry.metrics import Metrics
 QUEUE_ROWS = 10_000
 
 CHUNK_ELEMENTS = 250
-"""Predicted numbers that are compared at a time. The histogram takes them one by one, at 1.4 µs each under the GIL, so
-this is how long others wait for it."""
+"""Predicted numbers that are compared at a time. The histogram takes 1.4 µs for each and holds the GIL meanwhile, which
+bounds how long requests wait for it."""
 
 CHUNK_SECONDS = 0.05
-"""Cost of the chunks that dear rows come in."""
+"""Largest cost of a chunk."""
 
 PAUSE_S = 0.025
-"""Before every chunk: requests that come one by one share one, and comparing (0.7 to 0.9 ms a chunk, of which the model
-is a small part if it is cheap) takes 4 % of one processor at most. What comes faster than 10,000 numbers a second fills
-the queue."""
+"""Pause before each chunk, in which single requests gather into one chunk. Comparing a chunk takes 0.7 to 0.9 ms, so it
+takes 4 % of one processor at most. More than 10,000 numbers a second fill the queue."""
 
 NICENESS = 10
 
@@ -44,10 +43,10 @@ log = logging.getLogger(__name__)
 
 
 class _Answers(NamedTuple):
-    """Rows of one request and what was answered.
+    """Rows of one request and their predictions.
 
     Attributes:
-        served: The model that answered.
+        served: Model that answered.
         rows: float64[B, F], in that model's column order.
         prediction: float64[B] or float64[B, K].
     """
@@ -61,12 +60,12 @@ class Shadow:
     """Queues answered rows and scores them by the slot's shadow.
 
     Args:
-        slot: Holds the shadow.
-        metrics: Where rows are counted and differences shown.
+        slot: Slot with the shadow.
+        metrics: Metrics of the service.
         percent: Share of the requests whose rows are scored, from 0 to 100.
 
     Attributes:
-        queued: Rows that wait or are being scored.
+        queued: Number of rows that wait or are being scored.
     """
 
     def __init__(self, slot: ModelSlot, metrics: Metrics, percent: float) -> None:
@@ -78,20 +77,20 @@ class Shadow:
         self._waiting = asyncio.Event()
         self._scoring = asyncio.Lock()
         self._last_failed: ModelIdentity | None = None
-        # A thread of its own: none that predictions need waits for a shadow.
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="shadow", initializer=_give_way)
+        # A thread of its own, so that no thread for predictions is busy with a shadow.
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="shadow", initializer=_lower_priority)
 
     def offer(self, served: ServedModel, rows: FloatArray, prediction: FloatArray, request_id: str) -> None:
-        """Queue what was answered, if the request is in the share and there is a shadow of another version.
+        """Queue answered rows, if the request is in the share and there is a shadow of another version.
 
-        Of more rows than there is room for, as many as fit are taken, evenly spaced: bulk requests, which can be
-        larger than the queue, would otherwise never be compared, and their first rows need not be like the rest.
+        If the queue has too little room, it takes as many rows as fit, evenly spaced. Otherwise bulk requests larger
+        than the queue would never be compared; and their first rows alone may differ from the rest.
 
         Args:
-            served: The model that answered.
+            served: Model that answered.
             rows: float64[B, F], not changed afterwards.
             prediction: float64[B] or float64[B, K], not changed afterwards.
-            request_id: Decides whether the request is in the share.
+            request_id: Id of the request, which decides whether it is in the share.
         """
         shadow = self._slot.shadow
         if shadow is None or not self._share or shadow.identity.is_same_version(served.identity) or not len(rows):
@@ -112,14 +111,14 @@ class Shadow:
         self._waiting.set()
 
     async def run(self) -> None:
-        """Score what is queued, for ever."""
+        """Score queued rows until cancelled."""
         while True:
             await self._waiting.wait()
             await asyncio.sleep(PAUSE_S)
             await self.score()
 
     async def score(self) -> None:
-        """Score the oldest rows, as many as fit into one chunk, by the shadow that is there now."""
+        """Score the oldest rows, as many as fit into one chunk, by the current shadow."""
         async with self._scoring:
             if not self._queue:
                 return
@@ -133,7 +132,7 @@ class Shadow:
                 loop = asyncio.get_running_loop()
                 difference = await loop.run_in_executor(self._executor, _difference, shadow, served, chunk)
                 self._show(shadow, served, difference)
-            except Exception as error:  # whatever is wrong with a shadow, the next one may be better
+            except Exception as error:  # the next shadow may work
                 self._fail(shadow, served, count, error)
             finally:
                 self.queued -= count
@@ -141,7 +140,7 @@ class Shadow:
                     self._waiting.clear()
 
     def close(self) -> None:
-        """Let go of the thread; a chunk that is under way is not waited for."""
+        """End the thread, without waiting for a chunk that is being scored."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _next(self, shadow: ServedModel | None) -> list[_Answers]:
@@ -163,8 +162,8 @@ class Shadow:
     def _show(self, shadow: ServedModel, served: ServedModel, difference: FloatArray) -> None:
         """Count rows and differences, float64[B] or float64[B, K].
 
-        Here and not in the thread: a loop in Python holds the GIL wherever it runs, and a thread that gives way to
-        others might be put aside while it holds it.
+        This runs on the event loop and not in the thread: a loop in Python holds the GIL wherever it runs, and a thread
+        of low priority might be suspended while it holds the GIL.
         """
         finite = np.isfinite(difference).reshape(len(difference), -1).all(axis=1)
         scored = int(np.count_nonzero(finite))
@@ -192,10 +191,10 @@ class Shadow:
 
 
 def _difference(shadow: ServedModel, served: ServedModel, chunk: list[_Answers]) -> FloatArray:
-    """The shadow's predictions minus those that were answered, float64[B] or float64[B, K].
+    """Predictions of the shadow minus the answered ones, float64[B] or float64[B, K].
 
     Raises:
-        ValueError: They differ in shape, or the shadow asks for a feature that the answering model does not take.
+        ValueError: They differ in shape, or the shadow requires a feature that the answering model does not have.
     """
     rows = np.concatenate([answers.rows for answers in chunk])
     answered = np.concatenate([answers.prediction for answers in chunk])
@@ -207,7 +206,7 @@ def _difference(shadow: ServedModel, served: ServedModel, chunk: list[_Answers])
 
 
 def _arranged(rows: FloatArray, have: tuple[Feature, ...], want: tuple[Feature, ...]) -> FloatArray:
-    """Rows in another model's column order; an optional feature that they do not have is missing in all of them."""
+    """Rows in the column order of another model; an optional feature that they lack is NaN in all of them."""
     columns = {feature.name: index for index, feature in enumerate(have)}
     arranged = np.full((len(rows), len(want)), np.nan)
     for index, feature in enumerate(want):
@@ -218,8 +217,8 @@ def _arranged(rows: FloatArray, have: tuple[Feature, ...], want: tuple[Feature, 
     return arranged
 
 
-def _give_way() -> None:
-    """Have the thread run after all others. Only on Linux is this set for a thread alone."""
+def _lower_priority() -> None:
+    """Lower the priority of the current thread. Only Linux has priorities of single threads."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -1,8 +1,8 @@
-"""The end of the service, in order: not ready at once, then no new connection, then the last answer.
+"""Orderly shutdown: first not ready, then no new connections, then the last answers.
 
-SIGTERM reaches the process that supervises the worker. It tells the worker, which from then on says that it is not
-ready and answers all the same, for those who route to it need a moment to see that; after SHUTDOWN_DELAY the server
-stops listening and the requests in flight get SHUTDOWN_GRACE.
+The supervising process receives SIGTERM and notifies the worker. From then on the worker reports that it is not ready,
+but still answers, since load balancers need a moment to notice. After SHUTDOWN_DELAY the server stops listening, and
+requests in flight get SHUTDOWN_GRACE to end.
 """
 
 import asyncio
@@ -11,13 +11,14 @@ import os
 import signal
 
 NOTICE = signal.SIGUSR1
-
+"""Signal by which the supervising process notifies the worker."""
 
 PARENT_INTERVAL_S = 1.0
+"""Pause between two checks for the supervising process."""
 
 
 class Shutdown:
-    """What a worker knows of it.
+    """Whether the worker is about to shut down.
 
     Attributes:
         announced: Whether the service is about to end.
@@ -27,17 +28,17 @@ class Shutdown:
         self.announced = False
 
     def listen(self) -> None:
-        """Take the notice from now on, while the event loop turns. Only a process's main thread can."""
+        """Handle the notice from now on, while the event loop runs. Outside the main thread this does nothing."""
         with contextlib.suppress(RuntimeError, ValueError):
             asyncio.get_running_loop().add_signal_handler(NOTICE, self.announce)
 
     def announce(self) -> None:
-        """Note that the service is about to end."""
+        """Announce that the service is about to end."""
         self.announced = True
 
 
 async def watch_parent() -> None:
-    """End the worker when its supervisor was killed: nobody else would, and the port would stay taken."""
+    """End the worker when its supervising process was killed; otherwise the port would stay occupied."""
     parent = os.getppid()
     while True:
         await asyncio.sleep(PARENT_INTERVAL_S)

@@ -165,7 +165,7 @@ async def test_408_when_the_body_does_not_end_in_time(settings: Settings, monkey
     async with client_of(settings_with(settings, request_timeout=0.05)) as client:
         answer = await raw_post(client, start)
     assert answer[0]["status"] == 408
-    assert b"The body did not come within 0.05 seconds." in answer[1]["body"]
+    assert b"The body did not arrive within 0.05 seconds." in answer[1]["body"]
 
 
 async def test_500_says_nothing_of_the_cause_and_logs_it(
@@ -200,7 +200,7 @@ async def test_the_app_goes_on_after_a_failure(client: Client, example: Row) -> 
 async def test_404_for_a_route_that_is_not_there(client: Client, path: str) -> None:
     response = await client.get(path)
     assert response.status_code == 404
-    assert problem(response)["detail"] == "There is no such route."
+    assert problem(response)["detail"] == "This route does not exist."
 
 
 @pytest.mark.parametrize(

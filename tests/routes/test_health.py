@@ -272,7 +272,7 @@ async def test_a_crashed_task_degrades_but_answers(client: Client) -> None:
     services_of(client).supervisor.status["gpu-poller"].state = "waiting"
     answer = answered(await client.get("/health"))
     assert answer["status"] == "degraded"
-    assert answer["problems"] == ["background task gpu-poller crashed and waits to be restarted"]
+    assert answer["problems"] == ["background task gpu-poller crashed and will be restarted"]
 
 
 async def test_a_refresh_that_failed_degrades_but_answers(client: Client, example: dict[str, float]) -> None:
@@ -423,7 +423,7 @@ async def test_a_load_that_takes_long_is_a_problem_that_names_version_and_stage(
         monkeypatch.setattr("app.routes.model_health.SLOW_STAGE_S", -1.0)
         health = answered(await client.get("/health"))
         assert health["status"] == "degraded"
-        assert health["problems"][0].startswith(f"version {version} is being loaded (build) since ")
+        assert health["problems"][0].startswith(f"version {version} has been loading (build) for ")
         gate.set()
         served = services_of(client).slot
         await come_true(lambda: served.require().identity.version == version)

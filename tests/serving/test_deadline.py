@@ -35,7 +35,7 @@ def cancellations() -> int:
 @pytest.mark.parametrize(
     ("reading", "reason", "words"),
     [
-        (True, BodyTimeout, "The body did not come within 0.01 seconds."),
+        (True, BodyTimeout, "The body did not arrive within 0.01 seconds."),
         (False, DeadlineExceeded, "The request was not answered within 0.01 seconds."),
     ],
 )
