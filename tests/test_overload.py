@@ -1,4 +1,4 @@
-"""More than can be held or done at once: some are answered rightly, the rest are refused at once, and it passes."""
+"""Under overload some requests are answered rightly and the rest refused at once, until the overload is over."""
 
 import asyncio
 import threading
@@ -88,9 +88,7 @@ def others_are_answered(server: Server, example: Row) -> None:
             assert client.get(path).status_code == 200, path
 
 
-def test_of_many_bulks_at_once_some_are_answered_rightly_and_the_rest_refused(
-    server: Server, bulk: bytes, right: Array, example: Row
-) -> None:
+def test_many_bulks_at_once_are_answered_or_refused(server: Server, bulk: bytes, right: Array, example: Row) -> None:
     with ThreadPoolExecutor(CLIENTS) as threads:
         answers = [threads.submit(ask, server, bulk) for _ in range(CLIENTS * ROUNDS)]
         while not all(answer.done() for answer in answers):
@@ -109,10 +107,8 @@ def test_of_many_bulks_at_once_some_are_answered_rightly_and_the_rest_refused(
     np.testing.assert_array_equal(predictions(ask(server, bulk).content), right)
 
 
-def test_while_as_many_rows_are_held_as_may_be_bulks_are_refused_and_all_else_is_answered(
-    server: Server, bulk: bytes, right: Array, example: Row
-) -> None:
-    """The rows are held by bodies that are not yet whole, so that the service is as full as it gets for this long."""
+def test_only_bulks_are_refused_at_the_limit_of_rows(server: Server, bulk: bytes, right: Array, example: Row) -> None:
+    """Incomplete bodies reserve the rows, so that the service is full for as long as the test needs."""
     whole = head("/predict/bulk", len(bulk), arrow.MEDIA_TYPE)
     with ExitStack() as stack:
         wires = [stack.enter_context(Wire(server)).send(whole, bulk[:-1]) for _ in range(2)]
@@ -183,9 +179,7 @@ async def test_504_for_work_past_its_deadline_which_is_not_computed(
         assert chunks.computed == begun + 1
 
 
-async def test_504_for_those_for_whom_no_thread_had_time_and_nothing_is_computed_for_them(
-    settings: Settings, example: Row
-) -> None:
+async def test_504_for_requests_no_thread_began_and_no_work_for_them(settings: Settings, example: Row) -> None:
     whole: Any = {"type": "http.request", "body": msgspec.json.encode(example), "more_body": False}
     async with client_of(settings_with(settings, request_timeout=0.2)) as client:
         with Hanging() as hanging:
@@ -258,7 +252,7 @@ async def test_once_a_chunk_has_failed_no_other_is_begun_with(client: Client, ex
     assert chunks.computed == begun + 1
 
 
-async def test_a_refused_request_is_told_when_to_come_again_and_its_body_is_not_waited_for(
+async def test_a_refusal_has_retry_after_and_does_not_await_the_body(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.predict.body.DRAIN_SECONDS", 0.01)
@@ -275,7 +269,7 @@ async def test_a_refused_request_is_told_when_to_come_again_and_its_body_is_not_
     assert msgspec.json.decode(answer[1]["body"])["type"] == "urn:madrone:problem:overloaded"
 
 
-async def test_small_requests_are_answered_however_long_the_line(client: Client, example: Row) -> None:
+async def test_small_requests_are_answered_however_long_the_queue(client: Client, example: Row) -> None:
     admission = services_of(client).admission
     with admission.enter(8) as waiting:
         waiting.reserve(1000)

@@ -20,7 +20,7 @@ class Clock:
         await asyncio.sleep(0)
 
 
-async def test_a_crashing_task_is_restarted_later_each_time_and_shown(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_crashing_task_is_restarted_with_backoff_and_shown(caplog: pytest.LogCaptureFixture) -> None:
     metrics, clock = Metrics(), Clock()
     runs = 0
     done = asyncio.Event()
@@ -46,7 +46,7 @@ async def test_a_crashing_task_is_restarted_later_each_time_and_shown(caplog: py
     assert len([record for record in caplog.records if record.exc_info]) == 9
 
 
-async def test_one_crash_leaves_the_other_tasks_alone() -> None:
+async def test_a_crash_does_not_affect_other_tasks() -> None:
     others = 0
     done = asyncio.Event()
 

@@ -1,10 +1,11 @@
-"""How much the service takes on at once.
+"""Admission control: bounds on the rows in flight, and on the wait for a thread.
 
-Two things are bounded. What is held: a request counts the rows that it holds, and while its body comes, the rows that
-as many bytes of float64 would be. And the wait: the rows that stand in line for a thread, times what a row of the line
-took lately, is how long another request would stand there; beyond a limit it is refused at once, before its body is
-read, so that those who were let in are answered about as fast as ever, and the rest can try elsewhere. Requests that
-are small enough for the event loop stand in no line.
+Rows in flight: each request reserves its rows. While its body arrives, it reserves as many rows as the bytes received
+so far would be as float64.
+
+Wait: the queued rows times the seconds that a queued row took lately is the time that another request would wait for a
+thread. If that is too long, the request is refused at once, before its body is read. So accepted requests are answered
+about as fast as ever, and refused ones can try elsewhere. Requests small enough for the event loop are never queued.
 """
 
 import math
@@ -19,27 +20,29 @@ from prometheus_client.registry import Collector
 from app.errors import Overloaded
 
 LONGEST_WAIT_S = 0.5
-"""Seconds in line that are put up with, unless the request itself takes longer."""
+"""Longest wait of an accepted request, unless its own work takes longer."""
 
 MEMORY_SHARE = 0.25
+"""Share of the memory for rows in flight."""
+
 COPIES = 3
-"""Of a row's bytes: its part of the body, the matrix, and what is made of it."""
+"""Copies of a row in memory: in the body, in the matrix, and in what is computed from it."""
 
 SMOOTHING = 0.2
-"""Weight of the newest request in the seconds a row takes."""
+"""Weight of the newest request in the average seconds per row."""
 
 
 class Admission(Collector):
-    """Counts rows, and refuses more than there can be.
+    """Counts rows, and refuses requests beyond the limits.
 
     Args:
-        max_rows: That may be held at once; None for as many as a quarter of the memory holds.
-        memory_bytes: There are.
+        max_rows: Most rows in flight; None for as many as fit into MEMORY_SHARE of the memory.
+        memory_bytes: Total memory of the host or container.
         clock: Seconds that never go back; a test passes its own.
 
     Attributes:
-        held: Rows held now.
-        queued: Rows that stand in line for a thread or are worked on by one.
+        in_flight: Rows reserved now.
+        queued: Rows that wait for a thread or are worked on by one.
     """
 
     def __init__(self, max_rows: int | None, memory_bytes: int, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -51,7 +54,7 @@ class Admission(Collector):
         self._seconds_per_row = 0.0
 
     def rows(self) -> dict[str, int]:
-        """Rows by where they are, for the metrics."""
+        """Numbers of rows, by the label of the metric."""
         return {"held": self.in_flight, "queued": self.queued}
 
     def collect(self) -> Iterable[Metric]:
@@ -64,36 +67,36 @@ class Admission(Collector):
         yield family
 
     def enter(self, columns: int) -> "Reservation":
-        """Let a request in that holds nothing yet.
+        """Begin a request, which has no rows reserved yet.
 
         Args:
-            columns: F, numbers in a row.
+            columns: F, number of features.
         """
         return Reservation(self, columns)
 
     def max_rows(self, columns: int) -> int:
-        """Rows of so many numbers that may be held at once."""
+        """Most rows in flight, if each has this many features."""
         if self._max_rows is not None:
             return self._max_rows
         return max(1, int(MEMORY_SHARE * self._memory_bytes / (COPIES * 8 * max(1, columns))))
 
     def check_wait(self, rows: int) -> None:
-        """Refuse a request of about so many rows if it would stand in line for too long.
+        """Refuse a request of about this many rows if it would wait too long.
 
         Raises:
-            Overloaded: It would.
+            Overloaded: The wait would be too long.
         """
         wait = self.queued * self._seconds_per_row
         if wait > max(LONGEST_WAIT_S, rows * self._seconds_per_row):
-            raise Overloaded("The service has too much to do just now.", math.ceil(wait))
+            raise Overloaded("The service is overloaded. Try again later.", math.ceil(wait))
 
     def enqueue(self, rows: int) -> "Ticket":
-        """Put rows in line."""
+        """Add rows to the queue."""
         self.queued += rows
         return Ticket(rows, self.queued, self._clock())
 
     def dequeue(self, ticket: "Ticket", *, done: bool) -> None:
-        """Take rows out of the line; those that are done tell how long a row takes."""
+        """Remove rows from the queue; if they are done, update the seconds per row."""
         self.queued -= ticket.rows
         if done and ticket.ahead:
             seconds = (self._clock() - ticket.since) / ticket.ahead
@@ -102,12 +105,12 @@ class Admission(Collector):
 
 
 class Ticket(NamedTuple):
-    """A request's place in line.
+    """Place of a request in the queue.
 
     Attributes:
-        rows: Its own.
-        ahead: Those ahead of it, and its own.
-        since: When it lined up.
+        rows: Rows of the request.
+        ahead: Rows ahead of the request, and its own.
+        since: Time at which it joined the queue.
     """
 
     rows: int
@@ -116,11 +119,11 @@ class Ticket(NamedTuple):
 
 
 class Reservation:
-    """What one request holds; given back when it is left.
+    """Rows reserved by one request; released on exit.
 
     Args:
-        admission: Keeps the count.
-        columns: F, numbers in a row.
+        admission: Admission that counts them.
+        columns: F, number of features.
     """
 
     __slots__ = ("_admission", "_bytes_per_row", "_max_rows", "_ticket", "rows")
@@ -133,32 +136,32 @@ class Reservation:
         self._ticket: Ticket | None = None
 
     def rows_of(self, count: int) -> int:
-        """Rows that so many bytes of float64 would be."""
+        """Number of rows that this many bytes of float64 would be."""
         return -(-count // self._bytes_per_row)
 
     def reserve_bytes(self, count: int) -> None:
-        """Hold a body of so many bytes, of which more may come."""
+        """Reserve rows for the bytes of a body received so far."""
         self.reserve(self.rows_of(count))
 
     def reserve(self, rows: int) -> None:
-        """Hold so many rows, in the place of what was held before.
+        """Reserve this many rows, instead of those reserved before.
 
-        A request that is the only one may hold any number: its own size has limits of its own.
+        A single request may reserve any number, since the size of a request has limits of its own.
 
         Raises:
-            Overloaded: They are too many together with those of others.
+            Overloaded: Together with the rows of other requests they are too many.
         """
-        held = self._admission.in_flight - self.rows
-        if held and held + rows > self._max_rows:
-            raise Overloaded("The service holds as many rows as MAX_ROWS_IN_FLIGHT allows.")
-        self._admission.in_flight = held + rows
+        others = self._admission.in_flight - self.rows
+        if others and others + rows > self._max_rows:
+            raise Overloaded("The service has as many rows in flight as MAX_ROWS_IN_FLIGHT allows.")
+        self._admission.in_flight = others + rows
         self.rows = rows
 
     def join_queue(self) -> None:
-        """Stand in line for a thread with the rows that are held.
+        """Queue the reserved rows for a thread.
 
         Raises:
-            Overloaded: The line is too long by now.
+            Overloaded: The queue is too long by now.
         """
         self._admission.check_wait(self.rows)
         self._ticket = self._admission.enqueue(self.rows)

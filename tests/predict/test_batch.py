@@ -26,7 +26,7 @@ from tests.routes.support import (
 from tests.support import problem
 
 
-async def test_a_row_that_is_not_valid_fails_alone_and_in_its_place(client: Client, example: Row) -> None:
+async def test_an_invalid_row_fails_alone_at_its_index(client: Client, example: Row) -> None:
     rows = [
         example,
         example | {"MedInc": "rich"},
@@ -61,7 +61,7 @@ async def test_a_row_that_is_not_valid_fails_alone_and_in_its_place(client: Clie
     assert (answer["model_version"], answer["model_stage"]) == ("1", "Production")
 
 
-async def test_a_batch_answers_as_its_rows_would_alone(client: Client, example: Row) -> None:
+async def test_a_batch_answers_like_its_single_rows(client: Client, example: Row) -> None:
     rows = [dict(zip(example, row, strict=True)) for row in varied(example, 5).tolist()]
     batch = (await client.post("/predict/batch", json={"predictions": rows})).json()
     alone = [(await client.post("/predict", json=row)).json()["prediction"] for row in rows]
@@ -70,7 +70,7 @@ async def test_a_batch_answers_as_its_rows_would_alone(client: Client, example: 
     assert batch["batch_id"] is None
 
 
-async def test_each_predicted_item_has_its_own_interval_and_warnings(client: Client, referring: ServedModel) -> None:
+async def test_items_have_their_own_intervals_and_warnings(client: Client, referring: ServedModel) -> None:
     put(client, referring)
     rows: list[Any] = [{"income": income, "rooms": income, "age": 1.0} for income in (0.0, 1.0, 4.5, 60.0)]
     bodies = [rows[0], {"income": "rich"}, *rows[1:]]
@@ -100,7 +100,7 @@ async def test_a_batch_is_one_call_of_the_engine(client: Client, example: Row) -
     np.testing.assert_array_equal(batch, rows)
 
 
-async def test_a_batch_without_a_valid_row_is_answered_row_by_row(client: Client) -> None:
+async def test_a_batch_of_invalid_rows_is_answered_with_an_error_per_row(client: Client) -> None:
     response = await client.post("/predict/batch", json={"predictions": [{}, {"MedInc": 1}]})
     assert response.status_code == 200
     answer = response.json()
@@ -111,7 +111,7 @@ async def test_a_batch_without_a_valid_row_is_answered_row_by_row(client: Client
     assert not metrics.get_sample_value("predictions_total", labels)
 
 
-async def test_nothing_to_compute_is_no_fault_of_a_dear_engine(client: Client, example: Row) -> None:
+async def test_an_expensive_engine_accepts_a_batch_without_valid_rows(client: Client, example: Row) -> None:
     compute_with(client)
     batch = await client.post("/predict/batch", json={"predictions": [{}]})
     assert batch.status_code == 200
@@ -120,7 +120,7 @@ async def test_nothing_to_compute_is_no_fault_of_a_dear_engine(client: Client, e
     assert bulk.status_code == 200
 
 
-async def test_max_batch_size_rows_are_taken_and_one_more_is_not(settings: Settings, example: Row) -> None:
+async def test_max_batch_size_is_the_most_rows(settings: Settings, example: Row) -> None:
     async with client_of(settings_with(settings, max_batch_size=3)) as client:
         assert (await client.post("/predict/batch", json={"predictions": [example] * 3})).status_code == 200
         response = await client.post("/predict/batch", json={"predictions": [example] * 4})
@@ -145,13 +145,13 @@ async def test_max_batch_size_rows_are_taken_and_one_more_is_not(settings: Setti
     ],
     ids=["empty", "missing", "no object", "all at once"],
 )
-async def test_what_is_around_the_rows_must_be_right(client: Client, body: Any, expected: dict[str, str]) -> None:
+async def test_the_envelope_of_a_batch_is_validated(client: Client, body: Any, expected: dict[str, str]) -> None:
     response = await client.post("/predict/batch", json=body)
     assert response.status_code == 422
     assert fields(response) == expected
 
 
-async def test_a_batch_that_is_no_json_is_malformed(client: Client) -> None:
+async def test_a_batch_that_is_not_json_is_malformed(client: Client) -> None:
     response = await client.post("/predict/batch", content=b'{"predictions": [', headers=JSON)
     assert response.status_code == 400
     problem(response)

@@ -59,20 +59,20 @@ async def read(headers: Headers, connection: Connection, limit: int = LIMIT) -> 
 
 
 @pytest.mark.parametrize("size", [0, 1, LIMIT])
-async def test_a_body_of_a_known_length_takes_one_message(size: int) -> None:
+async def test_a_body_of_known_length_is_read_from_one_message(size: int) -> None:
     connection = Connection([part(b"x" * size)])  # that it ends here is only said by the next one
     assert await read(of_length(size), connection) == b"x" * size
     assert connection.asked == 1
 
 
-async def test_a_body_of_a_known_length_ends_with_its_last_byte() -> None:
+async def test_a_body_of_known_length_ends_with_its_last_byte() -> None:
     connection = Connection([part(b"ab"), part(b""), part(b"c"), part(b"d")])
     assert await read(of_length(4), connection) == b"abcd"
     assert connection.asked == 4
 
 
 @given(bodies=st.lists(st.binary(max_size=40), min_size=1, max_size=20), declared=st.booleans(), ended=st.booleans())
-async def test_the_parts_are_put_together(bodies: list[bytes], declared: bool, ended: bool) -> None:
+async def test_the_parts_of_a_body_are_joined(bodies: list[bytes], declared: bool, ended: bool) -> None:
     whole = b"".join(bodies)
     messages = parts(*bodies) if ended or not declared else [part(body) for body in bodies]
     headers = of_length(len(whole)) if declared else CHUNKED
@@ -80,30 +80,30 @@ async def test_the_parts_are_put_together(bodies: list[bytes], declared: bool, e
 
 
 @pytest.mark.parametrize("headers", [CHUNKED, {}, of_length("abc"), of_length("-1"), of_length("1, 1")])
-async def test_without_a_length_the_server_says_when_it_ends(headers: Headers) -> None:
+async def test_a_body_of_unknown_length_ends_with_its_last_message(headers: Headers) -> None:
     connection = Connection([part(b"a"), part(b"b"), part(b"", more=False)])
     assert await read(headers, connection) == b"ab"
 
 
-async def test_a_message_may_leave_out_what_is_default() -> None:
+async def test_a_message_may_omit_default_keys() -> None:
     assert await read({}, Connection([{"type": "http.request"}])) == b""
     assert await read({}, Connection([{"type": "http.request", "body": b"a"}])) == b"a"
 
 
-async def test_a_body_that_says_that_it_is_too_large_is_not_even_begun() -> None:
+async def test_a_body_declared_too_large_is_not_read() -> None:
     connection = Connection([])
     with pytest.raises(TooLarge, match="larger than MAX_JSON_BYTES"):
         await read(of_length(LIMIT + 1), connection)
     assert connection.asked == 0
 
 
-async def test_a_body_that_comes_too_large_at_one_go_is_refused() -> None:
+async def test_a_single_message_that_is_too_large_is_refused() -> None:
     with pytest.raises(TooLarge):
         await read(CHUNKED, Connection([part(b"x" * (LIMIT + 1), more=False)]))
     assert await read(CHUNKED, Connection([part(b"x" * LIMIT, more=False)])) == b"x" * LIMIT
 
 
-async def test_a_body_that_grows_too_large_is_not_read_on() -> None:
+async def test_reading_stops_when_a_body_grows_too_large() -> None:
     connection = Connection(part(b"x" * 100) for _ in range(100))
     with pytest.raises(TooLarge):
         await read(CHUNKED, connection)
@@ -112,36 +112,36 @@ async def test_a_body_that_grows_too_large_is_not_read_on() -> None:
 
 @pytest.mark.parametrize("before", [[], [part(b"{")], [part(b"{"), part(b"}")]])
 @pytest.mark.parametrize("headers", [CHUNKED, of_length(3)])
-async def test_a_body_whose_caller_leaves_is_not_whole(before: list[Any], headers: Headers) -> None:
+async def test_a_body_is_incomplete_when_the_client_disconnects(before: list[Any], headers: Headers) -> None:
     with pytest.raises(MalformedBody, match="ended before it was complete"):
         await read(headers, Connection([*before, GONE]))
 
 
-async def test_a_body_in_many_tiny_pieces_is_refused_long_before_its_end() -> None:
+async def test_a_body_in_many_tiny_pieces_is_refused_early() -> None:
     connection = Connection(part(b"x") for _ in range(10 * FREE_MESSAGES))
     with pytest.raises(MalformedBody, match="too many small pieces"):
         await read(CHUNKED, connection, 10**9)
     assert FREE_MESSAGES < connection.asked < 2 * FREE_MESSAGES
 
 
-async def test_pieces_of_no_bytes_are_tiny_too() -> None:
+async def test_empty_pieces_count_as_tiny() -> None:
     connection = Connection(part(b"") for _ in range(10 * FREE_MESSAGES))
     with pytest.raises(MalformedBody):
         await read(of_length(10), connection)
     assert connection.asked < 2 * FREE_MESSAGES
 
 
-async def test_some_tiny_pieces_are_free() -> None:
+async def test_a_few_tiny_pieces_are_accepted() -> None:
     messages = parts(*[b"x"] * FREE_MESSAGES)
     assert await read(CHUNKED, Connection(messages), 10**6) == b"x" * FREE_MESSAGES
 
 
-async def test_pieces_that_bring_enough_may_be_many() -> None:
+async def test_many_pieces_of_sufficient_size_are_accepted() -> None:
     messages = parts(*[b"x" * LEAST_MESSAGE_BYTES] * (5 * FREE_MESSAGES))
     assert len(await read(CHUNKED, Connection(messages), 10**9)) == 5 * FREE_MESSAGES * LEAST_MESSAGE_BYTES
 
 
-async def test_what_has_come_is_held_as_it_comes() -> None:
+async def test_bytes_are_reserved_as_they_arrive() -> None:
     admission = Admission(1000, 2**30)
     held: list[int] = []
 
@@ -159,13 +159,13 @@ async def test_what_has_come_is_held_as_it_comes() -> None:
     assert admission.in_flight == 0
 
 
-async def test_a_body_at_one_go_is_held_too() -> None:
+async def test_the_bytes_of_a_single_message_are_reserved() -> None:
     with Admission(1000, 2**30).enter(COLUMNS) as reservation:
         await read_body(of_length(65), Connection([part(b"x" * 65)]), LIMIT, "MAX_BODY_BYTES", reservation)
         assert reservation.rows == 2
 
 
-async def test_a_body_for_which_there_is_no_room_is_not_read_on() -> None:
+async def test_reading_stops_when_there_is_no_room() -> None:
     admission = Admission(10, 2**30)
     with admission.enter(COLUMNS) as other, admission.enter(COLUMNS) as reservation:
         other.reserve(6)
@@ -177,19 +177,19 @@ async def test_a_body_for_which_there_is_no_room_is_not_read_on() -> None:
 
 
 @pytest.mark.parametrize("last", [part(b"x", more=False), {"type": "http.request"}, GONE])
-async def test_the_rest_of_an_answered_body_is_read_to_its_end(last: dict[str, Any]) -> None:
+async def test_draining_ends_with_the_body(last: dict[str, Any]) -> None:
     connection = Connection([part(b"x" * 10)] * 5 + [last])
     await Drain(Admission(10, 2**30))(connection, LIMIT)
     assert connection.asked == 6
 
 
-async def test_no_more_of_the_rest_is_read_than_so_much() -> None:
+async def test_draining_stops_at_its_limit() -> None:
     connection = Connection(part(b"x" * 100) for _ in range(10**6))
     await Drain(Admission(10, 2**30))(connection, LIMIT)
     assert connection.asked == LIMIT // 100 + 1
 
 
-async def test_while_others_stand_in_line_refused_bodies_are_read_in_turn_and_slowly() -> None:
+async def test_draining_is_slow_and_fair_while_requests_are_queued() -> None:
     count = 20
     admission = Admission(10, 2**30)
     admission.enqueue(1)

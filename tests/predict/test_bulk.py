@@ -25,7 +25,7 @@ from tests.routes.support import (
 from tests.support import problem
 
 
-async def test_a_stream_comes_back_with_the_engines_predictions(client: Client, example: Row) -> None:
+async def test_a_bulk_answer_has_the_predictions_of_the_engine(client: Client, example: Row) -> None:
     rows = varied(example, 1000)
     response = await client.post("/predict/bulk", content=stream_of(rows, example), headers=ARROW)
     assert response.status_code == 200
@@ -37,7 +37,7 @@ async def test_a_stream_comes_back_with_the_engines_predictions(client: Client, 
     np.testing.assert_array_equal(table["prediction"].to_numpy(), served_by(client).engine.predict(rows))
 
 
-async def test_bounds_are_two_more_columns_where_they_are_asked_for(client: Client, referring: ServedModel) -> None:
+async def test_requested_bounds_are_two_more_columns(client: Client, referring: ServedModel) -> None:
     put(client, referring)
     rows = np.random.default_rng(2).normal(size=(500, 3))
     body = stream_of(rows, ("income", "rooms", "age"))
@@ -54,7 +54,7 @@ async def test_bounds_are_two_more_columns_where_they_are_asked_for(client: Clie
     np.testing.assert_array_equal(table["upper"].to_numpy(), evaluation.prediction + half_width)
 
 
-async def test_no_rows_in_have_no_bounds_out(client: Client, referring: ServedModel) -> None:
+async def test_an_empty_table_has_empty_bounds(client: Client, referring: ServedModel) -> None:
     put(client, referring)
     body = stream_of(np.empty((0, 3)), ("income", "rooms", "age"))
     response = await client.post("/predict/bulk?interval=0.9", content=body, headers=ARROW)
@@ -62,7 +62,7 @@ async def test_no_rows_in_have_no_bounds_out(client: Client, referring: ServedMo
     assert (table.num_rows, table.column_names) == (0, ["prediction", "lower", "upper"])
 
 
-async def test_columns_go_by_name_and_floats_of_any_width_are_taken(client: Client, example: Row) -> None:
+async def test_columns_are_matched_by_name_and_floats_have_any_width(client: Client, example: Row) -> None:
     rows = varied(example, 10).astype(np.float32)
     columns = {name: rows[:, index] for index, name in enumerate(example)}
     body = stream(dict(reversed(columns.items())))
@@ -72,7 +72,7 @@ async def test_columns_go_by_name_and_floats_of_any_width_are_taken(client: Clie
     np.testing.assert_array_equal(table["prediction"].to_numpy(), expected)
 
 
-async def test_no_rows_in_are_no_rows_out(client: Client, example: Row) -> None:
+async def test_an_empty_table_is_answered_by_an_empty_table(client: Client, example: Row) -> None:
     response = await client.post(
         "/predict/bulk", content=stream_of(np.empty((0, len(example))), example), headers=ARROW
     )
@@ -81,7 +81,7 @@ async def test_no_rows_in_are_no_rows_out(client: Client, example: Row) -> None:
     assert (table.num_rows, table.column_names) == (0, ["prediction"])
 
 
-async def test_max_bulk_rows_are_taken_and_one_more_is_not(settings: Settings, example: Row) -> None:
+async def test_max_bulk_rows_is_the_most_rows(settings: Settings, example: Row) -> None:
     async with client_of(settings_with(settings, max_bulk_rows=10)) as client:
         taken = await client.post("/predict/bulk", content=stream_of(varied(example, 10), example), headers=ARROW)
         assert taken.status_code == 200
@@ -90,7 +90,7 @@ async def test_max_bulk_rows_are_taken_and_one_more_is_not(settings: Settings, e
         assert problem(response)["detail"] == "The body holds more than the 10 rows of MAX_BULK_ROWS."
 
 
-async def test_every_bad_column_is_named(client: Client, example: Row) -> None:
+async def test_every_invalid_column_is_named(client: Client, example: Row) -> None:
     columns: dict[str, Any] = {name: [value] for name, value in example.items() if name != "MedInc"}
     columns |= {"HouseAge": ["old"], "Zip": [1]}
     response = await client.post("/predict/bulk", content=stream(columns), headers=ARROW)
@@ -103,7 +103,7 @@ async def test_every_bad_column_is_named(client: Client, example: Row) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"not arrow", b"\xff\xff\xff\xff\x10\x00\x00\x00"])
-async def test_what_is_no_stream_is_malformed(client: Client, body: bytes) -> None:
+async def test_a_body_that_is_not_an_arrow_stream_is_malformed(client: Client, body: bytes) -> None:
     response = await client.post("/predict/bulk", content=body, headers=ARROW)
     assert response.status_code == 400
     assert problem(response)["type"] == "urn:madrone:problem:malformed-body"

@@ -112,7 +112,7 @@ def sample(client: Client, name: str, **labels: str) -> float | None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_every_answer_is_of_the_model_that_it_names(
+async def test_every_answer_comes_from_the_model_it_names(
     start: Callable[..., Any], models: dict[str, ServedModel], path: str
 ) -> None:
     client = await start(models["1"], canary=models["2"], model_canary_percent=40)
@@ -126,7 +126,7 @@ async def test_every_answer_is_of_the_model_that_it_names(
     assert set(versions) == {"1", "2"}
 
 
-async def test_the_canary_answers_its_share_of_the_requests(
+async def test_the_canary_answers_its_share_of_requests(
     start: Callable[..., Any], models: dict[str, ServedModel]
 ) -> None:
     client = await start(models["1"], canary=models["2"], model_canary_percent=10)
@@ -142,7 +142,7 @@ async def test_the_canary_answers_its_share_of_the_requests(
 
 
 @pytest.mark.parametrize("sent", [{}, {"X_Request_ID": "not a valid id"}])
-async def test_the_id_that_the_answer_shows_is_the_one_that_decided(
+async def test_the_request_id_of_the_answer_decides_who_answers(
     start: Callable[..., Any], models: dict[str, ServedModel], sent: dict[str, str]
 ) -> None:
     client = await start(models["1"], canary=models["2"], model_canary_percent=50)
@@ -151,7 +151,7 @@ async def test_the_id_that_the_answer_shows_is_the_one_that_decided(
         assert answer.version == ("2" if answer.request_id.encode() in Share(50, b"canary") else "1")
 
 
-async def test_callers_keep_their_model_where_a_header_of_theirs_decides(
+async def test_the_same_header_value_always_gets_the_same_model(
     start: Callable[..., Any], models: dict[str, ServedModel]
 ) -> None:
     client = await start(models["1"], canary=models["2"], model_canary_percent=50, model_canary_header="X-Customer")
@@ -164,7 +164,7 @@ async def test_callers_keep_their_model_where_a_header_of_theirs_decides(
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_canary_with_other_columns_answers_the_same_body(
+async def test_a_canary_with_another_column_order_answers_the_same_body(
     start: Callable[..., Any], models: dict[str, ServedModel], tmp_path: Path, path: str
 ) -> None:
     garages = np.where(tiny_rows()[:, 2] > 2, np.nan, 1.0)
@@ -181,7 +181,7 @@ async def test_a_canary_with_other_columns_answers_the_same_body(
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_the_shadow_leaves_answers_alone_and_shows_the_difference(
+async def test_the_shadow_changes_no_answer_and_records_differences(
     start: Callable[..., Any], models: dict[str, ServedModel], path: str
 ) -> None:
     client = await start(
@@ -207,9 +207,7 @@ async def test_the_shadow_leaves_answers_alone_and_shows_the_difference(
     assert 'model_shadow_rows_total{outcome="scored"}' in page
 
 
-async def test_a_shadow_that_cannot_answer_fails_no_request(
-    start: Callable[..., Any], models: dict[str, ServedModel]
-) -> None:
+async def test_a_failing_shadow_fails_no_request(start: Callable[..., Any], models: dict[str, ServedModel]) -> None:
     # Its features are others than its engine takes, so it raises whatever it is asked.
     artifact = msgspec.structs.replace(models["3"].artifact, features=models["3"].artifact.features[:2])
     broken = msgspec.structs.replace(models["3"], artifact=artifact)
@@ -221,9 +219,7 @@ async def test_a_shadow_that_cannot_answer_fails_no_request(
     assert (await ask(client, "/predict", ROWS)).version == "1"
 
 
-async def test_only_answers_are_offered_to_the_shadow(
-    start: Callable[..., Any], models: dict[str, ServedModel]
-) -> None:
+async def test_the_shadow_gets_only_answered_rows(start: Callable[..., Any], models: dict[str, ServedModel]) -> None:
     client = await start(models["1"], shadow=models["3"], model_shadow_percent=100)
     assert (await client.post("/predict", json={"income": "much"})).status_code == 422
     valid = dict(zip(NAMES, ROWS[0].tolist(), strict=True))
@@ -232,7 +228,7 @@ async def test_only_answers_are_offered_to_the_shadow(
     assert services_of(client).shadow.queued == 2
 
 
-async def test_the_model_in_use_is_described_whatever_the_canary_answers(
+async def test_model_info_describes_the_model_in_use_not_the_canary(
     start: Callable[..., Any], models: dict[str, ServedModel]
 ) -> None:
     client = await start(models["1"], canary=models["2"], model_canary_percent=100)
@@ -241,7 +237,7 @@ async def test_the_model_in_use_is_described_whatever_the_canary_answers(
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_canary_without_a_model_in_use_answers_nothing(
+async def test_a_canary_alone_answers_nothing(
     start: Callable[..., Any], models: dict[str, ServedModel], path: str
 ) -> None:
     client = await start(models["1"], canary=models["2"], model_canary_percent=100)
@@ -253,7 +249,7 @@ async def test_a_canary_without_a_model_in_use_answers_nothing(
 
 
 @pytest.mark.parametrize("alias", [None, "challenger"])
-async def test_the_task_runs_where_a_shadow_is_named(
+async def test_the_shadow_task_runs_only_with_a_shadow_alias(
     start: Callable[..., Any], models: dict[str, ServedModel], alias: str | None
 ) -> None:
     client = await start(models["1"], model_shadow_alias=alias)

@@ -51,7 +51,7 @@ def predictions(content: bytes, media_type: str) -> list[float]:
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/predict/bulk"])
-async def test_a_compressed_body_is_answered_as_the_plain_one(
+async def test_a_compressed_body_is_answered_like_a_plain_one(
     client: Client, example: Row, path: str, encoding: str
 ) -> None:
     content, headers = bodies(example)[path]
@@ -65,7 +65,7 @@ async def test_a_compressed_body_is_answered_as_the_plain_one(
     assert services_of(client).admission.rows() == {"held": 0, "queued": 0}
 
 
-async def test_a_large_bulk_in_two_members_is_answered_whole(client: Client, example: Row) -> None:
+async def test_a_bulk_body_of_two_gzip_members_is_answered_whole(client: Client, example: Row) -> None:
     rows = varied(example, 30_000)
     content = stream_of(rows, example)
     folded = fold(content[:777_777], "gzip") + fold(content[777_777:], "gzip")
@@ -84,7 +84,7 @@ async def test_a_large_bulk_in_two_members_is_answered_whole(client: Client, exa
         ("/predict/bulk", ARROW, "MAX_BODY_BYTES"),
     ],
 )
-async def test_413_for_a_bomb(
+async def test_413_for_a_decompression_bomb(
     settings: Settings, path: str, headers: dict[str, str], setting: str, encoding: str
 ) -> None:
     limits = settings_with(settings, max_json_bytes=100_000, max_body_bytes=200_000)
@@ -99,9 +99,7 @@ async def test_413_for_a_bomb(
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/predict/bulk"])
-async def test_400_for_a_body_that_is_cut_short_or_not_compressed_at_all(
-    client: Client, example: Row, path: str, encoding: str
-) -> None:
+async def test_400_for_a_truncated_or_uncompressed_body(client: Client, example: Row, path: str, encoding: str) -> None:
     content, headers = bodies(example)[path]
     for body in (content, fold(content, encoding)[:-1], fold(content, encoding) + b"and more"):
         response = await client.post(path, content=body, headers=headers | {"Content-Encoding": encoding})
@@ -109,7 +107,7 @@ async def test_400_for_a_body_that_is_cut_short_or_not_compressed_at_all(
         assert problem(response)["detail"] == f"The body is not valid {encoding} data."
 
 
-async def test_nothing_is_unfolded_without_the_key(
+async def test_nothing_is_decompressed_without_the_key(
     settings: Settings, example: Row, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     streams: list[Any] = []
@@ -123,7 +121,7 @@ async def test_nothing_is_unfolded_without_the_key(
     assert streams == []
 
 
-async def test_the_answer_to_a_missing_key_does_not_wait_for_the_body(
+async def test_a_missing_key_is_answered_before_the_body_arrives(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.predict.body.DRAIN_SECONDS", 0.01)
@@ -132,6 +130,6 @@ async def test_the_answer_to_a_missing_key_does_not_wait_for_the_body(
     assert answer[0]["status"] == 401
 
 
-async def test_an_encoding_that_says_plain_is_plain(client: Client, example: Row) -> None:
+async def test_identity_encoding_is_plain(client: Client, example: Row) -> None:
     response = await client.post("/predict", json=example, headers={"Content-Encoding": "identity"})
     assert response.status_code == 200

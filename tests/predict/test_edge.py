@@ -13,7 +13,7 @@ def routes_of(client: Client, method: str) -> list[str]:
     return [route.path for route in client.app.litestar.routes if method in getattr(route, "methods", ())]
 
 
-async def test_head_is_answered_as_get_is_without_the_body(settings: Settings) -> None:
+async def test_head_answers_like_get_without_a_body(settings: Settings) -> None:
     async with client_of(msgspec.structs.replace(settings, api_debug=True)) as client:
         routes = [path for path in routes_of(client, "GET") if "{" not in path]
         assert {"/info", "/metrics", "/health", "/health/ready", "/predict/model/info", "/openapi.json"} < set(routes)
@@ -28,7 +28,7 @@ async def test_head_is_answered_as_get_is_without_the_body(settings: Settings) -
                 assert int(head.headers["content-length"]) == len(whole.content), path
 
 
-async def test_head_is_counted_as_what_it_is_and_refused_where_get_is(client: Client) -> None:
+async def test_head_is_counted_as_head_and_refused_where_get_is(client: Client) -> None:
     assert (await client.head("/health/live")).status_code == 200
     refused = await client.head("/predict")
     assert (refused.status_code, refused.content) == (405, b"")
@@ -39,14 +39,14 @@ async def test_head_is_counted_as_what_it_is_and_refused_where_get_is(client: Cl
     assert 'errors_total{endpoint="/predict",error_type="method_not_allowed"} 1.0' in text
 
 
-async def test_options_names_what_a_route_answers(client: Client) -> None:
+async def test_options_lists_the_methods_of_a_route(client: Client) -> None:
     for path, methods in (("/info", "GET, HEAD, OPTIONS"), ("/predict", "OPTIONS, POST")):
         response = await client.options(path)
         assert response.status_code == 204
         assert response.headers["allow"] == methods
 
 
-async def test_no_answers_type_says_a_thing_twice(settings: Settings, example: Row) -> None:
+async def test_no_content_type_repeats_a_parameter(settings: Settings, example: Row) -> None:
     async with client_of(msgspec.structs.replace(settings, api_debug=True)) as client:
         paths = [path for path in routes_of(client, "GET") if "{" not in path]
         answers = [await client.get(path) for path in [*paths, "/nothing"]]
@@ -68,9 +68,7 @@ async def test_no_answers_type_says_a_thing_twice(settings: Settings, example: R
         ("1.1", [b"a/b"]), ("1.1", [b"user@a"]), ("1.1", [b"a\xff"]), ("1.0", [b"a", b"b"]), ("1.0", [b"a b"]),
     ],
 )  # fmt: skip
-async def test_400_for_a_request_that_does_not_say_which_host_it_is_for(
-    client: Client, version: str, headers: list[bytes]
-) -> None:
+async def test_400_for_a_missing_or_invalid_host(client: Client, version: str, headers: list[bytes]) -> None:
     status, given, body = await ask(client, [(b"host", host) for host in headers], version=version)
     assert (status, given[b"content-type"]) == (400, b"application/problem+json")
     answer = msgspec.json.decode(body)
@@ -90,12 +88,14 @@ async def test_400_for_a_request_that_does_not_say_which_host_it_is_for(
         ("1.1", [b"[::1]:80"]), ("1.1", [b"under_score"]), ("1.1", [b"%c3%a9"]),
     ],
 )  # fmt: skip
-async def test_a_host_is_taken_and_http_1_0_needs_none(client: Client, version: str, headers: list[bytes]) -> None:
+async def test_valid_hosts_are_accepted_and_http_1_0_needs_none(
+    client: Client, version: str, headers: list[bytes]
+) -> None:
     status, _, _ = await ask(client, [(b"host", host) for host in headers], version=version)
     assert status == 200
 
 
-async def test_a_header_that_is_repeated_is_a_list_or_refused(client: Client, example: Row) -> None:
+async def test_a_repeated_header_is_joined_or_refused(client: Client, example: Row) -> None:
     row, table = msgspec.json.encode(example), msgspec.json.encode({"rows": [example]})
     given = [(b"host", b"a"), (b"content-type", b"application/json")]
     for name in (b"content-type", b"content-length", b"authorization", b"x-api-key", b"transfer-encoding"):

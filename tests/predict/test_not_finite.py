@@ -77,7 +77,7 @@ def refused(response: Any, request: str) -> dict[str, str]:
     return fields(response)
 
 
-async def test_one_row_is_an_error_which_is_counted_and_not_logged(
+async def test_a_row_without_a_finite_prediction_is_a_counted_error(
     client: Client, models: dict[str, ServedModel], settings: Settings
 ) -> None:
     for kind, (_, faults) in MODELS.items():
@@ -101,7 +101,7 @@ def logged(client: Client, settings: Settings) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("repeated", [1, 1000], ids=["small", "large"])
-async def test_of_a_batch_only_such_rows_fail(
+async def test_only_rows_without_a_finite_prediction_fail_in_a_batch(
     models: dict[str, ServedModel], settings: Settings, repeated: int
 ) -> None:
     async with client_of(settings_with(settings, max_batch_size=4 * repeated)) as client:
@@ -129,7 +129,7 @@ async def check_batches(client: Client, models: dict[str, ServedModel], settings
 
 
 @pytest.mark.parametrize("rows", [100, 70_000], ids=["small", "large"])
-async def test_a_table_with_such_a_row_is_refused_whole(
+async def test_a_table_with_a_row_that_is_not_finite_is_refused(
     client: Client, models: dict[str, ServedModel], rows: int
 ) -> None:
     values = np.full(rows, -1.0)
@@ -147,9 +147,7 @@ async def test_a_table_with_such_a_row_is_refused_whole(
     assert answered.status_code == 200
 
 
-async def test_what_a_shadow_has_to_say_of_such_rows_is_not_asked(
-    models: dict[str, ServedModel], settings: Settings
-) -> None:
+async def test_a_shadow_gets_no_rows_that_are_not_finite(models: dict[str, ServedModel], settings: Settings) -> None:
     shadow = msgspec.structs.replace(models["poisson"], identity=ModelIdentity(name="houses", version="2"))
     async with client_of(settings_with(settings, model_shadow_percent=100)) as client:
         slot = services_of(client).slot
@@ -174,7 +172,7 @@ INTERVALS: list[tuple[float, float, dict[str, str]]] = [
 """Predictions and difficulties, and what is not finite of the interval of level 0.9."""
 
 
-async def test_nor_is_an_interval_answered_that_is_not_finite(client: Client, referring: ServedModel) -> None:
+async def test_an_interval_that_is_not_finite_is_an_error(client: Client, referring: ServedModel) -> None:
     row = dict.fromkeys(referring.feature_names, 0.5)
     table = stream({name: np.array([value]) for name, value in row.items()})
     for prediction, difficulty, faults in INTERVALS:
@@ -192,7 +190,7 @@ async def test_nor_is_an_interval_answered_that_is_not_finite(client: Client, re
         assert without.status_code == (200 if np.isfinite(prediction) else 500)
 
 
-async def test_the_owner_of_such_a_model_sees_a_row_and_that_it_is_served(
+async def test_health_shows_a_row_that_is_not_finite(
     settings: Settings, private_registry_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     own = settings_with(settings, data_dir=private_registry_dir, model_name="claims")

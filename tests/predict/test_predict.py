@@ -44,7 +44,7 @@ def body_for(path: str) -> tuple[bytes, dict[str, str]]:
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/"])
-async def test_the_answer_is_the_engines_under_the_documented_keys(client: Client, example: Row, path: str) -> None:
+async def test_the_answer_has_the_documented_keys(client: Client, example: Row, path: str) -> None:
     response = await client.post(path, json=example, follow_redirects=False)
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
@@ -58,7 +58,7 @@ async def test_the_answer_is_the_engines_under_the_documented_keys(client: Clien
     assert answer["warnings"] == []
 
 
-async def test_a_value_that_training_never_saw_is_answered_with_a_warning(client: Client, example: Row) -> None:
+async def test_a_value_unseen_in_training_gives_a_warning(client: Client, example: Row) -> None:
     answer = (await client.post("/predict", json=example | {"HouseAge": 60, "MedInc": 0.1})).json()
     assert answer["warnings"] == [
         "MedInc is outside the training range 0.4999 to 15.0001",
@@ -67,7 +67,7 @@ async def test_a_value_that_training_never_saw_is_answered_with_a_warning(client
     assert np.isfinite(answer["prediction"])
 
 
-async def test_every_bad_field_is_named(client: Client, example: Row) -> None:
+async def test_every_invalid_field_is_named(client: Client, example: Row) -> None:
     body = {name: value for name, value in example.items() if name != "MedInc"}
     body |= {"HouseAge": "old", "Latitude": 91, "Zip": 1}  # type: ignore[dict-item]
     response = await client.post("/predict", json=body)
@@ -81,7 +81,7 @@ async def test_every_bad_field_is_named(client: Client, example: Row) -> None:
 
 
 @pytest.mark.parametrize(("query", "level"), [("", 0.9), ("?interval=0.5", 0.5), ("?interval=0.95", 0.95)])
-async def test_the_interval_is_the_calibrated_one_about_the_prediction(
+async def test_the_interval_is_the_calibrated_one(
     client: Client, referring: ServedModel, query: str, level: float
 ) -> None:
     put(client, referring)
@@ -110,7 +110,7 @@ async def test_the_interval_is_the_calibrated_one_about_the_prediction(
         ("interval=0.5&interval=0.9", "must be given once; the model's levels are 0.5, 0.9, 0.95"),
     ],
 )
-async def test_a_level_that_the_model_has_not_is_refused_as_a_wrong_feature_is(
+async def test_an_unknown_interval_level_is_an_invalid_field(
     client: Client, referring: ServedModel, path: str, query: str, message: str
 ) -> None:
     put(client, referring)
@@ -122,9 +122,7 @@ async def test_a_level_that_the_model_has_not_is_refused_as_a_wrong_feature_is(
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/predict/bulk"])
-async def test_no_interval_is_made_up_for_a_model_that_has_none(
-    client: Client, referring: ServedModel, path: str
-) -> None:
+async def test_a_model_without_intervals_answers_none(client: Client, referring: ServedModel, path: str) -> None:
     bare = msgspec.structs.replace(referring.artifact, difficulty=None, intervals=None)
     put(client, ready(bare, referring.identity, {}, "a test"))
     content, headers = body_for(path)
@@ -139,7 +137,7 @@ async def test_no_interval_is_made_up_for_a_model_that_has_none(
         assert answer.json()["predictions"][0]["confidence_interval"] is None
 
 
-async def test_a_row_unlike_all_stored_rows_is_answered_with_a_warning(client: Client, referring: ServedModel) -> None:
+async def test_a_row_unlike_all_stored_rows_gives_a_warning(client: Client, referring: ServedModel) -> None:
     put(client, referring)
     assert (await client.post("/predict", json=HOUSE)).json()["warnings"] == []
     far = HOUSE | {"income": 40.0}
@@ -154,7 +152,7 @@ async def test_a_row_unlike_all_stored_rows_is_answered_with_a_warning(client: C
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"MedInc": 1} and more', b"\xff\xfe"])
-async def test_a_body_that_is_no_json_is_malformed(client: Client, body: bytes) -> None:
+async def test_a_body_that_is_not_json_is_malformed(client: Client, body: bytes) -> None:
     response = await client.post("/predict", content=body, headers=JSON)
     assert response.status_code == 400
     assert problem(response)["type"] == "urn:madrone:problem:malformed-body"
@@ -168,7 +166,7 @@ async def test_a_body_that_is_no_json_is_malformed(client: Client, body: bytes) 
         "application/json; charset=utf-8; charset=utf-16", "application/jsonl",
     ],
 )  # fmt: skip
-async def test_another_content_type_is_not_read(client: Client, content_type: str | None) -> None:
+async def test_another_content_type_is_415(client: Client, content_type: str | None) -> None:
     headers = {"Content-Type": content_type} if content_type else {}
     response = await client.post("/predict", content=b"{}", headers=headers)
     assert response.status_code == 415
@@ -182,7 +180,7 @@ async def test_another_content_type_is_not_read(client: Client, content_type: st
         "application/json; foo=bar", 'application/json; foo="a;charset=b"; charset=utf-8',
     ],
 )  # fmt: skip
-async def test_json_may_say_that_it_is_utf_8_and_more_that_says_nothing(
+async def test_json_accepts_the_charset_utf_8_and_other_parameters(
     client: Client, example: Row, content_type: str
 ) -> None:
     for path, body in (
@@ -194,7 +192,7 @@ async def test_json_may_say_that_it_is_utf_8_and_more_that_says_nothing(
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/predict/bulk"])
-async def test_a_query_parameter_that_is_unknown_is_named(client: Client, referring: ServedModel, path: str) -> None:
+async def test_an_unknown_query_parameter_is_named(client: Client, referring: ServedModel, path: str) -> None:
     put(client, referring)
     content, headers = body_for(path)
     for query, named in (
@@ -223,7 +221,7 @@ async def test_model_info_describes_the_model_in_use(client: Client, example: Ro
     assert (answer["trees"], answer["objective"]) == (served.engine.forest.n_trees, "regression")
 
 
-async def test_model_info_states_levels_limit_and_stored_rows(
+async def test_model_info_lists_levels_limit_and_stored_rows(
     client: Client, referring: ServedModel, churn_settings: Settings
 ) -> None:
     keys = ("interval_levels", "default_interval_level", "outside_distance", "reference_rows")
@@ -235,7 +233,7 @@ async def test_model_info_states_levels_limit_and_stored_rows(
         assert [answer[key] for key in keys] == [[], None, None, 0]
 
 
-async def test_another_model_is_another_validation_and_a_list_for_each_row_of_classes(
+async def test_a_model_of_several_classes_validates_and_answers_lists(
     churn_settings: Settings, churn: lgb.Booster, example: Row
 ) -> None:
     async with client_of(churn_settings) as client:
@@ -284,7 +282,7 @@ async def test_two_apps_in_one_process_share_neither_model_nor_metrics(
         assert "california-housing-model" not in (await other.get("/metrics")).text
 
 
-async def test_a_request_is_answered_by_one_model_even_if_it_is_swapped_meanwhile(client: Client, example: Row) -> None:
+async def test_a_request_is_answered_by_one_model_during_a_swap(client: Client, example: Row) -> None:
     served = served_by(client)
 
     def swap_first(rows: Array) -> Array:
@@ -297,7 +295,7 @@ async def test_a_request_is_answered_by_one_model_even_if_it_is_swapped_meanwhil
     assert (await client.post("/predict", json=example)).json()["model_version"] == "2"
 
 
-async def test_a_browser_of_an_allowed_origin_may_call(settings: Settings, example: Row) -> None:
+async def test_a_page_of_an_allowed_origin_may_read_answers(settings: Settings, example: Row) -> None:
     async with client_of(settings_with(settings, cors_origins=("https://a.example",))) as client:
         allowed = await client.post("/predict", json=example, headers={"Origin": "https://a.example"})
         assert allowed.headers["access-control-allow-origin"] == "https://a.example"

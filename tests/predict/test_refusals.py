@@ -27,7 +27,7 @@ from tests.routes.support import (
 from tests.support import problem
 
 
-async def test_401_without_or_with_a_wrong_key(settings: Settings, example: Row) -> None:
+async def test_401_for_a_missing_or_wrong_key(settings: Settings, example: Row) -> None:
     async with client_of(settings_with(settings, api_key="sesame")) as client:
         for headers in (
             {},
@@ -55,12 +55,12 @@ async def test_401_without_or_with_a_wrong_key(settings: Settings, example: Row)
         {"X-API-Key": "sesame", "Authorization": "Basic of-a-proxy"},
     ],
 )  # fmt: skip
-async def test_a_key_opens_in_either_header(settings: Settings, example: Row, headers: dict[str, str]) -> None:
+async def test_a_key_is_accepted_in_either_header(settings: Settings, example: Row, headers: dict[str, str]) -> None:
     async with client_of(settings_with(settings, api_key="sesame")) as client:
         assert (await client.post("/predict", json=example, headers=headers)).status_code == 200
 
 
-async def test_400_for_two_keys_whichever_of_them_is_the_right_one(settings: Settings, example: Row) -> None:
+async def test_400_for_two_different_keys(settings: Settings, example: Row) -> None:
     keys = settings_with(settings, api_key="sesame", admin_api_key="sesame")
     right, wrong = (b"x-api-key", b"sesame"), (b"x-api-key", b"wrong")
     bearer, other = (b"authorization", b"Bearer sesame"), (b"authorization", b"Bearer wrong")
@@ -76,7 +76,7 @@ async def test_400_for_two_keys_whichever_of_them_is_the_right_one(settings: Set
                 assert b"sesame" not in body
 
 
-async def test_what_is_no_prediction_stays_open_while_a_key_is_set(settings: Settings) -> None:
+async def test_other_routes_stay_public_with_a_key(settings: Settings) -> None:
     async with client_of(settings_with(settings, api_key="sesame")) as client:
         for path in (
             "/predict/model/info", "/health", "/health/detailed", "/health/model", "/health/system", "/health/gpu",
@@ -103,7 +103,7 @@ async def test_413_for_other_formats_beyond_max_body_bytes(settings: Settings, e
         assert problem(response)["detail"] == "The body is larger than MAX_BODY_BYTES."
 
 
-async def test_413_for_a_body_that_grows_beyond_its_limit_on_the_way(settings: Settings) -> None:
+async def test_413_for_a_body_that_grows_beyond_its_limit(settings: Settings) -> None:
     chunks = [{"type": "http.request", "body": b" " * 512, "more_body": True}] * 5 + [{"type": "http.disconnect"}]
     async with client_of(settings_with(settings, max_json_bytes=1024)) as client:
         answer = await raw_post(client, chunks)
@@ -142,7 +142,7 @@ async def test_503_while_no_model_is_loaded(settings: Settings, example: Row, me
     ("path", "body"),
     [("/predict", "row"), ("/predict/batch", "batch"), ("/predict/bulk", "stream")],
 )
-async def test_504_when_computing_takes_longer_than_the_request_timeout(
+async def test_504_when_computing_exceeds_the_request_timeout(
     settings: Settings, example: Row, path: str, body: str
 ) -> None:
     bodies = {
@@ -159,7 +159,7 @@ async def test_504_when_computing_takes_longer_than_the_request_timeout(
         assert problem(response)["detail"] == "The request was not answered within 0.05 seconds."
 
 
-async def test_408_when_the_body_does_not_end_in_time(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_408_when_the_body_does_not_arrive_in_time(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.predict.body.DRAIN_SECONDS", 0.01)
     start = [{"type": "http.request", "body": b'{"MedInc":', "more_body": True}]
     async with client_of(settings_with(settings, request_timeout=0.05)) as client:
@@ -168,9 +168,7 @@ async def test_408_when_the_body_does_not_end_in_time(settings: Settings, monkey
     assert b"The body did not arrive within 0.05 seconds." in answer[1]["body"]
 
 
-async def test_500_says_nothing_of_the_cause_and_logs_it(
-    client: Client, example: Row, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_500_hides_its_cause_and_logs_it(client: Client, example: Row, caplog: pytest.LogCaptureFixture) -> None:
     def fail(rows: Array) -> Array:
         raise RuntimeError("secret of the house")
 
@@ -184,7 +182,7 @@ async def test_500_says_nothing_of_the_cause_and_logs_it(
     assert [str(record.exc_info[1]) for record in logged if record.exc_info] == ["secret of the house"]
 
 
-async def test_the_app_goes_on_after_a_failure(client: Client, example: Row) -> None:
+async def test_the_application_continues_after_a_failure(client: Client, example: Row) -> None:
     served = served_by(client)
 
     def fail(rows: Array) -> Array:
@@ -197,7 +195,7 @@ async def test_the_app_goes_on_after_a_failure(client: Client, example: Row) -> 
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/predict/none", "/health/nothing", "/predict/model", "/docs/x"])
-async def test_404_for_a_route_that_is_not_there(client: Client, path: str) -> None:
+async def test_404_for_an_unknown_route(client: Client, path: str) -> None:
     response = await client.get(path)
     assert response.status_code == 404
     assert problem(response)["detail"] == "This route does not exist."
@@ -214,7 +212,7 @@ async def test_404_for_a_route_that_is_not_there(client: Client, path: str) -> N
         ("POST", "/predict/model/info", "GET"),
     ],
 )
-async def test_405_names_what_the_route_answers(client: Client, method: str, path: str, allowed: str) -> None:
+async def test_405_lists_the_methods_of_the_route(client: Client, method: str, path: str, allowed: str) -> None:
     response = await client.request(method, path)
     assert response.status_code == 405
     assert allowed in response.headers["allow"].split(", ")
@@ -222,7 +220,7 @@ async def test_405_names_what_the_route_answers(client: Client, method: str, pat
 
 
 @pytest.mark.parametrize("given", ["abc-123", "a" * 128, "01JD:trace/4+x=@_."])
-async def test_the_callers_is_taken(client: Client, example: Row, given: str) -> None:
+async def test_a_valid_request_id_is_kept(client: Client, example: Row, given: str) -> None:
     response = await client.post("/predict", json=example, headers={"X-Request-ID": given})
     assert response.headers.get_list("x-request-id") == [given]
     assert response.json()["request_id"] == given
@@ -232,7 +230,7 @@ async def test_the_callers_is_taken(client: Client, example: Row, given: str) ->
     "given",
     [b"has spaces", b"a" * 200, b"line\r\nSet-Cookie: a=b", b"line\nfeed", b"", b'<script>"', b"caf\xe9", b"a\n"],
 )
-async def test_one_that_cannot_be_repeated_safely_is_replaced(client: Client, given: bytes) -> None:
+async def test_an_unsafe_request_id_is_replaced(client: Client, given: bytes) -> None:
     response = await client.get("/health/live", headers=[(b"x-request-id", given)])
     identifier = response.headers["x-request-id"]
     assert identifier.isalnum()
@@ -240,7 +238,7 @@ async def test_one_that_cannot_be_repeated_safely_is_replaced(client: Client, gi
     assert "set-cookie" not in response.headers
 
 
-async def test_every_answer_has_one_of_its_own(client: Client, example: Row) -> None:
+async def test_every_answer_has_its_own_request_id(client: Client, example: Row) -> None:
     paths = ("/predict/model/info", "/health", "/info", "/metrics", "/nothing", "/openapi.json")
     responses = [await client.get(path) for path in paths]
     responses += [await client.post("/predict", json={}), await client.post("/predict", json=example)]
@@ -255,7 +253,7 @@ async def test_other_encodings_than_gzip_and_zstd_are_refused(client: Client, ex
     assert problem(response)["detail"] == "Content-Encoding must be absent, or one of gzip and zstd."
 
 
-async def test_a_client_that_leaves_before_its_body_is_whole_is_no_fault_of_the_service(
+async def test_a_disconnect_during_the_body_is_no_error_of_the_service(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     chunks = [{"type": "http.request", "body": b'{"MedInc"', "more_body": True}] + [{"type": "http.disconnect"}] * 2

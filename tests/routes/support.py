@@ -62,7 +62,7 @@ def served_by(client: Client) -> ServedModel:
 
 
 class EngineDouble:
-    """An engine whose evaluations are made by `answer`. Its batches count as dear, rows in them as cheap: a thread runs
+    """An engine whose evaluations are made by `answer`. Its batches count as expensive: a thread runs
     each batch, and runs it whole.
 
     Args:

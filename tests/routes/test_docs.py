@@ -111,7 +111,7 @@ async def test_operations_have_distinct_ids_and_documented_answers(client: Clien
     assert "api_key" in document["components"]["securitySchemes"]
 
 
-async def test_the_key_is_asked_for_where_one_is_set(settings: Settings) -> None:
+async def test_the_document_requires_a_key_if_one_is_set(settings: Settings) -> None:
     async with client_of(msgspec.structs.replace(settings, api_key="sesame")) as client:
         document = (await client.get("/openapi.json")).json()
         asking = {
@@ -121,7 +121,7 @@ async def test_the_key_is_asked_for_where_one_is_set(settings: Settings) -> None
         assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
 
 
-async def test_the_document_is_one_of_openapi_3_1_with_any_model_and_without(
+async def test_the_document_is_valid_openapi_3_1_with_and_without_a_model(
     client: Client, referring: ServedModel
 ) -> None:
     for model in (served_by(client), referring, None):
@@ -132,7 +132,7 @@ async def test_the_document_is_one_of_openapi_3_1_with_any_model_and_without(
             assert list(Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema)) == [], name
 
 
-async def test_answers_are_what_the_document_says(client: Client, example: dict[str, float]) -> None:
+async def test_answers_match_the_document(client: Client, example: dict[str, float]) -> None:
     document = (await client.get("/openapi.json")).json()
     bad = example | {"MedInc": "much"}
     bulk = ("/predict/bulk", {"rows": [example]})
@@ -157,7 +157,7 @@ async def test_answers_are_what_the_document_says(client: Client, example: dict[
     assert load == {"type": "array", "items": {"type": "number"}, "minItems": 3, "maxItems": 3}
 
 
-async def test_the_level_of_intervals_is_one_of_the_models(client: Client, referring: ServedModel) -> None:
+async def test_the_document_lists_the_interval_levels(client: Client, referring: ServedModel) -> None:
     for model in (referring, None, served_by(client)):
         services_of(client).slot.current = model
         document = (await client.get("/openapi.json")).json()
@@ -174,7 +174,7 @@ async def test_the_level_of_intervals_is_one_of_the_models(client: Client, refer
             assert "interval_levels" in parameter["description"]
 
 
-async def test_the_schema_is_the_served_models(client: Client, example: dict[str, float]) -> None:
+async def test_the_schema_has_the_features_of_the_model(client: Client, example: dict[str, float]) -> None:
     document = (await client.get("/openapi.json")).json()
     served = served_by(client)
     expected = json.loads(json.dumps(served.codec.json_schema()))
@@ -202,7 +202,7 @@ async def test_the_schema_follows_a_swap(client: Client) -> None:
     assert list(features["properties"]) == ["only one"]
 
 
-async def test_without_a_model_the_document_still_stands(settings: Settings) -> None:
+async def test_the_document_exists_without_a_model(settings: Settings) -> None:
     async with client_of(msgspec.structs.replace(settings, model_name="unknown")) as client:
         document = (await client.get("/openapi.json")).json()
         assert document["components"]["schemas"]["Features"] == {"type": "object"}
@@ -210,13 +210,13 @@ async def test_without_a_model_the_document_still_stands(settings: Settings) -> 
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/docs/assets/swagger/swagger-ui.css", "/schema", "/schema/swagger"])
-async def test_without_debug_there_are_no_pages(client: Client, path: str) -> None:
+async def test_pages_exist_only_in_debug_mode(client: Client, path: str) -> None:
     response = await client.get(path)
     assert response.status_code == 404
     problem(response)
 
 
-async def test_an_unknown_path_is_a_problem_in_debug_mode_too(debug: Settings) -> None:
+async def test_an_unknown_path_is_a_problem_in_debug_mode(debug: Settings) -> None:
     async with client_of(debug) as client:
         for path in ("/nothing", "/docs/nothing", "/docs/assets/nothing.js", "/docs/assets/../../../../etc/passwd"):
             response = await client.get(path)
@@ -225,7 +225,7 @@ async def test_an_unknown_path_is_a_problem_in_debug_mode_too(debug: Settings) -
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_a_page_loads_only_assets_that_are_served(debug: Settings, path: str) -> None:
+async def test_pages_load_only_served_assets(debug: Settings, path: str) -> None:
     async with client_of(debug) as client:
         response = await client.get(path)
         assert response.status_code == 200
@@ -245,7 +245,7 @@ async def test_a_page_loads_only_assets_that_are_served(debug: Settings, path: s
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_a_description_cannot_end_the_script_that_holds_it(debug: Settings, path: str) -> None:
+async def test_a_description_cannot_end_the_script_around_it(debug: Settings, path: str) -> None:
     attack = "</script><script>alert('here')</script><!--"
     async with client_of(debug) as client:
         codec = JsonCodec((Feature(name="x", description=attack),))

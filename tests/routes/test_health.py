@@ -74,13 +74,13 @@ def answered(response: httpx.Response, status: int = 200) -> Any:
     return response.json()
 
 
-async def test_with_a_model_all_is_healthy(client: Client) -> None:
+async def test_a_service_with_a_model_is_healthy(client: Client) -> None:
     answer = answered(await client.get("/health"))
     assert answer.keys() == {"status", "version", "model_loaded", "problems", "timestamp"}
     assert (answer["status"], answer["model_loaded"], answer["problems"]) == ("healthy", True, [])
 
 
-async def test_without_a_model_health_is_503_and_says_why(no_model: Settings) -> None:
+async def test_without_a_model_health_is_503_with_a_reason(no_model: Settings) -> None:
     async with client_of(no_model) as client:
         answer = answered(await client.get("/health"), 503)
         assert (answer["status"], answer["model_loaded"]) == ("unhealthy", False)
@@ -93,7 +93,7 @@ async def test_without_a_model_health_is_503_and_says_why(no_model: Settings) ->
         assert "nobody-trained-this" in model["last_refresh"]["reason"]
 
 
-async def test_the_model_page_says_which_model_and_how_it_was_chosen(client: Client) -> None:
+async def test_the_model_page_shows_the_model_and_how_it_was_chosen(client: Client) -> None:
     answer = answered(await client.get("/health/model"))
     served = served_by(client)
     assert answer["status"] == "healthy"
@@ -109,7 +109,7 @@ async def test_the_model_page_says_which_model_and_how_it_was_chosen(client: Cli
     assert answer["last_refusal"] is None
 
 
-async def test_the_detailed_page_holds_all_the_others(client: Client) -> None:
+async def test_the_detailed_page_has_all_other_reports(client: Client) -> None:
     answer = answered(await client.get("/health/detailed"))
     assert answer["status"] == "healthy"
     assert answer["model"]["version"] == "1"
@@ -129,7 +129,7 @@ async def test_the_host_is_reported(client: Client) -> None:
     assert len(answer["load_average"]) == 3
 
 
-async def test_gpus_are_reported_where_there_are_any(settings: Settings) -> None:
+async def test_gpus_are_reported(settings: Settings) -> None:
     async with client_of(settings, nvml=FakeNvml()) as client:
         services_of(client).gpu.poll()
         answer = answered(await client.get("/health/gpu"))
@@ -137,7 +137,7 @@ async def test_gpus_are_reported_where_there_are_any(settings: Settings) -> None
         assert [device["utilization_percent"] for device in answer["devices"]] == [37, None]
 
 
-async def test_having_no_gpu_is_no_fault(settings: Settings) -> None:
+async def test_a_machine_without_a_gpu_is_healthy(settings: Settings) -> None:
     nvml = FakeNvml()
     nvml.failure = nvml.NVMLError(9, "Driver Not Loaded")
     async with client_of(settings, nvml=nvml) as client:
@@ -149,7 +149,7 @@ async def test_having_no_gpu_is_no_fault(settings: Settings) -> None:
         assert answered(await client.get("/health"))["status"] == "healthy"
 
 
-async def test_the_gpu_page_says_what_the_model_computes_with_and_what_that_costs(client: Client) -> None:
+async def test_the_gpu_page_shows_backends_and_their_costs(client: Client) -> None:
     put(client, accelerated(served_by(client), Hardware()))
     rest = {"largest_chunk": None, "out_of_memory": 0}
     costs = msgspec.json.decode(msgspec.json.encode(PREFERRED))
@@ -159,16 +159,14 @@ async def test_the_gpu_page_says_what_the_model_computes_with_and_what_that_cost
     }
 
 
-async def test_without_a_model_nothing_computes(no_model: Settings) -> None:
+async def test_there_are_no_backends_without_a_model(no_model: Settings) -> None:
     async with client_of(no_model) as client:
         answer = answered(await client.get("/health/gpu"))
         assert (answer["backends"], answer["disabled"], answer["disabled_reason"]) == ({}, None, None)
         assert "compute_backend_" not in (await client.get("/metrics")).text
 
 
-async def test_a_gpu_that_dies_costs_no_answer_and_is_told_everywhere(
-    client: Client, example: dict[str, float]
-) -> None:
+async def test_a_dead_gpu_fails_no_request_and_is_reported(client: Client, example: dict[str, float]) -> None:
     hardware = Hardware()
     put(client, accelerated(served_by(client), hardware))
     want = answered(await client.post("/predict", json=example))["prediction"]
@@ -190,7 +188,7 @@ async def test_a_gpu_that_dies_costs_no_answer_and_is_told_everywhere(
     assert hardware.calls == 3
 
 
-async def test_when_the_service_ends_it_frees_the_gpu_s_memory(settings: Settings) -> None:
+async def test_shutdown_frees_gpu_memory(settings: Settings) -> None:
     hardware = Hardware()
     async with client_of(settings) as client:
         put(client, accelerated(served_by(client), hardware))
@@ -198,7 +196,7 @@ async def test_when_the_service_ends_it_frees_the_gpu_s_memory(settings: Setting
     assert hardware.closed == 1
 
 
-async def test_a_gpu_out_of_memory_is_counted_and_no_fault(client: Client, example: dict[str, float]) -> None:
+async def test_running_out_of_gpu_memory_is_counted_and_healthy(client: Client, example: dict[str, float]) -> None:
     hardware = Hardware()
     put(client, accelerated(served_by(client), hardware))
     want = answered(await client.post("/predict", json=example))["prediction"]
@@ -209,7 +207,7 @@ async def test_a_gpu_out_of_memory_is_counted_and_no_fault(client: Client, examp
     assert 'compute_backend_out_of_memory_total{backend="cuda"} 1.0' in (await client.get("/metrics")).text
 
 
-async def test_a_model_that_only_lightgbm_evaluates_is_served_and_says_so(
+async def test_health_shows_that_only_lightgbm_evaluates_the_model(
     settings: Settings, private_registry_dir: Path, tmp_path: Path
 ) -> None:
     booster = linear_booster()
@@ -224,7 +222,7 @@ async def test_a_model_that_only_lightgbm_evaluates_is_served_and_says_so(
         assert answered(await client.post("/predict", json=CHURN_ROW))["prediction"] == want
 
 
-async def test_a_process_without_a_model_lives_but_is_not_ready(no_model: Settings) -> None:
+async def test_without_a_model_the_service_is_live_but_not_ready(no_model: Settings) -> None:
     async with client_of(no_model) as client:
         assert answered(await client.get("/health/live")) == {"status": "live", "reason": None}
         assert answered(await client.get("/health/ready"), 503) == {
@@ -233,7 +231,7 @@ async def test_a_process_without_a_model_lives_but_is_not_ready(no_model: Settin
         }
 
 
-async def test_readiness_is_a_prediction_made_now_and_counted_nowhere(client: Client) -> None:
+async def test_readiness_makes_a_prediction_that_is_not_counted(client: Client) -> None:
     double = compute_with(client)
     assert answered(await client.get("/health/ready")) == {"status": "ready", "reason": None}
     (rows,) = double.batches
@@ -275,7 +273,7 @@ async def test_a_crashed_task_degrades_but_answers(client: Client) -> None:
     assert answer["problems"] == ["background task gpu-poller crashed and will be restarted"]
 
 
-async def test_a_refresh_that_failed_degrades_but_answers(client: Client, example: dict[str, float]) -> None:
+async def test_a_failed_refresh_degrades_but_answers(client: Client, example: dict[str, float]) -> None:
     services_of(client).keeper.last_refresh = Refresh("registry_unreachable", reason="connection refused")
     for path in ("/health", "/health/detailed"):
         answer = answered(await client.get(path))
@@ -286,7 +284,7 @@ async def test_a_refresh_that_failed_degrades_but_answers(client: Client, exampl
     assert answered(await client.post("/predict", json=example))["model_version"] == "1"
 
 
-async def test_a_version_of_the_fallback_stage_answers_and_is_told(admin_settings: Settings) -> None:
+async def test_a_version_of_the_fallback_stage_is_served_and_reported(admin_settings: Settings) -> None:
     settings = msgspec.structs.replace(admin_settings, model_stage="Staging", model_fallback_stage="Production")
     async with client_of(settings) as client:
         answer = answered(await client.get("/health"))
@@ -297,7 +295,7 @@ async def test_a_version_of_the_fallback_stage_answers_and_is_told(admin_setting
         assert "model_alias_missing" not in (await client.get("/metrics")).text
 
 
-async def test_a_missing_alias_is_told_and_no_other_version_answers(admin_settings: Settings) -> None:
+async def test_a_missing_alias_is_reported_and_nothing_else_is_served(admin_settings: Settings) -> None:
     async with client_of(msgspec.structs.replace(admin_settings, model_alias="champoin")) as client:
         reason = (
             "model 'california-housing-model' has no version to serve "
@@ -309,7 +307,7 @@ async def test_a_missing_alias_is_told_and_no_other_version_answers(admin_settin
         assert "model_alias_missing 1.0" in (await client.get("/metrics")).text
 
 
-async def test_a_prediction_log_that_cannot_be_written_degrades_but_answers(
+async def test_an_unwritable_prediction_log_degrades_but_answers(
     settings: Settings, example: dict[str, float], tmp_path: Path
 ) -> None:
     away = msgspec.structs.replace(settings, database_url=f"sqlite:///{tmp_path / 'taken'}")
@@ -323,13 +321,13 @@ async def test_a_prediction_log_that_cannot_be_written_degrades_but_answers(
         assert answered(await client.get("/health/detailed"))["prediction_log"]["queued"] == 1
 
 
-async def test_reload_is_closed_until_a_key_is_set(client: Client) -> None:
+async def test_reload_is_forbidden_without_an_admin_key_setting(client: Client) -> None:
     response = await client.post("/health/model/reload", headers=ADMIN)
     assert response.status_code == 403
     assert "Set ADMIN_API_KEY" in str(problem(response)["detail"])
 
 
-async def test_reload_asks_for_the_admin_key_and_no_other(admin_settings: Settings) -> None:
+async def test_reload_accepts_only_the_admin_key(admin_settings: Settings) -> None:
     async with client_of(msgspec.structs.replace(admin_settings, api_key="caller")) as client:
         for headers in ({}, {"X-API-Key": "caller"}, {"Authorization": "Bearer caller"}):
             response = await client.post("/health/model/reload", headers=headers)
@@ -338,7 +336,7 @@ async def test_reload_asks_for_the_admin_key_and_no_other(admin_settings: Settin
         assert answered(await client.post("/health/model/reload", headers=ADMIN))["outcome"] == "unchanged"
 
 
-async def test_reload_swaps_to_a_new_version(admin_settings: Settings, example: dict[str, float]) -> None:
+async def test_reload_loads_a_new_version(admin_settings: Settings, example: dict[str, float]) -> None:
     async with client_of(admin_settings) as client:
         unchanged = answered(await client.post("/health/model/reload", headers=ADMIN))
         assert (unchanged["outcome"], unchanged["version"], unchanged["reason"]) == ("unchanged", "1", None)
@@ -380,9 +378,7 @@ async def test_an_unknown_version_is_404_and_degrades_nothing(admin_settings: Se
         ('{"version": "1", "version": null}', 422),
     ],
 )  # fmt: skip
-async def test_a_reload_that_is_not_understood_changes_nothing(
-    admin_settings: Settings, body: str, status: int
-) -> None:
+async def test_an_invalid_reload_changes_nothing(admin_settings: Settings, body: str, status: int) -> None:
     async with client_of(admin_settings) as client:
         response = await client.post("/health/model/reload", headers=ADMIN, content=body.encode("latin-1"))
         assert response.status_code == status
@@ -391,9 +387,7 @@ async def test_a_reload_that_is_not_understood_changes_nothing(
         assert answered(await client.get("/health/model"))["pinned"] is None
 
 
-async def test_a_reload_that_takes_longer_is_202_and_goes_on(
-    admin_settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_slow_reload_is_202_and_continues(admin_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     source, gate = ModelWorker(admin_settings), threading.Event()
     async with client_of(msgspec.structs.replace(admin_settings, request_timeout=0.05), source=source) as client:
         version = register(admin_settings, BUNDLED / "model")
@@ -406,7 +400,7 @@ async def test_a_reload_that_takes_longer_is_202_and_goes_on(
         await come_true(lambda: served.require().identity.version == version)
 
 
-async def test_a_load_that_takes_long_is_a_problem_that_names_version_and_stage(
+async def test_a_slow_load_is_a_problem_with_version_and_stage(
     admin_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, gate = ModelWorker(admin_settings), threading.Event()
@@ -430,7 +424,7 @@ async def test_a_load_that_takes_long_is_a_problem_that_names_version_and_stage(
         assert answered(await client.get("/health/model"))["loading"] is None
 
 
-async def test_the_model_page_shows_where_was_looked_what_is_kept_and_when_the_next_look_is(
+async def test_the_model_page_shows_look_ups_store_and_next_look(
     admin_settings: Settings,
 ) -> None:
     async with client_of(admin_settings) as client:
@@ -443,7 +437,7 @@ async def test_the_model_page_shows_where_was_looked_what_is_kept_and_when_the_n
         assert health["store"] == {"entries": ["1"], "quarantined": [], "last_error": None}
 
 
-async def test_the_model_page_shows_a_canary_that_is_missing_refused_or_there(
+async def test_the_model_page_shows_every_state_of_a_canary(
     admin_settings: Settings, churn: lgb.Booster, tmp_path: Path
 ) -> None:
     settings = msgspec.structs.replace(admin_settings, model_canary_alias="next", model_canary_percent=20)
@@ -467,7 +461,7 @@ async def test_the_model_page_shows_a_canary_that_is_missing_refused_or_there(
         assert (health["status"], health["canary"]["version"]) == ("healthy", version)
 
 
-async def test_a_refused_version_leaves_the_old_one_in_service(
+async def test_a_refused_version_leaves_the_old_one_in_use(
     admin_settings: Settings, example: dict[str, float], churn: lgb.Booster, tmp_path: Path
 ) -> None:
     broken = save_churn(tmp_path / "broken", churn)

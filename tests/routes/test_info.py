@@ -73,7 +73,7 @@ async def traffic(client: Client, example: Row) -> None:
     await client.get("/health/live")
 
 
-async def test_info_states_version_model_and_limits(client: Client, settings: Settings) -> None:
+async def test_info_shows_version_model_and_limits(client: Client, settings: Settings) -> None:
     response = await client.get("/info")
     assert response.status_code == 200
     assert response.json() == {
@@ -89,13 +89,13 @@ async def test_info_states_version_model_and_limits(client: Client, settings: Se
     }
 
 
-async def test_info_answers_without_a_model_and_states_the_configured_version(settings: Settings) -> None:
+async def test_info_answers_without_a_model(settings: Settings) -> None:
     async with client_of(msgspec.structs.replace(settings, model_name="unknown", api_version="2.7")) as client:
         answer = (await client.get("/info")).json()
         assert (answer["version"], answer["model_name"], answer["model_version"]) == ("2.7", "unknown", None)
 
 
-async def test_metrics_come_in_the_prometheus_text_format(client: Client) -> None:
+async def test_metrics_are_in_prometheus_text_format(client: Client) -> None:
     response = await client.get("/metrics")
     assert response.status_code == 200
     media_type, *parameters = response.headers["content-type"].split("; ")
@@ -104,7 +104,7 @@ async def test_metrics_come_in_the_prometheus_text_format(client: Client) -> Non
     assert any(parameter.startswith("version=") for parameter in parameters)
 
 
-async def test_exactly_the_documented_families_exist(client: Client, example: Row) -> None:
+async def test_exactly_the_documented_metrics_exist(client: Client, example: Row) -> None:
     await traffic(client, example)
     families = await scrape(client)
     own = {name: family for name, family in families.items() if not name.startswith(("process_", "python_"))}
@@ -115,7 +115,7 @@ async def test_exactly_the_documented_families_exist(client: Client, example: Ro
             assert sample.labels.keys() - {"le"} == FAMILIES[name][1], sample
 
 
-async def test_requests_are_counted_under_their_routes(client: Client, example: Row) -> None:
+async def test_requests_are_counted_by_route(client: Client, example: Row) -> None:
     await traffic(client, example)
     families = await scrape(client)
     expected = {
@@ -140,14 +140,14 @@ async def test_requests_are_counted_under_their_routes(client: Client, example: 
     }
 
 
-async def test_predictions_are_counted_by_row_and_timed_by_batch(client: Client, example: Row) -> None:
+async def test_predictions_are_counted_by_row_and_timed_by_request(client: Client, example: Row) -> None:
     await traffic(client, example)
     families = await scrape(client)
     assert values(families["predictions"], "_total") == {("1", "single"): 2, ("1", "batch"): 3}
     assert values(families["prediction_duration_seconds"], "_count") == {("1",): 3}
 
 
-async def test_the_model_in_use_is_shown(client: Client) -> None:
+async def test_metrics_show_the_model_in_use(client: Client) -> None:
     families = await scrape(client)
     served = served_by(client)
     assert values(families["model_status"]) == {("california-housing-model",): 1}
@@ -162,7 +162,7 @@ async def test_the_model_in_use_is_shown(client: Client) -> None:
     assert values(families["model_stale"]) == {(): 0}
 
 
-async def test_without_a_model_its_status_is_0_and_nothing_is_said_of_it(settings: Settings) -> None:
+async def test_without_a_model_its_status_is_0_and_other_series_absent(settings: Settings) -> None:
     async with client_of(msgspec.structs.replace(settings, model_name="unknown")) as client:
         families = await scrape(client)
         assert values(families["model_status"]) == {("unknown",): 0}
@@ -170,7 +170,7 @@ async def test_without_a_model_its_status_is_0_and_nothing_is_said_of_it(setting
         assert values(families["model_load_duration_seconds"]) == {}
 
 
-async def test_an_error_inside_is_counted(client: Client, example: Row) -> None:
+async def test_an_internal_error_is_counted(client: Client, example: Row) -> None:
     def fail(rows: object) -> Any:
         raise RuntimeError
 
@@ -195,7 +195,7 @@ async def test_callers_cannot_invent_labels(client: Client) -> None:
     }
 
 
-async def test_without_a_gpu_there_is_no_gpu_series(settings: Settings) -> None:
+async def test_there_are_no_gpu_series_without_a_gpu(settings: Settings) -> None:
     nvml = FakeNvml()
     nvml.failure = nvml.NVMLError(9, "Driver Not Loaded")
     async with client_of(settings, nvml=nvml) as client:
@@ -203,7 +203,7 @@ async def test_without_a_gpu_there_is_no_gpu_series(settings: Settings) -> None:
         assert not [name for name in await scrape(client) if name.startswith("gpu_")]
 
 
-async def test_a_gpu_has_its_series(settings: Settings) -> None:
+async def test_every_gpu_has_its_series(settings: Settings) -> None:
     async with client_of(settings, nvml=FakeNvml()) as client:
         services_of(client).gpu.poll()
         families = await scrape(client)
@@ -214,7 +214,7 @@ async def test_a_gpu_has_its_series(settings: Settings) -> None:
         }  # fmt: skip
 
 
-async def test_prometheus_can_be_switched_off(settings: Settings) -> None:
+async def test_metrics_can_be_disabled(settings: Settings) -> None:
     async with client_of(msgspec.structs.replace(settings, enable_prometheus=False)) as client:
         response = await client.get("/metrics")
         assert response.status_code == 404
@@ -223,7 +223,7 @@ async def test_prometheus_can_be_switched_off(settings: Settings) -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on PATH")
-async def test_promtool_finds_nothing_to_say(settings: Settings, example: Row) -> None:
+async def test_promtool_accepts_the_metrics(settings: Settings, example: Row) -> None:
     async with client_of(settings, nvml=FakeNvml()) as client:
         services_of(client).gpu.poll()
         await traffic(client, example)

@@ -1,4 +1,4 @@
-"""What is held is counted and bounded, and so is the wait of those who stand in line."""
+"""Rows in flight and the wait for a thread are counted and bounded."""
 
 import asyncio
 
@@ -41,14 +41,14 @@ def queued(admission: Admission, rows: int) -> Reservation:
 
 
 def work(admission: Admission, clock: Clock, rows: int, seconds: float) -> None:
-    """A request that is alone in line, and takes so long."""
+    """A request that is alone in the queue, and takes this long."""
     with queued(admission, rows):
         clock.now += seconds
 
 
 @pytest.fixture
-def paced(admission: Admission, clock: Clock) -> Admission:
-    """One that has seen how fast rows are done."""
+def measured(admission: Admission, clock: Clock) -> Admission:
+    """An admission that knows how long a row takes."""
     work(admission, clock, ROWS_A_SECOND, 1.0)
     return admission
 
@@ -59,7 +59,7 @@ def refusal(admission: Admission, rows: int) -> Overloaded:
     return raised.value
 
 
-def test_rows_are_counted_while_they_are_held(admission: Admission) -> None:
+def test_rows_are_counted_while_reserved(admission: Admission) -> None:
     with admission.enter(COLUMNS) as first, admission.enter(COLUMNS) as second:
         first.reserve(10)
         second.reserve(5)
@@ -71,20 +71,20 @@ def test_rows_are_counted_while_they_are_held(admission: Admission) -> None:
 
 
 @pytest.mark.parametrize("kind", [KeyError, Overloaded, asyncio.CancelledError])
-def test_rows_are_given_back_however_a_request_ends(admission: Admission, kind: type[BaseException]) -> None:
+def test_rows_are_released_however_a_request_ends(admission: Admission, kind: type[BaseException]) -> None:
     with pytest.raises(kind), queued(admission, 10):
         raise kind("failed")
     assert admission.rows() == {"held": 0, "queued": 0}
 
 
 @pytest.mark.parametrize(("count", "rows"), [(0, 0), (1, 1), (64, 1), (65, 2), (6400, 100)])
-def test_a_body_counts_as_the_rows_that_its_bytes_would_be(admission: Admission, count: int, rows: int) -> None:
+def test_a_body_counts_as_rows_of_float64(admission: Admission, count: int, rows: int) -> None:
     with admission.enter(COLUMNS) as reservation:
         reservation.reserve_bytes(count)
         assert (reservation.rows, reservation.rows_of(count), admission.in_flight) == (rows, rows, rows)
 
 
-def test_no_more_rows_are_held_than_allowed(admission: Admission) -> None:
+def test_no_more_rows_are_in_flight_than_allowed(admission: Admission) -> None:
     with admission.enter(COLUMNS) as first, admission.enter(COLUMNS) as second:
         first.reserve(400)
         second.reserve(600)
@@ -100,7 +100,7 @@ def test_no_more_rows_are_held_than_allowed(admission: Admission) -> None:
     assert admission.in_flight == 0
 
 
-def test_the_only_request_may_hold_any_number(admission: Admission) -> None:
+def test_a_single_request_may_reserve_any_number_of_rows(admission: Admission) -> None:
     with admission.enter(COLUMNS) as reservation, admission.enter(COLUMNS) as other:
         reservation.reserve(10_000)
         reservation.reserve(20_000)
@@ -111,66 +111,66 @@ def test_the_only_request_may_hold_any_number(admission: Admission) -> None:
 
 
 @pytest.mark.parametrize("columns", [1, 8, 300])
-def test_unset_the_limit_is_what_fits_into_a_share_of_the_memory(columns: int) -> None:
+def test_the_default_limit_is_a_share_of_the_memory(columns: int) -> None:
     memory = 2**30
     rows = Admission(None, memory).max_rows(columns)
     assert rows * columns * 8 * COPIES <= MEMORY_SHARE * memory < (rows + 1) * columns * 8 * COPIES
 
 
 @pytest.mark.parametrize("columns", [0, 1, 10**6])
-def test_there_is_always_room_for_a_row(columns: int) -> None:
+def test_there_is_always_room_for_one_row(columns: int) -> None:
     assert Admission(None, 1).max_rows(columns) == 1
 
 
-def test_a_limit_that_is_set_holds_whatever_the_memory() -> None:
+def test_a_limit_that_is_set_does_not_depend_on_memory() -> None:
     assert [Admission(77, memory).max_rows(columns) for memory in (1, 2**40) for columns in (0, 8)] == [77] * 4
 
 
-def test_nobody_waits_before_an_empty_line(paced: Admission, clock: Clock) -> None:
-    work(paced, clock, 1, 3600.0)
-    paced.check_wait(1)
-    paced.check_wait(10**9)
+def test_an_empty_queue_refuses_nobody(measured: Admission, clock: Clock) -> None:
+    work(measured, clock, 1, 3600.0)
+    measured.check_wait(1)
+    measured.check_wait(10**9)
 
 
-def test_a_wait_up_to_half_a_second_is_put_up_with(paced: Admission) -> None:
-    with queued(paced, ROWS_A_SECOND // 2):
-        paced.check_wait(1)
-        with queued(paced, 1):
-            assert refusal(paced, 1).retry_after == 1  # whole seconds
-    paced.check_wait(1)
+def test_a_wait_up_to_half_a_second_is_accepted(measured: Admission) -> None:
+    with queued(measured, ROWS_A_SECOND // 2):
+        measured.check_wait(1)
+        with queued(measured, 1):
+            assert refusal(measured, 1).retry_after == 1  # whole seconds
+    measured.check_wait(1)
 
 
-def test_a_refusal_names_the_wait_that_is_expected(paced: Admission) -> None:
-    with queued(paced, 5 * ROWS_A_SECOND):
-        assert refusal(paced, 1).retry_after == 5
-        refused = paced.enter(COLUMNS)
+def test_a_refusal_states_the_expected_wait(measured: Admission) -> None:
+    with queued(measured, 5 * ROWS_A_SECOND):
+        assert refusal(measured, 1).retry_after == 5
+        refused = measured.enter(COLUMNS)
         refused.reserve(1)
         with pytest.raises(Overloaded), refused:
             refused.join_queue()
-        assert paced.rows() == {"held": 5 * ROWS_A_SECOND, "queued": 5 * ROWS_A_SECOND}
+        assert measured.rows() == {"held": 5 * ROWS_A_SECOND, "queued": 5 * ROWS_A_SECOND}
 
 
-def test_a_large_request_puts_up_with_a_wait_as_long_as_it_takes_itself(paced: Admission) -> None:
-    with queued(paced, 5 * ROWS_A_SECOND):
-        paced.check_wait(5 * ROWS_A_SECOND)
-        assert refusal(paced, 5 * ROWS_A_SECOND - 1).retry_after == 5
+def test_a_large_request_may_wait_as_long_as_it_takes_itself(measured: Admission) -> None:
+    with queued(measured, 5 * ROWS_A_SECOND):
+        measured.check_wait(5 * ROWS_A_SECOND)
+        assert refusal(measured, 5 * ROWS_A_SECOND - 1).retry_after == 5
 
 
-def test_without_a_pace_nobody_is_refused(admission: Admission) -> None:
+def test_nobody_is_refused_before_the_speed_is_known(admission: Admission) -> None:
     with queued(admission, 900):
         admission.check_wait(1)
 
 
-def test_the_pace_follows_what_requests_take(paced: Admission, clock: Clock) -> None:
+def test_the_speed_follows_recent_requests(measured: Admission, clock: Clock) -> None:
     for _ in range(50):
-        work(paced, clock, ROWS_A_SECOND, 4.0)
-    with queued(paced, ROWS_A_SECOND):
-        assert refusal(paced, 1).retry_after == 4
+        work(measured, clock, ROWS_A_SECOND, 4.0)
+    with queued(measured, ROWS_A_SECOND):
+        assert refusal(measured, 1).retry_after == 4
 
 
-def test_the_pace_is_that_of_all_threads_together(admission: Admission, clock: Clock) -> None:
-    line = [queued(admission, ROWS_A_SECOND) for _ in range(6)]
-    for one, other in zip(line[::2], line[1::2], strict=True):
+def test_the_speed_is_that_of_all_threads_together(admission: Admission, clock: Clock) -> None:
+    requests = [queued(admission, ROWS_A_SECOND) for _ in range(6)]
+    for one, other in zip(requests[::2], requests[1::2], strict=True):
         clock.now += 2.0  # each takes two seconds, and both are done at once
         for reservation in (one, other):
             with reservation:
@@ -179,36 +179,34 @@ def test_the_pace_is_that_of_all_threads_together(admission: Admission, clock: C
         assert 5 <= refusal(admission, 1).retry_after <= 7
 
 
-def test_a_request_that_failed_says_nothing_of_the_pace(paced: Admission, clock: Clock) -> None:
+def test_a_failed_request_does_not_change_the_speed(measured: Admission, clock: Clock) -> None:
     for seconds in (0.0, 3600.0):
-        reservation = queued(paced, ROWS_A_SECOND)
+        reservation = queued(measured, ROWS_A_SECOND)
         clock.now += seconds
         reservation.__exit__(ValueError, ValueError(), None)
-    with queued(paced, 2 * ROWS_A_SECOND):
-        assert refusal(paced, 1).retry_after == 2
+    with queued(measured, 2 * ROWS_A_SECOND):
+        assert refusal(measured, 1).retry_after == 2
 
 
-def test_idle_time_is_not_taken_for_work(paced: Admission, clock: Clock) -> None:
+def test_idle_time_does_not_change_the_speed(measured: Admission, clock: Clock) -> None:
     clock.now += 3600.0
-    work(paced, clock, ROWS_A_SECOND, 1.0)
-    with queued(paced, 2 * ROWS_A_SECOND):
-        assert refusal(paced, 1).retry_after == 2
+    work(measured, clock, ROWS_A_SECOND, 1.0)
+    with queued(measured, 2 * ROWS_A_SECOND):
+        assert refusal(measured, 1).retry_after == 2
 
 
 STEP = st.tuples(
-    st.sampled_from(["enter", "hold", "hold bytes", "line up", "leave", "fail"]),
+    st.sampled_from(["enter", "reserve", "reserve bytes", "join queue", "leave", "fail"]),
     st.integers(0, 5),
     st.integers(0, 400),
 )
 
 
 @given(limit=st.none() | st.integers(1, 500), steps=st.lists(STEP, max_size=60))
-def test_counts_are_those_of_the_reservations_and_return_to_zero(
-    limit: int | None, steps: list[tuple[str, int, int]]
-) -> None:
+def test_counts_match_the_reservations_and_return_to_zero(limit: int | None, steps: list[tuple[str, int, int]]) -> None:
     clock = Clock()
     admission = Admission(limit, 40_000, clock)
-    reservations: dict[Reservation, int] = {}  # and the rows with which each lined up
+    reservations: dict[Reservation, int] = {}  # and the rows that each queued
     for step, which, number in steps:
         clock.now += number / 100
         if step == "enter":
@@ -217,11 +215,11 @@ def test_counts_are_those_of_the_reservations_and_return_to_zero(
             reservation = list(reservations)[which % len(reservations)]
             before = reservation.rows
             try:
-                if step == "hold":
+                if step == "reserve":
                     reservation.reserve(number)
-                elif step == "hold bytes":
+                elif step == "reserve bytes":
                     reservation.reserve_bytes(number * 8)
-                elif step == "line up" and not reservations[reservation]:
+                elif step == "join queue" and not reservations[reservation]:
                     reservation.join_queue()
                     reservations[reservation] = reservation.rows
                 elif step in ("leave", "fail"):

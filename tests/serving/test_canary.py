@@ -30,9 +30,7 @@ def slot_of(current: ServedModel | None, canary: ServedModel | None = None) -> M
 
 
 @pytest.mark.parametrize("header", ["X-Request-ID", "x-request-id"])
-def test_the_id_that_the_answer_shows_decides_and_not_what_was_sent(
-    models: tuple[ServedModel, ServedModel], header: str
-) -> None:
+def test_the_request_id_of_the_answer_decides(models: tuple[ServedModel, ServedModel], header: str) -> None:
     current, canary = models
     router = CanaryRouter(slot_of(current, canary), 20, header)
     for number in range(100):
@@ -41,7 +39,7 @@ def test_the_id_that_the_answer_shows_decides_and_not_what_was_sent(
         assert chosen is (canary if str(number).encode() in Share(20, b"canary") else current)
 
 
-def test_another_header_decides_where_it_is_given_and_the_request_id_where_it_is_not(
+def test_another_header_decides_if_present_else_the_request_id(
     models: tuple[ServedModel, ServedModel],
 ) -> None:
     current, canary = models
@@ -56,14 +54,14 @@ def test_another_header_decides_where_it_is_given_and_the_request_id_where_it_is
 
 
 @given(value=st.binary())
-def test_a_header_may_hold_any_bytes(models: tuple[ServedModel, ServedModel], value: bytes) -> None:
+def test_a_header_may_have_any_bytes(models: tuple[ServedModel, ServedModel], value: bytes) -> None:
     current, canary = models
     router = CanaryRouter(slot_of(current, canary), 50, "X-Customer")
     expected = canary if value in Share(50, b"canary") else current
     assert router.choose([(b"x-customer", value)], "any") is expected
 
 
-def test_all_requests_or_none_go_to_the_canary_at_the_ends_of_the_range(
+def test_zero_and_hundred_percent_send_none_and_all_to_the_canary(
     models: tuple[ServedModel, ServedModel],
 ) -> None:
     current, canary = models
@@ -73,7 +71,7 @@ def test_all_requests_or_none_go_to_the_canary_at_the_ends_of_the_range(
         assert CanaryRouter(slot, 100, "X-Request-ID").choose([], str(number)) is canary
 
 
-def test_a_canary_that_comes_or_goes_is_heeded_at_the_next_request(models: tuple[ServedModel, ServedModel]) -> None:
+def test_a_new_or_removed_canary_affects_the_next_request(models: tuple[ServedModel, ServedModel]) -> None:
     current, canary = models
     slot = slot_of(current)
     router = CanaryRouter(slot, 100, "X-Request-ID")
@@ -85,7 +83,7 @@ def test_a_canary_that_comes_or_goes_is_heeded_at_the_next_request(models: tuple
 
 
 @pytest.mark.parametrize("percent", [0, 100])
-def test_without_a_model_in_use_nobody_answers(models: tuple[ServedModel, ServedModel], percent: float) -> None:
+def test_nobody_answers_without_a_model_in_use(models: tuple[ServedModel, ServedModel], percent: float) -> None:
     for canary in (None, models[1]):
         with pytest.raises(ModelUnavailable):
             CanaryRouter(slot_of(None, canary), percent, "X-Request-ID").choose([], "1")

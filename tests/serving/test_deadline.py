@@ -39,7 +39,7 @@ def cancellations() -> int:
         (False, DeadlineExceeded, "The request was not answered within 0.01 seconds."),
     ],
 )
-async def test_whose_fault_it_is_depends_on_whether_the_body_had_come(
+async def test_the_error_depends_on_whether_the_body_had_arrived(
     reading: bool, reason: type[Exception], words: str
 ) -> None:
     with pytest.raises(reason) as raised:
@@ -47,7 +47,7 @@ async def test_whose_fault_it_is_depends_on_whether_the_body_had_come(
     assert str(raised.value) == words
 
 
-async def test_a_caller_that_leaves_ends_its_request() -> None:
+async def test_a_disconnect_ends_the_request() -> None:
     deadline = Deadlines(LONG_S).start()
     asyncio.get_running_loop().call_soon(deadline.disconnect)
     with pytest.raises(Disconnected):
@@ -63,7 +63,7 @@ async def test_the_first_reason_counts() -> None:
     assert cancellations() == 0
 
 
-async def test_a_cancellation_from_elsewhere_stays_one() -> None:
+async def test_a_cancellation_from_elsewhere_stays_a_cancellation() -> None:
     task = asyncio.create_task(hang(Deadlines(LONG_S).start()))
     await asyncio.sleep(0)
     task.cancel()
@@ -72,7 +72,7 @@ async def test_a_cancellation_from_elsewhere_stays_one() -> None:
     assert task.cancelled()
 
 
-async def test_a_cancellation_from_elsewhere_is_not_taken_for_the_deadlines_own() -> None:
+async def test_a_foreign_cancellation_is_not_mistaken_for_the_deadline() -> None:
     deadline = Deadlines(LONG_S).start()
     task = asyncio.create_task(hang(deadline))
     await asyncio.sleep(0)
@@ -82,7 +82,7 @@ async def test_a_cancellation_from_elsewhere_is_not_taken_for_the_deadlines_own(
     assert task.cancelled()
 
 
-async def test_the_task_goes_on_after_its_deadline() -> None:
+async def test_the_task_continues_after_its_deadline() -> None:
     with pytest.raises(BodyTimeout):
         await within_reason(hang(Deadlines(SHORT_S).start()))
     assert cancellations() == 0
@@ -91,7 +91,7 @@ async def test_the_task_goes_on_after_its_deadline() -> None:
     assert answer.result() == "still here"
 
 
-async def test_what_the_work_raises_comes_out() -> None:
+async def test_an_exception_of_the_work_is_passed_on() -> None:
     async def fail() -> None:
         with Deadlines(LONG_S).start():
             await asyncio.sleep(0)
@@ -101,7 +101,7 @@ async def test_what_the_work_raises_comes_out() -> None:
         await fail()
 
 
-async def test_a_request_in_time_is_not_ended_later() -> None:
+async def test_a_request_in_time_does_not_expire_later() -> None:
     deadlines = Deadlines(SHORT_S)
     with deadlines.start():
         await asyncio.sleep(0)
@@ -117,7 +117,7 @@ async def test_a_request_in_time_is_forgotten() -> None:
     assert (list(known), deadlines._running) == ([deadline], {})
 
 
-async def test_the_next_is_ended_after_the_first() -> None:
+async def test_the_next_request_expires_after_the_first() -> None:
     deadlines = Deadlines(SHORT_S)
     tasks: list[asyncio.Task[None]] = []
     for _ in range(3):
@@ -129,14 +129,14 @@ async def test_the_next_is_ended_after_the_first() -> None:
         await within_reason(hang(deadlines.start(), reading=False))
 
 
-async def test_all_that_run_out_together_are_ended_together() -> None:
+async def test_requests_that_expire_together_are_ended_together() -> None:
     deadlines = Deadlines(SHORT_S)
     tasks = [asyncio.create_task(hang(deadlines.start(), reading=number % 2 == 0)) for number in range(10)]
     await within_reason(asyncio.wait(tasks))
     assert [type(task.exception()) for task in tasks] == [BodyTimeout, DeadlineExceeded] * 5
 
 
-def test_one_timer_serves_them_all() -> None:
+def test_one_timer_serves_all_requests() -> None:
     timers: list[Any] = []
 
     class Loop(asyncio.SelectorEventLoop):

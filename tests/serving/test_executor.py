@@ -1,4 +1,4 @@
-"""The executor gives what the engine says of all rows, however it cuts them into chunks."""
+"""The executor returns what the engine computes for all rows, however it cuts them into chunks."""
 
 from pathlib import Path
 from typing import cast
@@ -15,8 +15,8 @@ from kernels.engine import Engine, Evaluation
 from tests.models.support import save_booster, save_referring, serve, tiny_booster, tiny_rows
 
 
-class DearEngine:
-    """An engine whose rows count as dear: five fill a chunk."""
+class ExpensiveEngine:
+    """An engine whose rows are expensive: five fill a chunk."""
 
     def __init__(self, engine: Engine) -> None:
         self.sizes: list[int] = []
@@ -39,15 +39,15 @@ class DearEngine:
         return self._engine.evaluate(rows)
 
 
-def dear(directory: Path) -> tuple[ServedModel, DearEngine]:
+def expensive(directory: Path) -> tuple[ServedModel, ExpensiveEngine]:
     served = serve(directory)
-    engine = DearEngine(served.engine)
+    engine = ExpensiveEngine(served.engine)
     return msgspec.structs.replace(served, engine=cast(Engine, engine)), engine
 
 
 @pytest.mark.parametrize("rows", [1, 5, 6, 23])
-async def test_chunks_are_joined_field_by_field_in_the_rows_order(rows: int, tmp_path: Path) -> None:
-    served, engine = dear(save_referring(tmp_path / "model"))
+async def test_chunks_are_joined_in_the_order_of_the_rows(rows: int, tmp_path: Path) -> None:
+    served, engine = expensive(save_referring(tmp_path / "model"))
     batch = tiny_rows()[:rows] * 1.5
     evaluation = await Executor(Metrics()).predict(served, batch, "bulk")
     assert sorted(engine.sizes, reverse=True) == [5] * (rows // 5) + [rows % 5] * (rows % 5 > 0)
@@ -60,23 +60,23 @@ async def test_chunks_are_joined_field_by_field_in_the_rows_order(rows: int, tmp
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-async def test_what_the_model_does_not_tell_stays_unsaid(classes: int, tmp_path: Path) -> None:
+async def test_parts_the_model_does_not_compute_stay_none(classes: int, tmp_path: Path) -> None:
     changes = {"objective": "multiclass", "num_class": 3} if classes == 3 else {}
     booster = tiny_booster(tiny_rows()[:, 2] % 3, **changes)
-    served, _ = dear(save_booster(booster, tmp_path / "model"))
+    served, _ = expensive(save_booster(booster, tmp_path / "model"))
     evaluation = await Executor(Metrics()).predict(served, tiny_rows(), "bulk")
     np.testing.assert_array_equal(evaluation.prediction, booster.predict(tiny_rows()))
     assert (evaluation.difficulty, evaluation.distance) == (None, None)
 
 
-async def test_no_rows_are_evaluated_to_no_rows(tmp_path: Path) -> None:
-    served, _ = dear(save_referring(tmp_path / "model"))
+async def test_an_empty_batch_has_an_empty_evaluation(tmp_path: Path) -> None:
+    served, _ = expensive(save_referring(tmp_path / "model"))
     evaluation = await Executor(Metrics()).predict(served, np.empty((0, 3)), "batch")
     assert [field is not None and field.shape for field in evaluation] == [(0,)] * 3
 
 
 async def test_the_sample_is_predicted_and_not_counted(tmp_path: Path) -> None:
-    served, _ = dear(save_referring(tmp_path / "model"))
+    served, _ = expensive(save_referring(tmp_path / "model"))
     metrics = Metrics()
     predicted = await Executor(metrics).check(served)
     np.testing.assert_array_equal(predicted, served.artifact.engine().predict(served.artifact.sample()))

@@ -108,14 +108,14 @@ def queue() -> Any:
     queue.close()
 
 
-async def test_what_comes_while_the_device_is_busy_goes_to_it_together(queue: GatherQueue) -> None:
+async def test_requests_during_a_busy_device_are_batched(queue: GatherQueue) -> None:
     device = Device()
     tasks = await while_busy(device, queue.evaluate, [rows_of(1, 2), rows_of(3), rows_of(4, 5, 6)])
     assert await answers(device, tasks) == [[-2], [2, 4], [6], [8, 10, 12]]
     assert device.batches == [[-1], [1, 2, 3, 4, 5, 6]]
 
 
-async def test_each_part_of_an_evaluation_is_divided_and_what_is_unsaid_stays_so(queue: GatherQueue) -> None:
+async def test_an_evaluation_is_divided_and_none_stays_none(queue: GatherQueue) -> None:
     device = Device()
     tasks = await while_busy(device, queue.evaluate, [rows_of(1, 2), rows_of(3)])
     await answers(device, tasks)
@@ -125,7 +125,7 @@ async def test_each_part_of_an_evaluation_is_divided_and_what_is_unsaid_stays_so
     assert (evaluation.distance.tolist(), evaluation.distance.dtype) == ([1, 2], np.float32)
 
 
-async def test_a_lone_request_goes_at_once(queue: GatherQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_single_request_does_not_wait(queue: GatherQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     loop = asyncio.get_running_loop()
     call_at = loop.call_at
@@ -141,7 +141,7 @@ async def test_a_lone_request_goes_at_once(queue: GatherQueue, monkeypatch: pyte
     assert (evaluation.prediction.tolist(), device.batches, waits) == ([2, 4], [[1, 2]], [])
 
 
-async def test_requests_one_after_the_other_go_one_after_the_other(queue: GatherQueue) -> None:
+async def test_sequential_requests_are_not_batched(queue: GatherQueue) -> None:
     device = Device()
     device.go_on()
     for number in range(5):
@@ -150,9 +150,7 @@ async def test_requests_one_after_the_other_go_one_after_the_other(queue: Gather
 
 
 @given(sizes=st.lists(st.integers(1, 12), max_size=20), largest=st.integers(1, 16))
-def test_everybody_gets_their_own_in_the_order_of_coming_and_no_batch_is_larger_than_it_may(
-    sizes: list[int], largest: int
-) -> None:
+def test_requests_get_their_own_results_in_bounded_batches(sizes: list[int], largest: int) -> None:
     ends = np.cumsum(sizes, dtype=int).tolist()
     requests = [rows_of(*range(end - size, end)) for size, end in zip(sizes, ends, strict=True)]
     device = Device()
@@ -175,7 +173,7 @@ def test_everybody_gets_their_own_in_the_order_of_coming_and_no_batch_is_larger_
     assert all(len(batch) + first > largest for batch, first in zip(batches, firsts[1:], strict=False))
 
 
-async def test_requests_for_different_engines_never_go_together(queue: GatherQueue) -> None:
+async def test_requests_for_different_engines_are_not_batched(queue: GatherQueue) -> None:
     old, new = Device(), Device()
     new.go_on()
     requests = [(old, 1), (old, 2), (new, 3), (new, 4), (old, 5)]
@@ -186,7 +184,7 @@ async def test_requests_for_different_engines_never_go_together(queue: GatherQue
     assert (old.batches, new.batches) == ([[-1], [1, 2], [5]], [[3, 4]])
 
 
-async def test_rows_of_those_who_left_are_not_computed_and_those_of_others_are(queue: GatherQueue) -> None:
+async def test_rows_of_cancelled_requests_are_not_computed(queue: GatherQueue) -> None:
     device = Device()
     tasks = await while_busy(device, queue.evaluate, [rows_of(number) for number in range(6)])
     for task in (tasks[1], tasks[3], tasks[6]):
@@ -198,7 +196,7 @@ async def test_rows_of_those_who_left_are_not_computed_and_those_of_others_are(q
     assert device.batches == [[-1], [1, 3, 4]]
 
 
-async def test_when_all_have_left_nothing_is_computed(queue: GatherQueue) -> None:
+async def test_nothing_is_computed_when_all_are_cancelled(queue: GatherQueue) -> None:
     device = Device()
     tasks = await while_busy(device, queue.evaluate, [rows_of(1), rows_of(2)])
     for task in tasks:
@@ -208,7 +206,7 @@ async def test_when_all_have_left_nothing_is_computed(queue: GatherQueue) -> Non
     assert device.batches == [[-1], [3]]
 
 
-async def test_one_that_leaves_while_its_rows_are_computed_lets_the_others_have_theirs(queue: GatherQueue) -> None:
+async def test_cancelling_one_running_request_leaves_the_others(queue: GatherQueue) -> None:
     computing, free = threading.Event(), threading.Event()
 
     class Slow(Device):
@@ -231,7 +229,7 @@ async def test_one_that_leaves_while_its_rows_are_computed_lets_the_others_have_
 
 
 @given(count=st.integers(1, 9), data=st.data())
-def test_only_who_makes_a_batch_fail_gets_the_error_of_it(count: int, data: st.DataObject) -> None:
+def test_only_the_request_at_fault_gets_the_error(count: int, data: st.DataObject) -> None:
     culprits = data.draw(st.sets(st.integers(0, count - 1), min_size=1, max_size=2))
     device = Device(culprits)
 
@@ -252,7 +250,7 @@ def test_only_who_makes_a_batch_fail_gets_the_error_of_it(count: int, data: st.D
     ]
 
 
-async def test_rows_that_cannot_even_be_put_together_fail_and_the_queue_goes_on(
+async def test_rows_that_cannot_be_joined_fail_and_the_queue_continues(
     queue: GatherQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> Any:
@@ -265,7 +263,7 @@ async def test_rows_that_cannot_even_be_put_together_fail_and_the_queue_goes_on(
     assert (await queue.evaluate(cast(Engine, device), rows_of(3))).prediction.tolist() == [6]
 
 
-def test_a_queue_that_was_closed_answers_with_an_error() -> None:
+def test_a_closed_queue_raises() -> None:
     async def ask() -> None:
         queue = GatherQueue()
         queue.close()
@@ -309,7 +307,7 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def test_the_predictor_gathers_for_a_device(executor: Executor, served: ServedModel) -> None:
+async def test_the_executor_batches_for_a_device(executor: Executor, served: ServedModel) -> None:
     device = Device()
     tasks = await while_busy(device, asking(executor, served), [rows_of(number) for number in range(10)])
     await settled()
@@ -317,9 +315,7 @@ async def test_the_predictor_gathers_for_a_device(executor: Executor, served: Se
     assert [sorted(batch) for batch in device.batches] == [[-1], list(range(10))]
 
 
-async def test_without_a_device_the_predictor_hands_each_request_to_a_thread_of_its_own(
-    executor: Executor, served: ServedModel
-) -> None:
+async def test_without_a_device_each_request_has_its_own_thread(executor: Executor, served: ServedModel) -> None:
     processor = Device(gathers=False)
     tasks = await while_busy(processor, asking(executor, served), [rows_of(number) for number in range(10)])
     await settled()
@@ -347,7 +343,7 @@ class Gated(Hardware):
 
 
 @pytest.mark.parametrize("dies", [False, True])
-async def test_a_real_engine_answers_gathered_rows_as_it_answers_each(
+async def test_a_real_engine_evaluates_batched_rows_like_single_ones(
     executor: Executor, served: ServedModel, booster: lgb.Booster, dies: bool
 ) -> None:
     hardware = Gated(fails_after=2 if dies else None)  # with the batch that was gathered
@@ -395,9 +391,7 @@ def watched(
     return msgspec.structs.replace(served, engine=engine), hardware
 
 
-async def test_however_cheap_a_device_computes_nothing_on_the_event_loop(
-    executor: Executor, served: ServedModel
-) -> None:
+async def test_a_device_never_runs_on_the_event_loop(executor: Executor, served: ServedModel) -> None:
     model, hardware = watched(served, CHEAP)
     assert not executor.is_cheap(model, 1)
     for count in (1, 50):
@@ -406,9 +400,7 @@ async def test_however_cheap_a_device_computes_nothing_on_the_event_loop(
     assert (hardware.batches, hardware.threads) == ([1, 50, 1], {"device"})
 
 
-async def test_where_the_processor_is_cheaper_it_computes_on_the_event_loop_beside_a_device(
-    executor: Executor, served: ServedModel
-) -> None:
+async def test_cheap_rows_use_the_event_loop_beside_a_device(executor: Executor, served: ServedModel) -> None:
     model, hardware = watched(served, known(Cost((1,), (1e-4,)), Cost((1,), (1e-6,))))
     assert executor.is_cheap(model, 1)
     await executor.predict(model, tiny_rows()[:1], "single")
@@ -429,7 +421,7 @@ TWENTY = known(Cost((1, 20), (1.0, 2.0)), Cost((1,), (9.0,)))
     ],
     ids=["its own", "of the queue", "until it dies", "without memory"],
 )
-async def test_a_device_gets_chunks_of_its_size_and_threads_small_ones_of_what_it_cannot_compute(
+async def test_threads_take_small_chunks_when_a_device_fails(
     executor: Executor,
     served: ServedModel,
     booster: lgb.Booster,

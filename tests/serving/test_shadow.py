@@ -138,9 +138,7 @@ async def test_every_class_of_every_row_is_compared(metrics: Metrics, tmp_path_f
     shadow.close()
 
 
-async def test_columns_go_by_name_and_a_feature_that_was_not_given_is_missing(
-    metrics: Metrics, model: ServedModel
-) -> None:
+async def test_columns_are_matched_by_name_and_absent_ones_are_missing(metrics: Metrics, model: ServedModel) -> None:
     features = (Feature(name="age"), Feature(name="garage", required=False), Feature(name="income"))
     slot = ModelSlot()
     other = doubled(model, EngineDouble(lambda rows: np.zeros(len(rows))))
@@ -154,9 +152,7 @@ async def test_columns_go_by_name_and_a_feature_that_was_not_given_is_missing(
     shadow.close()
 
 
-async def test_a_feature_that_the_shadow_requires_and_the_answer_had_not_is_not_made_up(
-    metrics: Metrics, model: ServedModel
-) -> None:
+async def test_a_feature_that_only_the_shadow_requires_is_an_error(metrics: Metrics, model: ServedModel) -> None:
     slot = ModelSlot()
     other = doubled(model, EngineDouble(lambda rows: np.zeros(len(rows))))
     features = (*model.artifact.features, Feature(name="garage"))
@@ -169,7 +165,7 @@ async def test_a_feature_that_the_shadow_requires_and_the_answer_had_not_is_not_
 
 
 @pytest.mark.parametrize(("seconds", "size"), [(1e-6, 250), (2**-7, 6)])
-async def test_rows_of_many_requests_are_scored_together_in_chunks_that_cost_little(
+async def test_rows_of_many_requests_are_scored_in_cheap_chunks(
     metrics: Metrics, model: ServedModel, seconds: float, size: int
 ) -> None:
     slot = ModelSlot()
@@ -185,9 +181,7 @@ async def test_rows_of_many_requests_are_scored_together_in_chunks_that_cost_lit
     shadow.close()
 
 
-async def test_a_row_of_more_classes_than_a_chunk_takes_is_scored_alone(
-    slot: ModelSlot, metrics: Metrics, model: ServedModel
-) -> None:
+async def test_a_row_larger_than_a_chunk_is_scored_alone(slot: ModelSlot, metrics: Metrics, model: ServedModel) -> None:
     slot.shadow = doubled(model, EngineDouble(lambda rows: np.ones((len(rows), 300))))
     shadow = Shadow(slot, metrics, 100)
     shadow.offer(model, tiny_rows()[:3], np.zeros((3, 300)), "1")
@@ -197,7 +191,7 @@ async def test_a_row_of_more_classes_than_a_chunk_takes_is_scored_alone(
     shadow.close()
 
 
-async def test_answers_of_the_model_in_use_and_of_the_canary_are_told_apart(
+async def test_answers_of_model_and_canary_are_kept_apart(
     slot: ModelSlot, metrics: Metrics, model: ServedModel
 ) -> None:
     canary = versioned(model, "3")
@@ -226,9 +220,7 @@ async def test_nothing_is_queued_without_a_shadow_of_another_version(
     shadow.close()
 
 
-async def test_the_requests_of_the_share_are_scored_and_no_others(
-    slot: ModelSlot, metrics: Metrics, model: ServedModel
-) -> None:
+async def test_only_requests_of_the_share_are_scored(slot: ModelSlot, metrics: Metrics, model: ServedModel) -> None:
     shadow = Shadow(slot, metrics, 10)
     ids = [str(number) for number in range(1000)]
     for identifier in ids:
@@ -243,7 +235,7 @@ async def test_the_requests_of_the_share_are_scored_and_no_others(
     nothing.close()
 
 
-async def test_rows_that_find_no_place_are_dropped_and_counted(
+async def test_rows_beyond_the_queue_are_dropped_and_counted(
     slot: ModelSlot, metrics: Metrics, model: ServedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "QUEUE_ROWS", 60)
@@ -261,7 +253,7 @@ async def test_rows_that_find_no_place_are_dropped_and_counted(
 
 
 @pytest.mark.parametrize(("room", "taken"), [(49, 25), (25, 25), (24, 17), (3, 3), (1, 1)])
-async def test_of_a_request_larger_than_the_room_evenly_spaced_rows_are_scored(
+async def test_a_large_request_is_sampled_evenly(
     slot: ModelSlot, metrics: Metrics, model: ServedModel, monkeypatch: pytest.MonkeyPatch, room: int, taken: int
 ) -> None:
     monkeypatch.setattr(module, "QUEUE_ROWS", room)
@@ -275,7 +267,7 @@ async def test_of_a_request_larger_than_the_room_evenly_spaced_rows_are_scored(
     shadow.close()
 
 
-async def test_what_waits_is_scored_by_the_shadow_that_is_there_then(
+async def test_queued_rows_are_scored_by_the_newest_shadow(
     slot: ModelSlot, metrics: Metrics, model: ServedModel
 ) -> None:
     first = slot.shadow
@@ -288,7 +280,7 @@ async def test_what_waits_is_scored_by_the_shadow_that_is_there_then(
 
 
 @pytest.mark.parametrize("version", [None, "1"])
-async def test_what_waits_is_dropped_when_there_is_nothing_left_to_compare_with(
+async def test_queued_rows_are_dropped_without_a_shadow(
     slot: ModelSlot, metrics: Metrics, model: ServedModel, version: str | None
 ) -> None:
     shadow = Shadow(slot, metrics, 100)
@@ -306,7 +298,7 @@ def broken(rows: Array) -> Array:
 @pytest.mark.parametrize(
     "wrong", [broken, lambda rows: np.zeros((len(rows), 2)), lambda rows: np.zeros(1)], ids=["raises", "wider", "fewer"]
 )
-async def test_a_shadow_that_fails_is_counted_and_told_of_once_a_version(
+async def test_a_failing_shadow_is_logged_once_per_version(
     slot: ModelSlot,
     metrics: Metrics,
     model: ServedModel,
@@ -343,9 +335,7 @@ async def test_rows_without_a_finite_difference_fail_alone(
     shadow.close()
 
 
-async def test_a_row_of_which_one_class_has_no_finite_difference_fails_whole(
-    slot: ModelSlot, metrics: Metrics, model: ServedModel
-) -> None:
+async def test_a_row_fails_if_one_class_is_not_finite(slot: ModelSlot, metrics: Metrics, model: ServedModel) -> None:
     slot.shadow = doubled(model, EngineDouble(lambda rows: np.array([[0.5, np.nan], [0.5, 0.5]])))
     shadow = Shadow(slot, metrics, 100)
     shadow.offer(model, tiny_rows()[:2], np.zeros((2, 2)), "1")
@@ -354,7 +344,7 @@ async def test_a_row_of_which_one_class_has_no_finite_difference_fails_whole(
     shadow.close()
 
 
-async def test_the_task_scores_whatever_comes_and_outlives_a_failure(
+async def test_the_task_survives_a_failure(
     slot: ModelSlot, metrics: Metrics, model: ServedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PAUSE_S", 0)
@@ -380,7 +370,7 @@ async def test_the_task_scores_whatever_comes_and_outlives_a_failure(
     shadow.close()
 
 
-async def test_requests_go_on_while_the_shadow_hangs(slot: ModelSlot, metrics: Metrics, model: ServedModel) -> None:
+async def test_requests_continue_while_the_shadow_hangs(slot: ModelSlot, metrics: Metrics, model: ServedModel) -> None:
     begun, released = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
@@ -405,7 +395,7 @@ async def test_requests_go_on_while_the_shadow_hangs(slot: ModelSlot, metrics: M
     shadow.close()
 
 
-async def test_one_thread_scores_and_gives_way_to_others(slot: ModelSlot, metrics: Metrics, model: ServedModel) -> None:
+async def test_one_thread_of_low_priority_scores(slot: ModelSlot, metrics: Metrics, model: ServedModel) -> None:
     niceness: list[int] = []
 
     def look(rows: Array) -> Array:
@@ -427,7 +417,7 @@ async def test_one_thread_scores_and_gives_way_to_others(slot: ModelSlot, metric
     shadow.close()
 
 
-async def test_a_real_model_in_the_shadow_is_compared_with_another(
+async def test_real_models_are_compared(
     metrics: Metrics, model: ServedModel, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     booster = tiny_booster(-tiny_rows()[:, 0], rounds=5)

@@ -35,35 +35,35 @@ def taken(percent: float, ids: list[str], purpose: bytes = b"canary") -> set[str
 
 
 @given(st.binary(), PERCENT, PERCENT)
-def test_a_greater_share_keeps_what_a_smaller_one_holds(value: bytes, one: float, other: float) -> None:
+def test_a_larger_share_contains_a_smaller_one(value: bytes, one: float, other: float) -> None:
     small, great = sorted((one, other))
     assert value not in Share(small, b"canary") or value in Share(great, b"canary")
 
 
 @given(st.binary(), PERCENT)
-def test_a_value_is_on_the_same_side_every_time(value: bytes, percent: float) -> None:
+def test_a_value_is_always_on_the_same_side(value: bytes, percent: float) -> None:
     share = Share(percent, b"canary")
     assert (value in share) == (value in share) == (value in Share(percent, b"canary"))
 
 
 @given(st.binary())
-def test_nothing_holds_no_value_and_all_holds_every_value(value: bytes) -> None:
+def test_zero_percent_is_empty_and_hundred_is_everything(value: bytes) -> None:
     assert value not in Share(0, b"canary")
     assert value in Share(100, b"canary")
 
 
-def test_only_a_share_of_nothing_is_empty() -> None:
+def test_only_zero_percent_is_falsy() -> None:
     assert not Share(0, b"canary")
     assert Share(0.01, b"canary")
 
 
-def test_the_side_outlives_the_process() -> None:
+def test_a_share_is_the_same_in_every_process() -> None:
     assert sorted(taken(20, [str(number) for number in range(20)]), key=int) == ["2", "4", "8", "10", "13"]
 
 
 @pytest.mark.parametrize("percent", [0.5, 1, 5, 50, 95])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_share_is_kept_for_values_of_any_pattern(kind: str, percent: float) -> None:
+def test_a_share_has_its_size_for_values_of_any_pattern(kind: str, percent: float) -> None:
     ids = KINDS[kind]()
     expected = IDS * percent / 100
     spread = (expected * (1 - percent / 100)) ** 0.5
@@ -71,13 +71,13 @@ def test_the_share_is_kept_for_values_of_any_pattern(kind: str, percent: float) 
     assert abs(len(taken(percent, ids)) - expected) < 3 * spread
 
 
-def test_a_hundredth_of_a_percent_is_told_apart() -> None:
+def test_hundredths_of_a_percent_differ() -> None:
     ids = [str(number) for number in range(1_000_000)]
     counts = [len(taken(percent, ids)) for percent in (0.01, 0.02, 0.03)]
     assert counts == pytest.approx([100, 200, 300], abs=30)
 
 
-def test_shares_of_two_purposes_are_independent() -> None:
+def test_shares_of_different_purposes_are_independent() -> None:
     ids = KINDS["numbers"]()
     both = taken(20, ids, b"canary") & taken(30, ids, b"shadow")
     assert len(both) == pytest.approx(IDS * 0.06, abs=3 * (IDS * 0.06) ** 0.5)
