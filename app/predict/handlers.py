@@ -213,7 +213,7 @@ class Predictions:
         reservation.join_queue()
         async with exchange.watched():
             table = await reader.decode_in(partial(reader.decode, body))
-            del body  # the rows hold all of it now
+            del body  # all of it is in the rows now
             reservation.reserve(table.size)
             evaluation = await self._executor.predict(served, table.rows, reader.kind)
             return await reader.answer_in(partial(reader.answer, table, evaluation, level))

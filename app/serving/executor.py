@@ -1,4 +1,4 @@
-"""Where batches are computed: cheap ones on the event loop, expensive ones in threads, others on a device.
+"""Execution of batches: cheap ones on the event loop, expensive ones in threads, others on a device.
 
 Handing a batch to a thread and back costs tens of microseconds, more than predicting a few rows. A large batch on the
 event loop would delay every other request. The measured cost of the engine decides between the two. A batch for a
@@ -46,7 +46,7 @@ class Executor:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="executor")
-        self._gil_thread = ThreadPoolExecutor(1, thread_name_prefix="turn")
+        self._gil_thread = ThreadPoolExecutor(1, thread_name_prefix="gil")
         self._device = GatherQueue()
 
     async def predict(

@@ -118,7 +118,7 @@ def test_the_writer_outlives_the_service_and_writes_its_rows(database: Database)
     command = [sys.executable, "-m", "app.telemetry.log_writer"]
     ours, theirs = socket.socketpair()
     with theirs:
-        process = subprocess.Popen(command, stdin=theirs)
+        process = subprocess.Popen(command, stdin=theirs.fileno())
     with process:
         with Connection(ours.detach()) as connection:
             connection.send_bytes(msgspec.msgpack.encode(LogTarget(database.url, 1000)))

@@ -240,7 +240,7 @@ def test_it_ends_when_nothing_is_asked_for_a_while(tmp_path: Path) -> None:
     python = altered_python(tmp_path, "worker.LINGER_S = 0.1")
     ours, theirs = socket.socketpair()
     with theirs:
-        process = subprocess.Popen([python], stdin=theirs, env=os.environ | ON_PATH)
+        process = subprocess.Popen([python], stdin=theirs.fileno(), env=os.environ | ON_PATH)
     with Connection(ours.detach()) as connection, process:
         connection.send_bytes(msgspec.msgpack.encode(Settings(), enc_hook=str))
         assert connection.recv_bytes() == b""
