@@ -102,7 +102,7 @@ def requested_level(intervals: Intervals | None, given: list[str] | None) -> flo
         The level that was asked for, else the default one; None for a model that has no intervals.
 
     Raises:
-        InvalidInput: It was given more than once, or is none of the model's levels.
+        InvalidInput: The parameter appears more than once, or is none of the model's levels.
     """
     if given is None:
         return intervals and intervals.default_level

@@ -89,7 +89,7 @@ class RefreshListener:
         log.warning("model refused", extra={"role": role, "model_version": identity.version, "reason": str(error)})
 
     def replaced(self, role: Role, before: ServedModel | None, now: ServedModel | None) -> None:
-        """A role of the slot changed, be it only in what the registry says of the same model."""
+        """A role of the slot changed: another model, or another description of the same model."""
         if role != "current":
             if before is not None:
                 self._rollout.remove(role, before.identity.version)

@@ -1,4 +1,4 @@
-"""What came of one look into the registry, or of one order to serve a version."""
+"""Outcome of a look into the registry, or of an order to serve a version."""
 
 from datetime import UTC, datetime
 from typing import Literal

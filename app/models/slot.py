@@ -15,7 +15,7 @@ Role = Literal["current", "canary", "shadow"]
 
 
 class Freshness(NamedTuple):
-    """How far the model in service can be trusted to be the one that the registry prefers.
+    """Whether the model in service is known to be the one that the registry prefers.
 
     Attributes:
         stale: Whether the registry failed to answer the last look, or was not asked yet.

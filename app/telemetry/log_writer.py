@@ -168,7 +168,7 @@ def main() -> None:
     """Write what is asked until the parent has gone."""
     connection = parent()
     os.nice(NICENESS)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # where all processes are told, the service's last rows still come
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it may reach all processes before the service's last rows do
     database = LogDatabase(msgspec.msgpack.decode(connection.recv_bytes(), type=LogTarget), REST)
     decoder = msgspec.msgpack.Decoder(list[LoggedPredictions])
     try:

@@ -44,12 +44,12 @@ def is_http(uri: str) -> bool:
     return urlsplit(uri).scheme in ("http", "https")
 
 
-def check_source(uri: str, teller: str, settings: Settings) -> None:
+def check_source(uri: str, named_by: str, settings: Settings) -> None:
     """Refuse a place of model files that a registry behind HTTP may not name.
 
     Args:
         uri: URI of the files.
-        teller: URI of the registry or tracking server that named the place. A file or database of this machine may
+        named_by: URI of the registry or tracking server that named the place. A file or database of this machine may
             name any place.
         settings: Settings with the URIs of both servers, and with MODEL_ARTIFACT_ROOT.
 
@@ -57,33 +57,33 @@ def check_source(uri: str, teller: str, settings: Settings) -> None:
         ModelRefused: The place is a local path outside MODEL_ARTIFACT_ROOT, on another host, of a scheme that could
             lead anywhere, or no address of files on an MLflow server.
     """
-    if not is_http(teller):
+    if not is_http(named_by):
         return
-    place = urlsplit(uri)
-    if place.scheme in ("", "file"):
+    parts = urlsplit(uri)
+    if parts.scheme in ("", "file"):
         from mlflow.utils.file_utils import local_file_uri_to_path
 
         root = settings.model_artifact_root
         if root is None or not Path(local_file_uri_to_path(uri)).resolve().is_relative_to(root.resolve()):
             raise ModelRefused("its files are at a local path, and that is not below MODEL_ARTIFACT_ROOT")
         return
-    if place.scheme in STORES:
-        if not re.fullmatch(STORES[place.scheme], place.netloc, re.IGNORECASE | re.ASCII):
-            raise ModelRefused(f"its files are at a {place.scheme}: address whose host is not that store's")
+    if parts.scheme in STORES:
+        if not re.fullmatch(STORES[parts.scheme], parts.netloc, re.IGNORECASE | re.ASCII):
+            raise ModelRefused(f"its files are at a {parts.scheme}: address whose host is not that store's")
         return
-    if place.scheme not in ("http", "https", "mlflow-artifacts"):
+    if parts.scheme not in ("http", "https", "mlflow-artifacts"):
         raise ModelRefused(
-            f"its files are at a {place.scheme[:20]}: address, which a registry behind HTTP may not name"
+            f"its files are at a {parts.scheme[:20]}: address, which a registry behind HTTP may not name"
         )
-    if place.scheme == "mlflow-artifacts":
+    if parts.scheme == "mlflow-artifacts":
         tracking = urlsplit(settings.tracking_uri)
-        uri = f"{tracking.scheme}://{place.netloc or tracking.netloc}"
+        uri = f"{tracking.scheme}://{parts.netloc or tracking.netloc}"
     # Libraries parse a URI with such characters differently.
     odd = re.search(r"[\s\\]", uri)
     if odd or all(_elsewhere(known, uri) for known in (settings.tracking_uri, settings.registry_uri)):
         raise ModelRefused("its files are on another host than the registry")
-    if place.scheme != "mlflow-artifacts" and ARTIFACTS_PATH not in place.path:
-        raise ModelRefused(f"its files are at a {place.scheme}: address that has no {ARTIFACTS_PATH} in its path")
+    if parts.scheme != "mlflow-artifacts" and ARTIFACTS_PATH not in parts.path:
+        raise ModelRefused(f"its files are at a {parts.scheme}: address that has no {ARTIFACTS_PATH} in its path")
 
 
 def limit_requests() -> None:

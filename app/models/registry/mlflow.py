@@ -166,16 +166,16 @@ class Registry:
             client = self._client()
             version = client.get_model_version(identity.name, identity.version)
             uri = client.get_model_version_download_uri(identity.name, identity.version)
-            teller = self._settings.registry_uri
+            named_by = self._settings.registry_uri
             if uri.startswith(LOGGED_MODEL_SCHEME):
                 uri = client.get_logged_model(uri.removeprefix(LOGGED_MODEL_SCHEME)).artifact_location
-                teller = self._settings.tracking_uri
+                named_by = self._settings.tracking_uri
             elif RunsArtifactRepository.is_runs_uri(uri):
                 # Resolved here, so that `check_source` sees the final place.
                 run_id, path = RunsArtifactRepository.parse_runs_uri(uri)
                 uri = append_to_uri_path(client.get_run(run_id).info.artifact_uri, *([path] if path else []))
-                teller = self._settings.tracking_uri
-            check_source(uri, teller, self._settings)
+                named_by = self._settings.tracking_uri
+            check_source(uri, named_by, self._settings)
             if is_local_uri(uri):
                 directory = destination / "model"
                 copy_model(local_file_uri_to_path(uri), directory)
