@@ -158,7 +158,7 @@ def test_ratios_are_medians_of_the_rounds_own_and_figures_medians() -> None:
     assert "| 16 | raw ASGI echo | 160 | 1.50 | 2.50 | 25% | 0.50 |" in text
     assert "| the log (LOG_LEVEL=WARNING) | 88 | +10% |" in text
     assert "| 1,000 | 4 | FastAPI + uvicorn | 10 | 1.50 | 2.50 | 10,000 | 1 | 9.00 |" in text
-    assert "late by more than 5 ms in 0.50% of its looks" in text
+    assert "late by more than 5 ms in 0.50% of its measurements" in text
 
 
 def test_the_lag_is_not_mentioned_where_the_service_does_not_tell_it() -> None:
