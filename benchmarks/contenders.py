@@ -265,17 +265,14 @@ ECHO = Contender("echo", "echo", _module("echo"), "/", ROW)
 """Answers with the body of the request, so only its size matters."""
 FASTAPI_UVICORN = Contender("fastapi", "FastAPI + uvicorn", _module("fastapi"), "/health", ROW, FASTAPI, "fastapi")
 MLFLOW_SERVE = Contender("mlflow", "mlflow models serve", _mlflow, "/ping", MLFLOW, MLFLOW)
-QUIET = {"LOG_LEVEL": "WARNING"}
-UNLOGGED = {"PREDICTION_LOG_ROWS": "0"}
-UNMEASURED = {"ENABLE_PROMETHEUS": "false"}
+SILENT = {
+    "quiet": {"LOG_LEVEL": "WARNING"},
+    "unlogged": {"PREDICTION_LOG_ROWS": "0"},
+    "unmeasured": {"ENABLE_PROMETHEUS": "false"},
+    "bare": {"LOG_LEVEL": "WARNING", "PREDICTION_LOG_ROWS": "0", "ENABLE_PROMETHEUS": "false"},
+}
 VARIANTS = tuple(
-    Contender(key, f"Madrone, {text}", _madrone, READY, ROW, environ=environ)
-    for key, text, environ in (
-        ("quiet", "LOG_LEVEL=WARNING", QUIET),
-        ("unlogged", "PREDICTION_LOG_ROWS=0", UNLOGGED),
-        ("unmeasured", "ENABLE_PROMETHEUS=false", UNMEASURED),
-        ("bare", "all three", QUIET | UNLOGGED | UNMEASURED),
-    )
+    Contender(key, f"Madrone, {key}", _madrone, READY, ROW, environ=environ) for key, environ in SILENT.items()
 )
 """Madrone without logs or metrics."""
 PEERS = (

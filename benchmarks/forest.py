@@ -38,16 +38,13 @@ from app.training.dataset import Dataset, load_dataset
 from benchmarks.pages.forest import page, picture
 from benchmarks.peers.process import HERE, Peer, PeerError, Process
 from benchmarks.report import CORES, begin, context, parser, ratio, save, spread
+from benchmarks.rows import PARAMETERS
 
 FORESTS = ((500, 31), (1000, 127), (300, 255))
 """Trees and leaves of a tree."""
 BATCHES = {1: 1000, 32: 3200, 64: 3200, 1000: 5000, 20_000: 20_000}
 """Rows a call, and how many rows of each are compared with LightGBM's scores."""
 FRESH_STARTS = 3
-PARAMETERS = {
-    "objective": "regression", "learning_rate": 0.05, "seed": 1, "deterministic": True, "force_row_wise": True,
-    "num_threads": 2, "verbose": -1,
-}  # fmt: skip
 
 MADRONE = Peer("Madrone", "madrone")
 LIGHTGBM = Peer("LightGBM, 1 thread", "lightgbm", options={"threads": 1})
@@ -130,7 +127,7 @@ def chosen(only: str) -> tuple[Peer, ...]:
 
 def train(dataset: Dataset, trees: int, leaves: int, directory: Path) -> Path:
     """File with LightGBM's text of a forest, trained at first use."""
-    known = json.dumps([PARAMETERS, dataset.sha256, version("lightgbm")])
+    known = json.dumps([PARAMETERS | {"num_leaves": leaves}, dataset.sha256, version("lightgbm")])
     path = directory / f"{trees}x{leaves}-{digest([known.encode()])}.txt"
     if not path.exists():
         progress(f"Training {trees} trees of {leaves} leaves ...")

@@ -1,6 +1,6 @@
 """Speed of the HTTP path, beside a bare echo and other servers of LightGBM models, with one worker each.
 
-    just bench http [--rounds 7] [--seconds 0.6] [--only madrone,echo,...] [--cases row,batch,...] [--quick]
+    just bench http [--rounds 7] [--seconds 0.6] [--only madrone echo ...] [--cases row batch ...] [--quick]
 
 Method: all servers serve one plain booster of 500 trees of 31 leaves on 8 numbers, without a plan; rows and target are
 made from a seed (benchmarks/rows.py). Each is asked for every row of the benchmark first, and its predictions must be
@@ -143,25 +143,13 @@ def peer_versions(keys: list[str]) -> dict[str, str]:
     return dict(pins)
 
 
-def names(allowed: list[str]) -> Any:
-    """Parser of names separated by commas."""
-
-    def read(text: str) -> list[str]:
-        given = text.split(",")
-        if unknown := {*given} - {*allowed}:
-            raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: not one of {', '.join(allowed)}")
-        return [name for name in allowed if name in given]
-
-    return read
-
-
 def main() -> None:
     keys = [contender.key for contender in CONTENDERS]
     options = parser(__doc__, quick="short, fewer servers, no million rows, one start")
     options.add_argument("--rounds", type=int, help="measurements of each case and server (7; 1 with --quick)")
     options.add_argument("--seconds", type=float, help="length of one measurement (0.6; 0.4 with --quick)")
-    options.add_argument("--only", type=names(keys), help=f"of {','.join(keys)}")
-    options.add_argument("--cases", type=names([*CASES]), default=[*CASES], help=f"of {','.join(CASES)}")
+    options.add_argument("--only", nargs="+", choices=keys, help="servers")
+    options.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
     arguments = begin(options)
     arguments.rounds = arguments.rounds or (1 if arguments.quick else 7)
     arguments.seconds = arguments.seconds or (0.4 if arguments.quick else 0.6)

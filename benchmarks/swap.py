@@ -141,13 +141,6 @@ def sample_rows(count: int) -> tuple[list[dict[str, float]], NDArray[np.float64]
     return objects(matrix, names), artifact.engine().predict(matrix)
 
 
-def published(registry: str, models: tuple[Path, Path]) -> tuple[str, str]:
-    """Register both models; the second is in service afterwards."""
-    settings = Settings(mlflow_tracking_uri=registry)
-    first, second = (publish(settings, model, name=NAME, params={}, metrics={}, tags={}) for model in models)
-    return first, second
-
-
 def under_load(swapper: Swapper, arguments: argparse.Namespace, deadline: float) -> list[Round]:
     swapper.swap()  # the first of each kind is no measure of the others
     time.sleep(arguments.seconds / 2)
@@ -240,7 +233,8 @@ def measure(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
     varied = read_artifact(models[1]).engine().predict(np.array([list(row.values()) for row in rows]))
     with ExitStack() as stack:
         registry = stack.enter_context(running(REGISTRY, models[0], directory, arguments.cache))
-        first, second = published(registry.url, models)
+        settings = Settings(mlflow_tracking_uri=registry.url)
+        first, second = (publish(settings, model, name=NAME, params={}, metrics={}, tags={}) for model in models)
         environ = {
             "ENABLE_PROMETHEUS": "false", "MLFLOW_TRACKING_URI": registry.url, "MODEL_NAME": NAME, "MODEL_ALIAS": ALIAS,
             "MODEL_CACHE_TTL": "604800", "ADMIN_API_KEY": ADMIN_KEY,

@@ -1,5 +1,6 @@
-"""lleaves with its default settings, which are double precision and blocks of 34 trees; but see `inline`."""
+"""lleaves with its default settings, which are double precision and blocks of 34 trees; but see `LARGEST_INLINED`."""
 
+import re
 from pathlib import Path
 
 import lleaves
@@ -8,6 +9,10 @@ from benchmarks.peers.process import Predict
 
 PACKAGES = ("lleaves", "llvmlite")
 LARGEST_INLINED = 20_000
+"""Leaves of a forest whose trees LLVM inlines into one function, the default, which makes small forests a fifth faster.
+
+With 76,500 leaves LLVM did not finish in 5 minutes and 5 GB; lleaves' documentation offers to compile without.
+"""
 
 
 def build(text: Path, kept: Path) -> None:
@@ -16,17 +21,6 @@ def build(text: Path, kept: Path) -> None:
 
 def load(text: Path, kept: Path) -> Predict:
     model = lleaves.Model(model_file=str(text))
-    model.compile(cache=str(kept / "forest.o"), raw_score=True, finline=inline(text))
+    leaves = sum(map(int, re.findall(r"^num_leaves=(\d+)", text.read_text(), re.MULTILINE)))
+    model.compile(cache=str(kept / "forest.o"), raw_score=True, finline=leaves <= LARGEST_INLINED)
     return lambda rows: model.predict(rows, n_jobs=1)
-
-
-def inline(text: Path) -> bool:
-    """Whether LLVM may inline all trees into one function, which is the default.
-
-    It makes the code of a small forest a fifth faster. On a forest of 76,500 leaves LLVM was not done after 5 minutes
-    and 5 GB, so larger ones are compiled without, as lleaves' documentation offers.
-    """
-    leaves = sum(
-        int(line.partition("=")[2]) for line in text.read_text().splitlines() if line.startswith("num_leaves=")
-    )
-    return leaves <= LARGEST_INLINED
