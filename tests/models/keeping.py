@@ -1,4 +1,4 @@
-"""A keeper as the service makes it, but for the process of its own that asks the registry."""
+"""A keeper as the service builds it, with the registry called in the test's own process."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Tiny boosters, model directories made of them, and their registration in an embedded registry."""
+"""Tiny boosters, model directories made from them, and their versions in an embedded registry."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Reading model directories: what is served, and what is refused for which reason."""
+"""Reading model directories: served models, and the reason of each refusal."""
 
 import pickle
 from pathlib import Path

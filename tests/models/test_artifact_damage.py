@@ -1,4 +1,4 @@
-"""Damaged model files: refused with their place, and never the end of the process."""
+"""Damaged model files are refused with the place of the damage, and crash nothing."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Stored rows, difficulty forest and intervals of a model: whole they come back, damaged they are refused."""
+"""Stored rows, difficulty forest and intervals of a model: round trip, and refusal when damaged."""
 
 import io
 import pickle

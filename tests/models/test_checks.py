@@ -1,4 +1,4 @@
-"""What a model must pass beyond files that fit together: each check, what it lets by, and why it refuses."""
+"""Each check of a model before it is served: what passes, and why others are refused."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""What is read of a model directory has bounds, and each is named where it refuses."""
+"""Bounds on the files of a model directory, each named in its refusal."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The bundled model through `mlflow.pyfunc`: outside the service it answers as inside."""
+"""The bundled model through `mlflow.pyfunc`: the same predictions as in the service."""
 
 from pathlib import Path
 

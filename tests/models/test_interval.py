@@ -1,4 +1,4 @@
-"""Stored calibrations: what is read, how wide intervals are, and which level a request gets."""
+"""Stored calibrations: reading, width of intervals, and the level of a request."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The model in service follows the registry, and no failure takes it away."""
+"""The model in service follows the registry, and survives every failure."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""An operator's orders: look now, serve this version, serve what the registry prefers again."""
+"""Orders of an operator: look now, pin a version, unpin it."""
 
 import shutil
 from pathlib import Path

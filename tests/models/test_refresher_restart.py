@@ -1,4 +1,4 @@
-"""What served before a restart serves after it, whatever the registry does."""
+"""The last known good model serves after a restart, whatever the registry does."""
 
 import asyncio
 import json

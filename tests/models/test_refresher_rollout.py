@@ -1,4 +1,4 @@
-"""Canary and shadow follow their aliases, and nothing about them touches the model in use."""
+"""Canary and shadow follow their aliases, and never affect the model in service."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Databases for the prediction log: SQLite files and a PostgreSQL server of our own."""
+"""Databases for the prediction log: SQLite files, and a PostgreSQL server started by the tests."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""The metrics' own port: served, taken, and let go."""
+"""The separate port of the metrics: served, taken, released."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""The GPU poller against a double of NVML, the one part here that needs hardware."""
+"""The GPU poller against a double of NVML, the one part that needs hardware."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each, with the request's id, and with nothing of what a caller sent."""
+"""Log lines: one JSON object each, with the id of the request, and nothing that a caller sent."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""An event loop that is blocked is seen to be late."""
+"""A blocked event loop is seen in its lag."""
 
 import asyncio
 import time

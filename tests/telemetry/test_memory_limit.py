@@ -1,4 +1,4 @@
-"""The memory that the service may use is the host's, or what its container may have."""
+"""Memory of the service: that of the host, or the limit of its container."""
 
 from pathlib import Path
 

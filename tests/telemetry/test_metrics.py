@@ -1,4 +1,4 @@
-"""The metrics of one app: complete, apart from any other app's, and silent on what cannot be known."""
+"""The metrics of one app: complete, and separate from those of another."""
 
 import itertools
 

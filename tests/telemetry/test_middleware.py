@@ -1,4 +1,4 @@
-"""What is done for every request, around an application that may do anything."""
+"""Id, metrics and log line of every request, around any application."""
 
 import json
 import logging

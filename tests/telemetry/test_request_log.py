@@ -1,4 +1,4 @@
-"""Lines of requests are collected, and written soon, in order, each whole."""
+"""Lines of requests are written soon, in order, and whole."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Readings of the host and of this process."""
+"""Readings of the host and this process."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Model stores of tests, and models kept in them."""
+"""Model stores for tests, and models stored in them."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Costs come back as they were stored, and a file that cannot be used costs no more than measuring again."""
+"""Stored costs: round trip, and new measurements instead of an unusable file."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""Whatever a registry calls a version or its files, and whatever befalls a kept model, no damage goes unseen."""
+"""Stored models: hostile names are harmless, and no damage goes unnoticed."""
 
 import hashlib
 import os

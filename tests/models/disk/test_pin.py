@@ -1,4 +1,4 @@
-"""The pinned version outlives its process, and whatever is done to its file costs no more than a warning."""
+"""The pinned version survives a restart, and an unusable file is only a warning."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""The last models come back as they were kept, in the order in which they were, and no more of them than wanted."""
+"""The model store: order, round trip, and the number of entries."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""A disk that is full, read-only or absent costs a warning, and nothing that was kept before."""
+"""A full, read-only or missing disk is a warning, and loses no stored model."""
 
 import os
 import shutil

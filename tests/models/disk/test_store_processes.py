@@ -1,4 +1,4 @@
-"""A process that is killed, and several at once, leave entries that are whole."""
+"""Killed processes, and several at once, leave whole entries."""
 
 import json
 import os

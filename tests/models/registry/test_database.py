@@ -1,4 +1,4 @@
-"""A registry in somebody else's database: it is served from as it is, or refused by name, and never written to."""
+"""A registry in somebody else's database is read without a write, or refused by its schema."""
 
 import shutil
 import sqlite3

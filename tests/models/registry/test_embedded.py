@@ -1,4 +1,4 @@
-"""The registry of a fresh machine: made once, whoever comes first."""
+"""The embedded registry of a fresh machine is created once, by whichever process comes first."""
 
 import os
 import subprocess

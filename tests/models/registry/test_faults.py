@@ -1,4 +1,4 @@
-"""What a registry says of itself reaches the operator and nobody else, and what it calls a version is looked at."""
+"""Words of a registry reach only the operator, and its version numbers are validated."""
 
 import socket
 import ssl

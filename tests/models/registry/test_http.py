@@ -1,4 +1,4 @@
-"""A registry behind HTTP that means harm: it reaches no file of this machine, no other host, and no more memory."""
+"""A hostile registry behind HTTP reaches no local file, no other host, and no more memory."""
 
 import contextlib
 import gzip

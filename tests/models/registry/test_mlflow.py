@@ -1,4 +1,4 @@
-"""Which version a registry's aliases and stages choose, and its files."""
+"""Versions selected by aliases and stages, and their files."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""The process that speaks to MLflow and LightGBM: it answers as this one would, in time, and its end is no harm."""
+"""The model process: the same answers as in this process, deadlines, and crashes."""
 
 import errno
 import os

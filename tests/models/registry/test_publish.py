@@ -1,4 +1,4 @@
-"""Publishing a model directory, and taking it out of the registry again, locally and over HTTP."""
+"""Publishing a model directory and loading it again, locally and over HTTP."""
 
 import re
 import uuid

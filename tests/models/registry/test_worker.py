@@ -1,4 +1,4 @@
-"""Reading a model in the model process: what comes back is what is read here, and nothing of it costs the service."""
+"""Reading a model in the model process: the same result as here, and no harm to the service."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The model process of a test: the service's own, or one whose program is changed."""
+"""The model process of a test: the service's own, or one with altered code."""
 
 import sys
 from collections.abc import Generator
