@@ -1,0 +1,98 @@
+"""The rules that keep the house in order: which folder may import which, and how large a file may grow."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+
+MAX_LINES = 300
+MAX_ARGUMENTS = 9
+
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for top in ("app", "kernels", "benchmarks")
+    for path in sorted((ROOT / top).rglob("*.py"))
+}
+TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+
+def imports(name: str) -> Iterator[str]:
+    """Everything that a module imports anywhere in it, as dotted names."""
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def inside(folder: str, names: Iterator[str]) -> list[str]:
+    return [name for name in names if name == folder or name.startswith(f"{folder}.")]
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        *[("kernels", other) for other in ("app", "benchmarks", "litestar", "mlflow", "msgspec.json")],
+        *[("app", other) for other in ("benchmarks", "tests")],
+        *[(f"app.{part}", "litestar") for part in ("models", "codecs", "telemetry", "serving", "errors")],
+        *[("app.telemetry", f"app.{part}") for part in ("models", "serving", "predict", "routes")],
+        *[("app.codecs", f"app.{part}") for part in ("models", "serving", "predict", "routes", "telemetry")],
+        *[("app.models", f"app.{part}") for part in ("serving", "predict", "routes")],
+        *[
+            (f"kernels.{part}", f"kernels.{other}")
+            for part in ("plan", "forest")
+            for other in ("cpu", "cuda", "engine")
+        ],
+        *[("kernels.plan", "kernels.forest"), ("kernels.forest", "kernels.plan")],
+        *[("kernels.cpu", "kernels.cuda"), ("kernels.cuda", "kernels.cpu")],
+    ],
+)
+def test_no_folder_imports_one_above_it(folder: str, forbidden: str) -> None:
+    arrows = {name: inside(forbidden, imports(name)) for name in inside(folder, iter(MODULES))}
+    assert arrows, f"no folder {folder}"
+    assert {name: found for name, found in arrows.items() if found} == {}
+
+
+def test_no_module_is_longer_than_300_lines() -> None:
+    lengths = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
+    assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}
+
+
+def test_no_constructor_outside_kernels_takes_more_than_nine_arguments() -> None:
+    long: dict[str, int] = {}
+    for name in inside("app", iter(MODULES)):
+        for node in ast.walk(TREES[name]):
+            if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+                arguments = len(node.args.posonlyargs + node.args.args + node.args.kwonlyargs) - 1
+                if arguments > MAX_ARGUMENTS:
+                    long[f"{name}:{node.lineno}"] = arguments
+    assert long == {}
+
+
+def test_no_two_modules_of_a_folder_differ_by_a_suffix_only() -> None:
+    folders: dict[Path, list[str]] = {}
+    for path in MODULES.values():
+        folders.setdefault(path.parent, []).append(path.stem)
+    pairs = [
+        f"{folder.relative_to(ROOT)}: {short}, {long}"
+        for folder, names in folders.items()
+        for short in names
+        for long in names
+        if long in (f"{short}s", f"{short}es") or long.startswith(f"{short}_")
+    ]
+    assert pairs == []
+
+
+def test_no_module_uses_a_private_name_of_another() -> None:
+    private = {
+        name: [
+            full
+            for full in imports(name)
+            if full.startswith(("app.", "kernels.")) and "._" in full.replace(".__version__", "")
+        ]
+        for name in MODULES
+    }
+    assert {name: found for name, found in private.items() if found} == {}
