@@ -5,7 +5,7 @@
 Method: applications are called as a server calls them, with a body that is complete already, by a loop that waits for
 nothing; all in turns, round after round, and a figure is the median over the rounds of the mean of 300 calls. First
 whole requests: an ASGI application that echoes the body, the ways that Litestar has for a handler, and `/predict` with
-the bundled model, past Litestar and through its handler. Then the parts of `/predict`, each alone. What is missing from
+the bundled model, with a slash at its end and without. Then the parts of `/predict`, each alone. What is missing from
 the sum of the parts is the calls in between. The report goes to benchmarks/reports/overhead.md and .json.
 """
 
