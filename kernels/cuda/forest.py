@@ -53,9 +53,10 @@ def forest(places, n_rows, roots, starts, records, values, sets, set_starts, row
     so many of them with its row and stage the leaves' values; meet; the first lane: add the row's values in order.
 
     A lane is as many threads as a block has rows, side by side: a warp descends the same tree with 32 rows, or, of few
-    rows, several trees. The values are staged in two places by turns, so that one barrier a tile does: the first lane
-    adds a tile while the others descend into the next, and whoever writes to a place again has met, since, all who
-    read it. All threads make the same rounds and tiles, with or without a row of their own.
+    rows, several trees. The values are staged in two buffers alternately, so that one barrier a tile is enough: the
+    first lane adds a tile while the others descend the trees of the next, and a buffer is written again only after a
+    barrier that all its readers have reached. All threads make the same rounds and tiles, with or without a row of
+    their own.
 
     Args:
         places: uint16[>= V, >= B], the ranks.

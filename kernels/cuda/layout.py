@@ -8,8 +8,8 @@ A node is one word of eight bytes, and a step down a tree one load of it and one
     bits 32 to 61: the record of the right child; the left one is the next record
     bit 62: the right child is a leaf, and so is, by bit 63, the left one
 
-A leaf's word is its value: whoever comes to it was told by its parent. A root has no parent, so the roots' words stand
-apart; for a tree that is a leaf, the root is a node whose test no row passes.
+A leaf's word is its value: its parent's word says that it is a leaf. A root has no parent, so the roots' words are
+stored apart. A tree of one leaf has a root whose test no row passes.
 """
 
 from collections.abc import Sequence
@@ -123,9 +123,9 @@ def _records(forest: Forest, test: NDArray[np.int64], first: int) -> tuple[NDArr
     """A forest's words and its roots' own, where the first of the records is number `first`.
 
     Args:
-        forest: Whose.
+        forest: The forest.
         test: int64[P], the lower half of a node's word, by predicate.
-        first: Records before.
+        first: Number of records of the forests before it.
     """
     walk, half = forest.traversal, np.uint64(32)
     is_leaf = walk.records & AT_LEAF != 0

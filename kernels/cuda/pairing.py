@@ -48,7 +48,7 @@ NO_EXPANSION = ExpansionArrays(
 
 
 def pairs(program: Program) -> Iterator[tuple[NeighbourArrays, ExpansionArrays]]:
-    """The program's reference steps, as many to a launch as it takes; those that make no feature are left out."""
+    """The program's reference steps by launch: a search and a Gaussian process each, without steps of no feature."""
     wanted = [arrays for arrays in program.references if (arrays.columns >= 0).any()]
     searches = [arrays for arrays in wanted if isinstance(arrays, NeighbourArrays)]
     means = [arrays for arrays in wanted if isinstance(arrays, ExpansionArrays)]

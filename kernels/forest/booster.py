@@ -29,7 +29,7 @@ class BoosterForest:
     Attributes are those of a `Forest`.
 
     Args:
-        data: The model's text, and what was read of it.
+        data: The model's text with the fields read from it.
 
     Raises:
         ForestError: LightGBM refuses it too.

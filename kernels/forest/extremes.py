@@ -1,10 +1,9 @@
-"""Rows to which a forest may have no finite answer: those that reach its extreme leaves.
+"""Rows for which a forest may predict no finite number: those that reach its extreme leaves.
 
 A row's score lies between the sums of all trees' least and greatest leaves, and what objectives make of it is monotone:
-where both ends are finite, so is every prediction. Few forests are beyond that. For those, the way down to each tree's
-extreme leaf is a list of questions with the answers that lead there; trees are joined, the most extreme first, as long
-as some row gives all of their answers. Whoever made the forest decides how long that would take, so it is given up
-after a while.
+where both ends are finite, so is every prediction, as it is for nearly all forests. For the others, the way to each
+tree's extreme leaf is a list of tests with their outcomes. Ways are combined, the most extreme trees first, as long as
+some row has all these outcomes. How long that takes depends on the forest, so the search has a time limit.
 """
 
 import time
@@ -18,13 +17,13 @@ from kernels.forest.predicates import CATEGORIES, COUNT, FEATURE, FIRST, KIND, P
 from kernels.forest.traversal import AT_LEAF
 
 MOST_OUTPUTS, MOST_TREES, MOST_STARTS = 8, 256, 4
-"""Rows are sought for so many outputs; for each, from so many trees on, among so many."""
+"""Limits of the search: outputs, trees of each output, and trees to start from."""
 
 MOST_CATEGORIES = 16
-"""Of a set, that are tried."""
+"""Most categories of a set that are tried."""
 
 MOST_SETS = 64
-"""Of categories, that a feature is asked for on the ways that are joined."""
+"""Most tests of sets of categories of one feature on ways that are combined."""
 
 SEARCH_SECONDS = 1.0
 
@@ -34,11 +33,11 @@ Asked = list[tuple[int, bool]]
 """Predicates, and whether a row must go left there."""
 
 Questions = dict[int, Asked]
-"""By feature, what `_tightest` leaves of them."""
+"""Tests by feature, reduced by `_tightest`."""
 
 
 def all_finite(forest: Forest) -> bool:
-    """Whether no combination of leaves, be there a row for it or not, has a prediction that is not finite."""
+    """Whether every combination of leaves, reached by a row or not, has a finite prediction."""
     with np.errstate(invalid="ignore", over="ignore"):
         # Added up in the order in which a row's are, so that rounding takes no row beyond them.
         scores = np.array([_score(_extremes(forest, sign), forest.n_outputs) for sign in (1.0, -1.0)])
@@ -46,13 +45,13 @@ def all_finite(forest: Forest) -> bool:
 
 
 def extreme_rows(forest: Forest, seconds: float = SEARCH_SECONDS) -> NDArray[np.float64]:
-    """Rows that reach as many of the greatest leaves as can be found, or of the least: float64[N, F].
+    """Rows that reach as many of the trees' greatest leaves, or least leaves, as are found: float64[N, F].
 
     Features that do not matter are 0, others whole numbers where these do.
 
     Args:
-        forest: Any.
-        seconds: After which what was found is all.
+        forest: Any forest.
+        seconds: Time limit of the search.
     """
     rows: list[NDArray[np.float64]] = []
     deadline = time.monotonic() + seconds
@@ -101,7 +100,7 @@ def _path(forest: Forest, tree: int, sign: float) -> Questions:
 
 
 def _tightest(predicates: Predicates, asked: Asked) -> Asked:
-    """The questions of a feature whose answers give those of all others: of numbers, two in each column."""
+    """The tests of a feature that decide all its other ones: for numbers, two in each column."""
     kept: dict[tuple[int, bool], int] = {}
     for predicate, left in asked:
         column = int(predicates.column[predicate])
@@ -115,7 +114,7 @@ def _tightest(predicates: Predicates, asked: Asked) -> Asked:
 
 
 def _row(forest: Forest, paths: list[Questions], deadline: float) -> NDArray[np.float64]:
-    """float64[F]: goes the first way, and of the others all that it can go as well and that are looked at in time."""
+    """float64[F]: a row that goes the first way, and those others that are compatible and examined in time."""
     row = np.zeros(forest.n_features)
     joined: Questions = {}
     for path in paths:
@@ -133,7 +132,7 @@ def _row(forest: Forest, paths: list[Questions], deadline: float) -> NDArray[np.
 
 
 def _value(predicates: Predicates, questions: Asked) -> float | None:
-    """A value of a feature that answers all questions so, as far as one is found."""
+    """A value of a feature with all these outcomes; None if none is found."""
     asked = np.array([predicate for predicate, _ in questions])
     left = np.array([goes_left for _, goes_left in questions])
     if np.count_nonzero(predicates.columns[predicates.column[asked], KIND] == CATEGORIES) > MOST_SETS:
@@ -147,7 +146,7 @@ def _value(predicates: Predicates, questions: Asked) -> float | None:
 
 
 def _candidates(predicates: Predicates, asked: NDArray[np.int64]) -> NDArray[np.float64]:
-    """float64: values on both sides of every question, whole ones first; missing last, which may not be allowed."""
+    """float64: values on both sides of every test, whole ones first, NaN last."""
     near: list[NDArray[np.float64]] = []
     for predicate in asked.tolist():
         column = predicates.columns[predicates.column[predicate]]
@@ -166,7 +165,7 @@ def _candidates(predicates: Predicates, asked: NDArray[np.int64]) -> NDArray[np.
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _first(values, asked, left, columns, column, ranks, thresholds, sets):
-    """The first value that answers all questions so, or -1.
+    """The index of the first value with all these outcomes, or -1.
 
     Args:
         values: float64[V].

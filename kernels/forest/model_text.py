@@ -27,7 +27,7 @@ MAX_FEATURES = 2**17
 MAX_OUTPUTS = 10_000
 MAX_TREES = 1_000_000
 MAX_LEAVES = 2**25
-"""Of all trees together. What is laid out of them is numbered by 32 bits."""
+"""Most leaves of all trees together: layouts number them with 32 bits."""
 
 CATEGORICAL = 1
 """Bit of a node's decision type: its threshold is the number of a set of categories."""
@@ -67,7 +67,7 @@ class Trees(NamedTuple):
 
 
 class ModelText(msgspec.Struct, frozen=True):
-    """What a model text says.
+    """The content of a model text.
 
     Attributes:
         feature_names: One for each of the F features, blanks replaced by underscores.
@@ -75,8 +75,8 @@ class ModelText(msgspec.Struct, frozen=True):
         n_trees: Trees in all.
         objective: As LightGBM writes it, such as `binary sigmoid:1`; empty for a custom one.
         average: Whether the sum of the leaf values is divided by the number of iterations, as in a random forest.
-        unsupported: Why the kernels cannot evaluate it, if they cannot.
-        trees: The trees; of an unsupported model, what is common to all kinds.
+        unsupported: Why the kernels cannot evaluate it; None if they can.
+        trees: The trees; for an unsupported model, the fields that all kinds have.
     """
 
     feature_names: tuple[str, ...]
@@ -89,13 +89,13 @@ class ModelText(msgspec.Struct, frozen=True):
 
 
 def read_model_text(text: str) -> ModelText:
-    """Read a model text that is whole and whose trees are trees.
+    """Read a model text, and check that it is complete and that its trees are valid.
 
     Args:
-        text: All of it.
+        text: The whole text.
 
     Raises:
-        ForestError: It is not.
+        ForestError: It is incomplete or damaged.
     """
     start = text.find("\nTree=")
     if not text.startswith("tree") or END_OF_TREES not in text:

@@ -28,7 +28,7 @@ def conversion(objective: str) -> Conversion:
 
     Raises:
         ForestError: Its parameters are missing or out of range.
-        UnsupportedForestError: It is none that is known here.
+        UnsupportedForestError: It is not a known one.
     """
     name, *tokens = objective.split() or [""]
     if name in SQUARED and "sqrt" in tokens:

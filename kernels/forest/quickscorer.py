@@ -38,12 +38,13 @@ WORD = 64
 """Leaves in a word of a tree's bitset."""
 
 SPACING = 4
-"""A checkpoint every so many exclusions as the forest has words, divided by this: reading a checkpoint, which is one
-pass over all words by vectors, then costs about as much as the exclusions that it leaves to do."""
+"""Exclusions from one checkpoint to the next are the words of the forest divided by this. Reading a checkpoint is one
+vectorised pass over all words, and so costs about as much as the exclusions that are left to do."""
 
 
 MAX_EXCLUSIONS = 2**25
-"""Up to 100 bytes each while they are laid out. Only deep chains have so many: of 65,000 levels, or 500 of 3,000."""
+"""Most exclusions of a forest. Each takes up to 100 bytes while it is laid out. Only deep chains have so many: one of
+65,000 levels, or 500 of 3,000."""
 
 
 class QuickScorer(NamedTuple):

@@ -62,7 +62,7 @@ class SlicedForest(NamedTuple):
         values: float64, leaf values from left to right; the last one is the zero of trees that are not there.
         n_lines: Of the workspace.
         categories: The first line of those for a column's categories; the line of all rows and the planes follow them.
-        n_categories: How many there are.
+        n_categories: Number of those lines.
     """
 
     nodes: NDArray[np.int32]

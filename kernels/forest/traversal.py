@@ -4,9 +4,9 @@ a key for each column
 for each of eight lanes at once: down a tree, and from its leaf on to the root of the lane's next tree
 for each tree: add its leaf's value
 
-A step waits for its loads and no branch is to be guessed, so what one tree leaves idle others use. A lane never waits
-for the others to come to a leaf. The way costs as many steps as it has nodes: less than ruling out leaves where there
-are many features or large trees.
+A step waits for memory and has no branch to predict, so eight trees at once use what one would leave idle. A lane goes
+on to its next tree without waiting for the others. A row costs as many steps as its ways have nodes, which is less than
+ruling out leaves if there are many features or large trees.
 """
 
 # An intrinsic is called without the typing context that it is declared with.
