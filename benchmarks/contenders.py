@@ -67,11 +67,7 @@ class Contender:
     environ: dict[str, str] = field(default_factory=dict)
 
     def python(self, cache: Path) -> Path:
-        """Python of the environment, which is made at first use.
-
-        Raises:
-            PeerError: It cannot be made.
-        """
+        """Python of the environment, which is made at first use (PeerError: it cannot be made)."""
         return peers.python_of(peers.Peer(self.name, self.key, self.environment), cache)
 
 
@@ -129,11 +125,7 @@ def free_port() -> int:
 
 
 def wait_ready(peer: Peer) -> None:
-    """Wait until a server can predict.
-
-    Raises:
-        PeerError: It ended, or takes too long.
-    """
+    """Wait until a server can predict (PeerError: it ended, or takes too long)."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if peer.process.poll() is not None:
@@ -166,11 +158,7 @@ def start(contender: Contender, place: Place, **environ: str) -> Peer:
 def running(
     contender: Contender, model: Path, directory: Path, cache: Path, **environ: str
 ) -> Generator[Peer, None, None]:
-    """Server that is ready, and is stopped when the context ends.
-
-    Raises:
-        PeerError: It cannot be installed or started.
-    """
+    """Server that is ready, and is stopped when the context ends (PeerError: it cannot be installed or started)."""
     peer = start(contender, Place(free_port(), directory, model, contender.python(cache)), **environ)
     try:
         wait_ready(peer)

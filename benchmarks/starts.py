@@ -16,11 +16,7 @@ WARM_UP_S = 1.0
 
 
 def measure(model: Path, directory: Path, cache: Path, what: Asked, count: int) -> dict[str, Any]:
-    """Measure a number of starts, one after the other.
-
-    Raises:
-        PeerError: It does not start.
-    """
+    """Measure a number of starts, one after the other (PeerError: it does not start)."""
     seconds: list[float] = []
     worker: list[int] = []
     others: list[int] = []

@@ -60,11 +60,7 @@ def wire(key: str, form: str) -> Wire | None:
 
 
 def ask(peer: Peer, path: str, media_type: str, body: bytes) -> bytes:
-    """Send a request, and return the body of the answer.
-
-    Raises:
-        PeerError: It is not answered with 200.
-    """
+    """Send a request, and return the body of the answer (PeerError: it is not answered with 200)."""
     headers = {"Content-Type": media_type, "Accept": media_type, "Accept-Encoding": "identity"}
     try:
         answer = httpx.post(f"{peer.url}{path}", content=body, headers=headers, timeout=120, trust_env=False)
@@ -78,11 +74,7 @@ def ask(peer: Peer, path: str, media_type: str, body: bytes) -> bytes:
 
 
 def checked(predictions: NDArray[np.float64], expected: NDArray[np.float64]) -> None:
-    """Compare predictions with the booster's.
-
-    Raises:
-        PeerError: They differ.
-    """
+    """Compare predictions with the booster's (PeerError: they differ)."""
     predictions = predictions.reshape(-1)
     if predictions.shape != expected.shape or not np.allclose(predictions, expected, rtol=0, atol=TOLERANCE):
         raise PeerError("its predictions are not those of Booster.predict")

@@ -73,11 +73,7 @@ class Generator:
         self._kept: list[bytes] = []
 
     def run(self) -> Record:
-        """Run the plan.
-
-        Raises:
-            BadAnswer: The server does not speak HTTP/1.1 as it is understood here.
-        """
+        """Run the plan (BadAnswer: the server does not speak HTTP/1.1 as it is understood here)."""
         for connection in self._free:
             self._connect(connection)
         cpu, start = time.process_time(), time.monotonic()

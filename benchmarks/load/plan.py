@@ -94,11 +94,7 @@ class Running:
         self.process.terminate()
 
     def record(self) -> Record:
-        """Wait for the end of the load, and return its record.
-
-        Raises:
-            subprocess.CalledProcessError: It failed.
-        """
+        """Wait for the end of the load, and return its record (subprocess.CalledProcessError: it failed)."""
         if self.process.wait():
             raise subprocess.CalledProcessError(self.process.returncode, "benchmarks.load.generator")
         return read_record(self._record)

@@ -46,11 +46,7 @@ class Peer:
 
 
 def python_of(peer: Peer, cache: Path) -> Path:
-    """Python of a peer's environment, which is made at first use.
-
-    Raises:
-        PeerError: It cannot be made.
-    """
+    """Python of a peer's environment, which is made at first use (PeerError: it cannot be made)."""
     if peer.environment is None:
         return Path(sys.executable)
     requirements = (HERE / peer.environment).with_suffix(".txt")
