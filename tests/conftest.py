@@ -9,6 +9,11 @@ from pathlib import Path
 
 # Before numba is imported anywhere: its CUDA simulator stands in for a GPU in this process.
 os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
+# Before NumPy and LightGBM are, here and in the processes that tests start. With several tests at once, the threads of
+# OpenBLAS and OpenMP wait for processors that others have, and they do so in busy loops: training takes seven times the
+# processor time.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
 
 from kernels.cache import cache_kernels
 
