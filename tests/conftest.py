@@ -1,6 +1,7 @@
 """Fixtures: one embedded registry for the whole run, apps over it in this process, and real server processes."""
 
 import asyncio
+import fcntl
 import os
 import shutil
 import tempfile
@@ -38,14 +39,64 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("repeatable")
 
+LONGEST = (
+    "test_supervisor.py",
+    "cuda/test_ptx.py",
+    "test_model_outages.py",
+    "training/test_model.py",
+    "test_model_orders.py",
+    "training/test_fitting.py",
+    "test_shutdown.py",
+    "forest/test_synthetic.py",
+    "test_model_refusals.py",
+    "test_model_disk.py",
+    "registry/test_process.py",
+    "disk/test_store_processes.py",
+    "models/test_build.py",
+    "registry/test_embedded.py",
+    "kernels/test_processors.py",
+    "routes/test_health.py",
+    "tests/test_limits.py",
+    "tests/test_readme.py",
+    "tests/test_faults.py",
+    "forest/test_model_text.py",
+    "codecs/test_bad_bodies.py",
+)
+"""Ends of the names of the modules that take longest, the longest first, so that none of them is a run's last one.
+
+Modules that wait for servers and modules that compute take turns, since two of a kind side by side get in each other's
+way.
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the modules that take longest first; a module's tests stay together and in their order."""
+    ranks: dict[Path, int] = {}
+    for path in {item.path for item in items}:
+        ends = (rank for rank, end in enumerate(LONGEST) if path.as_posix().endswith(f"/{end}"))
+        ranks[path] = next(ends, len(LONGEST))
+    items.sort(key=lambda item: ranks[item.path])
+
 
 @pytest.fixture(scope="session")
-def registry_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """DATA_DIR of an embedded registry that holds the bundled model, which was served before; not to be changed."""
-    directory = tmp_path_factory.mktemp("registry")
-    kept = keep(Settings(data_dir=directory))
-    assert asyncio.run(kept.keeper.refresh()).outcome == "swapped"
-    kept.keeper.close()
+def registry_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DATA_DIR of an embedded registry that holds the bundled model, which was served before; not to be changed.
+
+    The first process that needs it makes it, and compiles the kernels that every app needs; the others wait for it.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        shared = shared.parent
+    directory, finished = shared / "shared-registry", shared / "shared-registry-is-finished"
+    with (shared / "shared-registry-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not finished.exists():
+            shutil.rmtree(directory, ignore_errors=True)  # left by a process that failed
+            directory.mkdir()
+            kept = keep(Settings(data_dir=directory))
+            assert asyncio.run(kept.keeper.refresh()).outcome == "swapped"
+            kept.keeper.close()
+            finished.touch()
     return directory
 
 
