@@ -2,6 +2,9 @@
 
 bin := ".venv/bin"
 
+# With bytecode, also where the environment says otherwise: the tests start the service a hundred times.
+pytest := "PYTHONDONTWRITEBYTECODE= " + bin + "/pytest"
+
 [private]
 default:
     @just --list --unsorted
@@ -43,8 +46,17 @@ predict *arguments: setup
 
 # Check everything: lint, types, tests
 [group('check')]
-test *arguments: lint types
-    {{ bin }}/pytest {{ arguments }}
+test *arguments: check
+    {{ pytest }} -m "not slow" {{ arguments }}
+
+# Check everything, with the long forms of tests as well
+[group('check')]
+test-all *arguments: check
+    {{ pytest }} {{ arguments }}
+
+# Check style and types; half a minute
+[group('check')]
+check: lint types
 
 # Check style
 [group('check')]
