@@ -198,9 +198,7 @@ def test_the_answer_is_there_for_who_sends_chunks_beyond_the_limit(server: Serve
         assert wire.answer().status == 413
 
 
-def test_a_refused_body_that_comes_whole_leaves_the_connection_to_the_next_request(
-    server: Server, row: bytes, right: float
-) -> None:
+def test_a_connection_goes_on_after_a_refused_body_that_arrived_whole(server: Server, row: bytes, right: float) -> None:
     with Wire(server) as wire:
         for _ in range(2):
             assert wire.send(head(length=JSON_BYTES + 1), b" " * (JSON_BYTES + 1)).answer().status == 413

@@ -38,9 +38,7 @@ def stored(server: Watched, version: str) -> Path:
     return path
 
 
-def test_a_model_for_which_the_disk_has_no_room_is_served_and_kept_once_there_is_room(
-    mlflow_server: str, tmp_path: Path
-) -> None:
+def test_a_model_that_fills_the_disk_is_served_and_stored_later(mlflow_server: str, tmp_path: Path) -> None:
     shelf = Shelf(mlflow_server, "full-disk", tmp_path)
     first = shelf.good()
     models = tmp_path / "data" / "models"
@@ -58,9 +56,7 @@ def test_a_model_for_which_the_disk_has_no_room_is_served_and_kept_once_there_is
     assert sender.versions(shelf.predictions) == [first, second]
 
 
-def test_with_a_data_dir_that_cannot_be_written_all_is_served_and_it_is_told(
-    mlflow_server: str, tmp_path: Path
-) -> None:
+def test_a_read_only_data_dir_is_reported_and_stops_no_model(mlflow_server: str, tmp_path: Path) -> None:
     shelf = Shelf(mlflow_server, "read-only", tmp_path)
     first = shelf.good()
     with (
@@ -113,7 +109,7 @@ def test_a_damaged_stored_model_is_set_aside_and_the_one_before_it_served(
     assert sender.versions(shelf.predictions) == [first, third]
 
 
-def test_a_process_that_is_killed_while_it_swaps_leaves_whole_models_behind(
+def test_a_process_killed_during_a_swap_leaves_whole_models(
     mlflow_server: str, proxy: FaultProxy, tmp_path: Path
 ) -> None:
     shelf = Shelf(mlflow_server, "killed", tmp_path)

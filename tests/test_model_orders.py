@@ -21,9 +21,7 @@ def proxy(mlflow_server: str) -> Iterator[FaultProxy]:
         yield proxy
 
 
-def test_a_moved_alias_is_followed_and_a_deleted_version_goes_on_to_be_served(
-    mlflow_server: str, tmp_path: Path
-) -> None:
+def test_a_moved_alias_is_followed_and_a_deleted_version_stays_served(mlflow_server: str, tmp_path: Path) -> None:
     shelf = Shelf(mlflow_server, "moved", tmp_path)
     first, second = shelf.good(), shelf.good(alias=None)
     with Watched(tmp_path, mlflow_server, shelf.name) as server, Sender(server.wait_ready()) as sender:
@@ -89,9 +87,7 @@ def test_a_pin_outlives_the_process_while_the_registry_is_down(
     assert after.versions(shelf.predictions) == [first, second]
 
 
-def test_admin_routes_are_closed_while_no_key_is_set_and_limits_keep_a_worse_model_out(
-    mlflow_server: str, tmp_path: Path
-) -> None:
+def test_admin_routes_need_a_key_and_metric_limits_refuse_worse_models(mlflow_server: str, tmp_path: Path) -> None:
     shelf = Shelf(mlflow_server, "limits", tmp_path)
     first = shelf.good(metrics={"test_r2": 0.8, "test_rmse": 0.5})
     limits = {"MODEL_MIN_R2": "0.7", "MODEL_MAX_RMSE": "0.6", "ADMIN_API_KEY": None}

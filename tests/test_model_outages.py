@@ -88,7 +88,7 @@ OUTAGES = {
 
 
 @pytest.mark.parametrize(("begin", "end", "reason"), OUTAGES.values(), ids=OUTAGES.keys())
-def test_an_outage_costs_no_prediction_and_a_version_published_after_it_is_served(
+def test_an_outage_costs_no_prediction_and_the_next_version_is_served(
     scene: Scene, begin: Callable[[Scene], None], end: Callable[[Scene], None], reason: str
 ) -> None:
     server, before = scene.server, scene.server.model()["version"]
@@ -141,9 +141,7 @@ def test_a_killed_model_worker_is_replaced_and_costs_no_prediction(scene: Scene)
     assert now.pid != killed[0].pid
 
 
-def test_what_was_served_last_is_served_by_the_next_process_while_the_registry_is_down(
-    registry: MlflowServer, tmp_path: Path
-) -> None:
+def test_a_restart_without_the_registry_serves_the_last_model(registry: MlflowServer, tmp_path: Path) -> None:
     shelf = Shelf(registry.url, "kept", tmp_path)
     first = shelf.good()
     with FaultProxy(registry.url) as proxy:
@@ -163,9 +161,7 @@ def test_what_was_served_last_is_served_by_the_next_process_while_the_registry_i
     assert sender.versions(shelf.predictions) == [first, second]
 
 
-def test_with_nothing_at_all_the_process_stays_up_and_serves_once_the_registry_is_there(
-    registry: MlflowServer, tmp_path: Path
-) -> None:
+def test_a_first_start_without_the_registry_waits_for_it(registry: MlflowServer, tmp_path: Path) -> None:
     shelf = Shelf(registry.url, "nothing", tmp_path)
     version = shelf.good()
     with FaultProxy(registry.url) as proxy:

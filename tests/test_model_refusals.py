@@ -126,7 +126,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("build", "check", "reason"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_bad_version_is_refused_and_told_and_a_good_one_after_it_is_served(
+def test_a_bad_version_is_refused_and_the_next_good_one_served(
     scene: Scene, good: Path, tmp_path: Path, build: Callable[[Path, Path], Path], check: str, reason: str
 ) -> None:
     server, shelf = scene.server, scene.shelf
@@ -170,9 +170,7 @@ def test_a_download_that_is_cut_off_is_tried_again(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("tagged", [True, False], ids=["with its digest", "without a digest"])
-def test_a_download_that_is_corrupted_is_not_served_and_is_taken_once_it_comes_whole(
-    scene: Scene, tagged: bool
-) -> None:
+def test_a_corrupted_download_is_refused_until_it_arrives_whole(scene: Scene, tagged: bool) -> None:
     server, shelf, before = scene.server, scene.shelf, scene.server.model()["version"]
     check = "digest" if tagged else "artifact"
     refusals = server.count("model_refusals_total", role="current", check=check)

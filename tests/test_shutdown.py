@@ -64,7 +64,7 @@ def predict(server: Server, example: dict[str, float]) -> Any:
     return response.json()["prediction"]
 
 
-def test_readiness_ends_first_then_the_port_closes_then_the_last_answer_goes(
+def test_readiness_ends_then_the_port_closes_then_the_last_answer_leaves(
     serve: Serve, tmp_path: Path, example: dict[str, float]
 ) -> None:
     server = serve(SHUTDOWN_DELAY="3").wait_ready()
@@ -168,7 +168,7 @@ def test_all_of_its_processes_may_be_told_at_once(serve: Serve, tmp_path: Path, 
     assert ends(server, tmp_path) == 0
 
 
-def test_a_killed_worker_s_successor_serves_the_same_and_nothing_of_it_stays(
+def test_a_killed_worker_is_replaced_and_leaves_no_process_behind(
     serve: Serve, tmp_path: Path, example: dict[str, float]
 ) -> None:
     server = serve(SHUTDOWN_DELAY="0").wait_ready()
