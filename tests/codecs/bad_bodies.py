@@ -1,12 +1,13 @@
 """Reads bad bodies in a process of its own, and prints its memory before and after them.
 
-    python -m tests.codecs.bad_bodies
+    python -m tests.codecs.bad_bodies COUNT
 
 prints a JSON object: by name of a kind of body, the resident bytes after the first few and after COUNT more.
 """
 
 import gzip
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
@@ -20,7 +21,7 @@ from app.codecs.compression import decompress
 from app.errors import ServiceError
 from tests.codecs.support import GOOD, NAMES, Array, arrow_stream, arrow_table, csv_lines, decode, parquet_file
 
-COUNT, FIRST = 2000, 200
+FIRST = 200
 LIMIT = 100_000
 SPACES = b" " * (LIMIT - 1000)
 ROWS: Array = np.tile(GOOD, (100, 1))
@@ -62,7 +63,7 @@ def main() -> None:
     process, seen = psutil.Process(), dict[str, tuple[int, int]]()
     for name, read, bodies in cases():
         resident: list[int] = []
-        for count in (FIRST, COUNT):
+        for count in (FIRST, int(sys.argv[1])):
             for body in islice(bodies, count):
                 with suppress(ServiceError):
                     read(body)

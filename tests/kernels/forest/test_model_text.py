@@ -250,7 +250,8 @@ def test_no_text_breaks_the_check(text: str) -> None:
         read_model_text(text)
 
 
-def test_no_damage_ends_the_process() -> None:
+@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_no_damage_ends_the_process(stride: int) -> None:
     texts = {
         "numbers": train("regression", rounds=2, categories=0),
         "categories": train("binary", rounds=2, max_cat_to_onehot=1),
@@ -260,7 +261,7 @@ def test_no_damage_ends_the_process() -> None:
     }
     here = Path(__file__).parent
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", str(here / "damage.py")],
+        [sys.executable, "-W", "ignore", str(here / "damage.py"), str(stride)],
         input=json.dumps({kind: booster.model_to_string() for kind, booster in texts.items()}),
         env=os.environ | {"PYTHONPATH": str(here.parents[2])},
         capture_output=True,

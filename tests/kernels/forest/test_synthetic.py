@@ -51,9 +51,13 @@ def forests_of(text: str) -> list[Forest]:
     return [Forest(layout, kernel) for kernel in KERNELS]
 
 
-@settings(max_examples=150)
+@pytest.mark.parametrize("examples", [150, pytest.param(5000, marks=pytest.mark.slow)])
+def test_any_forest_gives_the_same_bits_in_any_batch(examples: int) -> None:
+    settings(max_examples=examples)(check_any_forest)()
+
+
 @given(text=model_texts(), seed=st.integers(0, 99), start=st.integers(0, 299), length=st.integers(1, 300))
-def test_any_forest_gives_the_same_bits_in_any_batch(text: str, seed: int, start: int, length: int) -> None:
+def check_any_forest(text: str, seed: int, start: int, length: int) -> None:
     X = hard_rows(text, 300, seed)
     expected = oracle(text, X)
     for forest in forests_of(text):
