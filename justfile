@@ -44,7 +44,7 @@ train *arguments: setup
 predict *arguments: setup
     {{ bin }}/madrone predict {{ arguments }}
 
-# Check everything: lint, types, tests
+# Check everything: lint, types, tests but their long forms
 [group('check')]
 test *arguments: check
     {{ pytest }} -m "not slow" {{ arguments }}

@@ -14,7 +14,7 @@ from app.serving.executor import Executor
 from app.serving.shadow import Shadow
 from app.serving.shutdown import Shutdown
 from app.settings import Settings
-from app.tasks import Supervisor
+from app.tasks import BackgroundTasks
 from app.telemetry.gpu import GpuPoller
 from app.telemetry.metrics import Metrics
 from app.telemetry.prediction_log import PredictionLog
@@ -36,7 +36,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     admission: Admission
     shutdown: Shutdown
     metrics: Metrics
-    supervisor: Supervisor
+    tasks: BackgroundTasks
     gpu: GpuPoller
     system: SystemMonitor
     prediction_log: PredictionLog

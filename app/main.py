@@ -18,7 +18,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from app.container import Services
 from app.models.backoff import RefusalBackoff
-from app.models.disk.calibration import Calibrations
+from app.models.disk.batch_costs import BatchCosts
 from app.models.disk.pin import Pin
 from app.models.disk.store import ModelStore
 from app.models.keeper import ModelKeeper
@@ -29,10 +29,10 @@ from app.models.registry.process import WorkerProcess
 from app.models.registry.source import ModelSource
 from app.models.slot import ModelSlot
 from app.predict.cors import CorsHeaders
-from app.predict.direct import DirectRoutes
 from app.predict.edge import Edge
 from app.predict.handlers import Predictions
 from app.predict.rate_limit import RateLimit
+from app.predict.routing import DirectRoutes
 from app.problems import to_problem
 from app.routes.docs import assets_router, openapi_config
 from app.routes.health import HealthController
@@ -44,7 +44,7 @@ from app.serving.executor import Executor
 from app.serving.shadow import Shadow
 from app.serving.shutdown import Shutdown, watch_parent
 from app.settings import Settings
-from app.tasks import Supervisor
+from app.tasks import BackgroundTasks
 from app.telemetry.exporter import MetricsServer
 from app.telemetry.gpu import GpuPoller
 from app.telemetry.log_messages import LogTarget
@@ -150,7 +150,7 @@ def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: Lo
     store = ModelStore(
         settings.data_dir / "models", settings.registry_uri, settings.model_name, settings.model_store_versions
     )
-    loader = ModelLoader(settings, source, store, Calibrations(settings.data_dir / "calibrations.json"))
+    loader = ModelLoader(settings, source, store, BatchCosts(settings.data_dir / "calibrations.json"))
     pin = Pin(settings.data_dir / "pin.json", settings.registry_uri, settings.model_name)
     listener = RefreshListener(metrics.registry, settings.model_name)
     refresher = Refresher(slot, source, loader, store, pin, listener, RefusalBackoff(settings.model_cache_ttl))
@@ -166,7 +166,7 @@ def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: Lo
         admission=admission,
         shutdown=Shutdown(),
         metrics=metrics,
-        supervisor=Supervisor(metrics),
+        tasks=BackgroundTasks(metrics),
         gpu=gpu,
         system=SystemMonitor(settings.data_dir),
         prediction_log=PredictionLog(log_writer, metrics, enabled=settings.prediction_log_rows > 0),
@@ -178,20 +178,20 @@ def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: Lo
 async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
     services: Services = app.state.services
     settings = services.settings
-    async with services.supervisor as supervisor:
+    async with services.tasks as tasks:
         if sys.stderr.isatty():
-            supervisor.start("start-status", partial(show_start, lambda: services.slot.current is not None))
-        supervisor.start("model-keeper", services.keeper.run)
-        supervisor.start("gpu-poller", services.gpu.run)
-        supervisor.start("parent-watch", watch_parent)
-        supervisor.start("loop-lag", partial(watch_loop, services.metrics))
+            tasks.start("start-status", partial(show_start, lambda: services.slot.current is not None))
+        tasks.start("model-keeper", services.keeper.run)
+        tasks.start("gpu-poller", services.gpu.run)
+        tasks.start("parent-watch", watch_parent)
+        tasks.start("loop-lag", partial(watch_loop, services.metrics))
         if settings.model_shadow_alias is not None:
-            supervisor.start("shadow", services.shadow.run)
+            tasks.start("shadow", services.shadow.run)
         if services.prediction_log.enabled:
-            supervisor.start("prediction-log", services.prediction_log.run)
+            tasks.start("prediction-log", services.prediction_log.run)
         if settings.enable_prometheus:
             exporter = MetricsServer(settings.api_host, settings.prometheus_port, services.metrics)
-            supervisor.start("metrics-server", exporter.run)
+            tasks.start("metrics-server", exporter.run)
         services.shutdown.listen()
         yield
     await asyncio.to_thread(services.request_log.close)

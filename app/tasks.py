@@ -26,7 +26,7 @@ class TaskStatus(msgspec.Struct):
     last_error_at: datetime | None = None
 
 
-class Supervisor:
+class BackgroundTasks:
     """Runs background tasks until its context is left.
 
     Args:

@@ -32,8 +32,8 @@ from app.models.artifact import read_artifact
 from app.models.registry.embedded import BUNDLED
 from app.predict.answers import row_answer
 from app.predict.body import Drain
-from app.predict.direct import DirectRoutes
 from app.predict.exchange import Endpoint, Exchange
+from app.predict.routing import DirectRoutes
 from app.serving.deadline import Deadlines
 from app.settings import Settings
 from app.telemetry.logging import logging_config

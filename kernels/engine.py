@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kernels.backend import AnyForest, Backend, Outcome, Pipeline
 from kernels.cost import Cost
-from kernels.devices import BackendStatus, Device, DeviceError, Devices, find_backends
+from kernels.dispatch import BackendStatus, Device, DeviceError, Dispatcher, find_backends
 from kernels.forest.forest import Forest
 from kernels.forest.status import ForestStatus
 from kernels.plan.plan import Neighbours, Plan, PlanError
@@ -58,8 +58,8 @@ class EngineStatus(msgspec.Struct, frozen=True):
 class Engine:
     """Predicts from raw features. Safe to call from several threads at once.
 
-    A batch goes to the backend that was measured to be cheapest for its size; see `kernels.devices.Devices` for what
-    happens when a GPU fails.
+    A batch goes to the backend that was measured to be cheapest for its size. When a GPU fails, the CPU answers; see
+    `kernels.dispatch`.
 
     Args:
         forest: The trees.
@@ -115,7 +115,9 @@ class Engine:
         self.input_names: tuple[str, ...] = forest.feature_names if plan is None else plan.input_names
         self.n_inputs = len(self.input_names)
         try:
-            self._devices = Devices(*(find_backends(device, forests) if backends is None else (tuple(backends), None)))
+            self._dispatcher = Dispatcher(
+                *(find_backends(device, forests) if backends is None else (tuple(backends), None))
+            )
         except DeviceError as error:
             raise EngineError(str(error)) from error
 
@@ -126,7 +128,7 @@ class Engine:
             ValueError: X has not F columns.
         """
         program = self._everything.program
-        return X if program is None else self._devices.cpu.transform(program, self._checked(X))
+        return X if program is None else self._dispatcher.cpu.transform(program, self._checked(X))
 
     def predict(self, X: NDArray[np.floating], raw_score: bool = False) -> NDArray[np.float64]:
         """Predict a batch.
@@ -141,7 +143,7 @@ class Engine:
         Raises:
             ValueError: X has not F columns.
         """
-        return self._devices.run(self._prediction, self._checked(X), raw_score).predictions[0]
+        return self._dispatcher.run(self._prediction, self._checked(X), raw_score).predictions[0]
 
     def evaluate(self, X: NDArray[np.floating]) -> Evaluation:
         """Predict a batch, with expected error and distance to the stored rows.
@@ -152,11 +154,11 @@ class Engine:
         Raises:
             ValueError: X has not F columns.
         """
-        return _evaluation(self._devices.run(self._everything, self._checked(X)))
+        return _evaluation(self._dispatcher.run(self._everything, self._checked(X)))
 
     def evaluate_on_cpu(self, X: NDArray[np.floating]) -> Evaluation:
         """`evaluate` on the CPU, even where a GPU is cheaper."""
-        return _evaluation(self._devices.cpu.evaluate(self._everything, self._checked(X)))
+        return _evaluation(self._dispatcher.cpu.evaluate(self._everything, self._checked(X)))
 
     def evaluate_on_device(self, X: NDArray[np.floating]) -> Evaluation | None:
         """`evaluate` on a GPU; None where the batch would go to the CPU, or the GPU fails.
@@ -167,12 +169,12 @@ class Engine:
         Raises:
             ValueError: X has not F columns.
         """
-        outcome = self._devices.try_device(self._everything, self._checked(X))
+        outcome = self._dispatcher.try_device(self._everything, self._checked(X))
         return None if outcome is None else _evaluation(outcome)
 
     def on_device(self, rows: int) -> bool:
         """Whether a batch of this many rows goes to a GPU, for which batches are better gathered."""
-        return self._devices.on_device(rows)
+        return self._dispatcher.on_device(rows)
 
     def chunk(self, rows: int, seconds: float, *, on_cpu: bool = False) -> int:
         """How many rows of such a batch to compute at a time; at least 1.
@@ -180,7 +182,7 @@ class Engine:
         As many as take so many seconds on the backend that the batch goes to, or on the CPU. At least as many as take
         twice as long as one row: fewer would be mostly overhead.
         """
-        return self._devices.chunk(rows, seconds, on_cpu=on_cpu)
+        return self._dispatcher.chunk(rows, seconds, on_cpu=on_cpu)
 
     def warm_up(self, sample: NDArray[np.float64], known: Mapping[str, Cost] | None = None) -> None:
         """Compile or load the kernels, choose the forests' kernels, and measure what a batch costs on each backend.
@@ -189,29 +191,29 @@ class Engine:
             sample: float64[N, F], N >= 1; rows like those of requests.
             known: Costs by device, measured before. All are measured again unless the cost of every device is known.
         """
-        self._devices.warm_up(self._everything, sample)
+        self._dispatcher.warm_up(self._everything, sample)
         for forest in self._everything.forests:
             if isinstance(forest, Forest):
                 forest.measure()
-        self._devices.measure(self._everything, sample, known or {})
+        self._dispatcher.measure(self._everything, sample, known or {})
 
     def costs(self) -> dict[str, Cost]:
         """Costs by device, for a later `warm_up` of the same model."""
-        return self._devices.costs()
+        return self._dispatcher.costs()
 
     def cost(self, rows: int) -> float:
         """Seconds that a batch is expected to take; infinite before `warm_up`."""
-        return self._devices.cost(rows)
+        return self._dispatcher.cost(rows)
 
     def close(self) -> None:
         """Free the devices' memory, after what is under way. The CPU answers all later calls."""
-        self._devices.close()
+        self._dispatcher.close()
 
     def status(self) -> EngineStatus:
         """The current state."""
-        disabled = self._devices.disabled or (None, None, None)
+        disabled = self._dispatcher.disabled or (None, None, None)
         difficulty = None if self._difficulty is None else self._difficulty.status
-        return EngineStatus(self._devices.status(), *disabled, self.forest.status, difficulty)
+        return EngineStatus(self._dispatcher.status(), *disabled, self.forest.status, difficulty)
 
     def _checked(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
         """X itself. Its shape is checked here, because a backend that raises is disabled."""

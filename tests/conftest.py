@@ -52,7 +52,6 @@ LONGEST = (
     "test_model_disk.py",
     "registry/test_process.py",
     "disk/test_store_processes.py",
-    "models/test_build.py",
     "registry/test_embedded.py",
     "kernels/test_processors.py",
     "routes/test_health.py",

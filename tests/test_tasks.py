@@ -1,11 +1,11 @@
-"""The supervisor: crashes are logged, counted and answered with a later restart."""
+"""Background tasks: crashes are logged, counted and answered with a later restart."""
 
 import asyncio
 import logging
 
 import pytest
 
-from app.tasks import Supervisor
+from app.tasks import BackgroundTasks
 from app.telemetry.metrics import Metrics
 
 
@@ -34,14 +34,14 @@ async def test_a_crashing_task_is_restarted_with_backoff_and_shown(caplog: pytes
         raise RuntimeError("secret detail")
 
     with caplog.at_level(logging.ERROR):
-        async with Supervisor(metrics, clock.sleep) as supervisor:
-            supervisor.start("poller", crash)
+        async with BackgroundTasks(metrics, clock.sleep) as tasks:
+            tasks.start("poller", crash)
             await done.wait()
-            status = supervisor.status["poller"]
+            status = tasks.status["poller"]
             assert (status.state, status.restarts, status.last_error) == ("running", 9, "RuntimeError")
             assert status.last_error_at is not None
     assert clock.delays == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    assert supervisor.status["poller"].state == "stopped"
+    assert tasks.status["poller"].state == "stopped"
     assert metrics.registry.get_sample_value("background_task_restarts_total", {"task": "poller"}) == 9
     assert len([record for record in caplog.records if record.exc_info]) == 9
 
@@ -60,13 +60,13 @@ async def test_a_crash_does_not_affect_other_tasks() -> None:
             await asyncio.sleep(0)
         done.set()
 
-    async with Supervisor(Metrics(), Clock().sleep) as supervisor:
-        supervisor.start("bad", crash)
-        supervisor.start("good", work)
+    async with BackgroundTasks(Metrics(), Clock().sleep) as tasks:
+        tasks.start("bad", crash)
+        tasks.start("good", work)
         await done.wait()
         await asyncio.sleep(0)
-        assert supervisor.status["good"].state == "finished"
-        assert supervisor.status["good"].restarts == 0
+        assert tasks.status["good"].state == "finished"
+        assert tasks.status["good"].restarts == 0
 
 
 async def test_tasks_end_with_the_context() -> None:
@@ -79,7 +79,7 @@ async def test_tasks_end_with_the_context() -> None:
         finally:
             ended = True
 
-    async with Supervisor(Metrics()) as supervisor:
-        supervisor.start("waiter", wait)
+    async with BackgroundTasks(Metrics()) as tasks:
+        tasks.start("waiter", wait)
         await asyncio.sleep(0)
     assert ended

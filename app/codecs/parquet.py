@@ -70,7 +70,7 @@ def encode(result: Result) -> Iterator[Buffer]:
 
 
 class _Sink(io.RawIOBase):
-    """A file whose bytes are taken from it while it is written."""
+    """A write-only file for Arrow, from which the bytes written so far are taken."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -77,7 +77,7 @@ def json_type(feature: Feature, *, ranged: bool) -> Any:
 
     Args:
         feature: The feature.
-        ranged: Whether a value out of range is refused; if not, only an integer beyond int64 is.
+        ranged: Whether a value out of range is refused; otherwise only integers beyond int64 are.
     """
     low, high = limits_of(feature)
     kind: Any = bool

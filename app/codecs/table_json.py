@@ -170,7 +170,7 @@ def _colons(names: list[str]) -> int:
 
 
 def _inspect(value: object, features: tuple[Feature, ...], max_rows: int) -> BatchBuilder:
-    """Check a body that was parsed without types, as objects of values by name, and count its faults."""
+    """Check a body parsed without types, row by row as dicts by feature name, and collect its faults."""
     layout, given, names = _layout(value)
     not_object = NOT_OBJECT
     if layout == "columns":

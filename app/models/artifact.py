@@ -47,7 +47,7 @@ class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
         plan: The feature plan, where the model has one.
         table: float64[N, C], stored rows of the plan, where it has references.
         difficulty: Forest that predicts the absolute error of the booster, where the model has intervals.
-        intervals: Calibration of the intervals.
+        intervals: ModelCosts of the intervals.
         example: Raw feature values of the input example, where there is one.
         digest: SHA-256 over the MLmodel file and the files that its flavor names.
         files: Name of each file read, by its role: `mlmodel`, the keys of `PARTS`, `example`.

@@ -31,7 +31,7 @@ class ModelParts(msgspec.Struct, frozen=True, kw_only=True):
         plan: Feature plan, whose outputs the booster was trained on.
         table: float64[N, C], stored rows of the plan, where it has references.
         difficulty: Booster that predicts the absolute error, in native text, where the model has intervals.
-        intervals: Calibration of the intervals.
+        intervals: ModelCosts of the intervals.
     """
 
     booster: str

@@ -12,7 +12,7 @@ import msgspec
 
 from app.models.artifact import Artifact, read_artifact
 from app.models.checks import check_interface, check_metrics, check_predictions, check_scores, find_not_finite
-from app.models.disk.calibration import Calibrations
+from app.models.disk.batch_costs import BatchCosts
 from app.models.disk.store import ModelStore, StoredModel
 from app.models.identity import ModelIdentity
 from app.models.registry.source import STAGES, Candidate, ModelSource, RegistryUnreachable
@@ -57,18 +57,18 @@ class ModelLoader:
         settings: Settings with the limits of metrics, and with the alias and stages of versions.
         source: The registry, and LightGBM for comparison.
         store: Last known good models on disk.
-        calibrations: Costs of batches that were measured before.
+        batch_costs: Costs of batches that were measured before.
 
     Attributes:
         loading: Load under way; None while there is none.
     """
 
-    def __init__(self, settings: Settings, source: ModelSource, store: ModelStore, calibrations: Calibrations) -> None:
+    def __init__(self, settings: Settings, source: ModelSource, store: ModelStore, batch_costs: BatchCosts) -> None:
         self.loading: Loading | None = None
         self._settings = settings
         self._source = source
         self._store = store
-        self._calibrations = calibrations
+        self._batch_costs = batch_costs
 
     @compiling_logged()
     def load(self, candidate: Candidate, current: ServedModel | None, *, keep: bool) -> ServedModel:
@@ -193,8 +193,8 @@ class ModelLoader:
         self, artifact: Artifact, engine: Engine, candidate: Candidate, metrics: dict[str, float], started: float
     ) -> ServedModel:
         self._enter("warm up", candidate)
-        engine.warm_up(artifact.sample(), self._calibrations.costs(artifact.digest))
-        self._calibrations.store(artifact.digest, engine.costs())
+        engine.warm_up(artifact.sample(), self._batch_costs.costs(artifact.digest))
+        self._batch_costs.store(artifact.digest, engine.costs())
         check_predictions(artifact, engine)
         served = serve_artifact(artifact, engine, candidate.identity, metrics, candidate.rule)
         not_finite = find_not_finite(artifact)

@@ -134,7 +134,7 @@ class Refresher:
     def _take(self, offer: Offer, pinned: Candidate | None) -> Refresh:
         """Put the preferred candidate in service.
 
-        A refused candidate leaves the model in service there; the next candidate is tried only where there is none.
+        If it is refused, the model in service stays. Other candidates are tried only while no model is in service.
         """
         candidates = offer.candidates
         look_ups = list(offer.look_ups)

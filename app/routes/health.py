@@ -22,7 +22,7 @@ from app.tasks import TaskStatus
 from app.telemetry.gpu import GpuStatus
 from app.telemetry.prediction_log import PredictionLogStatus
 from app.telemetry.system import SystemReading
-from kernels.devices import BackendStatus
+from kernels.dispatch import BackendStatus
 
 READY_TIMEOUT_S = 1.0
 
@@ -130,7 +130,7 @@ class HealthController(Controller):
                 version=services.settings.api_version,
                 problems=problems,
                 model=model_health(services, in_detail=has_admin_key(request)),
-                tasks=services.supervisor.status,
+                tasks=services.tasks.status,
                 prediction_log=services.prediction_log.status,
                 system=services.system.read(),
                 gpu=_gpu(services),
@@ -235,7 +235,7 @@ def _answer(content: Any, *, ok: bool) -> Response[Any]:
 def _status(services: Services) -> tuple[Status, list[str]]:
     problems = [
         f"background task {name} crashed and will be restarted"
-        for name, task in services.supervisor.status.items()
+        for name, task in services.tasks.status.items()
         if task.state == "waiting"
     ]
     problems += model_problems(services)

@@ -31,7 +31,8 @@ disable_created_metrics()
 class Metrics:
     """The series of requests, predictions and background tasks, and the registry that exports all series.
 
-    Owners of other figures (model slot, admission, GPU poller) are collectors, which `register` takes.
+    Owners of other series are collectors, which `register` takes: `models/slot.py` (model in use, backends),
+    `serving/admission.py` (rows in flight) and `gpu.py`.
     """
 
     def __init__(self) -> None:

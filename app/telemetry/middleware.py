@@ -7,7 +7,7 @@ import random
 import re
 import time
 
-from app.asgi import ASGIApp, Message, Receive, Scope, Send
+from app.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import ERROR_TYPE, REQUEST_ID
 from app.telemetry.logging import request_id
 from app.telemetry.metrics import Metrics

@@ -143,7 +143,7 @@ class PredictionLog:
         self._recorded += count
 
     def _seal(self) -> None:
-        """Put the newest rows into the queue; called on the event loop, since they must not grow while written."""
+        """Move the newest rows into the queue, as a batch that grows no more; on the event loop only."""
         if self._newest is not None:
             self._queue.append(self._newest)
             self._newest = None

@@ -127,7 +127,7 @@ def gradient(scaled, pull, shapes, terms, starts, variances):
 
 @njit(nogil=True, cache=True, fastmath=True)
 def _exponent(scaled, shape, start, end, row, column):
-    """What a factor puts under the exponential, for two rows."""
+    """A factor's exponent x for two rows, whose covariance is polynomial(x) · exp(-x)."""
     squared = 0.0
     for index in range(start, end):
         gap = scaled[index, row] - scaled[index, column]

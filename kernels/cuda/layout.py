@@ -115,7 +115,7 @@ def pack_forests(forests: Sequence[Forest]) -> PackedForests:
 
 
 def _categorical(forest: Forest) -> NDArray[np.bool_]:
-    """bool[P], which of a forest's predicates are of categories."""
+    """bool[P]: whether each predicate is a test for a set of categories."""
     return forest.predicates.columns[forest.predicates.column, KIND] == CATEGORIES
 
 

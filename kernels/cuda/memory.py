@@ -14,7 +14,7 @@ from kernels.plan.program import Program
 
 
 class DeviceForests(NamedTuple):
-    """Forests on the device, and the records' bits read as float64."""
+    """Forests packed on the device; `values` is their records viewed as float64, since a leaf's record is its value."""
 
     forests: tuple[Forest, ...]
     arrays: PackedForests

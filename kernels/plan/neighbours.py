@@ -229,12 +229,12 @@ def pack_neighbours(
     points: dict[str, int],
     features: dict[str, int],
 ) -> NeighbourArrays:
-    """Lay a step out.
+    """Pack a neighbour step into arrays for the kernels.
 
     Args:
         step: The step.
         table: The table's columns, float64[N], by name.
-        points: Column of each operand in the batch's points.
+        points: By name, the column of the batch's points that holds the operand.
         features: Column of each name among the model's features.
     """
     scales = np.array(step.scales)

@@ -149,7 +149,7 @@ class Clip(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=True, tag=
     upper: float
 
     def constants(self) -> tuple[float, ...]:
-        """(lower, upper)."""
+        """The step's constants, in order: lower, upper."""
         return (self.lower, self.upper)
 
     def _check(self) -> None:

@@ -17,7 +17,7 @@ from kernels.backend import Outcome, Pipeline
 from kernels.cost import SIZES, Cost
 from kernels.cpu.backend import CpuBackend
 from kernels.cuda.availability import CudaUnavailableError, cuda_unavailable_reason
-from kernels.devices import SMALLEST_CHUNK
+from kernels.dispatch import SMALLEST_CHUNK
 from kernels.engine import Engine, EngineError
 from kernels.forest.forest import Forest, load_forest
 from kernels.plan.plan import Input, Neighbours, Plan, Product, Ratio, References

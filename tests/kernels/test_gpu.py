@@ -288,7 +288,7 @@ from kernels.forest import Forest
 
 forest, rows = Forest.from_model_text(sys.stdin.read()), np.random.default_rng(0).normal(size=(5000, 8))
 engine = Engine(forest, device="cuda")
-(backend, cpu) = engine._devices.backends
+(backend, cpu) = engine._dispatcher.backends
 engine.warm_up(rows[:10], {backend.device: Cost((1,), (1e-9,)), cpu.device: Cost((1,), (1.0,))})
 
 @cuda.jit

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from app.models.backoff import RefusalBackoff
-from app.models.disk.calibration import Calibrations
+from app.models.disk.batch_costs import BatchCosts
 from app.models.disk.pin import Pin
 from app.models.disk.store import ModelStore
 from app.models.identity import ModelIdentity
@@ -54,7 +54,7 @@ class Kept(msgspec.Struct, frozen=True):
     slot: ModelSlot
     source: Source
     metrics: Metrics
-    calibrations: Calibrations
+    batch_costs: BatchCosts
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(name, labels)
@@ -69,13 +69,13 @@ def keep(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Kep
     slot, source = ModelSlot(clock), Source(settings)
     metrics = Metrics()
     metrics.register(slot)
-    calibrations = Calibrations(settings.data_dir / "calibrations.json")
+    batch_costs = BatchCosts(settings.data_dir / "calibrations.json")
     store = ModelStore(
         settings.data_dir / "models", settings.registry_uri, settings.model_name, settings.model_store_versions
     )
-    loader = ModelLoader(settings, source, store, calibrations)
+    loader = ModelLoader(settings, source, store, batch_costs)
     pin = Pin(settings.data_dir / "pin.json", settings.registry_uri, settings.model_name)
     listener = RefreshListener(metrics.registry, settings.model_name)
     refresher = Refresher(slot, source, loader, store, pin, listener, RefusalBackoff(settings.model_cache_ttl, clock))
     keeper = ModelKeeper(slot, source, refresher, settings.model_cache_ttl, clock)
-    return Kept(keeper, refresher, store, slot, source, metrics, calibrations)
+    return Kept(keeper, refresher, store, slot, source, metrics, batch_costs)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from app.models.artifact import read_artifact
-from app.models.disk.calibration import Calibrations
+from app.models.disk.batch_costs import BatchCosts
 from app.models.refusal import ModelRefused
 from app.settings import Settings
 from kernels.cost import Cost
@@ -41,8 +41,8 @@ async def test_batch_costs_are_measured_once_and_survive_a_restart(
     await kept.keeper.refresh()
     costs = kept.slot.require().engine.costs()
     assert costs
-    assert kept.calibrations.costs(read_artifact(saved.directory).digest) == costs
-    monkeypatch.setattr("kernels.devices.measure", lambda *_: pytest.fail("measured again"))
+    assert kept.batch_costs.costs(read_artifact(saved.directory).digest) == costs
+    monkeypatch.setattr("kernels.dispatch.measure", lambda *_: pytest.fail("measured again"))
     restarted = keep(houses)
     await restarted.keeper.refresh()
     restarted.keeper.close()
@@ -57,10 +57,10 @@ async def test_another_model_is_measured_for_itself(
     await kept.keeper.refresh()
     other = save_booster(tiny_booster(rounds=2), tmp_path / "other")
     catalogue.add(other, "Production")
-    monkeypatch.setattr("kernels.devices.measure", lambda predictors, _: (Cost((512,), (1.25,)),) * len(predictors))
+    monkeypatch.setattr("kernels.dispatch.measure", lambda predictors, _: (Cost((512,), (1.25,)),) * len(predictors))
     await kept.keeper.refresh()
     assert kept.slot.require().engine.cost(2) == 1.25
-    assert set(kept.calibrations.costs(read_artifact(other).digest).values()) == {Cost((512,), (1.25,))}
+    assert set(kept.batch_costs.costs(read_artifact(other).digest).values()) == {Cost((512,), (1.25,))}
 
 
 async def test_the_engine_of_a_replaced_or_refused_model_is_freed(
@@ -97,7 +97,7 @@ async def test_costs_are_read_measured_and_kept_beside_the_event_loop(
         threads.append(threading.current_thread().name)
         return original(*arguments)
 
-    for owner, name in ((Calibrations, "costs"), (Calibrations, "store"), (Engine, "warm_up")):
+    for owner, name in ((BatchCosts, "costs"), (BatchCosts, "store"), (Engine, "warm_up")):
         original = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *arguments, original=original: noted(original, *arguments))
     assert (await kept.keeper.refresh()).outcome == "swapped"
@@ -105,7 +105,7 @@ async def test_costs_are_read_measured_and_kept_beside_the_event_loop(
     assert all(name.startswith("model-keeper") for name in threads)
 
 
-async def test_calibrations_that_cannot_be_kept_refuse_no_model(
+async def test_batch_costs_that_cannot_be_kept_refuse_no_model(
     kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
     (houses.data_dir / "calibrations.json").mkdir()

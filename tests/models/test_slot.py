@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.errors import ModelUnavailable
 from app.models.slot import ModelSlot, Role
 from app.telemetry.metrics import Metrics
-from kernels.devices import BackendStatus
+from kernels.dispatch import BackendStatus
 from kernels.engine import EngineStatus
 from kernels.forest.status import ForestStatus
 

@@ -253,4 +253,4 @@ async def test_the_shadow_task_runs_only_with_a_shadow_alias(
     start: Callable[..., Any], models: dict[str, ServedModel], alias: str | None
 ) -> None:
     client = await start(models["1"], model_shadow_alias=alias)
-    assert ("shadow" in services_of(client).supervisor.status) == (alias is not None)
+    assert ("shadow" in services_of(client).tasks.status) == (alias is not None)

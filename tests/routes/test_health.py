@@ -267,7 +267,7 @@ async def test_a_prediction_that_fails_is_not_ready(client: Client) -> None:
 
 
 async def test_a_crashed_task_degrades_but_answers(client: Client) -> None:
-    services_of(client).supervisor.status["gpu-poller"].state = "waiting"
+    services_of(client).tasks.status["gpu-poller"].state = "waiting"
     answer = answered(await client.get("/health"))
     assert answer["status"] == "degraded"
     assert answer["problems"] == ["background task gpu-poller crashed and will be restarted"]

@@ -219,7 +219,7 @@ async def test_metrics_can_be_disabled(settings: Settings) -> None:
         response = await client.get("/metrics")
         assert response.status_code == 404
         problem(response)
-        assert "metrics-server" not in services_of(client).supervisor.status
+        assert "metrics-server" not in services_of(client).tasks.status
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on PATH")

@@ -19,7 +19,7 @@ from app.models.slot import ModelSlot
 from app.serving import shadow as module
 from app.serving.shadow import Shadow
 from app.serving.share import Share
-from app.tasks import Supervisor
+from app.tasks import BackgroundTasks
 from app.telemetry.metrics import DIFFERENCE_BUCKETS, Metrics
 from kernels.engine import Engine
 from tests.models.support import NAMES, save_booster, serve, tiny_booster, tiny_rows
@@ -357,15 +357,15 @@ async def test_the_task_survives_a_failure(
 
     slot.shadow = doubled(model, EngineDouble(note))
     shadow = Shadow(slot, metrics, 100)
-    async with Supervisor(metrics) as supervisor:
-        supervisor.start("shadow", shadow.run)
+    async with BackgroundTasks(metrics) as tasks:
+        tasks.start("shadow", shadow.run)
         for size in (1, 2, 3):
             answer(shadow, model, tiny_rows()[:size], str(size))
             assert await scored.get() == size
             await shadow.score()  # returns only when the task is done with these
             assert shadow.queued == 0
-        assert supervisor.status["shadow"].restarts == 0
-    assert supervisor.status["shadow"].state == "stopped"
+        assert tasks.status["shadow"].restarts == 0
+    assert tasks.status["shadow"].state == "stopped"
     assert counted(metrics) == {"scored": 4, "failed": 2}
     shadow.close()
 

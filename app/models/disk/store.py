@@ -196,7 +196,7 @@ class ModelStore:
                 self._discard(name)
 
     def _completed(self, entry: StoredModel, files: dict[str, str]) -> StoredModel:
-        """Description with the attributes that the store sets."""
+        """The entry's description with hashes of its files, finite metrics and its sequence number filled in."""
         return msgspec.structs.replace(
             entry,
             files=files,

@@ -138,7 +138,7 @@ def closed() -> dict[str, Any]:
     engine.predict(ROWS)
     during = held()
     engine.close()
-    (backend, _), error = engine._devices.backends, ""
+    (backend, _), error = engine._dispatcher.backends, ""
     try:
         backend.evaluate(PIPELINE, ROWS)
     except RuntimeError as raised:

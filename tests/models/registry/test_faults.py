@@ -149,6 +149,7 @@ async def test_only_the_admin_reads_the_registrys_words(tmp_path: Path) -> None:
             mlflow_tracking_uri=url,
             data_dir=tmp_path,
             prediction_log_rows=0,
+            prometheus_port=free_port(),
             admin_api_key="admin",
             model_cache_ttl=3600,
         )

@@ -55,7 +55,7 @@ class Disabled(NamedTuple):
     reason: str
 
 
-class Devices:
+class Dispatcher:
     """The backends of an engine. Safe to use from several threads.
 
     Each batch goes to the backend that is cheapest for its size. A GPU that fails is disabled for good (its context may
@@ -136,7 +136,7 @@ class Devices:
     def costs(self) -> dict[str, Cost]:
         """Costs by device, for a later `warm_up` of the same model.
 
-        Devices that have run out of memory are left out: what was measured may be the CPU that answered for them.
+        Dispatcher that have run out of memory are left out: what was measured may be the CPU that answered for them.
         """
         return {
             self._devices[backend.name]: self._costs[backend.name]

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from litestar import Litestar
 
-from app.predict.direct import DirectRoutes
+from app.predict.routing import DirectRoutes
 from app.settings import Settings
 from tests.routes.support import JSON, Client, Row, ask, client_of, settings_with
 

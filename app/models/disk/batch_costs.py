@@ -15,7 +15,7 @@ MAX_MODELS = 64
 log = logging.getLogger(__name__)
 
 
-class Calibration(msgspec.Struct, frozen=True):
+class ModelCosts(msgspec.Struct, frozen=True):
     """Costs of one model, with one version of the kernels.
 
     Attributes:
@@ -33,8 +33,8 @@ class Calibration(msgspec.Struct, frozen=True):
         return (self.kernels, self.digest) == (kernels_version(), digest)
 
 
-class Calibrations:
-    """File of the newest calibrations.
+class BatchCosts:
+    """File of the batch costs that were measured last.
 
     An unusable file is a warning, and costs are measured again. If two processes write at once, the costs of one are
     lost, but the file is always whole.
@@ -57,23 +57,23 @@ class Calibrations:
             digest: Digest of the model.
             costs: Cost by device; nothing is written if empty.
         """
-        calibrations = self._read()
-        known = next((calibration.costs for calibration in calibrations if calibration.is_of(digest)), {})
+        models = self._read()
+        known = next((model.costs for model in models if model.is_of(digest)), {})
         if known == (merged := {**known, **costs}):
             return
-        others = [calibration for calibration in calibrations if not calibration.is_of(digest)]
-        newest = Calibration(kernels_version(), digest, merged)
+        others = [model for model in models if not model.is_of(digest)]
+        newest = ModelCosts(kernels_version(), digest, merged)
         try:
             content = msgspec.json.encode([*others, newest][-MAX_MODELS:])
             replace_file(self._path, msgspec.json.format(content, indent=2))
         except OSError as error:
-            log.warning("calibrations cannot be written", extra={"reason": reason(error)})
+            log.warning("measured costs cannot be written", extra={"reason": reason(error)})
 
-    def _read(self) -> list[Calibration]:
+    def _read(self) -> list[ModelCosts]:
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=list[Calibration])
+            return msgspec.json.decode(self._path.read_bytes(), type=list[ModelCosts])
         except FileNotFoundError:
             return []
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            log.warning("calibrations cannot be read", extra={"reason": f"{type(error).__name__}: {error}"[:300]})
+            log.warning("measured costs cannot be read", extra={"reason": f"{type(error).__name__}: {error}"[:300]})
             return []
