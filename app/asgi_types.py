@@ -1,6 +1,7 @@
 """Types of an ASGI application, for `telemetry`, which imports no framework.
 
-Specification: https://asgi.readthedocs.io/en/latest/specs/main.html. A scope and a message are dicts. Every framework has its own types for them, which fit no common one.
+Scope and message are dicts (https://asgi.readthedocs.io/en/latest/specs/main.html). Every framework has its own types
+for them, which fit no common one.
 """
 
 from collections.abc import Awaitable, Callable
