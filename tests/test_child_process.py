@@ -105,11 +105,15 @@ def test_a_slow_watch_is_called_less_often(child: ChildProcess) -> None:
 
 def test_kill_ends_a_call_that_waits(child: ChildProcess) -> None:
     child.ask(b"echo", TIMEOUT_S)
-    timer = threading.Timer(SHORT_S, child.kill)
-    timer.start()
+    killer = threading.Thread(target=child.kill)
+
+    def watch(_: int) -> None:  # called while the call waits
+        if killer.ident is None:
+            killer.start()
+
     with pytest.raises(ChildGone):
-        child.ask(b"sleep", TIMEOUT_S)
-    timer.join()
+        child.ask(b"sleep", TIMEOUT_S, watch)
+    killer.join()
     with pytest.raises(ChildClosed):
         child.ask(b"echo", TIMEOUT_S)
 
