@@ -179,7 +179,7 @@ def predict(url: str | None) -> None:
             console.print_json(data=example)
             console.print_json(_checked(client.post("/predict", json=example)).text)
     except httpx.TransportError as error:
-        _stop(f"No answer from {base}: {error}. Is the service running? `just serve` starts it.")
+        _stop(f"No answer from {base}: {error}. Is the service running? `madrone serve` starts it.")
 
 
 @main.command()

@@ -45,7 +45,7 @@ from benchmarks.bodies import JSON, ROW, http_request, objects
 from benchmarks.contenders import MADRONE, Contender, Peer, Place, running
 from benchmarks.load.plan import Plan
 from benchmarks.load.plan import running as loading
-from benchmarks.load.verdict import Answers, Verdict, judged
+from benchmarks.load.version_check import Answers, Verdict, judged
 from benchmarks.pages.swap import page
 from benchmarks.report import MIB, begin, context, parser, save
 

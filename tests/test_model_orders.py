@@ -65,7 +65,7 @@ def test_a_pin_outlives_the_process_while_the_registry_is_down(
         assert server.reload(key=None).status_code == server.reload(key="another").status_code == 401
         unknown = server.reload(version="99")
         assert unknown.status_code == 404
-        assert "has no version '99' that is ready" in str(problem(unknown)["detail"])
+        assert "has no version '99', or its upload has not ended" in str(problem(unknown)["detail"])
         assert server.model()["pinned"] is None
         assert server.reload(version=first).json()["outcome"] == "swapped"
         before.goes_on()

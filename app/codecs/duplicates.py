@@ -62,7 +62,7 @@ def has_repeated(text: bytes | bytearray) -> bool:
 
 
 class NameCount:
-    """Counts the names in decoded rows of one model.
+    """Tells by counting colons whether a JSON text may repeat a name, of which decoding keeps only one.
 
     Args:
         features: The model's features. An optional one that was left out is ABSENT in a decoded row.

@@ -133,7 +133,7 @@ def _weight(found: Format, ranges: list[_Range]) -> tuple[float, int]:
 
 
 def _fits(found: Format, parameters: dict[str, str]) -> bool:
-    """Whether a body with these parameters is read; parameters that do not change how are ignored."""
+    """Whether a body with these Content-Type parameters can be read. Those that do not affect reading are ignored."""
     charset = parameters.get("charset", "utf-8")
     if found.media_type not in TEXT:
         return "charset" not in parameters

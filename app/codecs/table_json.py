@@ -128,7 +128,7 @@ def _read(body: bytes | bytearray, features: tuple[Feature, ...], max_rows: int)
 
 
 def _decode_typed(body: bytes | bytearray, features: tuple[Feature, ...]) -> tuple[Any, Places | None]:
-    """Parts of a body, and the place of each feature's value in a row of `data` that comes with names."""
+    """Parts of a body, and, if it has `names`, the position of each feature's value in a row of `data`."""
     kinds = tuple(map(_kind, features))
     table = None
     try:
@@ -217,9 +217,9 @@ def _layout(value: object) -> tuple[str, object, list[str] | None]:
         errors.append(FieldError(BODY, "must hold exactly one of rows, columns and data"))
     elif "names" in fields:
         if layouts != ["data"]:
-            errors.append(FieldError("names", "goes with data only"))
+            errors.append(FieldError("names", "is allowed only together with data"))
         elif not isinstance(names, list) or not all(isinstance(name, str) for name in cast(list[object], names)):
-            errors.append(FieldError("names", "must be a list of texts"))
+            errors.append(FieldError("names", "must be a list of strings"))
     if errors:
         raise InvalidInput(INVALID, tuple(errors[:MAX_ERRORS]))
     return layouts[0], fields[layouts[0]], names

@@ -139,7 +139,9 @@ def read_content(directory: Path, expected_digest: str | None = None) -> ModelCo
     content = {part: read_file(directory, name, PARTS[part]) for part, name in names.items()}
     digest = _digest(mlmodel_bytes, *content.values())
     if expected_digest is not None and expected_digest != digest:
-        raise ModelRefused(f"the files have digest {digest[:12]}, and should have {expected_digest[:12]!r}", "digest")
+        raise ModelRefused(
+            f"the files' digest begins with {digest[:12]!r}, and should begin with {expected_digest[:12]!r}", "digest"
+        )
     try:
         forest = read_forest(content["booster"].decode())
         plan = Plan.from_json(content["plan"]) if "plan" in content else None
@@ -189,7 +191,7 @@ def _files(directory: Path, flavors: dict[str, Any]) -> dict[str, str]:
         if "booster" not in names or not all(isinstance(name, str) for name in names.values()):
             raise ModelRefused(f"the {FLAVOR} flavor must name its booster, and each of its files by a text")
         if ("difficulty" in names) != ("intervals" in names):
-            raise ModelRefused(f"the {FLAVOR} flavor must name difficulty and intervals together")
+            raise ModelRefused(f"the {FLAVOR} flavor must name both difficulty and intervals, or neither")
         return names
     if not isinstance(native := flavors.get("lightgbm"), dict):
         raise ModelRefused(f"the model has neither the lightgbm nor the {FLAVOR} flavor")

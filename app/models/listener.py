@@ -122,7 +122,9 @@ class RefreshListener:
 
     def not_kept(self, served: ServedModel, error: Exception) -> None:
         """A model in service could not be written to disk."""
-        log.warning("model cannot be kept", extra={"model_version": served.identity.version, "reason": str(error)})
+        log.warning(
+            "model cannot be stored on disk", extra={"model_version": served.identity.version, "reason": str(error)}
+        )
 
     def failed(self, error: Exception) -> None:
         """The registry could not be asked, through a fault of this machine."""

@@ -208,7 +208,7 @@ class HealthController(Controller):
             pending: Response[Any] = Response(Pending(), status_code=202)
             return pending
         if refresh.outcome == "version_unknown":
-            raise NotFound(f"The version does not exist: {refresh.reason}.")
+            raise NotFound(f"The version cannot be pinned: {refresh.reason}.")
         return Response(refresh, status_code=200)
 
 

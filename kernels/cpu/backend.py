@@ -109,7 +109,7 @@ class CpuBackend:
     def _stateless(
         self, program: Program, rows: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The points float64[B, P], and the features float64[B, O] with NaN for those of reference steps."""
+        """What reference steps read, float64[B, P], and features float64[B, O], with NaN for those of such steps."""
         n_rows = len(rows)
         places = np.empty((n_rows, len(program.points)))
         features = np.empty((n_rows, program.n_outputs))

@@ -232,7 +232,7 @@ def term_tile(here, arrays, term, start, count, squared, exponents, shares):
 
 @njit(nogil=True, cache=True, fastmath=True, inline="always")
 def _squared_distances(here, arrays, factor, start, count, squared):
-    """Squared distances of a row to a tile of stored rows over a factor's columns, two at a time: half the passes."""
+    """Squared distances of a row to a tile of stored rows; a factor's columns in pairs, which halves the passes."""
     column = arrays.factors[factor]
     end = arrays.factors[factor + 1]
     left = arrays.stored[column, start : start + count]

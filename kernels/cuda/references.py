@@ -192,7 +192,7 @@ def _search(here, n_dimensions, coordinates, order, tile, count, keys, found, fi
 
 @cuda.jit(device=True)
 def _covariances(scaled, columns, weights, tile, count, shapes, factors, terms, variances):
-    """The weighted covariances of a row with a tile's rows, summed in float32 by term: float64.
+    """The sum of a row's weighted covariances with a tile's stored rows, float64; within a term in float32.
 
     The innermost indices are unsigned, since numba tests each signed one for being negative, at run time.
 

@@ -35,7 +35,10 @@ def numbers(fields: dict[str, str], name: str) -> NDArray[np.float64]:
 
 
 def count_numbers(fields: dict[str, str], name: str) -> int:
-    """How many numbers a line holds that nothing here reads."""
+    """How many numbers a line holds, of which no value is used.
+
+    Raises ValueError if it holds anything else.
+    """
     if not STATISTICS.fullmatch(fields[name]):
         raise ValueError(f"{name} holds what is not a number")
     return len(fields[name].split())

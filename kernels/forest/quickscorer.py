@@ -182,7 +182,10 @@ def predict(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _exclude(left, exclusions, exclusion_start, predicate, count, done):
-    """Rule out the leaves of some predicates' nodes, but for the first `done` exclusions."""
+    """Rule out the leaves that `count` predicates from `predicate` on exclude.
+
+    The first `done` exclusions are skipped, since a checkpoint has applied them.
+    """
     first = np.uint64(exclusion_start[predicate] + done)
     for index in range(first, np.uint64(exclusion_start[predicate + count])):
         left[exclusions[index, np.uint64(0)]] &= exclusions[index, np.uint64(1)]

@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.plan.checks import PlanError, as_tuple, check_finite, check_name, check_names, check_positive
+from kernels.plan.field_checks import PlanError, as_tuple, check_finite, check_name, check_names, check_positive
 from kernels.plan.steps import ReferenceStep
 
 Shape = Literal["exponential", "matern32", "squared_exponential"]

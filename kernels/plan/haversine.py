@@ -67,8 +67,8 @@ def haversine(degrees):
 def angle(share):
     """The angle in radians, 0..pi, that has this haversine, 0..1: 2 asin(sqrt(share)).
 
-    Within 2 units in the last place of the arc sine of the rounded root, which itself is ill conditioned near pi.
-    Above 1/2 asin x = pi/2 - 2 asin(sqrt((1 - x) / 2)), so that the polynomial is of numbers up to 1/2 alone (W. J.
+    Within 2 units in the last place of the arc sine of the rounded root; near pi that arc sine is ill conditioned.
+    For x above 1/2, asin x = pi/2 - 2 asin(sqrt((1 - x) / 2)): the polynomial only takes numbers up to 1/2 (W. J.
     Cody and W. Waite, Software Manual for the Elementary Functions, 1980, chapter 10).
     """
     half_chord = math.sqrt(share)

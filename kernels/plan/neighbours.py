@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.plan.blocks import BLOCK_ROWS, block_order
-from kernels.plan.checks import PlanError, as_tuple, check_count, check_finite, check_name, check_names, check_positive
+from kernels.plan.field_checks import (
+    PlanError,
+    as_tuple,
+    check_count,
+    check_finite,
+    check_name,
+    check_names,
+    check_positive,
+)
 from kernels.plan.steps import ReferenceStep
 
 MAX_NEIGHBOURS = 64
@@ -234,8 +242,8 @@ def pack_neighbours(
     Args:
         step: The step.
         table: The table's columns, float64[N], by name.
-        points: By name, the column of the batch's points that holds the operand.
-        features: Column of each name among the model's features.
+        points: By name, the column in the points float64[B, P] of each of the step's inputs.
+        features: By name, the column of each of the model's features.
     """
     scales = np.array(step.scales)
     with np.errstate(over="ignore"):

@@ -1,10 +1,10 @@
 """All kinds of stateless steps in one table, and the functions that compute a step of any kind.
 
-A line of the table names a step and its row-level function. The three functions at the end are made of that: `evaluate`
-computes one row, and is what a GPU's threads call; on the CPU `evaluate_block` computes many rows and `evaluate_run`
-many steps. There the branch on the kind is outside every loop, and a loop is over arithmetic alone, so that it is
-vectorised (but for the logarithm's, which calls libm). One row is no loop, but most plans have many steps of a kind on
-the same operands.
+A line of `OPERATIONS` names a kind of step and its row-level function. The source of the three functions at the end is
+generated from the table. `evaluate` computes one step on one row, and is what a GPU's threads call. On the CPU,
+`evaluate_block` computes one step on many rows, and `evaluate_run` many steps of one kind on one row. There the branch
+on the kind is outside the loop, so that the loop is arithmetic alone and is vectorised (except the logarithm's, which
+calls libm).
 """
 
 import inspect

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.plan.checks import PlanError, as_tuple, check_finite, check_name
+from kernels.plan.field_checks import PlanError, as_tuple, check_finite, check_name
 from kernels.plan.gaussian_process import Factor, GaussianProcess, Term
 from kernels.plan.neighbours import Neighbours, Regression
 from kernels.plan.program import Program, pack

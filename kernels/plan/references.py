@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.plan.checks import PlanError, as_tuple, check_name
+from kernels.plan.field_checks import PlanError, as_tuple, check_name
 from kernels.plan.gaussian_process import GaussianProcess
 from kernels.plan.neighbours import Neighbours
 

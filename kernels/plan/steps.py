@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import msgspec
 
-from kernels.plan.checks import PlanError, as_tuple, check_coordinates, check_finite, check_name
+from kernels.plan.field_checks import PlanError, as_tuple, check_coordinates, check_finite, check_name
 
 
 class StepBase(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="op"):

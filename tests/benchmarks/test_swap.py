@@ -8,7 +8,7 @@ import pytest
 
 from app.models.artifact import read_artifact
 from app.models.registry.embedded import BUNDLED
-from benchmarks.load.verdict import Answers, Verdict
+from benchmarks.load.version_check import Answers, Verdict
 from benchmarks.pages.swap import targets
 from benchmarks.swap import FACTOR, Memory, Round, overlapping, summarise, within, write_variation
 from kernels.forest.forest import Forest

@@ -60,7 +60,7 @@ def test_difficulty_and_intervals_go_together(kept: str, referring: Path, tmp_pa
     flavor = yaml.safe_load((referring / "MLmodel").read_bytes())["flavors"]["madrone"]
     del flavor["intervals" if kept == "difficulty" else "difficulty"]
     directory = altered(referring, tmp_path / "model", flavors={"madrone": flavor})
-    assert refusal(directory) == "the madrone flavor must name difficulty and intervals together"
+    assert refusal(directory) == "the madrone flavor must name both difficulty and intervals, or neither"
     with pytest.raises(ValueError, match="need each other"):
         save_referring(tmp_path / "other", **{kept: None})
     assert not (tmp_path / "other").exists()

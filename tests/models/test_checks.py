@@ -70,9 +70,9 @@ def test_files_of_another_digest_are_refused_before_they_are_parsed(
 ) -> None:
     digest = read_artifact(saved.directory).digest
     reason = refusal("digest", read_artifact, saved.directory, expected)
-    assert reason == f"the files have digest {digest[:12]}, and should have {expected[:12]!r}"
+    assert reason == f"the files' digest begins with {digest[:12]!r}, and should begin with {expected[:12]!r}"
     (altered(saved.directory, tmp_path / "damaged") / "model.lgb").write_bytes(b"\xff")
-    assert "and should have" in refusal("digest", read_artifact, tmp_path / "damaged", digest)
+    assert "and should begin with" in refusal("digest", read_artifact, tmp_path / "damaged", digest)
 
 
 def test_without_limits_no_metric_is_asked_for() -> None:

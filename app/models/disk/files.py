@@ -44,7 +44,7 @@ def check_file(path: Path) -> None:
 def _check(path: Path, kind: int, noun: str) -> None:
     status = path.lstat()
     if stat.S_IFMT(status.st_mode) != kind or status.st_uid != os.geteuid():
-        raise PermissionError(errno.EPERM, f"{path.name[:100]!r} is no {noun} of this user's own", str(path))
+        raise PermissionError(errno.EPERM, f"{path.name[:100]!r} must be a {noun} of this user, and no link", str(path))
 
 
 @contextlib.contextmanager

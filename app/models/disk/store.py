@@ -109,7 +109,9 @@ class ModelStore:
             self._keep(model_directory, names, entry)
         except (OSError, StoreCorrupt, ModelRefused) as error:
             why = reason(error)
-            log.warning("model cannot be kept", extra={"model_version": entry.identity.version, "reason": why})
+            log.warning(
+                "model cannot be stored on disk", extra={"model_version": entry.identity.version, "reason": why}
+            )
         finally:
             self.entries()
             self._status = msgspec.structs.replace(self._status, last_error=why)

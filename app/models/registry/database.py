@@ -170,7 +170,7 @@ def _wal_options(path: Path) -> dict[str, str]:
     if not os.path.exists(f"{real}-wal"):
         return {"immutable": "1"}  # no process has it open, so the file is whole
     if not os.path.exists(f"{real}-shm"):
-        raise RegistrySchema("the registry's SQLite file has a -wal and no -shm beside it: let its owner open it once")
+        raise RegistrySchema("the registry's SQLite file has a -wal file and no -shm file: its owner must open it once")
     return {}  # the owner's own files are used
 
 

@@ -69,7 +69,7 @@ def check_source(uri: str, named_by: str, settings: Settings) -> None:
         return
     if parts.scheme in STORES:
         if not re.fullmatch(STORES[parts.scheme], parts.netloc, re.IGNORECASE | re.ASCII):
-            raise ModelRefused(f"its files are at a {parts.scheme}: address whose host is not that store's")
+            raise ModelRefused(f"its files are at a {parts.scheme}: address whose host that store does not have")
         return
     if parts.scheme not in ("http", "https", "mlflow-artifacts"):
         raise ModelRefused(
@@ -79,8 +79,9 @@ def check_source(uri: str, named_by: str, settings: Settings) -> None:
         tracking = urlsplit(settings.tracking_uri)
         uri = f"{tracking.scheme}://{parts.netloc or tracking.netloc}"
     # Libraries parse a URI with such characters differently.
-    odd = re.search(r"[\s\\]", uri)
-    if odd or all(_elsewhere(known, uri) for known in (settings.tracking_uri, settings.registry_uri)):
+    if re.search(r"[\s\\]", uri):
+        raise ModelRefused("the address of its files has a blank or a backslash")
+    if all(_elsewhere(known, uri) for known in (settings.tracking_uri, settings.registry_uri)):
         raise ModelRefused("its files are on another host than the registry")
     if parts.scheme != "mlflow-artifacts" and ARTIFACTS_PATH not in parts.path:
         raise ModelRefused(f"its files are at a {parts.scheme}: address that has no {ARTIFACTS_PATH} in its path")

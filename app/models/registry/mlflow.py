@@ -131,7 +131,7 @@ class Registry:
             RegistryUnreachable: The registry did not answer.
         """
         name = self._settings.model_name
-        unknown = VersionUnknown(f"model {name!r} has no version {number[:40]!r} that is ready")
+        unknown = VersionUnknown(f"model {name!r} has no version {number[:40]!r}, or its upload has not ended")
         if not is_version_number(number):
             raise unknown
         with self._answering():
@@ -196,7 +196,7 @@ class Registry:
             raise ModelRefused("its files are in a store whose library is not installed here") from error
         except MlflowException as error:
             if str(error).startswith("Invalid path"):  # MLflow's message for a listing that leaves its directory
-                raise ModelRefused("the list of its files names a path outside of their directory") from error
+                raise ModelRefused("its store lists a file outside the model's directory") from error
             raise
         return Path(directory)
 

@@ -203,11 +203,23 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another entry": (said(digest="a" * 64), "entry.json is of version-1-aaaaaaaaaaaaaaaa"),
     "file outside": (said(files={"../../../secret": "0" * 64}), "'../../../secret' is outside its directory"),
     "no such file": (said(files={"gone": "0" * 64}), "which is none of its files"),
-    "linked entry.json": (lambda path: linked(path / "entry.json"), "'entry.json' is no file of this user's own"),
-    "linked file": (lambda path: linked(path / "model" / "model.lgb"), "'model.lgb' is no file of this user's own"),
-    "linked directory": (lambda path: linked(path / "model"), "'model' is no directory of this user's own"),
-    "linked entry": (lambda path: linked(path), "is no directory of this user's own"),
-    "no directory": (lambda path: (without(path), path.touch()), "is no directory of this user's own"),
+    "linked entry.json": (
+        lambda path: linked(path / "entry.json"),
+        "'entry.json' must be a file of this user, and no link",
+    ),
+    "linked file": (
+        lambda path: linked(path / "model" / "model.lgb"),
+        "'model.lgb' must be a file of this user, and no link",
+    ),
+    "linked directory": (
+        lambda path: linked(path / "model"),
+        "'model' must be a directory of this user, and no link",
+    ),
+    "linked entry": (lambda path: linked(path), "must be a directory of this user, and no link"),
+    "no directory": (
+        lambda path: (without(path), path.touch()),
+        "must be a directory of this user, and no link",
+    ),
     "missing": (lambda path: without(path / "model" / "model.lgb"), "it has no file 'model/model.lgb'"),
     "none": (lambda path: without(path / "model"), "No such file or directory"),
     "cut": (lambda path: os.truncate(path / "model" / "model.lgb", 100), "'model.lgb' is not what was written"),

@@ -184,7 +184,7 @@ def test_an_entry_that_could_not_be_read_back_is_not_stored(
     store = open_store(directory)
     store.keep(saved.directory, FILES, described(saved.directory, **changes))
     assert store.status().last_error
-    assert [record.message for record in caplog.records] == ["model cannot be kept"]
+    assert [record.message for record in caplog.records] == ["model cannot be stored on disk"]
     assert list(place(directory).iterdir()) == []
 
 

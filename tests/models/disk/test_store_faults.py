@@ -45,7 +45,7 @@ def test_a_full_disk_is_reported_and_loses_no_stored_model(
     fill(disk, leave)
     store.keep(saved.directory, FILES, described(saved.directory, "2"))
     assert store.status().last_error == "No space left on device"
-    assert complaints(caplog) == ["model cannot be kept"]
+    assert complaints(caplog) == ["model cannot be stored on disk"]
     assert names(place(disk / "models")) == {first.directory_name}
     assert versions_that_load(open_store(disk / "models")) == ["1"]
     (disk / "filler").unlink()
@@ -132,7 +132,7 @@ def test_a_link_in_the_place_of_the_entries_is_not_followed(saved: SavedModel, t
     store = open_store(tmp_path / "models")
     assert store.entries() == []
     store.keep(saved.directory, FILES, described(saved.directory, "2"))
-    assert "is no directory of this user's own" in (store.status().last_error or "")
+    assert "must be a directory of this user, and no link" in (store.status().last_error or "")
     assert len(names(tmp_path / "elsewhere")) == 1
 
 

@@ -220,7 +220,7 @@ def test_a_wal_database_is_read_as_it_is_now_without_new_files(database: Path, t
     shm.unlink(missing_ok=True)
     wal.touch()
     before = content(tmp_path)
-    with pytest.raises(RegistrySchema, match="has a -wal and no -shm beside it: let its owner open it once"):
+    with pytest.raises(RegistrySchema, match="has a -wal file and no -shm file: its owner must open it once"):
         registry.look()
     assert content(tmp_path) == before
 

@@ -181,7 +181,7 @@ def test_a_download_without_an_end_ends(evil: Evil, worker: WorkerProcess, tmp_p
 
 def test_a_version_with_unfetchable_files_is_refused(evil: Evil, worker: WorkerProcess, tmp_path: Path) -> None:
     evil.listed = "/etc/passwd"
-    with pytest.raises(ModelRefused, match=r"^the list of its files names a path outside of their directory$"):
+    with pytest.raises(ModelRefused, match=r"^its store lists a file outside the model's directory$"):
         worker.fetch(IDENTITY, tmp_path)
     evil.source = "gs://bucket/model"
     assert importlib.util.find_spec("google.cloud") is None

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.load.answer import DROPPED
 from benchmarks.load.plan import Record
-from benchmarks.load.verdict import Verdict, judge, judged
+from benchmarks.load.version_check import Verdict, judge, judged
 
 EXPECTED = {"1": [0.5, 2.0], "2": [0.25, 1.0]}
 
