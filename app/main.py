@@ -110,10 +110,11 @@ def serve_app() -> Application:
 def _direct_routes(services: Services, cors: CORSConfig | None) -> dict[str, ASGIApp]:
     """The prediction routes, by path."""
     settings = services.settings
-    routes: dict[str, ASGIApp] = dict(Predictions(services).routes)
+    predictions = Predictions(services)
+    routes: dict[str, ASGIApp] = dict(predictions.routes)
     if settings.rate_limit:
         limit = RateLimit(settings.rate_limit)
-        routes = {path: limit.around(route) for path, route in routes.items()}
+        routes = {path: limit.around(route, predictions.drain) for path, route in routes.items()}
     if cors is not None:
         routes = {path: CorsHeaders(route, cors) for path, route in routes.items()}
     return routes

@@ -145,7 +145,9 @@ def broken_rule(feature: Feature, value: object, limits: tuple[float, float]) ->
     """
     low, high = limits
     if value is None:
-        return "finite" if feature.required else None
+        if not feature.required:
+            return None
+        return "finite" if feature.kind == "number" else "kind"  # a caller with an integer is not to send 2.5 next
     if not isinstance(value, bool | int | float) or type(value) not in TYPES[feature.kind]:
         return "kind"
     if low <= value <= high:

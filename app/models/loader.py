@@ -137,6 +137,7 @@ class ModelLoader:
         started = time.perf_counter()
         candidate = Candidate(entry.identity, entry.resolved_by)
         known = entry.kernels == kernels_version()
+        log.info("taking model from disk", extra={"model_version": entry.identity.version})
         with self._loading():
             self._enter("build", candidate)
             artifact = self._store.load(entry, read_artifact if known else self._built)

@@ -13,6 +13,11 @@ LEAST_MESSAGE_BYTES = 64
 """Least bytes of a message on average, after the first FREE_MESSAGES: a message costs the event loop the same, however
 few bytes it has."""
 
+DRAINED_BYTES = 16 * 1024 * 1024
+DRAINED_BYTES_OVERLOADED = 256 * 1024
+"""Most bytes that are read of a body after its request was refused, in general and for lack of room. If the body has
+more, the connection is closed."""
+
 DRAIN_SECONDS = 5.0
 """Time a client has to send the rest of a refused body."""
 

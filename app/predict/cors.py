@@ -31,7 +31,7 @@ class CorsHeaders:
         """Answer a request."""
         headers = headers_of(scope)  # pyright: ignore[reportArgumentType]
         origin = headers.get(b"origin")
-        if origin is None:
+        if not origin:
             await self._app(scope, receive, send)
             return
         given = self._headers_for(origin, has_cookie=b"cookie" in headers)

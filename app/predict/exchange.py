@@ -14,16 +14,11 @@ from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from app.codecs.compression import check_encoding, decompress
 from app.errors import REQUEST_ID, Disconnected, Overloaded
-from app.predict.body import Body, Drain, read_body
+from app.predict.body import DRAINED_BYTES, DRAINED_BYTES_OVERLOADED, Body, Drain, read_body
 from app.predict.headers import headers_of
 from app.problems import PROBLEM_MEDIA_TYPE, answer_problem
 from app.serving.admission import Reservation
 from app.serving.deadline import Deadline, Deadlines
-
-DRAINED_BYTES = 16 * 1024 * 1024
-DRAINED_BYTES_OVERLOADED = 256 * 1024
-"""Most bytes that are read of a body after its request was refused, in general and for lack of room. If the body has
-more, the connection is closed."""
 
 log = logging.getLogger(__name__)
 

@@ -110,6 +110,7 @@ class Predictions:
 
     Attributes:
         routes: An ASGI application by path, for POST.
+        drain: Reads the rest of the bodies of refused requests.
     """
 
     def __init__(self, services: Services) -> None:
@@ -123,6 +124,7 @@ class Predictions:
         self._not_finite = services.metrics.predictions_not_finite
         deadlines, drain = Deadlines(settings.request_timeout), Drain(services.admission)
         handles: dict[str, Handle] = {"/predict": self._one, "/predict/batch": self._batch, "/predict/bulk": self._bulk}
+        self.drain = drain
         self.routes: dict[str, ASGIApp] = {path: Endpoint(handle, deadlines, drain) for path, handle in handles.items()}
 
     async def _one(self, exchange: Exchange) -> None:

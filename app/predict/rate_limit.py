@@ -6,10 +6,12 @@ one. Here a request costs one counter.
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from app.errors import RateLimited
+from app.predict.body import DRAINED_BYTES, Drain
 from app.problems import send_problem
 
 WINDOW_S = 60
@@ -32,9 +34,9 @@ class RateLimit:
         self._clock = clock
         self._windows: dict[str, tuple[int, int]] = {}  # client → end of its minute and requests, oldest minute first
 
-    def around(self, app: ASGIApp) -> "LimitedRoute":
+    def around(self, app: ASGIApp, drain: Drain) -> "LimitedRoute":
         """Limit the requests that reach an application."""
-        return LimitedRoute(app, self)
+        return LimitedRoute(app, self, drain)
 
     def count(self, client: str) -> tuple[int, int]:
         """Count a request.
@@ -65,11 +67,13 @@ class LimitedRoute:
     Args:
         app: Answers the requests within the limit.
         limit: Counts them.
+        drain: Reads the rest of the bodies of refused requests.
     """
 
-    def __init__(self, app: ASGIApp, limit: RateLimit) -> None:
+    def __init__(self, app: ASGIApp, limit: RateLimit, drain: Drain) -> None:
         self._app = app
         self._limit = limit
+        self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -77,6 +81,8 @@ class LimitedRoute:
         headers = self._headers(requests, seconds)
         if requests > self._limit.limit:
             await send_problem(scope, send, RateLimited(seconds), headers)  # pyright: ignore[reportArgumentType]
+            with suppress(TimeoutError):
+                await self._drain(receive, DRAINED_BYTES)
             return
 
         async def send_with_headers(message: Message) -> None:

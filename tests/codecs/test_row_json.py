@@ -49,6 +49,7 @@ def test_null_and_missing_optional_features_are_nan() -> None:
         ("income", "1.5", "must be a number, not text"),
         ("income", True, "must be a number, not true or false"),
         ("income", None, "must be a finite number, not null"),
+        ("année", None, "must be a whole number, not null"),
         ("income", [1], "must be a number, not a list"),
         ("income", {"a": 1}, "must be a number, not an object"),
         ("income", math.nan, "must be a finite number"),

@@ -1,8 +1,13 @@
 """RATE_LIMIT counts each client's requests to the prediction routes by the minute."""
 
+from typing import Any, cast
+
+from litestar.types import Message
+
+from app.predict.body import Drain
 from app.predict.rate_limit import WINDOW_S, RateLimit
 from app.settings import Settings
-from tests.routes.support import Row, client_of, problem, settings_with
+from tests.routes.support import Client, Row, client_of, problem, services_of, settings_with
 
 
 class Clock:
@@ -59,3 +64,29 @@ def test_ended_minutes_are_forgotten() -> None:
         clock.now += 1
     limit.count("last")
     assert len(limit._windows) <= WINDOW_S + 1
+
+
+async def test_the_rest_of_a_refused_body_is_read(client: Client) -> None:
+    """A client that is still sending would miss the answer."""
+    limit = RateLimit(0)
+    parts = [{"type": "http.request", "body": bytes(1000), "more_body": more} for more in (True, True, False)]
+    sent: list[Message] = []
+
+    async def receive() -> Any:
+        return parts.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: Any = {
+        "type": "http",
+        "method": "POST",
+        "path": "/predict",
+        "client": ("test", 1),
+        "headers": [],
+        "state": {},
+    }
+    route = limit.around(cast(Any, None), Drain(services_of(client).admission))
+    await route(scope, receive, send)
+    assert [cast(Any, message).get("status") for message in sent] == [429, None]
+    assert parts == []

@@ -52,7 +52,7 @@ def test_a_model_from_the_process_predicts_as_one_read_here(
 def test_a_bad_model_is_refused_by_the_process_as_here(
     worker: WorkerProcess, saved: SavedModel, tmp_path: Path
 ) -> None:
-    with pytest.raises(ModelRefused, match="the files have digest") as caught:
+    with pytest.raises(ModelRefused, match="the files' digest begins with") as caught:
         worker.build(saved.directory, "0" * 64)
     assert caught.value.check == "digest"
     with pytest.raises(ModelRefused, match=r"^the model has no file 'MLmodel'$") as caught:
