@@ -51,7 +51,7 @@ def forests_of(text: str) -> list[Forest]:
     return [Forest(layout, kernel) for kernel in KERNELS]
 
 
-@pytest.mark.parametrize("examples", [150, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [100, pytest.param(5000, marks=pytest.mark.slow)])
 def test_any_forest_gives_the_same_bits_in_any_batch(examples: int) -> None:
     settings(max_examples=examples)(check_any_forest)()
 
