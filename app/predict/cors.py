@@ -1,9 +1,9 @@
 """Cross-origin headers (CORS) of the routes that are answered in front of Litestar."""
 
 from litestar.config.cors import CORSConfig
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Scope, Send
 
-from app.predict.headers import headers_of
+from app.predict.headers import adding_headers, headers_of
 
 
 class CorsHeaders:
@@ -35,13 +35,7 @@ class CorsHeaders:
             await self._app(scope, receive, send)
             return
         given = self._headers_for(origin, has_cookie=b"cookie" in headers)
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *given]
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
+        await self._app(scope, receive, adding_headers(send, given))
 
     def _headers_for(self, origin: bytes, *, has_cookie: bool) -> list[tuple[bytes, bytes]]:
         everybody = self._config.is_allow_all_origins

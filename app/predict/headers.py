@@ -1,9 +1,11 @@
-"""Request headers by name, and their checks."""
+"""Request headers by name, and their checks; headers added to answers."""
 
 import re
 from collections.abc import Iterable, MutableMapping
 from functools import lru_cache
 from typing import Any
+
+from litestar.types import Message, Send
 
 from app.errors import BadRequest
 
@@ -21,6 +23,17 @@ WITHOUT_HOST = ("1.0", "1")
 """HTTP/1.0, as the ASGI specification and Granian spell it. It does not require a Host header."""
 
 Headers = dict[bytes, bytes]
+
+
+def adding_headers(send: Send, headers: Iterable[tuple[bytes, bytes]]) -> Send:
+    """A `send` that adds headers to an answer."""
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *headers]
+        await send(message)
+
+    return send_with_headers
 
 
 def headers_of(scope: MutableMapping[str, Any]) -> Headers:

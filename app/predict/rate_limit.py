@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from app.errors import RateLimited
 from app.predict.body import DRAINED_BYTES, Drain
+from app.predict.headers import adding_headers
 from app.problems import send_problem
 
 WINDOW_S = 60
@@ -84,13 +85,7 @@ class LimitedRoute:
             with suppress(TimeoutError):
                 await self._drain(receive, DRAINED_BYTES)
             return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *headers]
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
+        await self._app(scope, receive, adding_headers(send, headers))
 
     def _headers(self, requests: int, seconds: int) -> Headers:
         """The state of the limit, as a draft of the IETF names it (draft-ietf-httpapi-ratelimit-headers)."""

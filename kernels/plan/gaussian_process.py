@@ -188,13 +188,13 @@ def pack_expansion(
     points: dict[str, int],
     features: dict[str, int],
 ) -> ExpansionArrays:
-    """Lay a step out.
+    """Pack a Gaussian process into arrays for the kernels.
 
     Args:
         step: The step.
         table: The table's columns, float64[N], by name.
-        points: Column of each operand in the batch's points.
-        features: Column of each name among the model's features.
+        points: By name, the column in the points float64[B, P] of each of the step's inputs.
+        features: By name, the column of each of the model's features.
     """
     factors = [factor for term in step.terms for factor in term.factors]
     shapes = [SHAPES.index(factor.shape) for factor in factors]

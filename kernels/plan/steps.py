@@ -132,7 +132,7 @@ class Log(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
     offset: float = 0.0
 
     def constants(self) -> tuple[float, ...]:
-        """(offset,)."""
+        """The step's constants, in order: offset."""
         return (self.offset,)
 
     def _check(self) -> None:
@@ -168,7 +168,7 @@ class Standardise(StepBase, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     scale: float
 
     def constants(self) -> tuple[float, ...]:
-        """(mean, scale)."""
+        """The step's constants, in order: mean, scale."""
         return (self.mean, self.scale)
 
     def _check(self) -> None:
