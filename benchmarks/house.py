@@ -4,7 +4,7 @@
 
 Prints a column for each checkout, by default this one, so that two commits can be compared:
 
-    git worktree add /tmp/before HEAD~10 && just bench house /tmp/before .
+    git worktree add ../before HEAD~10 && just bench house ../before .
 """
 
 import ast
