@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from app.codecs.rules import FloatArray
-from app.feature import Feature
+from app.feature import Category, Feature
 from app.models.directory import (
     MAX_BOOSTER_BYTES,
     MAX_EXAMPLE_BYTES,
@@ -50,6 +50,8 @@ class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
         intervals: ModelCosts of the intervals.
         example: Raw feature values of the input example, where there is one.
         digest: SHA-256 over the MLmodel file and the files that its flavor names.
+        labels: Label of each class, for a classifier of the scikit-learn API: of the two classes of a binary booster,
+            or of a multiclass booster's outputs. None for any other model.
         files: Name of each file read, by its role: `mlmodel`, the keys of `PARTS`, `example`.
     """
 
@@ -61,6 +63,7 @@ class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
     intervals: Intervals | None
     example: dict[str, float | int | bool | None] | None
     digest: str
+    labels: tuple[Category, ...] | None = None
     files: dict[str, str]
 
     def artifact(self) -> "Artifact":
@@ -83,6 +86,7 @@ class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
             intervals=self.intervals,
             example=self.example,
             digest=self.digest,
+            labels=self.labels,
             files=self.files,
         )
 
@@ -98,6 +102,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     intervals: Intervals | None
     example: dict[str, float | int | bool | None] | None
     digest: str
+    labels: tuple[Category, ...] | None = None
     files: dict[str, str]
 
     def engine(self) -> Engine:

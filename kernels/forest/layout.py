@@ -25,6 +25,8 @@ class ForestLayout(msgspec.Struct, frozen=True, tag=True):
         n_trees: Trees in all.
         objective: As LightGBM writes it.
         average: Whether the sum of the leaf values is divided by the number of iterations.
+        categorical: As of a `ModelText`.
+        pandas_categories: As of a `ModelText`.
         predicates: Distinct tests of the nodes.
         sliced: Layout for many rows.
         quick: Layout of QuickScorer, for few rows.
@@ -37,6 +39,8 @@ class ForestLayout(msgspec.Struct, frozen=True, tag=True):
     n_trees: int
     objective: str
     average: bool
+    categorical: tuple[int, ...]
+    pandas_categories: tuple[tuple[str | int | float | bool, ...], ...]
     predicates: Predicates
     sliced: SlicedForest
     quick: QuickScorer
@@ -48,7 +52,7 @@ class BoosterText(msgspec.Struct, frozen=True, tag=True):
     """A model of a kind that the kernels do not evaluate.
 
     Attributes:
-        feature_names: As of a `ForestLayout`, as are the next three.
+        feature_names: As of a `ForestLayout`, as are the next five.
         text: LightGBM's native text, read and found whole.
         reason: Why the kernels do not evaluate it.
     """
@@ -57,6 +61,8 @@ class BoosterText(msgspec.Struct, frozen=True, tag=True):
     n_outputs: int
     n_trees: int
     objective: str
+    categorical: tuple[int, ...]
+    pandas_categories: tuple[tuple[str | int | float | bool, ...], ...]
     text: str
     reason: str
 
@@ -82,6 +88,8 @@ def lay_out(model: ModelText) -> ForestLayout:
         n_trees=model.n_trees,
         objective=model.objective,
         average=model.average,
+        categorical=model.categorical,
+        pandas_categories=model.pandas_categories,
         predicates=predicates,
         sliced=sliced.slice_forest(shape, predicates, model.n_outputs),
         quick=quickscorer.quick_scorer(shape, predicates),
@@ -103,4 +111,13 @@ def read_forest(text: str) -> ForestData:
     try:
         return lay_out(model)
     except UnsupportedForestError as error:
-        return BoosterText(model.feature_names, model.n_outputs, model.n_trees, model.objective, text, str(error))
+        return BoosterText(
+            feature_names=model.feature_names,
+            n_outputs=model.n_outputs,
+            n_trees=model.n_trees,
+            objective=model.objective,
+            categorical=model.categorical,
+            pandas_categories=model.pandas_categories,
+            text=text,
+            reason=str(error),
+        )

@@ -76,6 +76,9 @@ class ModelText(msgspec.Struct, frozen=True):
         objective: As LightGBM writes it, such as `binary sigmoid:1`; empty for a custom one.
         average: Whether the sum of the leaf values is divided by the number of iterations, as in a random forest.
         unsupported: Why the kernels cannot evaluate it; None if they can.
+        categorical: Indices of the features that LightGBM treats as categories.
+        pandas_categories: Categories of each pandas column of categories, in the columns' order, each in the order of
+            its codes; the text does not say which columns these are.
         trees: The trees; for an unsupported model, the fields that all kinds have.
     """
 
@@ -85,6 +88,8 @@ class ModelText(msgspec.Struct, frozen=True):
     objective: str
     average: bool
     unsupported: str | None
+    categorical: tuple[int, ...]
+    pandas_categories: tuple[tuple[str | int | float | bool, ...], ...]
     trees: Trees
 
 
@@ -150,6 +155,8 @@ def read_model_text(text: str) -> ModelText:
         objective=objective,
         average="average_output" in head.split("\n"),
         unsupported=unsupported,
+        categorical=(),
+        pandas_categories=(),
         trees=_joined([tree for tree, _ in trees]),
     )
 
