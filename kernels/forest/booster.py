@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.forest.errors import ForestError
 from kernels.forest.layout import BoosterText
-from kernels.forest.model_text import END_OF_TREES, ForestError
+from kernels.forest.model_text import END_OF_TREES
 from kernels.forest.status import ForestStatus
 from kernels.rows import check_columns
 

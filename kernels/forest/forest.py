@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from kernels.forest import quickscorer, sliced, traversal
 from kernels.forest.booster import BoosterForest
 from kernels.forest.choice import DEFAULT, Evaluate, measure_choice, sample_rows
+from kernels.forest.errors import ForestError, UnsupportedForestError
 from kernels.forest.layout import ForestData, ForestLayout, lay_out, read_forest
-from kernels.forest.model_text import ForestError, UnsupportedForestError, read_model_text
+from kernels.forest.model_text import read_model_text
 from kernels.forest.objective import conversion
 from kernels.forest.status import ForestStatus, Kernel, RowKernel
 from kernels.rows import as_rows

@@ -7,8 +7,10 @@ process, which can be ended, can do it for the one that predicts.
 import msgspec
 
 from kernels.forest import quickscorer, sliced, traversal
-from kernels.forest.model_text import ModelText, UnsupportedForestError, read_model_text
+from kernels.forest.errors import UnsupportedForestError
+from kernels.forest.model_text import ModelText, read_model_text
 from kernels.forest.objective import conversion
+from kernels.forest.pandas_categories import Category
 from kernels.forest.predicates import Predicates, collect
 from kernels.forest.quickscorer import QuickScorer
 from kernels.forest.sliced import SlicedForest
@@ -27,6 +29,7 @@ class ForestLayout(msgspec.Struct, frozen=True, tag=True):
         average: Whether the sum of the leaf values is divided by the number of iterations.
         categorical: As of a `ModelText`.
         pandas_categories: As of a `ModelText`.
+        codes: As of a `ModelText`.
         predicates: Distinct tests of the nodes.
         sliced: Layout for many rows.
         quick: Layout of QuickScorer, for few rows.
@@ -40,7 +43,8 @@ class ForestLayout(msgspec.Struct, frozen=True, tag=True):
     objective: str
     average: bool
     categorical: tuple[int, ...]
-    pandas_categories: tuple[tuple[str | int | float | bool, ...], ...]
+    pandas_categories: tuple[tuple[Category, ...], ...]
+    codes: tuple[int, ...]
     predicates: Predicates
     sliced: SlicedForest
     quick: QuickScorer
@@ -52,7 +56,7 @@ class BoosterText(msgspec.Struct, frozen=True, tag=True):
     """A model of a kind that the kernels do not evaluate.
 
     Attributes:
-        feature_names: As of a `ForestLayout`, as are the next five.
+        feature_names: As of a `ForestLayout`, as are the next six.
         text: LightGBM's native text, read and found whole.
         reason: Why the kernels do not evaluate it.
     """
@@ -62,7 +66,8 @@ class BoosterText(msgspec.Struct, frozen=True, tag=True):
     n_trees: int
     objective: str
     categorical: tuple[int, ...]
-    pandas_categories: tuple[tuple[str | int | float | bool, ...], ...]
+    pandas_categories: tuple[tuple[Category, ...], ...]
+    codes: tuple[int, ...]
     text: str
     reason: str
 
@@ -90,6 +95,7 @@ def lay_out(model: ModelText) -> ForestLayout:
         average=model.average,
         categorical=model.categorical,
         pandas_categories=model.pandas_categories,
+        codes=model.codes,
         predicates=predicates,
         sliced=sliced.slice_forest(shape, predicates, model.n_outputs),
         quick=quickscorer.quick_scorer(shape, predicates),
@@ -118,6 +124,7 @@ def read_forest(text: str) -> ForestData:
             objective=model.objective,
             categorical=model.categorical,
             pandas_categories=model.pandas_categories,
+            codes=model.codes,
             text=text,
             reason=str(error),
         )

@@ -7,21 +7,16 @@ of LightGBM.
 """
 
 import re
-from collections.abc import Iterator
-from itertools import pairwise
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from kernels.forest.fields import count_numbers, integer, integers, numbers, read_fields
+from kernels.forest.errors import ForestError
+from kernels.forest.fields import integer, integers, read_fields
+from kernels.forest.pandas_categories import Category, feature_codes, read_pandas_categories
+from kernels.forest.trees import CATEGORICAL, Trees, join_trees, read_tree
 
 END_OF_TREES = "end of trees"
-NODE_INTEGERS = ("split_feature", "decision_type", "left_child", "right_child")
-LEAF_STATISTICS = ("leaf_weight", "leaf_count")
-NODE_STATISTICS = ("split_gain", "internal_value", "internal_weight", "internal_count")
-"""Columns that no prediction reads, but LightGBM parses."""
 
 MAX_FEATURES = 2**17
 MAX_OUTPUTS = 10_000
@@ -29,41 +24,7 @@ MAX_TREES = 1_000_000
 MAX_LEAVES = 2**25
 """Most leaves of all trees together: layouts number them with 32 bits."""
 
-CATEGORICAL = 1
-"""Bit of a node's decision type: its threshold is the number of a set of categories."""
-
-
-class ForestError(ValueError):
-    """The text is not a LightGBM model that can be used; the message says where it is wrong."""
-
-
-class UnsupportedForestError(ForestError):
-    """The text is a LightGBM model of a kind that the kernels do not evaluate; the message names it."""
-
-
-class Trees(NamedTuple):
-    """T trees, N inner nodes and L leaves in all; each tree's nodes and leaves follow those of the one before.
-
-    Attributes:
-        n_leaves: int64[T]; a tree of n leaves has n - 1 nodes.
-        feature: int64[N], the feature that a node tests.
-        threshold: float64[N], a row goes left up to it; for a categorical node the index of its set in `sets`.
-        decision: int64[N], LightGBM's bits: 1 categorical, 2 missing goes left, 4 zero is missing, 8 NaN is.
-        left: int64[N], a node of the same tree, always above its parent's number, or ~leaf.
-        right: int64[N], likewise.
-        leaf_value: float64[L].
-        sets: uint32, of each categorical node a bitmap of the categories that go left, 32 to a word, up to its last
-            word that is not zero.
-    """
-
-    n_leaves: NDArray[np.int64]
-    feature: NDArray[np.int64]
-    threshold: NDArray[np.float64]
-    decision: NDArray[np.int64]
-    left: NDArray[np.int64]
-    right: NDArray[np.int64]
-    leaf_value: NDArray[np.float64]
-    sets: tuple[NDArray[np.uint32], ...]
+CATEGORICAL_PARAMETER = "\n[categorical_feature: "
 
 
 class ModelText(msgspec.Struct, frozen=True):
@@ -78,7 +39,9 @@ class ModelText(msgspec.Struct, frozen=True):
         unsupported: Why the kernels cannot evaluate it; None if they can.
         categorical: Indices of the features that LightGBM treats as categories.
         pandas_categories: Categories of each pandas column of categories, in the columns' order, each in the order of
-            its codes; the text does not say which columns these are.
+            its codes; the text does not say which columns these are, see `pandas_features`.
+        codes: How many codes each feature needs by the values of its training data, `NO_CODES` if they were no codes;
+            empty for a booster without pandas categories.
         trees: The trees; for an unsupported model, the fields that all kinds have.
     """
 
@@ -89,7 +52,8 @@ class ModelText(msgspec.Struct, frozen=True):
     average: bool
     unsupported: str | None
     categorical: tuple[int, ...]
-    pandas_categories: tuple[tuple[str | int | float | bool, ...], ...]
+    pandas_categories: tuple[tuple[Category, ...], ...]
+    codes: tuple[int, ...]
     trees: Trees
 
 
@@ -118,6 +82,7 @@ def read_model_text(text: str) -> ModelText:
         _bounded("trees", fields.get("tree_sizes", "").count(" ") + 1, MAX_TREES)
         sizes = integers(fields, "tree_sizes").tolist()
         objective = fields.get("objective", "")
+        infos = fields["feature_infos"].split(" ")
     except ForestError:
         raise
     except (KeyError, ValueError) as error:
@@ -133,21 +98,20 @@ def read_model_text(text: str) -> ModelText:
         raise ForestError("the booster's header does not count its trees")
     if outputs < 1 or len(sizes) % outputs:
         raise ForestError(f"the booster has {len(sizes)} trees, which do not share out among {outputs} outputs")
-    if has_pandas_categories(text):
-        raise ForestError(
-            "the booster was trained on pandas categories, whose values only pandas can map to the trees' codes: "
-            "train on integer codes with categorical_feature instead"
-        )
+    if len(infos) != features:
+        raise ForestError(f"the booster's header has feature_infos of {len(infos)} features, and counts {features}")
+    pandas_categories = read_pandas_categories(text)
     trees: list[tuple[Trees, bool]] = []
     leaves = 0
     for index, block in enumerate(_blocks(text, start + 1, sizes)):
-        trees.append(_read_tree(index, block, features))
+        trees.append(read_tree(index, block, features))
         leaves = _bounded("leaves", leaves + len(trees[-1][0].leaf_value), MAX_LEAVES)
     unsupported = None
     if any(linear for _, linear in trees):
         unsupported = "it has linear trees"
     elif "\n[pred_early_stop: 1]\n" in text:
         unsupported = "it asks for early stopping of predictions (pred_early_stop)"
+    joined = join_trees([tree for tree, _ in trees])
     return ModelText(
         feature_names=names,
         n_outputs=outputs,
@@ -155,9 +119,10 @@ def read_model_text(text: str) -> ModelText:
         objective=objective,
         average="average_output" in head.split("\n"),
         unsupported=unsupported,
-        categorical=(),
-        pandas_categories=(),
-        trees=_joined([tree for tree, _ in trees]),
+        categorical=_categorical(text, names, infos, joined),
+        pandas_categories=pandas_categories,
+        codes=feature_codes(infos) if pandas_categories else (),
+        trees=joined,
     )
 
 
@@ -168,10 +133,25 @@ def _bounded(what: str, count: int, most: int) -> int:
     return count
 
 
-def has_pandas_categories(text: str) -> bool:
-    """Whether the booster was trained on pandas categories, whose values its last line maps to the trees' codes."""
-    _, found, categories = text.rpartition("\npandas_categorical:")
-    return bool(found) and categories.strip() not in ("null", "[]")
+def _categorical(text: str, names: Sequence[str], infos: Sequence[str], trees: Trees) -> tuple[int, ...]:
+    """Indices of the features that LightGBM treats as categories.
+
+    The parameters name those of the training; a text may lack them, as those of 2.x do. What the header says of a
+    feature's values goes before them, but it says nothing of a feature that LightGBM could not use.
+    """
+    told = text.find(CATEGORICAL_PARAMETER, text.find(END_OF_TREES))
+    chosen: set[int] = set()
+    if told >= 0:
+        value = text[told + len(CATEGORICAL_PARAMETER) : text.find("]\n", told)]
+        if value.startswith("name:"):
+            index = {name: position for position, name in enumerate(names)}
+            chosen = {index[name] for name in value.removeprefix("name:").split(",") if name in index}
+        else:
+            chosen = {int(number) for number in value.split(",") if re.fullmatch(r"[0-9]{1,9}", number)}
+    # Of no use are numbers as well as categories.
+    used = {index for index, info in enumerate(infos) if info != "none" and not info.startswith("[")}
+    split = set(trees.feature[trees.decision & CATEGORICAL == 1].tolist())
+    return tuple(sorted({index for index in chosen if index < len(infos) and infos[index] == "none"} | used | split))
 
 
 def _blocks(text: str, position: int, sizes: list[int]) -> Iterator[str]:
@@ -185,108 +165,3 @@ def _blocks(text: str, position: int, sizes: list[int]) -> Iterator[str]:
         position += size
     if sizes and not text.startswith(END_OF_TREES, position):
         raise ForestError(f"the booster's text does not end after its {len(sizes)} trees")
-
-
-def _read_tree(index: int, block: str, features: int) -> tuple[Trees, bool]:
-    """One tree, which counts its sets from zero, and whether it is linear."""
-    try:
-        fields = read_fields(block)
-        leaves = integer(fields, "num_leaves")
-        values, thresholds = numbers(fields, "leaf_value"), numbers(fields, "threshold")
-        feature, decision, left, right = (integers(fields, name) for name in NODE_INTEGERS)
-        lengths = {name: count_numbers(fields, name) for name in (*LEAF_STATISTICS, *NODE_STATISTICS) if name in fields}
-        if len(numbers(fields, "shrinkage")) > 1:
-            raise ValueError("shrinkage is not one number")
-        sets = _categories(fields, decision, thresholds)
-        linear = "is_linear" in fields and integer(fields, "is_linear") != 0
-        if linear:
-            _check_linear(fields, leaves, features)
-    except (KeyError, ValueError) as error:
-        raise ForestError(f"tree {index} of the booster is damaged: {error}") from error
-    nodes = leaves - 1
-    if leaves < 1 or len(values) != leaves:
-        raise ForestError(f"tree {index} of the booster has {leaves} leaves and {len(values)} leaf values")
-    if np.isnan(values).any():
-        raise ForestError(f"tree {index} of the booster has a leaf value that is not a number")
-    if leaves == 1:
-        # A tree of one leaf has no more than its value; its other columns are there and empty, or hold one zero.
-        none = np.zeros(0, dtype=np.int64)
-        return Trees(np.array([1]), none, np.zeros(0), none, none, none, values, ()), linear
-    lengths |= dict(zip(NODE_INTEGERS, map(len, (feature, decision, left, right)), strict=True))
-    lengths["threshold"] = len(thresholds)
-    for name, length in lengths.items():
-        wanted = leaves if name in LEAF_STATISTICS else nodes
-        if length != wanted:
-            raise ForestError(f"tree {index} of the booster has {length} numbers in {name}, not {wanted}")
-    if np.isnan(thresholds).any():
-        raise ForestError(f"tree {index} of the booster has a threshold that is not a number")
-    if feature.min() < 0 or feature.max() >= features:
-        raise ForestError(f"tree {index} of the booster splits on a feature that does not exist")
-    # Nodes are numbered as they were split, so a child's number is above its parent's: there can be no cycle.
-    children = np.concatenate([left, right])
-    parents = np.tile(np.arange(nodes), 2)
-    if ((children >= 0) & (children <= parents)).any() or not np.array_equal(
-        np.sort(children), np.concatenate([np.arange(-leaves, 0), np.arange(1, nodes)])
-    ):
-        raise ForestError(f"tree {index} of the booster has a child that does not exist, or one with two parents")
-    return Trees(np.array([leaves]), feature, thresholds, decision, left, right, values, tuple(sets)), linear
-
-
-def _joined(trees: list[Trees]) -> Trees:
-    thresholds: list[NDArray[np.float64]] = []
-    sets: list[NDArray[np.uint32]] = []
-    for tree in trees:
-        categorical = tree.decision & CATEGORICAL
-        thresholds.append(tree.threshold + categorical * len(sets) if tree.sets else tree.threshold)
-        sets.extend(tree.sets)
-
-    def column(name: str) -> NDArray[np.int64]:
-        return np.concatenate([np.zeros(0, dtype=np.int64), *(getattr(tree, name) for tree in trees)])
-
-    return Trees(
-        n_leaves=column("n_leaves"),
-        feature=column("feature"),
-        threshold=np.concatenate([np.zeros(0), *thresholds]),
-        decision=column("decision"),
-        left=column("left"),
-        right=column("right"),
-        leaf_value=np.concatenate([np.zeros(0), *(tree.leaf_value for tree in trees)]),
-        sets=tuple(sets),
-    )
-
-
-def _categories(
-    fields: dict[str, str], decisions: NDArray[np.int64], thresholds: NDArray[np.float64]
-) -> list[NDArray[np.uint32]]:
-    """The sets of categories of a tree's categorical nodes, each named by its node's threshold.
-
-    Set i is the words `cat_boundaries[i : i + 2]` of the bitmap `cat_threshold`, 32 categories to a word.
-    Raises ValueError unless each categorical node has its set.
-    """
-    count = integer(fields, "num_cat")
-    if count == 0 and not (decisions & CATEGORICAL).any():
-        return []
-    boundaries = integers(fields, "cat_boundaries")
-    words = integers(fields, "cat_threshold")
-    if count < 0 or (count and (len(boundaries) != count + 1 or boundaries[0] != 0 or boundaries[-1] != len(words))):
-        raise ValueError(f"num_cat={count} does not fit cat_boundaries and cat_threshold")
-    if (np.diff(boundaries) < 0).any() or not ((words >= 0) & (words < 2**32)).all():
-        raise ValueError("cat_boundaries or cat_threshold is out of range")
-    named = thresholds[: len(decisions)][decisions[: len(thresholds)] & CATEGORICAL == 1]
-    if not ((named >= 0) & (named < count) & (named % 1 == 0)).all():
-        raise ValueError(f"a threshold is not one of {count} sets of categories")
-    # Not the categories themselves: they would take up to 128 times what the text does.
-    bitmaps = words.astype(np.uint32)
-    return [np.trim_zeros(bitmaps[first:last], "b") for first, last in pairwise(boundaries)]
-
-
-def _check_linear(fields: dict[str, str], leaves: int, features: int) -> None:
-    """Raise ValueError unless each leaf of a linear tree has its constant, its features and a coefficient for each."""
-    counts = integers(fields, "num_features")
-    used = integers(fields, "leaf_features")
-    if len(numbers(fields, "leaf_const")) != leaves or len(counts) != leaves or min(counts) < 0:
-        raise ValueError("leaf_const or num_features is not one for each leaf")
-    if len(used) != sum(counts) or len(numbers(fields, "leaf_coeff")) != sum(counts):
-        raise ValueError("leaf_features or leaf_coeff does not fit num_features")
-    if not all(0 <= feature < features for feature in used):
-        raise ValueError("leaf_features names a feature that does not exist")

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.forest.model_text import ForestError, UnsupportedForestError
+from kernels.forest.errors import ForestError, UnsupportedForestError
 
 Conversion = Callable[[NDArray[np.float64]], None]
 """Replaces the scores, C-contiguous float64[B, K], by the predictions."""

@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.forest.model_text import CATEGORICAL, Trees
+from kernels.forest.trees import CATEGORICAL, Trees
 
 NEAR_ZERO = float(np.float32(1e-35))
 """kZeroThreshold of LightGBM's meta.h, a float32 literal: what is not above it is zero."""

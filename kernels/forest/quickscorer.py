@@ -19,7 +19,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from kernels.forest.bitset import lowest_bit
-from kernels.forest.model_text import ForestError
+from kernels.forest.errors import ForestError
 from kernels.forest.predicates import (
     CATEGORIES,
     FEATURE,

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.forest.model_text import Trees
+from kernels.forest.trees import Trees
 
 
 class TreeShape(NamedTuple):

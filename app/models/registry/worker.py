@@ -42,8 +42,8 @@ from app.models.registry.source import (
 from app.settings import Settings
 from app.telemetry.logging import logging_config
 from kernels.forest.booster import read_booster
+from kernels.forest.errors import ForestError
 from kernels.forest.layout import BoosterText
-from kernels.forest.model_text import ForestError
 
 LINGER_S = 30.0
 """Seconds without a request after which the process ends: looks in quick succession share it, rare ones free it."""

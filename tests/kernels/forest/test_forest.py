@@ -197,15 +197,6 @@ def test_refuses_damaged_numbers_before_lightgbm_dies_of_them(
         Forest.from_model_text("\n".join(lines))
 
 
-def test_refuses_pandas_categories_with_the_remedy() -> None:
-    pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame({"x": np.arange(100.0), "kind": pandas.Categorical(["a", "b"] * 50)})
-    settings = {"objective": "regression", "verbosity": -1, "num_threads": 1, "min_data_in_leaf": 5}
-    booster = lgb.train(settings, lgb.Dataset(frame, frame["x"] % 2), num_boost_round=2)
-    with pytest.raises(ForestError, match=r"pandas categories.*integer codes"):
-        Forest.from_booster(booster)
-
-
 def test_a_kernel_can_be_chosen(boosters: dict[str, lgb.Booster]) -> None:
     booster = boosters["regression"]
     assert Forest.from_booster(booster, "sliced").status.many_rows == 0

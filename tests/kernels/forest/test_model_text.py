@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kernels.forest import model_text, quickscorer
+from kernels.forest.errors import ForestError
 from kernels.forest.forest import Forest, load_forest
-from kernels.forest.model_text import ForestError, read_model_text
+from kernels.forest.model_text import read_model_text
 
 QUIET = {"verbosity": -1, "num_threads": 1, "deterministic": True, "force_row_wise": True}
 REAL = ("regression", "regression_l1", "huber", "fair", "quantile", "mape")
@@ -181,6 +182,7 @@ def test_trees_that_the_header_does_not_count_are_refused(line: str) -> None:
 HEADER = {
     "max_feature_idx": "2",
     "feature_names": "a b c",
+    "feature_infos": "none none none",
     "num_tree_per_iteration": "1",
     "num_class": "1",
     "tree_sizes": "",
@@ -210,6 +212,7 @@ def test_the_most_that_a_header_may_count_is_read() -> None:
     most = {
         "max_feature_idx": "131071",
         "feature_names": names,
+        "feature_infos": " ".join(["none"] * 2**17),
         "num_tree_per_iteration": "10000",
         "num_class": "10000",
     }
