@@ -44,4 +44,4 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True, rename
     @property
     def takes_missing(self) -> bool:
         """Whether a row may lack a value: null, NaN, or an empty cell. The forest then gets NaN."""
-        return self.nullable or not self.required
+        return self.nullable or not self.required or self.kind == "category"

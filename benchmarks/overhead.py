@@ -127,7 +127,7 @@ def requests(caller: Caller, app: Application) -> dict[str, Run]:
 def parts(caller: Caller, services: Services, body: bytes) -> dict[str, Run]:
     """The parts of `/predict`, each alone."""
     served = services.slot.require()
-    rows = served.codec.decode_row(body)
+    rows, _ = served.codec.decode_row(body)
     evaluation = served.engine.evaluate(rows)
     exchange = Exchange(caller.scope("/predict"), caller.receive, caller.send, Deadlines(30).start())
     level = served.artifact.intervals and served.artifact.intervals.default_level

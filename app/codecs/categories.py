@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute
 from numpy.typing import NDArray
 
-from app.codecs.rules import FloatArray
 from app.feature import Category, Feature
 
 compute: Any = pyarrow.compute
@@ -30,7 +29,7 @@ def code(feature: Feature, value: Category | None) -> float:
     return math.nan if value is None else codes_of(feature).get(value, math.nan)
 
 
-def codes(feature: Feature, column: Any) -> tuple[FloatArray, NDArray[np.bool_]]:
+def codes(feature: Feature, column: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Codes of an Arrow column of texts, numbers or booleans, dictionary-encoded or not.
 
     Returns:
@@ -58,13 +57,13 @@ def codes(feature: Feature, column: Any) -> tuple[FloatArray, NDArray[np.bool_]]
 
 
 def holds_text(feature: Feature) -> bool:
-    """Whether some category is a text."""
-    return any(isinstance(value, str) for value in feature.categories or ())
+    """Whether some category is a text; of a feature without categories, every value is of its kind."""
+    return not feature.categories or any(isinstance(value, str) for value in feature.categories)
 
 
 def holds_numbers(feature: Feature) -> bool:
-    """Whether some category is a number or a boolean."""
-    return any(not isinstance(value, str) for value in feature.categories or ())
+    """Whether some category is a number or a boolean, or there are no categories."""
+    return not feature.categories or any(not isinstance(value, str) for value in feature.categories)
 
 
 def _is_uniform(feature: Feature) -> bool:

@@ -10,11 +10,17 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
+from app.codecs.categories import holds_text
 from app.errors import MalformedBody
 from app.feature import Feature
 
 ABSENT = float("nan")
 """Default of an optional field: this very object, found by identity, marks a name that the row does not have."""
+
+ESCAPED = b"\\u003"
+"""What an escaped colon begins with, whose last digit is an a in either case."""
 
 Row = tuple[Any, ...]
 
@@ -66,18 +72,25 @@ class NameCount:
 
     Args:
         features: The model's features. An optional one that was left out is ABSENT in a decoded row.
+
+    Attributes:
+        texts: Columns whose values may be text.
     """
 
     def __init__(self, features: tuple[Feature, ...]) -> None:
         self._colons = [1 + feature.name.count(":") for feature in features]
         self._of_whole_row = sum(self._colons)
-        self._inside = self._of_whole_row > len(features)
+        self.texts = [
+            index for index, feature in enumerate(features) if feature.kind == "category" and holds_text(feature)
+        ]
+        self._inside = self._of_whole_row > len(features) or bool(self.texts)
         self._optional = not all(feature.required for feature in features)
+        self._varies = self._optional or bool(self.texts)
 
     def may_repeat_in_one(self, text: bytes | bytearray, row: Row) -> bool:
         """As `may_repeat`, for a text of one row, and faster."""
-        colons = self._colons_of(row) if self._optional else self._of_whole_row
-        return text.count(b":") != colons or (self._inside and b"\\" in text)
+        colons = self._colons_of(row) if self._varies else self._of_whole_row
+        return text.count(b":") != colons or (self._inside and ESCAPED in text)
 
     def may_repeat(
         self, text: bytes | bytearray, count: int, rows: Iterable[Row], names: int = 0, colons: int = 0
@@ -86,7 +99,7 @@ class NameCount:
 
         Every name is followed by a colon, and all other colons are inside names and strings. If the text has as many
         colons as the decoded values account for, no name was dropped. An escaped colon could make up for a dropped one,
-        so a text with escapes is suspect if names or strings have colons.
+        so a text with one is suspect if names or strings have colons.
 
         Args:
             text: Valid JSON, or lines of JSON.
@@ -96,18 +109,31 @@ class NameCount:
             colons: Number of colons inside names and strings outside the rows.
         """
         of_rows = count * self._of_whole_row
-        if self._inside and self._optional:
+        if self._inside and self._varies:
             of_rows = sum(map(self._colons_of, rows))
         elif self._optional:
             of_rows -= sum([row.count(ABSENT) for row in rows])
         inside = colons > 0 or self._inside
-        return text.count(b":") != of_rows + names + colons or (inside and b"\\" in text)
+        return text.count(b":") != of_rows + names + colons or (inside and ESCAPED in text)
 
     def _colons_of(self, row: Row) -> int:
-        """Colons that the names of a row account for, inside and behind them."""
+        """Colons that a row accounts for: inside and behind its names, and inside its texts."""
         if not self._inside:
             return len(row) - row.count(ABSENT)
-        return sum(colons for colons, value in zip(self._colons, row, strict=True) if value is not ABSENT)
+        colons = sum(colons for colons, value in zip(self._colons, row, strict=True) if value is not ABSENT)
+        return colons + sum(row[index].count(":") for index in self.texts if isinstance(row[index], str))
+
+
+def check_json(text: bytes | bytearray, what: str = "The body") -> None:
+    """Refuse what `parse` takes and JSON does not allow, such as a lone surrogate, where no field is at fault.
+
+    Raises:
+        MalformedBody: The text, which the message calls `what`, is not JSON.
+    """
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise MalformedBody(f"{what} is not valid JSON.") from None
 
 
 def parse(text: bytes | bytearray, what: str = "The body") -> Any:

@@ -7,10 +7,10 @@ import msgspec
 import numpy as np
 
 from app.codecs.batch_builder import BatchBuilder
-from app.codecs.duplicates import RepeatedName, has_repeated, parse
+from app.codecs.duplicates import RepeatedName, check_json, has_repeated, parse
 from app.codecs.gil_yield import GilYield
 from app.codecs.result import Result
-from app.codecs.row_json import RowReader, table_row_reader
+from app.codecs.row_reader import REFUSED, RowReader, table_row_reader
 from app.codecs.rules import Buffer, FloatArray
 from app.errors import MalformedBody
 from app.feature import Feature
@@ -38,16 +38,18 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
         InvalidInput: Fields are missing, unknown, repeated, of a wrong type or out of range.
     """
     reader = table_row_reader(features)
-    builder = BatchBuilder(features, max_rows, _most_rows(memoryview(body).nbytes, features))
+    builder = BatchBuilder(features, max_rows, _most_rows(memoryview(body).nbytes, features), kinds=True)
     for block in _blocks(body, 2**16 + 2**10 * len(features), builder):
         try:
             rows = reader.decoder.decode_lines(block)
             once = not reader.names.may_repeat(block, len(rows), map(msgspec.structs.astuple, rows))
             plain = once and len(rows) == block.count(b"\n") + (not block.endswith(b"\n"))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            rows, once, plain = [], False, False
-        if plain or (once and len(rows) == sum(map(bool, map(bytes.strip, block.split(b"\n"))))):
-            builder.add_rows(reader.array(rows))
+            plain = plain or (once and len(rows) == sum(map(bool, map(bytes.strip, block.split(b"\n")))))
+            values = reader.array(rows) if plain else None
+        except REFUSED:
+            values = None
+        if values is not None:
+            builder.add_rows(values)
         else:
             _inspect(block, reader, builder)
     return builder.matrix()
@@ -93,11 +95,12 @@ def _inspect(block: bytes, reader: RowReader, builder: BatchBuilder) -> None:
             if reader.names.may_repeat_in_one(line, msgspec.structs.astuple(decoded)) and has_repeated(line):
                 raise RepeatedName
             values.append(reader.array([decoded]))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, RepeatedName):
-            value, seen = parse(line, f"Row {row} of the body"), builder.faults.noted
+        except (*REFUSED, RepeatedName):
+            what = f"Row {row} of the body"
+            value, seen = parse(line, what), builder.faults.noted
             values.append(np.array([reader.inspect(value, row, builder.faults)]))
-            if builder.faults.noted == seen:  # msgspec refuses what Python's parser takes, such as a lone surrogate
-                raise MalformedBody(f"Row {row} of the body is not valid JSON.") from None
+            if builder.faults.noted == seen:
+                check_json(line, what)
         row += 1
         builder.yield_gil()
     if values:

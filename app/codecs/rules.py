@@ -4,16 +4,17 @@ Every reader follows these rules, whatever its format: names, kinds, missing val
 """
 
 import math
+import struct
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
-from msgspec import Meta, Struct, defstruct
 from numpy.typing import NDArray
 
+from app.codecs.categories import code, codes_of, holds_numbers, holds_text
 from app.errors import FieldError, InvalidInput, TooLarge
-from app.feature import Feature
+from app.feature import Category, Feature
 
 FloatArray = NDArray[np.float64]
 Buffer = bytes | bytearray | memoryview
@@ -21,10 +22,12 @@ Buffer = bytes | bytearray | memoryview
 BODY = "(body)"
 """Field of an error that concerns the body as a whole."""
 
-INT64_RANGE = (-(2.0**63), 2.0**63 - 1024)
-"""Least and greatest float64 in the range of int64."""
-
 LARGEST = float(np.finfo(np.float64).max)
+LARGEST_SINGLE = math.nextafter((2 - 2.0**-24) * 2.0**127, 0)
+"""Greatest float64 that float32 rounds to a finite number."""
+
+LARGEST_WHOLE = 2.0**53
+"""Whole numbers up to this one differ from their neighbours in float64, which the forest compares."""
 
 MAX_ERRORS = 1000
 """Most errors listed in one answer."""
@@ -32,16 +35,18 @@ MAX_ERRORS = 1000
 MAX_UNKNOWN = 1000
 """Most columns beyond the features that are still checked by name."""
 
-Rule = Literal["once", "given", "kind", "finite", "range"]
-RULES: tuple[Rule, ...] = ("once", "kind", "given", "finite", "range")
+SHOWN = 60
+"""Most characters of a caller's value that a warning shows."""
+
+Rule = Literal["once", "given", "kind", "finite", "range", "category"]
+RULES: tuple[Rule, ...] = ("once", "kind", "given", "finite", "range", "category")
 """Rules by precedence: one fault of a column is reported, that of the first rule it breaks."""
 
 KINDS = {"number": "must be a number", "integer": "must be a whole number", "boolean": "must be true or false"}
-TYPES: dict[str, tuple[type, ...]] = {"number": (float, int), "integer": (int,), "boolean": (bool,)}
-"""Python's types of the JSON values of each kind."""
 
 REPEATED = "appears more than once"
 MISSING = "is missing"
+UNSEEN = "is none of the model's categories"
 UNKNOWN = "unknown field"
 NOT_OBJECT = "must be an object of features by name"
 
@@ -66,73 +71,18 @@ class Fault(NamedTuple):
 
 
 def limits_of(feature: Feature) -> tuple[float, float]:
-    """Least and greatest value accepted: the physical range, clipped to finite float64 or to int64."""
-    least, greatest = INT64_RANGE if feature.kind == "integer" else (-LARGEST, LARGEST)
-    low, high = feature.physical_range or (least, greatest)
-    return max(low, least), min(high, greatest)
+    """Least and greatest value accepted: the physical range, clipped to what float64 or the column's type can hold.
 
-
-def json_type(feature: Feature, *, ranged: bool) -> Any:
-    """The type by which msgspec decodes a value of the feature.
-
-    Args:
-        feature: The feature.
-        ranged: Whether a value out of range is refused; otherwise only integers beyond int64 are.
+    A category's value has no limits.
     """
-    low, high = limits_of(feature)
-    kind: Any = bool
-    if feature.kind == "integer":
-        low, high = (low, high) if ranged else INT64_RANGE
-        kind = Annotated[int, Meta(ge=math.ceil(low), le=math.floor(high))]
-    elif feature.kind == "number":
-        kind = Annotated[float, Meta(ge=low, le=high)] if ranged and feature.physical_range else float
-    return kind if feature.required else kind | None
-
-
-def feature_struct(name: str, features: tuple[Feature, ...], types: Sequence[Any], absent: object) -> type[Struct]:
-    """Struct with a field of the given type for each feature.
-
-    Attributes are `f0`, `f1` ..., since a feature's name can be any text.
-
-    Args:
-        name: Name of the struct.
-        features: The features.
-        types: Type of each one's value.
-        absent: Value of an optional feature that was left out.
-    """
-    fields = [f"f{index}" for index in range(len(features))]
-    return defstruct(
-        name,
-        [
-            (field, kind) if feature.required else (field, kind, absent)
-            for field, feature, kind in zip(fields, features, types, strict=True)
-        ],
-        rename=dict(zip(fields, (feature.name for feature in features), strict=True)),
-        forbid_unknown_fields=True,
-        kw_only=True,
-        gc=False,
-    )
-
-
-def json_schema(features: tuple[Feature, ...]) -> dict[str, Any]:
-    """Schema of a row as a JSON object (JSON Schema 2020-12, as in OpenAPI 3.1)."""
-    properties: dict[str, Any] = {}
-    for feature in features:
-        schema: dict[str, Any] = {"type": feature.kind if feature.required else [feature.kind, "null"]}
-        if feature.physical_range is not None:
-            schema["minimum"], schema["maximum"] = feature.physical_range
-        text = " ".join(part for part in (feature.description, f"[{feature.unit}]" if feature.unit else "") if part)
-        if feature.training_range is not None:
-            text = f"{text} Training saw {span(feature.training_range)}.".strip()
-        if text:
-            schema["description"] = text
-        properties[feature.name] = schema
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": [feature.name for feature in features if feature.required],
-        "additionalProperties": False,
-    }
+    if feature.kind == "boolean":
+        return 0.0, 1.0
+    if feature.kind == "category":
+        return -LARGEST, LARGEST
+    greatest = LARGEST_WHOLE if feature.kind == "integer" else LARGEST_SINGLE if feature.single else LARGEST
+    low, high = feature.physical_range or (-greatest, greatest)
+    low, high = max(low, -greatest), min(high, greatest)
+    return (float(math.ceil(low)), float(math.floor(high))) if feature.kind == "integer" else (low, high)
 
 
 def broken_rule(feature: Feature, value: object, limits: tuple[float, float]) -> Rule | None:
@@ -143,22 +93,46 @@ def broken_rule(feature: Feature, value: object, limits: tuple[float, float]) ->
         value: The value.
         limits: The feature's `limits_of`.
     """
-    low, high = limits
     if value is None:
-        if not feature.required:
+        if feature.takes_missing:
             return None
         return "finite" if feature.kind == "number" else "kind"  # a caller with an integer is not to send 2.5 next
-    if not isinstance(value, bool | int | float) or type(value) not in TYPES[feature.kind]:
+    if feature.kind == "category":
+        return _category_rule(feature, value)
+    if not isinstance(value, bool | int | float):
         return "kind"
+    if feature.kind == "boolean":
+        return None if value in (0, 1) else "kind"
+    low, high = limits
     if low <= value <= high:
-        return None
+        return "kind" if feature.kind == "integer" and value != math.floor(value) else None
     try:
         number = float(value)
     except OverflowError:
         return "finite"
     if not math.isfinite(number):
         return "finite"
-    return None if feature.kind == "number" and low <= number <= high else "range"
+    if feature.kind == "integer":
+        return "range" if number == math.floor(number) else "kind"
+    return None if low <= number <= high else "range"
+
+
+def number_of(feature: Feature, value: object) -> float:
+    """The number that the forest gets for a value that breaks no rule: a category's code, NaN where it is missing.
+
+    A value for a column of type float is rounded to float32, as MLflow does.
+    """
+    if value is None:
+        return math.nan
+    if feature.kind == "category":
+        return code(feature, cast(Category, value))
+    number = float(cast(float, value))
+    return to_single(number) if feature.single else number
+
+
+def to_single(number: float) -> float:
+    """A number rounded to float32."""
+    return struct.unpack("f", struct.pack("f", number))[0]
 
 
 def fault_text(feature: Feature, rule: Rule) -> str:
@@ -169,11 +143,13 @@ def fault_text(feature: Feature, rule: Rule) -> str:
         case "given":
             return MISSING
         case "kind":
-            return KINDS[feature.kind]
+            return _kind_text(feature)
         case "finite":
-            return KINDS["boolean"] if feature.kind == "boolean" else "must be a finite number"
+            return _kind_text(feature) if feature.kind in ("boolean", "category") else "must be a finite number"
         case "range":
-            return f"must be in the range {span(feature.physical_range or limits_of(feature))}"
+            return f"must be in the range {_range_text(feature)}"
+        case "category":
+            return UNSEEN
 
 
 def value_fault(feature: Feature, fault: Fault) -> FieldError:
@@ -235,9 +211,15 @@ def unknown_field(name: str) -> FieldError:
     return FieldError(printable(name), UNKNOWN)
 
 
+def unseen_warning(feature: Feature, value: object) -> str:
+    """Warning about a value that counts as missing. It is for the caller alone: a log must not have the value."""
+    shown = repr(value[:SHOWN]) if isinstance(value, str) else repr(value)[:SHOWN]
+    return f"{feature.name} has the value {shown}, which is none of the model's categories; it counts as missing"
+
+
 def span(bounds: tuple[float, float]) -> str:
-    """A range as messages show it."""
-    return f"{bounds[0]:.10g} to {bounds[1]:.10g}"
+    """A range as messages show it: exactly, and whole numbers as such."""
+    return " to ".join(map(_bound, bounds))
 
 
 def printable(name: str) -> str:
@@ -264,13 +246,48 @@ def _json_name(value: object) -> str:
             return "a number"
 
 
+def _category_rule(feature: Feature, value: object) -> Rule | None:
+    """The rule broken by a value, not None, of a category."""
+    of_kind = holds_text(feature) if isinstance(value, str) else holds_numbers(feature)
+    if not of_kind or not isinstance(value, str | bool | int | float):
+        return "kind"
+    if feature.unseen == "refuse" and value not in codes_of(feature):
+        return "category"
+    return "kind" if isinstance(value, float) and not math.isfinite(value) else None
+
+
+def _kind_text(feature: Feature) -> str:
+    if feature.kind != "category":
+        return KINDS[feature.kind]
+    kinds = [(holds_text(feature), "text"), (holds_numbers(feature), "a number, or true or false")]
+    return f"must be {' or '.join(text for holds, text in kinds if holds)}"
+
+
+def _range_text(feature: Feature) -> str:
+    """The range of a feature, which includes its ends."""
+    low, high = limits_of(feature)
+    if feature.kind == "number" and not feature.single:
+        low, high = feature.physical_range or (low, high)
+    # The greatest float32 is told by its own digits, which float64 reads as a number just above it.
+    shown = [math.copysign(3.4028235e38, end) if abs(end) == LARGEST_SINGLE else end for end in (low, high)]
+    return span((shown[0], shown[1]))
+
+
+def _bound(number: float) -> str:
+    return str(int(number)) if abs(number) <= LARGEST_WHOLE and number == int(number) else repr(float(number))
+
+
 def _takes(feature: Feature, kind: Any) -> bool:
-    """Whether a column of an Arrow type can hold values of the feature."""
-    if feature.kind == "boolean":
-        return pa.types.is_boolean(kind)
-    if feature.kind == "integer":
-        return pa.types.is_integer(kind)
-    return pa.types.is_floating(kind) or pa.types.is_integer(kind)
+    """Whether a column of an Arrow type can hold values of the feature; their values tell the rest."""
+    if pa.types.is_null(kind):
+        return feature.takes_missing
+    if feature.kind == "category" and pa.types.is_dictionary(kind):
+        return _takes(feature, kind.value_type)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return feature.kind == "category" and holds_text(feature)
+    if feature.kind == "category" and not holds_numbers(feature):
+        return False
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
 
 
 def _type_name(kind: Any) -> str:

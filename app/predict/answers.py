@@ -102,9 +102,18 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 def row_answer(
     exchange: Exchange, served: ServedModel, rows: FloatArray, evaluation: Evaluation, level: float | None,
-    started: float,
+    started: float, unseen: tuple[str, ...] = (),
 ) -> bytes:  # fmt: skip
     """The answer for one row, as JSON.
+
+    Args:
+        exchange: The request.
+        served: The model.
+        rows: float64[1, F], the row.
+        evaluation: Its evaluation.
+        level: Level of the interval, where one is wanted.
+        started: When the request began.
+        unseen: Warnings of `decode_row`.
 
     Raises:
         PredictionNotFinite: The prediction or the interval is not finite.
@@ -121,7 +130,7 @@ def row_answer(
         confidence_interval=interval,
         request_id=exchange.request_id,
         processing_time_ms=_milliseconds(started),
-        warnings=served.warnings_of_one(rows[0].tolist(), evaluation),
+        warnings=[*unseen, *served.warnings_of_one(rows[0].tolist(), evaluation)],
     )
     return _encode(answer)
 
@@ -160,7 +169,7 @@ def batch_answer(
         batch.positions,
         evaluation.prediction.tolist(),
         _intervals(served, evaluation, level),
-        served.warnings(batch.rows, evaluation),
+        _warnings(served, batch, evaluation),
     )
     items: list[PredictedItem | FailedItem] = []
     yield_gil = GilYield()
@@ -183,6 +192,15 @@ def batch_answer(
         processing_time_ms=_milliseconds(started),
     )
     return BatchAnswer(_encode(response), batch.rows, evaluation, valid - len(batch.rows))
+
+
+def _warnings(served: ServedModel, batch: Batch, evaluation: Evaluation) -> list[list[str]]:
+    """Warnings about each valid row of a batch: those of its decoding, and of its values."""
+    warnings = served.warnings(batch.rows, evaluation)
+    if batch.warnings:
+        positions = zip(batch.positions, warnings, strict=True)
+        warnings = [[*batch.warnings.get(position, ()), *others] for position, others in positions]
+    return warnings
 
 
 def _finite_rows(batch: Batch, evaluation: Evaluation, result: Result) -> tuple[Batch, Evaluation]:

@@ -135,7 +135,7 @@ class Predictions:
         settings = self._settings
         body = await exchange.body(settings.max_json_bytes, "MAX_JSON_BYTES", self._executor.in_thread)
         level = interval_level(exchange.query, served, by_default=True)
-        rows = served.codec.decode_row(body)
+        rows, unseen = served.codec.decode_row(body)
         if self._executor.is_cheap(served, 1):
             evaluation = await self._executor.predict(served, rows, "single")
         else:
@@ -144,7 +144,7 @@ class Predictions:
                 reservation.join_queue()
                 evaluation = await self._executor.predict(served, rows, "single")
         try:
-            answer = row_answer(exchange, served, rows, evaluation, level, started)
+            answer = row_answer(exchange, served, rows, evaluation, level, started, unseen)
         except PredictionNotFinite as error:
             self._count_not_finite(served, "single", error.rows)
             raise

@@ -72,7 +72,7 @@ def test_a_repeated_name_is_refused_by_every_reader(row: str, name: str) -> None
 
 def test_names_with_escapes_are_accepted_once() -> None:
     for row in FINE:
-        one = CODEC.decode_row(row.encode())
+        one, _ = CODEC.decode_row(row.encode())
         assert CODEC.decode_batch(body_of("predictions", [row, row], '"batch_id": "x\\u003a", '), 9).size == 2
         for rows in (
             table_json.decode(body_of("rows", [row, row]), FEATURES, 9),
@@ -135,7 +135,7 @@ def test_a_repeated_unknown_name_is_reported_as_unknown() -> None:
 
 def test_a_repeated_name_is_found_beside_a_left_out_optional_one() -> None:
     assert errors_of(OF_OPTIONAL.decode_row, b'{"a": 1, "a": 1}') == {"a": TWICE}
-    assert OF_OPTIONAL.decode_row(b'{"a": 1}').shape == (1, 2)
+    assert OF_OPTIONAL.decode_row(b'{"a": 1}')[0].shape == (1, 2)
     assert errors_of(OF_COLON_FREE.decode_row, b'{"a": 1, "b": 2, "b": 3}') == {"b": TWICE}
 
 

@@ -48,15 +48,14 @@ def changed(row: int, **values: Any) -> bytes:
     ("values", "message"),
     [
         ({"x": "1.5"}, "must be a number (row 1)"),
-        ({"x": True}, "must be a number (row 1)"),
         ({"x": [1]}, "must be a number (row 1)"),
         ({"x": None}, "must be a finite number (row 1)"),
         ({"x": np.nan}, "must be a finite number (row 1)"),
         ({"x": 10**400}, "must be a finite number (row 1)"),
         ({"maybe": np.nan}, "must be a finite number (row 1)"),
         ({"n": 1.5}, "must be a whole number (row 1)"),
-        ({"n": 2**63}, "must be in the range -9.223372037e+18 to 9.223372037e+18 (row 1)"),
-        ({"flag": 1}, "must be true or false (row 1)"),
+        ({"n": 2**63}, "must be in the range -9007199254740992 to 9007199254740992 (row 1)"),
+        ({"flag": 2}, "must be true or false (row 1)"),
         ({"x": ...}, "is missing (row 1)"),
         ({"zip": "secret"}, "unknown field"),
     ],
@@ -70,7 +69,7 @@ def test_a_field_missing_in_every_line_is_missing() -> None:
 
 
 def test_every_fault_of_every_line_is_named_at_once() -> None:
-    body = changed(0, x="a", zip=1) + changed(2, ranged=11, n=...) + b"[]\n" + changed(2, x=False)
+    body = changed(0, x="a", zip=1) + changed(2, ranged=11, n=...) + b"[]\n" + changed(2, x=[])
     assert errors_of("ndjson", body) == {
         "(body)": "must be an object of features by name (row 6)",
         "x": "must be a number (2 rows, the first is row 0)",

@@ -4,6 +4,7 @@ import json
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -33,13 +34,13 @@ def errors_of(body: bytes | dict[str, Any]) -> dict[str, str]:
 
 def test_a_row_is_float64_in_the_order_of_the_features() -> None:
     shuffled = dict(reversed(VALID.items()))
-    row = CODEC.decode_row(json.dumps(shuffled).encode())
+    row, _ = CODEC.decode_row(json.dumps(shuffled).encode())
     assert row.dtype == np.float64
     np.testing.assert_array_equal(row, [[3.0, 5.5, 7.0, 1.0, 12.5]])
 
 
 def test_null_and_missing_optional_features_are_nan() -> None:
-    row = CODEC.decode_row(b'{"income": 3, "rooms per house": 5, "ann\xc3\xa9e": 7, "age": null}')
+    row, _ = CODEC.decode_row(b'{"income": 3, "rooms per house": 5, "ann\xc3\xa9e": 7, "age": null}')
     np.testing.assert_array_equal(row, [[3.0, 5.0, 7.0, math.nan, math.nan]])
 
 
@@ -47,7 +48,6 @@ def test_null_and_missing_optional_features_are_nan() -> None:
     ("field", "value", "message"),
     [
         ("income", "1.5", "must be a number, not text"),
-        ("income", True, "must be a number, not true or false"),
         ("income", None, "must be a finite number, not null"),
         ("année", None, "must be a whole number, not null"),
         ("income", [1], "must be a number, not a list"),
@@ -59,9 +59,9 @@ def test_null_and_missing_optional_features_are_nan() -> None:
         ("income", 100.1, "must be in the range 0 to 100"),
         ("income", -1e-9, "must be in the range 0 to 100"),
         ("année", 1.5, "must be a whole number, not a fraction"),
-        ("année", True, "must be a whole number, not true or false"),
         ("année", 11, "must be in the range -10 to 10"),
-        ("coastal", 1, "must be true or false, not a number"),
+        ("coastal", 2, "must be true or false, not a number"),
+        ("coastal", 0.5, "must be true or false, not a fraction"),
         ("coastal", "yes", "must be true or false, not text"),
     ],
 )
@@ -70,7 +70,7 @@ def test_a_bad_value_is_refused_with_its_field(field: str, value: Any, message: 
 
 
 def test_every_fault_of_a_row_is_named_at_once() -> None:
-    assert errors_of(b'{"income": NaN, "rooms per house": "5", "coastal": 0, "zip": 1}') == {
+    assert errors_of(b'{"income": NaN, "rooms per house": "5", "coastal": 2, "zip": 1}') == {
         "income": "must be a finite number",
         "rooms per house": "must be a number, not text",
         "année": "is missing",
@@ -116,11 +116,48 @@ def test_a_repeated_name_is_refused_even_if_its_last_value_is_valid() -> None:
     assert errors_of(body)
 
 
-def test_an_integer_without_a_range_must_fit_into_64_bits() -> None:
+@pytest.mark.parametrize(
+    ("field", "value", "number"),
+    [
+        ("income", True, 1),
+        ("income", 2**53 + 1, 2**53),
+        ("année", 2.0, 2),
+        ("année", -0.0, 0),
+        ("année", True, 1),
+        ("coastal", 1, 1),
+        ("coastal", 0.0, 0),
+    ],
+)
+def test_numbers_and_booleans_stand_for_each_other(field: str, value: Any, number: float) -> None:
+    codec = JsonCodec(tuple(msgspec.structs.replace(feature, physical_range=None) for feature in FEATURES))
+    body = json.dumps(VALID | {field: value}).encode()
+    place = [feature.name for feature in FEATURES].index(field)
+    rows = codec.decode_batch(b'{"predictions": [%b, %b]}' % (body, json.dumps(VALID).encode()), 9).rows
+    assert codec.decode_row(body)[0][0, place] == rows[0, place] == number
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, -(2**53) - 1, 2**63, 2.0**53 + 2])
+def test_whole_numbers_that_float64_does_not_tell_apart_are_refused(value: float) -> None:
     codec = JsonCodec((Feature(name="n", kind="integer"),))
-    assert codec.decode_row(b'{"n": 9007199254740993}')[0, 0] == 9007199254740992.0
-    with pytest.raises(InvalidInput):
-        codec.decode_row(b'{"n": 9223372036854775808}')
+    assert codec.decode_row(b'{"n": 9007199254740992}')[0].tolist() == [[2.0**53]]
+    with pytest.raises(InvalidInput) as caught:
+        codec.decode_row(json.dumps({"n": value}).encode())
+    assert caught.value.errors[0].message == "must be in the range -9007199254740992 to 9007199254740992"
+
+
+def test_values_of_float_columns_are_rounded_to_float32() -> None:
+    codec = JsonCodec((Feature(name="a", single=True, required=False), Feature(name="b")))
+    for value in (0.1, 3.4028235e38, -3.4028235e38, 1e-46, 1.00000001):
+        body = json.dumps({"a": value, "b": 0.1}).encode()
+        expected = [[float(np.float32(value)), 0.1]]
+        assert codec.decode_row(body)[0].tolist() == expected
+        assert codec.decode_batch(b'{"predictions": [%b]}' % body, 9).rows.tolist() == expected
+    for body in (b'{"a": null, "b": 0.1}', b'{"b": 0.1}'):
+        np.testing.assert_array_equal(codec.decode_row(body)[0], [[math.nan, 0.1]])
+    for value in (3.4028236e38, -1e39):
+        with pytest.raises(InvalidInput) as caught:
+            codec.decode_row(json.dumps({"a": value, "b": 0.1}).encode())
+        assert caught.value.errors[0].message == "must be in the range -3.4028235e+38 to 3.4028235e+38"
 
 
 def test_an_invalid_row_leaves_the_other_rows_valid() -> None:
@@ -215,7 +252,7 @@ def test_only_valid_rows_are_accepted(row: dict[str, Any]) -> None:
     body = json.dumps(row).encode()
     if is_valid(row):
         expected = [float("nan") if row.get(f.name) is None else float(row[f.name]) for f in FEATURES]
-        np.testing.assert_array_equal(CODEC.decode_row(body), [expected])
+        np.testing.assert_array_equal(CODEC.decode_row(body)[0], [expected])
     else:
         assert errors_of(body)
 

@@ -10,7 +10,7 @@ import pytest
 
 from app.codecs.formats import FORMATS
 from app.codecs.row_json import JsonCodec
-from app.codecs.rules import broken_rule, fault_text, limits_of
+from app.codecs.rules import LARGEST_SINGLE, broken_rule, fault_text, limits_of
 from app.errors import FieldError, InvalidInput
 from app.feature import Feature
 from tests.codecs.support import FEATURES, MAKERS, NAMES, ROWS, arrow_stream, msgpack_map, npy_file, parquet_file
@@ -88,7 +88,7 @@ FAULTS: dict[str, tuple[Row, str, str, str]] = {
     "text": (changed(x="a"), "x", "must be a number", ", not text"),
     "no whole number": (changed(n=1.5), "n", "must be a whole number", ", not a fraction"),
     "no boolean": (changed(flag=2), "flag", "must be true or false", ", not a number"),
-    "too large": (changed(n=2**63), "n", "must be in the range -9.223372037e+18 to 9.223372037e+18", ""),
+    "too large": (changed(n=2**63), "n", "must be in the range -9007199254740992 to 9007199254740992", ""),
     "missing": ([item for item in changed() if item[0] != "x"], "x", "is missing", ""),
     "unknown": ([*changed(), ("zip", 1.0)], "zip", "unknown field", ""),
     "repeated": ([*changed(), ("n", 3)], "n", "appears more than once", ""),
@@ -111,8 +111,8 @@ def test_a_fault_has_one_text_in_every_format(fault: str) -> None:
             FORMATS[MAKERS[name][0]].decode(body, FEATURES, ROWS)
         (error,) = caught.value.errors
         assert error.field == field, name
-        # Arrow and Parquet refuse a column by its type, of which every row is.
-        typed = name in ("arrow", "parquet") and found and found != ", not null"
+        # Arrow and Parquet refuse a column of text by its type, of which every row is.
+        typed = name in ("arrow", "parquet") and fault == "text"
         ending = "" if fault in OF_NAMES else r", not \w+" if typed else r" \(row 1\)"
         assert re.fullmatch(re.escape(text) + ending, error.message), (name, error.message)
 
@@ -132,17 +132,40 @@ def test_valid_rows_are_read_in_every_format() -> None:
     [
         (Feature(name="a"), (-1.7976931348623157e308, 1.7976931348623157e308)),
         (Feature(name="a", physical_range=(0.0, float("inf"))), (0, 1.7976931348623157e308)),
-        (Feature(name="a", kind="integer"), (-(2.0**63), 2.0**63 - 1024)),
-        (Feature(name="a", kind="integer", physical_range=(-1e30, 5.0)), (-(2.0**63), 5)),
+        (Feature(name="a", kind="integer"), (-(2.0**53), 2.0**53)),
+        (Feature(name="a", kind="integer", physical_range=(-1e30, 5.0)), (-(2.0**53), 5)),
+        (Feature(name="a", kind="boolean"), (0, 1)),
+        (Feature(name="a", single=True), (-LARGEST_SINGLE, LARGEST_SINGLE)),
     ],
 )
-def test_limits_are_finite_and_an_integer_fits_into_64_bits(feature: Feature, limits: tuple[float, float]) -> None:
+def test_limits_are_finite_and_exact_for_an_integer(feature: Feature, limits: tuple[float, float]) -> None:
     assert limits_of(feature) == limits
-    assert JsonCodec((feature,)).decode_row(b'{"a": 1}').tolist() == [[1.0]]
+    assert JsonCodec((feature,)).decode_row(b'{"a": 1}')[0].tolist() == [[1.0]]
 
 
-def test_the_text_of_a_range_is_the_physical_one() -> None:
-    assert fault_text(Feature(name="a", physical_range=(0.0, float("inf"))), "range") == "must be in the range 0 to inf"
+@pytest.mark.parametrize(
+    ("feature", "text"),
+    [
+        (Feature(name="a", physical_range=(0.0, float("inf"))), "0 to inf"),
+        (Feature(name="a", physical_range=(-1e300, 0.30000000000000004)), "-1e+300 to 0.30000000000000004"),
+        (Feature(name="a", kind="integer", physical_range=(-1e30, 5.0)), "-9007199254740992 to 5"),
+        (Feature(name="a", kind="integer", physical_range=(-(2.0**31), 2.0**31 - 1)), "-2147483648 to 2147483647"),
+        (Feature(name="a", single=True), "-3.4028235e+38 to 3.4028235e+38"),
+        (Feature(name="a", single=True, physical_range=(0.0, float("inf"))), "0 to 3.4028235e+38"),
+    ],
+)
+def test_the_text_of_a_range_is_exact(feature: Feature, text: str) -> None:
+    assert fault_text(feature, "range") == f"must be in the range {text}"
+
+
+def test_the_greatest_float32_is_in_its_range_and_the_next_is_not() -> None:
+    feature = Feature(name="a", single=True)
+    low, high = limits_of(feature)
+    assert np.float32(high) == np.finfo(np.float32).max == -np.float32(low)
+    with np.errstate(over="ignore"):
+        assert np.isinf(np.float32(np.nextafter(high, np.inf)))
+    assert low <= -3.4028235e38
+    assert high >= 3.4028235e38
 
 
 def test_an_integer_is_compared_exactly_with_its_range() -> None:

@@ -244,7 +244,7 @@ async def test_a_model_of_several_classes_validates_and_answers_lists(
         refused = await client.post("/predict", json=example)
         assert refused.status_code == 422
         assert {"tenure", "contract", "MedInc"} <= fields(refused).keys()
-        refused = await client.post("/predict", json={"tenure": 3.5, "contract": 1})
+        refused = await client.post("/predict", json={"tenure": 3.5, "contract": 2})
         assert fields(refused) == {
             "tenure": "must be a whole number, not a fraction",
             "contract": "must be true or false, not a number",

@@ -1,0 +1,115 @@
+"""Types of JSON values: those by which msgspec decodes a model's features, and the JSON schema of a row."""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, defstruct
+
+from app.codecs.categories import holds_numbers, holds_text
+from app.codecs.rules import LARGEST_WHOLE, limits_of, span
+from app.feature import Category, Feature
+
+MAX_ENUM = 1000
+"""Most categories that a schema lists."""
+
+
+def json_type(feature: Feature, *, ranged: bool) -> Any:
+    """The type by which msgspec decodes a value of the feature.
+
+    Args:
+        feature: The feature.
+        ranged: Whether values out of range, and fractions of an integer feature, are refused. Otherwise only whole
+            numbers that float64 does not tell apart are; the rest is left to a check of the numbers.
+    """
+    low, high = limits_of(feature)
+    kind: Any = None
+    match feature.kind:
+        case "number" if ranged and (feature.physical_range or feature.single):
+            kind = Annotated[float, Meta(ge=low, le=high)] | bool
+        case "number":
+            kind = float | bool
+        case "integer" if ranged:
+            kind = Annotated[int, Meta(ge=math.ceil(low), le=math.floor(high))] | bool
+        case "integer":
+            kind = Annotated[int, Meta(ge=-int(LARGEST_WHOLE), le=int(LARGEST_WHOLE))] | float | bool
+        case "boolean":
+            kind = bool | Annotated[int, Meta(ge=0, le=1)]
+            kind = kind if ranged else kind | float
+        case "category":
+            kind = str if holds_text(feature) else bool
+            kind = kind | int | float | bool if holds_numbers(feature) else kind
+    return kind | None if feature.takes_missing else kind
+
+
+def feature_struct(name: str, features: tuple[Feature, ...], types: Sequence[Any], absent: object) -> type[Struct]:
+    """Struct with a field of the given type for each feature.
+
+    Attributes are `f0`, `f1` ..., since a feature's name can be any text.
+
+    Args:
+        name: Name of the struct.
+        features: The features.
+        types: Type of each one's value.
+        absent: Value of an optional feature that was left out.
+    """
+    fields = [f"f{index}" for index in range(len(features))]
+    return defstruct(
+        name,
+        [
+            (field, kind) if feature.required else (field, kind, absent)
+            for field, feature, kind in zip(fields, features, types, strict=True)
+        ],
+        rename=dict(zip(fields, (feature.name for feature in features), strict=True)),
+        forbid_unknown_fields=True,
+        kw_only=True,
+        gc=False,
+    )
+
+
+def json_schema(features: tuple[Feature, ...]) -> dict[str, Any]:
+    """Schema of a row as a JSON object (JSON Schema 2020-12, as in OpenAPI 3.1)."""
+    properties: dict[str, Any] = {}
+    for feature in features:
+        schema = _value_schema(feature)
+        text = " ".join(part for part in (feature.description, f"[{feature.unit}]" if feature.unit else "") if part)
+        if feature.training_range is not None:
+            text = f"{text} Training saw {span(feature.training_range)}.".strip()
+        if text := " ".join(part for part in (text, schema.pop("description", "")) if part):
+            schema["description"] = text
+        properties[feature.name] = schema
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [feature.name for feature in features if feature.required],
+        "additionalProperties": False,
+    }
+
+
+def _value_schema(feature: Feature) -> dict[str, Any]:
+    """Schema of a feature's value, with a description where the schema alone does not say all."""
+    null = ["null"] if feature.takes_missing else []
+    if feature.kind != "category":
+        schema: dict[str, Any] = {"type": [feature.kind, *null] if null else feature.kind}
+        if feature.physical_range is not None:
+            schema["minimum"], schema["maximum"] = map(_as_whole, feature.physical_range)
+        return schema
+    categories = feature.categories or ()
+    other = "" if feature.unseen == "refuse" else "Any other value counts as missing."
+    kinds = sorted({_json_kind(value) for value in categories} or {"number", "string"})
+    schema = {"type": kinds + null}
+    if len(categories) <= MAX_ENUM:
+        schema["enum"] = [*categories, *([None] if null else [])]
+        schema["description"] = other
+    else:
+        first = ", ".join(map(repr, categories[:3]))
+        schema["description"] = f"One of {len(categories)} categories, such as {first}. {other}".strip()
+    return schema
+
+
+def _as_whole(bound: float) -> float | int:
+    return int(bound) if abs(bound) <= LARGEST_WHOLE and bound == int(bound) else bound
+
+
+def _json_kind(value: Category) -> str:
+    return "string" if isinstance(value, str) else "boolean" if isinstance(value, bool) else "number"
