@@ -23,6 +23,7 @@ one where a variable is missing, and the default would open the service to every
 
 Stage = Literal["Production", "Staging", "None", "Archived"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
+Output = Literal["auto", "labels", "probabilities", "raw"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Key = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")]
@@ -98,6 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "X-Request-ID"
     model_shadow_alias: Annotated[Name | None, _help("Alias of the version that predicts as shadow")] = None
     model_shadow_percent: Annotated[float, Meta(ge=0, le=100), _help("Percentage of requests for the shadow")] = 10.0
+    model_output: Annotated[Output, _help("Output beside the prediction, unless a request has ?output=")] = "auto"
     mlflow_tracking_uri: Annotated[Uri | None, _help("MLflow server. Unset: a registry in DATA_DIR")] = None
     mlflow_registry_uri: Annotated[Uri | None, _help("Model registry, if it is another server")] = None
     enable_prometheus: Annotated[bool, _help("Serve metrics at /metrics, and on PROMETHEUS_PORT as well")] = True

@@ -28,11 +28,14 @@ class Evaluation(NamedTuple):
         difficulty: float64[B], expected absolute error; None without a second forest.
         distance: float32[B], distance to the nearest stored row in the plan's units; None where the plan has no
             `outside_distance`.
+        raw_score: The sums of the leaf values, without the objective's transformation, in the shape of `prediction`;
+            None where nobody asked for them.
     """
 
     prediction: NDArray[np.float64]
     difficulty: NDArray[np.float64] | None = None
     distance: NDArray[np.float32] | None = None
+    raw_score: NDArray[np.float64] | None = None
 
 
 class EngineStatus(msgspec.Struct, frozen=True):
@@ -159,6 +162,10 @@ class Engine:
     def evaluate_on_cpu(self, X: NDArray[np.floating]) -> Evaluation:
         """`evaluate` on the CPU, even where a GPU is cheaper."""
         return _evaluation(self._dispatcher.cpu.evaluate(self._everything, self._checked(X)))
+
+    def raw_score_on_cpu(self, X: NDArray[np.floating]) -> NDArray[np.float64]:
+        """`predict` with raw scores on the CPU, even where a GPU is cheaper."""
+        return self._dispatcher.cpu.evaluate(self._prediction, self._checked(X), raw_score=True).predictions[0]
 
     def evaluate_on_device(self, X: NDArray[np.floating]) -> Evaluation | None:
         """`evaluate` on a GPU; None where the batch would go to the CPU, or the GPU fails.

@@ -62,6 +62,7 @@ def test_every_variable_is_read() -> None:
         "MODEL_MIN_R2": "0.5", "MODEL_MAX_RMSE": "0.6",
         "MODEL_STORE_VERSIONS": "2", "MODEL_CANARY_ALIAS": "next", "MODEL_CANARY_PERCENT": "0.5",
         "MODEL_CANARY_HEADER": "X-User", "MODEL_SHADOW_ALIAS": "rival", "MODEL_SHADOW_PERCENT": "100",
+        "MODEL_OUTPUT": "labels",
         "MLFLOW_TRACKING_URI": "http://mlflow:5000", "MLFLOW_REGISTRY_URI": "http://registry:5000",
         "ENABLE_PROMETHEUS": "false", "PROMETHEUS_PORT": "9001", "LOG_LEVEL": "debug", "MAX_BATCH_SIZE": "7",
         "MAX_BULK_ROWS": "8", "MAX_BODY_BYTES": "4096", "MAX_JSON_BYTES": "2048",

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from app.codecs.batch_builder import BatchBuilder
+from app.codecs.classes import Labels, as_numbers
 from app.codecs.gil_yield import GilYield
-from app.codecs.result import Result
+from app.codecs.result import LABEL, Result
 from app.codecs.rules import Buffer, FloatArray, check_rows, check_width, match_columns
 from app.errors import MalformedBody, UnsupportedMediaType
 from app.feature import Feature
@@ -87,13 +88,31 @@ def fill(builder: BatchBuilder, batch: Any, places: list[int | None]) -> None:
 
 
 def schema_of(result: Result) -> Any:
-    """Arrow schema of a result: float64 columns, and the model's version in the metadata."""
-    return pa.schema([(name, pa.float64()) for name in result.names], {"model_version": result.model_version})
+    """Arrow schema of a result: float64 columns, any labels, and the model's version in the metadata."""
+    fields = [(name, pa.float64()) for name in result.numbers]
+    if result.labels is not None:
+        fields.append((LABEL, _labels(result.labels).type))
+    return pa.schema(fields, {"model_version": result.model_version})
 
 
 def record_batch(result: Result, schema: Any, start: int, stop: int) -> Any:
     """Rows `start` to `stop` of a result as a record batch."""
-    return pa.record_batch([pa.array(values) for values in result.columns(start, stop).values()], schema=schema)
+    columns = [pa.array(values) for values in result.columns(start, stop).values()]
+    if result.labels is not None:
+        columns.append(_labels(result.labels).take(pa.array(result.class_indices(start, stop))))
+    return pa.record_batch(columns, schema=schema)
+
+
+def _labels(labels: Labels) -> Any:
+    """Labels as an Arrow array of booleans, whole numbers or numbers; else of texts, which hold labels of any kind."""
+    kinds = {type(label) for label in labels}
+    if kinds == {bool}:
+        return pa.array(labels, pa.bool_())
+    if kinds <= {bool, int} and all(-(2**63) <= label < 2**63 for label in labels):
+        return pa.array([int(label) for label in labels], pa.int64())
+    if as_numbers(labels) is not None:
+        return pa.array([float(label) for label in labels], pa.float64())
+    return pa.array([str(label) for label in labels], pa.string())
 
 
 def _values(column: Any) -> FloatArray:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from app.codecs import dense
-from app.codecs.result import Result
+from app.codecs.result import LABEL, Result
 from app.codecs.rules import BODY, INVALID, REPEATED, Buffer, FloatArray, check_width, match_columns
 from app.errors import FieldError, InvalidInput, MalformedBody, TooLarge
 from app.feature import Feature
@@ -75,23 +75,29 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
 
 
 def encode(result: Result) -> Iterator[Buffer]:
-    """Encode as a map of `shape`, `dtype`, `names`, `model_version` and `data`.
+    """Encode as a map of `shape`, `dtype`, `names`, `model_version` and `data`; labels are a list `label` beside it.
 
     Raises:
         TooLarge: The values are more than MessagePack can hold.
     """
-    size = 8 * len(result.names) * result.rows
+    size = 8 * len(result.numbers) * result.rows
     if size > LARGEST_BIN:
         raise TooLarge("The predictions are more than the 4 GiB that a MessagePack answer can hold.")
     head: dict[str, Any] = {
         "shape": result.shape,
         "dtype": "float64",
-        "names": result.names,
+        "names": result.numbers,
         "model_version": result.model_version,
     }
-    # One key more than in `head`: `data`, whose bytes follow piece by piece.
-    parts = [bytes([0x80 + len(head) + 1])]
+    # More keys than in `head`: any `label`, and `data`. Their values follow piece by piece.
+    parts = [bytes([0x80 + len(head) + (result.labels is not None) + 1])]
     parts += [msgspec.msgpack.encode(part) for item in head.items() for part in item]
+    if result.labels is not None:
+        labels = [msgspec.msgpack.encode(label) for label in result.labels]
+        yield b"".join((*parts, msgspec.msgpack.encode(LABEL), struct.pack(">BI", 0xDD, result.rows)))
+        for start, stop in result.pieces():
+            yield b"".join([labels[index] for index in result.class_indices(start, stop).tolist()])
+        parts = []
     parts += [msgspec.msgpack.encode("data"), struct.pack(">BI", 0xC6, size)]
     yield b"".join(parts)
     for start, stop in result.pieces():

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -61,8 +62,11 @@ def encode(result: Result) -> Iterator[Buffer]:
     for start, stop in result.pieces():
         lines: list[bytes] = []
         for first in range(start, stop, LINE_ROWS):
-            columns = result.columns(first, min(first + LINE_ROWS, stop)).values()
-            lines.append(_ENCODER.encode_lines(list(map(row, *(column.tolist() for column in columns)))))
+            last = min(first + LINE_ROWS, stop)
+            columns = [column.tolist() for column in result.columns(first, last).values()]
+            if result.labels is not None:
+                columns.append(result.labels_of(first, last).tolist())
+            lines.append(_ENCODER.encode_lines(list(map(row, *columns))))
             yield_gil()
         yield b"".join(lines)
 
@@ -115,4 +119,4 @@ def _most_rows(size: int, features: tuple[Feature, ...]) -> int:
 
 @lru_cache(maxsize=16)
 def _row(names: tuple[str, ...]) -> type[msgspec.Struct]:
-    return msgspec.defstruct("Row", [(name, float) for name in names], gc=False)
+    return msgspec.defstruct("Row", [(name, Any) for name in names], gc=False)

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.lib import format as npy
 
 from app.codecs import dense
+from app.codecs.classes import Labels, as_numbers
 from app.codecs.result import Result
 from app.codecs.rules import BODY, Buffer, FloatArray
-from app.errors import FieldError, InvalidInput, MalformedBody
+from app.errors import FieldError, InvalidInput, MalformedBody, NotAcceptable
 from app.feature import Feature
 
 MEDIA_TYPE = "application/x-npy"
@@ -43,12 +44,37 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
 
 
 def encode(result: Result) -> Iterator[Buffer]:
-    """Encode as one array: float64[B], float64[B, K], or with intervals float64[B, 3]: prediction, lower, upper."""
-    head = io.BytesIO()
-    npy.write_array_header_1_0(head, {"descr": "<f8", "fortran_order": False, "shape": result.shape})
+    """Encode as one array of the result's columns: float64[B] for a single one, else float64[B, columns].
+
+    Raises:
+        NotAcceptable: The result has labels that are no numbers: see `check_labels`.
+    """
+    head, labels = io.BytesIO(), check_labels(result.labels)
+    shape = result.shape if labels is None else (result.rows, len(result.names))
+    npy.write_array_header_1_0(head, {"descr": "<f8", "fortran_order": False, "shape": shape})
     yield head.getvalue()
     for start, stop in result.pieces():
-        yield result.matrix(start, stop).data.cast("B")
+        matrix = result.matrix(start, stop)
+        if labels is not None:
+            matrix = np.column_stack((matrix, labels[result.class_indices(start, stop)]))
+        yield matrix.data.cast("B")
+
+
+def check_labels(labels: Labels | None) -> FloatArray | None:
+    """Labels as the numbers of a column; None for an answer without labels.
+
+    Raises:
+        NotAcceptable: They are no numbers, or numbers that float64 does not hold.
+    """
+    if labels is None:
+        return None
+    numbers = as_numbers(labels)
+    if numbers is None:
+        raise NotAcceptable(
+            f"{MEDIA_TYPE} holds float64 only, and the model's labels are text or larger numbers. "
+            "Accept must name another format, or the query parameter output another output."
+        )
+    return numbers
 
 
 def _header(body: Buffer) -> tuple[tuple[int, ...], str, np.dtype[Any], int]:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from app.codecs.arrow import fill, record_batch, schema_of
 from app.codecs.batch_builder import BatchBuilder
 from app.codecs.page_sizes import row_groups, unpacked_size
-from app.codecs.result import Result
+from app.codecs.result import LABEL, Result
 from app.codecs.rules import Buffer, FloatArray, check_rows, check_width, match_columns
 from app.errors import MalformedBody, TooLarge
 from app.feature import Feature
@@ -61,8 +61,9 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
 def encode(result: Result) -> Iterator[Buffer]:
     """Encode as a file, a row group at a time."""
     schema, sink = schema_of(result), _Sink()
-    # Predictions hardly repeat: a dictionary or compression would cost time and save nothing.
-    with pq.ParquetWriter(sink, schema, compression="none", use_dictionary=False) as writer:
+    # Predictions hardly repeat: a dictionary or compression would cost time and save nothing. Labels do repeat.
+    dictionary = False if result.labels is None else [LABEL]
+    with pq.ParquetWriter(sink, schema, compression="none", use_dictionary=dictionary) as writer:
         for start, stop in result.pieces():
             writer.write_batch(record_batch(result, schema, start, stop), row_group_size=stop - start)
             yield sink.drain()

@@ -2,16 +2,21 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from app.codecs.classes import Labels, class_indices, probabilities
 from app.codecs.rules import FloatArray
 from app.errors import FieldError, PredictionNotFinite
 
 PIECE_ROWS = 65_536
 """Rows encoded at a time, so that an answer of any size takes little memory."""
+
+LABEL = "label"
+"""Name of the column of labels."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -21,11 +26,17 @@ class Result(msgspec.Struct, frozen=True):
         prediction: float64[B], or float64[B, K] for K > 1 outputs.
         half_widths: float64[B], half widths of the predictions' intervals; None without intervals.
         model_version: Version of the model.
+        labels: Label of each class, for an answer with the label of each row; None without.
+        probabilities: Whether the answer has the probability of each class.
+        raw_score: Raw scores in the shape of `prediction`, for an answer that has them; None without.
     """
 
     prediction: FloatArray
     half_widths: FloatArray | None
     model_version: str
+    labels: Labels | None = None
+    probabilities: bool = False
+    raw_score: FloatArray | None = None
 
     @property
     def rows(self) -> int:
@@ -34,30 +45,58 @@ class Result(msgspec.Struct, frozen=True):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the columns: `prediction` or `prediction_0` to `prediction_{K-1}`, then any `lower` and `upper`."""
-        if self.prediction.ndim == 2:
-            return tuple(f"prediction_{k}" for k in range(self.prediction.shape[1]))
-        return ("prediction",) if self.half_widths is None else ("prediction", "lower", "upper")
+        """Names of all columns: those of `numbers`, then any `label`."""
+        return self.numbers if self.labels is None else (*self.numbers, LABEL)
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Names of the columns of numbers.
+
+        They are `prediction` or `prediction_0` to `prediction_{K-1}`, then any `lower` and `upper`, `probability_0` to
+        `probability_{C-1}`, and `raw_score` or `raw_score_0` to `raw_score_{K-1}`.
+        """
+        return tuple(self._views(0, 0))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of `matrix` for all rows."""
-        return self.prediction.shape if self.half_widths is None else (self.rows, 3)
+        width = len(self.numbers)
+        return (self.rows,) if width == 1 else (self.rows, width)
 
     def columns(self, start: int, stop: int) -> dict[str, FloatArray]:
-        """Columns by name, each float64[stop - start], C-contiguous."""
-        part = self.prediction[start:stop]
-        values = [np.ascontiguousarray(column) for column in (part.T if part.ndim == 2 else (part,))]
-        if self.half_widths is not None:
-            half = self.half_widths[start:stop]
-            values += [part - half, part + half]
-        return dict(zip(self.names, values, strict=True))
+        """Columns of numbers by name, each float64[stop - start], C-contiguous."""
+        return {name: np.ascontiguousarray(values) for name, values in self._views(start, stop).items()}
+
+    def column(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """One column: float64[stop - start], or object[stop - start] for that of labels."""
+        return self.labels_of(start, stop) if name == LABEL else self._views(start, stop)[name]
+
+    def class_indices(self, start: int, stop: int) -> NDArray[np.intp]:
+        """Index of each row's label: intp[stop - start]."""
+        return class_indices(self.prediction[start:stop], self.labels or ())
+
+    def labels_of(self, start: int, stop: int) -> NDArray[np.object_]:
+        """Label of each row: object[stop - start]."""
+        return np.array(self.labels, dtype=object)[self.class_indices(start, stop)]
 
     def matrix(self, start: int, stop: int) -> FloatArray:
-        """Rows as one C-contiguous array: float64[b], float64[b, K], or float64[b, 3] with intervals."""
-        if self.half_widths is None:
+        """Columns of numbers as one C-contiguous array: float64[b] for a single one, else float64[b, columns]."""
+        if self.half_widths is None and not self.probabilities and self.raw_score is None:
             return np.ascontiguousarray(self.prediction[start:stop])
-        return np.column_stack(tuple(self.columns(start, stop).values()))
+        return np.column_stack(tuple(self._views(start, stop).values()))
+
+    def _views(self, start: int, stop: int) -> dict[str, FloatArray]:
+        """Columns of numbers by name, as views where they need not be computed."""
+        part = self.prediction[start:stop]
+        views = _by_name("prediction", part)
+        if self.half_widths is not None:
+            half = self.half_widths[start:stop]
+            views |= {"lower": part - half, "upper": part + half}
+        if self.probabilities:
+            views |= _by_name("probability", probabilities(part))
+        if self.raw_score is not None:
+            views |= _by_name("raw_score", self.raw_score[start:stop])
+        return views
 
     def pieces(self, rows: int = PIECE_ROWS) -> Iterator[tuple[int, int]]:
         """First row of each piece of at most `rows` rows, and the one after its last."""
@@ -69,11 +108,11 @@ class Result(msgspec.Struct, frozen=True):
         if self.half_widths is not None:
             with np.errstate(over="ignore"):  # the size of the farther bound, which exceeds the prediction's
                 value = np.abs(value) + np.abs(self.half_widths[start:stop])
-        finite = np.isfinite(value)
-        return finite if finite.ndim == 1 else np.asarray(finite.all(axis=1))
+        finite = _all_finite(value)
+        return finite if self.raw_score is None else finite & _all_finite(self.raw_score[start:stop])
 
     def faults(self, row: int) -> tuple[FieldError, ...]:
-        """Errors for the columns of a row that are not finite; its bounds are left out if the prediction is not."""
+        """Errors for the columns of a row that are not finite; the others are left out if the prediction is not."""
         with np.errstate(invalid="ignore", over="ignore"):
             values = {name: column.item() for name, column in self.columns(row, row + 1).items()}
         bad = [name for name, value in values.items() if not math.isfinite(value)]
@@ -92,3 +131,16 @@ class Result(msgspec.Struct, frozen=True):
             more = f" in row {first}, the first of {rows} such rows"
             errors = tuple(FieldError(fault.field, fault.message + more) for fault in self.faults(first))
             raise PredictionNotFinite(f"The model has no finite answer to row {first}.", errors, rows)
+
+
+def _by_name(name: str, values: FloatArray) -> dict[str, FloatArray]:
+    """Columns of float64[b], under this name, or of float64[b, K], under the name with a number."""
+    if values.ndim == 1:
+        return {name: values}
+    return {f"{name}_{k}": values[:, k] for k in range(values.shape[1])}
+
+
+def _all_finite(values: FloatArray) -> NDArray[np.bool_]:
+    """Rows of float64[b] or float64[b, K] that are finite: bool[b]."""
+    finite = np.isfinite(values)
+    return finite if finite.ndim == 1 else np.asarray(finite.all(axis=1))

@@ -81,7 +81,7 @@ def encode(result: Result) -> Iterator[Buffer]:
         yield lead + _ENCODER.encode(name) + b":["
         lead = b"],"
         for start, stop in result.pieces():
-            values = result.columns(start, stop)[name]
+            values = result.column(name, start, stop)
             parts: list[bytes] = []
             for first in range(0, stop - start, ENCODED_VALUES):
                 parts.append(_ENCODER.encode(values[first : first + ENCODED_VALUES].tolist())[1:-1])

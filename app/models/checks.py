@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import get_args
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +16,7 @@ from app.codecs.rules import limits_of
 from app.feature import Feature, Kind
 from app.models.artifact import Artifact
 from app.models.interval import Intervals
+from app.models.output import usable_labels
 from app.models.refusal import ModelRefused
 from app.models.served import NotFinite, ServedModel
 from app.settings import Settings
@@ -38,6 +40,9 @@ RawScores = Callable[[Path, NDArray[np.float64]], NDArray[np.float64]]
 
 MAX_FEATURES, MAX_TEXT = 50, 200
 """Features and characters of a row that is reported."""
+
+MAX_LABEL = 1000
+"""Characters of a class label."""
 
 
 def check_metrics(metrics: Mapping[str, float], settings: Settings) -> None:
@@ -106,6 +111,30 @@ def check_predictions(artifact: Artifact, engine: Engine) -> None:
             raise ModelRefused(f"the difficulty of {named} is not finite", "prediction")
 
 
+def check_labels(artifact: Artifact) -> None:
+    """Refuse a classifier whose labels do not fit its booster, or cannot be sent.
+
+    Raises:
+        ModelRefused: There are more labels than classes, or none; or a label is not finite, too long, a whole number
+            of more than 64 bits, or text that is no Unicode.
+    """
+    labels, classes = artifact.labels, max(2, artifact.forest.n_outputs)
+    if labels is None:
+        return
+    if not 1 <= len(labels) <= classes:
+        raise ModelRefused(f"the model has {len(labels)} class labels, and its booster {classes} classes", "agreement")
+    if any(isinstance(label, float) and not np.isfinite(label) for label in labels):
+        raise ModelRefused("a class label is not a finite number", "agreement")
+    if any(isinstance(label, str) and len(label) > MAX_LABEL for label in labels):
+        raise ModelRefused(f"a class label has more than {MAX_LABEL} characters", "agreement")
+    try:
+        msgspec.msgpack.encode(labels)
+    except (UnicodeEncodeError, OverflowError):
+        raise ModelRefused(
+            "a class label is text that is no Unicode, or needs more than 64 bits", "agreement"
+        ) from None
+
+
 def find_not_finite(artifact: Artifact) -> tuple[NotFinite, ...]:
     """Rows without a finite prediction, at most one for each forest.
 
@@ -152,7 +181,7 @@ def check_interface(artifact: Artifact, current: ServedModel) -> None:
 
     Raises:
         ModelRefused: The model lacks a feature or a level of intervals, requires a new feature, accepts less for one,
-            or has more or fewer outputs.
+            has more or fewer outputs, or gives no labels.
     """
     old, new = ({feature.name: feature for feature in one.features} for one in (current.artifact, artifact))
     problems = [f"it does not take {name!r}" for name in old if name not in new]
@@ -169,6 +198,8 @@ def check_interface(artifact: Artifact, current: ServedModel) -> None:
     ]
     if current.artifact.intervals is not None and not _offers(artifact.intervals, current.artifact.intervals):
         problems.append(f"it lacks intervals of the levels {current.artifact.intervals.levels}")
+    if current.labels is not None and usable_labels(artifact.forest.objective, artifact.labels) is None:
+        problems.append("it gives no class labels")
     if artifact.forest.n_outputs != current.artifact.forest.n_outputs:
         problems.append(f"it has {artifact.forest.n_outputs} outputs, not {current.artifact.forest.n_outputs}")
     if problems:

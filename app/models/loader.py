@@ -11,7 +11,14 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from app.models.artifact import Artifact, read_artifact
-from app.models.checks import check_interface, check_metrics, check_predictions, check_scores, find_not_finite
+from app.models.checks import (
+    check_interface,
+    check_labels,
+    check_metrics,
+    check_predictions,
+    check_scores,
+    find_not_finite,
+)
 from app.models.disk.batch_costs import BatchCosts
 from app.models.disk.store import ModelStore, StoredModel
 from app.models.identity import ModelIdentity
@@ -197,7 +204,11 @@ class ModelLoader:
         engine.warm_up(artifact.sample(), self._batch_costs.costs(artifact.digest))
         self._batch_costs.store(artifact.digest, engine.costs())
         check_predictions(artifact, engine)
+        check_labels(artifact)
         served = serve_artifact(artifact, engine, candidate.identity, metrics, candidate.rule)
+        if self._settings.model_output not in served.outputs:
+            told = {"model_version": candidate.identity.version, "model_output": self._settings.model_output}
+            log.warning("model cannot give MODEL_OUTPUT, and answers as with auto", extra=told)
         not_finite = find_not_finite(artifact)
         for found in not_finite:
             version = candidate.identity.version

@@ -7,10 +7,13 @@ from functools import lru_cache
 import msgspec
 import numpy as np
 
+from app.codecs.classes import Labels
 from app.codecs.row_json import JsonCodec
 from app.codecs.rules import FloatArray
 from app.models.artifact import Artifact
 from app.models.identity import ModelIdentity
+from app.models.output import outputs, usable_labels
+from app.settings import Output
 from kernels.cpu.bounds import outside
 from kernels.engine import Engine, Evaluation
 from kernels.rows import as_rows
@@ -36,6 +39,8 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         feature_names: Names of the raw features, in the engine's order.
         training_ranges: Least and greatest training value of each feature; infinite where unknown.
+        labels: Label of each class; None for a model that gives no labels.
+        outputs: Outputs that a request can ask for.
         metrics: Metrics of the training run, as far as the registry knows them.
         resolved_by: Selection rule that chose this version.
         load_seconds: Time from look-up to readiness.
@@ -48,6 +53,8 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     engine: Engine
     feature_names: tuple[str, ...]
     training_ranges: tuple[tuple[float, float], ...]
+    labels: Labels | None
+    outputs: tuple[Output, ...]
     metrics: dict[str, float]
     resolved_by: str
     loaded_at: datetime
@@ -120,6 +127,7 @@ def serve_artifact(
     outside(
         as_rows(np.zeros((1, len(ranges))), len(ranges)), *_bounds(ranges)
     )  # compiled or loaded before a request needs it
+    labels = usable_labels(artifact.forest.objective, artifact.labels)
     return ServedModel(
         identity=identity,
         artifact=artifact,
@@ -127,6 +135,8 @@ def serve_artifact(
         engine=engine,
         feature_names=tuple(feature.name for feature in artifact.features),
         training_ranges=ranges,
+        labels=labels,
+        outputs=outputs(artifact.forest.objective, labels),
         metrics=metrics,
         resolved_by=resolved_by,
         loaded_at=datetime.now(UTC),

@@ -1,24 +1,27 @@
 """Schemas of the answers to prediction requests, and their builders.
 
-All numbers of an answer are finite. A row whose prediction or interval is not finite gets an error.
+All numbers of an answer are finite. A row whose prediction, interval or raw score is not finite gets an error.
 """
 
 import time
-from itertools import compress, islice
+from collections.abc import Iterable
+from itertools import compress, islice, repeat
 from math import isfinite
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 
+from app.codecs.classes import class_indices, label_of_one, probabilities, probabilities_of_one
 from app.codecs.gil_yield import GilYield
 from app.codecs.result import Result
 from app.codecs.row_json import Batch
 from app.codecs.rules import FloatArray
 from app.errors import FieldError, PredictionNotFinite
-from app.feature import Feature
 from app.models.served import ServedModel
 from app.predict.exchange import Exchange
+from app.predict.query import Addition
 from kernels.engine import Evaluation
 
 ITEMS = 256
@@ -35,10 +38,23 @@ class ConfidenceInterval(msgspec.Struct, frozen=True, gc=False):
     level: float
 
 
+Label = str | float | bool
+"""Label of a class. In JSON a whole number is a number too, so that JSON Schema needs no type for it."""
+
+
 class PredictionResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The answer for one row."""
+    """The answer for one row.
+
+    Attributes:
+        label: Label of the most probable class, the first of equally probable ones.
+        probabilities: Probability of each class, in the order of the model's labels.
+        raw_score: Sum of the leaf values, without the objective's transformation.
+    """
 
     prediction: float | list[float]
+    label: Label | UnsetType = UNSET
+    probabilities: list[float] | UnsetType = UNSET
+    raw_score: float | list[float] | UnsetType = UNSET
     model_version: str
     model_stage: str | None
     confidence_interval: ConfidenceInterval | None
@@ -48,12 +64,15 @@ class PredictionResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class PredictedItem(msgspec.Struct, frozen=True, tag_field="status", tag="predicted", gc=False):
-    """Predicted row of a batch."""
+    """Predicted row of a batch; for the last three fields see `PredictionResponse`."""
 
     index: int
     prediction: float | list[float]
     confidence_interval: ConfidenceInterval | None
     warnings: list[str]
+    label: Label | UnsetType = UNSET
+    probabilities: list[float] | UnsetType = UNSET
+    raw_score: float | list[float] | UnsetType = UNSET
 
 
 class FailedItem(msgspec.Struct, frozen=True, tag_field="status", tag="failed", gc=False):
@@ -77,32 +96,9 @@ class BatchResponse(msgspec.Struct, frozen=True, kw_only=True):
     processing_time_ms: float
 
 
-class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """Description of the model in use."""
-
-    name: str
-    version: str
-    stage: str | None
-    aliases: tuple[str, ...]
-    run_id: str | None
-    digest: str
-    resolved_by: str
-    loaded_at: str
-    objective: str
-    trees: int
-    model_features: int
-    features: tuple[Feature, ...]
-    metrics: dict[str, float]
-    example: dict[str, Any] | None
-    interval_levels: tuple[float, ...]
-    default_interval_level: float | None
-    outside_distance: float | None
-    reference_rows: int
-
-
 def row_answer(
     exchange: Exchange, served: ServedModel, rows: FloatArray, evaluation: Evaluation, level: float | None,
-    started: float, unseen: tuple[str, ...] = (),
+    started: float, unseen: tuple[str, ...] = (), additions: tuple[Addition, ...] = (),
 ) -> bytes:  # fmt: skip
     """The answer for one row, as JSON.
 
@@ -114,13 +110,15 @@ def row_answer(
         level: Level of the interval, where one is wanted.
         started: When the request began.
         unseen: Warnings of `decode_row`.
+        additions: Fields beside the prediction that are wanted.
 
     Raises:
-        PredictionNotFinite: The prediction or the interval is not finite.
+        PredictionNotFinite: The prediction, the interval or a raw score that was asked for is not finite.
     """
     prediction: float | list[float] = evaluation.prediction[0].tolist()
     interval = _interval(served, evaluation, level)
-    if not _is_finite(prediction, interval):
+    added = _added_to_one(served, evaluation, prediction, additions) if additions else None
+    if not _is_finite(prediction, interval) or (added and not _is_finite(added.get("raw_score", 0.0), None)):
         faults = table_answer(served, evaluation, level).faults(0)
         raise PredictionNotFinite("The model has no finite answer to this row.", faults, rows=1)
     answer = PredictionResponse(
@@ -132,7 +130,21 @@ def row_answer(
         processing_time_ms=_milliseconds(started),
         warnings=[*unseen, *served.warnings_of_one(rows[0].tolist(), evaluation)],
     )
-    return _encode(answer)
+    return _encode(msgspec.structs.replace(answer, **added) if added else answer)
+
+
+def _added_to_one(
+    served: ServedModel, evaluation: Evaluation, prediction: float | list[float], additions: tuple[Addition, ...]
+) -> dict[str, Any]:
+    """Label, probabilities and raw score of a row, as far as they are asked for."""
+    added: dict[str, Any] = {}
+    if "label" in additions and served.labels is not None:
+        added["label"] = label_of_one(prediction, served.labels)
+    if "probabilities" in additions:
+        added["probabilities"] = probabilities_of_one(prediction)
+    if evaluation.raw_score is not None:
+        added["raw_score"] = evaluation.raw_score[0].tolist()
+    return added
 
 
 def _is_finite(prediction: float | list[float], interval: ConfidenceInterval | None) -> bool:
@@ -159,8 +171,9 @@ class BatchAnswer(NamedTuple):
 
 
 def batch_answer(
-    exchange: Exchange, served: ServedModel, batch: Batch, evaluation: Evaluation, level: float | None, started: float
-) -> BatchAnswer:
+    exchange: Exchange, served: ServedModel, batch: Batch, evaluation: Evaluation, level: float | None,
+    started: float, additions: tuple[Addition, ...] = (),
+) -> BatchAnswer:  # fmt: skip
     """Build the answer for a batch."""
     valid = len(batch.rows)
     batch, evaluation = _finite_rows(batch, evaluation, table_answer(served, evaluation, level))
@@ -170,6 +183,7 @@ def batch_answer(
         evaluation.prediction.tolist(),
         _intervals(served, evaluation, level),
         _warnings(served, batch, evaluation),
+        *_added(served, evaluation, additions),
     )
     items: list[PredictedItem | FailedItem] = []
     yield_gil = GilYield()
@@ -203,6 +217,19 @@ def _warnings(served: ServedModel, batch: Batch, evaluation: Evaluation) -> list
     return warnings
 
 
+def _added(served: ServedModel, evaluation: Evaluation, additions: tuple[Addition, ...]) -> list[Iterable[Any]]:
+    """Labels, probabilities and raw scores of the rows, unset for all rows where they are not asked for."""
+    if not additions:
+        return []
+    prediction, labels, raw = evaluation.prediction, served.labels, evaluation.raw_score
+    columns: list[Iterable[Any]] = [repeat(UNSET), repeat(UNSET), repeat(UNSET) if raw is None else raw.tolist()]
+    if "label" in additions and labels is not None:
+        columns[0] = map(labels.__getitem__, class_indices(prediction, labels).tolist())
+    if "probabilities" in additions:
+        columns[1] = probabilities(prediction).tolist()
+    return columns
+
+
 def _finite_rows(batch: Batch, evaluation: Evaluation, result: Result) -> tuple[Batch, Evaluation]:
     """The batch with its rows that have no finite prediction moved to its errors."""
     finite = result.finite(0, result.rows)
@@ -218,9 +245,18 @@ def _finite_rows(batch: Batch, evaluation: Evaluation, result: Result) -> tuple[
     return left, Evaluation(*(None if part is None else part[finite] for part in evaluation))  # pyright: ignore[reportArgumentType]
 
 
-def table_answer(served: ServedModel, evaluation: Evaluation, level: float | None) -> Result:
-    """The answer for a table: predictions, and bounds if the model has intervals and a level is given."""
-    return Result(evaluation.prediction, _half_widths(served, evaluation, level), served.identity.version)
+def table_answer(
+    served: ServedModel, evaluation: Evaluation, level: float | None, additions: tuple[Addition, ...] = ()
+) -> Result:
+    """The answer for a table: predictions, bounds if the model has intervals and a level is given, and additions."""
+    return Result(
+        evaluation.prediction,
+        _half_widths(served, evaluation, level),
+        served.identity.version,
+        served.labels if "label" in additions else None,
+        "probabilities" in additions,
+        evaluation.raw_score,
+    )
 
 
 def _half_widths(served: ServedModel, evaluation: Evaluation, level: float | None) -> FloatArray | None:

@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from litestar.types import ASGIApp
 
 from app.auth import check_key
-from app.codecs import table_json
+from app.codecs import npy, table_json
 from app.codecs.formats import Format, accepted_format, content_format, is_json
 from app.codecs.rules import Buffer, FloatArray
 from app.container import Services
@@ -17,7 +17,7 @@ from app.models.served import ServedModel
 from app.predict.answers import batch_answer, row_answer, table_answer
 from app.predict.body import Body, Drain, declared_bytes
 from app.predict.exchange import Endpoint, Exchange, Handle
-from app.predict.query import interval_level
+from app.predict.query import Addition, requested
 from app.serving.admission import Reservation
 from app.serving.deadline import Deadlines
 from app.serving.executor import PredictionType
@@ -67,20 +67,22 @@ class Reader(NamedTuple, Generic[R, A]):
 
     Attributes:
         kind: Kind of the request, for metrics and log.
+        raw_score: Whether the request asks for raw scores.
         limit: Most bytes of the body.
         setting: Name of that limit.
         decode: Reads the body.
         decode_in: Runs `decode` for a large body.
-        answer: Makes the answer, given the rows, their evaluation, and the level of the intervals.
+        answer: Makes the answer, given the rows and their evaluation.
         answer_in: Runs `answer` for a large body.
     """
 
     kind: PredictionType
+    raw_score: bool
     limit: int
     setting: str
     decode: Callable[[Body], R]
     decode_in: Run
-    answer: Callable[[R, Evaluation, float | None], A]
+    answer: Callable[[R, Evaluation], A]
     answer_in: Run
 
 
@@ -134,17 +136,18 @@ class Predictions:
         _check_json(exchange)
         settings = self._settings
         body = await exchange.body(settings.max_json_bytes, "MAX_JSON_BYTES", self._executor.in_thread)
-        level = interval_level(exchange.query, served, by_default=True)
+        level, additions = requested(exchange.query, served, settings.model_output, table=False)
         rows, unseen = served.codec.decode_row(body)
+        raw_score = "raw_score" in additions
         if self._executor.is_cheap(served, 1):
-            evaluation = await self._executor.predict(served, rows, "single")
+            evaluation = await self._executor.predict(served, rows, "single", raw_score)
         else:
             with self._admission.enter(len(served.feature_names)) as reservation:
                 reservation.reserve(1)
                 reservation.join_queue()
-                evaluation = await self._executor.predict(served, rows, "single")
+                evaluation = await self._executor.predict(served, rows, "single", raw_score)
         try:
-            answer = row_answer(exchange, served, rows, evaluation, level, started, unseen)
+            answer = row_answer(exchange, served, rows, evaluation, level, started, unseen, additions)
         except PredictionNotFinite as error:
             self._count_not_finite(served, "single", error.rows)
             raise
@@ -157,10 +160,11 @@ class Predictions:
         served = self._choose(exchange)
         _check_json(exchange)
         settings, executor = self._settings, self._executor
+        level, additions = requested(exchange.query, served, settings.model_output, table=False)
         reader = Reader(
-            "batch", settings.max_json_bytes, "MAX_JSON_BYTES",
+            "batch", "raw_score" in additions, settings.max_json_bytes, "MAX_JSON_BYTES",
             lambda body: served.codec.decode_batch(body, settings.max_batch_size), executor.in_gil_thread,
-            lambda batch, evaluation, level: batch_answer(exchange, served, batch, evaluation, level, started),
+            lambda batch, evaluation: batch_answer(exchange, served, batch, evaluation, level, started, additions),
             executor.in_gil_thread,
         )  # fmt: skip
         with self._admission.enter(len(served.artifact.features)) as reservation:
@@ -175,15 +179,18 @@ class Predictions:
         given = content_format(exchange.header(b"content-type"))
         wanted = accepted_format(exchange.header(b"accept"), given)
         features, settings, executor = served.artifact.features, self._settings, self._executor
+        level, additions = requested(exchange.query, served, settings.model_output, table=True)
+        if "label" in additions and wanted.media_type == npy.MEDIA_TYPE:
+            npy.check_labels(served.labels)
         is_json = given.media_type == table_json.MEDIA_TYPE
         limit, setting = settings.max_body_bytes, "MAX_BODY_BYTES"
         if is_json:
             limit, setting = settings.max_json_bytes, "MAX_JSON_BYTES"
         reader = Reader(
-            "bulk", limit, setting,
+            "bulk", "raw_score" in additions, limit, setting,
             lambda body: Table(given.decode(body, features, settings.max_bulk_rows)),
             executor.in_gil_thread if is_json else executor.in_thread,
-            partial(_bulk_answer, served, wanted), executor.in_thread,
+            partial(_bulk_answer, served, wanted, level, additions), executor.in_thread,
         )  # fmt: skip
         with self._admission.enter(len(features)) as reservation:
             try:
@@ -205,20 +212,20 @@ class Predictions:
         if (declared := declared_bytes(exchange.headers) or 0) > SMALL_BODY_BYTES:
             self._admission.check_wait(reservation.rows_of(declared))
         body = await exchange.body(reader.limit, reader.setting, self._executor.in_thread, reservation)
-        level = interval_level(exchange.query, served, by_default=reader.kind != "bulk")
         if len(body) <= SMALL_BODY_BYTES:
             table = reader.decode(body)
             reservation.reserve(table.size)
             if not self._executor.is_cheap(served, len(table.rows)):
                 reservation.join_queue()
-            return reader.answer(table, await self._executor.predict(served, table.rows, reader.kind), level)
+            evaluation = await self._executor.predict(served, table.rows, reader.kind, reader.raw_score)
+            return reader.answer(table, evaluation)
         reservation.join_queue()
         async with exchange.watched():
             table = await reader.decode_in(partial(reader.decode, body))
             del body  # all of it is in the rows now
             reservation.reserve(table.size)
-            evaluation = await self._executor.predict(served, table.rows, reader.kind)
-            return await reader.answer_in(partial(reader.answer, table, evaluation, level))
+            evaluation = await self._executor.predict(served, table.rows, reader.kind, reader.raw_score)
+            return await reader.answer_in(partial(reader.answer, table, evaluation))
 
     async def _stream(self, exchange: Exchange, served: ServedModel, media_type: str, answer: BulkAnswer) -> None:
         """Send a table: whole, or as a stream of parts where it is large."""
@@ -263,14 +270,15 @@ def _check_json(exchange: Exchange) -> None:
 
 
 def _bulk_answer(
-    served: ServedModel, wanted: Format, table: Table, evaluation: Evaluation, level: float | None
-) -> BulkAnswer:
+    served: ServedModel, wanted: Format, level: float | None, additions: tuple[Addition, ...],
+    table: Table, evaluation: Evaluation,
+) -> BulkAnswer:  # fmt: skip
     """Begin the answer for a table.
 
     Raises:
         PredictionNotFinite: The model has no finite answer to some of the rows.
     """
-    result = table_answer(served, evaluation, level)
+    result = table_answer(served, evaluation, level, additions)
     result.check_finite()
     pieces = iter(wanted.encode(result))
     return BulkAnswer(table.rows, evaluation, *_collect(pieces), pieces)

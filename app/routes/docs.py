@@ -20,7 +20,6 @@ from app.auth import KEY_SCHEME
 from app.codecs.formats import FORMATS
 from app.codecs.row_json import BATCH_ID_LENGTH
 from app.container import Services
-from app.models.interval import Intervals
 from app.models.served import ServedModel
 from app.routes.health import ReloadOrder
 from app.settings import Settings
@@ -28,6 +27,9 @@ from app.settings import Settings
 ASSETS_PACKAGE = "fastapi_standalone_docs"
 ASSETS_PATH = "/docs/assets"
 JSON = "application/json"
+MOST_LABELS = 1000
+"""Most labels that are listed."""
+
 NO_ICON = "<link rel='icon' href='data:,'>"
 
 
@@ -137,7 +139,7 @@ def document(openapi: dict[str, Any], served: ServedModel | None, *, open_to_all
         if open_to_all:
             del operation["security"]
         if served is not None:
-            _set_levels(operation, served.artifact.intervals)
+            _set_choices(operation, served)
     (order,), components = msgspec.json.schema_components((ReloadOrder,), ref_template="#/components/schemas/{name}")
     schemas |= components
     result["paths"]["/health/model/reload"]["post"]["requestBody"] = {"content": {JSON: {"schema": order}}}
@@ -147,21 +149,39 @@ def document(openapi: dict[str, Any], served: ServedModel | None, *, open_to_all
     schemas["PredictionTable"] = {
         "type": "object",
         "properties": {
-            "columns": {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "number"}}},
+            "columns": {
+                "type": "object",
+                "properties": {"label": {"type": "array", "items": {"type": ["string", "number", "boolean"]}}},
+                "additionalProperties": {"type": "array", "items": {"type": "number"}},
+            },
             "model_version": {"type": "string"},
         },
         "required": ["columns", "model_version"],
     }
+    if served is not None:
+        _set_labels(schemas, served)
     return result
 
 
-def _set_levels(operation: dict[str, Any], intervals: Intervals | None) -> None:
-    """List the interval levels that can be requested; without intervals, remove the parameter."""
+def _set_choices(operation: dict[str, Any], served: ServedModel) -> None:
+    """List the interval levels and outputs that can be requested; without intervals, remove their parameter."""
+    intervals = served.artifact.intervals
+    interval, output = operation["parameters"]
+    output["schema"]["enum"] = list(served.outputs)
     if intervals is None:
-        del operation["parameters"]
-        return
-    (interval,) = operation["parameters"]
-    interval["schema"]["enum"] = list(intervals.levels)
+        operation["parameters"].remove(interval)
+    else:
+        interval["schema"]["enum"] = list(intervals.levels)
+
+
+def _set_labels(schemas: dict[str, Any], served: ServedModel) -> None:
+    """List the labels of the model; without labels, remove their field."""
+    for name in ("PredictionResponse", "PredictedItem"):
+        fields = schemas[name]["properties"]
+        if served.labels is None:
+            del fields["label"]
+        elif len(served.labels) <= MOST_LABELS:
+            fields["label"] = {"enum": list(served.labels)}
 
 
 def _with_plain_tuples(node: Any) -> Any:

@@ -144,6 +144,12 @@ def model_problems(services: Services) -> list[str]:
             f"version {served.identity.version} is served from {served.resolved_by}, "
             f"not from stage {services.settings.model_stage}"
         )
+    output = services.settings.model_output
+    problems += [
+        f"MODEL_OUTPUT is {output}, which version {model.identity.version} cannot give: it answers as with auto"
+        for model in (served, services.slot.canary)
+        if model is not None and output not in model.outputs
+    ]
     if (loading := _loading(services)) is not None and loading.seconds > SLOW_STAGE_S:
         problems.append(f"version {loading.version} has been loading ({loading.stage}) for {loading.seconds:.0f} s")
     if (error := services.store.status().last_error) is not None:

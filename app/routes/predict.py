@@ -4,16 +4,20 @@
 Litestar answer other methods with 405.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
+import msgspec
 from litestar import Controller, get, post
 from litestar.params import QueryParameter
 
 from app.auth import KEY_SCHEME
 from app.codecs import arrow
 from app.container import InjectedServices
-from app.predict.answers import BatchResponse, ModelInfo, PredictionResponse
+from app.feature import Feature
+from app.models.output import Meaning, meaning
+from app.predict.answers import BatchResponse, Label, PredictionResponse
 from app.problems import PROBLEM_STATUSES, problem_responses
+from app.settings import Output
 
 OPTIONS: dict[str, Any] = {
     "status_code": 200,
@@ -32,6 +36,51 @@ AskedInterval = Annotated[
     ),
 ]
 
+AskedOutput = Annotated[
+    list[str] | None,
+    QueryParameter(
+        description=(
+            "What the answer has beside the predictions; by default what MODEL_OUTPUT says. auto: label and "
+            "probabilities of a classifier that has labels, in answers to /predict and /predict/batch; nothing in "
+            "tables. labels: the label. probabilities: the probability of each class. raw: the raw score, which is "
+            "the sum of the leaf values."
+        ),
+        schema_extra={"type": "string", "one_of": None, "enum": [*get_args(Output)]},
+    ),
+]
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Description of the model in use.
+
+    Attributes:
+        output: Meaning of `prediction`.
+        output_choices: Values that the query parameter `output` may have.
+        labels: Labels of the classes, in the order of their probabilities; null for a model that gives no labels.
+    """
+
+    name: str
+    version: str
+    stage: str | None
+    aliases: tuple[str, ...]
+    run_id: str | None
+    digest: str
+    resolved_by: str
+    loaded_at: str
+    objective: str
+    output: Meaning
+    output_choices: tuple[Output, ...]
+    labels: tuple[Label, ...] | None
+    trees: int
+    model_features: int
+    features: tuple[Feature, ...]
+    metrics: dict[str, float]
+    example: dict[str, Any] | None
+    interval_levels: tuple[float, ...]
+    default_interval_level: float | None
+    outside_distance: float | None
+    reference_rows: int
+
 
 class PredictController(Controller):
     """Prediction routes, which require API_KEY if it is set, and the public description of the model."""
@@ -40,15 +89,17 @@ class PredictController(Controller):
     tags = ("predict",)
 
     @post("/", **OPTIONS, summary="Predict one row")
-    async def predict_one(self, interval: AskedInterval = None) -> PredictionResponse:
+    async def predict_one(self, interval: AskedInterval = None, output: AskedOutput = None) -> PredictionResponse:
         """Predict one row: an object with the features of the model by name.
 
-        All numbers of the answer are finite. If the model's are not, the answer is 500, `prediction-not-finite`.
+        The answer of a classifier with labels has `label`, that of the most probable class, and `probabilities`, one
+        for each of the model's labels. All numbers of the answer are finite. If the model's are not, the answer is 500,
+        `prediction-not-finite`.
         """
         raise NotImplementedError
 
     @post("/batch", **OPTIONS, summary="Predict a batch")
-    async def predict_batch(self, interval: AskedInterval = None) -> BatchResponse:
+    async def predict_batch(self, interval: AskedInterval = None, output: AskedOutput = None) -> BatchResponse:
         """Predict up to MAX_BATCH_SIZE rows as one batch.
 
         A row that is not valid, or whose prediction is not finite, fails alone.
@@ -56,13 +107,14 @@ class PredictController(Controller):
         raise NotImplementedError
 
     @post("/bulk", **BULK_OPTIONS, media_type=arrow.MEDIA_TYPE, summary="Predict in bulk")
-    async def predict_bulk(self, interval: AskedInterval = None) -> bytes:
+    async def predict_bulk(self, interval: AskedInterval = None, output: AskedOutput = None) -> bytes:
         """Predict up to MAX_BULK_ROWS rows of a table whose columns are the features.
 
         Content-Type names the format of the table, and Accept the format of the answer, by default the same. The answer
         has the column `prediction` (or `prediction_0` and so on for several outputs) and, if an interval is requested,
-        `lower` and `upper`. All numbers are finite. If a row has no finite prediction, the whole request fails with
-        500, `prediction-not-finite`.
+        `lower` and `upper`. The query parameter `output` adds the column `label`, columns `probability_0` and so on, or
+        the column `raw_score` (or `raw_score_0` and so on). All numbers are finite. If a row has no finite prediction,
+        the whole request fails with 500, `prediction-not-finite`.
         """
         raise NotImplementedError
 
@@ -81,6 +133,9 @@ class PredictController(Controller):
             resolved_by=served.resolved_by,
             loaded_at=served.loaded_at.isoformat(),
             objective=artifact.forest.objective,
+            output=meaning(artifact.forest.objective),
+            output_choices=served.outputs,
+            labels=served.labels,
             trees=artifact.forest.n_trees,
             model_features=artifact.forest.n_features,
             features=artifact.features,

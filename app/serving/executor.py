@@ -26,6 +26,7 @@ from kernels.engine import Engine, Evaluation
 
 PredictionType = Literal["single", "batch", "bulk"]
 T = TypeVar("T")
+Evaluate = Callable[[NDArray[np.float64]], Evaluation]
 
 INLINE_SECONDS = 0.0005
 """Largest cost of a batch that is computed on the event loop."""
@@ -50,17 +51,26 @@ class Executor:
         self._device = GatherQueue()
 
     async def predict(
-        self, served: ServedModel, rows: NDArray[np.float64], prediction_type: PredictionType
+        self, served: ServedModel, rows: NDArray[np.float64], prediction_type: PredictionType, raw_score: bool = False
     ) -> Evaluation:
         """Evaluate float64[B, F] raw features.
 
         When the caller is cancelled, because its deadline has passed or its client has gone, chunks that no thread has
         begun are not computed.
+
+        Args:
+            served: The model.
+            rows: float64[B, F].
+            prediction_type: Kind of the request.
+            raw_score: Whether to compute the raw scores too, which takes as long again.
         """
         if len(rows) == 0:
-            return served.engine.evaluate(rows)
+            evaluation = served.engine.evaluate(rows)
+            return evaluation._replace(raw_score=evaluation.prediction) if raw_score else evaluation
         started, engine = time.perf_counter(), served.engine
         evaluation = engine.evaluate(rows) if self.is_cheap(served, len(rows)) else await self._run(engine, rows)
+        if raw_score:
+            evaluation = evaluation._replace(raw_score=await self._raw_score(served, rows))
         self._count(served.identity.version, prediction_type, len(rows), time.perf_counter() - started)
         return evaluation
 
@@ -79,9 +89,24 @@ class Executor:
         self._metrics.predictions.add((version, prediction_type), rows)
         self._metrics.prediction_duration.observe((version,), seconds)
 
-    async def _run(self, engine: Engine, rows: NDArray[np.float64], *, on_cpu: bool = False) -> Evaluation:
-        """Evaluate chunk by chunk: on the device if the engine chooses it, but always on the CPU with `on_cpu`."""
-        total = len(rows)
+    async def _raw_score(self, served: ServedModel, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Raw scores by the CPU: on the event loop or in threads, as predictions are computed."""
+        engine = served.engine
+        if self.is_cheap(served, len(rows)):
+            return engine.raw_score_on_cpu(rows)
+        scored = await self._run(engine, rows, on_cpu=lambda chunk: Evaluation(engine.raw_score_on_cpu(chunk)))
+        return scored.prediction
+
+    async def _run(self, engine: Engine, rows: NDArray[np.float64], *, on_cpu: Evaluate | None = None) -> Evaluation:
+        """Evaluate chunk by chunk: on the device if the engine chooses it, else in threads.
+
+        Args:
+            engine: The engine.
+            rows: float64[B, F].
+            on_cpu: Evaluates every chunk, in threads; None to let the engine choose.
+        """
+        total, in_threads = len(rows), on_cpu is not None
+        compute = on_cpu or engine.evaluate_on_cpu
         evaluations: dict[int, Evaluation] = {}
         begun = 0
 
@@ -90,18 +115,18 @@ class Executor:
             while begun < total:
                 # Checked for each chunk, since the device may have failed meanwhile.
                 start, left = begun, total - begun
-                on_device = not on_cpu and engine.on_device(left)
-                size = engine.chunk(left, CHUNK_SECONDS, on_cpu=on_cpu)
+                on_device = not in_threads and engine.on_device(left)
+                size = engine.chunk(left, CHUNK_SECONDS, on_cpu=in_threads)
                 begun = start + min(size, LARGEST_BATCH if on_device else left)
                 chunk = rows[start:begun]
                 if not on_device:
-                    evaluations[start] = await self.in_thread(partial(engine.evaluate_on_cpu, chunk))
+                    evaluations[start] = await self.in_thread(partial(compute, chunk))
                 elif (evaluation := await self._device.evaluate(engine, chunk)) is not None:
                     evaluations[start] = evaluation
                 else:  # the device failed, and the chunk is too large for a single thread of the CPU
-                    evaluations[start] = await self._run(engine, chunk, on_cpu=True)
+                    evaluations[start] = await self._run(engine, chunk, on_cpu=engine.evaluate_on_cpu)
 
-        chunks = -(-total // engine.chunk(total, CHUNK_SECONDS, on_cpu=on_cpu))
+        chunks = -(-total // engine.chunk(total, CHUNK_SECONDS, on_cpu=in_threads))
         workers = [asyncio.ensure_future(work()) for _ in range(min(THREADS, chunks))]
         try:
             await asyncio.gather(*workers)

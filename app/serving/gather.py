@@ -111,11 +111,5 @@ def part(evaluation: Evaluation, start: int, end: int) -> Evaluation:
 
 def joined(evaluations: Iterable[Evaluation]) -> Evaluation:
     """One evaluation of all rows; parts that the model does not compute stay None."""
-    predictions, difficulties, distances = zip(*evaluations, strict=True)
-    if len(predictions) == 1:
-        return Evaluation(predictions[0], difficulties[0], distances[0])
-    return Evaluation(
-        np.concatenate(predictions),
-        None if difficulties[0] is None else np.concatenate(difficulties),
-        None if distances[0] is None else np.concatenate(distances),
-    )
+    fields = zip(*evaluations, strict=True)
+    return Evaluation(*(parts[0] if len(parts) == 1 or parts[0] is None else np.concatenate(parts) for parts in fields))
