@@ -1,13 +1,13 @@
 """Reads a model directory, as MLflow stores it, into an `Artifact` that can predict.
 
-Only data is read: the MLmodel file, the booster's native text and the feature plan. Nothing is unpickled, and no code
-from the directory is imported.
+Only data is read: the MLmodel file, the booster and the feature plan. A Python object that holds the booster is read as
+data too (`app.models.objects`). Nothing is unpickled, and no code from the directory is imported.
 """
 
 import hashlib
 import math
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,18 +15,15 @@ import numpy as np
 from app.codecs.rules import FloatArray
 from app.feature import Category, Feature
 from app.models.directory import (
-    MAX_BOOSTER_BYTES,
     MAX_EXAMPLE_BYTES,
-    MAX_INTERVALS_BYTES,
-    MAX_PLAN_BYTES,
-    MAX_REFERENCES_BYTES,
     MLMODEL,
-    native_text,
     read_file,
     read_mlmodel,
     read_table,
 )
 from app.models.interval import Intervals
+from app.models.objects.booster import stored_booster
+from app.models.parts import PARTS, part_names
 from app.models.refusal import ModelRefused
 from app.models.signature import join_features, signature_columns
 from kernels.backend import AnyForest
@@ -34,8 +31,6 @@ from kernels.engine import Engine, EngineError
 from kernels.forest.forest import ForestError, make_forest
 from kernels.forest.layout import ForestData, read_forest
 from kernels.plan.plan import Plan, PlanError
-
-FLAVOR = "madrone"
 
 
 class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,21 +135,26 @@ def read_content(directory: Path, expected_digest: str | None = None) -> ModelCo
         ModelRefused: The directory has no LightGBM model that can be served; the message says what is missing or wrong.
     """
     mlmodel_bytes, mlmodel = read_mlmodel(directory)
-    names = _files(directory, cast(dict[str, Any], mlmodel["flavors"]))
+    names = part_names(directory, mlmodel["flavors"])
     content = {part: read_file(directory, name, PARTS[part]) for part, name in names.items()}
     digest = _digest(mlmodel_bytes, *content.values())
     if expected_digest is not None and expected_digest != digest:
         raise ModelRefused(
             f"the files' digest begins with {digest[:12]!r}, and should begin with {expected_digest[:12]!r}", "digest"
         )
+    text, labels = stored_booster(content["booster"])
+    if "labels" in content:
+        labels = _read_labels(content["labels"])
     try:
-        forest = read_forest(content["booster"].decode())
+        forest = read_forest(text)
         plan = Plan.from_json(content["plan"]) if "plan" in content else None
         difficulty = read_forest(content["difficulty"].decode()) if "difficulty" in content else None
     except (ForestError, PlanError, UnicodeDecodeError) as error:
         raise ModelRefused(str(error)) from error
     if forest.pandas_categories:
         raise ModelRefused("the booster was trained on pandas categories, whose values requests cannot hold yet")
+    if labels is not None:
+        _check_labels(labels, forest.n_outputs)
     features = join_features(signature_columns(mlmodel.get("signature")), plan, forest.feature_names)
     files = {"mlmodel": MLMODEL, **names}
     if (example := _example(directory, mlmodel.get("saved_input_example_info"), features)) is not None:
@@ -168,18 +168,9 @@ def read_content(directory: Path, expected_digest: str | None = None) -> ModelCo
         intervals=Intervals.from_json(content["intervals"]) if "intervals" in content else None,
         example=example,
         digest=digest,
+        labels=labels,
         files=files,
     )
-
-
-PARTS = {
-    "booster": MAX_BOOSTER_BYTES,
-    "plan": MAX_PLAN_BYTES,
-    "references": MAX_REFERENCES_BYTES,
-    "difficulty": MAX_BOOSTER_BYTES,
-    "intervals": MAX_INTERVALS_BYTES,
-}
-"""Files of a model of the madrone flavor, with the largest size of each in bytes. Only the booster is required."""
 
 
 def _digest(*files: bytes) -> str:
@@ -191,21 +182,25 @@ def _digest(*files: bytes) -> str:
     return digest.hexdigest()
 
 
-def _files(directory: Path, flavors: dict[str, Any]) -> dict[str, str]:
-    """File name of each part of the model."""
-    if isinstance(own := flavors.get(FLAVOR), dict):
-        names = {part: own[part] for part in PARTS if own.get(part) is not None}
-        if "booster" not in names or not all(isinstance(name, str) for name in names.values()):
-            raise ModelRefused(f"the {FLAVOR} flavor must name its booster, and each of its files by a text")
-        if ("difficulty" in names) != ("intervals" in names):
-            raise ModelRefused(f"the {FLAVOR} flavor must name both difficulty and intervals, or neither")
-        return names
-    if not isinstance(native := flavors.get("lightgbm"), dict):
-        raise ModelRefused(f"the model has neither the lightgbm nor the {FLAVOR} flavor")
-    data = native.get("data")
-    if native.get("model_class", "lightgbm.basic.Booster") != "lightgbm.basic.Booster" or not isinstance(data, str):
-        data = native_text(directory)
-    return {"booster": data}
+def _read_labels(content: bytes) -> tuple[Category, ...]:
+    """Class labels of a model of the madrone flavor, a JSON list.
+
+    Raises:
+        ModelRefused: The content is no list of texts, numbers and booleans.
+    """
+    try:
+        return msgspec.json.decode(content, type=tuple[Category, ...])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ModelRefused("the model's labels are not a JSON list of texts, numbers and booleans") from error
+
+
+def _check_labels(labels: tuple[Category, ...], n_outputs: int) -> None:
+    """Refuse labels that are not one for each class."""
+    classes = 2 if n_outputs == 1 else n_outputs
+    if len(labels) != classes:
+        raise ModelRefused(f"the model has labels of {len(labels)} classes, and its booster has {classes}", "agreement")
+    if len(set(labels)) != classes:
+        raise ModelRefused("the model has two classes of the same label", "agreement")
 
 
 def _example(directory: Path, info: Any, features: tuple[Feature, ...]) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from app.codecs.rules import FloatArray
 from app.models.refusal import ModelRefused
@@ -26,6 +27,7 @@ MAX_BOOSTER_BYTES = 1024**3
 MAX_PLAN_BYTES = 16 * 1024 * 1024
 MAX_REFERENCES_BYTES = 512 * 1024 * 1024
 MAX_INTERVALS_BYTES = 64 * 1024
+MAX_LABELS_BYTES = 1024 * 1024
 MAX_EXAMPLE_BYTES = 16 * 1024 * 1024
 
 MAX_DEPTH = 32
@@ -33,6 +35,10 @@ MAX_DEPTH = 32
 
 NATIVE_SUFFIXES = (".lgb", ".txt", ".model")
 NATIVE_START = b"tree\n"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+EXTRA_FILES = "extra_files"
+"""Folder of a model directory that MLflow copies `extra_files` to."""
+
 MERGE = "<<"
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -113,26 +119,24 @@ def _check_events(content: bytes) -> None:
             raise ModelRefused("the MLmodel file has a YAML merge key, and MLflow writes none")
 
 
-def native_text(directory: Path) -> str:
-    """Name of the booster's text file beside a model that is stored as a Python object.
+def native_texts(directory: Path) -> list[str]:
+    """Names of the boosters' text files that somebody put beside a model's own file.
 
-    Raises:
-        ModelRefused: The directory has no such file, or more than one.
+    They are at the top of the directory, or where MLflow copies `extra_files` to.
     """
-    names = [
-        path.name
-        for path in sorted(directory.iterdir())
-        if path.suffix in NATIVE_SUFFIXES
-        and not path.is_dir()
-        and read_file(directory, path.name, MAX_BOOSTER_BYTES, len(NATIVE_START)) == NATIVE_START
+    return [
+        path.relative_to(directory).as_posix()
+        for folder in (directory, directory / EXTRA_FILES)
+        if folder.is_dir() and not folder.is_symlink()
+        for path in sorted(folder.iterdir())
+        if path.suffix in NATIVE_SUFFIXES and not path.is_dir() and _is_native(directory, path)
     ]
-    if len(names) != 1:
-        raise ModelRefused(
-            "the model is stored as a Python object (pickle or skops), and those are not loaded: log the native "
-            "booster (model.booster_), or its text (booster_.save_model) beside the object"
-            + (f", and one text, not {len(names)}" if names else "")
-        )
-    return names[0]
+
+
+def _is_native(directory: Path, path: Path) -> bool:
+    name = path.relative_to(directory).as_posix()
+    start = read_file(directory, name, MAX_BOOSTER_BYTES, len(BYTE_ORDER_MARK + NATIVE_START) + 1)
+    return start.removeprefix(BYTE_ORDER_MARK).replace(b"\r\n", b"\n").startswith(NATIVE_START)
 
 
 def read_table(content: bytes) -> FloatArray:
@@ -140,6 +144,18 @@ def read_table(content: bytes) -> FloatArray:
 
     Raises:
         ModelRefused: The content is not a whole array.
+    """
+    try:
+        return read_npy(content)
+    except ValueError as error:
+        raise ModelRefused("the model's references are not a whole .npy file") from error
+
+
+def read_npy(content: bytes) -> NDArray[Any]:
+    """Read an array as `numpy.save` writes it, without objects.
+
+    Raises:
+        ValueError: The content is not a whole array.
     """
     stream = io.BytesIO(content)
     try:
@@ -150,7 +166,7 @@ def read_table(content: bytes) -> FloatArray:
         stream.seek(0)
         return np.lib.format.read_array(stream, allow_pickle=False)
     except Exception as error:  # Python's own parser reads the header, and raises more than is documented
-        raise ModelRefused("the model's references are not a whole .npy file") from error
+        raise ValueError("not a whole .npy file") from error
 
 
 def copy_model(source: str, destination: Path) -> None:

@@ -9,8 +9,8 @@ from mlflow.models.model import MLMODEL_FILE_NAME
 from numpy.typing import NDArray
 
 from app.models import pyfunc
-from app.models.artifact import FLAVOR
 from app.models.interval import Intervals
+from app.models.parts import FLAVOR
 from kernels.engine import Engine
 from kernels.forest.forest import load_forest
 from kernels.plan.plan import Plan

@@ -1,5 +1,6 @@
 """Reading model directories: served models, and the reason of each refusal."""
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,7 @@ def test_the_digest_is_another_for_another_booster(saved: SavedModel, tmp_path: 
     assert read_artifact(other).digest != read_artifact(saved.directory).digest
 
 
-PYTHON_OBJECT = (
-    "the model is stored as a Python object (pickle or skops), and those are not loaded: log the native booster "
-    "(model.booster_), or its text (booster_.save_model) beside the object"
-)
+TRAPPED = f"the model is a {os.mkdir.__module__}.mkdir, a Python object that holds no fitted LightGBM booster"
 
 
 def fitted_regressor() -> lgb.LGBMRegressor:
@@ -79,17 +77,18 @@ def save_regressor(directory: Path, scratch: Path, **options: Any) -> Path:
 @pytest.mark.parametrize("options", [{}, {"serialization_format": "pickle"}, {"serialization_format": "cloudpickle"}])
 def test_a_pickled_model_without_booster_text_is_refused_unopened(options: dict[str, str], tmp_path: Path) -> None:
     directory = save_regressor(tmp_path / "model", tmp_path / "unpickled", **options)
-    assert refusal(directory) == PYTHON_OBJECT
+    assert refusal(directory) == TRAPPED
     assert not (tmp_path / "unpickled").exists()
 
 
 @pytest.mark.parametrize("options", [{}, {"serialization_format": "pickle"}])
-@pytest.mark.parametrize("name", ["booster.txt", "native.lgb", "a.model"])
+@pytest.mark.parametrize("name", ["booster.txt", "native.lgb", "a.model", "extra_files/booster.txt"])
 def test_a_pickled_model_is_served_from_its_booster_text_unopened(
     options: dict[str, str], name: str, tmp_path: Path
 ) -> None:
     regressor = fitted_regressor()
     directory = save_regressor(tmp_path / "model", tmp_path / "unpickled", **options)
+    (directory / name).parent.mkdir(exist_ok=True)
     regressor.booster_.save_model(directory / name)
     (directory / "notes.txt").write_text("trained on a Tuesday\n")
     model = serve(directory)
@@ -99,15 +98,15 @@ def test_a_pickled_model_is_served_from_its_booster_text_unopened(
     assert not (tmp_path / "unpickled").exists()
 
 
-def test_one_booster_text_must_stand_beside_a_pickled_model(saved: SavedModel, tmp_path: Path) -> None:
+def test_a_booster_text_beside_a_pickled_model_must_be_the_only_one(saved: SavedModel, tmp_path: Path) -> None:
     directory = save_regressor(tmp_path / "model", tmp_path / "unpickled")
     (directory / "notes.txt").write_text("treeless\n")
     (directory / "empty.lgb").touch()
     (directory / "bytes.model").write_bytes(b"\xff\xfe\0")
-    assert refusal(directory) == PYTHON_OBJECT
+    assert refusal(directory) == TRAPPED
     for name in ("first.txt", "second.lgb"):
         (directory / name).write_text(saved.booster.model_to_string())
-    assert refusal(directory) == PYTHON_OBJECT + ", and one text, not 2"
+    assert refusal(directory) == TRAPPED
 
 
 def test_a_boosters_text_that_links_elsewhere_is_refused(saved: SavedModel, tmp_path: Path) -> None:
@@ -133,8 +132,8 @@ def test_a_directory_without_mlmodel_is_refused(tmp_path: Path) -> None:
         (b"", "the MLmodel file names no flavors"),
         (b"a: 1", "the MLmodel file names no flavors"),
         (b"flavors: lightgbm", "the MLmodel file names no flavors"),
-        (b"flavors: {}", "the model has neither the lightgbm nor the madrone flavor"),
-        (b"flavors: {sklearn: {}}", "the model has neither the lightgbm nor the madrone flavor"),
+        (b"flavors: {}", "the model has none of the flavors lightgbm, sklearn and madrone"),
+        (b"flavors: {sklearn: {}}", "the sklearn flavor does not name the model's file (pickled_model)"),
         (b"flavors: {madrone: {}}", "the madrone flavor must name its booster, and each of its files by a text"),
         (
             b"flavors: {madrone: {booster: a, plan: 1}}",

@@ -25,6 +25,7 @@ from app.child_process import parent
 from app.models.artifact import ModelContent, read_content
 from app.models.directory import MAX_BOOSTER_BYTES, read_file
 from app.models.identity import ModelIdentity
+from app.models.objects.booster import stored_booster
 from app.models.refusal import Check, ModelRefused
 from app.models.registry.array_file import write_struct
 from app.models.registry.embedded import prepare_embedded_registry
@@ -178,7 +179,7 @@ class ModelWorker:
         """Raw scores by LightGBM.
 
         Args:
-            booster: File in LightGBM's native text.
+            booster: File in LightGBM's native text, or with an object that holds it.
             rows: float64[B, F].
 
         Returns:
@@ -190,9 +191,9 @@ class ModelWorker:
         from lightgbm.basic import LightGBMError
 
         try:
-            text = read_file(booster.parent, booster.name, MAX_BOOSTER_BYTES).decode()
+            text = stored_booster(read_file(booster.parent, booster.name, MAX_BOOSTER_BYTES)).text
             scores = read_booster(text).predict(rows, raw_score=True, num_threads=1)
-        except (ForestError, LightGBMError, UnicodeDecodeError) as error:
+        except (ForestError, LightGBMError) as error:
             raise ModelRefused(str(error), "kernels") from error
         return np.asarray(scores, dtype=np.float64)
 
