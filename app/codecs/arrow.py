@@ -1,4 +1,4 @@
-"""Arrow IPC streams, by column name, and the record batches that the Arrow, Parquet and CSV formats share.
+"""Arrow IPC streams, by column name.
 
 The format is https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format.
 """
@@ -7,13 +7,12 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from app.codecs.batch_builder import BatchBuilder
-from app.codecs.classes import Labels, as_numbers
 from app.codecs.gil_yield import GilYield
-from app.codecs.result import LABEL, Result
+from app.codecs.record_batches import Filler, needs_kinds, record_batch, schema_of, validate
+from app.codecs.result import Result
 from app.codecs.rules import Buffer, FloatArray, check_rows, check_width, match_columns
 from app.errors import MalformedBody, UnsupportedMediaType
 from app.feature import Feature
@@ -24,6 +23,8 @@ MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 MESSAGE_HEADER = 2
 RECORD_BATCH_LENGTH = 0
 RECORD_BATCH_COMPRESSION = 3
+DICTIONARY_DATA = 1
+DICTIONARY_IS_DELTA = 2
 
 END_OF_STREAM = struct.pack("<Ii", 0xFFFFFFFF, 0)
 
@@ -39,7 +40,7 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
 
     Raises:
         MalformedBody: The body is not an Arrow stream.
-        UnsupportedMediaType: The stream's buffers are compressed.
+        UnsupportedMediaType: The stream's buffers are compressed, or add values to a dictionary that was sent before.
         TooLarge: The stream holds more than `max_rows` rows.
         InvalidInput: Columns are missing, unknown or of a wrong type, or hold values that the model does not take.
     """
@@ -51,11 +52,12 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
         schema = pa.ipc.read_schema(first)
         check_width(len(schema), features)
         places = match_columns(schema.names, features, schema.types)
-        builder = BatchBuilder(features, _count_rows(buffer, max_rows))
-        for message in _record_batches(buffer):
-            batch = pa.ipc.read_record_batch(message, schema)
-            batch.validate(full=True)
-            fill(builder, batch, places)
+        rows, kinds = _count_rows(buffer, max_rows), needs_kinds(features, places, schema.types)
+        builder = BatchBuilder(features, rows, kinds=kinds)
+        filler = Filler(builder, places)
+        for batch in _batches(buffer, schema):
+            validate(batch)
+            filler.add(batch)
             builder.yield_gil()
     except (pa.ArrowException, OSError, StopIteration, ValueError, OverflowError, struct.error) as error:
         raise MalformedBody("The body is not a valid Arrow IPC stream.") from error
@@ -71,67 +73,27 @@ def encode(result: Result) -> Iterator[Buffer]:
     yield END_OF_STREAM
 
 
-def fill(builder: BatchBuilder, batch: Any, places: list[int | None]) -> None:
-    """Add the rows of a record batch; a null is NaN.
-
-    Args:
-        builder: The batch to add to.
-        batch: The record batch.
-        places: Position of each feature's column, as `match_columns` gives it.
-    """
-    for start in range(0, batch.num_rows, builder.block_rows):
-        part = batch.slice(start, builder.block_rows)
-        columns = [None if place is None else _values(part.column(place)) for place in places]
-        if all(column is None for column in columns):  # one column must tell the number of rows
-            columns = [np.full(part.num_rows, np.nan), *columns[1:]]
-        builder.add_columns(columns)
-
-
-def schema_of(result: Result) -> Any:
-    """Arrow schema of a result: float64 columns, any labels, and the model's version in the metadata."""
-    fields = [(name, pa.float64()) for name in result.numbers]
-    if result.labels is not None:
-        fields.append((LABEL, _labels(result.labels).type))
-    return pa.schema(fields, {"model_version": result.model_version})
-
-
-def record_batch(result: Result, schema: Any, start: int, stop: int) -> Any:
-    """Rows `start` to `stop` of a result as a record batch."""
-    columns = [pa.array(values) for values in result.columns(start, stop).values()]
-    if result.labels is not None:
-        columns.append(_labels(result.labels).take(pa.array(result.class_indices(start, stop))))
-    return pa.record_batch(columns, schema=schema)
-
-
-def _labels(labels: Labels) -> Any:
-    """Labels as an Arrow array of booleans, whole numbers or numbers; else of texts, which hold labels of any kind."""
-    kinds = {type(label) for label in labels}
-    if kinds == {bool}:
-        return pa.array(labels, pa.bool_())
-    if kinds <= {bool, int} and all(-(2**63) <= label < 2**63 for label in labels):
-        return pa.array([int(label) for label in labels], pa.int64())
-    if as_numbers(labels) is not None:
-        return pa.array([float(label) for label in labels], pa.float64())
-    return pa.array([str(label) for label in labels], pa.string())
-
-
-def _values(column: Any) -> FloatArray:
-    """Values of a column of numbers or booleans as float64[b]."""
-    values = column if column.type == pa.float64() else column.cast(pa.float64(), safe=False)
-    return (values if values.null_count == 0 else values.fill_null(np.nan)).to_numpy()
+def _batches(buffer: Any, schema: Any) -> Iterator[Any]:
+    """Record batches of a stream whose messages `_count_rows` has seen."""
+    if not any(pa.types.is_dictionary(kind) for kind in schema.types):
+        for message in _messages(buffer):
+            yield pa.ipc.read_record_batch(message, schema)
+        return
+    with pa.ipc.open_stream(buffer, options=pa.ipc.IpcReadOptions(use_threads=False)) as reader:
+        yield from reader
 
 
 def _count_rows(buffer: Any, max_rows: int) -> int:
     """Number of rows that the metadata of all record batches declares."""
     rows, yield_gil = 0, GilYield()
-    for message in _record_batches(buffer):
+    for message in _messages(buffer):
         rows += _declared_rows(message)
         check_rows(rows, max_rows)
         yield_gil()
     return rows
 
 
-def _record_batches(buffer: Any) -> Iterator[Any]:
+def _messages(buffer: Any) -> Iterator[Any]:
     """Messages after the schema, not decoded."""
     reader = pa.ipc.MessageReader.open_stream(buffer)
     reader.read_next_message()
@@ -143,22 +105,36 @@ def _record_batches(buffer: Any) -> Iterator[Any]:
 
 
 def _declared_rows(message: Any) -> int:
-    """Number of rows that the metadata of a record batch declares."""
-    if message.type != "record batch":
-        raise MalformedBody("The Arrow stream may hold a schema and record batches only.")
+    """Number of rows that the metadata of a message declares; 0 for a dictionary."""
+    if message.type not in ("record batch", "dictionary"):
+        raise MalformedBody("The Arrow stream may hold a schema, dictionaries and record batches only.")
     metadata = message.metadata.to_pybytes()
     root = struct.unpack_from("<I", metadata, 0)[0]
     header = _field(metadata, root, MESSAGE_HEADER)
     if header is None:
         raise MalformedBody("The Arrow stream has a message without a header.")
-    batch = header + struct.unpack_from("<I", metadata, header)[0]
+    batch = _table(metadata, header)
+    if message.type == "dictionary":
+        delta = _field(metadata, batch, DICTIONARY_IS_DELTA)
+        if delta is not None and metadata[delta]:
+            # Arrow joins the parts at every record batch: many small ones would take a time beyond their size.
+            raise UnsupportedMediaType("Arrow streams with delta dictionaries are not read.")
+        data = _field(metadata, batch, DICTIONARY_DATA)
+        if data is None:
+            raise MalformedBody("The Arrow stream has a dictionary without values.")
+        batch = _table(metadata, data)
     if _field(metadata, batch, RECORD_BATCH_COMPRESSION) is not None:
         raise UnsupportedMediaType("Arrow streams with compressed buffers are not read.")
     length = _field(metadata, batch, RECORD_BATCH_LENGTH)
     rows = 0 if length is None else int(struct.unpack_from("<q", metadata, length)[0])
     if rows < 0:
         raise MalformedBody("The Arrow stream has a record batch with a negative number of rows.")
-    return rows
+    return rows if message.type == "record batch" else 0
+
+
+def _table(buffer: bytes, reference: int) -> int:
+    """Position of the flatbuffers table that a reference points to."""
+    return reference + int(struct.unpack_from("<I", buffer, reference)[0])
 
 
 def _field(buffer: bytes, table: int, index: int) -> int | None:

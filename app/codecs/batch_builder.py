@@ -1,6 +1,8 @@
 """Batches built block by block; each block is checked against the features' rules while it is in the CPU's cache."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +10,7 @@ from numpy.typing import NDArray
 from app.codecs.gil_yield import GilYield
 from app.codecs.rules import (
     BODY,
+    LARGEST_WHOLE,
     MAX_ERRORS,
     RULES,
     WRONG_COLUMNS,
@@ -90,28 +93,35 @@ class Checks:
         features: The columns.
         rows: Most rows of a block.
         kinds: Whether integer and boolean features are checked for other numbers; not needed for typed values.
+        faults: Faults found before.
 
     Attributes:
         faults: Faults found so far.
+        single: Columns that are to be rounded to float32.
     """
 
-    def __init__(self, features: tuple[Feature, ...], rows: int, *, kinds: bool) -> None:
+    def __init__(self, features: tuple[Feature, ...], rows: int, *, kinds: bool, faults: Faults | None = None) -> None:
         shape = (rows, len(features))
         limits = np.array([limits_of(feature) for feature in features]).reshape(-1, 2)
         # As large as a block: with a single row of limits, NumPy's inner loop would be only F values long.
         self._low = np.ascontiguousarray(np.broadcast_to(limits[:, 0], shape))
         self._high = np.ascontiguousarray(np.broadcast_to(limits[:, 1], shape))
         self._good, self._spare = np.empty(shape, np.bool_), np.empty(shape, np.bool_)
-        optional = np.array([not feature.required for feature in features], np.bool_)
+        optional = np.array([feature.takes_missing for feature in features], np.bool_)
         self._optional = np.ascontiguousarray(np.broadcast_to(optional, shape)) if optional.any() else None
-        self._typed = [(index, feature) for index, feature in enumerate(features) if kinds and feature.kind != "number"]
-        self.faults = Faults(features)
+        self._typed = [
+            (index, feature)
+            for index, feature in enumerate(features)
+            if kinds and feature.kind in ("integer", "boolean")
+        ]
+        self.single = [index for index, feature in enumerate(features) if feature.single]
+        self.faults = faults or Faults(features)
         self._features = features
 
     def check(self, block: FloatArray, row: int) -> None:
         """Count the faults of float64[b, F], whose first row is row `row` of the batch."""
         for column, feature in self._typed:
-            self._note(column, "kind", _misfits(feature, block[:, column]), row)
+            self.note(column, "kind", _misfits(feature, block[:, column]), row)
         count = len(block)
         good, spare = self._good[:count], self._spare[:count]
         np.greater_equal(block, self._low[:count], out=good)
@@ -128,10 +138,11 @@ class Checks:
         for column in np.flatnonzero(~good.all(axis=0)).tolist():
             values, bad = block[:, column], ~good[:, column]
             finite = np.isfinite(values)
-            self._note(column, "finite", bad & ~finite, row)
-            self._note(column, "range", bad & finite, row)
+            self.note(column, "finite", bad & ~finite, row)
+            self.note(column, "range", bad & finite, row)
 
-    def _note(self, column: int, rule: Rule, bad: NDArray[np.bool_], row: int) -> None:
+    def note(self, column: int, rule: Rule, bad: NDArray[np.bool_], row: int) -> None:
+        """Count rows that break a rule in a column: those of bool[b], whose first is row `row` of the batch."""
         if count := int(np.count_nonzero(bad)):
             self.faults.add(column, rule, row + int(np.argmax(bad)), count)
 
@@ -144,8 +155,10 @@ class BatchBuilder:
         max_rows: Most rows allowed.
         capacity: Most valid rows that the body has room for; memory is kept for these only.
         kinds: Whether integer and boolean features are checked for other numbers.
+        faults: Faults found before.
 
     Attributes:
+        features: The columns.
         block_rows: Rows of a block.
         rows: Number of rows added.
         faults: Faults found so far.
@@ -153,24 +166,30 @@ class BatchBuilder:
     """
 
     def __init__(
-        self, features: tuple[Feature, ...], max_rows: int, capacity: int | None = None, *, kinds: bool = False
+        self,
+        features: tuple[Feature, ...],
+        max_rows: int,
+        capacity: int | None = None,
+        *,
+        kinds: bool = False,
+        faults: Faults | None = None,
     ) -> None:
         self.block_rows = block_rows(features)
         self.rows = 0
         self.yield_gil = GilYield()
-        self._features = features
+        self.features = features
         self._max_rows = max_rows
         self._capacity = max_rows if capacity is None else min(max_rows, capacity)
         self._matrix = np.empty((self._capacity, len(features)))
-        self._checks = Checks(features, max(1, min(self.block_rows, max_rows)), kinds=kinds)
+        self._checks = Checks(features, max(1, min(self.block_rows, max_rows)), kinds=kinds, faults=faults)
         self.faults = self._checks.faults
 
     def add_columns(self, columns: Sequence[NDArray[np.generic] | None]) -> None:
         """Add rows by column.
 
         Args:
-            columns: Values [b] of each feature in the model's order. None is a column of missing values; at least one
-                column is not None.
+            columns: Values [b] of each feature in the model's order, codes where it is a category. None is a column of
+                missing values; at least one column is not None.
         """
         for start in range(0, max(len(column) for column in columns if column is not None), self.block_rows):
             parts = [None if column is None else column[start : start + self.block_rows] for column in columns]
@@ -178,16 +197,27 @@ class BatchBuilder:
             with np.errstate(all="ignore"):  # casting a signaling NaN warns
                 for index, part in enumerate(parts):
                     block[:, index] = np.nan if part is None else part
+                    if part is not None and is_long(part.dtype) and self.features[index].kind == "integer":
+                        keep_beyond(block[:, index], part)
             self._end(block)
 
     def add_rows(self, rows: NDArray[np.generic]) -> None:
-        """Add rows [b, F], features in the model's order."""
+        """Add rows [b, F], features in the model's order, with codes in the columns of categories."""
+        exact = [index for index, feature in enumerate(self.features) if feature.kind == "integer"]
+        exact = exact if is_long(rows.dtype) else []
         for start in range(0, len(rows), self.block_rows):
             part = rows[start : start + self.block_rows]
             block = self._next(len(part))
             with np.errstate(all="ignore"):
                 block[:] = part
+            for index in exact:
+                keep_beyond(block[:, index], part[:, index])
             self._end(block)
+
+    def note_unseen(self, column: int, unseen: NDArray[np.bool_], row: int) -> None:
+        """Count values that are no categories, bool[b] from row `row` of the batch, if their feature refuses them."""
+        if self.features[column].unseen == "refuse":
+            self._checks.note(column, "category", unseen, row)
 
     def matrix(self) -> FloatArray:
         """All rows, float64[B, F].
@@ -201,11 +231,13 @@ class BatchBuilder:
     def _next(self, count: int) -> FloatArray:
         check_rows(self.rows + count, self._max_rows)
         if self.rows + count > self._capacity:
-            return np.empty((count, len(self._features)))
+            return np.empty((count, len(self.features)))
         return self._matrix[self.rows : self.rows + count]
 
     def _end(self, block: FloatArray) -> None:
         self._checks.check(block, self.rows)
+        for column in self._checks.single:
+            _round(block[:, column])
         self.rows += len(block)
         if self.faults.noted > MOST_FAULTS:
             self.faults.check(self.rows)
@@ -215,6 +247,29 @@ class BatchBuilder:
 def block_rows(features: tuple[Feature, ...]) -> int:
     """Rows of a block."""
     return max(1, BLOCK_VALUES // max(1, len(features)))
+
+
+def is_long(dtype: np.dtype[Any]) -> bool:
+    """Whether a dtype is of whole numbers that float64 may round."""
+    return dtype.kind in "iu" and dtype.itemsize == 8
+
+
+def keep_beyond(values: FloatArray, whole: NDArray[Any]) -> None:
+    """Keep integers beyond 2^53 out of range, which float64 may round to 2^53.
+
+    Args:
+        values: float64[b], changed in place.
+        whole: The same column, int64[b] or uint64[b].
+    """
+    at_end = np.flatnonzero(np.abs(values) == LARGEST_WHOLE)
+    for row in at_end[[abs(int(number)) != LARGEST_WHOLE for number in whole[at_end].tolist()]].tolist():
+        values[row] = math.copysign(LARGEST_WHOLE + 2, values[row])
+
+
+def _round(values: FloatArray) -> None:
+    """Round values to float32 in place. Faulty ones, of which there may be any, stay or become infinite."""
+    with np.errstate(over="ignore"):
+        values[:] = values.astype(np.float32)
 
 
 def _misfits(feature: Feature, values: FloatArray) -> NDArray[np.bool_]:

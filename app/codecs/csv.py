@@ -5,62 +5,60 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 from pyarrow import csv as arrow_csv
 
-from app.codecs.arrow import fill, record_batch, schema_of
 from app.codecs.batch_builder import BatchBuilder
+from app.codecs.cells import FALSE, TRUE, arrow_type, codes, holds_empty, is_doubtful, numbers_of
+from app.codecs.record_batches import Filler, record_batch, schema_of
 from app.codecs.result import Result
-from app.codecs.rules import Buffer, FloatArray, check_width, match_columns
-from app.errors import MalformedBody
+from app.codecs.rules import BODY, WRONG_COLUMNS, Buffer, FloatArray, check_width, match_columns
+from app.errors import FieldError, InvalidInput, MalformedBody
 from app.feature import Feature
 
 MEDIA_TYPE = "text/csv"
 
-compute: Any = pyarrow.compute
-"""Typed as Any: its functions are generated at import, where no type checker sees them."""
-
 BLOCK_BYTES = 2**20
-"""Size of the blocks that Arrow parses; also the longest line."""
+"""Least size of the blocks that Arrow parses; also the longest line of a table that is not very wide."""
+
+LINE_BYTES = 64
+"""Bytes of a cell for which a block of a very wide table has room."""
 
 HEADER_BYTES = 2**17
+"""Bytes of a header beyond twice the bytes of the features' names: quotes, spaces, names that are no feature's."""
+
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MALFORMED = "The body is not valid CSV: lines of as many cells as the first, in UTF-8."
-
-TRUE, FALSE = ("true", "True", "TRUE", "1"), ("false", "False", "FALSE", "0")
-NUMBER = r"^(?i:-?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(nan|inf|infinity))$"
-BOOLEAN = f"^({'|'.join(TRUE + FALSE)})$"
 
 
 def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatArray:
     """Decode lines of cells under a header of the features' names, in any order; optional columns may be left out.
 
-    Arrow parses the body block by block, in threads of its own.
+    Arrow parses the body block by block, in threads of its own. A body with a cell that Arrow cannot convert is read
+    again as text, which takes longer.
 
     Returns:
-        float64[B, F] in the features' order; an empty cell is NaN, and so is a column that was left out.
+        float64[B, F] in the features' order; an empty cell is NaN, and so is a column that was left out. Where the
+        empty text is a category, an empty cell in quotes is that category.
 
     Raises:
         MalformedBody: A line has more or fewer cells than the header, or the body is not in UTF-8.
         TooLarge: The body holds more than `max_rows` rows.
-        InvalidInput: Columns are missing or unknown, or hold values that the model does not take.
+        InvalidInput: The header is too long, or columns are missing or unknown, or hold values that the model does not
+            take.
     """
-    names, alone = _names(body)
+    names, alone = _names(body, longest_header(features))
     check_width(len(names), features)
     places = match_columns(names, features)
-    types = {feature.name: pa.bool_() if feature.kind == "boolean" else pa.float64() for feature in features}
     capacity = _most_rows(body, len(names))
     builder = BatchBuilder(features, max_rows, capacity, kinds=True)
     if alone:  # Arrow refuses a header without lines as an empty file
         return builder.matrix()
     try:
-        for batch in _batches(body, names, types):
-            fill(builder, batch, places)
+        _read(body, names, features, places, builder)
     except pa.ArrowException:
         builder = BatchBuilder(features, max_rows, capacity, kinds=True)
-        _inspect(body, names, features, places, builder)
+        _read_as_text(body, names, features, places, builder)
     return builder.matrix()
 
 
@@ -75,59 +73,83 @@ def encode(result: Result) -> Iterator[Buffer]:
         yield memoryview(sink.getvalue())
 
 
-def _names(body: Buffer) -> tuple[list[str], bool]:
+def longest_header(features: tuple[Feature, ...]) -> int:
+    """Most bytes of the lines up to the header's end: twice those of the features' names, and HEADER_BYTES more."""
+    return HEADER_BYTES + 2 * sum(len(feature.name.encode(errors="replace")) + 2 for feature in features)
+
+
+def _names(body: Buffer, most: int) -> tuple[list[str], bool]:
     """Cells of the header, the first line that is not blank, and whether the body has no other line."""
-    head = bytes(memoryview(body)[:HEADER_BYTES])
-    text = head.removeprefix(BYTE_ORDER_MARK).decode(errors="replace")
+    view, size = memoryview(body).cast("B"), HEADER_BYTES
+    while True:
+        head, whole = bytes(view[:size]), size >= len(view)
+        text = head.removeprefix(BYTE_ORDER_MARK).decode(errors="replace")
+        try:
+            lines = csv.reader(io.StringIO(text, newline=""))
+            names = next((line for line in lines if line), None)
+            more = next(lines, None)
+            alone = whole and not more and not any(lines)
+        except csv.Error as error:
+            raise MalformedBody(MALFORMED) from error
+        if names is not None and (whole or more is not None):
+            return names, alone
+        if whole:
+            raise MalformedBody(MALFORMED)
+        if size >= most:
+            error = FieldError(BODY, f"must have a header of at most {most} bytes")
+            raise InvalidInput(WRONG_COLUMNS, (error,))
+        size = min(2 * size, most)
+
+
+def _read(
+    body: Buffer, names: list[str], features: tuple[Feature, ...], places: list[int | None], builder: BatchBuilder
+) -> None:
+    """Read a body whose cells Arrow converts.
+
+    Raises:
+        ArrowException: A cell is not of its column's kind, or only its text tells whether it is.
+    """
+    types = {feature.name: arrow_type(feature) for feature in features}
+    filler = Filler(builder, places, codes)
+    for batch in _batches(body, names, types, features):
+        if is_doubtful(batch, features, places):
+            raise pa.ArrowInvalid("only the text tells a whole number from its neighbour")
+        filler.add(batch)
+
+
+def _read_as_text(
+    body: Buffer, names: list[str], features: tuple[Feature, ...], places: list[int | None], builder: BatchBuilder
+) -> None:
+    """Read a body as text, and count the cells that are not of their column's kind."""
+    filler = Filler(builder, places, codes)
     try:
-        lines = (line for line in csv.reader(io.StringIO(text, newline="")) if line)
-        names = next(lines)
-        return names, len(head) < HEADER_BYTES and next(lines, None) is None
-    except (StopIteration, csv.Error) as error:
+        for batch in _batches(body, names, dict.fromkeys(names, pa.string()), features):
+            for start in range(0, batch.num_rows, builder.block_rows):
+                filler.add(numbers_of(batch.slice(start, builder.block_rows), features, places, builder))
+    except pa.ArrowException as error:
         raise MalformedBody(MALFORMED) from error
 
 
-def _batches(body: Buffer, names: list[str], types: dict[str, Any]) -> Iterator[Any]:
+def _batches(body: Buffer, names: list[str], types: dict[str, Any], features: tuple[Feature, ...]) -> Iterator[Any]:
+    block = max(BLOCK_BYTES, LINE_BYTES * len(names), longest_header(features))
+    texts = [feature.name for feature in features]
+    texts += [value for feature in features for value in feature.categories or () if isinstance(value, str)]
     with arrow_csv.open_csv(
         pa.BufferReader(pa.py_buffer(body)),
-        read_options=arrow_csv.ReadOptions(block_size=BLOCK_BYTES),
-        parse_options=arrow_csv.ParseOptions(newlines_in_values=False),
+        read_options=arrow_csv.ReadOptions(block_size=block),
+        parse_options=arrow_csv.ParseOptions(newlines_in_values=any("\n" in text or "\r" in text for text in texts)),
         convert_options=arrow_csv.ConvertOptions(
-            column_types=types, null_values=[""], true_values=list(TRUE), false_values=list(FALSE)
+            column_types=types,
+            null_values=[""],
+            true_values=[*TRUE, "1"],
+            false_values=[*FALSE, "0"],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=not holds_empty(features),
         ),
     ) as reader:
         if reader.schema.names != names:
             raise pa.ArrowInvalid("Arrow reads other column names than were checked")
         yield from reader
-
-
-def _inspect(
-    body: Buffer, names: list[str], features: tuple[Feature, ...], places: list[int | None], builder: BatchBuilder
-) -> None:
-    """Parse a body again as text, and count the cells that are not of their column's kind."""
-    try:
-        for batch in _batches(body, names, dict.fromkeys(names, pa.string())):
-            for start in range(0, batch.num_rows, builder.block_rows):
-                part, columns = batch.slice(start, builder.block_rows), list[FloatArray | None]()
-                for column, (feature, place) in enumerate(zip(features, places, strict=True)):
-                    columns.append(None if place is None else _cells(part.column(place), column, feature, builder))
-                builder.add_columns(columns)
-    except pa.ArrowException as error:
-        raise MalformedBody(MALFORMED) from error
-
-
-def _cells(cells: Any, column: int, feature: Feature, builder: BatchBuilder) -> FloatArray:
-    """Values of a column of text as float64[b]; empty and faulty cells are NaN."""
-    text = compute.utf8_trim(cells, " \t")
-    text = compute.if_else(compute.equal(text, ""), None, text)
-    fits = compute.match_substring_regex(text, BOOLEAN if feature.kind == "boolean" else NUMBER)
-    bad = compute.invert(fits).fill_null(False).to_numpy(zero_copy_only=False)
-    if count := int(np.count_nonzero(bad)):
-        builder.faults.add(column, "kind", builder.rows + int(np.argmax(bad)), count)
-    text = compute.if_else(fits, text, None)
-    values = compute.is_in(text, pa.array(TRUE)) if feature.kind == "boolean" else text
-    values = compute.if_else(compute.is_valid(text), values.cast(pa.float64()), None)
-    return values.fill_null(np.nan).to_numpy()
 
 
 def _most_rows(body: Buffer, columns: int) -> int:

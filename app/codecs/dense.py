@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.codecs.batch_builder import BatchBuilder, Checks, block_rows
+from app.codecs.batch_builder import BatchBuilder, Checks, Faults, block_rows
+from app.codecs.categories import codes_of_numbers, missing
 from app.codecs.gil_yield import GilYield
 from app.codecs.rules import BODY, Buffer, FloatArray, check_rows
 from app.errors import FieldError, InvalidInput, MalformedBody
@@ -50,13 +51,21 @@ def view(
     return array
 
 
-def to_batch(array: NDArray[Any], features: tuple[Feature, ...], places: list[int | None] | None = None) -> FloatArray:
+def to_batch(
+    array: NDArray[Any],
+    features: tuple[Feature, ...],
+    places: list[int | None] | None = None,
+    others: dict[int, FloatArray] | None = None,
+    faults: Faults | None = None,
+) -> FloatArray:
     """Check an array, and convert it to a batch.
 
     Args:
-        array: Values [B, C].
+        array: Values [B, C]; a category's are its own, and not its code.
         features: The model's features.
         places: Position of each feature's column in the array, as `match_columns` gives it; None is the model's order.
+        others: Values [B] of features that are not in the array: codes, or numbers.
+        faults: Faults of these.
 
     Returns:
         float64[B, F] in the features' order; the array itself if nothing is to be converted.
@@ -65,17 +74,37 @@ def to_batch(array: NDArray[Any], features: tuple[Feature, ...], places: list[in
         InvalidInput: The array holds values that the model does not take.
     """
     ordered = places is None or places == list(range(array.shape[1]))
-    if ordered and array.dtype is FLOAT64 and array.flags.c_contiguous and array.flags.aligned:
+    as_it_is = not any(feature.kind == "category" or feature.single for feature in features)
+    if as_it_is and ordered and array.dtype is FLOAT64 and array.flags.c_contiguous and array.flags.aligned:
         _check(array, features)
         return array
-    builder = BatchBuilder(features, len(array), kinds=True)
-    if ordered:
+    builder = BatchBuilder(features, len(array), kinds=True, faults=faults)
+    if ordered and not any(feature.kind == "category" for feature in features):
         builder.add_rows(array)
-    elif any(place is not None for place in places or ()):
-        builder.add_columns([None if place is None else array[:, place] for place in places or ()])
     else:
-        builder.add_rows(np.broadcast_to(np.float64(np.nan), (len(array), len(features))))
+        _add_columns(builder, array, places or list(range(len(features))), others or {})
     return builder.matrix()
+
+
+def _add_columns(
+    builder: BatchBuilder, array: NDArray[Any], places: list[int | None], others: dict[int, FloatArray]
+) -> None:
+    """Add the rows block by block, with codes of categories."""
+    for start in range(0, len(array), builder.block_rows):
+        block = array[start : start + builder.block_rows]
+        columns: list[NDArray[Any] | None] = []
+        for column, (feature, place) in enumerate(zip(builder.features, places, strict=True)):
+            if column in others:
+                columns.append(others[column][start : start + len(block)])
+            elif place is None or feature.kind != "category":
+                columns.append(None if place is None else block[:, place])
+            else:
+                codes, unseen = codes_of_numbers(feature, block[:, place])
+                builder.note_unseen(column, unseen, start)
+                columns.append(codes)
+        if all(column is None for column in columns):  # one column must tell the number of rows
+            columns = [missing(len(block)).values, *columns[1:]]
+        builder.add_columns(columns)
 
 
 def _check(array: FloatArray, features: tuple[Feature, ...]) -> None:

@@ -1,4 +1,4 @@
-"""MessagePack: a map with an array's shape, dtype and bytes.
+"""MessagePack: a map with an array's shape, dtype and bytes, and lists of values for columns that are no numbers.
 
 The format is https://github.com/msgpack/msgpack/blob/master/spec.md.
 """
@@ -11,8 +11,21 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from app.codecs import dense
+from app.codecs.batch_builder import Faults
+from app.codecs.categories import holds_numbers
 from app.codecs.result import LABEL, Result
-from app.codecs.rules import BODY, INVALID, REPEATED, Buffer, FloatArray, check_width, match_columns
+from app.codecs.rules import (
+    BODY,
+    INVALID,
+    MAX_ERRORS,
+    REPEATED,
+    WRONG_COLUMNS,
+    Buffer,
+    FloatArray,
+    check_width,
+    match_columns,
+)
+from app.codecs.value_lists import columns_of, numbers_of_list
 from app.errors import FieldError, InvalidInput, MalformedBody, TooLarge
 from app.feature import Feature
 
@@ -33,22 +46,25 @@ class Matrix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         shape: Number of rows and of columns.
         dtype: NumPy's name of the dtype.
         data: Values, little-endian, row by row.
-        names: Names of the columns; by default the model's features in order.
+        names: Names of the columns; by default the model's features in order, without those of `columns`.
+        columns: Lists of values, by name, beside the matrix: texts, numbers, booleans, and nil where none is.
     """
 
     shape: tuple[int, int]
     dtype: str
     data: memoryview
     names: Annotated[list[str], msgspec.Meta(max_length=MOST_NAMES)] | UnsetType | None = UNSET
+    columns: msgspec.Raw | UnsetType = UNSET
 
 
 _DECODER = msgspec.msgpack.Decoder(Matrix)
 
 
 def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatArray:
-    """Decode `{"shape": [B, F], "dtype": "float64", "data": bytes, "names"?: [...]}`.
+    """Decode `{"shape": [B, C], "dtype": "float64", "data": bytes, "names"?: [...], "columns"?: {"x": [...]}}`.
 
-    With names, the columns may be in any order, and optional ones may be left out.
+    With names, the columns may be in any order, and optional ones may be left out. Features whose categories are texts
+    are lists of `columns`, and any other feature may be.
 
     Returns:
         float64[B, F] in the features' order; a view of the body if nothing is to be converted.
@@ -61,17 +77,28 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
     try:
         matrix = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedBody("The body is not a MessagePack map of shape, dtype, data and names.") from error
-    _check_keys(body, len(Matrix.__struct_fields__) - (matrix.names is UNSET))
+        raise MalformedBody("The body is not a MessagePack map of shape, dtype, data, names and columns.") from error
+    _check_keys(body, len(Matrix.__struct_fields__) - (matrix.names is UNSET) - (matrix.columns is UNSET))
     dtype = dense.DTYPES.get(matrix.dtype)
     if dtype is None:
         error = FieldError("dtype", f"must be one of {', '.join(dense.DTYPES)}")
         raise InvalidInput("The array has a dtype that is not read.", (error,))
-    names = matrix.names if isinstance(matrix.names, list) else [feature.name for feature in features]
-    check_width(len(names), features)
-    places = match_columns(names, features)
+    columns = columns_of(matrix.columns, features) if isinstance(matrix.columns, msgspec.Raw) else {}
+    names = matrix.names
+    if not isinstance(names, list):
+        names = [feature.name for feature in features if feature.name not in columns]
+    check_width(len(names) + len(columns), features)
+    places = match_columns([*names, *columns], features)
+    _check_texts(features, places, len(names))
     array = dense.view(matrix.data, 0, _little_endian(dtype), matrix.shape, "C", len(names), max_rows)
-    return dense.to_batch(array, features, places)
+    if not columns:
+        return dense.to_batch(array, features, places)
+    faults, others = Faults(features), dict[int, FloatArray]()
+    for index, (feature, place) in enumerate(zip(features, places, strict=True)):
+        if place is not None and place >= len(names):
+            others[index] = numbers_of_list(feature, index, columns[feature.name], len(array), faults)
+    in_array = [None if place is None or place >= len(names) else place for place in places]
+    return dense.to_batch(array, features, in_array, others, faults)
 
 
 def encode(result: Result) -> Iterator[Buffer]:
@@ -102,6 +129,17 @@ def encode(result: Result) -> Iterator[Buffer]:
     yield b"".join(parts)
     for start, stop in result.pieces():
         yield result.matrix(start, stop).data.cast("B")
+
+
+def _check_texts(features: tuple[Feature, ...], places: list[int | None], width: int) -> None:
+    """Refuse an array with a column of a feature whose categories are texts; it holds the first `width` columns."""
+    errors = [
+        FieldError(feature.name, "must be a list of texts in columns, and not in the array")
+        for feature, place in zip(features, places, strict=True)
+        if place is not None and place < width and feature.kind == "category" and not holds_numbers(feature)
+    ]
+    if errors:
+        raise InvalidInput(WRONG_COLUMNS, tuple(errors[:MAX_ERRORS]))
 
 
 def _check_keys(body: Buffer, keys: int) -> None:

@@ -13,14 +13,17 @@ from numpy.lib import format as npy
 from app.codecs import dense
 from app.codecs.classes import Labels, as_numbers
 from app.codecs.result import Result
-from app.codecs.rules import BODY, Buffer, FloatArray
-from app.errors import FieldError, InvalidInput, MalformedBody, NotAcceptable
+from app.codecs.rules import BODY, Buffer, FloatArray, printable
+from app.errors import FieldError, InvalidInput, MalformedBody, NotAcceptable, UnsupportedMediaType
 from app.feature import Feature
 
 MEDIA_TYPE = "application/x-npy"
 
 HEADER_BYTES = 4096
 """Longest header read, more than a matrix needs: NumPy parses it with Python's own parser."""
+
+MAX_NAMED = 10
+"""Most columns that a message names."""
 
 
 def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatArray:
@@ -34,8 +37,16 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
     Raises:
         MalformedBody: The body is not a whole .npy file.
         TooLarge: The shape has more than `max_rows` rows.
+        UnsupportedMediaType: The model has categories that are texts.
         InvalidInput: Shape, dtype or values are not what the model takes.
     """
+    texts = [feature.name for feature in features if any(isinstance(value, str) for value in feature.categories or ())]
+    if texts:
+        named = ", ".join(map(printable, texts[:MAX_NAMED])) + (", and others" if len(texts) > MAX_NAMED else "")
+        raise UnsupportedMediaType(
+            f"An .npy file holds numbers alone, and the model has columns of text: {named}. "
+            "Send JSON, NDJSON, CSV, MessagePack, Arrow or Parquet."
+        )
     shape, order, dtype, offset = _header(body)
     if dtype.newbyteorder("=") not in dense.DTYPES.values():
         error = FieldError(BODY, "must be an array of real numbers or booleans of at most 64 bits")

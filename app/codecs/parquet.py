@@ -5,13 +5,15 @@ The format is https://parquet.apache.org/docs/file-format/.
 
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.codecs.arrow import fill, record_batch, schema_of
 from app.codecs.batch_builder import BatchBuilder
+from app.codecs.categories import longest_text
 from app.codecs.page_sizes import row_groups, unpacked_size
+from app.codecs.record_batches import Filler, needs_kinds, record_batch, schema_of
 from app.codecs.result import LABEL, Result
 from app.codecs.rules import Buffer, FloatArray, check_rows, check_width, match_columns
 from app.errors import MalformedBody, TooLarge
@@ -22,6 +24,9 @@ MEDIA_TYPE = "application/vnd.apache.parquet"
 BATCH_ROWS = 65_536
 CHUNK_SLACK = 16_384
 """Bytes of a column chunk beside its values: page headers, statistics, a dictionary."""
+
+TEXT_BYTES = 64
+"""Bytes of a text that is read although all categories are shorter."""
 
 
 def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatArray:
@@ -38,20 +43,27 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
         TooLarge: The file holds more than `max_rows` rows, or its pages more bytes than numbers of so many rows need.
         InvalidInput: Columns are missing, unknown or of a wrong type, or hold values that the model does not take.
     """
+    buffer = pa.py_buffer(body)
     try:
-        with pq.ParquetFile(pa.BufferReader(pa.py_buffer(body))) as file:
-            check_rows(file.metadata.num_rows, max_rows)
+        with pq.ParquetFile(pa.BufferReader(buffer)) as file:
+            rows = file.metadata.num_rows
+            check_rows(rows, max_rows)
             check_width(file.metadata.num_columns, features)
             schema = file.schema_arrow
             places = match_columns(schema.names, features, schema.types)
-            _check_sizes(body, file.metadata.num_rows, file.metadata.num_columns)
-            builder = BatchBuilder(features, file.metadata.num_rows)
+            _check_sizes(body, rows, [max(8, longest_text(feature, TEXT_BYTES)) for feature in features])
+        # As dictionaries, since a page of few bytes can repeat one long text in many rows.
+        texts = [name for name, kind in zip(schema.names, schema.types, strict=True) if _is_text(kind)]
+        kinds = needs_kinds(features, places, schema.types)
+        with pq.ParquetFile(pa.BufferReader(buffer), read_dictionary=texts) as file:
+            builder = BatchBuilder(features, rows, kinds=kinds)
+            filler = Filler(builder, places)
             for batch in file.iter_batches(BATCH_ROWS):
-                if builder.rows + batch.num_rows > file.metadata.num_rows:
+                if builder.rows + batch.num_rows > rows:
                     raise ValueError("more rows than the metadata states")
-                fill(builder, batch, places)
+                filler.add(batch)
                 builder.yield_gil()
-            if builder.rows != file.metadata.num_rows:
+            if builder.rows != rows:
                 raise ValueError("fewer rows than the metadata states")
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, RuntimeError) as error:
         raise MalformedBody("The body is not a valid Parquet file.") from error
@@ -95,12 +107,26 @@ class _Sink(io.RawIOBase):
         return b"".join(parts)
 
 
-def _check_sizes(body: Buffer, rows: int, columns: int) -> None:
-    """Refuse a file whose footer or page headers declare more bytes than its numbers need."""
+def _is_text(kind: Any) -> bool:
+    """Whether a column's Arrow type is text, or a dictionary, which Parquet has of texts only."""
+    types = pa.types
+    return (
+        types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_dictionary(kind)
+    )
+
+
+def _check_sizes(body: Buffer, rows: int, widths: list[int]) -> None:
+    """Refuse a file whose footer or page headers declare more bytes than its values need.
+
+    Args:
+        body: The file.
+        rows: Number of rows.
+        widths: Most bytes of a value of each feature.
+    """
     groups = row_groups(body)
     if sum(group.rows for group in groups) != rows or any(min(group.rows, group.size) < 0 for group in groups):
         raise ValueError("the row groups do not have the file's number of rows")
     # Twice the values: a dictionary holds them beside the indices into it.
-    limit = columns * (2 * 8 * rows + CHUNK_SLACK * len(groups))
+    limit = 2 * sum(widths) * rows + CHUNK_SLACK * len(widths) * len(groups)
     if sum(group.size for group in groups) > limit or unpacked_size(body, groups, limit) > limit:
         raise TooLarge(f"The decompressed body is larger than the {limit} bytes that {rows} rows need.")

@@ -161,7 +161,7 @@ def test_a_repeated_key_of_a_messagepack_map_is_refused(pairs: list[tuple[str, A
 
 
 def test_a_map_of_many_keys_is_refused_unread() -> None:
-    pairs = PAIRS + [("dtype", "float64")] * 6
+    pairs = PAIRS + [("dtype", "float64")] * 8
     assert errors_of(msgpack.decode, of_map(pairs), FEATURES, 9) == {"(body)": TWICE}
 
 

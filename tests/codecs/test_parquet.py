@@ -46,12 +46,12 @@ def test_no_rows_are_an_empty_batch() -> None:
 
 def test_every_wrong_column_is_named() -> None:
     table = pa.table({
-        "x": pa.array([[1.0]]), "ranged": ["1"], "n": [1.0], "maybe": [{"secret": 1}], "zip": [1],
+        "x": pa.array([[1.0]]), "ranged": ["1"], "n": ["1"], "maybe": [{"secret": 1}], "zip": [1],
     })  # fmt: skip
     assert errors_of("parquet", parquet_file(table)) == {
         "x": "must be a number, not list",
         "ranged": "must be a number, not string",
-        "n": "must be a whole number, not double",
+        "n": "must be a whole number, not string",
         "maybe": "must be a number, not struct",
         "zip": "unknown field",
     }

@@ -30,13 +30,14 @@ def json_columns(rows: list[Row]) -> str:
 
 
 def table(rows: list[Row]) -> Any:
-    """Columns of the type that their values have, or of text."""
+    """Columns of the type that their values have, or of float64 or text."""
     arrays: list[Any] = []
     for cells in zip(*([value for _, value in row] for row in rows), strict=True):
         try:
             arrays.append(pa.array(cells))
         except (pa.ArrowInvalid, pa.ArrowTypeError):
-            arrays.append(pa.array(map(str, cells)))
+            of = str if any(isinstance(cell, str) for cell in cells) else float
+            arrays.append(pa.array(map(of, cells)))
         except OverflowError:
             arrays.append(pa.array(cells, pa.uint64()))
     return pa.Table.from_arrays(arrays, [name for name, _ in rows[0]])
