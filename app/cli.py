@@ -42,14 +42,16 @@ def main() -> None:
 
 
 @main.command()
+@click.option("--model", help="File, directory or address of the model to serve. Replaces MODEL_PATH.")
 @click.option("--host", help="Address to listen on. Replaces API_HOST.")
 @click.option("--port", help="Port to listen on. Replaces API_PORT.")
 @click.option("--debug", is_flag=True, help="Serve /docs and /redoc, and log at level DEBUG, like API_DEBUG=true.")
 @click.option("--reload", is_flag=True, help="Restart when the code changes, for development.")
-def serve(host: str | None, port: str | None, debug: bool, reload: bool) -> None:
+def serve(model: str | None, host: str | None, port: str | None, debug: bool, reload: bool) -> None:
     """Serve the model over HTTP until SIGTERM or Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server handles it
-    for name, value in (("API_HOST", host), ("API_PORT", port), ("API_DEBUG", "true" if debug else None)):
+    debugging = "true" if debug else None
+    for name, value in (("MODEL_PATH", model), ("API_HOST", host), ("API_PORT", port), ("API_DEBUG", debugging)):
         if value is not None:
             os.environ[name] = value
     settings = _settings()

@@ -149,11 +149,15 @@ def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: Lo
     metrics = Metrics()
     metrics.register(gpu, slot, admission)
     store = ModelStore(
-        settings.data_dir / "models", settings.registry_uri, settings.model_name, settings.model_store_versions
+        settings.data_dir / "models", settings.source_uri, settings.model_name, settings.model_store_versions
     )
     loader = ModelLoader(settings, source, store, BatchCosts(settings.data_dir / "calibrations.json"))
-    pin = Pin(settings.data_dir / "pin.json", settings.registry_uri, settings.model_name)
-    listener = RefreshListener(metrics.registry, settings.model_name)
+    pin = Pin(settings.data_dir / "pin.json", settings.source_uri, settings.model_name)
+    listener = RefreshListener(
+        metrics.registry,
+        settings.model_name,
+        "asking the registry" if settings.place is None else "reading MODEL_PATH",
+    )
     refresher = Refresher(slot, source, loader, store, pin, listener, RefusalBackoff(settings.model_cache_ttl))
     return Services(
         settings=settings,

@@ -7,12 +7,14 @@ struct is also the source of the table that `madrone settings` prints and app/RE
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
 from app import __version__
+from app.address import Address, AddressError, parse_address
+from app.allowed import allowed_values, description
+from app.contradictions import contradictions
 
 SECRETS = frozenset({"api_key", "admin_api_key", "database_url", "mlflow_tracking_uri", "mlflow_registry_uri"})
 """Fields whose values may hold a password or a key, and so are never printed."""
@@ -29,14 +31,12 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Key = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Uri = Annotated[str, Meta(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Place = Annotated[str, Meta(min_length=1, max_length=4096)]
 Rows = Annotated[int, Meta(ge=1, le=10**10)]
 R2 = Annotated[float, Meta(ge=-1, le=1)]
 Rmse = Annotated[float, Meta(ge=0, le=1e100)]
 HeaderName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
 """A token of RFC 9110, section 5.6.2."""
-
-MLFLOW_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "databricks", "")
-DATABASE_SCHEMES = ("sqlite", "postgresql")
 
 QUOTES = "\"'"
 """Quotes around a value: a shell and a .env file remove them, `docker run --env-file` does not."""
@@ -57,6 +57,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_port: Annotated[Port, _help("Port of the API")] = 8000
     api_debug: Annotated[bool, _help("Serve /docs and /redoc, and log at level DEBUG")] = False
     api_version: Annotated[Name, _help("Version number shown by /info and in the OpenAPI document")] = __version__
+    model_path: Annotated[
+        Place | None,
+        _help("Model to serve without a registry: a file, a directory, or an address such as s3://… or runs:/…"),
+    ] = None
     model_name: Annotated[Name, _help("Name of the registered model to serve")] = "california-housing-model"
     model_stage: Annotated[Stage, _help("Stage whose newest version is served")] = "Production"
     model_fallback_stage: Annotated[Stage, _help("Stage to fall back on when MODEL_STAGE holds no version")] = "Staging"
@@ -164,10 +168,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             text = environ.get(name, "").strip()
             if not text:
                 if name in environ and field.name in NEVER_EMPTY:
-                    problems.append(f"{name}: must be {_allowed(field)}, but is empty: give it a value, or remove it")
+                    problems.append(
+                        f"{name}: must be {allowed_values(field)}, but is empty: give it a value, or remove it"
+                    )
                 continue
             if field.name in SECRETS and text[0] in QUOTES and text[-1] == text[0]:
-                problems.append(f"{name}: must be {_allowed(field)}, without quotes around it")
+                problems.append(f"{name}: must be {allowed_values(field)}, without quotes around it")
                 continue
             value: object = text
             if field.name == "cors_origins":
@@ -180,34 +186,36 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 values[field.name] = msgspec.convert(value, field.type, strict=False, dec_hook=_path)
             except msgspec.ValidationError:
                 got = "" if field.name in SECRETS else f", got {text[:80]!r}"
-                problems.append(f"{name}: must be {_allowed(field)}{got}")
-        settings = cls(**values)
-        problems += settings._contradictions()
+                problems.append(f"{name}: must be {allowed_values(field)}{got}")
+        given = frozenset(name for name in environ if environ[name].strip())
+        settings = cls(**_named_by(values.get("model_path")) | values)
+        problems += contradictions(settings, given)
         if problems:
             raise SettingsError("\n".join(problems))
         return settings
 
-    def _contradictions(self) -> list[str]:
-        problems: list[str] = []
-        if self.enable_prometheus and self.prometheus_port == self.api_port:
-            problems.append(f"PROMETHEUS_PORT: must differ from API_PORT, both are {self.api_port}")
-        for name, schemes in (
-            ("mlflow_tracking_uri", MLFLOW_SCHEMES),
-            ("mlflow_registry_uri", MLFLOW_SCHEMES),
-            ("database_url", DATABASE_SCHEMES),
-        ):
-            value: str | None = getattr(self, name)
-            if value and urlsplit(value).scheme.split("+")[0] not in schemes:
-                named = ", ".join(scheme for scheme in schemes if scheme)
-                problems.append(f"{name.upper()}: must be a URI whose scheme is one of {named}")
-        if self.mlflow_registry_uri and not self.mlflow_tracking_uri:
-            problems.append("MLFLOW_REGISTRY_URI: must be set together with MLFLOW_TRACKING_URI")
-        return problems
+    @property
+    def place(self) -> Address | None:
+        """Address of a model that is served without a registry; None where a registry is asked."""
+        address = None if self.model_path is None else parse_address(self.model_path)
+        return None if address is None or address.kind == "registered" else address
+
+    @property
+    def model_version(self) -> str | None:
+        """Version that MODEL_PATH names, or `latest`; None where an alias or stages choose one."""
+        return None if self.model_path is None else parse_address(self.model_path).version
+
+    @property
+    def source_uri(self) -> str:
+        """URI of the registry, or of the model that is served without one."""
+        if (place := self.place) is None:
+            return self.registry_uri
+        return place.path.as_uri() if place.kind == "file" else place.text
 
     @property
     def embedded_registry(self) -> bool:
         """Whether the registry is the embedded one in `data_dir`."""
-        return self.mlflow_tracking_uri is None
+        return self.mlflow_tracking_uri is None and self.place is None
 
     @property
     def tracking_uri(self) -> str:
@@ -232,43 +240,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return "DEBUG" if self.api_debug else self.log_level
 
 
+def _named_by(model_path: str | None) -> dict[str, Any]:
+    """Settings that the address of a model stands for. A bad address is reported with the contradictions."""
+    try:
+        address = None if model_path is None else parse_address(model_path)
+    except AddressError:
+        address = None
+    if address is None:
+        return {}
+    named: dict[str, Any] = {"model_name": address.name, "model_alias": address.alias}
+    if address.stage is not None:
+        named |= {"model_stage": address.stage, "model_fallback_stage": address.stage}
+    return named
+
+
 def _path(kind: type, value: Any) -> Any:
     """Convert a value to a type that msgspec does not know: `Path` is the only one."""
     return kind(value)
-
-
-def _allowed(field: msgspec.structs.FieldInfo) -> str:
-    """Describe the allowed values of a setting in words, from its annotation."""
-    info: Any = msgspec.inspect.type_info(field.type)
-    while isinstance(info, msgspec.inspect.Metadata):
-        info = info.type
-    if isinstance(info, msgspec.inspect.UnionType):
-        info = next(kind for kind in info.types if not isinstance(kind, msgspec.inspect.NoneType))
-    while isinstance(info, msgspec.inspect.Metadata):
-        info = info.type
-    match info:
-        case msgspec.inspect.BoolType():
-            return "true or false"
-        case msgspec.inspect.IntType():
-            return f"a whole number from {info.ge} to {info.le}"
-        case msgspec.inspect.FloatType():
-            least = f"above {info.gt:g} and" if info.gt is not None else f"from {info.ge:g}"
-            return f"a number {least} up to {info.le:g}"
-        case msgspec.inspect.LiteralType():
-            return "one of " + ", ".join(str(value) for value in info.values)
-        case msgspec.inspect.VarTupleType():
-            return "origins separated by commas"
-        case msgspec.inspect.StrType() if info.max_length is None:
-            return "a URI"
-        case msgspec.inspect.StrType():
-            return f"1 to {info.max_length} {'visible ASCII ' if info.pattern else ''}characters"
-        case _:
-            return "a path"
-
-
-def _description(annotation: Any) -> str:
-    metadata: tuple[object, ...] = getattr(annotation, "__metadata__", ())
-    return next((item.description for item in metadata if isinstance(item, Meta) and item.description), "")
 
 
 def settings_table() -> str:
@@ -282,6 +270,6 @@ def settings_table() -> str:
             shown = f"`{str(default).lower()}`"
         else:
             shown = f"`{default}`"
-        meaning = _description(Settings.__annotations__[field.name])
-        lines.append(f"| `{field.name.upper()}` | {shown} | {_allowed(field)} | {meaning} |")
+        meaning = description(Settings.__annotations__[field.name])
+        lines.append(f"| `{field.name.upper()}` | {shown} | {allowed_values(field)} | {meaning} |")
     return "\n".join(lines)

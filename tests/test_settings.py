@@ -1,5 +1,6 @@
 """Settings: defaults, values from the environment, and one message that names all bad values."""
 
+import re
 from importlib.metadata import version
 from pathlib import Path
 
@@ -72,10 +73,10 @@ def test_every_variable_is_read() -> None:
         "ADMIN_API_KEY": "admin",
         "DATA_DIR": "/var/lib/madrone",
     }  # fmt: skip
-    assert {name.lower() for name in given} == set(Settings.__struct_fields__)
+    assert {name.lower() for name in given} == set(Settings.__struct_fields__) - {"model_path"}  # excludes others
     settings = Settings.from_environ(given)
     unchanged = [name for name in Settings.__struct_fields__ if getattr(settings, name) == getattr(Settings(), name)]
-    assert unchanged == []
+    assert unchanged == ["model_path"]
     assert settings.cors_origins == ("https://a.example", "https://b.example")
     assert settings.data_dir == Path("/var/lib/madrone")
     assert settings.log_level == "DEBUG"
@@ -114,6 +115,55 @@ def test_a_key_does_not_include_the_line_end_of_its_file() -> None:
 def test_a_models_name_may_end_with_a_blank() -> None:
     assert Settings.from_environ({"MODEL_NAME": " houses "}).model_name == " houses "
     assert Settings.from_environ({"MODEL_NAME": "  "}) == Settings()
+
+
+def test_a_path_names_the_model_and_needs_no_registry() -> None:
+    settings = Settings.from_environ({"MODEL_PATH": "models/churn.txt"})
+    assert (settings.model_name, settings.embedded_registry) == ("churn", False)
+    assert settings.source_uri == (Path.cwd() / "models" / "churn.txt").as_uri()
+    assert Settings.from_environ({"MODEL_PATH": "churn.txt", "MODEL_NAME": "leaving"}).model_name == "leaving"
+    server = {"MLFLOW_TRACKING_URI": "http://mlflow:5000"}
+    run = Settings.from_environ(server | {"MODEL_PATH": "runs:/0123456789abcdef/model", "MODEL_MIN_R2": "0.5"})
+    assert run.place is not None
+
+
+def test_the_path_of_a_registered_model_stands_for_settings_of_the_registry() -> None:
+    server = {"MLFLOW_TRACKING_URI": "http://mlflow:5000"}
+    by_alias = Settings.from_environ(server | {"MODEL_PATH": "models:/churn@champion", "MODEL_CANARY_ALIAS": "next"})
+    assert (by_alias.place, by_alias.model_name, by_alias.model_alias) == (None, "churn", "champion")
+    by_stage = Settings.from_environ(server | {"MODEL_PATH": "models:/churn/staging"})
+    assert (by_stage.model_stage, by_stage.model_fallback_stage, by_stage.model_alias) == ("Staging", "Staging", None)
+    by_number = Settings.from_environ(server | {"MODEL_PATH": "models:/churn/3"})
+    assert (by_number.model_version, by_number.source_uri) == ("3", "http://mlflow:5000")
+
+
+@pytest.mark.parametrize(
+    ("given", "problems"),
+    [
+        ({"MODEL_PATH": "ftp://host/m"}, ["MODEL_PATH: must be a path, or runs:/, .* and ftp: is none of them"]),
+        ({"MODEL_PATH": "runs:/1/m"}, ["MLFLOW_TRACKING_URI: must be set, because MODEL_PATH is a runs: address"]),
+        (
+            {"MODEL_PATH": "gs://bucket/m"},
+            [r"MODEL_PATH: .* not installed: install the gcs extra: pip install 'madrone\[gcs\]'"],
+        ),
+        (
+            {"MODEL_PATH": "m.txt", "MODEL_ALIAS": "a", "MODEL_SHADOW_ALIAS": "b", "MODEL_MIN_R2": "0"},
+            [f"{name}: must not be set together with MODEL_PATH, .*"
+             for name in ("MODEL_ALIAS", "MODEL_SHADOW_ALIAS", "MODEL_MIN_R2")],
+        ),
+        (
+            {"MODEL_PATH": "models:/a/1", "MODEL_STAGE": "None", "MODEL_NAME": "a", "MLFLOW_TRACKING_URI": "http://m"},
+            [f"{name}: must not be set together with MODEL_PATH, .*" for name in ("MODEL_NAME", "MODEL_STAGE")],
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_beside_a_path_is_named(given: dict[str, str], problems: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ(given)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == len(problems)
+    for line, expected in zip(lines, problems, strict=True):
+        assert re.fullmatch(expected, line), line
 
 
 def test_one_message_names_every_bad_setting_with_its_range() -> None:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from app.models.registry.version_number import VersionNumber
+from app.models.registry.version_number import Version
 from app.settings import Stage
 
 
@@ -18,7 +18,7 @@ class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    version: VersionNumber
+    version: Version
     stage: Stage | None = None
     aliases: tuple[str, ...] = ()
     run_id: str | None = None

@@ -20,7 +20,7 @@ T = TypeVar("T")
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
 
-FAILURES = ("registry_unreachable", "registry_schema", "failed")
+FAILURES = ("registry_unreachable", "registry_schema", "place_unreachable", "failed")
 """Outcomes that are followed by a retry with backoff, sooner than a planned look."""
 
 

@@ -22,10 +22,12 @@ class RefreshListener:
 
     Args:
         registry: Exports the metrics.
-        model_name: The registered model.
+        model_name: The model's name.
+        asking: Log line at the start of a look.
     """
 
-    def __init__(self, registry: CollectorRegistry, model_name: str) -> None:
+    def __init__(self, registry: CollectorRegistry, model_name: str, asking: str = "asking the registry") -> None:
+        self._asking = asking
         self._status = Gauge(
             "model_status", "1 while a model is loaded and answers, else 0.", ("model_name",), registry=registry
         )
@@ -61,7 +63,7 @@ class RefreshListener:
 
     def asking(self) -> None:
         """A look begins while no model is in service."""
-        log.info("asking the registry")
+        log.info(self._asking)
 
     def looked_up(self, look_ups: Sequence[LookUp]) -> None:
         """A look was answered."""

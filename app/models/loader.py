@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from app.address import LATEST
 from app.models.artifact import Artifact, read_artifact
 from app.models.checks import (
     check_interface,
@@ -161,8 +162,10 @@ class ModelLoader:
 
     @property
     def selection(self) -> str:
-        """Alias or stages of the settings, as text, to compare with those that a stored model was selected by."""
+        """What the settings select a version by, as text, to compare with what a stored model was selected by."""
         settings = self._settings
+        if settings.place is not None or settings.model_version is not None:
+            return msgspec.json.encode((settings.model_path, "MODEL_PATH")).decode()
         if settings.model_alias is not None:
             return msgspec.json.encode((settings.model_alias,)).decode()
         return msgspec.json.encode(
@@ -172,6 +175,10 @@ class ModelLoader:
     def is_asked_for(self, identity: ModelIdentity) -> bool:
         """Whether the settings select a version, by its alias or stage at the last look."""
         settings = self._settings
+        if settings.place is not None:
+            return True
+        if (number := settings.model_version) is not None:
+            return number in (identity.version, LATEST)
         if settings.model_alias is not None:
             return settings.model_alias in identity.aliases
         stages = {settings.model_stage, settings.model_fallback_stage}

@@ -15,6 +15,7 @@ Outcome = Literal[
     "version_unknown",
     "registry_unreachable",
     "registry_schema",
+    "place_unreachable",
 ]
 
 

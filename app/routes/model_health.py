@@ -59,6 +59,7 @@ class ModelHealth(msgspec.Struct, frozen=True, kw_only=True):
     """Health of the model in use, and of its updates from the registry.
 
     Attributes:
+        source: Whether versions come from a registry, or from MODEL_PATH without one.
         not_finite: Rows without a finite prediction that were found when the model was loaded; such rows get an error.
             They are a property of the model and do not change the status of the service.
         stale: Whether the registry failed to answer the last look, or has not answered since the model was loaded.
@@ -71,6 +72,7 @@ class ModelHealth(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     status: Status
+    source: Literal["registry", "path"]
     name: str
     version: str | None
     stage: str | None
@@ -106,6 +108,7 @@ def model_health(services: Services, *, in_detail: bool) -> ModelHealth:
     freshness = services.slot.freshness()
     return ModelHealth(
         status="unhealthy" if served is None else "degraded" if model_problems(services) else "healthy",
+        source="registry" if services.settings.place is None else "path",
         name=services.settings.model_name,
         version=served and served.identity.version,
         stage=served and served.identity.stage,

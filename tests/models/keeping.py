@@ -71,10 +71,10 @@ def keep(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Kep
     metrics.register(slot)
     batch_costs = BatchCosts(settings.data_dir / "calibrations.json")
     store = ModelStore(
-        settings.data_dir / "models", settings.registry_uri, settings.model_name, settings.model_store_versions
+        settings.data_dir / "models", settings.source_uri, settings.model_name, settings.model_store_versions
     )
     loader = ModelLoader(settings, source, store, batch_costs)
-    pin = Pin(settings.data_dir / "pin.json", settings.registry_uri, settings.model_name)
+    pin = Pin(settings.data_dir / "pin.json", settings.source_uri, settings.model_name)
     listener = RefreshListener(metrics.registry, settings.model_name)
     refresher = Refresher(slot, source, loader, store, pin, listener, RefusalBackoff(settings.model_cache_ttl, clock))
     keeper = ModelKeeper(slot, source, refresher, settings.model_cache_ttl, clock)

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from app.models.disk.files import check_file, reason, replace_file, sync_directory
-from app.models.registry.version_number import VersionNumber
+from app.models.registry.version_number import Version
 
 log = logging.getLogger(__name__)
 
@@ -16,12 +16,12 @@ class Pinned(msgspec.Struct, frozen=True):
     """Content of the file.
 
     Attributes:
-        model: Hash of the registry's URI and the registered model.
+        model: Hash of the source's URI and the model's name.
         version: Pinned version.
     """
 
     model: str
-    version: VersionNumber
+    version: Version
 
 
 class Pin:
@@ -29,7 +29,7 @@ class Pin:
 
     Args:
         path: The file; it and its directory need not exist.
-        source: URI of the registry. Only a hash of it is written.
+        source: URI of the registry, or of the model that is served without one. Only a hash of it is written.
         name: Name of the registered model.
     """
 

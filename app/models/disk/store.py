@@ -77,7 +77,7 @@ class ModelStore:
 
     Args:
         directory: Directory of all stores; it need not exist. Nothing is written or read before the first call.
-        source: URI of the registry; only a hash of it reaches the disk.
+        source: URI of the registry, or of the model that is served without one; only a hash of it reaches the disk.
         name: Name of the registered model.
         versions: Number of entries to keep, at least 1.
     """

@@ -23,6 +23,7 @@ from app.models.registry.source import (
     ModelUnknown,
     NothingToServe,
     Offer,
+    PlaceUnreachable,
     RegistrySchema,
     RegistryUnreachable,
     VersionUnknown,
@@ -57,6 +58,9 @@ FILE_BYTES = 4096
 """Least size that a downloaded file counts as, since a disk has a limited number of files."""
 
 FAILURES: dict[str, type[Exception]] = {kind.__name__: kind for kind in (ModelUnknown, NothingToServe, VersionUnknown)}
+UNREACHABLE: dict[str, type[RegistryUnreachable]] = {
+    kind.__name__: kind for kind in (RegistryUnreachable, RegistrySchema, PlaceUnreachable)
+}
 
 
 class _Defect(Exception):
@@ -76,14 +80,30 @@ class WorkerProcess:
     def __init__(self, settings: Settings, memory: int | None = None) -> None:
         self._settings = settings
         self._memory = memory or max(LEAST_MEMORY, memory_bytes() // MEMORY_SHARE)
+        place = settings.place
+        self._unreachable = RegistryUnreachable if place is None else PlaceUnreachable
+        self._downloads = place is not None and place.kind != "file" and place.fixed_version is None
+        self._spool: tempfile.TemporaryDirectory[str] | None = None
         self._asking = threading.Lock()
         self._decoder = msgspec.msgpack.Decoder(Answer, dec_hook=path_from_text)
         self._encoder = msgspec.msgpack.Encoder(enc_hook=str)
         self._process = ChildProcess("app.models.registry.worker", self._encoder.encode(settings))
 
     def look(self) -> Offer:
-        """See `Registry.look`. A registry without an answer by MODEL_LOOKUP_TIMEOUT is unreachable."""
-        return self._look_up(Look(), Offer)
+        """See `Registry.look` and `Place.look`. What gives no answer by MODEL_LOOKUP_TIMEOUT is unreachable.
+
+        A look that downloads files has the limits of a fetch.
+        """
+        self._empty_spool()
+        if not self._downloads:
+            return self._look_up(Look(), Offer)
+        self._spool = tempfile.TemporaryDirectory(prefix="madrone-look-")
+        directory = Path(self._spool.name)
+        try:
+            timeout, watch = self._settings.model_fetch_timeout, self._watch(directory)
+            return self._ask_registry(Look(directory), timeout, Offer, watch)
+        except ChildStopped as stopped:
+            raise PlaceUnreachable(str(stopped)) from None
 
     def version(self, number: str) -> Candidate:
         """See `Registry.version`. A registry without an answer by MODEL_LOOKUP_TIMEOUT is unreachable."""
@@ -95,22 +115,14 @@ class WorkerProcess:
         Raises:
             ModelRefused: The files have more than MODEL_MAX_BYTES; the download stops there.
         """
-        most = self._settings.model_max_bytes
-
-        def too_large(_: int) -> str | None:
-            return f"its files have more than MODEL_MAX_BYTES = {most} bytes" if _size(destination) > most else None
-
-        def too_much(pid: int) -> str | None:
-            memory = self._too_much_memory(pid)
-            return too_large(pid) if memory is None else f"to fetch it takes {memory}"
-
+        timeout, watch = self._settings.model_fetch_timeout, self._watch(destination)
         try:
-            fetched = self._ask_registry(
-                Fetch(identity, destination), self._settings.model_fetch_timeout, Fetched, too_much
-            )
+            fetched = self._ask_registry(Fetch(identity, destination), timeout, Fetched, watch)
         except ChildStopped as stopped:
             raise ModelRefused(str(stopped)) from None
-        if (reason := too_large(0)) is not None:  # the last bytes came after the last check
+        finally:
+            self._empty_spool()
+        if (reason := self._too_large(destination)) is not None:  # the last bytes came after the last check
             raise ModelRefused(reason)
         return fetched
 
@@ -140,6 +152,26 @@ class WorkerProcess:
         self._process.kill()
         with self._asking:  # until a waiting call has ended
             self._process.end()
+        self._empty_spool()
+
+    def _empty_spool(self) -> None:
+        """Remove what the last look has downloaded."""
+        if self._spool is not None:
+            self._spool.cleanup()
+            self._spool = None
+
+    def _too_large(self, directory: Path) -> str | None:
+        most = self._settings.model_max_bytes
+        return f"its files have more than MODEL_MAX_BYTES = {most} bytes" if _size(directory) > most else None
+
+    def _watch(self, directory: Path) -> Watch:
+        """Watch over a download to a directory."""
+
+        def too_much(pid: int) -> str | None:
+            memory = self._too_much_memory(pid)
+            return self._too_large(directory) if memory is None else f"to fetch it takes {memory}"
+
+        return too_much
 
     def _look_up(self, request: Look | Version, kind: type[T]) -> T:
         settings = self._settings
@@ -147,17 +179,17 @@ class WorkerProcess:
         try:
             return self._ask_registry(request, timeout, kind)
         except ChildStopped as stopped:
-            raise RegistryUnreachable(f"its answer takes {stopped}") from None
+            raise self._unreachable(f"its answer takes {stopped}") from None
 
     def _ask_registry(self, request: Request, timeout: float, kind: type[T], watch: Watch | None = None) -> T:
         try:
             return self._ask(request, timeout, kind, watch or self._too_much_memory)
         except TimeoutError:
-            raise RegistryUnreachable(f"no answer within {timeout:g} s") from None
+            raise self._unreachable(f"no answer within {timeout:g} s") from None
         except ChildGone:
-            raise RegistryUnreachable("the process that asks the registry ended before it answered") from None
+            raise self._unreachable("the process that asks the registry ended before it answered") from None
         except _Defect as defect:
-            raise RegistryUnreachable(str(defect)) from None
+            raise self._unreachable(str(defect)) from None
 
     def _ask_of_model(self, request: Build | Score, kind: type[T]) -> T:
         """Ask for work whose cost depends on the model, so that any failure refuses the model."""
@@ -191,8 +223,7 @@ class WorkerProcess:
                 raise FAILURES[answer.kind](answer.message)
             if answer.kind == "other":
                 raise _Defect(answer.message)
-            unreachable = RegistrySchema if answer.kind == "RegistrySchema" else RegistryUnreachable
-            raise unreachable(answer.message, answer.detail)
+            raise UNREACHABLE[answer.kind](answer.message, answer.detail)
         if not isinstance(answer, kind):
             raise TypeError(f"asked for {kind.__name__}, the model worker answered {type(answer).__name__}")
         return answer

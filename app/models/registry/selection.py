@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from app.address import LATEST
 from app.models.registry.source import FALLBACK, REMAINING, STAGES, LookUp
 from app.settings import Settings
 
@@ -17,7 +18,21 @@ MAX_ALIASES = 10
 def versions_by_rule(
     settings: Settings, versions: "Sequence[ModelVersion]", aliases: Mapping[str, str]
 ) -> "Iterator[tuple[str, list[ModelVersion]]]":
-    """Selection rules in order of preference, each with the versions that match it."""
+    """Selection rules in order of preference, each with the versions that match it.
+
+    Args:
+        settings: Settings that select versions.
+        versions: All versions, the newest first.
+        aliases: Number of the version under each alias.
+    """
+    if (number := settings.model_version) is not None:
+        yield (
+            f"version {number}",
+            list(versions[:1])
+            if number == LATEST
+            else [version for version in versions if str(version.version) == number],
+        )
+        return
     if settings.model_alias is not None:
         target = aliases.get(settings.model_alias)
         yield f"alias {settings.model_alias}", [v for v in versions if str(v.version) == str(target)]
@@ -34,10 +49,10 @@ def nothing_to_serve(
 ) -> str:
     """Message about why no version matches, with a hint for the operator."""
     said = ", ".join(f"{look_up.rule}: {look_up.outcome.replace('_', ' ')}" for look_up in look_ups)
-    if settings.model_alias is None:
+    if settings.model_alias is None and settings.model_version is None:
         if any(version.current_stage in STAGES for version in versions if is_ready(version)):
             said += "; other stages have versions, which MODEL_ALIAS or MODEL_FALLBACK_ANY can ask for"
-    elif look_ups[0].outcome == "empty":
+    elif settings.model_alias is not None and look_ups[0].outcome == "empty":
         if (target := aliases.get(settings.model_alias)) is not None:
             said += f", it names version {str(target)[:40]!r}, which is not there"
         said += f"; {_named_aliases(aliases)}"

@@ -27,7 +27,7 @@ class RegistryUnreachable(Exception):
         detail: Words of the registry or of a library, such as a body, a host or a path; for the log and the operator.
     """
 
-    outcome: ClassVar[Literal["registry_unreachable", "registry_schema"]] = "registry_unreachable"
+    outcome: ClassVar[Literal["registry_unreachable", "registry_schema", "place_unreachable"]] = "registry_unreachable"
 
     def __init__(self, reason: str, detail: str | None = None) -> None:
         super().__init__(reason)
@@ -38,6 +38,12 @@ class RegistrySchema(RegistryUnreachable):
     """The registry has another schema than this MLflow, which must not migrate it."""
 
     outcome = "registry_schema"
+
+
+class PlaceUnreachable(RegistryUnreachable):
+    """The place that MODEL_PATH names did not answer, or could not be read."""
+
+    outcome = "place_unreachable"
 
 
 class NothingToServe(Exception):
@@ -110,7 +116,7 @@ class Fetched(msgspec.Struct, frozen=True, tag=True):
 
 
 class ModelSource(Protocol):
-    """A registry, and a reader of its models."""
+    """A registry or a place of one model, and a reader of its models."""
 
     def look(self) -> Offer:
         """See `Registry.look`."""

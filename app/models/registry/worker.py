@@ -30,13 +30,13 @@ from app.models.refusal import Check, ModelRefused
 from app.models.registry.array_file import write_struct
 from app.models.registry.embedded import prepare_embedded_registry
 from app.models.registry.mlflow import Registry
+from app.models.registry.place import Place
 from app.models.registry.source import (
     Candidate,
     Fetched,
     ModelUnknown,
     NothingToServe,
     Offer,
-    RegistrySchema,
     RegistryUnreachable,
     VersionUnknown,
 )
@@ -54,6 +54,8 @@ NICENESS = 10
 
 class Look(msgspec.Struct, frozen=True, tag=True):
     """Request for `ModelWorker.look`."""
+
+    spool: Path | None = None
 
 
 class Version(msgspec.Struct, frozen=True, tag=True):
@@ -111,6 +113,7 @@ class Failure(msgspec.Struct, frozen=True, tag=True):
         "VersionUnknown",
         "RegistryUnreachable",
         "RegistrySchema",
+        "PlaceUnreachable",
         "ModelRefused",
         "OSError",
         "other",
@@ -134,15 +137,18 @@ class ModelWorker:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._registry = Registry(settings)
+        place = settings.place
+        self._registry = Registry(settings) if place is None else Place(settings, place)
         self._prepared = not settings.embedded_registry
 
     def prepare(self) -> None:
-        """See `Registry.prepare`."""
+        """See `Registry.prepare` and `Place.prepare`."""
         self._registry.prepare()
 
-    def look(self) -> Offer:
-        """See `Registry.look`. The embedded registry is set up before the first."""
+    def look(self, spool: Path | None = None) -> Offer:
+        """See `Registry.look` and `Place.look`. The embedded registry is set up before the first."""
+        if isinstance(self._registry, Place):
+            return self._registry.look(spool)
         if not self._prepared:
             prepare_embedded_registry(self._settings)
             self._prepared = True
@@ -210,8 +216,8 @@ def answer(worker: ModelWorker, request: Request) -> Answer:
     """Answer a request; an exception becomes a `Failure`."""
     try:
         match request:
-            case Look():
-                return worker.look()
+            case Look(spool):
+                return worker.look() if spool is None else worker.look(spool)
             case Version(number):
                 return worker.version(number)
             case Fetch(identity, destination):
@@ -224,7 +230,7 @@ def answer(worker: ModelWorker, request: Request) -> Answer:
                 return Scores(scores.shape, scores.tobytes())
     except ModelRefused as error:
         return Failure("ModelRefused", str(error), error.check)
-    except (RegistryUnreachable, RegistrySchema) as error:
+    except RegistryUnreachable as error:
         return Failure(type(error).__name__, str(error), detail=error.detail)  # pyright: ignore[reportArgumentType]
     except (ModelUnknown, NothingToServe, VersionUnknown) as error:
         return Failure(type(error).__name__, str(error))  # pyright: ignore[reportArgumentType]

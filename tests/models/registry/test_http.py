@@ -185,7 +185,9 @@ def test_a_version_with_unfetchable_files_is_refused(evil: Evil, worker: WorkerP
         worker.fetch(IDENTITY, tmp_path)
     evil.source = "gs://bucket/model"
     assert importlib.util.find_spec("google.cloud") is None
-    with pytest.raises(ModelRefused, match=r"^its files are in a store whose library is not installed here$"):
+    with pytest.raises(
+        ModelRefused, match=r"is not installed here: install the gcs extra: pip install 'madrone\[gcs\]'$"
+    ):
         worker.fetch(IDENTITY, tmp_path)
 
 
