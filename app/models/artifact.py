@@ -151,11 +151,9 @@ def read_content(directory: Path, expected_digest: str | None = None) -> ModelCo
         difficulty = read_forest(content["difficulty"].decode()) if "difficulty" in content else None
     except (ForestError, PlanError, UnicodeDecodeError) as error:
         raise ModelRefused(str(error)) from error
-    if forest.pandas_categories:
-        raise ModelRefused("the booster was trained on pandas categories, whose values requests cannot hold yet")
     if labels is not None:
         _check_labels(labels, forest.n_outputs)
-    features = join_features(signature_columns(mlmodel.get("signature")), plan, forest.feature_names)
+    features = join_features(signature_columns(mlmodel.get("signature")), plan, forest)
     files = {"mlmodel": MLMODEL, **names}
     if (example := _example(directory, mlmodel.get("saved_input_example_info"), features)) is not None:
         files["example"] = mlmodel["saved_input_example_info"]["artifact_path"]

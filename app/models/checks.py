@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from app.codecs.categories import codes_of, holds_numbers, holds_text
 from app.codecs.rules import limits_of
 from app.feature import Feature, Kind
 from app.models.artifact import Artifact
@@ -31,7 +32,8 @@ RMSE_NAMES = ("test_rmse", "root_mean_squared_error", "test_root_mean_squared_er
 """Names of the metric in a run, the first match counts. `mlflow.models.evaluate` writes `r2_score` and
 `root_mean_squared_error`."""
 
-TAKES_AS_MUCH = {*((kind, kind) for kind in get_args(Kind)), ("integer", "number")}
+WIDER = {("integer", "number"), ("boolean", "number"), ("boolean", "integer")}
+TAKES_AS_MUCH = {*((kind, kind) for kind in get_args(Kind)), *WIDER}
 """Pairs of kinds, old and new, where the new kind accepts every value of the old one."""
 
 RawScores = Callable[[Path, NDArray[np.float64]], NDArray[np.float64]]
@@ -196,6 +198,16 @@ def check_interface(artifact: Artifact, current: ServedModel) -> None:
         for name in old
         if name in new and not _contains(new[name].physical_range, old[name].physical_range)
     ]
+    problems += [
+        f"its {name!r} may not be missing"
+        for name in old
+        if name in new and old[name].required and old[name].takes_missing and not new[name].takes_missing
+    ]
+    problems += [
+        f"its {name!r} does not take {lacking}"
+        for name in old
+        if name in new and (lacking := _lacking_categories(new[name], old[name]))
+    ]
     if current.artifact.intervals is not None and not _offers(artifact.intervals, current.artifact.intervals):
         problems.append(f"it lacks intervals of the levels {current.artifact.intervals.levels}")
     if current.labels is not None and usable_labels(artifact.forest.objective, artifact.labels) is None:
@@ -212,6 +224,21 @@ def check_interface(artifact: Artifact, current: ServedModel) -> None:
 
 def _contains(new: tuple[float, float] | None, old: tuple[float, float] | None) -> bool:
     return new is None or (old is not None and new[0] <= old[0] and old[1] <= new[1])
+
+
+def _lacking_categories(new: Feature, old: Feature) -> str | None:
+    """What a category of the model in service takes, and the new one refuses; None if there is no such value."""
+    if old.kind != "category" or new.kind != "category":
+        return None
+    for holds, what in ((holds_text, "text"), (holds_numbers, "numbers")):
+        if holds(old) and not holds(new):
+            return what
+    if new.unseen == "missing":
+        return None
+    if old.unseen == "missing":
+        return "values that are none of its categories"
+    lacking = codes_of(old).keys() - codes_of(new).keys()
+    return f"{len(lacking)} of the categories" if lacking else None
 
 
 def _offers(new: Intervals | None, old: Intervals) -> bool:

@@ -1,11 +1,16 @@
 """Raw features of a model, joined from the MLflow signature, the feature plan and the booster."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import msgspec
+import numpy as np
 
-from app.feature import Feature, Kind
+from app.codecs.rules import LARGEST_WHOLE
+from app.feature import Category, Feature, Kind
+from app.models.category_columns import Column, category_columns
 from app.models.refusal import ModelRefused
+from kernels.forest.layout import ForestData
 from kernels.plan.plan import Plan
 
 KINDS: dict[str, Kind] = {
@@ -14,19 +19,18 @@ KINDS: dict[str, Kind] = {
     "long": "integer",
     "integer": "integer",
     "boolean": "boolean",
+    "string": "category",
+    "any": "number",
 }
-"""MLflow column types (mlflow/types/schema.py) that a numeric forest takes, with our kind of feature."""
+"""MLflow column types (mlflow/types/schema.py) that a forest takes, with our kind of feature; of a column of any type,
+MLflow knows nothing."""
 
-INTEGER_BITS = {"integer": 32, "long": 64}
+INTEGERS = {"long": "int64", "integer": "int32"}
+SHAPELESS = ("any", "array", "map", "object")
+"""Types of the one column without a name that a signature has where MLflow found no columns."""
 
-
-class Column(msgspec.Struct, frozen=True):
-    """A named column of an MLflow signature."""
-
-    name: str
-    kind: Kind
-    required: bool
-    bits: int | None
+SHOWN = 20
+"""Most names that a message lists."""
 
 
 def signature_columns(signature: Any) -> tuple[Column, ...] | None:
@@ -36,10 +40,11 @@ def signature_columns(signature: Any) -> tuple[Column, ...] | None:
         signature: Value of the `signature` key of the MLmodel file. Its `inputs` is JSON text.
 
     Returns:
-        The columns, or None where there is no signature, or one without columns (a tensor).
+        The columns, or None where the signature, if there is one, tells of none. A tensor of shape (-1, F) is F columns
+        of its dtype.
 
     Raises:
-        ModelRefused: A column is not numeric, has no name, or has the name of another.
+        ModelRefused: A column has a type that no LightGBM model takes, or the name of another.
     """
     if not signature:
         return None
@@ -53,78 +58,146 @@ def signature_columns(signature: Any) -> tuple[Column, ...] | None:
         raise ModelRefused("the signature's inputs are not valid JSON") from error
     if not isinstance(inputs, list) or not all(isinstance(item, dict) for item in inputs):
         raise ModelRefused("the signature's inputs are not a list of columns")
-    columns: list[Column] = []
-    for item in inputs:
-        if item.get("type") == "tensor":
-            return None
-        name, kind = item.get("name"), item.get("type")
-        if not isinstance(name, str) or not name:
-            raise ModelRefused("the signature has a column without a name")
-        if kind not in KINDS:
-            raise ModelRefused(f"the signature's column {name!r} has type {kind!r}, and only numbers can be served")
-        columns.append(Column(name, KINDS[kind], bool(item.get("required", True)), INTEGER_BITS.get(kind)))
-    if len({column.name for column in columns}) != len(columns):
+    items = cast(list[dict[str, Any]], inputs)
+    if any(item.get("type") == "tensor" for item in items):
+        return _tensor_columns(items)
+    if len(items) == 1 and items[0].get("name") is None and items[0].get("type") in SHAPELESS:
+        return None
+    columns = tuple(map(_column, items))
+    names = [column.name for column in columns if column.name is not None]
+    if len(set(names)) != len(names):
         raise ModelRefused("the signature names a column twice")
-    return tuple(columns)
+    return columns
 
 
-def join_features(
-    columns: tuple[Column, ...] | None, plan: Plan | None, booster_names: tuple[str, ...]
-) -> tuple[Feature, ...]:
+def join_features(columns: tuple[Column, ...] | None, plan: Plan | None, forest: ForestData) -> tuple[Feature, ...]:
     """Features of the model, in the engine's order.
 
     Args:
-        columns: Columns of the signature, where it has any.
+        columns: Columns of the signature, where it has any. One without a name has that of its place.
         plan: Feature plan, where the model has one; its inputs are then the features.
-        booster_names: Feature names of the forest, used where there is no plan.
+        forest: The booster, whose features are the model's where there is no plan.
 
     Raises:
         ModelRefused: The three do not agree.
     """
+    names = forest.feature_names if plan is None else tuple(item.name for item in plan.inputs)
+    if columns is not None and len(columns) == len(names):
+        columns = tuple(
+            msgspec.structs.replace(column, name=name) if column.name is None else column
+            for column, name in zip(columns, names, strict=True)
+        )
     if plan is not None:
-        names = tuple(item.name for item in plan.inputs)
-        if columns is not None and {column.name for column in columns} != set(names):
-            raise ModelRefused(
-                f"the signature's columns {_list(columns)} are not the plan's inputs {', '.join(names)}", "agreement"
-            )
-        by_name = {column.name: column for column in columns or ()}
-        return tuple(
-            Feature(
-                name=item.name,
-                kind=by_name[item.name].kind if by_name else "number",
-                required=by_name[item.name].required if by_name else True,
-                description=item.description,
-                unit=item.unit,
-                physical_range=_narrower(item.physical_range, _limits(by_name.get(item.name))),
-                training_range=item.training_range,
-            )
-            for item in plan.inputs
-        )
-    if columns is None:
-        return tuple(Feature(name=name) for name in booster_names)
-    if len(columns) != len(booster_names):
+        return _planned(columns, plan)
+    if columns is not None:
+        _check_names(columns, names)
+    categories = category_columns(columns, forest)
+    columns = tuple(Column(name=name) for name in names) if columns is None else columns
+    return tuple(_feature(column, categories.get(index)) for index, column in enumerate(columns))
+
+
+def _column(item: dict[str, Any]) -> Column:
+    """Column that is an item of the signature's JSON. pandas names columns by numbers too, LightGBM by their text."""
+    name, kind = item.get("name"), item.get("type")
+    name = str(name) if isinstance(name, str | bool | int | float) else None
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ModelRefused(
-            f"the signature has {len(columns)} columns, the booster {len(booster_names)} features", "agreement"
+            f"the signature's column {name!r} has type {kind!r}, and LightGBM takes numbers, booleans and categories"
         )
+    limits = _limits(np.dtype(INTEGERS[kind])) if kind in INTEGERS else None
+    required = bool(item.get("required", True))
+    return Column(name=name, type=kind, kind=KINDS[kind], required=required, limits=limits, single=kind == "float")
+
+
+def _tensor_columns(items: Sequence[dict[str, Any]]) -> tuple[Column, ...] | None:
+    """Columns of a tensor of shape (-1, F); None for any other tensor, or several."""
+    spec: Any = items[0].get("tensor-spec")
+    shape: Any = spec.get("shape") if isinstance(spec, dict) else None
+    if len(items) != 1 or not isinstance(shape, list) or len(cast(list[Any], shape)) != 2:
+        return None
+    width: Any = cast(list[Any], shape)[1]
+    if not isinstance(width, int) or width < 1:
+        return None
+    given: Any = cast(dict[str, Any], spec).get("dtype")
+    try:
+        dtype = np.dtype(given)
+    except TypeError:
+        dtype = np.dtype(object)
+    if dtype.kind not in "fiub":
+        raise ModelRefused(f"the signature's tensor has dtype {given!r}, and LightGBM takes numbers")
+    kind: Kind = "number" if dtype.kind == "f" else "boolean" if dtype.kind == "b" else "integer"
+    limits = _limits(dtype) if kind == "integer" else None
+    return (Column(name=None, type=str(dtype), kind=kind, limits=limits, single=dtype == np.float32),) * width
+
+
+def _check_names(columns: tuple[Column, ...], names: tuple[str, ...]) -> None:
+    """Raise ModelRefused unless the columns are the booster's features."""
+    if len(columns) != len(names):
+        raise ModelRefused(f"the signature has {len(columns)} columns, the booster {len(names)} features", "agreement")
     # LightGBM stores names with underscores instead of blanks, and Column_N for features without a name.
-    named = not all(name == f"Column_{index}" for index, name in enumerate(booster_names))
-    if named and tuple("_".join(column.name.split(" ")) for column in columns) != booster_names:
+    named = not all(name == f"Column_{index}" for index, name in enumerate(names))
+    if named and any(
+        column.name not in (name, None) and str(column.name).replace(" ", "_") != name
+        for column, name in zip(columns, names, strict=True)
+    ):
         raise ModelRefused(
-            f"the signature's columns {_list(columns)} are not the booster's features {', '.join(booster_names)}",
+            f"the signature's columns {_list([column.name for column in columns])} are not the booster's features "
+            f"{_list(names)}",
             "agreement",
         )
-    return tuple(
-        Feature(name=column.name, kind=column.kind, required=column.required, physical_range=_limits(column))
-        for column in columns
+
+
+def _feature(column: Column, categories: tuple[Category, ...] | None) -> Feature:
+    """Feature of a booster without a plan.
+
+    A number may be missing: that a column is required means to MLflow that it is there. For whole numbers and booleans
+    it also means that no value is missing.
+    """
+    kind = column.kind if categories is None else "category"
+    return Feature(
+        name=column.name or "",
+        kind=kind,
+        required=column.required,
+        nullable=kind in ("number", "category"),
+        single=column.single and categories is None,
+        categories=categories,
+        physical_range=column.limits if categories is None else None,
     )
 
 
-def _limits(column: Column | None) -> tuple[float, float] | None:
-    if column is None or column.bits is None:
-        return None
-    bound = 2 ** (column.bits - 1)
-    # The float below 2**63 is the upper bound of 64 bits, since 2**63 itself is no value of the type.
-    return float(-bound), float(bound - 1) if column.bits == 32 else float(bound - 1024)
+def _planned(columns: tuple[Column, ...] | None, plan: Plan) -> tuple[Feature, ...]:
+    """Features of a model with a plan, which takes numbers only."""
+    names = [item.name for item in plan.inputs]
+    by_name = {column.name: column for column in columns or ()}
+    if columns is not None and by_name.keys() != set(names):
+        raise ModelRefused(
+            f"the signature's columns {_list([column.name for column in columns])} are not the plan's inputs "
+            f"{_list(names)}",
+            "agreement",
+        )
+    if texts := [column.name for column in columns or () if column.kind == "category"]:
+        raise ModelRefused(f"the signature's columns {_list(texts)} are of text, and a feature plan takes numbers")
+    features: list[Feature] = []
+    for item in plan.inputs:
+        column = by_name.get(item.name, Column(name=item.name))
+        feature = Feature(
+            name=item.name,
+            kind=column.kind,
+            required=column.required,
+            single=column.single,
+            description=item.description,
+            unit=item.unit,
+            physical_range=_narrower(item.physical_range, column.limits),
+            training_range=item.training_range,
+        )
+        features.append(feature)
+    return tuple(features)
+
+
+def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Least and greatest whole number of a dtype that float64 tells from its neighbours."""
+    info = np.iinfo(dtype)
+    return max(float(info.min), -LARGEST_WHOLE), min(float(info.max), LARGEST_WHOLE)
 
 
 def _narrower(left: tuple[float, float] | None, right: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -133,5 +206,6 @@ def _narrower(left: tuple[float, float] | None, right: tuple[float, float] | Non
     return max(left[0], right[0]), min(left[1], right[1])
 
 
-def _list(columns: tuple[Column, ...]) -> str:
-    return ", ".join(column.name for column in columns)
+def _list(names: Sequence[str | None]) -> str:
+    shown = ", ".join(map(str, names[:SHOWN]))
+    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more"

@@ -194,15 +194,21 @@ def test_a_text_column_is_refused_by_name(tmp_path: Path) -> None:
     directory = save_booster(
         tiny_booster(), tmp_path / "model", signature=numbers(*NAMES, kind=DataType.string), input_example=None
     )
-    assert refusal(directory) == "the signature's column 'income' has type 'string', and only numbers can be served"
+    assert refusal(directory) == (
+        "the signature's column 'income' has type 'string', and the booster has no categories for it: "
+        "LightGBM takes text from pandas category columns only"
+    )
 
 
-def test_a_booster_of_pandas_categories_is_refused(saved: SavedModel, tmp_path: Path) -> None:
+def test_a_signature_that_does_not_fit_the_pandas_categories_is_refused(saved: SavedModel, tmp_path: Path) -> None:
     rows = pd.DataFrame(tiny_rows(), columns=list(NAMES))
     rows["age"] = pd.Categorical(rows["age"].map(str))
     booster = lgb.train(PARAMETERS, lgb.Dataset(rows, rows["income"]), num_boost_round=3)
     directory = with_booster(booster.model_to_string(), saved.directory, tmp_path / "model")
-    assert refusal(directory).startswith("the booster was trained on pandas categories")
+    assert refusal(directory) == (
+        "the booster has pandas categories of 1 columns, and it cannot be told of which: "
+        "the signature's columns do not fit them"
+    )
 
 
 def test_integer_categories_are_served_as_lightgbm_predicts(tmp_path: Path) -> None:

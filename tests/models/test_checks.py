@@ -369,6 +369,8 @@ def in_use(artifact: Artifact) -> ServedModel:
 
 INCOME, ROOMS = Feature(name="income"), Feature(name="rooms", kind="integer")
 OPTIONAL = Feature(name="age", required=False)
+COLOR = Feature(name="color", kind="category", categories=("mauve", "teal"))
+STRICT_COLOR = msgspec.structs.replace(COLOR, unseen="refuse")
 
 
 @pytest.mark.parametrize(
@@ -380,8 +382,21 @@ OPTIONAL = Feature(name="age", required=False)
         ((INCOME, Feature(name="age")), (INCOME, OPTIONAL)),
         ((INCOME,), (Feature(name="income", unit="EUR", description="a year", training_range=(0.0, 1.0)),)),
         ((), (OPTIONAL,)),
+        ((INCOME,), (Feature(name="income", nullable=True),)),
+        ((COLOR,), (msgspec.structs.replace(COLOR, categories=("blue", 3)),)),
+        ((STRICT_COLOR,), (msgspec.structs.replace(STRICT_COLOR, categories=("teal", "blue", "mauve")),)),
     ],
-    ids=["same", "other order", "one more, optional", "no longer required", "described otherwise", "from nothing"],
+    ids=[
+        "same",
+        "other order",
+        "one more, optional",
+        "no longer required",
+        "described otherwise",
+        "from nothing",
+        "may be missing",
+        "other categories",
+        "more categories",
+    ],
 )
 def test_a_model_that_takes_all_that_the_one_in_use_takes_passes(
     old: tuple[Feature, ...], new: tuple[Feature, ...], saved: SavedModel
@@ -402,8 +417,27 @@ def test_a_model_that_takes_all_that_the_one_in_use_takes_passes(
             (Feature(name="income", kind="integer"), Feature(name="age")),
             "it does not take 'rooms', it requires 'age', its 'income' is integer, not number",
         ),
+        ((Feature(name="income", nullable=True),), (INCOME,), "its 'income' may not be missing"),
+        ((COLOR,), (msgspec.structs.replace(COLOR, categories=(1, 2)),), "its 'color' does not take text"),
+        ((COLOR,), (STRICT_COLOR,), "its 'color' does not take values that are none of its categories"),
+        (
+            (STRICT_COLOR,),
+            (msgspec.structs.replace(STRICT_COLOR, categories=("mauve", "pink")),),
+            "its 'color' does not take 1 of the categories",
+        ),
     ],
-    ids=["lacks one", "lacks an optional one", "requires one more", "now required", "renamed", "several"],
+    ids=[
+        "lacks one",
+        "lacks an optional one",
+        "requires one more",
+        "now required",
+        "renamed",
+        "several",
+        "no longer nullable",
+        "numbers for text",
+        "refuses unseen",
+        "fewer categories",
+    ],
 )
 def test_a_model_that_callers_of_the_one_in_use_could_not_use_is_refused(
     old: tuple[Feature, ...], new: tuple[Feature, ...], problems: str, saved: SavedModel
@@ -413,9 +447,9 @@ def test_a_model_that_callers_of_the_one_in_use_could_not_use_is_refused(
 
 
 @pytest.mark.parametrize(("old", "new"), [*itertools.product(get_args(Kind), repeat=2)])
-def test_a_feature_may_only_widen_from_integer_to_number(old: Kind, new: Kind, saved: SavedModel) -> None:
-    artifact, current = (taking(saved, Feature(name="income", kind=kind)) for kind in (new, old))
-    if new in {old, {"integer": "number"}.get(old)}:
+def test_a_feature_may_only_widen(old: Kind, new: Kind, saved: SavedModel) -> None:
+    artifact, current = (taking(saved, Feature(name="income", kind=kind, required=False)) for kind in (new, old))
+    if new in {old, *{"integer": ["number"], "boolean": ["integer", "number"]}.get(old, [])}:
         check_interface(artifact, in_use(current))
     else:
         assert f"its 'income' is {new}, not {old}" in refusal("interface", check_interface, artifact, in_use(current))
