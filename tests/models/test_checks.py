@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.feature import Feature, Kind
+from app.feature import Category, Feature, Kind
 from app.models.artifact import Artifact, read_artifact
 from app.models.checks import (
     R2_NAMES,
     RMSE_NAMES,
     check_interface,
+    check_labels,
     check_metrics,
     check_predictions,
     check_scores,
@@ -356,6 +357,40 @@ def test_an_infinite_difficulty_is_refused(tmp_path: Path) -> None:
     artifact = read_artifact(save_referring(tmp_path / "model", difficulty=infinite))
     reason = refusal("prediction", check_predictions, artifact, artifact.engine())
     assert reason == "the difficulty of the input example is not finite"
+
+
+ONE_OUTPUT = [("no", "yes"), (False, True), (-(2**63), 2**64 - 1), (0.5, 1), ("only",), ("x" * 1000, "")]
+
+
+@pytest.mark.parametrize("labels", [*ONE_OUTPUT, None], ids=repr)
+def test_labels_that_fit_the_booster_pass(labels: tuple[Category, ...] | None, saved: SavedModel) -> None:
+    check_labels(msgspec.structs.replace(read_artifact(saved.directory), labels=labels))
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ((), "the model has 0 class labels, and its booster 2 classes"),
+        (("a", "b", "c"), "the model has 3 class labels, and its booster 2 classes"),
+        ((0.0, math.nan), "a class label is not a finite number"),
+        ((0.0, math.inf), "a class label is not a finite number"),
+        (("a", "x" * 1001), "a class label has more than 1000 characters"),
+        (("a", "\ud800"), "a class label is text that is no Unicode, or needs more than 64 bits"),
+        ((0, 2**64), "a class label is text that is no Unicode, or needs more than 64 bits"),
+    ],
+    ids=range(7),
+)
+def test_labels_that_fit_no_answer_are_refused(labels: tuple[Category, ...], reason: str, saved: SavedModel) -> None:
+    artifact = msgspec.structs.replace(read_artifact(saved.directory), labels=labels)
+    assert refusal("agreement", check_labels, artifact) == reason
+
+
+def test_a_model_without_the_labels_of_the_one_in_use_is_refused(saved: SavedModel) -> None:
+    bare = read_artifact(saved.directory)
+    labelled = msgspec.structs.replace(bare, labels=("no", "yes"))
+    check_interface(labelled, in_use(bare))
+    check_interface(msgspec.structs.replace(bare, labels=("no", "maybe")), in_use(labelled))
+    assert "it gives no class labels" in refusal("interface", check_interface, bare, in_use(labelled))
 
 
 def taking(saved: SavedModel, *features: Feature) -> Artifact:

@@ -15,9 +15,11 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from app.codecs.row_json import JsonCodec
-from app.feature import Feature
+from app.feature import Category, Feature
 from app.models.served import ServedModel
 from app.settings import Settings
+from tests.kernels.forest.boosters import Split, model_text, tree_text
+from tests.models.support import ready, save_text, serve
 from tests.routes.support import Client, client_of, served_by, services_of
 from tests.support import Server, problem
 
@@ -155,6 +157,51 @@ async def test_answers_match_the_document(client: Client, example: dict[str, flo
     assert checked == len(answers) - 1
     load = document["components"]["schemas"]["SystemReading"]["properties"]["load_average"]
     assert load == {"type": "array", "items": {"type": "number"}, "minItems": 3, "maxItems": 3}
+
+
+@pytest.mark.parametrize("labels", [("no", "yes"), (0, 1), (False, True), None], ids=repr)
+async def test_answers_with_each_output_match_the_document(
+    client: Client, labels: tuple[Category, ...] | None, tmp_path: Path
+) -> None:
+    tree = tree_text([Split(0, 0.0, 0)], [0], [0.5, -0.5])
+    artifact = serve(save_text(model_text([tree], 1, objective="binary sigmoid:1"), tmp_path / "model")).artifact
+    artifact = msgspec.structs.replace(artifact, labels=labels)
+    services_of(client).slot.current = ready(artifact, served_by(client).identity, {}, "a test")
+    document = (await client.get("/openapi.json")).json()
+    assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
+    row = {"Column_0": 1.0}
+    bodies = {"/predict": row, "/predict/batch": {"predictions": [row]}, "/predict/bulk": {"rows": [row]}}
+    for path, body in bodies.items():
+        operation = document["paths"][path]["post"]
+        (parameter,) = operation["parameters"]
+        assert (parameter["name"], parameter["in"], parameter["required"]) == ("output", "query", False)
+        choices = ["auto", "labels", "probabilities", "raw"] if labels else ["auto", "probabilities", "raw"]
+        assert parameter["schema"].pop("enum") == choices
+        for output in choices:
+            answer = (await client.post(f"{path}?output={output}", json=body)).json()
+            schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+            validator = Draft202012Validator(schema | {"components": document["components"]})
+            assert [error.message for error in validator.iter_errors(answer)] == []
+    answers = document["components"]["schemas"]
+    for name in ("PredictionResponse", "PredictedItem"):
+        assert answers[name]["properties"].get("label") == (labels and {"enum": list(labels)})
+        assert {"label", "probabilities", "raw_score"}.isdisjoint(answers[name]["required"])
+    info = (await client.get("/predict/model/info")).json()
+    validator = Draft202012Validator(answers["ModelInfo"] | {"components": document["components"]})
+    assert [error.message for error in validator.iter_errors(info)] == []
+
+
+async def test_more_labels_than_can_be_listed_are_described(client: Client, tmp_path: Path) -> None:
+    classes = 1001
+    text = model_text([tree_text([], [], [0.0])] * classes, 1, classes, f"multiclass num_class:{classes}")
+    artifact = serve(save_text(text, tmp_path / "model")).artifact
+    artifact = msgspec.structs.replace(artifact, labels=tuple(range(classes)))
+    services_of(client).slot.current = ready(artifact, served_by(client).identity, {}, "a test")
+    document = (await client.get("/openapi.json")).json()
+    label = document["components"]["schemas"]["PredictionResponse"]["properties"]["label"]
+    assert "enum" not in label
+    answer = (await client.post("/predict", json={"Column_0": 1.0})).json()
+    assert list(Draft202012Validator(label).iter_errors(answer["label"])) == []
 
 
 async def test_the_document_lists_the_interval_levels(client: Client, referring: ServedModel) -> None:
