@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import click
 from dotenv import load_dotenv
 
 from app import __version__
+from app.address import AddressError, parse_address
+from app.contradictions import OF_A_REGISTRY, OF_A_RUN
 from app.settings import Settings, SettingsError, settings_table
 from kernels.cache import cache_kernels
 
@@ -185,6 +188,41 @@ def predict(url: str | None) -> None:
 
 
 @main.command()
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+def check(model: str, as_json: bool) -> None:
+    """Say whether MODEL can be served, why not, and what it takes and gives.
+
+    MODEL is a file, a directory or an address, as for MODEL_PATH. The exit status is 0 if it can be served, 1 if not.
+    """
+    try:
+        address = parse_address(model)
+    except AddressError as error:
+        raise click.BadParameter(f"{error}.", param_hint="MODEL") from error
+    unused = {*OF_A_REGISTRY, "MODEL_NAME", *(() if address.kind in ("run", "registered") else OF_A_RUN)}
+    environ = {name: value for name, value in os.environ.items() if name not in unused}
+    settings = _settings(environ | {"MODEL_PATH": model})
+    _check_openmp()
+    _cache_kernels(settings)
+
+    import msgspec
+
+    from app.models.registry.process import WorkerProcess
+    from app.models.verdict import describe_verdict, judge_model
+
+    source = WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
+    try:
+        verdict = judge_model(settings, source)
+    finally:
+        source.close()
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(verdict), indent=2))
+    else:
+        click.echo(describe_verdict(verdict, model))
+    sys.exit(0 if verdict.servable else 1)
+
+
+@main.command()
 def settings() -> None:
     """Print all settings as a Markdown table."""
     click.echo(settings_table())
@@ -223,9 +261,9 @@ def _checked(response: Any) -> Any:
     return response
 
 
-def _settings() -> Settings:
+def _settings(environ: Mapping[str, str] = os.environ) -> Settings:
     try:
-        return Settings.from_environ(os.environ)
+        return Settings.from_environ(environ)
     except SettingsError as error:
         click.echo(f"Madrone cannot start because some settings are not valid:\n{error}", err=True)
         sys.exit(BAD_USAGE)
