@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from kernels.forest.errors import ForestError
 from kernels.forest.layout import BoosterText
-from kernels.forest.model_text import END_OF_TREES
+from kernels.forest.sections import END_OF_TREES, divide
 from kernels.forest.status import ForestStatus
 from kernels.rows import check_columns
 
@@ -60,15 +60,13 @@ def read_booster(text: str) -> "lgb.Booster":
     Its import takes half a second and 100 MB, which a process that only serves can do without.
 
     Raises:
-        ForestError: LightGBM refuses it.
+        ForestError: It is incomplete, or LightGBM refuses it.
     """
     import lightgbm as lgb
 
-    end = text.find(END_OF_TREES)
-    if end < 0:
-        raise ForestError(f"the booster's text has no line {END_OF_TREES!r}")
+    sections = divide(text)
     try:
         # The part after the trees describes the training; cut short, it can crash LightGBM's parser.
-        return lgb.Booster(model_str=text[:end] + END_OF_TREES + "\n")
+        return lgb.Booster(model_str=sections.text[: sections.bounds[-1]] + END_OF_TREES + "\n")
     except lgb.basic.LightGBMError as error:
         raise ForestError(f"LightGBM refuses the booster: {error}") from error

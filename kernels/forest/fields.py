@@ -15,8 +15,9 @@ STATISTICS = re.compile(r"(?:[-+]?(?:[0-9]++(?:\.[0-9]*+)?(?:e[-+]?[0-9]++)?|inf
 
 def read_fields(block: str) -> dict[str, str]:
     """The `key=value` lines of a block. Raises ValueError for a key that appears twice."""
+    # Not splitlines: a feature's name may hold what ends a line for Python, but not for LightGBM.
     fields: dict[str, str] = {}
-    for line in block.splitlines():
+    for line in block.split("\n"):
         key, separator, value = line.partition("=")
         if separator:
             if key in fields:

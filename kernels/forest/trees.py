@@ -19,6 +19,9 @@ LEAF_STATISTICS = ("leaf_weight", "leaf_count")
 NODE_STATISTICS = ("split_gain", "internal_value", "internal_weight", "internal_count")
 """Columns that no prediction reads, but LightGBM parses."""
 
+MOST_LINES = 23
+"""Most lines of a tree, the first of them its number: LightGBM reads no more."""
+
 CATEGORICAL = 1
 """Bit of a node's decision type: its threshold is the number of a set of categories."""
 
@@ -64,12 +67,17 @@ def read_tree(index: int, block: str, features: int) -> tuple[Trees, bool]:
     """
     try:
         fields = read_fields(block)
+        lines = block.rstrip("\n").split("\n")
+        if len(lines) > MOST_LINES or not all("=" in line for line in lines):
+            raise ValueError("it has a line without a value, or more lines than LightGBM reads")
         leaves = integer(fields, "num_leaves")
         values, thresholds = numbers(fields, "leaf_value"), numbers(fields, "threshold")
         feature, decision, left, right = (integers(fields, name) for name in NODE_INTEGERS)
         lengths = {name: count_numbers(fields, name) for name in (*LEAF_STATISTICS, *NODE_STATISTICS) if name in fields}
         if len(numbers(fields, "shrinkage")) > 1:
             raise ValueError("shrinkage is not one number")
+        if "num_cat" not in fields:
+            raise ValueError("it has no num_cat, and LightGBM itself reads no text older than that of 2.0.5")
         sets = _categories(fields, decision, thresholds)
         linear = "is_linear" in fields and integer(fields, "is_linear") != 0
         if linear:

@@ -1,6 +1,7 @@
 """What the tests of forests share: model texts that no training would give, rows hard for a model, and the oracle."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import NamedTuple, get_args
 
@@ -118,6 +119,33 @@ def model_text(
         f"tree_sizes={' '.join(str(len(block)) for block in blocks)}",
     ]
     return "\n".join(header) + "\n\n" + "".join(blocks) + "end of trees\n"
+
+
+def without(text: str, *lines: str) -> str:
+    """The text without lines that begin so, its sizes of trees mended."""
+    start, end = text.index("Tree=0"), text.index("end of trees")
+    kept = [line for line in text[:start].split("\n") if not line.startswith(lines)]
+    blocks = re.findall(r"Tree=.*?(?=Tree=|\Z)", text[start:end], re.DOTALL)
+    trees = ["\n".join(line for line in block.split("\n") if not line.startswith(lines)) for block in blocks]
+    sizes = f"tree_sizes={' '.join(str(len(tree)) for tree in trees)}"
+    head = [sizes if line.startswith("tree_sizes=") else line for line in kept]
+    return "\n".join(head) + "".join(trees) + text[end:]
+
+
+def old(text: str, version: str) -> str:
+    """A text of today as the writer of another version wrote it (gbdt_model_text.cpp and tree.cpp of its tag)."""
+    text = text.replace("feature_importances:", "feature importances:")
+    if version == "3.3":
+        return text.replace("version=v4", "version=v3")
+    text = without(text, "is_linear=", "leaf_weight=", "internal_weight=").replace("version=v4", "version=v2")
+    if version == "2.2":
+        return text
+    text = text.replace("end of trees\n", "")
+    if version == "2.1":
+        return text.replace("\nparameters:", "parameters:").replace("end of parameters\n", "")
+    parameters = text.index("\nparameters:")
+    text = text[:parameters] + text[text.index("\npandas_categorical:") :]
+    return text if version == "2.0.12" else re.sub(r"version=.*\n|tree_sizes=.*\n", "", text)
 
 
 @st.composite

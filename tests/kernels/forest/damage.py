@@ -16,13 +16,14 @@ import numpy as np
 from kernels.forest.forest import ForestError, load_forest
 
 END = "end of trees"
+OLD_END = "\nfeature importances:"
 NUMBER = re.compile(r"[-+.\w]+")
 INSTEAD = ("", "x", "-1", "0", "7", "1e9", "nan", "inf", "1.5", "99999999999", "1_0", "\u0663", "-", "1 1")
 
 
 def damages(text: str) -> Iterator[tuple[str, str]]:
     """(what is done, the damaged text)."""
-    end = text.index(END)
+    end = text.index(END if END in text else OLD_END)
     for length in range(0, end + len(END), 23):
         yield f"cut at {length}", text[:length]
     for start in range(0, end, 101):

@@ -114,7 +114,6 @@ def test_any_scores_of_four_outputs(objective: str, scores: list[float]) -> None
     [
         *(("mse", "regression"), ("mean_absolute_error", "regression_l1"), ("l2_root", "regression")),
         *(("xentropy", "cross_entropy"), ("xentlambda", "cross_entropy_lambda"), ("xendcg", "rank_xendcg")),
-        *(("custom", ""), ("none", "")),
     ],
 )
 def test_an_objective_by_another_name_is_left_to_lightgbm(alias: str, name: str) -> None:
@@ -124,6 +123,17 @@ def test_an_objective_by_another_name_is_left_to_lightgbm(alias: str, name: str)
     with pytest.raises(UnsupportedForestError, match=alias):
         Forest.from_model_text(other)
     assert_same_bits(load_forest(other).predict(X), oracle(own, X, raw_score=False))
+
+
+@pytest.mark.parametrize("objective", ["custom", "none", "null", "na", ""])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_scores_of_a_custom_objective_are_raw(objective: str, outputs: int) -> None:
+    X = np.arange(float(len(SCORES)))[:, None]
+    text = model_text([table(SCORES, 0)] * outputs, 1, outputs, objective)
+    forest = Forest.from_model_text(text)
+    assert forest.objective == ""
+    assert_same_bits(forest.predict(X), oracle(text, X, raw_score=False))
+    assert_same_bits(forest.predict(X), forest.predict(X, raw_score=True))
 
 
 @pytest.mark.parametrize("objective", ["unheard_of", "binary", "binary sigmoid:0", "binary sigmoid:-1", "multiclass"])
