@@ -103,5 +103,6 @@ def _words(fields: dict[str, str], name: str, features: int) -> tuple[str, ...]:
         value = value.strip("=")
     words = tuple(word for word in value.split(" ") if word)
     if len(words) != features:
-        raise ForestError(f"the booster's header has {name} for {len(words)} features, and counts {features}")
+        says = "names" if name == "feature_names" else f"has {name} of"
+        raise ForestError(f"the booster's header {says} {len(words)} features, and counts {features}")
     return words

@@ -57,12 +57,12 @@ def test_blanks_between_names_may_be_several(blanks: str) -> None:
 @pytest.mark.parametrize(
     ("line", "instead", "reason"),
     [
-        (NAMES, "feature_names=a b", r"has feature_names for 2 features, and counts 3"),
-        (NAMES, "feature_names=", r"has feature_names for 0 features, and counts 3"),
+        (NAMES, "feature_names=a b", r"names 2 features, and counts 3"),
+        (NAMES, "feature_names=", r"names 0 features, and counts 3"),
         (NAMES, "", "is damaged: 'feature_names'"),
-        (NAMES, "feature_names=a\rb c d", r"has feature_names for 1 features, and counts 3"),
+        (NAMES, "feature_names=a\rb c d", r"names 1 features, and counts 3"),
         (NAMES, f"{NAMES}\n{NAMES}", "is damaged: feature_names appears twice"),
-        ("feature_infos=none none none", "feature_infos=none", "has feature_infos for 1 features, and counts 3"),
+        ("feature_infos=none none none", "feature_infos=none", "has feature_infos of 1 features, and counts 3"),
         ("feature_infos=none none none", "", "is damaged: 'feature_infos'"),
         ("label_index=0", "", "is damaged: label_index is not one whole number"),
         (
