@@ -26,6 +26,7 @@ one where a variable is missing, and the default would open the service to every
 Stage = Literal["Production", "Staging", "None", "Archived"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 Output = Literal["auto", "labels", "probabilities", "raw"]
+Unseen = Literal["missing", "refuse"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Key = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")]
@@ -93,6 +94,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_max_rmse: Annotated[
         Rmse | None, _help("Highest RMSE of a model's run, in the target's unit; a model above it is refused")
     ] = None
+    model_unseen_categories: Annotated[
+        Unseen,
+        _help("What becomes of a value that is none of a feature's categories: it counts as missing, or is refused"),
+    ] = "missing"
     model_store_versions: Annotated[
         int, Meta(ge=1, le=100), _help("Number of good versions kept in DATA_DIR for starts without the registry")
     ] = 3

@@ -28,6 +28,9 @@ ITEMS = 2**12
 
 MALFORMED = "The columns must be a MessagePack map of lists, each of texts, numbers, booleans and nil."
 
+WINDOW, LONGEST_HEADER = 2**16, 5
+"""Bytes that are searched at a time for the ends of values, and of a value's length at most."""
+
 # Sizes of the headers of the lists and maps, by their first byte (msgpack/spec.md).
 LONG_LISTS, LONG_MAPS = {0xDC: 2, 0xDD: 4}, {0xDE: 2, 0xDF: 4}
 TEXTS = {0xD9: 1, 0xDA: 2, 0xDB: 4}
@@ -145,21 +148,22 @@ def _decoded(part: memoryview, count: int) -> list[Value]:
 
 def _skip(view: memoryview, position: int, count: int) -> int:
     """Position after so many values."""
-    data, start = bytes(view[position : position + 64 * count]), position
+    sizes, data, at, last = SIZES, b"", 0, -1
     for _ in range(count):
-        if position - start + 5 > len(data):
-            data, start = bytes(view[position : position + 64 * count]), position
-        if position == start + len(data):
-            raise MalformedBody(MALFORMED)
-        first = data[position - start]
-        size = SIZES[first]
-        if size == 0:
-            length = TEXTS[first]
-            size = 1 + length + int.from_bytes(data[position - start + 1 : position - start + 1 + length], "big")
-        elif size < 0:
-            raise MalformedBody(MALFORMED)
-        position += size
-    return position
+        if at > last:  # the next value's header may not be in the window
+            position += at
+            data, at = bytes(view[position : position + WINDOW]), 0
+            last = len(data) - LONGEST_HEADER if len(data) == WINDOW else len(data) - 1
+            if last < 0:
+                raise MalformedBody(MALFORMED)
+        size = sizes[data[at]]
+        if size <= 0:
+            if size < 0:
+                raise MalformedBody(MALFORMED)
+            length = TEXTS[data[at]]
+            size = 1 + length + int.from_bytes(data[at + 1 : at + 1 + length], "big")
+        at += size
+    return position + at
 
 
 def _header(view: memoryview, short: int, long: dict[int, int]) -> tuple[int, int]:

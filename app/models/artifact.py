@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from app.codecs.categories import code, holds_numbers, holds_text
 from app.codecs.rules import FloatArray
 from app.feature import Category, Feature
 from app.models.directory import (
@@ -56,7 +57,7 @@ class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
     table: FloatArray | None
     difficulty: ForestData | None
     intervals: Intervals | None
-    example: dict[str, float | int | bool | None] | None
+    example: dict[str, Category | None] | None
     digest: str
     labels: tuple[Category, ...] | None = None
     files: dict[str, str]
@@ -95,7 +96,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     table: FloatArray | None
     difficulty: AnyForest | None
     intervals: Intervals | None
-    example: dict[str, float | int | bool | None] | None
+    example: dict[str, Category | None] | None
     digest: str
     labels: tuple[Category, ...] | None = None
     files: dict[str, str]
@@ -115,8 +116,13 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
         """Row to warm up with, float64[1, F]: the input example, or zeros."""
         if self.example is None:
             return np.zeros((1, len(self.features)))
-        values = [self.example[feature.name] for feature in self.features]
-        return np.array([[np.nan if value is None else float(value) for value in values]])
+        values = [_number(feature, self.example[feature.name]) for feature in self.features]
+        return np.array([values])
+
+
+def _number(feature: Feature, value: Category | None) -> float:
+    """What the forest gets for a value of the input example."""
+    return code(feature, value) if feature.kind == "category" else math.nan if value is None else float(value)
 
 
 def read_artifact(directory: Path, expected_digest: str | None = None) -> Artifact:
@@ -211,12 +217,19 @@ def _example(directory: Path, info: Any, features: tuple[Feature, ...]) -> dict[
         return None
     try:
         content: Any = msgspec.json.decode(read_file(directory, name, MAX_EXAMPLE_BYTES))
-        row = dict(zip(content["columns"], content["data"][0], strict=True))
+        row = dict(zip(map(str, content["columns"]), content["data"][0], strict=True))
         example = {feature.name: _sent(row[feature.name]) for feature in features}
-        finite = all(value is None or math.isfinite(value) for value in example.values())
+        finite = all(_is_sendable(feature, example[feature.name]) for feature in features)
     except (ModelRefused, msgspec.DecodeError, RecursionError, LookupError, TypeError, ValueError, OverflowError):
         return None
     return example if finite else None
+
+
+def _is_sendable(feature: Feature, value: Any) -> bool:
+    """Whether a request could contain a value, as far as its type tells."""
+    if isinstance(value, str):
+        return feature.kind == "category" and holds_text(feature)
+    return value is None or (math.isfinite(value) and (feature.kind != "category" or holds_numbers(feature)))
 
 
 def _sent(value: Any) -> Any:

@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from app.codecs.categories import codes_of, holds_numbers, holds_text
+from app.codecs.categories import codes_of, holds_numbers, holds_text, values_of
 from app.codecs.rules import limits_of
-from app.feature import Feature, Kind
+from app.feature import Category, Feature, Kind
 from app.models.artifact import Artifact
 from app.models.interval import Intervals
 from app.models.output import usable_labels
@@ -82,7 +82,8 @@ def check_scores(artifact: Artifact, engine: Engine, directory: Path, raw_scores
         ModelRefused: Scores differ.
     """
     sample = artifact.sample()
-    usual = np.asarray(engine.transform(np.concatenate([sample, vary(sample)])), dtype=np.float64)
+    rows = np.concatenate([sample, _varied(artifact.features, sample)])
+    usual = np.asarray(engine.transform(rows), dtype=np.float64)
     for part, forest in (("booster", artifact.forest), ("difficulty", artifact.difficulty)):
         if not isinstance(forest, Forest):
             continue  # absent, or evaluated by LightGBM itself
@@ -105,7 +106,8 @@ def check_predictions(artifact: Artifact, engine: Engine) -> None:
         ModelRefused: A prediction or a difficulty is infinite or NaN.
     """
     sample = artifact.sample()
-    for rows, named in ((sample, "the input example"), (vary(sample), "rows like the input example")):
+    varied = _varied(artifact.features, sample)
+    for rows, named in ((sample, "the input example"), (varied, "rows like the input example")):
         evaluation = engine.evaluate(rows)
         if not np.isfinite(evaluation.prediction).all():
             raise ModelRefused(f"the prediction for {named} is not finite", "prediction")
@@ -149,13 +151,15 @@ def find_not_finite(artifact: Artifact) -> tuple[NotFinite, ...]:
             continue
         rows = np.concatenate([extreme_rows(forest), probe_rows(forest.predicates, forest.n_features)])
         if artifact.plan is None:
+            rows = _with_codes(artifact.features, rows)
             rows = rows[_sendable(artifact.features, rows)]
         predictions = forest.predict(rows).reshape(len(rows), -1)
         bad = np.flatnonzero(~np.isfinite(predictions).all(axis=1))
         if len(bad):
             which = "rows" if artifact.plan is None else "of the features that its plan may make"
             message = f"the {part}'s prediction is not finite for some {which}; such a row is answered with an error"
-            found.append(_not_finite(message, forest, rows[bad[0]], predictions[bad[0]]))
+            features = artifact.features if artifact.plan is None else ()
+            found.append(_not_finite(message, forest, features, rows[bad[0]], predictions[bad[0]]))
     return tuple(found)
 
 
@@ -163,19 +167,55 @@ def _sendable(features: tuple[Feature, ...], rows: NDArray[np.float64]) -> NDArr
     """Whether a request could contain each row, bool[B] for rows float64[B, F]."""
     low, high = np.array([limits_of(feature) for feature in features]).reshape(-1, 2).T
     whole = np.array([feature.kind != "number" for feature in features])
-    optional = np.array([not feature.required for feature in features])
+    missing = np.array([feature.takes_missing for feature in features])
     fits = (low <= rows) & (rows <= high) & ~(whole & (rows != np.floor(rows)))
-    return np.asarray((fits | (optional & np.isnan(rows))).all(axis=1))
+    with np.errstate(over="ignore"):
+        for column in (column for column, feature in enumerate(features) if feature.single):
+            fits[:, column] &= rows[:, column] == rows[:, column].astype(np.float32)
+    return np.asarray((fits | (missing & np.isnan(rows))).all(axis=1))
 
 
-def _not_finite(message: str, forest: Forest, row: NDArray[np.float64], prediction: NDArray[np.float64]) -> NotFinite:
+def _with_codes(features: tuple[Feature, ...], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows whose category columns hold what a request's values become: codes, and NaN in place of other numbers.
+
+    LightGBM takes no number that is no code for a category, as it takes NaN.
+    """
+    columns = [column for column, feature in enumerate(features) if feature.kind == "category"]
+    rows = rows.copy() if columns else rows
+    for column in columns:
+        codes = np.trunc(rows[:, column])
+        known = (codes >= 0) & (codes < len(features[column].categories or ()))
+        rows[:, column] = np.where(known, codes, np.nan)
+    return rows
+
+
+def _varied(features: tuple[Feature, ...], sample: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows like the sample, as `vary` makes them, with random codes in category columns, some of them missing."""
+    rows, random = vary(sample), np.random.default_rng(1)
+    for column, feature in enumerate(features):
+        if feature.kind == "category":
+            codes = random.integers(-1, max(1, len(feature.categories or ())), len(rows))
+            rows[:, column] = np.where(codes < 0, np.nan, codes)
+    return rows
+
+
+def _not_finite(
+    message: str,
+    forest: Forest,
+    features: tuple[Feature, ...],
+    row: NDArray[np.float64],
+    prediction: NDArray[np.float64],
+) -> NotFinite:
+    """Describe a row; `features` are the model's where they are the booster's, too."""
     values = ", ".join(map(str, prediction.tolist()))
-    told = np.flatnonzero(row != 0)[:MAX_FEATURES].tolist()
-    return NotFinite(
-        message=message,
-        prediction=values[:MAX_TEXT],
-        features={forest.feature_names[index]: None if np.isnan(row[index]) else float(row[index]) for index in told},
-    )
+    told: dict[str, Category | None] = {}
+    for index in np.flatnonzero(row != 0)[:MAX_FEATURES].tolist():
+        told[forest.feature_names[index]] = None if np.isnan(row[index]) else float(row[index])
+    for index, feature in enumerate(features):
+        name = forest.feature_names[index]
+        if feature.kind == "category" and (name in told or len(told) < MAX_FEATURES) and not np.isnan(row[index]):
+            told[name] = values_of(feature)[int(row[index])]
+    return NotFinite(message=message, prediction=values[:MAX_TEXT], features=told)
 
 
 def check_interface(artifact: Artifact, current: ServedModel) -> None:

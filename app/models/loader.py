@@ -99,7 +99,7 @@ class ModelLoader:
             self._enter("fetch", candidate)
             fetched = self._source.fetch(candidate.identity, Path(temporary))
             self._enter("build", candidate)
-            artifact = self._source.build(fetched.directory, fetched.digest).artifact()
+            artifact = self._by_settings(self._source.build(fetched.directory, fetched.digest).artifact())
             self._enter("check", candidate)
             if fetched.metrics is None and self._limited:
                 raise RegistryUnreachable("the metrics of the model's run cannot be read, and limits are set for them")
@@ -148,7 +148,7 @@ class ModelLoader:
         log.info("taking model from disk", extra={"model_version": entry.identity.version})
         with self._loading():
             self._enter("build", candidate)
-            artifact = self._store.load(entry, read_artifact if known else self._built)
+            artifact = self._by_settings(self._store.load(entry, read_artifact if known else self._built))
             self._enter("check", candidate)
             check_metrics(entry.metrics, self._settings)
             engine = artifact.engine()
@@ -190,6 +190,17 @@ class ModelLoader:
 
     def _built(self, directory: Path) -> Artifact:
         return self._source.build(directory, None).artifact()
+
+    def _by_settings(self, artifact: Artifact) -> Artifact:
+        """The model, whose category features treat an unseen value as MODEL_UNSEEN_CATEGORIES says."""
+        unseen = self._settings.model_unseen_categories
+        if not any(feature.kind == "category" and feature.unseen != unseen for feature in artifact.features):
+            return artifact
+        features = tuple(
+            msgspec.structs.replace(feature, unseen=unseen) if feature.kind == "category" else feature
+            for feature in artifact.features
+        )
+        return msgspec.structs.replace(artifact, features=features)
 
     @contextmanager
     def _loading(self) -> Generator[None, None, None]:

@@ -7,9 +7,11 @@ from functools import lru_cache
 import msgspec
 import numpy as np
 
+from app.codecs.categories import values_of
 from app.codecs.classes import Labels
 from app.codecs.row_json import JsonCodec
 from app.codecs.rules import FloatArray
+from app.feature import Category
 from app.models.artifact import Artifact
 from app.models.identity import ModelIdentity
 from app.models.output import outputs, usable_labels
@@ -25,12 +27,13 @@ class NotFinite(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         message: One sentence for the owner of the model.
         prediction: Outputs for the row, as text, since JSON has no infinity.
-        features: Booster features of the row, null where missing; the first 50 that are not zero.
+        features: Booster features of the row, null where missing; the first 50 that are not zero. A category is told
+            by its value.
     """
 
     message: str
     prediction: str
-    features: dict[str, float | None]
+    features: dict[str, Category | None]
 
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +48,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
         resolved_by: Selection rule that chose this version.
         load_seconds: Time from look-up to readiness.
         not_finite: Rows without a finite prediction that were found when the model was loaded.
+        categories: Value of each code, of each column of categories.
     """
 
     identity: ModelIdentity
@@ -60,6 +64,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     loaded_at: datetime
     load_seconds: float
     not_finite: tuple[NotFinite, ...] = ()
+    categories: dict[int, dict[int, Category]] = {}
 
     def warnings(self, rows: FloatArray, evaluation: Evaluation) -> list[list[str]]:
         """Warnings about rows unlike the training rows, a list for each row.
@@ -141,4 +146,7 @@ def serve_artifact(
         resolved_by=resolved_by,
         loaded_at=datetime.now(UTC),
         load_seconds=0.0,
+        categories={
+            column: values_of(feature) for column, feature in enumerate(artifact.features) if feature.kind == "category"
+        },
     )

@@ -260,7 +260,8 @@ class Predictions:
         self._shadow.offer(served, rows, evaluation.prediction, exchange.request_id)
         if kind != "bulk" and self._log.enabled and len(rows):
             model = served.identity.name, served.identity.version
-            self._log.record(exchange.request_id, kind, model, served.feature_names, rows, evaluation.prediction)
+            names, predictions = served.feature_names, evaluation.prediction
+            self._log.record(exchange.request_id, kind, model, names, rows, predictions, served.categories)
 
 
 def _check_json(exchange: Exchange) -> None:

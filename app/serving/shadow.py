@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from app.codecs.categories import recoded
 from app.codecs.rules import FloatArray
 from app.feature import Feature
 from app.models.identity import ModelIdentity
@@ -206,12 +207,16 @@ def _difference(shadow: ServedModel, served: ServedModel, chunk: list[_Answers])
 
 
 def _arranged(rows: FloatArray, have: tuple[Feature, ...], want: tuple[Feature, ...]) -> FloatArray:
-    """Rows in the column order of another model; an optional feature that they lack is NaN in all of them."""
+    """Rows as another model takes them: in its column order, with its codes of categories.
+
+    An optional feature that they lack is NaN in all of them, and so is a category that the other model does not know.
+    """
     columns = {feature.name: index for index, feature in enumerate(have)}
     arranged = np.full((len(rows), len(want)), np.nan)
     for index, feature in enumerate(want):
         if feature.name in columns:
-            arranged[:, index] = rows[:, columns[feature.name]]
+            column = columns[feature.name]
+            arranged[:, index] = recoded(rows[:, column], have[column], feature)
         elif feature.required:
             raise ValueError(f"the shadow requires {feature.name!r}, which the model that answered does not take")
     return arranged

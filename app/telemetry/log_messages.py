@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import numpy as np
 
 
 class LogTarget(msgspec.Struct, frozen=True):
@@ -40,6 +41,7 @@ class LoggedPredictions(msgspec.Struct, array_like=True):
         model: Name and version of the model.
         names: Names of the F features.
         outputs: K, predictions for each row.
+        categories: Value of each code, of each column of categories.
         requests: The requests, in order.
         rows: Bytes of float64[N, F], a piece for each request.
         predictions: Bytes of float64[N, K], a piece for each request.
@@ -49,6 +51,7 @@ class LoggedPredictions(msgspec.Struct, array_like=True):
     model: tuple[str, str]
     names: tuple[str, ...]
     outputs: int
+    categories: dict[int, dict[int, str | int | float | bool]] = {}
     requests: list[LoggedRequest] = []
     rows: list[bytes] = []
     predictions: list[bytes] = []
@@ -61,9 +64,23 @@ class LoggedPredictions(msgspec.Struct, array_like=True):
         self.predictions.append(predictions)
         self.count += request.count
 
-    def features(self) -> list[list[float]]:
-        """Features of each row."""
-        return _in_rows(self.rows, self.count, len(self.names))
+    def drop_unused_categories(self) -> None:
+        """Keep the categories that some row has. A column may have a hundred thousand, and a message takes them all."""
+        rows = np.frombuffer(b"".join(self.rows)).reshape(self.count, len(self.names))
+        kept: dict[int, dict[int, str | int | float | bool]] = {}
+        for column, values in self.categories.items():
+            codes = np.unique(rows[:, column])
+            used = codes[np.isfinite(codes)].astype(np.int64).tolist()
+            kept[column] = {code: values[code] for code in used if code in values}
+        self.categories = kept
+
+    def features(self) -> list[list[Any]]:
+        """Features of each row: numbers, and of columns of categories their values; null where there is none."""
+        rows = _in_rows(self.rows, self.count, len(self.names))
+        for column, values in self.categories.items():
+            for row in rows:
+                row[column] = values.get(row[column])
+        return rows
 
     def answers(self) -> list[Any]:
         """Prediction for each row: a number, or a list of K where K > 1."""

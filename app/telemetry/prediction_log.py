@@ -114,6 +114,7 @@ class PredictionLog:
         names: tuple[str, ...],
         rows: NDArray[np.float64],
         predictions: NDArray[np.float64],
+        categories: dict[int, dict[int, str | int | float | bool]] | None = None,
     ) -> None:
         """Queue the rows of a request. Rows beyond the room in the queue are dropped and counted.
 
@@ -124,6 +125,7 @@ class PredictionLog:
             names: Names of the F features; always the same object for the same model in service.
             rows: float64[B, F], B > 0; copied.
             predictions: float64[B], or float64[B, K]; copied.
+            categories: Value of each code, of each column of categories.
         """
         if not self.enabled:
             return
@@ -137,7 +139,7 @@ class PredictionLog:
         fits = newest is not None and newest.names is names and newest.outputs == outputs
         if newest is None or not fits or newest.count >= TRANSACTION_ROWS:
             self._seal()
-            newest = self._newest = LoggedPredictions(model, names, outputs)
+            newest = self._newest = LoggedPredictions(model, names, outputs, categories or {})
         request = LoggedRequest(request_id, prediction_type, time.time(), count)
         newest.add(request, rows.tobytes(), predictions.tobytes())
         self._recorded += count
@@ -187,6 +189,9 @@ class PredictionLog:
 
     def _write(self, batch: list[LoggedPredictions]) -> bool:
         count = sum(predictions.count for predictions in batch)
+        for predictions in batch:
+            if predictions.categories:
+                predictions.drop_unused_categories()
         fault = self._writer.write(batch)
         if fault is None:
             self._metrics.logged_predictions.labels("written").inc(count)

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from mlflow.types import DataType
 
+from app.feature import Feature
 from app.models.artifact import read_artifact
 from app.models.refusal import ModelRefused
 from app.models.registry.embedded import BUNDLED
@@ -300,3 +301,20 @@ def test_a_missing_value_in_the_example_is_a_missing_value(saved: SavedModel, tm
         msgspec.json.encode({"columns": ["age", "rooms", "income"], "data": [[3, None, 1.5]]})
     )
     np.testing.assert_array_equal(serve(directory).artifact.sample(), [[1.5, np.nan, 3.0]])
+
+
+def test_a_category_of_the_input_example_becomes_its_code(saved: SavedModel) -> None:
+    artifact = read_artifact(saved.directory)
+    kinds = (
+        Feature(name="income", kind="category", categories=("low", "high")),
+        Feature(name="rooms", kind="category", categories=(2, True)),
+        Feature(name="age"),
+    )
+    for values, row in (
+        (("high", 1, 0.5), [1, 1, 0.5]),
+        (("none", None, None), [np.nan, np.nan, np.nan]),
+        (("low", 2.0, 3), [0, 0, 3]),
+    ):
+        example = dict(zip(NAMES, values, strict=True))
+        sample = msgspec.structs.replace(artifact, features=kinds, example=example).sample()
+        np.testing.assert_array_equal(sample, [row])

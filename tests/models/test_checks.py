@@ -309,6 +309,28 @@ def test_no_row_is_found_that_could_not_be_sent(tmp_path: Path) -> None:
         assert bool(find_not_finite(typed)) == sent, kind
 
 
+def test_a_row_with_a_category_is_told_by_its_value(tmp_path: Path) -> None:
+    text = model_text([tree_text([Split(0, 3.5, 0)], [0], [0.5, 800.0])], 1, objective="poisson")
+    artifact = read_artifact(save_text(text, tmp_path / "model"))
+    for values, told in ((("a", "b", "c"), []), (("a", "b", "c", "d", "e"), [{"Column_0": "e"}])):
+        feature = Feature(name="Column_0", kind="category", categories=values)
+        model = msgspec.structs.replace(artifact, features=(feature,))
+        assert [found.features for found in find_not_finite(model)] == told
+
+
+def test_a_prediction_of_some_category_is_checked(tmp_path: Path) -> None:
+    text = model_text([tree_text([Split(0, 3.5, 0)], [0], [0.5, math.inf])], 1)
+    artifact = read_artifact(save_text(text, tmp_path / "model"))
+    for values in (("a", "b", "c"), ("a", "b", "c", "d", "e")):
+        feature = Feature(name="Column_0", kind="category", categories=values)
+        model = msgspec.structs.replace(artifact, features=(feature,))
+        if len(values) == 3:
+            check_predictions(model, model.engine())
+        else:
+            reason = refusal("prediction", check_predictions, model, model.engine())
+            assert reason == "the prediction for rows like the input example is not finite"
+
+
 def test_a_plans_possible_features_are_reported(tmp_path: Path) -> None:
     outputs = referring_parts().plan.outputs  # type: ignore[union-attr]
     text = model_text([tree_text([Split(0, 1.5, 0)], [0], [0.5, math.inf])], len(outputs))

@@ -152,6 +152,26 @@ async def test_columns_are_matched_by_name_and_absent_ones_are_missing(metrics: 
     shadow.close()
 
 
+async def test_codes_of_categories_are_those_of_the_shadow(metrics: Metrics, model: ServedModel) -> None:
+    def serving(served: ServedModel, *values: str) -> ServedModel:
+        age = Feature(name="age", kind="category", categories=values)
+        artifact = msgspec.structs.replace(served.artifact, features=(*model.artifact.features[:2], age))
+        return msgspec.structs.replace(served, artifact=artifact)
+
+    answering = serving(model, "new", "old", "ruin", "listed")
+    slot = ModelSlot()
+    slot.shadow = serving(doubled(model, EngineDouble(lambda rows: np.zeros(len(rows)))), "old", "listed", "new")
+    shadow = Shadow(slot, metrics, 100)
+    rows = tiny_rows()[:5]
+    rows[:, 2] = 0, 1, 2, 3, np.nan
+    answer(shadow, answering, rows)
+    await score_all(shadow)
+    [seen] = batches_of(slot.shadow)
+    np.testing.assert_array_equal(seen[:, 2], [2, 0, np.nan, 1, np.nan])
+    np.testing.assert_array_equal(seen[:, :2], rows[:, :2])
+    shadow.close()
+
+
 async def test_a_feature_that_only_the_shadow_requires_is_an_error(metrics: Metrics, model: ServedModel) -> None:
     slot = ModelSlot()
     other = doubled(model, EngineDouble(lambda rows: np.zeros(len(rows))))

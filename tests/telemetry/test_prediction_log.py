@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 from app.settings import Settings
 from app.telemetry import log_writer as log_database
 from app.telemetry import prediction_log
-from app.telemetry.log_messages import LogTarget
+from app.telemetry.log_messages import LoggedPredictions, LogTarget
 from app.telemetry.log_writer import TABLE, LogDatabase
 from app.telemetry.metrics import Metrics
 from app.telemetry.prediction_log import PredictionLog
@@ -107,6 +108,38 @@ def test_a_missing_feature_is_null(database: Database, open_log: Callable[..., P
     log.record(**prediction(features={"MedInc": float("nan"), "HouseAge": 1.0}))
     assert log.flush()
     assert rows_in(database)[0]["features"] == {"MedInc": None, "HouseAge": 1.0}
+
+
+def test_a_category_is_logged_by_its_value(database: Database, open_log: Callable[..., PredictionLog]) -> None:
+    names, categories = ("color", "MedInc", "flag"), {0: {0: "red", 1: "grün\n"}, 2: {0: False, 1: True}}
+    log = open_log(database.url)
+    rows = np.array([[0, 0, 1], [1, 0.5, np.nan], [np.nan, np.nan, 0]])
+    log.record(**prediction(names=names, rows=rows, predictions=np.array([1.0, 2.0, 3.0]), categories=categories))
+    log.record(**prediction(names=names, rows=rows[:1], categories=categories))
+    assert log.flush()
+    assert [row["features"] for row in rows_in(database)] == [
+        {"color": "red", "MedInc": 0, "flag": True},
+        {"color": "grün\n", "MedInc": 0.5, "flag": None},
+        {"color": None, "MedInc": None, "flag": False},
+        {"color": "red", "MedInc": 0, "flag": True},
+    ]
+
+
+def test_only_the_categories_of_the_rows_are_sent_to_the_writer(metrics: Metrics) -> None:
+    sent: list[list[LoggedPredictions]] = []
+
+    class Away(LogDatabase):
+        def write(self, batch: list[LoggedPredictions]) -> str | None:
+            sent.append(msgspec.msgpack.decode(msgspec.msgpack.encode(batch), type=list[LoggedPredictions]))
+            return "OperationalError" if len(sent) == 1 else None
+
+    values: dict[int, str | int | float | bool] = {code: f"category {code}" for code in range(100_000)}
+    log = PredictionLog(Away(LogTarget("sqlite://", 1)), metrics)
+    log.record(**prediction(names=("c",), rows=np.array([[7.0]]), categories={0: values}))
+    assert not log.flush()
+    assert log.flush()  # the same rows again
+    assert [[one.categories for one in batch] for batch in sent] == [[{0: {7: "category 7"}}]] * 2
+    assert sent[1][0].features() == [["category 7"]]
 
 
 def test_names_may_have_ends_of_lines_in_them(database: Database, open_log: Callable[..., PredictionLog]) -> None:
