@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -17,6 +18,7 @@ from app.models.refusal import ModelRefused
 from app.settings import Settings
 from kernels.cost import Cost
 from kernels.engine import Engine
+from tests.models.colors import trained_on
 from tests.models.keeping import Kept, keep
 from tests.models.support import Catalogue, SavedModel, save_booster, tiny_booster
 
@@ -124,3 +126,16 @@ async def test_every_stage_of_a_load_is_logged_as_it_begins(
         *("fetching model", "loading model", "checking model", "warming model up", "keeping model")
     ]
     assert kept.refresher.loading is None
+
+
+async def test_a_restored_model_refuses_unseen_values_as_set(
+    houses: Settings, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    catalogue.add(trained_on(tmp_path / "model").directory, "Production")
+    for unseen in ("missing", "refuse", "missing"):
+        kept = keep(msgspec.structs.replace(houses, model_unseen_categories=unseen))
+        await kept.keeper.refresh()
+        kept.keeper.close()
+        features = kept.slot.require().artifact.features
+        assert {feature.unseen for feature in features if feature.kind == "category"} == {unseen}
+        assert {feature.unseen for feature in features if feature.kind != "category"} == {"missing"}
