@@ -23,6 +23,12 @@ def test_one_row_is_answered_like_many(given: list[float] | list[list[float]]) -
     assert [label_of_one(row, labels) for row in prediction.tolist()] == found
 
 
+@given(st.lists(shares | st.floats(0.5 - 1e-15, 0.5 + 1e-15), min_size=1, max_size=50))
+def test_the_quicker_way_for_two_classes_finds_the_same(given: list[float]) -> None:
+    prediction = np.array(given)
+    assert class_indices(prediction, ("no", "yes")).tolist() == probabilities(prediction).argmax(axis=1).tolist()
+
+
 def test_the_first_of_equally_probable_classes_is_taken() -> None:
     assert class_indices(np.array([0.5, np.nextafter(0.5, 1), np.nextafter(0.5, 0)]), ("a", "b")).tolist() == [0, 1, 0]
     assert class_indices(np.array([[0.25, 0.5, 0.5], [0.4, 0.2, 0.4]]), ("a", "b", "c")).tolist() == [1, 0]
