@@ -9,8 +9,9 @@ from functools import partial
 from typing import Annotated, Any, cast
 
 import msgspec
-import numpy as np
 from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import astuple
+from numpy import float64, ndarray
 
 from app.codecs.duplicates import Row, check_json, parse, repeated_names
 from app.codecs.json_types import json_schema
@@ -20,6 +21,9 @@ from app.errors import FieldError, InvalidInput
 from app.feature import Feature
 
 BATCH_ID_LENGTH = 128
+
+NONE: tuple[str, ...] = ()
+"""Warnings of a row that has none."""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -78,18 +82,16 @@ class JsonCodec:
             InvalidInput: Fields are unknown, missing, repeated, of a wrong type or out of range; all of them are named.
         """
         try:
-            values: Any = msgspec.structs.astuple(self._decode_row(body))
+            values = astuple(self._decode_row(body))
             if self._may_repeat_in_one(body, values):
                 return self._read_again(body)
-            unseen: tuple[str, ...] = ()
-            if not self._plain:
-                values, unseen = self._numbers(values)
+            numbers, unseen = (values, NONE) if self._plain else self._numbers(values)
         except REFUSED:
             return self._read_again(body)
         try:  # the fastest way to a small array, and read-only as the kernels want it
-            return np.ndarray(self._one_row, np.float64, self._pack(*values)), unseen
+            return ndarray(self._one_row, float64, self._pack(*numbers)), unseen
         except struct.error:  # a value is None
-            return to_array((values,), *self._one_row), unseen
+            return to_array((numbers,), *self._one_row), unseen
 
     def decode_batch(self, body: bytes | bytearray, max_rows: int) -> Batch:
         """Decode `{"predictions": [{...}, ...], "batch_id"?}`; an invalid row leaves the other rows valid.
@@ -103,7 +105,7 @@ class JsonCodec:
             rows = request.predictions
             _check_size(len(rows), max_rows)
             colons = request.batch_id.count(":") if request.batch_id else 0
-            values = partial(map, msgspec.structs.astuple, rows)
+            values = partial(map, astuple, rows)
             if self._reader.names.may_repeat(body, len(rows), values(), 1 + (request.batch_id is not UNSET), colons):
                 return self._check_batch(body, max_rows)
             if self._plain:

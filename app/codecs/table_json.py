@@ -158,9 +158,6 @@ def _may_repeat(body: bytes | bytearray, table: Any, features: tuple[Feature, ..
     if table_row_reader(features).names.texts and table.rows is UNSET:
         lists = table.data if table.columns is UNSET else msgspec.structs.astuple(table.columns)
         colons += sum(_colons(values) for values in lists or () if values is not UNSET)
-    if table_row_reader(features).names.texts:
-        lists = table.data if table.columns is UNSET else msgspec.structs.astuple(table.columns)
-        colons += sum(value.count(":") for values in lists or () for value in values or () if isinstance(value, str))
     rows = [] if table.rows is UNSET else table.rows
     return table_row_reader(features).names.may_repeat(
         body, len(rows), map(msgspec.structs.astuple, rows), names, colons

@@ -121,6 +121,7 @@ def row_answer(
     if not _is_finite(prediction, interval) or (added and not _is_finite(added.get("raw_score", 0.0), None)):
         faults = table_answer(served, evaluation, level).faults(0)
         raise PredictionNotFinite("The model has no finite answer to this row.", faults, rows=1)
+    warnings = served.warnings_of_one(rows[0].tolist(), evaluation)
     answer = PredictionResponse(
         prediction=prediction,
         model_version=served.identity.version,
@@ -128,7 +129,7 @@ def row_answer(
         confidence_interval=interval,
         request_id=exchange.request_id,
         processing_time_ms=_milliseconds(started),
-        warnings=[*unseen, *served.warnings_of_one(rows[0].tolist(), evaluation)],
+        warnings=[*unseen, *warnings] if unseen else warnings,
     )
     return _encode(msgspec.structs.replace(answer, **added) if added else answer)
 
