@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 from app.feature import Category
-from app.models.objects.cut import first_iterations
 from app.models.objects.estimator import is_object, read_estimator
 from app.models.refusal import ModelRefused
-from kernels.forest.model_text import ForestError
+from kernels.forest.errors import ForestError
+from kernels.forest.sections import first_iterations
 
 
 class StoredBooster(NamedTuple):

@@ -24,7 +24,7 @@ from app.models.objects.lineage import BOOSTER, lightgbm_class
 from app.models.objects.pickle_stream import read_pickle
 from app.models.objects.skops_archive import MAGIC, read_skops
 from app.models.refusal import ModelRefused
-from kernels.forest.model_text import MAX_OUTPUTS
+from kernels.forest.header import MAX_OUTPUTS
 
 PICKLE_START = b"\x80"
 PANDAS_LINE = "\npandas_categorical:"
