@@ -138,16 +138,15 @@ def first_iterations(text: str, count: int) -> str:
 
 def _marked(text: str, start: int) -> list[int]:
     """Bounds of the trees of a text that does not count them: each ends at a blank line, or where the next starts."""
-    bounds: list[int] = []
-    while start:
-        bounds.append(start)
+    bounds = [start]
+    while text.startswith("Tree=", bounds[-1]):
         bounded("trees", len(bounds), MAX_TREES)
-        blank = text.find("\n\n", start)
+        blank = text.find("\n\n", bounds[-1])
         end = blank + 2 if blank >= 0 else len(text)
         while text.startswith("\n", end):
             end += 1
-        start = end if text.startswith("Tree=", end) else 0
-    return [*bounds, end]
+        bounds.append(end)
+    return bounds
 
 
 def _is_whole(sections: Sections) -> bool:
