@@ -27,7 +27,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
         kind: Kind of a feature that has no categories.
         required: Whether every row must name it.
         limits: Least and greatest whole number of its type; None for other types.
-        single: Whether its values are float32.
+        single: Whether LightGBM gets its values as float32.
     """
 
     name: str | None

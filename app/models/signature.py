@@ -127,7 +127,8 @@ def _tensor_columns(items: Sequence[dict[str, Any]]) -> tuple[Column, ...] | Non
         raise ModelRefused(f"the signature's tensor has dtype {given!r}, and LightGBM takes numbers")
     kind: Kind = "number" if dtype.kind == "f" else "boolean" if dtype.kind == "b" else "integer"
     limits = _limits(dtype) if kind == "integer" else None
-    return (Column(name=None, type=str(dtype), kind=kind, limits=limits, single=dtype == np.float32),) * width
+    single = dtype.kind != "b" and dtype != np.float64  # LightGBM reads an array of any other dtype as float32
+    return (Column(name=None, type=str(dtype), kind=kind, limits=limits, single=single),) * width
 
 
 def _check_names(columns: tuple[Column, ...], names: tuple[str, ...]) -> None:

@@ -175,3 +175,40 @@ def test_an_integer_is_compared_exactly_with_its_range() -> None:
     assert broken_rule(feature, 2**53 + 1, limits_of(feature)) == "range"
     with pytest.raises(InvalidInput):
         JsonCodec((feature,)).decode_row(b'{"a": 9007199254740993}')
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers"),
+    [
+        ({"x": True, "n": True, "flag": 1, "maybe": False}, [1, 5, 1, 1, 0]),
+        ({"x": 2**53, "n": 2.0, "flag": 0.0}, [2**53, 5, 2, 0, 2.5]),
+        ({"x": 1, "n": -(2**53), "flag": 0, "maybe": -1}, [1, 5, -(2**53), 0, -1]),
+    ],
+)
+def test_numbers_and_booleans_stand_for_each_other_in_every_format(
+    values: dict[str, Any], numbers: list[float]
+) -> None:
+    row = changed(**values)
+    found = JsonCodec(FEATURES).decode_row(json_object(row).encode())[0]
+    np.testing.assert_array_equal(found, [numbers])
+    made = bodies([row, row])
+    assert made.keys() == MAKERS.keys()
+    for name, body in made.items():
+        rows = FORMATS[MAKERS[name][0]].decode(body, FEATURES, ROWS)
+        np.testing.assert_array_equal(rows, [numbers, numbers], name)
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, -(2**53) - 1, 2**63 - 1, 2**64 - 1])
+def test_a_long_that_float64_rounds_is_refused_in_every_format_that_has_it(value: int) -> None:
+    text = "must be in the range -9007199254740992 to 9007199254740992"
+    assert {error.message for errors in row_errors(changed(n=value)).values() for error in errors} == {text}
+    made = bodies([changed(), changed(n=value)])
+    integers = np.array([[value]] * 2, np.uint64 if value >= 2**63 else np.int64)
+    alone = (Feature(name="n", kind="integer"),)
+    given = [(name, FEATURES, made[name], "1") for name in made if name not in ("npy", "msgpack")]
+    given += [("npy", alone, npy_file(integers), "0"), ("msgpack", alone, msgpack_map(integers), "0")]
+    for name, features, body, row in given:
+        with pytest.raises(InvalidInput) as caught:
+            FORMATS[MAKERS[name][0]].decode(body, features, ROWS)
+        where = f" (row {row})" if row == "1" else " (2 rows, the first is row 0)"
+        assert [(error.field, error.message) for error in caught.value.errors] == [("n", text + where)], name

@@ -142,9 +142,9 @@ def test_columns_without_names_have_the_boosters() -> None:
     [
         ("float64", Feature(name="a", nullable=True)),
         ("float32", Feature(name="a", nullable=True, single=True)),
-        ("int64", Feature(name="a", kind="integer", physical_range=(-(2.0**53), 2.0**53))),
-        ("int32", Feature(name="a", kind="integer", physical_range=(-(2.0**31), 2.0**31 - 1))),
-        ("uint8", Feature(name="a", kind="integer", physical_range=(0, 255))),
+        ("int64", Feature(name="a", kind="integer", single=True, physical_range=(-(2.0**53), 2.0**53))),
+        ("int32", Feature(name="a", kind="integer", single=True, physical_range=(-(2.0**31), 2.0**31 - 1))),
+        ("uint8", Feature(name="a", kind="integer", single=True, physical_range=(0, 255))),
         ("bool", Feature(name="a", kind="boolean")),
     ],
 )
