@@ -1,6 +1,7 @@
 """Types of JSON values: those by which msgspec decodes a model's features, and the JSON schema of a row."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -9,6 +10,12 @@ from msgspec import Meta, Struct, defstruct
 from app.codecs.categories import holds_numbers, holds_text
 from app.codecs.rules import LARGEST_WHOLE, limits_of, span
 from app.feature import Category, Feature
+
+ESCAPED = re.compile(r'["\\\x00-\x1f]')
+"""Characters that JSON escapes in every text (RFC 8259, section 7)."""
+
+NOTHING = Annotated[int, Meta(ge=1, le=0)]
+"""Type that no value has."""
 
 MAX_ENUM = 1000
 """Most categories that a schema lists."""
@@ -45,7 +52,8 @@ def json_type(feature: Feature, *, ranged: bool) -> Any:
 def feature_struct(name: str, features: tuple[Feature, ...], types: Sequence[Any], absent: object) -> type[Struct]:
     """Struct with a field of the given type for each feature.
 
-    Attributes are `f0`, `f1` ..., since a feature's name can be any text.
+    Attributes are `f0`, `f1` ..., since a feature's name can be any text. msgspec takes no names that JSON escapes: the
+    struct of such features takes no row that names one, and the second, untyped pass reads these rows.
 
     Args:
         name: Name of the struct.
@@ -53,18 +61,14 @@ def feature_struct(name: str, features: tuple[Feature, ...], types: Sequence[Any
         types: Type of each one's value.
         absent: Value of an optional feature that was left out.
     """
-    fields = [f"f{index}" for index in range(len(features))]
-    return defstruct(
-        name,
-        [
-            (field, kind) if feature.required else (field, kind, absent)
-            for field, feature, kind in zip(fields, features, types, strict=True)
-        ],
-        rename=dict(zip(fields, (feature.name for feature in features), strict=True)),
-        forbid_unknown_fields=True,
-        kw_only=True,
-        gc=False,
-    )
+    fields: list[Any] = []
+    renamed: dict[str, str] = {}
+    unlike = "?" * max([1 + len(feature.name) for feature in features], default=0)
+    for index, (feature, kind) in enumerate(zip(features, types, strict=True)):
+        field, escaped = f"f{index}", ESCAPED.search(feature.name) is not None
+        renamed[field] = f"{unlike}{index}" if escaped else feature.name
+        fields.append((field, NOTHING if escaped else kind, *([] if feature.required else [absent])))
+    return defstruct(name, fields, rename=renamed, forbid_unknown_fields=True, kw_only=True, gc=False)
 
 
 def json_schema(features: tuple[Feature, ...]) -> dict[str, Any]:

@@ -135,10 +135,9 @@ def _check_names(columns: tuple[Column, ...], names: tuple[str, ...]) -> None:
     """Raise ModelRefused unless the columns are the booster's features."""
     if len(columns) != len(names):
         raise ModelRefused(f"the signature has {len(columns)} columns, the booster {len(names)} features", "agreement")
-    # LightGBM stores names with underscores instead of blanks, and Column_N for features without a name.
-    named = not all(name == f"Column_{index}" for index, name in enumerate(names))
+    named = not all(name == f"Column_{index}" for index, name in enumerate(names))  # of features without a name
     if named and any(
-        column.name not in (name, None) and str(column.name).replace(" ", "_") != name
+        column.name is not None and name not in (column.name, _stored(column.name))
         for column, name in zip(columns, names, strict=True)
     ):
         raise ModelRefused(
@@ -146,6 +145,13 @@ def _check_names(columns: tuple[Column, ...], names: tuple[str, ...]) -> None:
             f"{_list(names)}",
             "agreement",
         )
+
+
+def _stored(name: str) -> str:
+    """The name under which LightGBM keeps a column: with underscores for blanks, up to a NUL, without a leading =."""
+    name = name.partition("\0")[0].replace(" ", "_")
+    bare = name.lstrip("=")
+    return name if "=" in bare else bare
 
 
 def _feature(column: Column, categories: tuple[Category, ...] | None) -> Feature:

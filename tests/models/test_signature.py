@@ -179,3 +179,10 @@ def test_a_long_list_of_names_is_cut() -> None:
 def test_text_for_a_plan_is_refused() -> None:
     with pytest.raises(ModelRefused, match="columns a are of text, and a feature plan takes numbers"):
         join_features(signature_columns(signature(("a", "string"), ("b", "double"))), PLAN, booster("a", "b"))
+
+
+@pytest.mark.parametrize("name", ["a b", " a", "a\x00b", "=1+1", "=x=", "a=b", "\x01", "\\n", "é", "\u2028"], ids=ascii)
+def test_names_are_compared_as_lightgbm_keeps_them(name: str) -> None:
+    data = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 2)), columns=[name, "b"])
+    kept = lgb.train({"verbose": -1}, lgb.Dataset(data, data[name]), 1).feature_name()
+    assert [feature.name for feature in join_features(of(data), None, booster(*kept))] == [name, "b"]
