@@ -127,9 +127,11 @@ class RowReader:
         if not self.coding.has_categories:
             return ()
         unseen = [
-            (column, given[feature.name])
+            (column, value)
             for column, feature in enumerate(self._features)
-            if feature.kind == "category" and given.get(feature.name) not in (None, *codes_of(feature))
+            if feature.kind == "category"
+            and (value := given.get(feature.name)) is not None
+            and value not in codes_of(feature)
         ]
         return self.coding.warnings(unseen)
 
