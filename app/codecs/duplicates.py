@@ -120,8 +120,13 @@ class NameCount:
         """Colons that a row accounts for: inside and behind its names, and inside its texts."""
         if not self._inside:
             return len(row) - row.count(ABSENT)
-        colons = sum(colons for colons, value in zip(self._colons, row, strict=True) if value is not ABSENT)
-        return colons + sum(row[index].count(":") for index in self.texts if isinstance(row[index], str))
+        colons = self._of_whole_row
+        if self._optional:
+            colons = sum(colons for colons, value in zip(self._colons, row, strict=True) if value is not ABSENT)
+        for index in self.texts:
+            if isinstance(value := row[index], str):
+                colons += value.count(":")
+        return colons
 
 
 def check_json(text: bytes | bytearray, what: str = "The body") -> None:
