@@ -6,9 +6,12 @@ from typing import NamedTuple
 
 import pytest
 import yaml
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
 
 from tests.faults import FaultProxy
 from tests.models.support import (
+    NAMES,
     altered,
     changed,
     numbers,
@@ -73,7 +76,10 @@ def with_another_signature(good: Path, destination: Path) -> Path:
 
 
 def with_a_booster_that_is_not_its_plans(_: Path, destination: Path) -> Path:
-    return save_referring(destination, booster=booster(98).model_to_string())
+    planned = save_referring(destination.with_name("planned"), booster=booster(98).model_to_string())
+    # Optional, since values may be missing in requests to the model in use.
+    columns = Schema([ColSpec("double", name, required=False) for name in NAMES])
+    return altered(planned, destination, signature=ModelSignature(columns).to_dict())
 
 
 def with_leaves_that_are_no_numbers(good: Path, destination: Path) -> Path:
