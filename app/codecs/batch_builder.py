@@ -29,6 +29,9 @@ MOST_FAULTS = 10_000
 """Faults after which the rest of a body is not read: a faulty row can take fifty times as long as a valid one."""
 BLOCK_VALUES = 2**15
 """Values in a block: with its limits and results it fits into a CPU's L2 cache, of about 1 MiB."""
+WIDE_ROWS, WIDE_VALUES = 32, 2**20
+"""Rows of a block of a table of thousands of columns, unless these are more values: each column of a block takes a
+microsecond, so that single rows would take as long as 30."""
 
 
 class Faults:
@@ -246,7 +249,8 @@ class BatchBuilder:
 
 def block_rows(features: tuple[Feature, ...]) -> int:
     """Rows of a block."""
-    return max(1, BLOCK_VALUES // max(1, len(features)))
+    columns = max(1, len(features))
+    return max(1, BLOCK_VALUES // columns, min(WIDE_ROWS, WIDE_VALUES // columns))
 
 
 def is_long(dtype: np.dtype[Any]) -> bool:

@@ -21,8 +21,8 @@ MEDIA_TYPE = "text/csv"
 BLOCK_BYTES = 2**20
 """Least size of the blocks that Arrow parses; also the longest line of a table that is not very wide."""
 
-LINE_BYTES = 64
-"""Bytes of a cell for which a block of a very wide table has room."""
+WIDE_BYTES, MOST_BYTES = 2**9, 2**24
+"""Bytes of a block for each column, so that it holds many lines of a wide table, too; and most bytes of a block."""
 
 HEADER_BYTES = 2**17
 """Bytes of a header beyond twice the bytes of the features' names: quotes, spaces, names that are no feature's."""
@@ -131,7 +131,7 @@ def _read_as_text(
 
 
 def _batches(body: Buffer, names: list[str], types: dict[str, Any], features: tuple[Feature, ...]) -> Iterator[Any]:
-    block = max(BLOCK_BYTES, LINE_BYTES * len(names), longest_header(features))
+    block = max(BLOCK_BYTES, longest_header(features), min(WIDE_BYTES * len(names), MOST_BYTES))
     texts = [feature.name for feature in features]
     texts += [value for feature in features for value in feature.categories or () if isinstance(value, str)]
     with arrow_csv.open_csv(

@@ -19,7 +19,8 @@ TOTAL_COMPRESSED_SIZE, DATA_PAGE, DICTIONARY_PAGE = 7, 9, 11  # ColumnMetaData
 UNCOMPRESSED_SIZE, COMPRESSED_SIZE = 2, 3  # PageHeader
 
 MAGIC = b"PAR1"
-FOOTER_BYTES = 2**22
+FOOTER_BYTES, COLUMN_BYTES = 2**22, 2**10
+"""Most bytes of a footer, and most more for each column."""
 HEADER_BYTES = 2**16
 DEEPEST = 16
 """Most levels of nested structs; a valid footer has half as many."""
@@ -42,15 +43,15 @@ class Group(NamedTuple):
     chunks: list[tuple[int, int]]
 
 
-def row_groups(body: Buffer) -> list[Group]:
-    """Row groups of a file.
+def row_groups(body: Buffer, columns: int = 0) -> list[Group]:
+    """Row groups of a file that should have so many columns.
 
     Raises:
-        ValueError: The footer is invalid, or larger than FOOTER_BYTES.
+        ValueError: The footer is invalid, or larger than FOOTER_BYTES and COLUMN_BYTES for each column.
     """
     view = memoryview(body).cast("B")
     length = int.from_bytes(view[-8:-4], "little")
-    if bytes(view[-4:]) != MAGIC or not 0 < length <= min(len(view) - 8, FOOTER_BYTES):
+    if bytes(view[-4:]) != MAGIC or not 0 < length <= min(len(view) - 8, FOOTER_BYTES + COLUMN_BYTES * columns):
         raise ValueError("no footer")
     footer = _Reader(bytes(view[-8 - length : -8])).struct()
     try:

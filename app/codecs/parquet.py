@@ -52,20 +52,14 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
             schema = file.schema_arrow
             places = match_columns(schema.names, features, schema.types)
             _check_sizes(body, rows, [max(8, longest_text(feature, TEXT_BYTES)) for feature in features])
-        # As dictionaries, since a page of few bytes can repeat one long text in many rows.
-        texts = [name for name, kind in zip(schema.names, schema.types, strict=True) if _is_text(kind)]
-        kinds = needs_kinds(features, places, schema.types)
-        with pq.ParquetFile(pa.BufferReader(buffer), read_dictionary=texts) as file:
-            builder = BatchBuilder(features, rows, kinds=kinds)
-            filler = Filler(builder, places)
-            for batch in file.iter_batches(BATCH_ROWS):
-                if builder.rows + batch.num_rows > rows:
-                    raise ValueError("more rows than the metadata states")
-                filler.add(batch)
-                builder.yield_gil()
-            if builder.rows != rows:
-                raise ValueError("fewer rows than the metadata states")
-    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, RuntimeError) as error:
+            builder = BatchBuilder(features, rows, kinds=needs_kinds(features, places, schema.types))
+            texts = [name for name, kind in zip(schema.names, schema.types, strict=True) if _is_text(kind)]
+            if not texts:
+                _fill(builder, places, file)
+        if texts:  # as dictionaries, since a page of few bytes can repeat one long text in many rows
+            with pq.ParquetFile(pa.BufferReader(buffer), read_dictionary=texts) as file:
+                _fill(builder, places, file)
+    except (pa.ArrowException, OSError, ValueError, LookupError, OverflowError, MemoryError, RuntimeError) as error:
         raise MalformedBody("The body is not a valid Parquet file.") from error
     return builder.matrix()
 
@@ -80,6 +74,18 @@ def encode(result: Result) -> Iterator[Buffer]:
             writer.write_batch(record_batch(result, schema, start, stop), row_group_size=stop - start)
             yield sink.drain()
     yield sink.drain()
+
+
+def _fill(builder: BatchBuilder, places: list[int | None], file: Any) -> None:
+    """Read all rows of a file."""
+    rows, filler = file.metadata.num_rows, Filler(builder, places)
+    for batch in file.iter_batches(BATCH_ROWS):
+        if builder.rows + batch.num_rows > rows:
+            raise ValueError("more rows than the metadata states")
+        filler.add(batch)
+        builder.yield_gil()
+    if builder.rows != rows:
+        raise ValueError("fewer rows than the metadata states")
 
 
 class _Sink(io.RawIOBase):
@@ -123,7 +129,7 @@ def _check_sizes(body: Buffer, rows: int, widths: list[int]) -> None:
         rows: Number of rows.
         widths: Most bytes of a value of each feature.
     """
-    groups = row_groups(body)
+    groups = row_groups(body, len(widths))
     if sum(group.rows for group in groups) != rows or any(min(group.rows, group.size) < 0 for group in groups):
         raise ValueError("the row groups do not have the file's number of rows")
     # Twice the values: a dictionary holds them beside the indices into it.
