@@ -64,18 +64,18 @@ def missing(count: int) -> Codes:
 def codes(feature: Feature, column: Any) -> Codes:
     """Codes of an Arrow column of texts, numbers or booleans, dictionary-encoded or not."""
     kind = column.type
-    if pa.types.is_null(kind):
+    if pa.types.is_null(kind) or not len(column):
         return missing(len(column))
     if pa.types.is_dictionary(kind):
         return codes(feature, column.dictionary).taken(*places_of(column))
     there = column.is_valid().to_numpy(zero_copy_only=False)
     if pa.types.is_string_view(kind):
-        column = column.cast(pa.large_string())
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+        column = _texts_of_views(column, there)
+    elif not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         return _of_arrow_numbers(feature, column, there)
     texts = _texts(feature)
     index = compute.index_in(column, value_set=texts.values).fill_null(len(texts.codes) - 1)
-    found = texts.codes[index.to_numpy()]
+    found = np.where(there, texts.codes[index.to_numpy()], np.nan)
     return Codes(found, there & np.isnan(found))
 
 
@@ -230,6 +230,18 @@ def _plain(value: Category) -> Category:
     if isinstance(value, str):
         return value.encode(errors="replace").decode()
     return value if isinstance(value, bool) or abs(value) < 2**63 else float(value)
+
+
+def _texts_of_views(column: Any, there: BoolArray) -> Any:
+    """A column of string_view as large_string, with an empty text in place of each missing one.
+
+    Arrow does not validate the view of a missing text, of 16 bytes, and crashes on some.
+    """
+    _, views, *data = column.buffers()
+    kept = np.frombuffer(views, np.uint8, 16 * (column.offset + len(column))).reshape(-1, 16)[column.offset :].copy()
+    kept[~there] = 0
+    buffers = [None, pa.py_buffer(kept.tobytes()), *data]
+    return pa.Array.from_buffers(pa.string_view(), len(column), buffers).cast(pa.large_string())
 
 
 @lru_cache(maxsize=256)

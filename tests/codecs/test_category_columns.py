@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.codecs import categories
 from app.codecs.formats import FORMATS
@@ -249,6 +251,104 @@ def test_text_that_is_not_utf_8_is_malformed(encoded: bool) -> None:
         decode("arrow", arrow_stream(pa.table({"c": column})), TEXT)
     with pytest.raises(MalformedBody):
         decode("parquet", parquet_file(pa.table({"c": column})), TEXT)
+
+
+def test_the_view_of_a_missing_text_may_be_anything() -> None:
+    views = np.array([[3, int.from_bytes(b"red", "little"), 0, 0], [-637534208, 0, 2**30, -1]], np.int32)
+    column = pa.Array.from_buffers(pa.string_view(), 2, [pa.py_buffer(b"\x01"), pa.py_buffer(views.tobytes())])
+    np.testing.assert_array_equal(decode("arrow", arrow_stream(pa.table({"c": column})), TEXT), [[0], [NAN]])
+    bad = pa.Array.from_buffers(pa.string_view(), 2, [None, pa.py_buffer(views.tobytes())])
+    with pytest.raises(MalformedBody):
+        decode("arrow", arrow_stream(pa.table({"c": bad})), TEXT)
+
+
+COLUMN = ["red", None, "mauve", "x" * 300] * 3
+DAMAGED = {
+    "arrow": arrow_stream(pa.table({"c": pa.array(COLUMN)})),
+    "arrow dictionary": arrow_stream(pa.table({"c": pa.array(COLUMN).dictionary_encode()}), 5),
+    "arrow view": arrow_stream(pa.table({"c": pa.array(COLUMN, pa.string_view())})),
+    "parquet": parquet_file(pa.table({"c": COLUMN})),
+    "csv": b"c\n" + b"\n".join((value or '""').encode() for value in COLUMN),
+    "msgpack": msgpack_map(np.empty((len(COLUMN), 0)), columns={"c": COLUMN}),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+@given(data=st.data())
+def test_a_damaged_column_of_text_is_an_error_of_the_caller(name: str, data: st.DataObject) -> None:
+    body = bytearray(DAMAGED[name])
+    flips = st.lists(st.tuples(st.integers(0, len(body) - 1), st.integers(1, 255)), max_size=3)
+    for position, mask in data.draw(flips):
+        body[position] ^= mask
+    keep = data.draw(st.integers(0, len(body)) | st.just(len(body)))
+    try:
+        codes = decode(name, bytes(body[:keep]), TEXT)[:, 0]
+    except (MalformedBody, InvalidInput, TooLarge, UnsupportedMediaType):
+        return
+    assert np.isin(codes[~np.isnan(codes)], range(5)).all()
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"c": ["red"]}, "must hold as many values as the array has rows, 2, and holds 1"),
+        ({"c": ["red"] * 3}, "must hold as many values as the array has rows, 2, and holds 3"),
+    ],
+)
+def test_a_list_must_have_a_value_for_each_row(columns: dict[str, Any], message: str) -> None:
+    body = msgpack_map(np.zeros((2, 1)), columns=columns)
+    assert errors_of("msgpack", body, Feature(name="x"), TEXT) == {"c": message}
+
+
+def test_every_wrong_column_of_a_map_is_named() -> None:
+    body = msgpack_map(np.zeros((2, 2)), names=["x", "c"], columns={"c": ["red", "red"], "y": [1, 2]})
+    assert errors_of("msgpack", body, Feature(name="x"), TEXT, Feature(name="z")) == {
+        "c": "appears more than once",
+        "y": "unknown field",
+        "z": "is missing",
+    }
+    body = msgpack_map(np.zeros((2, 2)))
+    assert errors_of("msgpack", body, Feature(name="x"), TEXT) == {
+        "c": "must be a list of texts in columns, and not in the array"
+    }
+
+
+def packed(columns: bytes) -> bytes:
+    """A map of two rows without numbers, and `columns` as they are."""
+    body = msgpack_map(np.empty((2, 0)))
+    return bytes([body[0] + 1]) + body[1:] + msgspec.msgpack.encode("columns") + columns
+
+
+def test_a_list_that_is_sent_twice_is_refused() -> None:
+    pair = msgspec.msgpack.encode("c") + msgspec.msgpack.encode(["red", "red"])
+    assert errors_of("msgpack", packed(b"\x82" + pair + pair), TEXT) == {"c": "appears more than once"}
+    np.testing.assert_array_equal(decode("msgpack", packed(b"\xde\x00\x01" + pair), TEXT), [[0], [0]])
+    many = b"\xde" + (1002).to_bytes(2, "big")
+    assert errors_of("msgpack", packed(many + pair * 1002), TEXT) == {
+        "(body)": "must hold at most 1001 columns, and holds 1002"
+    }
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        ["c"], None, {1: ["red", "red"]}, {"c": "red"}, {"c": ["red", {"a": 1}]}, {"c": ["red", ["red"]]},
+        {"c": ["red", b"red"]}, {"c": {"red": 1, "blue": 2}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_map_of_lists_is_malformed(columns: Any) -> None:
+    with pytest.raises(MalformedBody):
+        decode("msgpack", packed(msgspec.msgpack.encode(columns)), TEXT)
+
+
+def test_long_texts_and_long_lists_of_messagepack_are_read() -> None:
+    long = "x" * 70_000
+    values: list[Any] = ["red", None, "y" * 40, long, True, 1, -1, 200, -200, 2**40, 0.5, "z" * 300] * 6000
+    feature = category(long, True, -200, 0.5, 2**40, "y" * 40, "z" * 300)
+    rows = decode("msgpack", msgpack_map(np.empty((len(values), 0)), columns={"c": values}), feature, max_rows=10**6)
+    one = [NAN, NAN, 5, 0, 1, 1, NAN, NAN, 2, 4, 3, 6]
+    np.testing.assert_array_equal(rows[:, 0], one * 6000)
 
 
 def test_a_column_of_nulls_alone_is_missing() -> None:
