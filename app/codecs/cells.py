@@ -13,13 +13,13 @@ from app.codecs import categories
 from app.codecs.batch_builder import BatchBuilder
 from app.codecs.categories import Codes
 from app.codecs.rules import LARGEST_WHOLE, FloatArray
-from app.feature import Category, Feature
+from app.feature import Feature
 
 compute: Any = pyarrow.compute
 """Typed as Any: its functions are generated at import, where no type checker sees them."""
 
 TRUE, FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
-WORDS: dict[str, Category] = dict.fromkeys(TRUE, True) | dict.fromkeys(FALSE, False)
+WORDS = dict.fromkeys(TRUE, True) | dict.fromkeys(FALSE, False)
 NUMBER = r"^(?i:-?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(nan|inf|infinity))$"
 LONGEST_WHOLE = 300
 """Digits of a whole number that a category may have."""

@@ -53,7 +53,11 @@ class Filler:
         """
         builder = self._builder
         size = builder.block_rows
-        step = max(size, min(PIECE_ROWS, PIECE_VALUES // len(self._coded))) if self._coded else max(1, batch.num_rows)
+        if not self._coded:
+            for start in range(0, batch.num_rows, size):
+                self._add_block(batch.slice(start, size), {})
+            return
+        step = max(size, min(PIECE_ROWS, PIECE_VALUES // len(self._coded)))
         lookups = {column: self._lookup(column, feature, batch.column(place)) for column, feature, place in self._coded}
         for first in range(0, batch.num_rows, step):
             piece = batch.slice(first, step)
@@ -69,7 +73,7 @@ class Filler:
 
     def _add_block(self, part: Any, codes: dict[int, NDArray[np.float64]]) -> None:
         columns: list[NDArray[Any] | None] = [
-            codes[column] if column in codes else None if place is None else _values(feature, part.column(place))
+            None if place is None else codes[column] if column in codes else _values(feature, part.column(place))
             for column, (feature, place) in enumerate(zip(self._builder.features, self._places, strict=True))
         ]
         if all(column is None for column in columns):  # one column must tell the number of rows
@@ -90,6 +94,9 @@ class Filler:
 
 def validate(batch: Any) -> None:
     """Raise ArrowInvalid if a record batch is not valid; its dictionaries are left to the `Filler`."""
+    if not any(map(pa.types.is_dictionary, batch.schema.types)):
+        batch.validate(full=True)
+        return
     batch.validate()
     for column in batch.columns:
         (column.indices if pa.types.is_dictionary(column.type) else column).validate(full=True)
