@@ -16,49 +16,37 @@ from app.codecs.categories import holds_numbers
 from app.codecs.gil_yield import GilYield
 from app.codecs.result import LABEL, Result
 from app.codecs.rules import (
-    BODY,
-    INVALID,
     MAX_ERRORS,
-    REPEATED,
     WRONG_COLUMNS,
     Buffer,
     FloatArray,
     check_width,
     match_columns,
 )
-from app.codecs.value_lists import columns_of, numbers_of_list
+from app.codecs.value_lists import BINS, COLUMNS, MALFORMED, MOST_NAMES, numbers_of_list, read_map
 from app.errors import FieldError, InvalidInput, MalformedBody, TooLarge
 from app.feature import Feature
 
 MEDIA_TYPE = "application/msgpack"
 
 LARGEST_BIN = 2**32 - 1
-LONG_MAPS = {0xDE: 2, 0xDF: 4}
-"""Number of bytes of a long map's length, by the map's first byte."""
 
 LABEL_ROWS = 8192
 """Labels encoded in one call, in less than a millisecond."""
 
-MOST_NAMES = 2**16
-"""Most names that are read."""
-
 
 class Matrix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A matrix as it is sent.
+    """What is sent with a matrix, but for its data and the lists of columns.
 
     Attributes:
         shape: Number of rows and of columns.
         dtype: NumPy's name of the dtype.
-        data: Values, little-endian, row by row.
         names: Names of the columns; by default the model's features in order, without those of `columns`.
-        columns: Lists of values, by name, beside the matrix: texts, numbers, booleans, and nil where none is.
     """
 
     shape: tuple[int, int]
     dtype: str
-    data: memoryview
     names: Annotated[list[str], msgspec.Meta(max_length=MOST_NAMES)] | UnsetType | None = UNSET
-    columns: msgspec.Raw | UnsetType = UNSET
 
 
 _DECODER = msgspec.msgpack.Decoder(Matrix)
@@ -78,23 +66,29 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
         TooLarge: The shape has more than `max_rows` rows.
         InvalidInput: A key is repeated, or columns, dtype or values are not what the model takes.
     """
+    fields, columns = read_map(body, features, max_rows)
+    data = fields.pop("data", memoryview(b"\xc0"))
+    fields.pop(COLUMNS, None)
+    if (size := BINS.get(data[0])) is None:
+        raise MalformedBody(MALFORMED)
+    data = data[1 + size :]
+    head = [bytes([0x80 + len(fields)])]
+    head += [part for key, value in fields.items() for part in (msgspec.msgpack.encode(key), value)]
     try:
-        matrix = _DECODER.decode(body)
+        matrix = _DECODER.decode(b"".join(head))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedBody("The body is not a MessagePack map of shape, dtype, data, names and columns.") from error
-    _check_keys(body, len(Matrix.__struct_fields__) - (matrix.names is UNSET) - (matrix.columns is UNSET))
+        raise MalformedBody(MALFORMED) from error
     dtype = dense.DTYPES.get(matrix.dtype)
     if dtype is None:
         error = FieldError("dtype", f"must be one of {', '.join(dense.DTYPES)}")
         raise InvalidInput("The array has a dtype that is not read.", (error,))
-    columns = columns_of(matrix.columns, features) if isinstance(matrix.columns, msgspec.Raw) else {}
     names = matrix.names
     if not isinstance(names, list):
         names = [feature.name for feature in features if feature.name not in columns]
     check_width(len(names) + len(columns), features)
     places = match_columns([*names, *columns], features)
     _check_texts(features, places, len(names))
-    array = dense.view(matrix.data, 0, _little_endian(dtype), matrix.shape, "C", len(names), max_rows)
+    array = dense.view(data, 0, _little_endian(dtype), matrix.shape, "C", len(names), max_rows)
     if not columns:
         return dense.to_batch(array, features, places)
     faults, others = Faults(features), dict[int, FloatArray]()
@@ -146,29 +140,6 @@ def _check_texts(features: tuple[Feature, ...], places: list[int | None], width:
     ]
     if errors:
         raise InvalidInput(WRONG_COLUMNS, tuple(errors[:MAX_ERRORS]))
-
-
-def _check_keys(body: Buffer, keys: int) -> None:
-    """Refuse a map in which a key appears more than once; msgspec takes the last value.
-
-    Args:
-        body: A valid map.
-        keys: Number of different keys.
-    """
-    view = memoryview(body).cast("B")
-    count, start = view[0] & 0x0F, 1  # a fixmap
-    if view[0] in LONG_MAPS:
-        start = 1 + LONG_MAPS[view[0]]
-        count = int.from_bytes(view[1:start])
-    if count == keys:
-        return
-    field = BODY
-    if count <= 2 * len(Matrix.__struct_fields__):  # few enough to decode; a map has the bytes of a list
-        pairs = b"".join((b"\xdc", struct.pack(">H", 2 * count), view[start:]))
-        parts = msgspec.msgpack.decode(pairs, type=list[msgspec.Raw])
-        names = [msgspec.msgpack.decode(part, type=str) for part in parts[::2]]
-        field = next(name for name in names if names.count(name) > 1)
-    raise InvalidInput(INVALID, (FieldError(field, REPEATED),))
 
 
 def _little_endian(dtype: Any) -> Any:

@@ -1,7 +1,9 @@
 """MessagePack lists of values, the columns of a map that are no numbers, decoded piece by piece."""
 
 import math
-from typing import Any, cast
+from collections.abc import Container
+from itertools import pairwise
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -13,8 +15,10 @@ from app.codecs.rules import (
     BODY,
     INVALID,
     REPEATED,
+    Buffer,
     FloatArray,
     broken_rule,
+    check_rows,
     check_width,
     limits_of,
     number_of,
@@ -26,19 +30,24 @@ from app.feature import Feature
 ITEMS = 2**12
 """Values that are decoded at a time, with the GIL held."""
 
-MALFORMED = "The columns must be a MessagePack map of lists, each of texts, numbers, booleans and nil."
+MALFORMED = "The body is not a MessagePack map of shape, dtype, data, names and columns, which are lists of values."
 
 WINDOW, LONGEST_HEADER = 2**16, 5
 """Bytes that are searched at a time for the ends of values, and of a value's length at most."""
 
-# Sizes of the headers of the lists and maps, by their first byte (msgpack/spec.md).
-LONG_LISTS, LONG_MAPS = {0xDC: 2, 0xDD: 4}, {0xDE: 2, 0xDF: 4}
+MOST_KEYS, MOST_NAMES = 10, 2**16
+"""Most keys of a map that are looked at, and most names of an array's columns."""
+
+COLUMNS = "columns"
+
+# Bytes of the length of each kind of value, by its first byte (msgpack/spec.md); 0 where that byte has the length.
+LISTS = dict.fromkeys(range(0x90, 0xA0), 0) | {0xDC: 2, 0xDD: 4}
+MAPS = dict.fromkeys(range(0x80, 0x90), 0) | {0xDE: 2, 0xDF: 4}
+BINS = {0xC4: 1, 0xC5: 2, 0xC6: 4}
 TEXTS = {0xD9: 1, 0xDA: 2, 0xDB: 4}
-"""Bytes of a text's length, by its first byte."""
 
 Value = str | bool | int | float | None
 _DECODER = msgspec.msgpack.Decoder(list[Value])
-_COLUMNS = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
 
 
 def _sizes() -> list[int]:
@@ -69,34 +78,99 @@ def _sizes() -> list[int]:
 SIZES = _sizes()
 
 
-def columns_of(raw: msgspec.Raw, features: tuple[Feature, ...]) -> dict[str, memoryview]:
-    """Lists of a map, by name.
+class ValueList(NamedTuple):
+    """A list, found but not decoded.
+
+    Attributes:
+        rows: Number of values.
+        ends: Position of the first value, and those after each ITEMS values.
+        view: The body.
+    """
+
+    rows: int
+    ends: list[int]
+    view: memoryview
+
+
+def read_map(
+    body: Buffer, features: tuple[Feature, ...], max_rows: int
+) -> tuple[dict[str, memoryview], dict[str, ValueList]]:
+    """Values of a map by key, and the lists of its key `columns` by name.
+
+    Values are found here and not by msgspec, which would hold the GIL for all of a body's lists.
 
     Raises:
         MalformedBody: It is no such map.
-        InvalidInput: A name appears more than once, or there are many more than features.
+        TooLarge: A list has more than `max_rows` values.
+        InvalidInput: A key or a name appears more than once, or there are many more than features.
     """
-    view = memoryview(raw).cast("B")
-    if not (0x80 <= view[0] <= 0x8F or view[0] in LONG_MAPS):
-        raise MalformedBody(MALFORMED)
-    count, start = _header(view, 0x80, LONG_MAPS)
-    check_width(count, features)
+    view, fields, columns = memoryview(body).cast("B"), dict[str, memoryview](), dict[str, ValueList]()
     try:
-        columns = _COLUMNS.decode(view)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        count, position = _header(view, 0, MAPS)
+        if count > MOST_KEYS:
+            raise InvalidInput(INVALID, (FieldError(BODY, REPEATED),))
+        for _ in range(count):
+            key, position = _key(view, position, fields)
+            start = position
+            if key == COLUMNS:
+                columns, position = _lists(view, position, features, max_rows)
+            elif (size := BINS.get(view[position])) is not None:
+                position += 1 + size + int.from_bytes(view[position + 1 : position + 1 + size], "big")
+            elif view[position] in LISTS:
+                items, position = _header(view, position, LISTS)
+                if items > MOST_NAMES:
+                    raise MalformedBody(MALFORMED)
+                position = _skip(view, position, items)
+            else:
+                position = _skip(view, position, 1)
+            fields[key] = view[start:position]
+    except (IndexError, UnicodeDecodeError) as error:
         raise MalformedBody(MALFORMED) from error
-    if count != len(columns):
-        raise InvalidInput(INVALID, (FieldError(printable(_repeated(view[start:], count)), REPEATED),))
-    return {name: memoryview(column).cast("B") for name, column in columns.items()}
+    if position != len(view):
+        raise MalformedBody(MALFORMED)
+    return fields, columns
 
 
-def numbers_of_list(feature: Feature, column: int, view: memoryview, rows: int, faults: Faults) -> FloatArray:
+def _lists(
+    view: memoryview, position: int, features: tuple[Feature, ...], max_rows: int
+) -> tuple[dict[str, ValueList], int]:
+    """Lists of a map at a position, by name, and the position after it."""
+    columns, yield_gil = dict[str, ValueList](), GilYield()
+    names, position = _header(view, position, MAPS)
+    check_width(names, features)
+    for _ in range(names):
+        name, position = _key(view, position, columns)
+        count, position = _header(view, position, LISTS)
+        check_rows(count, max_rows)
+        ends = [position]
+        for first in range(0, count, ITEMS):
+            position = _skip(view, position, min(ITEMS, count - first))
+            ends.append(position)
+            yield_gil()
+        columns[name] = ValueList(count, ends, view)
+    return columns, position
+
+
+def _key(view: memoryview, position: int, known: Container[str]) -> tuple[str, int]:
+    """A key at a position, none of the known ones, and the position after it."""
+    first = view[position]
+    size = TEXTS.get(first, 0)
+    if not size and not 0xA0 <= first <= 0xBF:
+        raise MalformedBody(MALFORMED)
+    end = _skip(view, position, 1)
+    key = bytes(view[position + 1 + size : end]).decode()
+    if key in known:
+        raise InvalidInput(INVALID, (FieldError(printable(key), REPEATED),))
+    return key, end
+
+
+def numbers_of_list(feature: Feature, column: int, values: ValueList, rows: int, faults: Faults) -> FloatArray:
     """Numbers that the forest gets for a list: codes if the feature is a category; float64[rows].
 
     Args:
         feature: The feature.
         column: Its index.
-        view: The list.
+        values: The list.
         rows: Number of values that it must hold.
         faults: Where the faults of values are counted.
 
@@ -104,18 +178,14 @@ def numbers_of_list(feature: Feature, column: int, view: memoryview, rows: int, 
         MalformedBody: It is no list of texts, numbers, booleans and nil.
         InvalidInput: It has another number of values.
     """
-    if not len(view) or not (0x90 <= view[0] <= 0x9F or view[0] in LONG_LISTS):
-        raise MalformedBody(MALFORMED)
-    count, position = _header(view, 0x90, LONG_LISTS)
-    if count != rows:
-        message = f"must hold as many values as the array has rows, {rows}, and holds {count}"
+    if values.rows != rows:
+        message = f"must hold as many values as the array has rows, {rows}, and holds {values.rows}"
         raise InvalidInput(INVALID, (FieldError(feature.name, message),))
     numbers, yield_gil = np.empty(rows), GilYield()
-    for first in range(0, rows, ITEMS):
+    for first, (start, end) in zip(range(0, rows, ITEMS), pairwise(values.ends), strict=True):
         items = min(ITEMS, rows - first)
-        end = _skip(view, position, items)
-        numbers[first : first + items] = _numbers(feature, column, _decoded(view[position:end], items), first, faults)
-        position = end
+        part = _decoded(values.view[start:end], items)
+        numbers[first : first + items] = _numbers(feature, column, part, first, faults)
         yield_gil()
     return numbers
 
@@ -166,21 +236,11 @@ def _skip(view: memoryview, position: int, count: int) -> int:
     return position + at
 
 
-def _header(view: memoryview, short: int, long: dict[int, int]) -> tuple[int, int]:
-    """Number of items of a list or map, and the position of the first."""
-    size = long.get(view[0])
+def _header(view: memoryview, position: int, sizes: dict[int, int]) -> tuple[int, int]:
+    """Number of items of a list or map at a position, and the position of the first."""
+    size = sizes.get(view[position])
     if size is None:
-        return view[0] - short, 1
-    return int.from_bytes(view[1 : 1 + size], "big"), 1 + size
-
-
-def _repeated(pairs: memoryview, count: int) -> str:
-    """A name that appears more than once in a map of so many pairs."""
-    parts = msgspec.msgpack.decode(b"\xdd" + (2 * count).to_bytes(4, "big") + pairs, type=list[msgspec.Raw])
-    seen = set[str]()
-    for part in parts[::2]:
-        name = msgspec.msgpack.decode(part, type=str)
-        if name in seen:
-            return name
-        seen.add(name)
-    return BODY
+        raise MalformedBody(MALFORMED)
+    if not size:
+        return view[position] & 0x0F, position + 1
+    return int.from_bytes(view[position + 1 : position + 1 + size], "big"), position + 1 + size
