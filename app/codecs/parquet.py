@@ -68,7 +68,7 @@ def encode(result: Result) -> Iterator[Buffer]:
     """Encode as a file, a row group at a time."""
     schema, sink = schema_of(result), _Sink()
     # Predictions hardly repeat: a dictionary or compression would cost time and save nothing. Labels do repeat.
-    dictionary = False if result.labels is None else [LABEL]
+    dictionary: Any = False if result.labels is None else [LABEL]
     with pq.ParquetWriter(sink, schema, compression="none", use_dictionary=dictionary) as writer:
         for start, stop in result.pieces():
             writer.write_batch(record_batch(result, schema, start, stop), row_group_size=stop - start)

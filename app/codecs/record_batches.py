@@ -135,7 +135,7 @@ def _labels(labels: Labels) -> Any:
     kinds = {type(label) for label in labels}
     if kinds == {bool}:
         return pa.array(labels, pa.bool_())
-    if kinds <= {bool, int} and all(-(2**63) <= label < 2**63 for label in labels):
+    if kinds <= {bool, int} and all(isinstance(label, int) and -(2**63) <= label < 2**63 for label in labels):
         return pa.array([int(label) for label in labels], pa.int64())
     if as_numbers(labels) is not None:
         return pa.array([float(label) for label in labels], pa.float64())
