@@ -300,6 +300,35 @@ def test_a_list_must_have_a_value_for_each_row(columns: dict[str, Any], message:
     assert errors_of("msgpack", body, Feature(name="x"), TEXT) == {"c": message}
 
 
+def test_a_list_of_more_values_than_rows_are_allowed_is_refused() -> None:
+    with pytest.raises(TooLarge, match="MAX_BULK_ROWS"):
+        decode("msgpack", packed(b"\x81\xa1c\xdd\x7f\xff\xff\xff"), TEXT)
+
+
+def test_many_record_batches_share_the_codes_of_one_dictionary(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[int] = []
+    codes = categories.codes
+
+    def noted(feature: Feature, column: Any) -> Any:
+        looked_up.append(len(column))
+        return codes(feature, column)
+
+    monkeypatch.setattr(categories, "codes", noted)
+    column = pa.DictionaryArray.from_arrays(pa.array([1] * 500, pa.int32()), pa.array(["a", "red", *"bcd" * 100]))
+    rows = decode("arrow", arrow_stream(pa.table({"c": column}), batch_rows=1), TEXT)
+    np.testing.assert_array_equal(rows, [[0]] * 500)
+    assert looked_up == [302]
+
+
+def test_a_cell_of_too_many_digits_is_no_category() -> None:
+    for digits, taken in ((300, True), (301, False)):
+        feature, body = category(10 ** (digits - 1), True), f"c\n1{'0' * (digits - 1)}\n".encode()
+        if taken:
+            np.testing.assert_array_equal(decode("csv", body, feature), [[0]])
+        else:
+            assert np.isnan(decode("csv", body, feature)).all()
+
+
 def test_every_wrong_column_of_a_map_is_named() -> None:
     body = msgpack_map(np.zeros((2, 2)), names=["x", "c"], columns={"c": ["red", "red"], "y": [1, 2]})
     assert errors_of("msgpack", body, Feature(name="x"), TEXT, Feature(name="z")) == {
