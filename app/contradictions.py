@@ -15,7 +15,7 @@ DATABASE_SCHEMES = ("sqlite", "postgresql")
 SELECTING = ("MODEL_ALIAS", "MODEL_STAGE", "MODEL_FALLBACK_STAGE", "MODEL_FALLBACK_ANY")
 """Settings that choose a version of a registered model."""
 
-OF_A_REGISTRY = (*SELECTING, "MODEL_CANARY_ALIAS", "MODEL_SHADOW_ALIAS")
+OF_A_REGISTRY = (*SELECTING, "MODEL_CANARY_ALIAS", "MODEL_SHADOW_ALIAS", "MLFLOW_WEBHOOK_SECRET")
 
 OF_A_RUN = ("MODEL_MIN_R2", "MODEL_MAX_RMSE")
 """Settings about the metrics of a run."""

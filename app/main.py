@@ -36,6 +36,7 @@ from app.predict.routing import DirectRoutes
 from app.problems import to_problem
 from app.routes.docs import assets_router, openapi_config
 from app.routes.health import HealthController
+from app.routes.hooks import hooks_router
 from app.routes.info import info, metrics
 from app.routes.predict import PredictController
 from app.serving.admission import Admission
@@ -126,6 +127,8 @@ def _litestar(services: Services, cors: CORSConfig | None) -> Litestar:
     route_handlers: list[Any] = [PredictController, HealthController, info]
     if settings.enable_prometheus:
         route_handlers.append(metrics)
+    if settings.mlflow_webhook_secret is not None:
+        route_handlers.append(hooks_router())
     if settings.api_debug:
         route_handlers.append(assets_router())
     return Litestar(

@@ -16,7 +16,9 @@ from app.address import Address, AddressError, parse_address
 from app.allowed import allowed_values, description
 from app.contradictions import contradictions
 
-SECRETS = frozenset({"api_key", "admin_api_key", "database_url", "mlflow_tracking_uri", "mlflow_registry_uri"})
+SECRETS = frozenset(
+    {"api_key", "admin_api_key", "database_url", "mlflow_tracking_uri", "mlflow_registry_uri", "mlflow_webhook_secret"}
+)
 """Fields whose values may hold a password or a key, and so are never printed."""
 
 NEVER_EMPTY = SECRETS | {"api_host"}
@@ -111,6 +113,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_output: Annotated[Output, _help("Output beside the prediction, unless a request has ?output=")] = "auto"
     mlflow_tracking_uri: Annotated[Uri | None, _help("MLflow server. Unset: a registry in DATA_DIR")] = None
     mlflow_registry_uri: Annotated[Uri | None, _help("Model registry, if it is another server")] = None
+    mlflow_webhook_secret: Annotated[
+        Key | None, _help("Secret of MLflow's webhooks. Unset: /hooks/mlflow does not exist")
+    ] = None
     enable_prometheus: Annotated[bool, _help("Serve metrics at /metrics, and on PROMETHEUS_PORT as well")] = True
     prometheus_port: Annotated[Port, _help("Port that serves metrics only")] = 8001
     log_level: Annotated[LogLevel, _help("Lowest level that is logged")] = "INFO"

@@ -72,7 +72,7 @@ def test_every_variable_is_read() -> None:
         "MAX_ROWS_IN_FLIGHT": "9", "REQUEST_TIMEOUT": "1.5", "RATE_LIMIT": "10", "IDLE_TIMEOUT": "4",
         "SHUTDOWN_DELAY": "0.5", "SHUTDOWN_GRACE": "3", "DATABASE_URL": "postgresql://db/predictions",
         "PREDICTION_LOG_ROWS": "5", "CORS_ORIGINS": "https://a.example, https://b.example", "API_KEY": "key",
-        "ADMIN_API_KEY": "admin",
+        "ADMIN_API_KEY": "admin", "MLFLOW_WEBHOOK_SECRET": "hook",
         "DATA_DIR": "/var/lib/madrone",
     }  # fmt: skip
     assert {name.lower() for name in given} == set(Settings.__struct_fields__) - {"model_path"}  # excludes others

@@ -1,6 +1,7 @@
 """Decides when the registry is asked: planned looks of a background task, and orders of an operator, one at a time."""
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable, Coroutine
@@ -54,6 +55,7 @@ class ModelKeeper:
         self._clock = clock
         self._next_look: float | None = None
         self._lock = asyncio.Lock()
+        self._wanted = asyncio.Event()
         self._awaited: asyncio.Task[Refresh] | None = None
         self._orders: set[asyncio.Task[Refresh]] = set()
         # Its own thread: loading a model must not occupy one that predictions need.
@@ -77,7 +79,9 @@ class ModelKeeper:
                 pause = min(self._ttl, delay * random.uniform(0.8, 1.2))
                 delay = min(2 * delay, LONGEST_RETRY_S)
             self._next_look = self._clock() + pause
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), pause)
+            self._wanted.clear()  # a wish during the next look is for one after it
 
     async def refresh(self, *, retry_refused: bool = False) -> Refresh:
         """Look once, and swap if the registry prefers another model that can be served. Looks never overlap.
@@ -87,6 +91,10 @@ class ModelKeeper:
         """
         async with self._lock:
             return await self._look(retry_refused=retry_refused)
+
+    def look_soon(self) -> None:
+        """Have the next planned look at once, or after the look under way."""
+        self._wanted.set()
 
     async def reload(self, version: str | msgspec.UnsetType | None = msgspec.UNSET) -> Refresh:
         """Carry out an order of an operator, which continues if its caller is cancelled.

@@ -1,11 +1,13 @@
 """When the registry is asked: planned looks, and orders of an operator."""
 
 import asyncio
+import threading
 
 import msgspec
 import pytest
 
 from app.models.refresher import Refresher
+from app.models.registry.source import RegistryUnreachable
 from app.settings import Settings
 from tests.models.keeping import Kept, keep
 from tests.models.support import Catalogue, SavedModel
@@ -50,5 +52,55 @@ async def test_the_time_until_the_next_look_is_known(houses: Settings, catalogue
     task = asyncio.create_task(kept.keeper.run())
     await come_true(lambda: kept.keeper.next_look() is not None)
     assert 0 < (kept.keeper.next_look() or 0) <= 60
+    task.cancel()
+    kept.keeper.close()
+
+
+async def test_a_burst_of_wishes_is_one_look_and_one_after_it(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue.add(saved.directory, "Production")
+    kept = keep(msgspec.structs.replace(houses, model_cache_ttl=3600))
+    looks, begun, go_on = 0, threading.Event(), threading.Event()
+    go_on.set()
+    look = Refresher.look
+
+    def counted(self: Refresher, **options: bool) -> object:
+        nonlocal looks
+        looks += 1
+        begun.set()
+        assert go_on.wait(60)
+        return look(self, **options)
+
+    monkeypatch.setattr(Refresher, "look", counted)
+    task = asyncio.create_task(kept.keeper.run())
+    await come_true(lambda: kept.keeper.next_look() is not None)
+    assert looks == 1
+    begun.clear()
+    go_on.clear()
+    for _ in range(20):
+        kept.keeper.look_soon()
+    await come_true(begun.is_set)
+    for _ in range(20):
+        kept.keeper.look_soon()
+    go_on.set()
+    await come_true(lambda: looks == 3 and kept.keeper.next_look() is not None)
+    assert (kept.keeper.next_look() or 0) > 3000
+    task.cancel()
+    kept.keeper.close()
+
+
+async def test_a_look_that_was_wished_for_and_failed_is_tried_again(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue.add(saved.directory, "Production")
+    kept = keep(msgspec.structs.replace(houses, model_cache_ttl=3600))
+    task = asyncio.create_task(kept.keeper.run())
+    await come_true(lambda: kept.keeper.next_look() is not None)
+    kept.source.failing = RegistryUnreachable("connection refused")
+    kept.keeper.look_soon()
+    await come_true(lambda: kept.slot.stale)
+    await come_true(lambda: kept.keeper.next_look() is not None)
+    assert (kept.keeper.next_look() or 3600) < 60
     task.cancel()
     kept.keeper.close()
