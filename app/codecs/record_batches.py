@@ -132,8 +132,7 @@ def record_batch(result: Result, schema: Any, start: int, stop: int) -> Any:
 
 def _labels(labels: Labels) -> Any:
     """Labels as an Arrow array of booleans, whole numbers or numbers; else of texts, which hold labels of any kind."""
-    kinds = {type(label) for label in labels}
-    if kinds == {bool}:
+    if all(isinstance(label, bool) for label in labels):
         return pa.array(labels, pa.bool_())
     if kinds <= {bool, int} and all(isinstance(label, int) and -(2**63) <= label < 2**63 for label in labels):
         return pa.array([int(label) for label in labels], pa.int64())

@@ -7,7 +7,7 @@ gather only while the device is busy, so a single request never waits.
 import asyncio
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,5 +111,8 @@ def part(evaluation: Evaluation, start: int, end: int) -> Evaluation:
 
 def joined(evaluations: Iterable[Evaluation]) -> Evaluation:
     """One evaluation of all rows; parts that the model does not compute stay None."""
-    fields = zip(*evaluations, strict=True)
-    return Evaluation(*(parts[0] if len(parts) == 1 or parts[0] is None else np.concatenate(parts) for parts in fields))
+    return Evaluation(*map(_concatenated, zip(*evaluations, strict=True)))
+
+
+def _concatenated(parts: tuple[Any, ...]) -> Any:
+    return parts[0] if len(parts) == 1 or parts[0] is None else np.concatenate(parts)
