@@ -86,7 +86,8 @@ def _refuse_others(directory: Path, flavors: dict[str, Any]) -> NoReturn:
         raise ModelRefused(f"the model has none of the flavors lightgbm, sklearn and {FLAVOR}")
     pyfunc = cast(dict[str, Any], pyfunc)
     if isinstance(name := pyfunc.get("python_model"), str):
-        refuse(read_description(read_file(directory, name, MAX_BOOSTER_BYTES)), "a PythonModel of mlflow.pyfunc")
+        stored = read_file(directory, name, MAX_BOOSTER_BYTES)
+        refuse(read_description(stored), "a PythonModel of mlflow.pyfunc", alone=False)
     loader = pyfunc.get("loader_module")
     by = f", loaded by the module {printable(loader)}" if isinstance(loader, str) else ""
     raise ModelRefused(f"the model is a Python function{by}, and such code is not run. {WAY_OUT}")

@@ -58,7 +58,7 @@ def test_the_digest_is_another_for_another_booster(saved: SavedModel, tmp_path: 
     assert read_artifact(other).digest != read_artifact(saved.directory).digest
 
 
-TRAPPED = f"the model is a {os.mkdir.__module__}.mkdir, a Python object that holds no fitted LightGBM booster"
+TRAPPED = f"the model is a {os.mkdir.__module__}.mkdir, a Python object in which no fitted LightGBM booster was found"
 
 
 def fitted_regressor() -> lgb.LGBMRegressor:

@@ -6,7 +6,7 @@ joblib tells the method by the file's first bytes (joblib/compressor.py), and so
 import bz2
 import lzma
 import zlib
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,12 +20,6 @@ MAX_LZMA_BYTES = 256 * 1024**2
 
 LEAST_BYTES = 1024**2
 """Bytes that any file may be unpacked to, whatever the ratio."""
-
-
-class _Decompressor(Protocol):
-    eof: bool
-
-    def decompress(self, data: bytes, max_length: int = ..., /) -> bytes: ...
 
 
 def unpack(content: bytes, most: int) -> bytes:

@@ -21,7 +21,7 @@ from app.models.objects.array import INLINE_ARRAY, UnreadableArray, inline_size
 from app.models.objects.description import Described, Mapping, Named
 from app.models.refusal import ModelRefused
 
-MAX_OPCODES = 2_000_000
+MAX_OPCODES = 1_000_000
 """A classifier of 10,000 classes has 300,000."""
 
 LITERALS = frozenset(
@@ -48,7 +48,6 @@ LITERALS = frozenset(
         "BINFLOAT",
     ]
 )
-CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 GETS = frozenset({"GET", "BINGET", "LONG_BINGET"})
 PUTS = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 OUTSIDE = {
@@ -100,13 +99,15 @@ def _read(file: io.BytesIO, size: int, budget: _Budget, inline: bool) -> Any:
             name = opcode.name
             if name in LITERALS:
                 machine.stack.append(argument)
+            elif (step := machine.steps.get(name)) is not None:
+                step()
             elif name in OUTSIDE:
                 raise ModelRefused(f"the model's pickle refers to {OUTSIDE[name]}, which is not read")
             elif name == "FRAME":
-                if argument > size - file.tell():
+                if cast(int, argument) > size - file.tell():
                     raise _Damaged("a frame is longer than the file")
             else:
-                machine.step(name, argument)
+                machine.step_with(name, argument)
             if name == "BUILD" and inline:
                 _read_array(machine.stack[-1], file, size, budget)
         return machine.result()
@@ -141,7 +142,11 @@ class _Machine:
         self.stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
-        self._steps: dict[str, Callable[[], None]] = {
+        self.steps: dict[str, Callable[[], None]] = {
+            "NONE": lambda: self.stack.append(None),
+            "NEWTRUE": lambda: self.stack.append(True),
+            "NEWFALSE": lambda: self.stack.append(False),
+            "EMPTY_TUPLE": lambda: self.stack.append(()),
             "EMPTY_LIST": lambda: self.stack.append([]),
             "EMPTY_SET": lambda: self.stack.append([]),
             "EMPTY_DICT": lambda: self.stack.append(Mapping()),
@@ -172,11 +177,9 @@ class _Machine:
             "STOP": lambda: None,
         }
 
-    def step(self, name: str, argument: Any) -> None:
-        """Carry out an opcode that is none of `LITERALS`, `OUTSIDE` and `FRAME`."""
-        if name in CONSTANTS:
-            self.stack.append(CONSTANTS[name])
-        elif name in GETS:
+    def step_with(self, name: str, argument: Any) -> None:
+        """Carry out an opcode that has an argument."""
+        if name in GETS:
             if argument not in self._memo:
                 raise _Damaged("it takes a value from its memo that was not put there")
             self.stack.append(self._memo[argument])
@@ -187,7 +190,7 @@ class _Machine:
         elif name == "INST":
             self.stack.append(Described(_named(argument), tuple(self._marked())))
         else:
-            self._steps[name]()
+            raise _Damaged(f"it has an opcode {name}, which is not known")
 
     def result(self) -> Any:
         """The value that the stream leaves."""

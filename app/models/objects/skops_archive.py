@@ -94,11 +94,14 @@ class _Nodes:
         if "__loader__" not in node:
             return Mapping([(name, self.describe(part, depth + 1)) for name, part in node.items()])
         known = node.get("__id__")
+        known = known if isinstance(known, int) else None
+        if known is not None and known in self._described:
+            return self._described[known]  # as skops does: a node of the same number is the same object
         if node["__loader__"] == "CachedNode":
-            return self._described.get(known) if isinstance(known, int) else None
+            raise ModelRefused("the schema of the model's skops file refers to an object that is not in it")
         described = self._node(node, depth)
-        if isinstance(known, int):
-            self._described.setdefault(known, described)
+        if known is not None:
+            self._described[known] = described
         return described
 
     def _node(self, node: dict[str, Any], depth: int) -> Any:

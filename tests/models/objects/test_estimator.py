@@ -154,7 +154,9 @@ def test_a_subclass_is_served_where_the_file_shows_that_it_predicts_alike() -> N
     finally:
         cloudpickle.unregister_pickle_by_value(__import__(__name__, fromlist=["x"]))
     assert read_estimator(plain).labels == (0, 1, 2)
-    assert "a Python object that computes its predictions with a LightGBM booster at _Booster" in refusal(other)
+    assert "a Python object that computes its predictions with a LightGBM booster at its attribute _Booster" in refusal(
+        other
+    )
     assert "Renamed, a Python object that computes" in refusal(FORMATS["pickle"](fitted(Renamed, CLASSES)))
 
 
