@@ -134,8 +134,9 @@ def _labels(labels: Labels) -> Any:
     """Labels as an Arrow array of booleans, whole numbers or numbers; else of texts, which hold labels of any kind."""
     if all(isinstance(label, bool) for label in labels):
         return pa.array(labels, pa.bool_())
-    if kinds <= {bool, int} and all(isinstance(label, int) and -(2**63) <= label < 2**63 for label in labels):
-        return pa.array([int(label) for label in labels], pa.int64())
+    whole = [int(label) for label in labels if isinstance(label, int)]
+    if len(whole) == len(labels) and all(-(2**63) <= label < 2**63 for label in whole):
+        return pa.array(whole, pa.int64())
     if as_numbers(labels) is not None:
         return pa.array([float(label) for label in labels], pa.float64())
     return pa.array([str(label) for label in labels], pa.string())

@@ -92,7 +92,8 @@ def judge_model(settings: Settings, source: ModelSource) -> Verdict:
         candidate = offer.candidates[0]
         return _accepted(loader.load(candidate, None, keep=False), settings)
     except ModelRefused as error:
-        passed = tuple(check for check in _checks(settings) if CHECKS.index(check) < CHECKS.index(error.check))
+        before = CHECKS[: CHECKS.index(error.check)]
+        passed: tuple[Check, ...] = tuple(check for check in _checks(settings) if check in before)
         refused = Verdict(servable=False, reason=str(error), failed=error.check, name=name, checks=passed)
         return msgspec.structs.replace(refused, version=candidate and candidate.identity.version)
     except NothingToServe as error:
