@@ -19,6 +19,7 @@ from dotenv import load_dotenv
 from app import __version__
 from app.address import AddressError, parse_address
 from app.contradictions import OF_A_REGISTRY, OF_A_RUN
+from app.models.convert.options import convert_options
 from app.settings import Settings, SettingsError, settings_table
 from kernels.cache import cache_kernels
 
@@ -158,6 +159,23 @@ def train(data: Path | None, recipe: str, output: Path | None, register: bool) -
         train_and_register(settings, load_dataset(data), RECIPES[recipe], output=output, register=register)
     except (DatasetError, FileExistsError, RegistrySchema) as error:
         _stop(str(error))
+
+
+@main.command()
+@convert_options
+def convert(**options: Any) -> None:
+    """Convert a model that is a Python object into one that can be served.
+
+    Loads the model, which runs its code, finds the LightGBM booster in it, folds the steps of a pipeline into the
+    booster's trees, and compares the predictions.
+    """
+    settings = _settings()
+    _check_openmp()
+
+    from app.models.convert.command import run
+
+    if (problem := run(settings, **options)) is not None:
+        _stop(problem)
 
 
 @main.command()

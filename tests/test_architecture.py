@@ -56,6 +56,12 @@ def test_no_folder_imports_one_above_it(folder: str, forbidden: str) -> None:
     assert {name: found for name, found in arrows.items() if found} == {}
 
 
+def test_only_the_command_imports_what_loads_python_objects() -> None:
+    arrows = {name: inside("app.models.convert", imports(name)) for name in MODULES}
+    users = {name for name, found in arrows.items() if found} - set(inside("app.models.convert", iter(MODULES)))
+    assert users == {"app.cli"}
+
+
 def test_no_module_is_longer_than_300_lines() -> None:
     lengths = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
     assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}

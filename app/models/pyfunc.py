@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from app.models.artifact import read_artifact
+from app.models.frame import engine_rows
 
 
 class PlannedModel:
@@ -18,7 +19,7 @@ class PlannedModel:
 
     def __init__(self, directory: Path) -> None:
         artifact = read_artifact(directory)
-        self._names = [feature.name for feature in artifact.features]
+        self._features = artifact.features
         self._engine = artifact.engine()
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> NDArray[np.float64]:
@@ -27,7 +28,7 @@ class PlannedModel:
         Returns:
             float64[B], or float64[B, K] for K classes.
         """
-        return self._engine.predict(model_input[self._names].to_numpy(dtype=np.float64))
+        return self._engine.predict(engine_rows(model_input, self._features))
 
 
 def _load_pyfunc(path: str) -> PlannedModel:  # pyright: ignore[reportUnusedFunction]

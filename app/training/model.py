@@ -31,6 +31,7 @@ from app.training.histogram import quantile_histogram
 from app.training.recipe import Recipe
 from app.training.split import split_rows
 from kernels.engine import Evaluation
+from kernels.plan.plan import Plan
 
 Array = NDArray[np.float64]
 
@@ -54,6 +55,13 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
     card: Card
     error_map: ErrorMap | None
 
+    @property
+    def plan(self) -> Plan:
+        """The feature plan, which every trained model has."""
+        if self.parts.plan is None:
+            raise ValueError("the model has no feature plan")
+        return self.parts.plan
+
     def save(self, directory: Path) -> None:
         """Write `model/`, in MLflow's format, and `card/`.
 
@@ -61,7 +69,7 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
             FileExistsError: `model/` contains files already.
         """
         signature = ModelSignature(
-            inputs=Schema([ColSpec(DataType.double, name) for name in self.parts.plan.input_names]),
+            inputs=Schema([ColSpec(DataType.double, name) for name in self.plan.input_names]),
             outputs=Schema([ColSpec(DataType.double, "prediction")]),
         )
         save_model(directory / "model", self.parts, signature, self.example)
@@ -69,7 +77,7 @@ class TrainedModel(msgspec.Struct, frozen=True, kw_only=True):
 
     def provenance(self, name: str) -> Provenance:
         """Parameters, metrics and tags for the MLflow run of a model of this name."""
-        plan, data = self.parts.plan, self.card.data
+        plan, data = self.plan, self.card.data
         return Provenance(
             name=name,
             params={

@@ -36,11 +36,15 @@ def publish(
     params: dict[str, str],
     metrics: dict[str, float],
     tags: dict[str, str],
+    alias: str | None = ALIAS,
+    stage: str | None = STAGE,
+    description: str | None = None,
 ) -> str:
-    """Log a model directory in a run and register it as the newest version, alias `champion`, stage Production.
+    """Log a model directory in a run and register it as the newest version.
 
-    A tag of the version has the digest of its files. Versions in the stage before move to Archived. The URIs are passed
-    to every call, since a process may hold two apps with different registries, and MLflow's own setters are global.
+    A tag of the version has the digest of its files. Versions that were in the stage move to Archived. The URIs are
+    passed to every call, since a process may hold two apps with different registries, and MLflow's own setters are
+    global.
 
     Args:
         settings: Settings that name the registry; a missing embedded registry is created.
@@ -49,7 +53,10 @@ def publish(
         name: Name of the registered model.
         params: Parameters of the run.
         metrics: Metrics of the run.
-        tags: Tags of the run.
+        tags: Tags of the run; those that begin with `madrone.` are tags of the version too.
+        alias: Alias that the version gets, if any.
+        stage: Stage that it gets, if any.
+        description: Description of the version, if any.
 
     Returns:
         The version.
@@ -90,11 +97,19 @@ def publish(
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     version = str(
-        client.create_model_version(name, source=f"{run.info.artifact_uri}/{ARTIFACT_PATH}", run_id=run_id).version
+        client.create_model_version(
+            name,
+            source=f"{run.info.artifact_uri}/{ARTIFACT_PATH}",
+            run_id=run_id,
+            tags={key: value for key, value in tags.items() if key.startswith("madrone.")},
+            description=description,
+        ).version
     )
     client.set_model_version_tag(name, version, DIGEST_TAG, read_artifact(directory).digest)
-    # Stages are deprecated, but in use. `catch_warnings` would not be thread-safe.
-    warnings.filterwarnings("ignore", message=".*transition_model_version_stage.*", category=FutureWarning)
-    client.transition_model_version_stage(name, version, STAGE, archive_existing_versions=True)
-    client.set_registered_model_alias(name, ALIAS, version)
+    if stage is not None:
+        # Stages are deprecated, but in use. `catch_warnings` would not be thread-safe.
+        warnings.filterwarnings("ignore", message=".*transition_model_version_stage.*", category=FutureWarning)
+        client.transition_model_version_stage(name, version, stage, archive_existing_versions=True)
+    if alias is not None:
+        client.set_registered_model_alias(name, alias, version)
     return version

@@ -1,0 +1,226 @@
+"""The command `madrone convert`: what it will run, the conversion, the comparison, and where the model goes."""
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from mlflow.exceptions import MlflowException
+from rich.console import Console
+
+from app.models.convert.conversion import convert
+from app.models.convert.refused import ConversionRefused
+from app.models.convert.sample import Sample, read_sample
+from app.models.convert.stored import StoredModel, find_stored
+from app.models.convert.wrapped import Wrapped, find_model
+from app.models.convert.written import write
+from app.models.registry.database import check_schema
+from app.models.registry.publish import check_publishable, publish
+from app.models.registry.source import RegistrySchema
+from app.settings import Settings
+
+FROM_TAG = "madrone.converted_from"
+RUN_TAG = "madrone.converted_from_run"
+"""Tags of a converted version: the original's address and run."""
+
+
+class Destination(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the converted model goes.
+
+    Attributes:
+        name: Name to register it under, if any.
+        alias: Alias for the new version, if any.
+        output: Directory to write it to, if any.
+    """
+
+    name: str | None
+    alias: str | None
+    output: Path | None
+
+
+def run(
+    settings: Settings,
+    *,
+    model_uri: str,
+    name: str | None,
+    alias: str | None,
+    output: Path | None,
+    data: Path | None,
+    unseen_as_missing: bool,
+    yes: bool,
+) -> str | None:
+    """Convert as the command's options say.
+
+    Returns:
+        Why it failed, or None.
+
+    Raises:
+        click.UsageError: The options do not fit, or nobody can be asked.
+    """
+    if name is None and output is None:
+        raise click.UsageError("Say where the converted model goes: --register NAME, --output DIR, or both.")
+    if alias is not None and name is None:
+        raise click.UsageError("--alias needs --register NAME.")
+
+    def confirm() -> None:
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            raise click.UsageError("Nobody can be asked here whether to load it: give --yes if you trust it.")
+        if not click.confirm("Load it?"):
+            raise ConversionRefused("Nothing was loaded.")
+
+    try:
+        convert_model(
+            settings,
+            model_uri,
+            Destination(name=name, alias=alias, output=output),
+            data=data,
+            unseen_as_missing=unseen_as_missing,
+            confirm=confirm,
+        )
+    except (ConversionRefused, FileExistsError, RegistrySchema) as error:
+        return str(error)
+    except MlflowException as error:
+        return f"MLflow refuses: {error.message}"
+    return None
+
+
+def convert_model(
+    settings: Settings,
+    uri: str,
+    destination: Destination,
+    *,
+    data: Path | None,
+    unseen_as_missing: bool,
+    confirm: Callable[[], None],
+) -> None:
+    """Convert a model, print what is done, and write or register the result.
+
+    Args:
+        settings: Settings that name the registry.
+        uri: Directory of the model, or its address in MLflow.
+        destination: Where the converted model goes.
+        data: CSV or Parquet file of rows to compare with, in place of the input example.
+        unseen_as_missing: See `fold`.
+        confirm: Called before anything of the model is run; it does not return without consent.
+
+    Raises:
+        ConversionRefused: The model cannot be converted.
+        FileExistsError: `output` is not empty.
+        RegistrySchema: The registry is a database with the schema of another MLflow.
+        mlflow.exceptions.MlflowException: The registry refuses or does not answer.
+    """
+    console = Console(soft_wrap=True, highlight=False)
+    if destination.output is not None and destination.output.exists() and any(destination.output.iterdir()):
+        raise FileExistsError(f"{destination.output} is not empty.")
+    if destination.name is not None:
+        check_publishable(settings)
+    _use_registry(settings, uri)
+    with tempfile.TemporaryDirectory(prefix="madrone-convert-") as scratch:
+        with _quiet():
+            stored = find_stored(uri, Path(scratch) / "original")
+        console.print(f"{stored.uri} will be loaded in this process, which runs the code in it:", markup=False)
+        for name, value in stored.description:
+            console.print(f"  {name}: {value}", markup=False)
+        confirm()
+        with _quiet():
+            pyfunc, thing = stored.load()
+            wrapped = find_model(thing)
+            console.print(f"Loaded: {_kind(thing, wrapped)}", markup=False)
+            sample = _sample(stored, wrapped, data)
+            with console.status(f"Comparing on {len(sample.rows)} rows"):
+                conversion = convert(wrapped, pyfunc, sample, unseen_as_missing=unseen_as_missing)
+            directory = destination.output or Path(scratch) / "converted"
+            write(directory, conversion, sample, with_example=data is None)
+        names = [str(sample.rows.columns[index]) for index in range(sample.rows.shape[1])]
+        if unread := [name for index, name in enumerate(names) if index not in conversion.columns]:
+            console.print(
+                f"Columns that are not used, and that callers must not send: {', '.join(unread)}", markup=False
+            )
+        for sentence in conversion.agreed:
+            console.print(
+                f"Compared: {sentence} ({sample.source})" if "made" not in sentence else f"Compared: {sentence}"
+            )
+        for note in conversion.notes:
+            console.print(f"Note: {note}", markup=False)
+        if len(sample.rows) < 10:
+            console.print("Note: more rows make a better proof: --data FILE", markup=False)
+        if destination.output is not None:
+            console.print(f"Written to {destination.output}", markup=False)
+        if destination.name is not None:
+            with _quiet():
+                version = _register(settings, stored, directory, destination)
+            alias = f", alias {destination.alias}" if destination.alias else ""
+            console.print(f"Registered {destination.name} version {version}{alias}", markup=False)
+
+
+def _use_registry(settings: Settings, uri: str) -> None:
+    """Point MLflow, in this process, to the registry of the settings, without changing its schema."""
+    if "://" in uri or uri.startswith(("models:/", "runs:/")):
+        for address in {settings.tracking_uri, settings.registry_uri}:
+            check_schema(address)
+    os.environ["MLFLOW_TRACKING_URI"] = settings.tracking_uri
+    os.environ["MLFLOW_REGISTRY_URI"] = settings.registry_uri
+
+
+def _kind(thing: Any, wrapped: Wrapped) -> str:
+    kind = type(thing).__name__
+    if not wrapped.path:
+        return kind
+    steps = f", after {len(wrapped.steps)} steps" if wrapped.steps else ""
+    return f"{kind}, with a {type(wrapped.model).__name__} at {wrapped.path}{steps}"
+
+
+def _sample(stored: StoredModel, wrapped: Wrapped, data: Path | None) -> Sample:
+    from mlflow.models import Model
+
+    names = getattr(wrapped.outer, "feature_names_in_", None)
+    if names is None and not wrapped.steps:
+        names = wrapped.booster.feature_name()
+        if all(name == f"Column_{index}" for index, name in enumerate(names)):
+            names = None
+    model = Model.load(str(stored.directory))
+    return read_sample(model, stored.directory, None if names is None else tuple(map(str, names)), data)
+
+
+def _register(settings: Settings, stored: StoredModel, directory: Path, destination: Destination) -> str:
+    """Register the directory; returns the version."""
+    from mlflow import MlflowClient
+
+    tags = {FROM_TAG: stored.uri}
+    metrics: dict[str, float] = {}
+    of_run = ""
+    if stored.run_id:
+        tags[RUN_TAG] = stored.run_id
+        of_run = f" of run {stored.run_id}"
+        with contextlib.suppress(Exception):  # a run of another registry, or one that was deleted
+            metrics = dict(MlflowClient().get_run(stored.run_id).data.metrics)
+    if destination.name is None:
+        raise ConversionRefused("no name to register under")
+    return publish(
+        settings,
+        directory,
+        name=destination.name,
+        params={},
+        metrics=metrics,
+        tags=tags,
+        alias=destination.alias,
+        stage=None,
+        description=f"Converted by madrone from {stored.uri}{of_run}. Predictions are equal to the last bit.",
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Generator[None]:
+    """Without the progress bars and advice that MLflow prints to the terminal."""
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield

@@ -1,0 +1,178 @@
+"""A loaded object converted to a booster that predicts the same, and the proof that it does."""
+
+import warnings
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from app.feature import Category, Feature, Kind
+from app.models.convert.comparison import Difference, Outputs, agreement
+from app.models.convert.edges import edge_rows
+from app.models.convert.fold import Folded, fold
+from app.models.convert.refused import ConversionRefused
+from app.models.convert.sample import DTYPES, Sample
+from app.models.convert.steps_output import run_steps
+from app.models.convert.wrapped import Wrapped
+from app.models.frame import engine_rows
+
+KINDS: dict[str, Kind] = {"boolean": "boolean", "long": "integer", "integer": "integer"}
+PROBABILITIES = "predict_proba"
+
+
+class Conversion(msgspec.Struct, frozen=True, kw_only=True):
+    """A booster that takes raw columns, and what is known of it.
+
+    Attributes:
+        text: LightGBM's native text.
+        labels: Class labels, for a classifier.
+        columns: Indices of the sample's columns that it takes.
+        categories: Categories of those that the conversion made categories.
+        agreed: What was compared, and on how many rows: sentences.
+        notes: What is different for values that the object refuses: sentences.
+    """
+
+    text: str
+    labels: tuple[Category, ...] | None
+    columns: tuple[int, ...]
+    categories: dict[int, tuple[Category, ...]]
+    agreed: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def convert(wrapped: Wrapped, pyfunc: Any, sample: Sample, *, unseen_as_missing: bool = False) -> Conversion:
+    """Convert a model, and compare its predictions with those of the original.
+
+    Args:
+        wrapped: The LightGBM model in the object.
+        pyfunc: MLflow's `PyFuncModel` of the object, where there is one.
+        sample: Rows to compare with.
+        unseen_as_missing: See `fold`.
+
+    Raises:
+        ConversionRefused: It cannot be converted, or predicts something else.
+    """
+    text = wrapped.booster.model_to_string()
+    everything = tuple(range(sample.rows.shape[1]))
+    folded = Folded(text, everything, {}, ())
+    if wrapped.steps:
+        if wrapped.booster.pandas_categorical:
+            raise ConversionRefused("the booster takes pandas categories that the pipeline's steps put out")
+        folded = fold(text, wrapped.steps, sample.rows, as_array=sample.as_array, unseen_as_missing=unseen_as_missing)
+    booster = _Booster(folded, sample)
+    outputs = booster.outputs(sample.rows, wrapped.labels)
+    answers = _answers(wrapped, pyfunc, sample)
+    name = agreement(answers, outputs)
+    if isinstance(name, Difference):
+        raise ConversionRefused(f"the converted model does not predict what the original does: {name.text}")
+    labels = wrapped.labels
+    if labels is None and name == "class numbers":
+        labels = tuple(range(2 if outputs.predicted.ndim == 1 else outputs.predicted.shape[1]))
+    agreed = [f"the model's answers are the booster's {name}: equal to the last bit on {len(sample.rows)} rows"]
+    if wrapped.labels is not None:
+        _check_probabilities(wrapped, sample.given, outputs)
+        agreed.append(f"{PROBABILITIES} is equal to the last bit on {len(sample.rows)} rows")
+    if wrapped.steps and (n := _check_edges(wrapped, booster, sample)):
+        agreed.append(f"the pipeline's raw scores are equal to the last bit on {n} rows made at the trees' thresholds")
+    return Conversion(
+        text=folded.text,
+        labels=labels,
+        columns=folded.columns,
+        categories=folded.categories,
+        agreed=tuple(agreed),
+        notes=folded.notes,
+    )
+
+
+class _Booster:
+    """The converted booster, asked with raw columns."""
+
+    def __init__(self, folded: Folded, sample: Sample) -> None:
+        import lightgbm as lgb
+
+        self.folded = folded
+        self._booster = lgb.Booster(model_str=folded.text, params={"verbosity": -1})
+        names = list(sample.rows.columns)
+        for column in folded.columns:
+            if sample.types[column] not in DTYPES and column not in folded.categories:
+                raise ConversionRefused(
+                    f"column {names[column]!r} has type {sample.types[column]}, which trees do not take"
+                )
+        self._features = tuple(
+            Feature(
+                name=names[column],
+                kind="category" if column in folded.categories else KINDS.get(sample.types[column], "number"),
+                categories=folded.categories.get(column),
+                single=sample.types[column] == "float",
+            )
+            for column in folded.columns
+        )
+
+    def outputs(self, rows: pd.DataFrame, labels: tuple[Category, ...] | None) -> Outputs:
+        """What it gives for rows of the raw columns."""
+        given: Any = rows
+        if self.folded.categories or not self._booster.pandas_categorical:
+            try:
+                given = engine_rows(rows, self._features)
+            except (ValueError, TypeError) as error:
+                raise ConversionRefused(f"the rows are not numbers: {error}") from error
+        # LightGBM would map the columns of an array by no category, and those of a frame by its own.
+        return Outputs(
+            predicted=np.asarray(self._booster.predict(given)),
+            raw=np.asarray(self._booster.predict(given, raw_score=True)),
+            labels=labels,
+        )
+
+
+def _answers(wrapped: Wrapped, pyfunc: Any, sample: Sample) -> Any:
+    """What the original answers to the sample: through MLflow, as callers get it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return (wrapped.outer if pyfunc is None else pyfunc).predict(sample.given)
+    except Exception as error:
+        raise ConversionRefused(f"the original fails on the rows: {type(error).__name__}: {error}") from error
+
+
+def _check_probabilities(wrapped: Wrapped, given: Any, outputs: Outputs) -> None:
+    """Raise ConversionRefused unless a classifier's probabilities are the booster's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        probabilities = np.asarray(wrapped.outer.predict_proba(given))
+    p = outputs.predicted
+    expected: NDArray[np.float64] = np.column_stack([1.0 - p, p]) if p.ndim == 1 else p
+    if not np.array_equal(probabilities, expected, equal_nan=True):
+        largest = float(np.abs(probabilities - expected).max()) if probabilities.shape == expected.shape else np.inf
+        raise ConversionRefused(
+            f"the converted model's probabilities differ from {PROBABILITIES} by up to {largest:.6g}"
+        )
+
+
+def _check_edges(wrapped: Wrapped, booster: _Booster, sample: Sample) -> int:
+    """Compare the pipeline with the booster on rows made for it.
+
+    Returns:
+        Number of rows compared; 0 if the pipeline refuses all of such rows.
+
+    Raises:
+        ConversionRefused: They differ.
+    """
+    folded = booster.folded
+    for missing in (True, False):
+        rows = edge_rows(folded.text, folded.columns, folded.categories, sample.rows, missing=missing)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                given = run_steps(wrapped.steps, rows.to_numpy() if sample.as_array else rows)
+                answers = np.asarray(wrapped.model.predict(given, raw_score=True))
+        except Exception:  # it refuses missing values
+            continue
+        raw = booster.outputs(rows, None).raw
+        if answers.shape != raw.shape or not np.array_equal(answers, raw, equal_nan=True):
+            raise ConversionRefused(
+                "the converted model differs from the pipeline on rows made at the trees' thresholds"
+            )
+        return len(rows)
+    return 0

@@ -1,0 +1,173 @@
+"""A model as MLflow stores it, and what loading it would run."""
+
+import pickletools
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from app.models.convert.refused import ConversionRefused
+from app.models.directory import read_mlmodel
+from app.models.refusal import ModelRefused
+
+MAX_PICKLE_BYTES = 512 * 1024 * 1024
+"""Largest pickle whose names are listed; a larger one is loaded all the same."""
+OBJECT_SUFFIXES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".skops")
+
+
+class StoredModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model directory, not loaded yet.
+
+    Attributes:
+        uri: Address that the user gave, with an alias resolved to its version.
+        directory: Directory with the MLmodel file.
+        mlmodel: Content of the MLmodel file.
+    """
+
+    uri: str
+    directory: Path
+    mlmodel: dict[str, Any]
+
+    @property
+    def run_id(self) -> str | None:
+        """Run that logged the model, if known."""
+        return self.mlmodel.get("run_id")
+
+    @property
+    def description(self) -> list[tuple[str, str]]:
+        """What is known of the object without loading it: names and values, to show before it is loaded."""
+        flavors: dict[str, Any] = self.mlmodel["flavors"]
+        lines = [("flavors", ", ".join(sorted(flavors)))]
+        if loader := flavors.get("python_function", {}).get("loader_module"):
+            lines.append(("loader module", str(loader)))
+        for name, flavor in flavors.items():
+            if isinstance(flavor, dict) and (kind := flavor.get("model_class") or flavor.get("python_model")):
+                lines.append((f"{name} class", str(kind)))
+        if code := next(
+            (flavor["code"] for flavor in flavors.values() if isinstance(flavor, dict) and flavor.get("code")), None
+        ):
+            lines.append(("code", f"{code}/, put on Python's path"))
+        lines.extend(
+            (str(path.relative_to(self.directory)), _names(path))
+            for path in sorted(self.directory.rglob("*"))
+            if path.suffix in OBJECT_SUFFIXES and path.is_file()
+        )
+        made = flavors.get("python_function", {}).get("python_version")
+        if made:
+            lines.append(("made with", f"Python {made}; here is {platform.python_version()}"))
+        for name, package, key in (
+            ("sklearn", "scikit-learn", "sklearn_version"),
+            ("lightgbm", "lightgbm", "lgb_version"),
+        ):
+            if isinstance(flavor := flavors.get(name), dict) and key in flavor:
+                lines.append((package, f"{flavor[key]}; here is {_version(package)}"))
+        return lines
+
+    def load(self) -> tuple[Any, Any]:
+        """Load the object, which runs its code.
+
+        Returns:
+            MLflow's `PyFuncModel`, or None for a model without that flavor, and the object itself.
+
+        Raises:
+            ConversionRefused: It cannot be loaded here.
+        """
+        import mlflow.pyfunc
+        from mlflow.lightgbm import load_model as load_lightgbm
+        from mlflow.sklearn import load_model as load_sklearn
+
+        flavors = self.mlmodel["flavors"]
+        try:
+            if "python_function" in flavors:
+                model = mlflow.pyfunc.load_model(str(self.directory))
+                return model, _object(model)
+            if "sklearn" in flavors:
+                return None, load_sklearn(str(self.directory))
+            if "lightgbm" in flavors:
+                return None, load_lightgbm(str(self.directory))
+        except Exception as error:
+            raise ConversionRefused(f"MLflow cannot load the model here: {type(error).__name__}: {error}") from error
+        raise ConversionRefused("the model has none of the flavors python_function, sklearn and lightgbm")
+
+
+def find_stored(uri: str, destination: Path) -> StoredModel:
+    """Fetch a model's files, without loading them.
+
+    Args:
+        uri: A directory, or an address that MLflow knows, in the registry that it is set to.
+        destination: Directory for files that have to be fetched.
+
+    Raises:
+        ConversionRefused: There is no such model.
+    """
+    import mlflow.artifacts
+
+    try:
+        uri = _fixed(uri)
+        directory = Path(uri)
+        if not directory.is_dir():
+            directory = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(destination)))
+        return StoredModel(uri=uri, directory=directory, mlmodel=read_mlmodel(directory)[1])
+    except ModelRefused as error:
+        raise ConversionRefused(str(error)) from error
+    except Exception as error:
+        raise ConversionRefused(f"{uri} cannot be fetched: {type(error).__name__}: {error}") from error
+
+
+def _fixed(uri: str) -> str:
+    """The address with the version in place of an alias, which may move."""
+    from mlflow import MlflowClient
+
+    name, found, alias = uri.removeprefix("models:/").rpartition("@")
+    if not uri.startswith("models:/") or not found or "/" in alias:
+        return uri
+    return f"models:/{name}/{MlflowClient().get_model_version_by_alias(name, alias).version}"
+
+
+def _object(model: Any) -> Any:
+    """The object inside MLflow's `PyFuncModel`."""
+    try:
+        return model.unwrap_python_model()
+    except Exception:  # another flavor's wrapper
+        pass
+    try:
+        return model.get_raw_model()
+    except Exception:
+        return model._model_impl
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
+def _names(path: Path) -> str:
+    """The packages that a pickle names, found without loading it."""
+    if path.suffix == ".skops":
+        return "a skops file"
+    if path.stat().st_size > MAX_PICKLE_BYTES:
+        return "a pickle too large to be listed"
+    modules: set[str] = set()
+    texts: list[str] = []
+    memo: dict[int, str] = {}
+    try:
+        for opcode, argument, _ in pickletools.genops(path.read_bytes()):
+            if opcode.name in ("GLOBAL", "INST"):
+                modules.add(str(argument).partition(" ")[0])
+            elif opcode.name == "STACK_GLOBAL" and len(texts) > 1:
+                modules.add(texts[-2])
+            elif opcode.name == "MEMOIZE":
+                memo[len(memo)] = texts[-1] if texts else ""
+            elif opcode.name in ("BINGET", "LONG_BINGET") and isinstance(argument, int):
+                texts = [*texts[-1:], memo.get(argument, "")]
+            elif isinstance(argument, str):
+                texts = [*texts[-1:], argument]
+    except Exception:  # a compressed file, or an array between the opcodes: only what comes before is known
+        if not modules:
+            return "a pickle whose content cannot be listed"
+    packages = sorted({module.partition(".")[0] for module in modules if module.isprintable()})
+    return f"a pickle that names {', '.join(packages)[:300]}"

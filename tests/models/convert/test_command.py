@@ -1,0 +1,225 @@
+"""The command `madrone convert`: what it says, what it writes and registers, and its exit status."""
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightgbm as lgb
+import mlflow
+import mlflow.pyfunc
+import mlflow.sklearn
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+from mlflow import MlflowClient
+from mlflow.models import infer_signature
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from app.cli import main
+from app.models.artifact import read_artifact, read_content
+from app.models.frame import engine_rows
+from app.settings import Settings
+from tests.models.convert.pipelines import PARAMETERS, fitted, table
+from tests.models.support import mlflows_own_warnings_silenced
+
+SHOWN = ("  model.pkl: a pickle that names builtins, collections, lightgbm", "  made with: ", "  scikit-learn: ")
+NUMBERS = ["income", "debt", "rooms"]
+
+
+class Rounding(mlflow.pyfunc.PythonModel):
+    """Somebody's own wrapper, which predicts something else."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
+        return self.model.predict(model_input).round(3)
+
+
+class Passing(Rounding):
+    """Somebody's own wrapper around a classifier, which answers its probability."""
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
+        return self.model.predict_proba(model_input)[:, 1]
+
+
+@pytest.fixture
+def convert(private_registry_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs the command with a registry of its own."""
+    for name in Settings.__struct_fields__:
+        # Set first, so that what the command sets is undone.
+        monkeypatch.setenv(name.upper(), "")
+        monkeypatch.delenv(name.upper())
+    monkeypatch.setenv("DATA_DIR", str(private_registry_dir))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, **options: Any) -> Result:
+        with mlflows_own_warnings_silenced():
+            return CliRunner().invoke(main, ["convert", *arguments], **options)
+
+    return run
+
+
+def save(thing: Any, directory: Path, rows: pd.DataFrame, *, example: bool = True) -> str:
+    """Save as a user of MLflow does."""
+    with mlflows_own_warnings_silenced():
+        options = {"signature": infer_signature(rows, np.zeros(1)), "pip_requirements": []}
+        options |= {"input_example": rows.head(5)} if example else {}
+        if isinstance(thing, mlflow.pyfunc.PythonModel):
+            mlflow.pyfunc.save_model(str(directory), python_model=thing, **options)
+        else:
+            mlflow.sklearn.save_model(thing, str(directory), serialization_format="cloudpickle", **options)
+    return str(directory)
+
+
+def test_a_pipeline_is_written_and_says_what_was_compared(convert: Callable[..., Result], tmp_path: Path) -> None:
+    rows = table()[NUMBERS]
+    pipeline = fitted(SimpleImputer(), StandardScaler(), rows=rows)
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    done = convert(save(pipeline, tmp_path / "model", rows), "--output", "out", "--data", "rows.csv", "--yes")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        f"{tmp_path}/model will be loaded in this process, which runs the code in it:",
+        "  flavors: python_function, sklearn",
+        "  loader module: mlflow.sklearn",
+        *[
+            line
+            for line in done.stdout.splitlines()
+            if line.startswith(("  model.pkl: a pickle that names ", "  made "))
+        ],
+        *[line for line in done.stdout.splitlines() if line.startswith("  scikit-learn: ")],
+        "Loaded: Pipeline, with a LGBMRegressor at steps[2] 'lgbmregressor', after 2 steps",
+        "Compared: the model's answers are the booster's predictions: equal to the last bit on 300 rows (rows.csv)",
+        "Compared: the pipeline's raw scores are equal to the last bit on 2000 rows made at the trees' thresholds",
+        "Written to out",
+    ]
+    artifact = read_artifact(tmp_path / "out")
+    assert [feature.name for feature in artifact.features] == NUMBERS
+    np.testing.assert_array_equal(
+        artifact.engine().predict(engine_rows(rows, artifact.features)), pipeline.predict(rows)
+    )
+
+
+def test_a_search_for_a_classifier_is_registered_with_its_origin(
+    convert: Callable[..., Result], private_registry_dir: Path, tmp_path: Path
+) -> None:
+    rows = table()[["income", "level", "id"]]
+    labels = np.where(rows.income > 1, "rich", "poor")
+    columns = make_column_transformer((StandardScaler(), ["income"]), ("passthrough", ["level"]))
+    pipeline = make_pipeline(columns, lgb.LGBMClassifier(**PARAMETERS))
+    search = GridSearchCV(pipeline, {"lgbmclassifier__num_leaves": [3, 5]}, cv=2).fit(rows, labels)
+    uri = Settings(data_dir=private_registry_dir).tracking_uri
+    with mlflows_own_warnings_silenced():
+        client = MlflowClient(uri, uri)
+        experiment = client.create_experiment("mine", artifact_location=(tmp_path / "artifacts").as_uri())
+        run = client.create_run(experiment)
+        client.log_metric(run.info.run_id, "test_r2", 0.75)
+        client.log_artifacts(run.info.run_id, save(search, tmp_path / "model", rows), "model")
+        client.create_registered_model("mine")
+        client.create_model_version("mine", f"{run.info.artifact_uri}/model", run.info.run_id)
+        client.set_registered_model_alias("mine", "best", "1")
+    done = convert("models:/mine@best", "--register", "served", "--alias", "champion", "--yes")
+    assert (done.exit_code, done.stderr) == (0, ""), done.output
+    assert "Columns that are not used, and that callers must not send: id" in done.stdout
+    assert (
+        "Compared: the model's answers are the booster's class labels: equal to the last bit on 5 rows" in done.stdout
+    )
+    assert "Note: more rows make a better proof: --data FILE" in done.stdout
+    assert done.stdout.splitlines()[-1] == "Registered served version 1, alias champion"
+    with mlflows_own_warnings_silenced():
+        version = client.get_model_version_by_alias("served", "champion")
+        assert version.tags["madrone.converted_from"] == "models:/mine/1"
+        assert "models:/mine/1" in version.description
+        assert version.current_stage == "None"
+        directory = Path(mlflow.artifacts.download_artifacts(f"models:/served/{version.version}"))
+    content = read_content(directory)
+    assert [feature.name for feature in content.features] == ["income", "level"]
+    assert (directory / "labels.json").read_text() == '["poor","rich"]'
+    assert content.example is not None
+
+
+def test_a_wrapper_that_passes_probabilities_is_converted(convert: Callable[..., Result], tmp_path: Path) -> None:
+    rows = table()[["income", "level"]]
+    model = fitted(rows=rows, model=lgb.LGBMClassifier(**PARAMETERS))
+    done = convert(save(Passing(model), tmp_path / "model", rows), "--output", "out", "--yes")
+    assert done.exit_code == 0, done.output
+    assert "the booster's predictions: equal to the last bit" in done.stdout
+
+
+def test_a_wrapper_that_changes_predictions_is_refused_with_their_distance(
+    convert: Callable[..., Result], tmp_path: Path
+) -> None:
+    rows = table()[["income", "level"]]
+    done = convert(save(Rounding(fitted(rows=rows)), tmp_path / "model", rows), "--output", "out", "--yes")
+    assert done.exit_code == 1
+    assert "does not predict what the original does: the largest difference from the booster's predictions is 0.0" in (
+        done.stderr
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_loaded_without_consent(convert: Callable[..., Result], tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "loaded"),)
+
+    directory = save(fitted(rows=table()[["income"]]), tmp_path / "model", table()[["income"]])
+    (tmp_path / "model" / "model.pkl").write_bytes(pickle.dumps(Trap()))
+    done = convert(directory, "--output", "out", input="y\n")
+    assert done.exit_code == 2
+    assert "model.pkl: a pickle that names posix" in done.stdout
+    assert "Nobody can be asked here whether to load it: give --yes if you trust it." in done.stderr
+    assert not (tmp_path / "loaded").exists()
+    convert(directory, "--output", "out", "--yes")
+    assert (tmp_path / "loaded").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [
+        (("model",), 2, "Say where the converted model goes: --register NAME, --output DIR, or both."),
+        (("model", "--output", "x", "--alias", "a"), 2, "--alias needs --register NAME."),
+        (("model", "--output", "x", "--data", "absent.csv"), 2, "'absent.csv' does not exist"),
+        (("absent", "--output", "x", "--yes"), 1, "absent cannot be fetched"),
+        (("model", "--output", "full", "--yes"), 1, "full is not empty."),
+        (("model", "--output", "x", "--yes"), 1, "give rows with --data FILE (CSV or Parquet)"),
+        (("model", "--output", "x", "--yes", "--data", "short.csv"), 1, "short.csv lacks the columns 'level'"),
+        (("model", "--output", "x", "--yes", "--data", "wrong.csv"), 1, "column 'level' of wrong.csv has a value"),
+        (("model", "--output", "x", "--yes", "--data", "empty.csv"), 1, "empty.csv has no rows"),
+    ],
+)
+def test_bad_usage_is_told_with_its_status(
+    arguments: tuple[str, ...], status: int, text: str, convert: Callable[..., Result], tmp_path: Path
+) -> None:
+    rows = table()[["income", "level"]]
+    save(fitted(rows=rows), tmp_path / "model", rows, example=False)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "kept").touch()
+    (tmp_path / "short.csv").write_text("income\n1\n")
+    (tmp_path / "wrong.csv").write_text("income,level\n1,high\n")
+    (tmp_path / "empty.csv").write_text("income,level\n")
+    done = convert(*arguments)
+    assert (done.exit_code, text in done.stderr) == (status, True), done.output
+    assert not (tmp_path / "x").exists()
+
+
+def test_categories_of_a_pipeline_are_served_by_their_values(convert: Callable[..., Result], tmp_path: Path) -> None:
+    rows = table()[["city", "rooms"]]
+    encoder = OneHotEncoder(handle_unknown="ignore")
+    pipeline = fitted(make_column_transformer((encoder, ["city"]), ("passthrough", ["rooms"])), rows=rows)
+    done = convert(save(pipeline, tmp_path / "model", rows), "--output", "out", "--yes")
+    assert done.exit_code == 0, done.output
+    artifact = read_artifact(tmp_path / "out")
+    assert artifact.features[0].categories == ("Bern", "Lima", "Oslo", "Rome")
+    strange = rows.assign(city="Paris")
+    with mlflows_own_warnings_silenced():
+        loaded = mlflow.pyfunc.load_model(str(tmp_path / "out"))
+        for some in (rows, strange):
+            np.testing.assert_array_equal(loaded.predict(some), pipeline.predict(some))
