@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.feature import Category
 from kernels.forest.fields import integers, numbers
-from kernels.forest.model_text import END_OF_TREES
+from kernels.forest.sections import END_OF_TREES
 from kernels.forest.trees import CATEGORICAL
 
 Lines = dict[str, str]
