@@ -42,6 +42,7 @@ hypothesis.settings.load_profile("repeatable")
 LONGEST = (
     "tests/test_supervisor.py",
     "cuda/test_ptx.py",
+    "tests/test_logged_models.py",
     "tests/test_model_orders.py",
     "cpu/test_backend.py",
     "tests/test_model_outages.py",

@@ -1,11 +1,13 @@
 """The READMEs are true: settings, metrics, routes, recipes, links and measured tables are the project's own."""
 
+import json
 import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlflow.lightgbm
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -100,6 +102,29 @@ def test_the_speed_table_has_the_figures_of_the_reports() -> None:
 def test_every_format_is_documented() -> None:
     table = blocks(READMES["app/codecs/README.md"])["formats"]
     assert sorted(re.findall(r"`([^`]+)`", table)) == sorted(FORMATS)
+
+
+def test_the_first_example_is_answered_as_it_says(
+    tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.chdir(tmp_path)
+    # Would find the packages that the model needs by importing it in another process.
+    monkeypatch.setattr("mlflow.models.infer_pip_requirements", lambda *_, fallback, **__: fallback)
+    source = blocks(FRONT)["first"].removeprefix("```python\n").removesuffix("```")
+    with mlflows_own_warnings_silenced():
+        try:
+            exec(compile(source, "README.md", "exec"), {})
+        finally:
+            mlflow.lightgbm.autolog(disable=True)
+    server = serve(MLFLOW_TRACKING_URI=uri, MODEL_NAME="iris", MODEL_ALIAS="champion").wait_ready()
+    sent, shown = re.fullmatch(r".*?-d '\s*({.*?})'\n({.*})\n```", blocks(FRONT)["answer"], re.DOTALL).groups()  # type: ignore[union-attr]
+    answer, expected = HTTP.post(f"{server.url}/predict", json=json.loads(sent)).json(), json.loads(shown)
+    assert answer.keys() == expected.keys()
+    for name in ("prediction", "probabilities"):
+        assert answer[name] == pytest.approx(expected[name], rel=1e-9)
+    assert answer["label"] == expected["label"]
 
 
 def test_the_example_is_served_and_its_metrics_are_documented(

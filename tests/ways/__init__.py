@@ -1,0 +1,1 @@
+"""Every usual way to log a LightGBM model with MLflow."""
