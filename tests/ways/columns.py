@@ -89,7 +89,11 @@ def nullable(_: Path) -> Logged:
     return signed(train(frame, target), frame, pyfunc=False)
 
 
-@way("dates as numbers, a signature of dates", refused="the signature's column 'built' has type 'datetime'", kept="?")
+@way(
+    "dates as numbers, a signature of dates",
+    refused="the signature's column 'built' has type 'datetime'",
+    kept="the model has no input example to compare with",
+)
 def dates(_: Path) -> Logged:
     frame = numbers().assign(built=pd.Timestamp(date(2000, 1, 1)))
     trained = frame.assign(built=frame["built"].astype(np.int64))

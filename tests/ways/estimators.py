@@ -202,7 +202,7 @@ def subclass_of_a_script(_: Path) -> Logged:
     "a subclass of `LGBMClassifier` in a module",
     PROBABILITY,
     refused="the model is a tests.ways.estimators.OurClassifier, a Python object that computes its predictions with a "
-    "LightGBM booster at _Booster",
+    "LightGBM booster at its attribute _Booster",
     note="a pickle does not say what a class derives from",
 )
 def subclass_of_a_module(_: Path) -> Logged:
@@ -257,7 +257,11 @@ def extra_files(directory: Path) -> Logged:
     return logged._replace(model=model.booster_)
 
 
-@way("`joblib.dump`, `log_artifact`, `create_model_version`", refused="the model has no file 'MLmodel'", kept="?")
+@way(
+    "`joblib.dump`, `log_artifact`, `create_model_version`",
+    refused="the model has no file 'MLmodel'",
+    kept="the model has no file 'MLmodel'",
+)
 def joblib_file(directory: Path) -> Logged:
     frame = numbers()
     model = classifier(frame, 0, 1)

@@ -84,4 +84,4 @@ def table(groups: dict[str, Iterable[Way]]) -> str:
 
 def _told(way: Way) -> str:
     said = [f"`{way.output}`" if way.output else "", way.unlogged, way.refused, way.kept, way.note]
-    return "; ".join(part for part in said if part)
+    return "; ".join(dict.fromkeys(part for part in said if part))

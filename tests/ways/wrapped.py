@@ -26,7 +26,7 @@ from tests.ways.data import ASKED, FEW, NUMBERS, classes, numbers, price, train,
 from tests.ways.estimators import PROBABILITY, classifier
 from tests.ways.way import REGISTERED, Logged, register, way
 
-TBD = "?"
+OTHER_FLAVOR = "the model has none of the flavors python_function, sklearn and lightgbm"
 
 
 def one_in(kind: str, place: str) -> str:
@@ -145,8 +145,8 @@ def ordinal(_: Path) -> Logged:
 
 @way(
     "`Pipeline` of `ColumnTransformer`, `OneHotEncoder` and `LGBMRegressor`",
+    VALUE,
     refused=pipeline("steps[1] 'model'"),
-    kept=TBD,
 )
 def one_hot(_: Path) -> Logged:
     return encoded(OneHotEncoder(sparse_output=False))
@@ -205,7 +205,7 @@ def randomized(_: Path) -> Logged:
 @way(
     "`CalibratedClassifierCV(LGBMClassifier)`",
     refused=two_in("sklearn.calibration.CalibratedClassifierCV", "calibrated_classifiers_[0] → estimator"),
-    kept=TBD,
+    kept="it corrects the probabilities of its models by curves of their own: no one booster does that",
 )
 def calibrated(_: Path) -> Logged:
     frame = numbers()
@@ -216,7 +216,7 @@ def calibrated(_: Path) -> Logged:
 @way(
     "`VotingRegressor` of two `LGBMRegressor`s",
     refused=two_in("sklearn.ensemble._voting.VotingRegressor", "estimators_[0]"),
-    kept=TBD,
+    kept="it averages several models: no one booster does that",
 )
 def voting(_: Path) -> Logged:
     frame = numbers()
@@ -227,7 +227,7 @@ def voting(_: Path) -> Logged:
 @way(
     "`MultiOutputRegressor(LGBMRegressor)`",
     refused=two_in("sklearn.multioutput.MultiOutputRegressor", "estimators_[0]"),
-    kept=TBD,
+    kept="it has a model of its own for each output: no one booster does that",
 )
 def many_outputs(_: Path) -> Logged:
     frame = numbers()
@@ -238,7 +238,7 @@ def many_outputs(_: Path) -> Logged:
 @way(
     "`TransformedTargetRegressor(LGBMRegressor)`",
     refused=one_in("sklearn.compose._target.TransformedTargetRegressor", "regressor_"),
-    kept=TBD,
+    kept="it transforms what the model predicts: no one booster does that",
 )
 def transformed_target(_: Path) -> Logged:
     frame = numbers()
@@ -304,17 +304,17 @@ def from_code(directory: Path) -> Logged:
     return by_pyfunc(str(directory / "model.py"), frame, model, artifacts=artifacts)
 
 
-@way("`mlflow.onnx.log_model`", refused=flavor("onnx"), kept=TBD)
+@way("`mlflow.onnx.log_model`", refused=flavor("onnx"), kept=OTHER_FLAVOR)
 def onnx(directory: Path) -> Logged:
     return by_hand(directory, "onnx", onnx_version="1.19.0", data="model.onnx", providers=["CPUExecutionProvider"])
 
 
-@way("`mlflow.spark.log_model` (SynapseML)", refused=flavor("spark"), kept=TBD)
+@way("`mlflow.spark.log_model` (SynapseML)", refused=flavor("spark"), kept=OTHER_FLAVOR)
 def spark(directory: Path) -> Logged:
     return by_hand(directory, "spark", pyspark_version="4.0.1", model_data="sparkml", code=None)
 
 
-@way("`mlflow.xgboost.log_model`", refused=flavor("xgboost"), kept=TBD)
+@way("`mlflow.xgboost.log_model`", refused=flavor("xgboost"), kept=OTHER_FLAVOR)
 def xgboost(directory: Path) -> Logged:
     return by_hand(directory, "xgboost", xgb_version="3.1.0", data="model.ubj", model_class="xgboost.core.Booster")
 
