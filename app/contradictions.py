@@ -9,7 +9,7 @@ from app.address import STORES, AddressError, parse_address
 if TYPE_CHECKING:
     from app.settings import Settings
 
-MLFLOW_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "databricks", "")
+MLFLOW_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "")
 DATABASE_SCHEMES = ("sqlite", "postgresql")
 
 SELECTING = ("MODEL_ALIAS", "MODEL_STAGE", "MODEL_FALLBACK_STAGE", "MODEL_FALLBACK_ANY")
@@ -19,6 +19,22 @@ OF_A_REGISTRY = (*SELECTING, "MODEL_CANARY_ALIAS", "MODEL_SHADOW_ALIAS", "MLFLOW
 
 OF_A_RUN = ("MODEL_MIN_R2", "MODEL_MAX_RMSE")
 """Settings about the metrics of a run."""
+
+ELSEWHERE = {"databricks": "Databricks", "databricks-uc": "Databricks", "uc": "Unity Catalog", "arn": "SageMaker"}
+"""Registries that MLflow knows as well, by what their URIs begin with."""
+
+DRIVERS = {
+    "postgresql": {"": "psycopg2", "psycopg2": "psycopg2", "psycopg": "psycopg"},
+    "mysql": {"": "MySQLdb", "mysqldb": "MySQLdb", "pymysql": "pymysql"},
+    "mssql": {"": "pyodbc", "pyodbc": "pyodbc", "pymssql": "pymssql"},
+}
+"""Module of each driver that a URI can name, by scheme; that of a URI which names none comes first."""
+
+HINTS = {
+    "postgresql": "write postgresql+psycopg://, whose driver is installed",
+    "mysql": "install the mysql extra, pip install 'madrone[mysql]', and write mysql+pymysql://",
+    "mssql": "install pymssql, and write mssql+pymssql://",
+}
 
 CLIENTS = {"s3": "boto3", "gcs": "google.cloud.storage", "azure": "azure.storage.blob"}
 """Module that each extra for an object store installs."""
@@ -40,12 +56,26 @@ def contradictions(settings: "Settings", given: frozenset[str]) -> list[str]:
         ("database_url", DATABASE_SCHEMES),
     ):
         value: str | None = getattr(settings, name)
-        if value and urlsplit(value).scheme.split("+")[0] not in schemes:
-            named = ", ".join(scheme for scheme in schemes if scheme)
-            problems.append(f"{name.upper()}: must be a URI whose scheme is one of {named}")
+        if value and (problem := _about_scheme(value, schemes)) is not None:
+            problems.append(f"{name.upper()}: {problem}")
     if settings.mlflow_registry_uri and not settings.mlflow_tracking_uri:
         problems.append("MLFLOW_REGISTRY_URI: must be set together with MLFLOW_TRACKING_URI")
     return problems + _about_path(settings, given)
+
+
+def _about_scheme(uri: str, schemes: tuple[str, ...]) -> str | None:
+    """What is wrong with the scheme of a URI, without the rest of it; None where nothing is."""
+    scheme, _, driver = urlsplit(uri).scheme.partition("+")
+    elsewhere = ELSEWHERE.get(uri.partition(":")[0])
+    if elsewhere is not None and "" in schemes:
+        return f"{elsewhere} is not supported: set up an MLflow server, or name a model's files by MODEL_PATH"
+    if scheme not in schemes:
+        return f"must be a URI whose scheme is one of {', '.join(scheme for scheme in schemes if scheme)}"
+    if scheme not in DRIVERS or "" not in schemes:  # the prediction log has its driver
+        return None
+    if (module := DRIVERS[scheme].get(driver)) is None:
+        return f"must name one of the drivers {', '.join(name for name in DRIVERS[scheme] if name)}"
+    return None if _is_installed(module) else f"needs the driver {module}, which is not installed: {HINTS[scheme]}"
 
 
 def _about_path(settings: "Settings", given: frozenset[str]) -> list[str]:

@@ -168,6 +168,39 @@ def test_what_cannot_be_beside_a_path_is_named(given: dict[str, str], problems: 
         assert re.fullmatch(expected, line), line
 
 
+@pytest.mark.parametrize(
+    ("uri", "problem"),
+    [
+        ("databricks", "Databricks is not supported: .*"),
+        ("databricks://profile", "Databricks is not supported: .*"),
+        ("databricks-uc", "Databricks is not supported: .*"),
+        ("uc:http://host/", "Unity Catalog is not supported: .*"),
+        ("arn:aws:sagemaker:eu-west-1:1:mlflow-tracking-server/x", "SageMaker is not supported: .*"),
+        ("ftp://host/mlflow", "must be a URI whose scheme is one of http, https, .*"),
+        ("oracle://host/mlflow", "must be a URI whose scheme is one of http, https, .*"),
+        ("postgresql://host/mlflow", "needs the driver psycopg2, .*: write postgresql.psycopg://.*"),
+        ("mysql://host/mlflow", "needs the driver MySQLdb, .*: install the mysql extra, .*"),
+        ("mysql+pymysql://host/mlflow", "needs the driver pymysql, .*: install the mysql extra, .*"),
+        ("mssql+pyodbc://host/mlflow", "needs the driver pyodbc, .*: install pymssql, .*"),
+        ("mysql+asyncmy://host/mlflow", "must name one of the drivers mysqldb, pymysql"),
+    ],
+)
+def test_a_registry_that_cannot_be_asked_is_refused_by_name(
+    uri: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.contradictions.find_spec", lambda _: None)
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({"MLFLOW_TRACKING_URI": uri})
+    assert re.fullmatch(f"MLFLOW_TRACKING_URI: {problem}", str(caught.value))
+    assert "host" not in str(caught.value)
+
+
+def test_a_registry_whose_driver_is_installed_can_be_asked() -> None:
+    for uri in ("sqlite:///mlflow.db", "postgresql+psycopg://host/mlflow", "https://host", "file:///mlruns", "mlruns"):
+        assert Settings.from_environ({"MLFLOW_TRACKING_URI": uri}).tracking_uri == uri
+    assert Settings.from_environ({"DATABASE_URL": "postgresql://host/log"}).database_url == "postgresql://host/log"
+
+
 def test_one_message_names_every_bad_setting_with_its_range() -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_environ(
