@@ -119,7 +119,7 @@ REFUSED = {
     "half a booster": (
         with_half_a_booster,
         "artifact",
-        "the booster's text is not a LightGBM model, or ends before its last tree",
+        "the booster's text is cut or damaged at tree 1 of 3",
     ),
     "no booster": (without_a_booster, "artifact", "the model has no file 'model.lgb'"),
     "a name that leads up": (

@@ -117,7 +117,8 @@ def test_evaluates_prediction_difficulty_and_distance() -> None:
     engine = Engine(forest, EVERY_REFERENCE, TABLE, difficulty, device="cpu")
     features = engine.transform(PLACES)
     np.testing.assert_allclose(features, by_hand(EVERY_REFERENCE, PLACES, TABLE), rtol=1e-4, atol=1e-4)
-    prediction, error, distance = engine.evaluate(PLACES)
+    prediction, error, distance, raw_score = engine.evaluate(PLACES)
+    assert raw_score is None
     np.testing.assert_array_equal(prediction, forest.predict(features))
     np.testing.assert_array_equal(prediction, engine.predict(PLACES))
     np.testing.assert_array_equal(error, difficulty.predict(features))
@@ -131,7 +132,7 @@ def test_evaluates_prediction_difficulty_and_distance() -> None:
 def test_what_a_model_does_not_tell_is_none(forest: Forest) -> None:
     engine = Engine(forest, PLAN)
     assert engine.outside_distance is None
-    assert engine.evaluate(ROWS)[1:] == (None, None)
+    assert engine.evaluate(ROWS)[1:] == (None, None, None)
     bare = Engine(forest, difficulty=forest)
     evaluation = bare.evaluate(np.ones((2, 3)))
     np.testing.assert_array_equal(evaluation.prediction, evaluation.difficulty)
@@ -154,7 +155,7 @@ def test_a_step_without_a_limit_tells_no_distance_and_a_limit_of_zero_does(fores
 
 def test_no_rows_are_evaluated_to_nothing() -> None:
     evaluation = Engine(referring(), EVERY_REFERENCE, TABLE, referring(2)).evaluate(np.empty((0, 4)))
-    for part in evaluation:
+    for part in (evaluation.prediction, evaluation.difficulty, evaluation.distance):
         assert part is not None
         assert part.shape == (0,)
 

@@ -140,7 +140,7 @@ def test_a_booster_of_absurdly_many_classes_is_refused_at_once(saved: SavedModel
     head = re.sub("(num_class|num_tree_per_iteration)=1", r"\g<1>=300000000", head)
     head = re.sub("tree_sizes=.*", "tree_sizes=\n\nend of trees\n", head)
     assert refusal(with_booster(head, saved.directory, tmp_path / "model")) == (
-        "the booster has 300000000 outputs, and at most 10000 are read"
+        "the booster has 300000000 classes, and at most 10000 are read"
     )
 
 
@@ -150,4 +150,11 @@ def test_a_reason_does_not_repeat_all_that_a_model_names(tmp_path: Path) -> None
     (directory / "plan.json").write_bytes(Plan(inputs=inputs, outputs=(inputs[0].name,)).to_json())
     reason = refusal(directory)
     assert reason.startswith(f"the signature's columns {', '.join(NAMES)} are not the plan's inputs a column")
-    assert len(reason) == 2002
+    assert reason.endswith("a column of a plan of many 19 and 980 more")
+
+
+def test_a_reason_is_cut_where_it_would_fill_the_page(tmp_path: Path) -> None:
+    directory = save_referring(tmp_path / "model")
+    inputs = tuple(Input(name=f"{'long ' * 60}{index}") for index in range(20))
+    (directory / "plan.json").write_bytes(Plan(inputs=inputs, outputs=(inputs[0].name,)).to_json())
+    assert len(refusal(directory)) == 2002

@@ -3,17 +3,30 @@
 import threading
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 
 from kernels.backend import Backend
 from kernels.cpu import references, steps
 from kernels.cpu.backend import CpuBackend
 from kernels.cpu.steps import BLOCK
-from kernels.plan.plan import Factor, GaussianProcess, Input, Neighbours, Plan, References, Regression, Term
+from kernels.plan.plan import (
+    Factor,
+    GaussianProcess,
+    Input,
+    Neighbours,
+    Plan,
+    PointDistance,
+    PolylineDistance,
+    References,
+    Regression,
+    Term,
+)
 from kernels.plan.program import Program, pack
 from kernels.plan.references import AnyReferenceStep
 from tests.kernels.plan.by_hand import assert_rounded, by_hand
@@ -43,10 +56,20 @@ def test_is_a_backend() -> None:
     assert isinstance(CpuBackend(), Backend)
 
 
+def too_far(plan: Plan, rows: NDArray[np.float64]) -> bool:
+    """Whether some place has so many degrees that their last digits, and not the steps, decide where it is."""
+    names = tuple(dict.fromkeys((*plan.input_names, *(step.output for step in plan.steps))))
+    columns = dict(zip(names, by_hand(msgspec.structs.replace(plan, outputs=names), rows).T, strict=True))
+    places = (step for step in plan.steps if isinstance(step, PointDistance | PolylineDistance))
+    degrees = [columns[name] for step in places for name in (step.latitude, step.longitude)]
+    return any((np.abs(column[np.isfinite(column)]) > 1e9).any() for column in degrees)
+
+
 @settings(max_examples=200)
 @given(plan=plans(), data=st.data())
 def test_equals_plain_python_for_any_plan_and_row(plan: Plan, data: st.DataObject) -> None:
     rows = data.draw(arrays(np.float64, (data.draw(st.integers(0, 5)), len(plan.inputs)), elements=st.floats()))
+    assume(not too_far(plan, rows))
     assert_rounded(CpuBackend().transform(plan.program(), rows), by_hand(plan, rows))
 
 

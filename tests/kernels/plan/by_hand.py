@@ -139,7 +139,7 @@ def assert_rounded(actual: NDArray[np.float32], expected: NDArray[np.float64]) -
     assert actual.shape == expected.shape
     with np.errstate(over="ignore"):
         rounded = expected.astype(np.float32)
-    below, above = (np.nextafter(rounded, np.float32(limit)) for limit in (-np.inf, np.inf))
+        below, above = (np.nextafter(rounded, np.float32(limit)) for limit in (-np.inf, np.inf))
     near = (below <= actual) & (actual <= above)
     wrong = np.argwhere(~(near | (np.isnan(actual) & np.isnan(rounded))))
     assert not len(wrong), f"{actual[tuple(wrong[0])]} at {wrong[0]}, expected {rounded[tuple(wrong[0])]}"

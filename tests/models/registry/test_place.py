@@ -191,7 +191,7 @@ def test_a_changed_file_is_swapped_in_and_a_bad_one_is_refused(kept_file: tuple[
     path.write_text(whole[: whole.index("end of trees") - 10])
     outcome, reason = look()
     assert (outcome, served()) == ("refused", first)
-    assert "ends before its last tree" in str(reason)
+    assert "is cut or damaged at tree 2 of 3" in str(reason)
     path.write_text(whole)
     assert look() == ("swapped", None)
     assert served() != first

@@ -132,15 +132,15 @@ def test_missing_models_and_versions_raise_as_they_do_here(houses: Settings, sav
 @pytest.mark.parametrize(
     ("key", "reason"),
     [
-        ("num_class", "LightGBM refuses the booster: Model file doesn't specify the number of classes"),
-        (None, "the booster's text has no line 'end of trees'"),
+        ("objective", "LightGBM refuses the booster: Unknown objective type name: nonsense"),
+        (None, "the booster's text is not a LightGBM model, or ends before its last tree"),
     ],
 )
 def test_a_text_that_lightgbm_refuses_is_refused_with_its_reason(
     key: str | None, reason: str, worker: WorkerProcess, saved: SavedModel, tmp_path: Path
 ) -> None:
     text = saved.booster.model_to_string()
-    (tmp_path / BOOSTER).write_text(changed(text, key, None) if key else text[:200])
+    (tmp_path / BOOSTER).write_text(changed(text, key, "nonsense") if key else text[:200])
     with pytest.raises(ModelRefused) as caught:
         worker.raw_scores(tmp_path / BOOSTER, saved.rows)
     assert (str(caught.value), caught.value.check) == (reason, "kernels")
