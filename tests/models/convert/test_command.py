@@ -54,9 +54,7 @@ class Passing(Rounding):
 def convert(private_registry_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Runs the command with a registry of its own."""
     for name in Settings.__struct_fields__:
-        # Set first, so that what the command sets is undone.
-        monkeypatch.setenv(name.upper(), "")
-        monkeypatch.delenv(name.upper())
+        monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("DATA_DIR", str(private_registry_dir))
     monkeypatch.chdir(tmp_path)
 
