@@ -275,13 +275,14 @@ def artifact(directory: Path) -> Logged:
 CODE = """
 import lightgbm
 import mlflow
+import pandas
 
 
 class File(mlflow.pyfunc.PythonModel):
     def load_context(self, context):
         self.model = lightgbm.Booster(model_file=context.artifacts["booster"])
 
-    def predict(self, context, model_input, params=None):
+    def predict(self, context, model_input: pandas.DataFrame, params=None):
         return self.model.predict(model_input)
 
 
