@@ -43,6 +43,8 @@ LONGEST = (
     "tests/test_supervisor.py",
     "cuda/test_ptx.py",
     "tests/test_logged_models.py",
+    "tests/test_overload.py",
+    "tests/test_readme.py",
     "tests/test_model_orders.py",
     "cpu/test_backend.py",
     "tests/test_model_outages.py",

@@ -55,9 +55,11 @@ class Server:
         with connection, connection.makefile("rb") as lines:
             while True:
                 try:
-                    head = [line for line in iter(lines.readline, b"\r\n") if line]
-                    if not head:
-                        return
+                    head: list[bytes] = []
+                    while (line := lines.readline()) != b"\r\n":
+                        if not line:  # the other side has closed
+                            return
+                        head.append(line)
                     length = next(int(line.split(b":")[1]) for line in head if line.startswith(b"Content-Length"))
                     body = lines.read(length)
                     with self._lock:
