@@ -43,7 +43,7 @@ class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
         plan: The feature plan, where the model has one.
         table: float64[N, C], stored rows of the plan, where it has references.
         difficulty: Forest that predicts the absolute error of the booster, where the model has intervals.
-        intervals: ModelCosts of the intervals.
+        intervals: Calibration of the intervals.
         example: Raw feature values of the input example, where there is one.
         digest: SHA-256 over the MLmodel file and the files that its flavor names.
         labels: Label of each class, for a classifier of the scikit-learn API: of the two classes of a binary booster,
