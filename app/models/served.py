@@ -10,7 +10,7 @@ import numpy as np
 from app.codecs.categories import values_of
 from app.codecs.classes import Labels
 from app.codecs.row_json import JsonCodec
-from app.codecs.rules import FloatArray
+from app.codecs.rules import FloatArray, span
 from app.feature import Category
 from app.models.artifact import Artifact
 from app.models.identity import ModelIdentity
@@ -105,8 +105,8 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
         return [] if evaluation.distance is None else self.warnings(np.array([values]), evaluation)[0]
 
     def _outside_training(self, column: int) -> str:
-        low, high = self.training_ranges[column]
-        return f"{self.artifact.features[column].name} is outside the training range {low:.10g} to {high:.10g}"
+        name = self.artifact.features[column].name
+        return f"{name} is outside the training range {span(self.training_ranges[column])}"
 
 
 @lru_cache(maxsize=4)

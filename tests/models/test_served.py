@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from app.codecs.rules import span
 from app.models.registry.embedded import BUNDLED
 from kernels.engine import Evaluation
 from tests.models.support import SavedModel, serve
@@ -20,14 +21,13 @@ def test_values_outside_training_ranges_are_warned_of_by_row_and_feature() -> No
     rows[2, names.index("MedInc")] = income.training_range[1]
     rows[3, names.index("MedInc")] = 0.0
     rows[3, names.index("HouseAge")] = 400.0
-    low, high = income.training_range
     assert model.warnings(rows, Evaluation(np.zeros(len(rows)))) == [
         [],
-        [f"MedInc is outside the training range {low:.10g} to {high:.10g}"],
+        [f"MedInc is outside the training range {span(income.training_range)}"],
         [],
         [
-            f"MedInc is outside the training range {low:.10g} to {high:.10g}",
-            f"HouseAge is outside the training range {age.training_range[0]:.10g} to {age.training_range[1]:.10g}",
+            f"MedInc is outside the training range {span(income.training_range)}",
+            f"HouseAge is outside the training range {span(age.training_range)}",
         ],
     ]
 
