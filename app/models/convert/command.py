@@ -15,7 +15,7 @@ import msgspec
 from mlflow.exceptions import MlflowException
 from rich.console import Console
 
-from app.models.convert.conversion import convert
+from app.models.convert.conversion import Conversion, convert
 from app.models.convert.refused import ConversionRefused
 from app.models.convert.sample import Sample, read_sample
 from app.models.convert.stored import StoredModel, find_stored
@@ -140,26 +140,27 @@ def convert_model(
                 conversion = convert(wrapped, pyfunc, sample, unseen_as_missing=unseen_as_missing)
             directory = destination.output or Path(scratch) / "converted"
             write(directory, conversion, sample, with_example=data is None)
-        names = [str(sample.rows.columns[index]) for index in range(sample.rows.shape[1])]
-        if unread := [name for index, name in enumerate(names) if index not in conversion.columns]:
-            console.print(
-                f"Columns that are not used, and that callers must not send: {', '.join(unread)}", markup=False
-            )
-        for sentence in conversion.agreed:
-            console.print(
-                f"Compared: {sentence} ({sample.source})" if "made" not in sentence else f"Compared: {sentence}"
-            )
-        for note in conversion.notes:
-            console.print(f"Note: {note}", markup=False)
-        if len(sample.rows) < 10:
-            console.print("Note: more rows make a better proof: --data FILE", markup=False)
+        _tell(console, conversion, sample)
         if destination.output is not None:
             console.print(f"Written to {destination.output}", markup=False)
         if destination.name is not None:
             with _quiet():
-                version = _register(settings, stored, directory, destination)
+                version = _register(settings, stored, directory, destination.name, destination.alias)
             alias = f", alias {destination.alias}" if destination.alias else ""
             console.print(f"Registered {destination.name} version {version}{alias}", markup=False)
+
+
+def _tell(console: Console, conversion: Conversion, sample: Sample) -> None:
+    """Print what was compared, and what is different from the original."""
+    unread = [str(name) for index, name in enumerate(sample.rows.columns) if index not in conversion.columns]
+    if unread:
+        console.print(f"Columns that are not used, and that callers must not send: {', '.join(unread)}", markup=False)
+    for sentence in conversion.agreed:
+        console.print(f"Compared: {sentence}", markup=False)
+    for note in conversion.notes:
+        console.print(f"Note: {note}", markup=False)
+    if len(sample.rows) < 10:
+        console.print("Note: more rows make a better proof: --data FILE", markup=False)
 
 
 def _use_registry(settings: Settings, uri: str) -> None:
@@ -175,8 +176,9 @@ def _kind(thing: Any, wrapped: Wrapped) -> str:
     kind = type(thing).__name__
     if not wrapped.path:
         return kind
-    steps = f", after {len(wrapped.steps)} steps" if wrapped.steps else ""
-    return f"{kind}, with a {type(wrapped.model).__name__} at {wrapped.path}{steps}"
+    count = len(wrapped.steps)
+    steps = f", after {count} step{'s' if count > 1 else ''}" if count else ""
+    return f"{kind}, with {type(wrapped.model).__name__} at {wrapped.path}{steps}"
 
 
 def _sample(stored: StoredModel, wrapped: Wrapped, data: Path | None) -> Sample:
@@ -191,7 +193,7 @@ def _sample(stored: StoredModel, wrapped: Wrapped, data: Path | None) -> Sample:
     return read_sample(model, stored.directory, None if names is None else tuple(map(str, names)), data)
 
 
-def _register(settings: Settings, stored: StoredModel, directory: Path, destination: Destination) -> str:
+def _register(settings: Settings, stored: StoredModel, directory: Path, name: str, alias: str | None) -> str:
     """Register the directory; returns the version."""
     from mlflow import MlflowClient
 
@@ -203,16 +205,14 @@ def _register(settings: Settings, stored: StoredModel, directory: Path, destinat
         of_run = f" of run {stored.run_id}"
         with contextlib.suppress(Exception):  # a run of another registry, or one that was deleted
             metrics = dict(MlflowClient().get_run(stored.run_id).data.metrics)
-    if destination.name is None:
-        raise ConversionRefused("no name to register under")
     return publish(
         settings,
         directory,
-        name=destination.name,
+        name=name,
         params={},
         metrics=metrics,
         tags=tags,
-        alias=destination.alias,
+        alias=alias,
         stage=None,
         description=f"Converted by madrone from {stored.uri}{of_run}. Predictions are equal to the last bit.",
     )

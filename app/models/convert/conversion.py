@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from app.codecs.classes import probabilities
 from app.feature import Category, Feature, Kind
 from app.models.convert.comparison import Difference, Outputs, agreement
 from app.models.convert.edges import edge_rows
@@ -70,10 +70,11 @@ def convert(wrapped: Wrapped, pyfunc: Any, sample: Sample, *, unseen_as_missing:
     labels = wrapped.labels
     if labels is None and name == "class numbers":
         labels = tuple(range(2 if outputs.predicted.ndim == 1 else outputs.predicted.shape[1]))
-    agreed = [f"the model's answers are the booster's {name}: equal to the last bit on {len(sample.rows)} rows"]
+    on = f"equal to the last bit on {len(sample.rows)} rows ({sample.source})"
+    agreed = [f"the model's answers are the booster's {name}: {on}"]
     if wrapped.labels is not None:
         _check_probabilities(wrapped, sample.given, outputs)
-        agreed.append(f"{PROBABILITIES} is equal to the last bit on {len(sample.rows)} rows")
+        agreed.append(f"{PROBABILITIES} is {on}")
     if wrapped.steps and (n := _check_edges(wrapped, booster, sample)):
         agreed.append(f"the pipeline's raw scores are equal to the last bit on {n} rows made at the trees' thresholds")
     return Conversion(
@@ -140,11 +141,10 @@ def _check_probabilities(wrapped: Wrapped, given: Any, outputs: Outputs) -> None
     """Raise ConversionRefused unless a classifier's probabilities are the booster's."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        probabilities = np.asarray(wrapped.outer.predict_proba(given))
-    p = outputs.predicted
-    expected: NDArray[np.float64] = np.column_stack([1.0 - p, p]) if p.ndim == 1 else p
-    if not np.array_equal(probabilities, expected, equal_nan=True):
-        largest = float(np.abs(probabilities - expected).max()) if probabilities.shape == expected.shape else np.inf
+        given_by_it = np.asarray(wrapped.outer.predict_proba(given))
+    expected = probabilities(outputs.predicted)
+    if not np.array_equal(given_by_it, expected, equal_nan=True):
+        largest = float(np.abs(given_by_it - expected).max()) if given_by_it.shape == expected.shape else np.inf
         raise ConversionRefused(
             f"the converted model's probabilities differ from {PROBABILITIES} by up to {largest:.6g}"
         )

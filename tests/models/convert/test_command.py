@@ -80,8 +80,8 @@ def save(thing: Any, directory: Path, rows: pd.DataFrame, *, example: bool = Tru
 def test_a_pipeline_is_written_and_says_what_was_compared(convert: Callable[..., Result], tmp_path: Path) -> None:
     rows = table()[NUMBERS]
     pipeline = fitted(SimpleImputer(), StandardScaler(), rows=rows)
-    rows.to_csv(tmp_path / "rows.csv", index=False)
-    done = convert(save(pipeline, tmp_path / "model", rows), "--output", "out", "--data", "rows.csv", "--yes")
+    rows.to_csv(tmp_path / "r[red].csv", index=False)
+    done = convert(save(pipeline, tmp_path / "model", rows), "--output", "out", "--data", "r[red].csv", "--yes")
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         f"{tmp_path}/model will be loaded in this process, which runs the code in it:",
@@ -93,8 +93,8 @@ def test_a_pipeline_is_written_and_says_what_was_compared(convert: Callable[...,
             if line.startswith(("  model.pkl: a pickle that names ", "  made "))
         ],
         *[line for line in done.stdout.splitlines() if line.startswith("  scikit-learn: ")],
-        "Loaded: Pipeline, with a LGBMRegressor at steps[2] 'lgbmregressor', after 2 steps",
-        "Compared: the model's answers are the booster's predictions: equal to the last bit on 300 rows (rows.csv)",
+        "Loaded: Pipeline, with LGBMRegressor at steps[2] 'lgbmregressor', after 2 steps",
+        "Compared: the model's answers are the booster's predictions: equal to the last bit on 300 rows (r[red].csv)",
         "Compared: the pipeline's raw scores are equal to the last bit on 2000 rows made at the trees' thresholds",
         "Written to out",
     ]
