@@ -32,7 +32,7 @@ DRIVERS = {
 
 HINTS = {
     "postgresql": "write postgresql+psycopg://, whose driver is installed",
-    "mysql": "install the mysql extra, pip install 'madrone[mysql]', and write mysql+pymysql://",
+    "mysql": "install the mysql extra, uv pip install -e '.[mysql]' in a checkout, and write mysql+pymysql://",
     "mssql": "install pymssql, and write mssql+pymssql://",
 }
 
@@ -107,7 +107,7 @@ def missing_client(scheme: str) -> str | None:
     extra = STORES.get(scheme)
     if extra is None or _is_installed(CLIENTS[extra]):
         return None
-    return f"install the {extra} extra: pip install 'madrone[{extra}]'"
+    return f"install the {extra} extra, in a checkout by uv pip install -e '.[{extra}]'"
 
 
 def _is_installed(module: str) -> bool:

@@ -146,7 +146,7 @@ def test_the_path_of_a_registered_model_stands_for_settings_of_the_registry() ->
         ({"MODEL_PATH": "runs:/1/m"}, ["MLFLOW_TRACKING_URI: must be set, because MODEL_PATH is a runs: address"]),
         (
             {"MODEL_PATH": "gs://bucket/m"},
-            [r"MODEL_PATH: .* not installed: install the gcs extra: pip install 'madrone\[gcs\]'"],
+            [r"MODEL_PATH: .* not installed: install the gcs extra, in a checkout by uv pip install -e '\.\[gcs\]'"],
         ),
         (
             {"MODEL_PATH": "m.txt", "MODEL_ALIAS": "a", "MODEL_SHADOW_ALIAS": "b", "MODEL_MIN_R2": "0"},

@@ -14,6 +14,7 @@ import click
 import msgspec
 from mlflow.exceptions import MlflowException
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.models.convert.conversion import Conversion, convert
 from app.models.convert.refused import ConversionRefused
@@ -21,7 +22,9 @@ from app.models.convert.sample import Sample, read_sample
 from app.models.convert.stored import StoredModel, find_stored
 from app.models.convert.wrapped import Wrapped, find_model
 from app.models.convert.written import write
+from app.models.registry.access import HTTP_RETRIES
 from app.models.registry.database import check_schema
+from app.models.registry.faults import fault_kind, without_credentials
 from app.models.registry.publish import check_publishable, publish
 from app.models.registry.source import RegistrySchema
 from app.settings import Settings
@@ -86,10 +89,17 @@ def run(
             unseen_as_missing=unseen_as_missing,
             confirm=confirm,
         )
-    except (ConversionRefused, FileExistsError, RegistrySchema) as error:
+    except (ConversionRefused, FileExistsError) as error:
         return str(error)
+    except RegistrySchema as error:
+        unset = " (MLFLOW_TRACKING_URI is not set)" if settings.embedded_registry else ""
+        return f"{error}{f': {error.detail}' if error.detail else ''}{unset}"
     except MlflowException as error:
-        return f"MLflow refuses: {error.message}"
+        return f"MLflow refuses: {without_credentials(error.message)}"
+    except SQLAlchemyError as error:
+        return f"the registry's database cannot be opened: {fault_kind(error)}"
+    except OSError as error:
+        return f"a file cannot be read or written: {error.strerror}: {error.filename}"
     return None
 
 
@@ -164,10 +174,16 @@ def _tell(console: Console, conversion: Conversion, sample: Sample) -> None:
 
 
 def _use_registry(settings: Settings, uri: str) -> None:
-    """Point MLflow, in this process, to the registry of the settings, without changing its schema."""
-    if "://" in uri or uri.startswith(("models:/", "runs:/")):
+    """Point MLflow, in this process, to the registry of the settings, without changing its schema.
+
+    Raises:
+        RegistrySchema: The registry is a database with the schema of another MLflow.
+    """
+    if uri.startswith(("models:", "runs:", "mlflow-artifacts:")):
         for address in {settings.tracking_uri, settings.registry_uri}:
             check_schema(address)
+    # MLflow's default of 7 retries takes minutes where nobody answers.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(HTTP_RETRIES))
     os.environ["MLFLOW_TRACKING_URI"] = settings.tracking_uri
     os.environ["MLFLOW_REGISTRY_URI"] = settings.registry_uri
 

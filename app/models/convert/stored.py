@@ -2,18 +2,25 @@
 
 import pickletools
 import platform
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
+from app.contradictions import missing_client
 from app.models.convert.refused import ConversionRefused
 from app.models.directory import read_mlmodel
 from app.models.refusal import ModelRefused
+from app.models.registry.faults import without_credentials
 
 MAX_PICKLE_BYTES = 512 * 1024 * 1024
 """Largest pickle whose names are listed; a larger one is loaded all the same."""
+ADDRESS = r"[A-Za-z][A-Za-z0-9+.-]*:/"
+"""How an address in MLflow begins; anything else is a path."""
+
 OBJECT_SUFFIXES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".skops")
 
 
@@ -104,16 +111,21 @@ def find_stored(uri: str, destination: Path) -> StoredModel:
     """
     import mlflow.artifacts
 
+    directory = Path(uri)
+    if not directory.is_dir() and not re.match(ADDRESS, uri):
+        raise ConversionRefused(f"{uri} is no directory with an MLmodel file, and no address in MLflow")
+    if (missing := missing_client(urlsplit(uri).scheme)) is not None:
+        raise ConversionRefused(f"{uri} is in a store whose client is not installed: {missing}")
     try:
         uri = _fixed(uri)
-        directory = Path(uri)
         if not directory.is_dir():
             directory = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(destination)))
-        return StoredModel(uri=uri, directory=directory, mlmodel=read_mlmodel(directory)[1])
+        return StoredModel(uri=without_credentials(uri), directory=directory, mlmodel=read_mlmodel(directory)[1])
     except ModelRefused as error:
         raise ConversionRefused(str(error)) from error
     except Exception as error:
-        raise ConversionRefused(f"{uri} cannot be fetched: {type(error).__name__}: {error}") from error
+        why = without_credentials(f"{type(error).__name__}: {error}")
+        raise ConversionRefused(f"{without_credentials(uri)} cannot be fetched: {why}") from error
 
 
 def _fixed(uri: str) -> str:

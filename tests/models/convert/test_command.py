@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from app.models.frame import engine_rows
 from app.settings import Settings
 from tests.models.convert.pipelines import PARAMETERS, fitted, table
 from tests.models.support import mlflows_own_warnings_silenced
+from tests.support import free_port
 
 SHOWN = ("  model.pkl: a pickle that names builtins, collections, lightgbm", "  made with: ", "  scikit-learn: ")
 NUMBERS = ["income", "debt", "rooms"]
@@ -185,7 +187,14 @@ def test_nothing_is_loaded_without_consent(convert: Callable[..., Result], tmp_p
         (("model",), 2, "Say where the converted model goes: --register NAME, --output DIR, or both."),
         (("model", "--output", "x", "--alias", "a"), 2, "--alias needs --register NAME."),
         (("model", "--output", "x", "--data", "absent.csv"), 2, "'absent.csv' does not exist"),
-        (("absent", "--output", "x", "--yes"), 1, "absent cannot be fetched"),
+        (("absent", "--output", "x", "--yes"), 1, "absent is no directory with an MLmodel file, and no address in"),
+        (("gs://a/b", "--output", "x", "--yes"), 1, "gs://a/b is in a store whose client is not installed: install"),
+        (("model", "--output", "empty.csv"), 2, "Directory 'empty.csv' is a file"),
+        (
+            ("model", "--output", "/proc/x/y", "--yes", "--data", "rows.csv"),
+            1,
+            "a file cannot be read or written: No such",
+        ),
         (("model", "--output", "full", "--yes"), 1, "full is not empty."),
         (("model", "--output", "x", "--yes"), 1, "give rows with --data FILE (CSV or Parquet)"),
         (("model", "--output", "x", "--yes", "--data", "short.csv"), 1, "short.csv lacks the columns 'level'"),
@@ -203,9 +212,38 @@ def test_bad_usage_is_told_with_its_status(
     (tmp_path / "short.csv").write_text("income\n1\n")
     (tmp_path / "wrong.csv").write_text("income,level\n1,high\n")
     (tmp_path / "empty.csv").write_text("income,level\n")
+    rows.to_csv(tmp_path / "rows.csv")
     done = convert(*arguments)
     assert (done.exit_code, text in done.stderr) == (status, True), done.output
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("registry", "text"),
+    [
+        (None, r"the registry's SQLite file is not there: .*mlflow\.db \(MLFLOW_TRACKING_URI is not set\)"),
+        ("sqlite:////absent.db", r"the registry's SQLite file is not there: /absent\.db"),
+        (
+            "http://user:secret@127.0.0.1:{port}",
+            "models:/a/1 cannot be fetched: MlflowException: .*[Cc]onnection refused.*",
+        ),
+        (
+            "postgresql+psycopg://user:secret@127.0.0.1:{port}/db",
+            "the registry's database cannot be opened: connection refused",
+        ),
+    ],
+)
+def test_a_registry_that_is_not_there_is_told_in_one_line(
+    registry: str | None, text: str, convert: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    if registry is not None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.format(port=free_port()))
+    done = convert("models:/a/1", "--output", "out", "--yes")
+    assert done.exit_code == 1
+    assert re.fullmatch(text, done.stderr.rstrip("\n")), done.output
+    assert "secret" not in done.output
 
 
 def test_categories_of_a_pipeline_are_served_by_their_values(convert: Callable[..., Result], tmp_path: Path) -> None:

@@ -185,9 +185,8 @@ def test_a_version_with_unfetchable_files_is_refused(evil: Evil, worker: WorkerP
         worker.fetch(IDENTITY, tmp_path)
     evil.source = "gs://bucket/model"
     assert importlib.util.find_spec("google.cloud") is None
-    with pytest.raises(
-        ModelRefused, match=r"is not installed here: install the gcs extra: pip install 'madrone\[gcs\]'$"
-    ):
+    hint = r"is not installed here: install the gcs extra, in a checkout by uv pip install -e '\.\[gcs\]'$"
+    with pytest.raises(ModelRefused, match=hint):
         worker.fetch(IDENTITY, tmp_path)
 
 
