@@ -155,7 +155,9 @@ def read_content(directory: Path, expected_digest: str | None = None) -> ModelCo
         forest = read_forest(text)
         plan = Plan.from_json(content["plan"]) if "plan" in content else None
         difficulty = read_forest(content["difficulty"].decode()) if "difficulty" in content else None
-    except (ForestError, PlanError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ModelRefused("the booster of the difficulties is not text in UTF-8") from error
+    except (ForestError, PlanError) as error:
         raise ModelRefused(str(error)) from error
     if labels is not None:
         _check_labels(labels, forest.n_outputs)
