@@ -231,7 +231,7 @@ def range_text(feature: Feature) -> str:
     low, high = limits_of(feature)
     if feature.kind == "number" and not feature.single:
         low, high = feature.physical_range or (low, high)
-    # The greatest float32 is told by its own digits, which float64 reads as a number just above it.
+    # The limit of float32 is shown as the greatest float32 in its own few digits. Read as float64 they are accepted.
     shown = [math.copysign(3.4028235e38, end) if abs(end) == LARGEST_SINGLE else end for end in (low, high)]
     return span((shown[0], shown[1]))
 

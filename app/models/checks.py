@@ -207,7 +207,7 @@ def _not_finite(
     row: NDArray[np.float64],
     prediction: NDArray[np.float64],
 ) -> NotFinite:
-    """Describe a row; `features` are the model's where they are the booster's, too."""
+    """Describe a row; `features` are the model's, or empty where the booster has other ones."""
     values = ", ".join(map(str, prediction.tolist()))
     told: dict[str, Category | None] = {}
     for index in np.flatnonzero(row != 0)[:MAX_FEATURES].tolist():

@@ -119,7 +119,7 @@ class _Booster:
                 given = engine_rows(rows, self._features)
             except (ValueError, TypeError) as error:
                 raise ConversionRefused(f"the rows are not numbers: {error}") from error
-        # LightGBM would map the columns of an array by no category, and those of a frame by its own.
+        # In a frame LightGBM maps categories to codes, by its own lists; in an array it expects the codes.
         return Outputs(
             predicted=np.asarray(self._booster.predict(given)),
             raw=np.asarray(self._booster.predict(given, raw_score=True)),
