@@ -3,6 +3,7 @@
 Every reader follows these rules, whatever its format: names, kinds, missing values and ranges.
 """
 
+import json
 import math
 import struct
 from collections.abc import Sequence
@@ -212,7 +213,7 @@ def unknown_field(name: str) -> FieldError:
 
 def unseen_warning(feature: Feature, value: object) -> str:
     """Warning about a value that counts as missing. It is for the caller alone: a log must not have the value."""
-    shown = repr(value[:SHOWN]) if isinstance(value, str) else repr(value)[:SHOWN]
+    shown = repr(value[:SHOWN]) if isinstance(value, str) else json.dumps(value)[:SHOWN]
     return f"{feature.name} has the value {shown}, which is none of the model's categories; it counts as missing"
 
 

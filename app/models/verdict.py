@@ -1,5 +1,6 @@
 """Whether a model can be served, and what it takes and gives: `madrone check`."""
 
+import json
 from collections.abc import Sequence
 from typing import get_args
 
@@ -183,5 +184,6 @@ def _feature_line(feature: Feature) -> str:
 
 
 def _listed(values: Sequence[Category]) -> str:
-    shown = ", ".join(str(value) for value in values[:MAX_VALUES])
+    """Values as JSON has them, which tells the text "1" from the number."""
+    shown = ", ".join(json.dumps(value, ensure_ascii=False) for value in values[:MAX_VALUES])
     return shown + (f" and {len(values) - MAX_VALUES} more" if len(values) > MAX_VALUES else "")

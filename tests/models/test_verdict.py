@@ -10,7 +10,7 @@ from app.feature import Feature
 from app.models.flavor import ModelParts, save_model
 from app.models.registry.source import PlaceUnreachable
 from app.models.registry.worker import ModelWorker
-from app.models.verdict import Verdict, describe_verdict, judge_model
+from app.models.verdict import Outputs, Verdict, describe_verdict, judge_model
 from app.settings import Settings
 from tests.models.support import NAMES, SavedModel, altered, numbers, save_booster, tiny_booster, tiny_rows
 
@@ -65,6 +65,15 @@ def test_the_range_of_a_plan_is_told_with_all_its_digits(judge, tmp_path: Path) 
     feature = Feature(name="age", physical_range=(-0.1, 12345678901.25))
     verdict = Verdict(servable=True, name="m", features=(feature,))
     assert "  age: number, from -0.1 to 12345678901.25" in describe_verdict(verdict, "m").splitlines()
+
+
+def test_categories_and_labels_are_told_as_callers_send_and_get_them() -> None:
+    feature = Feature(name="kind", kind="category", categories=("1", "", 1.5, True))
+    outputs = Outputs(count=1, meaning="probability", objective="binary", labels=(False, True), interval_levels=())
+    verdict = Verdict(servable=True, name="m", features=(feature,), outputs=outputs)
+    lines = describe_verdict(verdict, "m").splitlines()
+    assert '  kind: category, of "1", "", 1.5, true, may be missing' in lines
+    assert "Labels of its classes: false, true." in lines
 
 
 def test_a_classifier_with_an_objective_of_its_own_gives_no_labels(judge, tmp_path: Path) -> None:
