@@ -65,7 +65,10 @@ def contradictions(settings: "Settings", given: frozenset[str]) -> list[str]:
 
 def _about_scheme(uri: str, schemes: tuple[str, ...]) -> str | None:
     """What is wrong with the scheme of a URI, without the rest of it; None where nothing is."""
-    scheme, _, driver = urlsplit(uri).scheme.partition("+")
+    try:
+        scheme, _, driver = urlsplit(uri).scheme.partition("+")
+    except ValueError:  # the message may hold a password
+        return "is not a valid URI; a bracket in a user or password is written %5B or %5D"
     elsewhere = ELSEWHERE.get(uri.partition(":")[0])
     if elsewhere is not None and "" in schemes:
         return f"{elsewhere} is not supported: set up an MLflow server, or name a model's files by MODEL_PATH"

@@ -6,10 +6,10 @@ import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
+from app.address import SCHEME
 from app.contradictions import missing_client
 from app.models.convert.refused import ConversionRefused
 from app.models.directory import read_mlmodel
@@ -18,9 +18,6 @@ from app.models.registry.faults import without_credentials
 
 MAX_PICKLE_BYTES = 512 * 1024 * 1024
 """Largest pickle whose names are listed; a larger one is loaded all the same."""
-ADDRESS = r"[A-Za-z][A-Za-z0-9+.-]*:/"
-"""How an address in MLflow begins; anything else is a path."""
-
 OBJECT_SUFFIXES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".skops")
 
 
@@ -112,9 +109,9 @@ def find_stored(uri: str, destination: Path) -> StoredModel:
     import mlflow.artifacts
 
     directory = Path(uri)
-    if not directory.is_dir() and not re.match(ADDRESS, uri):
+    if not directory.is_dir() and not re.match(SCHEME, uri):
         raise ConversionRefused(f"{uri} is no directory with an MLmodel file, and no address in MLflow")
-    if (missing := missing_client(urlsplit(uri).scheme)) is not None:
+    if (missing := missing_client(uri.partition(":")[0])) is not None:
         raise ConversionRefused(f"{uri} is in a store whose client is not installed: {missing}")
     try:
         uri = _fixed(uri)
