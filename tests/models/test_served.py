@@ -1,5 +1,6 @@
 """Warnings of a model in service about rows unlike its training rows."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,9 @@ def test_a_row_too_far_from_the_stored_rows_is_warned_of(referring: Path) -> Non
     told = model.warnings(rows, Evaluation(np.zeros(5), None, distance))
     assert [len(texts) for texts in told] == [0, 0, 2, 1, 0]
     assert told[2][0] == "income is outside the training range -5 to 5"
+    just_beyond = re.fullmatch(r"outside_reference: .* is (\S+) away, and beyond (\S+) a row .*", told[2][1])
+    assert just_beyond is not None
+    assert float(just_beyond[1]) > float(just_beyond[2])
     assert told[3] == [
         "outside_reference: the nearest row of the model's references is 123.5 away, "
         "and beyond 1.5 a row is unlike all of them"
