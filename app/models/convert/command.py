@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.models.convert.conversion import Conversion, convert
 from app.models.convert.refused import ConversionRefused
 from app.models.convert.sample import Sample, read_sample
-from app.models.convert.stored import StoredModel, find_stored
+from app.models.convert.stored import UnloadedModel, find_stored
 from app.models.convert.wrapped import Wrapped, find_model
 from app.models.convert.written import write
 from app.models.registry.access import HTTP_RETRIES
@@ -197,7 +197,7 @@ def _kind(thing: Any, wrapped: Wrapped) -> str:
     return f"{kind}, with {type(wrapped.model).__name__} at {wrapped.path}{steps}"
 
 
-def _sample(stored: StoredModel, wrapped: Wrapped, data: Path | None) -> Sample:
+def _sample(stored: UnloadedModel, wrapped: Wrapped, data: Path | None) -> Sample:
     from mlflow.models import Model
 
     names = getattr(wrapped.outer, "feature_names_in_", None)
@@ -209,7 +209,7 @@ def _sample(stored: StoredModel, wrapped: Wrapped, data: Path | None) -> Sample:
     return read_sample(model, stored.directory, None if names is None else tuple(map(str, names)), data)
 
 
-def _register(settings: Settings, stored: StoredModel, directory: Path, name: str, alias: str | None) -> str:
+def _register(settings: Settings, stored: UnloadedModel, directory: Path, name: str, alias: str | None) -> str:
     """Register the directory; returns the version."""
     from mlflow import MlflowClient
 

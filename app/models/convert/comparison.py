@@ -11,7 +11,7 @@ from app.codecs.classes import probabilities
 from app.feature import Category
 
 
-class Outputs(msgspec.Struct, frozen=True):
+class BoosterOutputs(msgspec.Struct, frozen=True):
     """What a booster gives for B rows.
 
     Attributes:
@@ -50,7 +50,7 @@ class Difference(msgspec.Struct, frozen=True):
     text: str
 
 
-def agreement(answers: Any, outputs: Outputs) -> str | Difference:
+def agreement(answers: Any, outputs: BoosterOutputs) -> str | Difference:
     """Name of the output that the answers are, or how far they are from the nearest one."""
     given = _array(answers)
     if given is None:

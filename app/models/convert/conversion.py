@@ -9,7 +9,7 @@ import pandas as pd
 
 from app.codecs.classes import probabilities
 from app.feature import Category, Feature, Kind
-from app.models.convert.comparison import Difference, Outputs, agreement
+from app.models.convert.comparison import BoosterOutputs, Difference, agreement
 from app.models.convert.edges import edge_rows
 from app.models.convert.fold import Folded, fold
 from app.models.convert.refused import ConversionRefused
@@ -111,7 +111,7 @@ class _Booster:
             for column in folded.columns
         )
 
-    def outputs(self, rows: pd.DataFrame, labels: tuple[Category, ...] | None) -> Outputs:
+    def outputs(self, rows: pd.DataFrame, labels: tuple[Category, ...] | None) -> BoosterOutputs:
         """What it gives for rows of the raw columns."""
         given: Any = rows
         if self.folded.categories or not self._booster.pandas_categorical:
@@ -120,7 +120,7 @@ class _Booster:
             except (ValueError, TypeError) as error:
                 raise ConversionRefused(f"the rows are not numbers: {error}") from error
         # In a frame LightGBM maps categories to codes, by its own lists; in an array it expects the codes.
-        return Outputs(
+        return BoosterOutputs(
             predicted=np.asarray(self._booster.predict(given)),
             raw=np.asarray(self._booster.predict(given, raw_score=True)),
             labels=labels,
@@ -137,7 +137,7 @@ def _answers(wrapped: Wrapped, pyfunc: Any, sample: Sample) -> Any:
         raise ConversionRefused(f"the original fails on the rows: {type(error).__name__}: {error}") from error
 
 
-def _check_probabilities(wrapped: Wrapped, given: Any, outputs: Outputs) -> None:
+def _check_probabilities(wrapped: Wrapped, given: Any, outputs: BoosterOutputs) -> None:
     """Raise ConversionRefused unless a classifier's probabilities are the booster's."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -21,7 +21,7 @@ MAX_PICKLE_BYTES = 512 * 1024 * 1024
 OBJECT_SUFFIXES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".skops")
 
 
-class StoredModel(msgspec.Struct, frozen=True, kw_only=True):
+class UnloadedModel(msgspec.Struct, frozen=True, kw_only=True):
     """A model directory, not loaded yet.
 
     Attributes:
@@ -96,7 +96,7 @@ class StoredModel(msgspec.Struct, frozen=True, kw_only=True):
         raise ConversionRefused("the model has none of the flavors python_function, sklearn and lightgbm")
 
 
-def find_stored(uri: str, destination: Path) -> StoredModel:
+def find_stored(uri: str, destination: Path) -> UnloadedModel:
     """Fetch a model's files, without loading them.
 
     Args:
@@ -117,7 +117,7 @@ def find_stored(uri: str, destination: Path) -> StoredModel:
         uri = _fixed(uri)
         if not directory.is_dir():
             directory = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(destination)))
-        return StoredModel(uri=without_credentials(uri), directory=directory, mlmodel=read_mlmodel(directory)[1])
+        return UnloadedModel(uri=without_credentials(uri), directory=directory, mlmodel=read_mlmodel(directory)[1])
     except ModelRefused as error:
         raise ConversionRefused(str(error)) from error
     except Exception as error:
