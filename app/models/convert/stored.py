@@ -4,6 +4,7 @@ import pickletools
 import platform
 import re
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from app.address import SCHEME
 from app.contradictions import missing_client
 from app.models.convert.refused import ConversionRefused
 from app.models.directory import read_mlmodel
+from app.models.parts import FLAVOR, OBJECT_KEYS, about_flavor, other_flavors
 from app.models.refusal import ModelRefused
 from app.models.registry.faults import without_credentials
 
@@ -104,7 +106,7 @@ def find_stored(uri: str, destination: Path) -> UnloadedModel:
         destination: Directory for files that have to be fetched.
 
     Raises:
-        ConversionRefused: There is no such model.
+        ConversionRefused: There is no such model, or it is one that is not to be loaded.
     """
     import mlflow.artifacts
 
@@ -117,12 +119,25 @@ def find_stored(uri: str, destination: Path) -> UnloadedModel:
         uri = _fixed(uri)
         if not directory.is_dir():
             directory = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(destination)))
-        return UnloadedModel(uri=without_credentials(uri), directory=directory, mlmodel=read_mlmodel(directory)[1])
+        mlmodel = read_mlmodel(directory)[1]
     except ModelRefused as error:
         raise ConversionRefused(str(error)) from error
     except Exception as error:
         why = without_credentials(f"{type(error).__name__}: {error}")
         raise ConversionRefused(f"{without_credentials(uri)} cannot be fetched: {why}") from error
+    _check_flavors(mlmodel["flavors"])
+    return UnloadedModel(uri=without_credentials(uri), directory=directory, mlmodel=mlmodel)
+
+
+def _check_flavors(flavors: dict[str, Any]) -> None:
+    """Refuse a model of a flavor that needs no conversion, or that MLflow has for another library."""
+    if FLAVOR in flavors:
+        raise ConversionRefused(f"the model has the flavor {FLAVOR}, and can be served as it is")
+    if any(name in flavors for name in OBJECT_KEYS):
+        return
+    for name in other_flavors(flavors):
+        if name.isidentifier() and find_spec(f"mlflow.{name}") is not None:
+            raise ConversionRefused(about_flavor(name))
 
 
 def _fixed(uri: str) -> str:

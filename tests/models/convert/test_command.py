@@ -105,6 +105,9 @@ def test_a_pipeline_is_written_and_says_what_was_compared(convert: Callable[...,
     np.testing.assert_array_equal(
         artifact.engine().predict(engine_rows(rows, artifact.features)), pipeline.predict(rows)
     )
+    again = convert("out", "--output", "again", "--data", "r[red].csv", "--yes")
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert again.stderr == "the model has the flavor madrone, and can be served as it is\n"
 
 
 def test_a_search_for_a_classifier_is_registered_with_its_origin(
