@@ -13,6 +13,9 @@ STORES = {"s3": "s3", "r2": "s3", "b2": "s3", "gs": "gcs", "wasbs": "azure", "ab
 
 FORMS = "a path, or runs:/, models:/, mlflow-artifacts:/, " + ", ".join(f"{scheme}://" for scheme in STORES)
 
+SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*:/"
+"""How a URI begins; anything else is a path."""
+
 STAGES = {"production": "Production", "staging": "Staging", "archived": "Archived", "none": "None"}
 
 NAME_ENDINGS = (".txt", ".lgb", ".model")
@@ -76,9 +79,14 @@ def parse_address(text: str) -> Address:
     Raises:
         AddressError: It is not the address of a model.
     """
-    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", text):
+    if not text.strip():
+        raise AddressError("must not be empty")
+    if not re.match(SCHEME, text):
         return _of_file(Address(text=text, kind="file"))
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise AddressError("must be a path or a valid URI") from error
     scheme = parts.scheme
     if parts.username is not None and scheme in ("s3", "gs"):
         raise AddressError("must have no user or password in it")

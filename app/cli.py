@@ -45,8 +45,16 @@ def main() -> None:
     load_dotenv(Path(".env"))
 
 
+def _address(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """The address of a model, given to a command; one that is none is bad usage."""
+    try:
+        return None if value is None else parse_address(value).text
+    except AddressError as error:
+        raise click.BadParameter(f"{error}.", param=parameter) from error
+
+
 @main.command()
-@click.option("--model", help="File, directory or address of the model to serve. Replaces MODEL_PATH.")
+@click.option("--model", callback=_address, help="File, directory or address of the model. Replaces MODEL_PATH.")
 @click.option("--host", help="Address to listen on. Replaces API_HOST.")
 @click.option("--port", help="Port to listen on. Replaces API_PORT.")
 @click.option("--debug", is_flag=True, help="Serve /docs and /redoc, and log at level DEBUG, like API_DEBUG=true.")
@@ -206,18 +214,15 @@ def predict(url: str | None) -> None:
 
 
 @main.command()
-@click.argument("model")
+@click.argument("model", callback=_address)
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 def check(model: str, as_json: bool) -> None:
     """Say whether MODEL can be served, why not, and what it takes and gives.
 
     MODEL is a file, a directory or an address, as for MODEL_PATH. The exit status is 0 if it can be served, 1 if not.
     """
-    try:
-        address = parse_address(model)
-    except AddressError as error:
-        raise click.BadParameter(f"{error}.", param_hint="MODEL") from error
-    unused = {*OF_A_REGISTRY, "MODEL_NAME", *(() if address.kind in ("run", "registered") else OF_A_RUN)}
+    has_run = parse_address(model).kind in ("run", "registered")
+    unused = {*OF_A_REGISTRY, "MODEL_NAME", *(() if has_run else OF_A_RUN)}
     environ = {name: value for name, value in os.environ.items() if name not in unused}
     settings = _settings(environ | {"MODEL_PATH": model})
     _check_openmp()

@@ -32,7 +32,7 @@ DRIVERS = {
 
 HINTS = {
     "postgresql": "write postgresql+psycopg://, whose driver is installed",
-    "mysql": "install the mysql extra, pip install 'madrone[mysql]', and write mysql+pymysql://",
+    "mysql": "install the mysql extra, uv pip install -e '.[mysql]' in a checkout, and write mysql+pymysql://",
     "mssql": "install pymssql, and write mssql+pymssql://",
 }
 
@@ -65,7 +65,10 @@ def contradictions(settings: "Settings", given: frozenset[str]) -> list[str]:
 
 def _about_scheme(uri: str, schemes: tuple[str, ...]) -> str | None:
     """What is wrong with the scheme of a URI, without the rest of it; None where nothing is."""
-    scheme, _, driver = urlsplit(uri).scheme.partition("+")
+    try:
+        scheme, _, driver = urlsplit(uri).scheme.partition("+")
+    except ValueError:  # the message may hold a password
+        return "is not a valid URI; a bracket in a user or password is written %5B or %5D"
     elsewhere = ELSEWHERE.get(uri.partition(":")[0])
     if elsewhere is not None and "" in schemes:
         return f"{elsewhere} is not supported: set up an MLflow server, or name a model's files by MODEL_PATH"
@@ -107,7 +110,7 @@ def missing_client(scheme: str) -> str | None:
     extra = STORES.get(scheme)
     if extra is None or _is_installed(CLIENTS[extra]):
         return None
-    return f"install the {extra} extra: pip install 'madrone[{extra}]'"
+    return f"install the {extra} extra, in a checkout by uv pip install -e '.[{extra}]'"
 
 
 def _is_installed(module: str) -> bool:

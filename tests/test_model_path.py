@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import pytest
+from click.testing import CliRunner
 
+from app.cli import main
 from app.settings import Settings
 from tests.models.support import NAMES, tiny_booster, tiny_rows
 from tests.support import HTTP, ROOT, Server, eventually
@@ -64,3 +67,11 @@ def test_the_exit_status_of_a_check_is_its_verdict(registry_dir: Path, tmp_path:
     wrong = check("ftp://host/model")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "ftp: is none of them" in wrong.stderr
+
+
+@pytest.mark.parametrize("command", [("check",), ("serve", "--model")])
+@pytest.mark.parametrize("address", ["", " ", "s3://[bucket/model"])
+def test_an_empty_or_unreadable_address_is_bad_usage(command: tuple[str, ...], address: str) -> None:
+    done = CliRunner().invoke(main, [*command, address])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "must not be empty." in done.stderr or "must be a path or a valid URI." in done.stderr

@@ -1,8 +1,10 @@
 """How Madrone is installed: what the lock holds, and the rules that the image keeps."""
 
 import re
+import subprocess
 import tomllib
 from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -83,6 +85,19 @@ def test_the_image_s_dependencies_are_a_layer_before_the_code() -> None:
     assert "--no-deps" in code
     before = [line for line in build[: build.index(dependencies)] if line.startswith("COPY")]
     assert before == ["COPY pyproject.toml requirements.lock ./"]
+
+
+def test_the_image_takes_the_extras_of_both_arguments(tmp_path: Path) -> None:
+    (dependencies,) = (line for line in stages()["build"] if "--requirements pyproject.toml" in line)
+    (tmp_path / "uv").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "uv").chmod(0o755)
+    given = {"PATH": f"{tmp_path}:/bin:/usr/bin", "EXTRA": "cuda", "CLIENTS": "s3 mysql"}
+    for environment, extras in ((given, ["cuda", "s3", "mysql"]), ({**given, "EXTRA": "", "CLIENTS": ""}, [])):
+        command = ["sh", "-c", dependencies.removeprefix("RUN ")]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        assert re.findall(r"--extra=(\S+)", ran) == extras
+        assert {*extras} <= {*PROJECT["optional-dependencies"]}
+    assert all(f"ARG {name}" in stages()["build"] for name in ("EXTRA", "CLIENTS"))
 
 
 def test_the_image_s_user_is_a_number_that_exists() -> None:

@@ -188,5 +188,20 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert subprocess.run(["bash", "-n", str(ROOT / ".ci" / "run")], check=False).returncode == 0
 
 
+@pytest.mark.parametrize("folder", ["app", "app/codecs", "app/models", "app/training", "kernels"])
+def test_a_map_names_every_module_of_its_folder(folder: str) -> None:
+    section = re.search(
+        r"^## (?:Where is what|The map)\n(.*?)(?=^## |\Z)", READMES[f"{folder}/README.md"], re.DOTALL | re.M
+    )
+    assert section is not None
+    with_maps = [page.parent for page in (ROOT / folder).glob("*/README.md")]
+    modules = {
+        path.name
+        for path in (ROOT / folder).rglob("*.py")
+        if not path.name.startswith("__") and not any(map(path.is_relative_to, with_maps))
+    }
+    assert {Path(name).name for name in re.findall(r"`([\w/]+\.py)`", section[1])} == modules
+
+
 def test_the_model_is_named_as_the_settings_default() -> None:
     assert Settings().model_name == MODEL_NAME

@@ -110,6 +110,17 @@ def test_a_key_or_url_of_two_lines_is_a_bad_setting(name: str) -> None:
     assert "second" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "DATABASE_URL", "MODEL_PATH"])
+@pytest.mark.parametrize("host", ["user:sec[ret@host", "user:secret@h\N{ACCOUNT OF}.com"])
+def test_a_uri_that_cannot_be_read_is_a_bad_setting(name: str, host: str) -> None:
+    given = {"MLFLOW_TRACKING_URI": "http://mlflow"} | {
+        name: f"{'s3' if name == 'MODEL_PATH' else 'postgresql'}://{host}/d"
+    }
+    with pytest.raises(SettingsError, match=f"^{name}: .*valid URI") as caught:
+        Settings.from_environ(given)
+    assert "ret@" not in str(caught.value)
+
+
 def test_a_key_does_not_include_the_line_end_of_its_file() -> None:
     assert Settings.from_environ({"API_KEY": "sesame\n"}).api_key == "sesame"
 
@@ -146,7 +157,7 @@ def test_the_path_of_a_registered_model_stands_for_settings_of_the_registry() ->
         ({"MODEL_PATH": "runs:/1/m"}, ["MLFLOW_TRACKING_URI: must be set, because MODEL_PATH is a runs: address"]),
         (
             {"MODEL_PATH": "gs://bucket/m"},
-            [r"MODEL_PATH: .* not installed: install the gcs extra: pip install 'madrone\[gcs\]'"],
+            [r"MODEL_PATH: .* not installed: install the gcs extra, in a checkout by uv pip install -e '\.\[gcs\]'"],
         ),
         (
             {"MODEL_PATH": "m.txt", "MODEL_ALIAS": "a", "MODEL_SHADOW_ALIAS": "b", "MODEL_MIN_R2": "0"},

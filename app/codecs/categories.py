@@ -4,7 +4,6 @@ A value is looked up by equality, so 2, 2.0 and a category 2 are the same, and s
 """
 
 import math
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -147,11 +146,6 @@ def holds_numbers(feature: Feature) -> bool:
     return not feature.categories or any(not isinstance(value, str) for value in feature.categories)
 
 
-def exact_numbers(feature: Feature, texts: Iterable[str]) -> FloatArray:
-    """Codes of texts of numbers, each read exactly where it is a whole number."""
-    return np.array([code(feature, _number(text)) for text in texts], np.float64)
-
-
 def is_exact(feature: Feature) -> bool:
     """Whether float64 tells the categories that are numbers from each other and from their neighbours."""
     return _numbers(feature).distinct
@@ -265,8 +259,3 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _number(text: str) -> int | float:
-    digits = text.strip()
-    return int(digits) if digits.removeprefix("-").isascii() and digits.removeprefix("-").isdigit() else float(digits)

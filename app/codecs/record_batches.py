@@ -103,7 +103,7 @@ def validate(batch: Any) -> None:
 
 
 def needs_kinds(features: tuple[Feature, ...], places: list[int | None], kinds: Sequence[Any]) -> bool:
-    """Whether a column's Arrow type leaves it to the values whether they are whole numbers, or true and false."""
+    """Whether the values of some integer or boolean feature must be checked: its column has another Arrow type."""
     return any(
         place is not None
         and (

@@ -3,6 +3,7 @@
 Every reader follows these rules, whatever its format: names, kinds, missing values and ranges.
 """
 
+import json
 import math
 import struct
 from collections.abc import Sequence
@@ -50,7 +51,6 @@ UNSEEN = "is none of the model's categories"
 UNKNOWN = "unknown field"
 NOT_OBJECT = "must be an object of features by name"
 
-NOT_JSON = "The body is not valid JSON."
 INVALID = "The body is not valid."
 WRONG_COLUMNS = "The columns are not the model's features."
 WRONG_VALUES = "Some columns hold values that the model does not take."
@@ -147,7 +147,7 @@ def fault_text(feature: Feature, rule: Rule) -> str:
         case "finite":
             return _kind_text(feature) if feature.kind in ("boolean", "category") else "must be a finite number"
         case "range":
-            return f"must be in the range {_range_text(feature)}"
+            return f"must be in the range {range_text(feature)}"
         case "category":
             return UNSEEN
 
@@ -213,13 +213,28 @@ def unknown_field(name: str) -> FieldError:
 
 def unseen_warning(feature: Feature, value: object) -> str:
     """Warning about a value that counts as missing. It is for the caller alone: a log must not have the value."""
-    shown = repr(value[:SHOWN]) if isinstance(value, str) else repr(value)[:SHOWN]
+    shown = repr(value[:SHOWN]) if isinstance(value, str) else json.dumps(value)[:SHOWN]
     return f"{feature.name} has the value {shown}, which is none of the model's categories; it counts as missing"
 
 
 def span(bounds: tuple[float, float]) -> str:
-    """A range as messages show it: exactly, and whole numbers as such."""
-    return " to ".join(map(_bound, bounds))
+    """A range as messages show it: see `number_text`."""
+    return " to ".join(map(number_text, bounds))
+
+
+def number_text(number: float) -> str:
+    """A number as messages show it: with all its digits, and a whole one as such."""
+    return str(int(number)) if abs(number) <= LARGEST_WHOLE and number == int(number) else repr(float(number))
+
+
+def range_text(feature: Feature) -> str:
+    """The range of a feature, which includes its ends."""
+    low, high = limits_of(feature)
+    if feature.kind == "number" and not feature.single:
+        low, high = feature.physical_range or (low, high)
+    # The limit of float32 is shown as the greatest float32 in its own few digits. Read as float64 they are accepted.
+    shown = [math.copysign(3.4028235e38, end) if abs(end) == LARGEST_SINGLE else end for end in (low, high)]
+    return span((shown[0], shown[1]))
 
 
 def printable(name: str) -> str:
@@ -261,20 +276,6 @@ def _kind_text(feature: Feature) -> str:
         return KINDS[feature.kind]
     kinds = [(holds_text(feature), "text"), (holds_numbers(feature), "a number, or true or false")]
     return f"must be {' or '.join(text for holds, text in kinds if holds)}"
-
-
-def _range_text(feature: Feature) -> str:
-    """The range of a feature, which includes its ends."""
-    low, high = limits_of(feature)
-    if feature.kind == "number" and not feature.single:
-        low, high = feature.physical_range or (low, high)
-    # The greatest float32 is told by its own digits, which float64 reads as a number just above it.
-    shown = [math.copysign(3.4028235e38, end) if abs(end) == LARGEST_SINGLE else end for end in (low, high)]
-    return span((shown[0], shown[1]))
-
-
-def _bound(number: float) -> str:
-    return str(int(number)) if abs(number) <= LARGEST_WHOLE and number == int(number) else repr(float(number))
 
 
 def _takes(feature: Feature, kind: Any) -> bool:

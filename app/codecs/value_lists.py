@@ -33,7 +33,7 @@ ITEMS = 2**12
 MALFORMED = "The body is not a MessagePack map of shape, dtype, data, names and columns, which are lists of values."
 
 WINDOW, LONGEST_HEADER = 2**16, 5
-"""Bytes that are searched at a time for the ends of values, and of a value's length at most."""
+"""Bytes that are searched at a time for the ends of values; most bytes of a value's header, which tells its length."""
 
 MOST_KEYS, MOST_NAMES = 10, 2**16
 """Most keys of a map that are looked at, and most names of an array's columns."""

@@ -43,7 +43,7 @@ class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
         plan: The feature plan, where the model has one.
         table: float64[N, C], stored rows of the plan, where it has references.
         difficulty: Forest that predicts the absolute error of the booster, where the model has intervals.
-        intervals: ModelCosts of the intervals.
+        intervals: Calibration of the intervals.
         example: Raw feature values of the input example, where there is one.
         digest: SHA-256 over the MLmodel file and the files that its flavor names.
         labels: Label of each class, for a classifier of the scikit-learn API: of the two classes of a binary booster,
@@ -155,7 +155,9 @@ def read_content(directory: Path, expected_digest: str | None = None) -> ModelCo
         forest = read_forest(text)
         plan = Plan.from_json(content["plan"]) if "plan" in content else None
         difficulty = read_forest(content["difficulty"].decode()) if "difficulty" in content else None
-    except (ForestError, PlanError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ModelRefused("the booster of the difficulties is not text in UTF-8") from error
+    except (ForestError, PlanError) as error:
         raise ModelRefused(str(error)) from error
     if labels is not None:
         _check_labels(labels, forest.n_outputs)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.codecs.categories import codes_of, holds_numbers, holds_text, values_of
-from app.codecs.rules import limits_of
+from app.codecs.rules import limits_of, number_text, range_text
 from app.feature import Category, Feature, Kind
 from app.models.artifact import Artifact
 from app.models.interval import Intervals
@@ -63,7 +63,8 @@ def check_metrics(metrics: Mapping[str, float], settings: Settings) -> None:
         if name is None:
             raise ModelRefused(f"{setting} is set, and the run has no metric {' or '.join(names)}", "metrics")
         if not sign * (metrics[name] - limit) >= 0:  # refuses NaN too
-            raise ModelRefused(f"the run's {name} is {metrics[name]:.6g}, and {setting} is {limit:g}", "metrics")
+            reached = f"the run's {name} is {number_text(metrics[name])}, and {setting} is {number_text(limit)}"
+            raise ModelRefused(reached, "metrics")
 
 
 def check_scores(artifact: Artifact, engine: Engine, directory: Path, raw_scores: RawScores) -> None:
@@ -206,7 +207,7 @@ def _not_finite(
     row: NDArray[np.float64],
     prediction: NDArray[np.float64],
 ) -> NotFinite:
-    """Describe a row; `features` are the model's where they are the booster's, too."""
+    """Describe a row; `features` are the model's, or empty where the booster has other ones."""
     values = ", ".join(map(str, prediction.tolist()))
     told: dict[str, Category | None] = {}
     for index in np.flatnonzero(row != 0)[:MAX_FEATURES].tolist():
@@ -234,7 +235,7 @@ def check_interface(artifact: Artifact, current: ServedModel) -> None:
         if name in new and (old[name].kind, new[name].kind) not in TAKES_AS_MUCH
     ]
     problems += [
-        f"its {name!r} has the narrower range {new[name].physical_range}"
+        f"its {name!r} has the narrower range {range_text(new[name])}"
         for name in old
         if name in new and not _contains(new[name].physical_range, old[name].physical_range)
     ]
@@ -249,7 +250,8 @@ def check_interface(artifact: Artifact, current: ServedModel) -> None:
         if name in new and (lacking := _lacking_categories(new[name], old[name]))
     ]
     if current.artifact.intervals is not None and not _offers(artifact.intervals, current.artifact.intervals):
-        problems.append(f"it lacks intervals of the levels {current.artifact.intervals.levels}")
+        levels = ", ".join(map(str, current.artifact.intervals.levels))
+        problems.append(f"it lacks intervals of the levels {levels}")
     if current.labels is not None and usable_labels(artifact.forest.objective, artifact.labels) is None:
         problems.append("it gives no class labels")
     if artifact.forest.n_outputs != current.artifact.forest.n_outputs:

@@ -34,7 +34,7 @@ class ModelParts(msgspec.Struct, frozen=True, kw_only=True):
         plan: Feature plan, whose outputs the booster takes; None for a booster that takes the raw features.
         table: float64[N, C], stored rows of the plan, where it has references.
         difficulty: Booster that predicts the absolute error, in native text, where the model has intervals.
-        intervals: ModelCosts of the intervals.
+        intervals: Calibration of the intervals.
         labels: Label of each class, as of `ModelContent`.
     """
 

@@ -1,6 +1,6 @@
 """Prediction intervals by normalised split conformal prediction: the stored calibration and its use.
 
-A second forest predicts the absolute error of the first, called the difficulty of a row. ModelCosts rows, on which
+A second forest predicts the absolute error of the first, called the difficulty of a row. Calibration rows, on which
 neither forest was fitted, give n scores |target - prediction| / difficulty. The interval of level p is
 prediction ± q(p) * difficulty, where q(p) is the ceil((n + 1) p)-th smallest score. For rows exchangeable with the
 calibration rows it contains the true value with probability at least p (J. Lei, M. G'Sell, A. Rinaldo,
@@ -31,7 +31,7 @@ class Quantile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """ModelCosts of the intervals of a model.
+    """Calibration of the intervals of a model.
 
     Attributes:
         quantiles: One quantile for each level of the model, ascending, at most 100.

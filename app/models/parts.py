@@ -53,6 +53,19 @@ def part_names(directory: Path, flavors: dict[str, Any]) -> dict[str, str]:
     _refuse_others(directory, flavors)
 
 
+def other_flavors(flavors: dict[str, Any]) -> list[str]:
+    """Names of the flavors that are not read, sorted."""
+    return sorted(str(name) for name in flavors if name not in (FLAVOR, PYFUNC, *OBJECT_KEYS))
+
+
+def about_flavor(name: str) -> str:
+    """Why a model of a flavor that is not read is refused."""
+    return (
+        f"the model's flavor is {printable(name)}: LightGBM's models are served, of the flavors lightgbm, sklearn "
+        f"and {FLAVOR}"
+    )
+
+
 def _own(flavor: dict[str, Any]) -> dict[str, str]:
     names = {part: flavor[part] for part in PARTS if flavor.get(part) is not None}
     if "booster" not in names or not all(isinstance(name, str) for name in names.values()):
@@ -75,12 +88,8 @@ def _booster(directory: Path, flavor: str, content: dict[str, Any], key: str) ->
 
 def _refuse_others(directory: Path, flavors: dict[str, Any]) -> NoReturn:
     """Refuse a model that has no flavor of LightGBM, and say what it is."""
-    others = sorted(str(name) for name in flavors if name != PYFUNC)
-    if others:
-        raise ModelRefused(
-            f"the model's flavor is {printable(others[0])}: LightGBM's models are served, of the flavors lightgbm, "
-            f"sklearn and {FLAVOR}"
-        )
+    if others := other_flavors(flavors):
+        raise ModelRefused(about_flavor(others[0]))
     pyfunc = flavors.get(PYFUNC)
     if not isinstance(pyfunc, dict):
         raise ModelRefused(f"the model has none of the flavors lightgbm, sklearn and {FLAVOR}")

@@ -10,7 +10,7 @@ import numpy as np
 from app.codecs.categories import values_of
 from app.codecs.classes import Labels
 from app.codecs.row_json import JsonCodec
-from app.codecs.rules import FloatArray
+from app.codecs.rules import FloatArray, number_text, span
 from app.feature import Category
 from app.models.artifact import Artifact
 from app.models.identity import ModelIdentity
@@ -85,11 +85,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
         limit, distance = self.engine.outside_distance, evaluation.distance
         if limit is not None and distance is not None:
             for row in np.flatnonzero(distance > limit).tolist():
-                text = (
-                    f"outside_reference: the nearest row of the model's references is {distance[row]:.4g} away, "
-                    f"and beyond {limit:.4g} a row is unlike all of them"
-                )
-                warnings[row] = [*warnings[row], text]
+                warnings[row] = [*warnings[row], _outside_reference(float(distance[row]), limit)]
         return warnings
 
     def warnings_of_one(self, values: list[float], evaluation: Evaluation) -> list[str]:
@@ -105,8 +101,19 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
         return [] if evaluation.distance is None else self.warnings(np.array([values]), evaluation)[0]
 
     def _outside_training(self, column: int) -> str:
-        low, high = self.training_ranges[column]
-        return f"{self.artifact.features[column].name} is outside the training range {low:.10g} to {high:.10g}"
+        name = self.artifact.features[column].name
+        return f"{name} is outside the training range {span(self.training_ranges[column])}"
+
+
+def _outside_reference(distance: float, limit: float) -> str:
+    """Warning about a distance beyond the limit, with as many digits as it takes to tell them apart."""
+    away, most = f"{distance:.4g}", f"{limit:.4g}"
+    if away == most:
+        away, most = number_text(distance), number_text(limit)
+    return (
+        f"outside_reference: the nearest row of the model's references is {away} away, "
+        f"and beyond {most} a row is unlike all of them"
+    )
 
 
 @lru_cache(maxsize=4)

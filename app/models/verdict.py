@@ -1,14 +1,17 @@
 """Whether a model can be served, and what it takes and gives: `madrone check`."""
 
+import json
 from collections.abc import Sequence
 from typing import get_args
 
 import msgspec
 
+from app.codecs.rules import LARGEST_WHOLE, limits_of, range_text
 from app.feature import Category, Feature
 from app.models.disk.batch_costs import BatchCosts
 from app.models.disk.store import ModelStore
 from app.models.loader import ModelLoader
+from app.models.output import Meaning, meaning
 from app.models.refusal import Check, ModelRefused
 from app.models.registry.source import Candidate, ModelSource, NothingToServe, RegistryUnreachable
 from app.models.served import NotFinite, ServedModel
@@ -19,7 +22,6 @@ CHECKS: tuple[Check, ...] = ("digest", "artifact", "agreement", "metrics", "kern
 
 assert set(CHECKS) == set(get_args(Check)) - {"interface"}
 
-
 MAX_LINES, MAX_VALUES = 50, 10
 """Features, and values of one, in lines for people."""
 
@@ -29,12 +31,14 @@ class Outputs(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         count: Numbers for each row.
+        meaning: What they are.
         objective: LightGBM's objective with its parameters, where the booster names one.
         labels: Label of each class, for a classifier whose labels are known.
         interval_levels: Levels of its prediction intervals; empty where it has none.
     """
 
     count: int
+    meaning: Meaning
     objective: str | None
     labels: tuple[Category, ...] | None
     interval_levels: tuple[float, ...]
@@ -116,8 +120,9 @@ def _accepted(served: ServedModel, settings: Settings) -> Verdict:
         features=artifact.features,
         outputs=Outputs(
             count=forest.n_outputs,
+            meaning=meaning(forest.objective),
             objective=forest.objective or None,
-            labels=artifact.labels,
+            labels=served.labels,
             interval_levels=() if intervals is None else tuple(intervals.levels),
         ),
         trees=forest.n_trees,
@@ -151,7 +156,8 @@ def describe_verdict(verdict: Verdict, model: str) -> str:
         lines.append(f"  and {more} more, which --json lists")
     if (outputs := verdict.outputs) is not None:
         numbers = "one number" if outputs.count == 1 else f"{outputs.count} numbers"
-        lines += ["", f"It gives {numbers} for each row, objective {outputs.objective or 'unknown'}."]
+        what = f"{numbers} for each row ({outputs.meaning.replace('_', ' ')})"
+        lines += ["", f"It gives {what}, objective {outputs.objective or 'unknown'}."]
         if outputs.labels is not None:
             lines.append(f"Labels of its classes: {_listed(outputs.labels)}.")
         if outputs.interval_levels:
@@ -171,11 +177,13 @@ def _feature_line(feature: Feature) -> str:
         words.append("optional")
     if feature.takes_missing:
         words.append("may be missing")
-    if feature.physical_range is not None:
-        words.append("from {:.10g} to {:.10g}".format(*feature.physical_range))
+    # Those of a column of type long are float64's, and not its own.
+    if feature.physical_range is not None and limits_of(feature) != (-LARGEST_WHOLE, LARGEST_WHOLE):
+        words.append(f"from {range_text(feature)}")
     return f"{feature.name}: {', '.join(words)}"
 
 
 def _listed(values: Sequence[Category]) -> str:
-    shown = ", ".join(str(value) for value in values[:MAX_VALUES])
+    """Values as JSON has them, which tells the text "1" from the number."""
+    shown = ", ".join(json.dumps(value, ensure_ascii=False) for value in values[:MAX_VALUES])
     return shown + (f" and {len(values) - MAX_VALUES} more" if len(values) > MAX_VALUES else "")

@@ -85,7 +85,7 @@ def openapi_config(settings: Settings) -> OpenAPIConfig:
     return OpenAPIConfig(
         title="Madrone",
         version=settings.api_version,
-        description="Predictions of a LightGBM model from an MLflow Model Registry.",
+        description="Predictions of a LightGBM model.",
         render_plugins=plugins,
         use_handler_docstrings=True,
         components=Components(

@@ -28,7 +28,7 @@ MAX_CHARACTERS = 2**26
 """Longest line, before it is parsed: it may be of brackets alone."""
 
 NO_CODES = -1
-"""Of a feature whose values in training were no codes: not whole numbers from zero on."""
+"""In place of a number of codes: the feature had values in training that are no codes, whole numbers from zero on."""
 
 
 def read_pandas_categories(text: str) -> tuple[tuple[Category, ...], ...]:
@@ -109,7 +109,7 @@ def _codes(info: str) -> int:
     except ValueError:
         return NO_CODES
     least = 0 if info.startswith("[") else -1
-    # Of an ordered category, which LightGBM bins as numbers, only the least and the greatest code are told.
+    # An ordered category is a number to LightGBM, whose text tells only the least and the greatest code of one.
     return int(max(values)) + 1 if all(value % 1 == 0 and value >= least for value in values) else NO_CODES
 
 
@@ -121,10 +121,10 @@ def pandas_features(
 ) -> tuple[int, ...] | None:
     """The feature of each list of pandas categories, in the lists' order; None where the text does not tell.
 
-    Lists stand in the order of their columns, so as many features as there are lists are in order theirs. They are
-    looked for first among the features that the caller allows, then among those that LightGBM treats as categories,
-    then among these and all features of numbers that may have been codes, for ordered categories are numbers. A set of
-    features is taken only if each had no value in training beyond the codes of its list.
+    The lists are in the order of their columns. So once as many features are found as there are lists, the first list
+    is the first feature's, and so on. The features are looked for first among those that the caller allows, then among
+    those that LightGBM treats as categories, then among these and all features of numbers that may have been codes, for
+    ordered categories are numbers. They are taken only if each had no value in training beyond the codes of its list.
 
     Without `allowed` an assumption remains: a call that gave a `categorical_feature` of its own, and left out as many
     pandas columns as it named columns of numbers, gives a text like any other.

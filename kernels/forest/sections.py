@@ -100,7 +100,7 @@ def divide(text: str) -> Sections:
     if count % header.outputs:
         raise ForestError(f"the booster has {count} trees, which do not share out among {header.outputs} outputs")
     if not _is_whole(sections):
-        # Which tree it is cut or damaged at, says the first that is not where it should be.
+        # The first tree that is not where it should be raises an error, which says where the text is cut or damaged.
         for _ in sections.blocks():
             pass
         raise ForestError(f"the booster's text does not end after its {count} trees")

@@ -117,6 +117,7 @@ def test_an_optional_category_may_be_left_out_and_a_required_one_may_not() -> No
         ("size", 3, "3"),
         ("size", 2.5, "2.5"),
         ("size", 10**300, "1" + "0" * 59),
+        ("size", False, "false"),
         ("new", 2, "2"),
     ],
 )

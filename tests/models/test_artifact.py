@@ -117,6 +117,13 @@ def test_a_boosters_text_that_links_elsewhere_is_refused(saved: SavedModel, tmp_
     assert refusal(directory) == "the model's file 'booster.txt' is outside its directory"
 
 
+@pytest.mark.parametrize("content", ["gr\xf6\xdfe".encode("latin-1"), "tree".encode("utf-16"), bytes([200] * 99)])
+def test_a_file_in_no_known_form_is_refused_in_plain_words(content: bytes, saved: SavedModel, tmp_path: Path) -> None:
+    directory = altered(saved.directory, tmp_path / "model")
+    (directory / "model.lgb").write_bytes(content)
+    assert refusal(directory) == "the model's file is neither text in UTF-8 nor a pickle, a joblib or a skops file"
+
+
 def test_a_directory_without_mlmodel_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path) == "the model has no file 'MLmodel'"
 

@@ -100,7 +100,7 @@ def test_metrics_within_the_limits_or_at_them_pass(metrics: dict[str, float]) ->
 @pytest.mark.parametrize(
     ("metrics", "reason"),
     [
-        ({"r2": math.nextafter(0.5, 0), "rmse": 0.1}, "the run's r2 is 0.5, and MODEL_MIN_R2 is 0.5"),
+        ({"r2": math.nextafter(0.5, 0), "rmse": 0.1}, "the run's r2 is 0.49999999999999994, and MODEL_MIN_R2 is 0.5"),
         ({"r2": -0.25, "rmse": 0.1}, "the run's r2 is -0.25, and MODEL_MIN_R2 is 0.5"),
         ({"r2": 0.9, "rmse": 0.2501}, "the run's rmse is 0.2501, and MODEL_MAX_RMSE is 0.25"),
         ({"r2": math.nan, "rmse": 0.1}, "the run's r2 is nan, and MODEL_MIN_R2 is 0.5"),
@@ -483,6 +483,11 @@ def test_a_model_that_takes_all_that_the_one_in_use_takes_passes(
             (msgspec.structs.replace(STRICT_COLOR, categories=("mauve", "pink")),),
             "its 'color' does not take 1 of the categories",
         ),
+        (
+            (Feature(name="age", kind="integer", physical_range=(-(2.0**53), 2.0**53)),),
+            (Feature(name="age", kind="integer", physical_range=(-(2.0**31), 2.0**31 - 1)),),
+            "its 'age' has the narrower range -2147483648 to 2147483647",
+        ),
     ],
     ids=[
         "lacks one",
@@ -495,6 +500,7 @@ def test_a_model_that_takes_all_that_the_one_in_use_takes_passes(
         "numbers for text",
         "refuses unseen",
         "fewer categories",
+        "narrower range",
     ],
 )
 def test_a_model_that_callers_of_the_one_in_use_could_not_use_is_refused(

@@ -1,9 +1,11 @@
 """Warnings of a model in service about rows unlike its training rows."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 
+from app.codecs.rules import span
 from app.models.registry.embedded import BUNDLED
 from kernels.engine import Evaluation
 from tests.models.support import SavedModel, serve
@@ -20,14 +22,13 @@ def test_values_outside_training_ranges_are_warned_of_by_row_and_feature() -> No
     rows[2, names.index("MedInc")] = income.training_range[1]
     rows[3, names.index("MedInc")] = 0.0
     rows[3, names.index("HouseAge")] = 400.0
-    low, high = income.training_range
     assert model.warnings(rows, Evaluation(np.zeros(len(rows)))) == [
         [],
-        [f"MedInc is outside the training range {low:.10g} to {high:.10g}"],
+        [f"MedInc is outside the training range {span(income.training_range)}"],
         [],
         [
-            f"MedInc is outside the training range {low:.10g} to {high:.10g}",
-            f"HouseAge is outside the training range {age.training_range[0]:.10g} to {age.training_range[1]:.10g}",
+            f"MedInc is outside the training range {span(income.training_range)}",
+            f"HouseAge is outside the training range {span(age.training_range)}",
         ],
     ]
 
@@ -46,6 +47,9 @@ def test_a_row_too_far_from_the_stored_rows_is_warned_of(referring: Path) -> Non
     told = model.warnings(rows, Evaluation(np.zeros(5), None, distance))
     assert [len(texts) for texts in told] == [0, 0, 2, 1, 0]
     assert told[2][0] == "income is outside the training range -5 to 5"
+    just_beyond = re.fullmatch(r"outside_reference: .* is (\S+) away, and beyond (\S+) a row .*", told[2][1])
+    assert just_beyond is not None
+    assert float(just_beyond[1]) > float(just_beyond[2])
     assert told[3] == [
         "outside_reference: the nearest row of the model's references is 123.5 away, "
         "and beyond 1.5 a row is unlike all of them"

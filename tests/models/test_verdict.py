@@ -4,10 +4,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from mlflow.types import ColSpec, DataType
 
+from app.feature import Feature
+from app.models.flavor import ModelParts, save_model
 from app.models.registry.source import PlaceUnreachable
 from app.models.registry.worker import ModelWorker
-from app.models.verdict import Verdict, describe_verdict, judge_model
+from app.models.verdict import Outputs, Verdict, describe_verdict, judge_model
 from app.settings import Settings
 from tests.models.support import NAMES, SavedModel, altered, numbers, save_booster, tiny_booster, tiny_rows
 
@@ -41,6 +44,48 @@ def test_what_a_model_takes_and_gives_is_told(judge, saved: SavedModel, referrin
     three = judge(save_booster(classes, tmp_path / "classes")).outputs
     assert three is not None
     assert three.count == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (DataType.long, "age: integer"),  # its limits are those of float64
+        (DataType.integer, "age: integer, from -2147483648 to 2147483647"),
+        (DataType.double, "age: number, may be missing"),
+    ],
+)
+def test_the_limits_of_a_column_are_told_exactly(judge, tmp_path: Path, kind: DataType, line: str) -> None:
+    signature = numbers(*NAMES[:2])
+    signature.inputs.inputs.append(ColSpec(kind, NAMES[2]))
+    verdict = judge(save_booster(tiny_booster(), tmp_path / "model", signature=signature, input_example=None))
+    assert f"  {line}" in describe_verdict(verdict, "m").splitlines()
+
+
+def test_the_range_of_a_plan_is_told_with_all_its_digits(judge, tmp_path: Path) -> None:
+    feature = Feature(name="age", physical_range=(-0.1, 12345678901.25))
+    verdict = Verdict(servable=True, name="m", features=(feature,))
+    assert "  age: number, from -0.1 to 12345678901.25" in describe_verdict(verdict, "m").splitlines()
+
+
+def test_categories_and_labels_are_told_as_callers_send_and_get_them() -> None:
+    feature = Feature(name="kind", kind="category", categories=("1", "", 1.5, True))
+    outputs = Outputs(count=1, meaning="probability", objective="binary", labels=(False, True), interval_levels=())
+    verdict = Verdict(servable=True, name="m", features=(feature,), outputs=outputs)
+    lines = describe_verdict(verdict, "m").splitlines()
+    assert '  kind: category, of "1", "", 1.5, true, may be missing' in lines
+    assert "Labels of its classes: false, true." in lines
+
+
+def test_a_classifier_with_an_objective_of_its_own_gives_no_labels(judge, tmp_path: Path) -> None:
+    booster = tiny_booster(
+        (tiny_rows()[:, 0] > 0) * 1.0, objective=lambda score, data: (score - data.label, score * 0 + 1)
+    )
+    parts = ModelParts(booster=booster.model_to_string(), labels=("no", "yes"))
+    save_model(tmp_path / "model", parts, numbers(*NAMES), None)
+    verdict = judge(tmp_path / "model")
+    assert verdict.outputs is not None
+    assert (verdict.outputs.meaning, verdict.outputs.labels) == ("raw_score", None)
+    assert "It gives one number for each row (raw score), objective unknown." in describe_verdict(verdict, "m")
 
 
 def test_the_check_that_a_model_fails_is_told(judge, saved: SavedModel, tmp_path: Path) -> None:

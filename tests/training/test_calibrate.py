@@ -206,7 +206,7 @@ def test_coverage_holds_in_every_decile_of_heteroscedastic_rows(difficulty_text:
     predicted, difficulty = 3.0 * unseen[:, 0].astype(np.float64), forest.predict(unseen)
     report = coverage(intervals, predicted, difficulty, truth)
     assert (report.level, report.rows) == (0.9, 8000)
-    # ModelCosts and unseen rows each add to the deviation: sqrt(0.09 / 4000 + 0.09 / 8000) = 0.0058.
+    # Calibration and unseen rows each add to the deviation: sqrt(0.09 / 4000 + 0.09 / 8000) = 0.0058.
     assert abs(report.coverage - 0.9) < 4 * 0.0058
     # A decile of 800 unseen rows deviates by 0.0106; the rest is what the forest does not know.
     assert report.worst_decile > 0.9 - 0.05

@@ -26,8 +26,6 @@ from tests.ways.data import ASKED, FEW, NUMBERS, classes, numbers, price, train,
 from tests.ways.estimators import PROBABILITY, classifier
 from tests.ways.way import REGISTERED, Logged, register, way
 
-OTHER_FLAVOR = "the model has none of the flavors python_function, sklearn and lightgbm"
-
 
 def one_in(kind: str, place: str) -> str:
     """Reason to refuse an object with a LightGBM model in it."""
@@ -98,7 +96,8 @@ def by_pyfunc(model: Any, asked: pd.DataFrame, answering: Any, **options: Any) -
 def by_hand(directory: Path, flavor: str, **attributes: Any) -> Logged:
     """Register the MLmodel file of a flavor whose library is not installed, as MLflow writes it."""
     frame = numbers()
-    Model().add_flavor(flavor, **attributes).save(str(directory / "MLmodel"))
+    model = Model().add_flavor("python_function", loader_module=f"mlflow.{flavor}", python_version="3.12.3")
+    model.add_flavor(flavor, **attributes).save(str(directory / "MLmodel"))
     register(directory)
     return Logged(None, frame.head(ASKED), pyfunc=False)
 
@@ -305,17 +304,17 @@ def from_code(directory: Path) -> Logged:
     return by_pyfunc(str(directory / "model.py"), frame, model, artifacts=artifacts)
 
 
-@way("`mlflow.onnx.log_model`", refused=flavor("onnx"), kept=OTHER_FLAVOR)
+@way("`mlflow.onnx.log_model`", refused=flavor("onnx"), kept=flavor("onnx"))
 def onnx(directory: Path) -> Logged:
     return by_hand(directory, "onnx", onnx_version="1.19.0", data="model.onnx", providers=["CPUExecutionProvider"])
 
 
-@way("`mlflow.spark.log_model` (SynapseML)", refused=flavor("spark"), kept=OTHER_FLAVOR)
+@way("`mlflow.spark.log_model` (SynapseML)", refused=flavor("spark"), kept=flavor("spark"))
 def spark(directory: Path) -> Logged:
     return by_hand(directory, "spark", pyspark_version="4.0.1", model_data="sparkml", code=None)
 
 
-@way("`mlflow.xgboost.log_model`", refused=flavor("xgboost"), kept=OTHER_FLAVOR)
+@way("`mlflow.xgboost.log_model`", refused=flavor("xgboost"), kept=flavor("xgboost"))
 def xgboost(directory: Path) -> Logged:
     return by_hand(directory, "xgboost", xgb_version="3.1.0", data="model.ubj", model_class="xgboost.core.Booster")
 

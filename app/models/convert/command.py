@@ -14,14 +14,17 @@ import click
 import msgspec
 from mlflow.exceptions import MlflowException
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
-from app.models.convert.conversion import convert
+from app.models.convert.conversion import Conversion, convert
 from app.models.convert.refused import ConversionRefused
 from app.models.convert.sample import Sample, read_sample
-from app.models.convert.stored import StoredModel, find_stored
+from app.models.convert.stored import UnloadedModel, find_stored
 from app.models.convert.wrapped import Wrapped, find_model
 from app.models.convert.written import write
+from app.models.registry.access import HTTP_RETRIES
 from app.models.registry.database import check_schema
+from app.models.registry.faults import fault_kind, without_credentials
 from app.models.registry.publish import check_publishable, publish
 from app.models.registry.source import RegistrySchema
 from app.settings import Settings
@@ -86,10 +89,17 @@ def run(
             unseen_as_missing=unseen_as_missing,
             confirm=confirm,
         )
-    except (ConversionRefused, FileExistsError, RegistrySchema) as error:
+    except (ConversionRefused, FileExistsError) as error:
         return str(error)
+    except RegistrySchema as error:
+        unset = " (MLFLOW_TRACKING_URI is not set)" if settings.embedded_registry else ""
+        return f"{error}{f': {error.detail}' if error.detail else ''}{unset}"
     except MlflowException as error:
-        return f"MLflow refuses: {error.message}"
+        return f"MLflow refuses: {without_credentials(error.message)}"
+    except SQLAlchemyError as error:
+        return f"the registry's database cannot be opened: {fault_kind(error)}"
+    except OSError as error:
+        return f"a file cannot be read or written: {error.strerror}: {error.filename}"
     return None
 
 
@@ -140,33 +150,40 @@ def convert_model(
                 conversion = convert(wrapped, pyfunc, sample, unseen_as_missing=unseen_as_missing)
             directory = destination.output or Path(scratch) / "converted"
             write(directory, conversion, sample, with_example=data is None)
-        names = [str(sample.rows.columns[index]) for index in range(sample.rows.shape[1])]
-        if unread := [name for index, name in enumerate(names) if index not in conversion.columns]:
-            console.print(
-                f"Columns that are not used, and that callers must not send: {', '.join(unread)}", markup=False
-            )
-        for sentence in conversion.agreed:
-            console.print(
-                f"Compared: {sentence} ({sample.source})" if "made" not in sentence else f"Compared: {sentence}"
-            )
-        for note in conversion.notes:
-            console.print(f"Note: {note}", markup=False)
-        if len(sample.rows) < 10:
-            console.print("Note: more rows make a better proof: --data FILE", markup=False)
+        _tell(console, conversion, sample)
         if destination.output is not None:
             console.print(f"Written to {destination.output}", markup=False)
         if destination.name is not None:
             with _quiet():
-                version = _register(settings, stored, directory, destination)
+                version = _register(settings, stored, directory, destination.name, destination.alias)
             alias = f", alias {destination.alias}" if destination.alias else ""
             console.print(f"Registered {destination.name} version {version}{alias}", markup=False)
 
 
+def _tell(console: Console, conversion: Conversion, sample: Sample) -> None:
+    """Print what was compared, and what is different from the original."""
+    unread = [str(name) for index, name in enumerate(sample.rows.columns) if index not in conversion.columns]
+    if unread:
+        console.print(f"Columns that are not used, and that callers must not send: {', '.join(unread)}", markup=False)
+    for sentence in conversion.agreed:
+        console.print(f"Compared: {sentence}", markup=False)
+    for note in conversion.notes:
+        console.print(f"Note: {note}", markup=False)
+    if len(sample.rows) < 10:
+        console.print("Note: more rows make a better proof: --data FILE", markup=False)
+
+
 def _use_registry(settings: Settings, uri: str) -> None:
-    """Point MLflow, in this process, to the registry of the settings, without changing its schema."""
-    if "://" in uri or uri.startswith(("models:/", "runs:/")):
+    """Point MLflow, in this process, to the registry of the settings, without changing its schema.
+
+    Raises:
+        RegistrySchema: The registry is a database with the schema of another MLflow.
+    """
+    if uri.startswith(("models:", "runs:", "mlflow-artifacts:")):
         for address in {settings.tracking_uri, settings.registry_uri}:
             check_schema(address)
+    # MLflow's default of 7 retries takes minutes where nobody answers.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(HTTP_RETRIES))
     os.environ["MLFLOW_TRACKING_URI"] = settings.tracking_uri
     os.environ["MLFLOW_REGISTRY_URI"] = settings.registry_uri
 
@@ -175,11 +192,12 @@ def _kind(thing: Any, wrapped: Wrapped) -> str:
     kind = type(thing).__name__
     if not wrapped.path:
         return kind
-    steps = f", after {len(wrapped.steps)} steps" if wrapped.steps else ""
-    return f"{kind}, with a {type(wrapped.model).__name__} at {wrapped.path}{steps}"
+    count = len(wrapped.steps)
+    steps = f", after {count} step{'s' if count > 1 else ''}" if count else ""
+    return f"{kind}, with {type(wrapped.model).__name__} at {wrapped.path}{steps}"
 
 
-def _sample(stored: StoredModel, wrapped: Wrapped, data: Path | None) -> Sample:
+def _sample(stored: UnloadedModel, wrapped: Wrapped, data: Path | None) -> Sample:
     from mlflow.models import Model
 
     names = getattr(wrapped.outer, "feature_names_in_", None)
@@ -191,7 +209,7 @@ def _sample(stored: StoredModel, wrapped: Wrapped, data: Path | None) -> Sample:
     return read_sample(model, stored.directory, None if names is None else tuple(map(str, names)), data)
 
 
-def _register(settings: Settings, stored: StoredModel, directory: Path, destination: Destination) -> str:
+def _register(settings: Settings, stored: UnloadedModel, directory: Path, name: str, alias: str | None) -> str:
     """Register the directory; returns the version."""
     from mlflow import MlflowClient
 
@@ -203,16 +221,14 @@ def _register(settings: Settings, stored: StoredModel, directory: Path, destinat
         of_run = f" of run {stored.run_id}"
         with contextlib.suppress(Exception):  # a run of another registry, or one that was deleted
             metrics = dict(MlflowClient().get_run(stored.run_id).data.metrics)
-    if destination.name is None:
-        raise ConversionRefused("no name to register under")
     return publish(
         settings,
         directory,
-        name=destination.name,
+        name=name,
         params={},
         metrics=metrics,
         tags=tags,
-        alias=destination.alias,
+        alias=alias,
         stage=None,
         description=f"Converted by madrone from {stored.uri}{of_run}. Predictions are equal to the last bit.",
     )

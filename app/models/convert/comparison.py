@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from app.codecs.classes import probabilities
 from app.feature import Category
 
 
-class Outputs(msgspec.Struct, frozen=True):
+class BoosterOutputs(msgspec.Struct, frozen=True):
     """What a booster gives for B rows.
 
     Attributes:
@@ -32,7 +33,7 @@ class Outputs(msgspec.Struct, frozen=True):
             found |= {"class labels": np.array(self.labels, dtype=object)[self._classes]}
         found |= {"predictions": p, "raw scores": self.raw}
         if p.ndim == 1:
-            found |= {"probabilities of both classes": np.column_stack([1.0 - p, p])}
+            found |= {"probabilities of both classes": probabilities(p)}
             found |= {"probabilities of the first class": 1.0 - p}
         if p.ndim == 2 or self.labels is not None or not ((p < 0) | (p > 1)).any():
             found |= {"class numbers": self._classes}
@@ -40,8 +41,7 @@ class Outputs(msgspec.Struct, frozen=True):
 
     @property
     def _classes(self) -> NDArray[np.intp]:
-        p = self.predicted
-        return np.argmax(np.column_stack([1.0 - p, p]) if p.ndim == 1 else p, axis=1)
+        return np.argmax(probabilities(self.predicted), axis=1)
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -50,7 +50,7 @@ class Difference(msgspec.Struct, frozen=True):
     text: str
 
 
-def agreement(answers: Any, outputs: Outputs) -> str | Difference:
+def agreement(answers: Any, outputs: BoosterOutputs) -> str | Difference:
     """Name of the output that the answers are, or how far they are from the nearest one."""
     given = _array(answers)
     if given is None:

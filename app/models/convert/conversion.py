@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from app.codecs.classes import probabilities
 from app.feature import Category, Feature, Kind
-from app.models.convert.comparison import Difference, Outputs, agreement
+from app.models.convert.comparison import BoosterOutputs, Difference, agreement
 from app.models.convert.edges import edge_rows
 from app.models.convert.fold import Folded, fold
 from app.models.convert.refused import ConversionRefused
@@ -70,10 +70,11 @@ def convert(wrapped: Wrapped, pyfunc: Any, sample: Sample, *, unseen_as_missing:
     labels = wrapped.labels
     if labels is None and name == "class numbers":
         labels = tuple(range(2 if outputs.predicted.ndim == 1 else outputs.predicted.shape[1]))
-    agreed = [f"the model's answers are the booster's {name}: equal to the last bit on {len(sample.rows)} rows"]
+    on = f"equal to the last bit on {len(sample.rows)} rows ({sample.source})"
+    agreed = [f"the model's answers are the booster's {name}: {on}"]
     if wrapped.labels is not None:
         _check_probabilities(wrapped, sample.given, outputs)
-        agreed.append(f"{PROBABILITIES} is equal to the last bit on {len(sample.rows)} rows")
+        agreed.append(f"{PROBABILITIES} is {on}")
     if wrapped.steps and (n := _check_edges(wrapped, booster, sample)):
         agreed.append(f"the pipeline's raw scores are equal to the last bit on {n} rows made at the trees' thresholds")
     return Conversion(
@@ -110,7 +111,7 @@ class _Booster:
             for column in folded.columns
         )
 
-    def outputs(self, rows: pd.DataFrame, labels: tuple[Category, ...] | None) -> Outputs:
+    def outputs(self, rows: pd.DataFrame, labels: tuple[Category, ...] | None) -> BoosterOutputs:
         """What it gives for rows of the raw columns."""
         given: Any = rows
         if self.folded.categories or not self._booster.pandas_categorical:
@@ -118,8 +119,8 @@ class _Booster:
                 given = engine_rows(rows, self._features)
             except (ValueError, TypeError) as error:
                 raise ConversionRefused(f"the rows are not numbers: {error}") from error
-        # LightGBM would map the columns of an array by no category, and those of a frame by its own.
-        return Outputs(
+        # In a frame LightGBM maps categories to codes, by its own lists; in an array it expects the codes.
+        return BoosterOutputs(
             predicted=np.asarray(self._booster.predict(given)),
             raw=np.asarray(self._booster.predict(given, raw_score=True)),
             labels=labels,
@@ -136,15 +137,14 @@ def _answers(wrapped: Wrapped, pyfunc: Any, sample: Sample) -> Any:
         raise ConversionRefused(f"the original fails on the rows: {type(error).__name__}: {error}") from error
 
 
-def _check_probabilities(wrapped: Wrapped, given: Any, outputs: Outputs) -> None:
+def _check_probabilities(wrapped: Wrapped, given: Any, outputs: BoosterOutputs) -> None:
     """Raise ConversionRefused unless a classifier's probabilities are the booster's."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        probabilities = np.asarray(wrapped.outer.predict_proba(given))
-    p = outputs.predicted
-    expected: NDArray[np.float64] = np.column_stack([1.0 - p, p]) if p.ndim == 1 else p
-    if not np.array_equal(probabilities, expected, equal_nan=True):
-        largest = float(np.abs(probabilities - expected).max()) if probabilities.shape == expected.shape else np.inf
+        given_by_it = np.asarray(wrapped.outer.predict_proba(given))
+    expected = probabilities(outputs.predicted)
+    if not np.array_equal(given_by_it, expected, equal_nan=True):
+        largest = float(np.abs(given_by_it - expected).max()) if given_by_it.shape == expected.shape else np.inf
         raise ConversionRefused(
             f"the converted model's probabilities differ from {PROBABILITIES} by up to {largest:.6g}"
         )

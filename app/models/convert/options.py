@@ -9,7 +9,11 @@ OPTIONS = (
     click.argument("model_uri"),
     click.option("--register", "name", metavar="NAME", help="Register the converted model under this name."),
     click.option("--alias", help="Alias for the registered version."),
-    click.option("--output", type=click.Path(path_type=Path), help="Directory to write to; must be empty or new."),
+    click.option(
+        "--output",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Directory to write to; must be empty or new.",
+    ),
     click.option(
         "--data",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),

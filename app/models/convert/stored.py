@@ -2,22 +2,28 @@
 
 import pickletools
 import platform
+import re
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from app.address import SCHEME
+from app.contradictions import missing_client
 from app.models.convert.refused import ConversionRefused
 from app.models.directory import read_mlmodel
+from app.models.parts import FLAVOR, OBJECT_KEYS, about_flavor, other_flavors
 from app.models.refusal import ModelRefused
+from app.models.registry.faults import without_credentials
 
 MAX_PICKLE_BYTES = 512 * 1024 * 1024
 """Largest pickle whose names are listed; a larger one is loaded all the same."""
 OBJECT_SUFFIXES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".skops")
 
 
-class StoredModel(msgspec.Struct, frozen=True, kw_only=True):
+class UnloadedModel(msgspec.Struct, frozen=True, kw_only=True):
     """A model directory, not loaded yet.
 
     Attributes:
@@ -92,7 +98,7 @@ class StoredModel(msgspec.Struct, frozen=True, kw_only=True):
         raise ConversionRefused("the model has none of the flavors python_function, sklearn and lightgbm")
 
 
-def find_stored(uri: str, destination: Path) -> StoredModel:
+def find_stored(uri: str, destination: Path) -> UnloadedModel:
     """Fetch a model's files, without loading them.
 
     Args:
@@ -100,20 +106,38 @@ def find_stored(uri: str, destination: Path) -> StoredModel:
         destination: Directory for files that have to be fetched.
 
     Raises:
-        ConversionRefused: There is no such model.
+        ConversionRefused: There is no such model, or it is one that is not to be loaded.
     """
     import mlflow.artifacts
 
+    directory = Path(uri)
+    if not directory.is_dir() and not re.match(SCHEME, uri):
+        raise ConversionRefused(f"{uri} is no directory with an MLmodel file, and no address in MLflow")
+    if (missing := missing_client(uri.partition(":")[0])) is not None:
+        raise ConversionRefused(f"{uri} is in a store whose client is not installed: {missing}")
     try:
         uri = _fixed(uri)
-        directory = Path(uri)
         if not directory.is_dir():
             directory = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(destination)))
-        return StoredModel(uri=uri, directory=directory, mlmodel=read_mlmodel(directory)[1])
+        mlmodel = read_mlmodel(directory)[1]
     except ModelRefused as error:
         raise ConversionRefused(str(error)) from error
     except Exception as error:
-        raise ConversionRefused(f"{uri} cannot be fetched: {type(error).__name__}: {error}") from error
+        why = without_credentials(f"{type(error).__name__}: {error}")
+        raise ConversionRefused(f"{without_credentials(uri)} cannot be fetched: {why}") from error
+    _check_flavors(mlmodel["flavors"])
+    return UnloadedModel(uri=without_credentials(uri), directory=directory, mlmodel=mlmodel)
+
+
+def _check_flavors(flavors: dict[str, Any]) -> None:
+    """Refuse a model of a flavor that needs no conversion, or that MLflow has for another library."""
+    if FLAVOR in flavors:
+        raise ConversionRefused(f"the model has the flavor {FLAVOR}, and can be served as it is")
+    if any(name in flavors for name in OBJECT_KEYS):
+        return
+    for name in other_flavors(flavors):
+        if name.isidentifier() and find_spec(f"mlflow.{name}") is not None:
+            raise ConversionRefused(about_flavor(name))
 
 
 def _fixed(uri: str) -> str:

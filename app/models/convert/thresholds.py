@@ -15,7 +15,7 @@ from app.models.convert.steps_output import StepsOutput
 
 SIGN = np.int64(-(2**63))
 EXACT = 2**53
-"""Whole numbers up to it are floats."""
+"""Whole numbers up to it are exact in float64."""
 
 PARTS = np.uint64(16)
 """Parts that a range of floats is divided into at a time. The steps cost much for a call, and little for a row."""

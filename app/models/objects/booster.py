@@ -25,13 +25,15 @@ def stored_booster(content: bytes) -> StoredBooster:
     """Booster of a model's file.
 
     Raises:
-        ModelRefused: The file is neither, or its object cannot be served.
+        ModelRefused: The file is none of these, or its object cannot be served.
     """
     if not is_object(content):
         try:
             return StoredBooster(content.decode())
         except UnicodeDecodeError as error:
-            raise ModelRefused(str(error)) from error
+            raise ModelRefused(
+                "the model's file is neither text in UTF-8 nor a pickle, a joblib or a skops file"
+            ) from error
     estimator = read_estimator(content)
     if estimator.iterations is None:
         return StoredBooster(estimator.text, estimator.labels)

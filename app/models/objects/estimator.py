@@ -41,14 +41,12 @@ class Estimator(msgspec.Struct, frozen=True, kw_only=True):
         iterations: Number of iterations that predictions use; None for all.
         labels: Label of each class, for a classifier.
         class_name: Class of the object, with its module.
-        custom_objective: Whether the objective is a function, so that predictions are raw scores.
     """
 
     text: str
     iterations: int | None
     labels: tuple[Category, ...] | None
     class_name: str
-    custom_objective: bool
 
 
 def is_object(content: bytes) -> bool:
@@ -81,7 +79,7 @@ def estimator_of(root: Any) -> Estimator:
     """See `read_estimator`; the argument is the description of the object."""
     name = class_name(root)
     if name == BOOSTER:
-        return _estimator(root, name, labels=None, custom_objective=False)
+        return _estimator(root, name, labels=None)
     found = attributes(root)
     booster = found.get("_Booster")
     if lightgbm_class(root) is None or (booster is not None and class_name(booster) != BOOSTER):
@@ -93,10 +91,10 @@ def estimator_of(root: Any) -> Estimator:
     # Any objective but a name is a function, or an object that can be called.
     custom = not isinstance(found.get("_objective"), str | None)
     labels = None if custom or found.get("_classes") is None else _labels(found["_classes"])
-    return _estimator(booster, name, labels, custom)
+    return _estimator(booster, name, labels)
 
 
-def _estimator(booster: Any, name: str, labels: tuple[Category, ...] | None, custom_objective: bool) -> Estimator:
+def _estimator(booster: Any, name: str, labels: tuple[Category, ...] | None) -> Estimator:
     state = attributes(booster)
     text = state.get("_handle", state.get("handle"))
     if not isinstance(text, str):
@@ -107,7 +105,6 @@ def _estimator(booster: Any, name: str, labels: tuple[Category, ...] | None, cus
         iterations=best if type(best) is int and best > 0 else None,
         labels=labels,
         class_name=name,
-        custom_objective=custom_objective,
     )
 
 

@@ -26,7 +26,7 @@ WAY_OUT = "Convert it where its packages are installed: `madrone convert MODEL_U
 ALONE = "If its booster alone predicts what is wanted, log that, or put its text (booster_.save_model) beside it"
 
 
-class Place(msgspec.Struct, frozen=True):
+class BoosterPlace(msgspec.Struct, frozen=True):
     """Place of a booster.
 
     Attributes:
@@ -62,9 +62,9 @@ def refuse(root: Any, what: str = "a Python object", *, alone: bool = True) -> N
     )
 
 
-def places(root: Any) -> list[Place]:
+def places(root: Any) -> list[BoosterPlace]:
     """Places of the fitted boosters in an object, the nearest first; each booster once."""
-    found: list[Place] = []
+    found: list[BoosterPlace] = []
     seen = {id(root)}
     waiting = deque([_Part(root, None, None)])
     while waiting and len(seen) < MAX_PARTS:
@@ -121,7 +121,7 @@ def _children(thing: Any) -> Iterator[tuple[Any, Any]]:
             yield f"({name})", getattr(thing, name)
 
 
-def _place(part: _Part) -> Place:
+def _place(part: _Part) -> BoosterPlace:
     """Place of a booster: the path to the LightGBM model that holds it, or its own where none does."""
     holder = part.around if part.step == "_Booster" and part.around is not None else part
     steps: list[str] = []
@@ -131,7 +131,7 @@ def _place(part: _Part) -> Place:
         around = around.around
     joined = "".join(reversed(steps))
     path = joined.removeprefix(" → ") if around.around is None else f"…{joined}"
-    return Place(path or "its attribute _Booster", class_name(holder.thing))
+    return BoosterPlace(path or "its attribute _Booster", class_name(holder.thing))
 
 
 def _step(step: Any) -> str:

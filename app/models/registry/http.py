@@ -59,7 +59,11 @@ def check_source(uri: str, named_by: str, settings: Settings) -> None:
     """
     if not is_http(named_by):
         return
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+        _ = parts.port  # read at each use
+    except ValueError as error:
+        raise ModelRefused("its files are at an address that is not a valid URI") from error
     if parts.scheme in ("", "file"):
         from mlflow.utils.file_utils import local_file_uri_to_path
 

@@ -48,11 +48,15 @@ def nothing_to_serve(
     settings: Settings, look_ups: Sequence[LookUp], versions: "Sequence[ModelVersion]", aliases: Mapping[str, str]
 ) -> str:
     """Message about why no version matches, with a hint for the operator."""
+    if (number := settings.model_version) is not None:
+        which = "version" if number == LATEST else f"version {number}"
+        ready = " whose upload has ended" if look_ups[0].outcome == "not_ready" else ""
+        return f"model {settings.model_name!r} has no {which}{ready}"
     said = ", ".join(f"{look_up.rule}: {look_up.outcome.replace('_', ' ')}" for look_up in look_ups)
-    if settings.model_alias is None and settings.model_version is None:
+    if settings.model_alias is None:
         if any(version.current_stage in STAGES for version in versions if is_ready(version)):
             said += "; other stages have versions, which MODEL_ALIAS or MODEL_FALLBACK_ANY can ask for"
-    elif settings.model_alias is not None and look_ups[0].outcome == "empty":
+    elif look_ups[0].outcome == "empty":
         if (target := aliases.get(settings.model_alias)) is not None:
             said += f", it names version {str(target)[:40]!r}, which is not there"
         said += f"; {_named_aliases(aliases)}"

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from app.models.frame import engine_rows
 from app.settings import Settings
 from tests.models.convert.pipelines import PARAMETERS, fitted, table
 from tests.models.support import mlflows_own_warnings_silenced
+from tests.support import free_port
 
 SHOWN = ("  model.pkl: a pickle that names builtins, collections, lightgbm", "  made with: ", "  scikit-learn: ")
 NUMBERS = ["income", "debt", "rooms"]
@@ -80,8 +82,8 @@ def save(thing: Any, directory: Path, rows: pd.DataFrame, *, example: bool = Tru
 def test_a_pipeline_is_written_and_says_what_was_compared(convert: Callable[..., Result], tmp_path: Path) -> None:
     rows = table()[NUMBERS]
     pipeline = fitted(SimpleImputer(), StandardScaler(), rows=rows)
-    rows.to_csv(tmp_path / "rows.csv", index=False)
-    done = convert(save(pipeline, tmp_path / "model", rows), "--output", "out", "--data", "rows.csv", "--yes")
+    rows.to_csv(tmp_path / "r[red].csv", index=False)
+    done = convert(save(pipeline, tmp_path / "model", rows), "--output", "out", "--data", "r[red].csv", "--yes")
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         f"{tmp_path}/model will be loaded in this process, which runs the code in it:",
@@ -93,8 +95,8 @@ def test_a_pipeline_is_written_and_says_what_was_compared(convert: Callable[...,
             if line.startswith(("  model.pkl: a pickle that names ", "  made "))
         ],
         *[line for line in done.stdout.splitlines() if line.startswith("  scikit-learn: ")],
-        "Loaded: Pipeline, with a LGBMRegressor at steps[2] 'lgbmregressor', after 2 steps",
-        "Compared: the model's answers are the booster's predictions: equal to the last bit on 300 rows (rows.csv)",
+        "Loaded: Pipeline, with LGBMRegressor at steps[2] 'lgbmregressor', after 2 steps",
+        "Compared: the model's answers are the booster's predictions: equal to the last bit on 300 rows (r[red].csv)",
         "Compared: the pipeline's raw scores are equal to the last bit on 2000 rows made at the trees' thresholds",
         "Written to out",
     ]
@@ -103,6 +105,9 @@ def test_a_pipeline_is_written_and_says_what_was_compared(convert: Callable[...,
     np.testing.assert_array_equal(
         artifact.engine().predict(engine_rows(rows, artifact.features)), pipeline.predict(rows)
     )
+    again = convert("out", "--output", "again", "--data", "r[red].csv", "--yes")
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert again.stderr == "the model has the flavor madrone, and can be served as it is\n"
 
 
 def test_a_search_for_a_classifier_is_registered_with_its_origin(
@@ -185,7 +190,14 @@ def test_nothing_is_loaded_without_consent(convert: Callable[..., Result], tmp_p
         (("model",), 2, "Say where the converted model goes: --register NAME, --output DIR, or both."),
         (("model", "--output", "x", "--alias", "a"), 2, "--alias needs --register NAME."),
         (("model", "--output", "x", "--data", "absent.csv"), 2, "'absent.csv' does not exist"),
-        (("absent", "--output", "x", "--yes"), 1, "absent cannot be fetched"),
+        (("absent", "--output", "x", "--yes"), 1, "absent is no directory with an MLmodel file, and no address in"),
+        (("gs://a/b", "--output", "x", "--yes"), 1, "gs://a/b is in a store whose client is not installed: install"),
+        (("model", "--output", "empty.csv"), 2, "Directory 'empty.csv' is a file"),
+        (
+            ("model", "--output", "/proc/x/y", "--yes", "--data", "rows.csv"),
+            1,
+            "a file cannot be read or written: No such",
+        ),
         (("model", "--output", "full", "--yes"), 1, "full is not empty."),
         (("model", "--output", "x", "--yes"), 1, "give rows with --data FILE (CSV or Parquet)"),
         (("model", "--output", "x", "--yes", "--data", "short.csv"), 1, "short.csv lacks the columns 'level'"),
@@ -203,9 +215,38 @@ def test_bad_usage_is_told_with_its_status(
     (tmp_path / "short.csv").write_text("income\n1\n")
     (tmp_path / "wrong.csv").write_text("income,level\n1,high\n")
     (tmp_path / "empty.csv").write_text("income,level\n")
+    rows.to_csv(tmp_path / "rows.csv")
     done = convert(*arguments)
     assert (done.exit_code, text in done.stderr) == (status, True), done.output
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("registry", "text"),
+    [
+        (None, r"the registry's SQLite file is not there: .*mlflow\.db \(MLFLOW_TRACKING_URI is not set\)"),
+        ("sqlite:////absent.db", r"the registry's SQLite file is not there: /absent\.db"),
+        (
+            "http://user:secret@127.0.0.1:{port}",
+            "models:/a/1 cannot be fetched: MlflowException: .*[Cc]onnection refused.*",
+        ),
+        (
+            "postgresql+psycopg://user:secret@127.0.0.1:{port}/db",
+            "the registry's database cannot be opened: connection refused",
+        ),
+    ],
+)
+def test_a_registry_that_is_not_there_is_told_in_one_line(
+    registry: str | None, text: str, convert: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    if registry is not None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.format(port=free_port()))
+    done = convert("models:/a/1", "--output", "out", "--yes")
+    assert done.exit_code == 1
+    assert re.fullmatch(text, done.stderr.rstrip("\n")), done.output
+    assert "secret" not in done.output
 
 
 def test_categories_of_a_pipeline_are_served_by_their_values(convert: Callable[..., Result], tmp_path: Path) -> None:

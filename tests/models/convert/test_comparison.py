@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app.models.convert.comparison import Difference, Outputs, agreement
+from app.models.convert.comparison import BoosterOutputs, Difference, agreement
 
 P = np.array([0.25, 0.5, 0.75])
-BINARY = Outputs(predicted=P, raw=np.log(P / (1 - P)), labels=("no", "yes"))
-NUMBERED = Outputs(predicted=P, raw=np.log(P / (1 - P)))
-CLASSES = Outputs(predicted=np.eye(3) * 0.4 + 0.2, raw=np.eye(3), labels=(7, 8, 9))
-NUMBERS = Outputs(predicted=np.array([3.0, np.nan, -1.0]), raw=np.array([1.0, np.nan, 2.0]))
+BINARY = BoosterOutputs(predicted=P, raw=np.log(P / (1 - P)), labels=("no", "yes"))
+NUMBERED = BoosterOutputs(predicted=P, raw=np.log(P / (1 - P)))
+CLASSES = BoosterOutputs(predicted=np.eye(3) * 0.4 + 0.2, raw=np.eye(3), labels=(7, 8, 9))
+NUMBERS = BoosterOutputs(predicted=np.array([3.0, np.nan, -1.0]), raw=np.array([1.0, np.nan, 2.0]))
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ NUMBERS = Outputs(predicted=np.array([3.0, np.nan, -1.0]), raw=np.array([1.0, np
         (NUMBERS.raw, NUMBERS, "raw scores"),
     ],
 )
-def test_an_equal_output_is_named(answers: Any, outputs: Outputs, name: str) -> None:
+def test_an_equal_output_is_named(answers: Any, outputs: BoosterOutputs, name: str) -> None:
     assert agreement(answers, outputs) == name
 
 
@@ -49,5 +49,5 @@ def test_an_equal_output_is_named(answers: Any, outputs: Outputs, name: str) -> 
         ([[1], [1, 2]], NUMBERS, "the model answers with list, which is neither numbers nor labels"),
     ],
 )
-def test_a_difference_is_told_in_size(answers: Any, outputs: Outputs, text: str) -> None:
+def test_a_difference_is_told_in_size(answers: Any, outputs: BoosterOutputs, text: str) -> None:
     assert agreement(answers, outputs) == Difference(text)

@@ -185,9 +185,8 @@ def test_a_version_with_unfetchable_files_is_refused(evil: Evil, worker: WorkerP
         worker.fetch(IDENTITY, tmp_path)
     evil.source = "gs://bucket/model"
     assert importlib.util.find_spec("google.cloud") is None
-    with pytest.raises(
-        ModelRefused, match=r"is not installed here: install the gcs extra: pip install 'madrone\[gcs\]'$"
-    ):
+    hint = r"is not installed here: install the gcs extra, in a checkout by uv pip install -e '\.\[gcs\]'$"
+    with pytest.raises(ModelRefused, match=hint):
         worker.fetch(IDENTITY, tmp_path)
 
 
@@ -224,6 +223,7 @@ def test_stores_and_the_registrys_own_host_are_places_of_files(source: str) -> N
             "https://registry.elsewhere/model",
         ),
         *("http://tracking:5000/files", "https://registry/files", f"https://registry/files?{ARTIFACTS}"),
+        *("s3://[bucket/model", "http://[tracking/model", "http://tracking\u2100/model", "http://tracking:port/model"),
         *("hdfs://nodes/model", "hdfs:/model", "viewfs://nodes/model", "s3://bucket@elsewhere/model", "s3:/model"),
         *("r2://bucket@elsewhere/model", "b2://bucket@s3.r.backblazeb2.com:81/model", "b2://bucket/model"),
         *("wasbs://files@account.elsewhere/model", "abfss://files@elsewhere/dfs.core.windows.net/model"),

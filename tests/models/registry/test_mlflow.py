@@ -95,6 +95,20 @@ def test_an_alias_whose_version_is_gone_or_still_comes_is_nothing_to_serve(
     )
 
 
+def test_a_version_that_is_named_and_not_there_is_told(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    pending = catalogue.add(saved.directory)
+    change(houses.data_dir / "mlflow.db", "update model_versions set status = 'PENDING_REGISTRATION'")
+    for path, problem in (
+        ("models:/houses/9", "model 'houses' has no version 9"),
+        (f"models:/houses/{pending}", f"model 'houses' has no version {pending} whose upload has ended"),
+        ("models:/houses/latest", "model 'houses' has no version whose upload has ended"),
+    ):
+        settings = {"DATA_DIR": str(houses.data_dir), "MLFLOW_TRACKING_URI": houses.tracking_uri, "MODEL_PATH": path}
+        assert Registry(Settings.from_environ(settings)).look().problem == problem
+
+
 def test_an_alias_that_no_registry_should_give_is_not_repeated(
     houses: Settings, catalogue: Catalogue, saved: SavedModel
 ) -> None:
