@@ -17,7 +17,9 @@ import pytest
 import yaml
 from mlflow.models import infer_signature
 
+from app.codecs.classes import class_indices, probabilities
 from app.models.artifact import read_artifact
+from app.models.checks import check_labels
 from app.models.registry.worker import ModelWorker
 from app.settings import Settings
 from tests.models.objects.support import ROWS, cases, fitted, labelled
@@ -97,6 +99,24 @@ def test_labels_that_are_not_one_for_each_class_are_refused(tmp_path: Path) -> N
     model._classes = np.array(["a", "a"])
     (directory / "model.pkl").write_bytes(pickle.dumps(model))
     assert refusal(directory) == "the model has two classes of the same label"
+
+
+@pytest.mark.parametrize(
+    "model",
+    [labelled(["only"]), labelled(["no", "yes"], objective="multiclass", num_class=3)],
+    ids=["one class", "more outputs than labels"],
+)
+def test_a_classifier_that_was_fitted_on_fewer_classes_than_it_predicts_is_served(model: Any, tmp_path: Path) -> None:
+    served = serve(save(model, tmp_path / "model", form="pickle"))
+    check_labels(served.artifact)
+    assert (labels := served.labels) == tuple(model.classes_)
+    assert labels is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        predictions = served.engine.predict(cases())
+        np.testing.assert_array_equal(probabilities(predictions), model.predict_proba(cases()))
+        expected = model.predict(cases()).tolist()
+    assert [labels[index] for index in class_indices(predictions, labels)] == expected
 
 
 def with_labels(model: lgb.Booster, labels: Any, directory: Path) -> Path:
