@@ -76,9 +76,14 @@ def parse_address(text: str) -> Address:
     Raises:
         AddressError: It is not the address of a model.
     """
+    if not text.strip():
+        raise AddressError("must not be empty")
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", text):
         return _of_file(Address(text=text, kind="file"))
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:  # square brackets that hold no IPv6 address
+        raise AddressError("must have a valid host") from error
     scheme = parts.scheme
     if parts.username is not None and scheme in ("s3", "gs"):
         raise AddressError("must have no user or password in it")
@@ -103,7 +108,7 @@ def parse_address(text: str) -> Address:
 
 
 def _of_file(address: Address) -> Address:
-    return msgspec.structs.replace(address, name=_name(str(address.path)))
+    return msgspec.structs.replace(address, name=_name(address.path.name, decoded=True))
 
 
 def _of_registry(text: str, path: str) -> Address:
@@ -125,7 +130,7 @@ def _of_registry(text: str, path: str) -> Address:
     raise AddressError("must be models:/NAME/VERSION, models:/NAME/STAGE, models:/NAME/latest or models:/NAME@ALIAS")
 
 
-def _name(path: str) -> str:
-    name = PurePosixPath(unquote(path)).name
+def _name(path: str, *, decoded: bool = False) -> str:
+    name = path if decoded else PurePosixPath(unquote(path)).name
     ending = next((ending for ending in NAME_ENDINGS if name.lower().endswith(ending)), "")
     return name.removesuffix(name[len(name) - len(ending) :] if ending else "")[:256] or "model"
