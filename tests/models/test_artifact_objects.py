@@ -1,5 +1,6 @@
 """Model directories whose model is a Python object, as MLflow stores it, from the directory to the predictions."""
 
+import gzip
 import pickle
 import warnings
 from collections.abc import Callable
@@ -23,7 +24,15 @@ from app.models.checks import check_labels
 from app.models.registry.worker import ModelWorker
 from app.settings import Settings
 from tests.models.objects.support import ROWS, cases, fitted, labelled
-from tests.models.support import NAMES, SavedModel, mlflows_own_warnings_silenced, refusal, serve, with_booster
+from tests.models.support import (
+    NAMES,
+    SavedModel,
+    mlflows_own_warnings_silenced,
+    refusal,
+    save_text,
+    serve,
+    with_booster,
+)
 
 SAVE: dict[str, Callable[..., None]] = {"lightgbm": mlflow.lightgbm.save_model, "sklearn": mlflow.sklearn.save_model}
 TRUSTED = [
@@ -80,6 +89,30 @@ def test_a_booster_that_joblib_stored_is_served(saved: SavedModel, tmp_path: Pat
     directory = with_booster("", saved.directory, tmp_path / "model")
     joblib.dump(saved.booster, directory / "model.lgb", compress=3)
     np.testing.assert_array_equal(serve(directory).engine.predict(cases()), saved.booster.predict(cases()))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
+def test_names_in_an_encoding_that_lightgbm_reads_are_served(encoding: str, tmp_path: Path) -> None:
+    booster = lgb.train(
+        {"verbose": -1, "num_threads": 1}, lgb.Dataset(ROWS, ROWS[:, 0], feature_name=["größe", "b", "c"]), 2
+    )
+    directory = save_text("", tmp_path / "model")
+    (directory / "model.lgb").write_bytes(booster.model_to_string().encode(encoding))
+    served = serve(directory)
+    assert served.artifact.features[0].name == "größe"
+    np.testing.assert_array_equal(served.engine.predict(cases()), booster.predict(cases()))
+
+
+def test_a_file_that_is_no_model_is_refused_by_what_it_is(saved: SavedModel, tmp_path: Path) -> None:
+    directory = save_text("", tmp_path / "model")
+    for content, reason in {
+        b"\xff\xfet\0r\0e\0e\0": "the model's file is neither a text of LightGBM nor a Python object that is read",
+        gzip.compress(saved.booster.model_to_string().encode()): (
+            "the model's file is a compressed text, and LightGBM itself reads none: unpack it"
+        ),
+    }.items():
+        (directory / "model.lgb").write_bytes(content)
+        assert refusal(directory) == reason
 
 
 def test_a_text_among_the_extra_files_is_served_before_the_object(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The booster of a model's file, be it native text or a Python object that holds it."""
 
+import re
 from typing import NamedTuple
 
 from app.feature import Category
@@ -7,6 +8,8 @@ from app.models.objects.estimator import is_object, read_estimator
 from app.models.refusal import ModelRefused
 from kernels.forest.errors import ForestError
 from kernels.forest.sections import first_iterations
+
+TEXT_START = re.compile(rb"(?:\xef\xbb\xbf)?tree\r?\n")
 
 
 class StoredBooster(NamedTuple):
@@ -28,10 +31,7 @@ def stored_booster(content: bytes) -> StoredBooster:
         ModelRefused: The file is neither, or its object cannot be served.
     """
     if not is_object(content):
-        try:
-            return StoredBooster(content.decode())
-        except UnicodeDecodeError as error:
-            raise ModelRefused(str(error)) from error
+        return StoredBooster(_text(content))
     estimator = read_estimator(content)
     if estimator.iterations is None:
         return StoredBooster(estimator.text, estimator.labels)
@@ -39,3 +39,13 @@ def stored_booster(content: bytes) -> StoredBooster:
         return StoredBooster(first_iterations(estimator.text, estimator.iterations), estimator.labels)
     except ForestError as error:
         raise ModelRefused(str(error)) from error
+
+
+def _text(content: bytes) -> str:
+    """Text of a file. LightGBM reads names in any encoding; those that are not UTF-8 are taken for Latin-1."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        if TEXT_START.match(content):
+            return content.decode("latin-1")
+        raise ModelRefused("the model's file is neither a text of LightGBM nor a Python object that is read") from error

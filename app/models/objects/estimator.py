@@ -77,7 +77,10 @@ def read_description(content: bytes) -> Any:
     """
     if content.startswith(MAGIC):
         return read_skops(content, MAX_BOOSTER_BYTES)
-    return read_pickle(unpack(content, MAX_BOOSTER_BYTES))
+    unpacked = unpack(content, MAX_BOOSTER_BYTES)
+    if unpacked.startswith(b"tree"):
+        raise ModelRefused("the model's file is a compressed text, and LightGBM itself reads none: unpack it")
+    return read_pickle(unpacked)
 
 
 def estimator_of(root: Any) -> Estimator:
