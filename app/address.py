@@ -78,6 +78,8 @@ def parse_address(text: str) -> Address:
     """
     if not text.strip():
         raise AddressError("must not be empty")
+    if any("\ud800" <= character <= "\udfff" for character in text):  # bytes of a path that are not UTF-8
+        raise AddressError("must be text in UTF-8")
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", text):
         return _of_file(Address(text=text, kind="file"))
     try:

@@ -64,6 +64,7 @@ def test_what_mlflow_refuses_of_a_registered_model_is_refused(text: str) -> None
         ("hdfs:/model", "must be .*, and hdfs: is none of them"),
         ("", "must not be empty"),
         (" \t", "must not be empty"),
+        ("model\udcff.txt", "must be text in UTF-8"),
         ("s3://[bucket/path", "must have a valid host"),
         ("file://[/path", "must have a valid host"),
         ("runs:/abc", "must be runs:/RUN_ID/PATH"),

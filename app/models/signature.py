@@ -105,7 +105,7 @@ def _column(item: dict[str, Any]) -> Column:
             f"the signature's column {name!r} has type {kind!r}, and LightGBM takes numbers, booleans and categories"
         )
     limits = _limits(np.dtype(INTEGERS[kind])) if kind in INTEGERS else None
-    required = bool(item.get("required", True))
+    required = bool(item.get("required", not item.get("optional")))  # MLflow 2 wrote that a column is optional
     return Column(name=name, type=kind, kind=KINDS[kind], required=required, limits=limits, single=kind == "float")
 
 

@@ -186,3 +186,9 @@ def test_names_are_compared_as_lightgbm_keeps_them(name: str) -> None:
     data = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 2)), columns=[name, "b"])
     kept = lgb.train({"verbose": -1}, lgb.Dataset(data, data[name]), 1).feature_name()
     assert [feature.name for feature in join_features(of(data), None, booster(*kept))] == [name, "b"]
+
+
+def test_mlflow_2_wrote_that_a_column_is_optional() -> None:
+    columns = signature_columns({"inputs": '[{"name": "a", "type": "double", "optional": true}]'})
+    assert columns is not None
+    assert not columns[0].required
