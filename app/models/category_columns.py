@@ -78,7 +78,10 @@ def _find(columns: tuple[Column, ...] | None, texts: set[int], forest: ForestDat
     lists = forest.pandas_categories
     if columns is None:
         return pandas_features(lists, forest.categorical, forest.codes) or only_features(_possible(columns, forest))
-    fitting = {index for index, column in enumerate(columns) if any(_fits(column, values) for values in lists)}
+    # By type: each column with each list of categories would be millions of pairs for a wide table.
+    types = {column.type: column for column in columns}
+    types_that_fit = {kind for kind, column in types.items() if any(_fits(column, values) for values in lists)}
+    fitting = {index for index, column in enumerate(columns) if column.type in types_that_fit}
     for allowed in (texts, fitting):
         found = pandas_features(lists, forest.categorical, forest.codes, allowed)
         if found is not None and all(_fits(columns[index], values) for index, values in zip(found, lists, strict=True)):

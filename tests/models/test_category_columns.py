@@ -87,6 +87,16 @@ def test_category_columns_that_the_caller_did_not_choose_are_told_by_their_codes
         assert categories_of(features) == {"c": ("a", "b"), "k": (30, 10, 20)}
 
 
+def test_types_are_compared_with_the_lists_and_not_each_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of thousands of numbers and of categories would take minutes."""
+    numbers = {f"x{index}": np.arange(ROWS) / 3 for index in range(50)}
+    data = frame(**numbers, c=column(["a", "b"]), k=column([30, 10, 20]))
+    fits, compared = category_columns._fits, list[object]()
+    monkeypatch.setattr(category_columns, "_fits", lambda *given: (compared.append(given), fits(*given))[1])
+    assert categories_of(join_features(signature_of(data), None, trained(data))) == {"c": ("a", "b"), "k": (30, 10, 20)}
+    assert len(compared) < 20
+
+
 def test_lists_and_features_beyond_a_bound_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     data = frame(c=column(["a", "b"]), n=np.arange(ROWS) % 9)
     text = trained(data, categorical_feature=["n"])
