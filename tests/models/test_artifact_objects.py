@@ -103,6 +103,14 @@ def test_names_in_an_encoding_that_lightgbm_reads_are_served(encoding: str, tmp_
     np.testing.assert_array_equal(served.engine.predict(cases()), booster.predict(cases()))
 
 
+def test_a_byte_that_is_damaged_outside_of_the_names_is_refused(saved: SavedModel, tmp_path: Path) -> None:
+    directory = save_text("", tmp_path / "model")
+    content = saved.booster.model_to_string().encode()
+    for at in (content.index(b"objective="), content.index(b"leaf_value="), content.index(b"[learning_rate: ") + 1):
+        (directory / "model.lgb").write_bytes(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :])
+        assert refusal(directory).startswith("the booster's text is damaged: it is not UTF-8, and not in the names of")
+
+
 def test_a_file_that_is_no_model_is_refused_by_what_it_is(saved: SavedModel, tmp_path: Path) -> None:
     directory = save_text("", tmp_path / "model")
     for content, reason in {

@@ -7,7 +7,10 @@ from app.feature import Category
 from app.models.objects.estimator import is_object, read_estimator
 from app.models.refusal import ModelRefused
 from kernels.forest.errors import ForestError
-from kernels.forest.sections import first_iterations
+from kernels.forest.sections import first_iterations, plain
+
+NAMES, CATEGORICAL = "feature_names=", "[categorical_feature: name:"
+"""Starts of lines with names; the importances are lines of a name, an equals sign and a number."""
 
 TEXT_START = re.compile(rb"(?:\xef\xbb\xbf)?tree\r?\n")
 
@@ -46,6 +49,14 @@ def _text(content: bytes) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        if TEXT_START.match(content):
-            return content.decode("latin-1")
-        raise ModelRefused("the model's file is neither a text of LightGBM nor a Python object that is read") from error
+        if not TEXT_START.match(content):
+            raise ModelRefused(
+                "the model's file is neither a text of LightGBM nor a Python object that is read"
+            ) from error
+    text = content.decode("latin-1")
+    odd = [line for line in plain(text).split("\n") if not line.isascii()]
+    names = {name for line in odd if line.startswith(NAMES) for name in line.removeprefix(NAMES).split(" ")}
+    # A damaged byte elsewhere is none of a name.
+    if not all(line.startswith((NAMES, CATEGORICAL)) or line.rpartition("=")[0] in names for line in odd):
+        raise ModelRefused("the booster's text is damaged: it is not UTF-8, and not in the names of its features alone")
+    return text
