@@ -81,6 +81,8 @@ def parse_address(text: str) -> Address:
     """
     if not text.strip():
         raise AddressError("must not be empty")
+    if any("\ud800" <= character <= "\udfff" for character in text):  # bytes of a path that are not UTF-8
+        raise AddressError("must be text in UTF-8")
     if not re.match(SCHEME, text):
         return _of_file(Address(text=text, kind="file"))
     try:
@@ -111,7 +113,7 @@ def parse_address(text: str) -> Address:
 
 
 def _of_file(address: Address) -> Address:
-    return msgspec.structs.replace(address, name=_name(str(address.path)))
+    return msgspec.structs.replace(address, name=_name(address.path.name, decoded=True))
 
 
 def _of_registry(text: str, path: str) -> Address:
@@ -133,7 +135,7 @@ def _of_registry(text: str, path: str) -> Address:
     raise AddressError("must be models:/NAME/VERSION, models:/NAME/STAGE, models:/NAME/latest or models:/NAME@ALIAS")
 
 
-def _name(path: str) -> str:
-    name = PurePosixPath(unquote(path)).name
+def _name(path: str, *, decoded: bool = False) -> str:
+    name = path if decoded else PurePosixPath(unquote(path)).name
     ending = next((ending for ending in NAME_ENDINGS if name.lower().endswith(ending)), "")
     return name.removesuffix(name[len(name) - len(ending) :] if ending else "")[:256] or "model"

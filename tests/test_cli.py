@@ -97,6 +97,13 @@ def test_an_option_of_serve_is_checked_as_its_setting_is(madrone: Madrone) -> No
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [("serve", "--model", ""), ("check", ""), ("check", " ")], ids=str)
+def test_an_empty_address_is_not_the_model_of_a_registry(madrone: Madrone, arguments: tuple[str, ...]) -> None:
+    done = madrone(*arguments)
+    assert done.returncode == 2
+    assert "must not be empty" in done.stderr
+
+
 def test_the_environment_wins_over_a_dotenv_file(madrone: Madrone, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("# comment\nAPI_PORT=none\nexport MODEL_STAGE='prod'\nLOG_LEVEL=\n")
     done = madrone("predict")

@@ -20,7 +20,9 @@ compute: Any = pyarrow.compute
 
 TRUE, FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
 WORDS = dict.fromkeys(TRUE, True) | dict.fromkeys(FALSE, False)
-NUMBER = r"^(?i:-?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(nan|inf|infinity))$"
+NUMBER = r"^(?i:[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(nan(\([0-9a-z_]*\))?|inf|infinity))$"
+"""Cells that Arrow converts to numbers."""
+
 LONGEST_WHOLE = 300
 """Digits of a whole number that a category may have."""
 
@@ -105,11 +107,12 @@ def _category(feature: Feature, text: str) -> tuple[float, bool]:
 
 def _exact(cell: str) -> int | float | None:
     """A cell's number, exact where it is a whole one; None where it is none."""
-    digits = cell.removeprefix("-")
+    digits = cell[cell.startswith(("-", "+")) :]
     if digits.isascii() and digits.isdigit() and len(digits) <= LONGEST_WHOLE:
         return int(cell)
-    fits = digits.replace(".", "", 1).isascii() and compute.match_substring_regex(pa.scalar(cell), NUMBER).as_py()
-    return float(cell) if fits else None
+    if not compute.match_substring_regex(pa.scalar(cell), NUMBER).as_py():
+        return None
+    return pa.scalar(cell).cast(pa.float64()).as_py()
 
 
 def _numbers(feature: Feature, cells: Any) -> tuple[FloatArray, NDArray[np.bool_]]:

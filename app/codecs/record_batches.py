@@ -144,6 +144,8 @@ def _labels(labels: Labels) -> Any:
 
 def _values(feature: Feature, column: Any) -> NDArray[Any]:
     """Values of a column of numbers or booleans: float64[b], or int64[b] and uint64[b] where they may be exact."""
+    if pa.types.is_dictionary(column.type):
+        column = _unpacked(column)
     long = feature.kind == "integer" and (pa.types.is_int64(column.type) or pa.types.is_uint64(column.type))
     if long and column.null_count == 0:
         return column.to_numpy()
@@ -154,6 +156,14 @@ def _values(feature: Feature, column: Any) -> NDArray[Any]:
     if long:
         keep_beyond(numbers, column.fill_null(0).to_numpy())
     return numbers
+
+
+def _unpacked(column: Any) -> Any:
+    """A dictionary column of numbers as an array of them; Arrow's own decoding does not check its places."""
+    places, there = categories.places_of(column)
+    if not len(column.dictionary):
+        return pa.nulls(len(column), pa.float64())
+    return column.dictionary.take(pa.array(places, mask=~there))
 
 
 def _is_same(left: Any, right: Any) -> bool:

@@ -282,7 +282,7 @@ def _takes(feature: Feature, kind: Any) -> bool:
     """Whether a column of an Arrow type can hold values of the feature; their values tell the rest."""
     if pa.types.is_null(kind):
         return feature.takes_missing
-    if feature.kind == "category" and pa.types.is_dictionary(kind):
+    if pa.types.is_dictionary(kind):
         return _takes(feature, kind.value_type)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return feature.kind == "category" and holds_text(feature)

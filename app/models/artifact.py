@@ -201,11 +201,11 @@ def _read_labels(content: bytes) -> tuple[Category, ...]:
 
 
 def _check_labels(labels: tuple[Category, ...], n_outputs: int) -> None:
-    """Refuse labels that are not one for each class."""
+    """Refuse labels that are not each of one class. A classifier fitted on few classes has some for the first alone."""
     classes = 2 if n_outputs == 1 else n_outputs
-    if len(labels) != classes:
+    if not 1 <= len(labels) <= classes:
         raise ModelRefused(f"the model has labels of {len(labels)} classes, and its booster has {classes}", "agreement")
-    if len(set(labels)) != classes:
+    if len(set(labels)) < len(labels):
         raise ModelRefused("the model has two classes of the same label", "agreement")
 
 

@@ -1,11 +1,12 @@
 """Columns of pandas categories: which of a model's columns have the categories that the booster's text lists."""
 
 import msgspec
+import numpy as np
 
 from app.feature import Category, Kind
 from app.models.refusal import ModelRefused
 from kernels.forest.layout import ForestData
-from kernels.forest.pandas_categories import pandas_features
+from kernels.forest.pandas_categories import only_features, pandas_features
 
 TAKES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -16,6 +17,9 @@ TAKES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
 }
 """Python's types of the categories of a column, by the type that MLflow infers for it."""
+
+MAX_PAIRS = 2**22
+"""Most pairs of a list of categories and a feature that are compared."""
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,13 +77,35 @@ def _find(columns: tuple[Column, ...] | None, texts: set[int], forest: ForestDat
     """The feature of each list of categories, or None."""
     lists = forest.pandas_categories
     if columns is None:
-        return pandas_features(lists, forest.categorical, forest.codes)
-    fitting = {index for index, column in enumerate(columns) if any(_fits(column, values) for values in lists)}
+        return pandas_features(lists, forest.categorical, forest.codes) or only_features(_possible(columns, forest))
+    # By type: each column with each list of categories would be millions of pairs for a wide table.
+    types = {column.type: column for column in columns}
+    types_that_fit = {kind for kind, column in types.items() if any(_fits(column, values) for values in lists)}
+    fitting = {index for index, column in enumerate(columns) if column.type in types_that_fit}
     for allowed in (texts, fitting):
         found = pandas_features(lists, forest.categorical, forest.codes, allowed)
         if found is not None and all(_fits(columns[index], values) for index, values in zip(found, lists, strict=True)):
             return found
-    return None
+    return only_features(_possible(columns, forest))
+
+
+def _possible(columns: tuple[Column, ...] | None, forest: ForestData) -> list[list[int]]:
+    """Features that each list of categories may be of, by the codes in training and the columns' types.
+
+    There is none for any list where the lists and features are too many to compare.
+    """
+    lists, codes = forest.pandas_categories, np.array(forest.codes)
+    if len(lists) * len(codes) > MAX_PAIRS:
+        return [[] for _ in lists]
+    types = np.array([column.type for column in columns or ()])
+    of_type = {column.type: column for column in columns or ()}
+    found: list[list[int]] = []
+    for values in lists:
+        possible = (codes >= 0) & (codes <= len(values))
+        if columns is not None:
+            possible &= np.isin(types, [kind for kind, column in of_type.items() if _fits(column, values)])
+        found.append(np.flatnonzero(possible).tolist())
+    return found
 
 
 def _fits(column: Column, categories: tuple[Category, ...]) -> bool:

@@ -1,5 +1,6 @@
 """Raw features of a model, joined from the MLflow signature, the feature plan and the booster."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -105,7 +106,7 @@ def _column(item: dict[str, Any]) -> Column:
             f"the signature's column {name!r} has type {kind!r}, and LightGBM takes numbers, booleans and categories"
         )
     limits = _limits(np.dtype(INTEGERS[kind])) if kind in INTEGERS else None
-    required = bool(item.get("required", True))
+    required = bool(item.get("required", not item.get("optional")))  # MLflow 2 wrote that a column is optional
     return Column(name=name, type=kind, kind=KINDS[kind], required=required, limits=limits, single=kind == "float")
 
 
@@ -135,16 +136,28 @@ def _check_names(columns: tuple[Column, ...], names: tuple[str, ...]) -> None:
     """Raise ModelRefused unless the columns are the booster's features."""
     if len(columns) != len(names):
         raise ModelRefused(f"the signature has {len(columns)} columns, the booster {len(names)} features", "agreement")
-    named = not all(name == f"Column_{index}" for index, name in enumerate(names))  # of features without a name
-    if named and any(
-        column.name is not None and name not in (column.name, _stored(column.name))
-        for column, name in zip(columns, names, strict=True)
+    if all(name == f"Column_{index}" for index, name in enumerate(names)):  # of features without a name
+        return
+    given = [name if column.name is None else column.name for column, name in zip(columns, names, strict=True)]
+    if not _are_alike(given, names) and any(
+        name not in (other, _stored(other)) for other, name in zip(given, names, strict=True)
     ):
         raise ModelRefused(
             f"the signature's columns {_list([column.name for column in columns])} are not the booster's features "
             f"{_list(names)}",
             "agreement",
         )
+
+
+def _are_alike(given: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether each name has the letters and digits of the other at its place, and of no other.
+
+    LightGBM refuses names with brackets, colons, commas and quotes. Who takes them out before training may log the
+    signature of the frame as it was; MLflow hands its columns to LightGBM by their places.
+    """
+    bare = [re.sub(r"[\W_]+", "", name).casefold() for name in names]
+    theirs = [re.sub(r"[\W_]+", "", name).casefold() for name in given]
+    return bare == theirs and len(set(bare)) == len(bare)
 
 
 def _stored(name: str) -> str:

@@ -12,6 +12,7 @@ The line does not say which columns it is about: `pandas_features` finds them.
 
 import json
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Sequence
 from typing import NoReturn
 
@@ -125,6 +126,7 @@ def pandas_features(
     is the first feature's, and so on. The features are looked for first among those that the caller allows, then among
     those that LightGBM treats as categories, then among these and all features of numbers that may have been codes, for
     ordered categories are numbers. They are taken only if each had no value in training beyond the codes of its list.
+    See `only_features` for what is left.
 
     Without `allowed` an assumption remains: a call that gave a `categorical_feature` of its own, and left out as many
     pandas columns as it named columns of numbers, gives a text like any other.
@@ -146,3 +148,24 @@ def pandas_features(
         ):
             return tuple(features)
     return None
+
+
+def only_features(possible: Sequence[Sequence[int]]) -> tuple[int, ...] | None:
+    """The feature of each list of pandas categories, where there is only one way to choose them in the lists' order.
+
+    Args:
+        possible: Features that each list may be of, ascending.
+    """
+    first: list[int] = []
+    for features in possible:
+        at = bisect_right(features, first[-1] if first else -1)
+        if at == len(features):
+            return None
+        first.append(features[at])
+    after = math.inf
+    for features, feature in zip(reversed(possible), reversed(first), strict=True):
+        # The last feature that leaves room for those of the lists behind: any other way lies between it and the first.
+        if features[bisect_left(features, after) - 1] != feature:
+            return None
+        after = feature
+    return tuple(first)

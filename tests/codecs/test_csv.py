@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from app.codecs import csv
 from app.codecs.result import PIECE_ROWS, Result
 from app.errors import InvalidInput, MalformedBody
-from app.feature import Feature
+from app.feature import Feature, Kind
 from tests.codecs.support import FEATURES, GOOD, ROWS, csv_lines, errors_of
 
 LINES = csv_lines(GOOD)
@@ -69,6 +69,21 @@ def test_columns_with_bad_cells_are_named_with_their_first_row() -> None:
 @pytest.mark.parametrize("cell", ["inf", "-Infinity", "INF", "1e999"])
 def test_cells_that_are_not_finite_are_refused(cell: str) -> None:
     assert errors_of("csv", LINES.replace(b"1e+300", cell.encode())) == {"x": "must be a finite number (row 2)"}
+
+
+@pytest.mark.parametrize("kind", ["number", "integer", "category"])
+@pytest.mark.parametrize("cell", ["+2", "+2.", "+2e0", "+.2e1", "+2.0", "+inf", "nan(7)", "++2", "+", "nan(", "+0x2"])
+def test_a_cell_means_the_same_whatever_stands_in_other_cells(cell: str, kind: Kind) -> None:
+    """Arrow converts the cells of most bodies; a body with `true` in a column of numbers is read as text."""
+    feature = Feature(name="a", kind=kind, required=False, categories=(1, 2) if kind == "category" else None)
+    found: list[object] = []
+    for line in ("1,1", "1,true"):
+        try:
+            found.append(csv.decode(f"a,b\n{cell},1\n{line}\n".encode(), (feature, Feature(name="b")), ROWS).tolist())
+        except InvalidInput as error:
+            found.append(error.errors)
+    assert repr(found[0]) == repr(found[1])
+    assert ("++" in cell or cell in ("+", "+inf", "nan(", "+0x2")) == isinstance(found[0], tuple)
 
 
 def test_a_fault_has_one_text_in_every_block() -> None:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from app.codecs.formats import FORMATS
-from app.errors import InvalidInput
+from app.errors import InvalidInput, MalformedBody
 from app.feature import Feature
 from tests.codecs.support import MAKERS, Array, arrow_stream, msgpack_map, npy_file, parquet_file
 
@@ -25,6 +25,7 @@ def bodies(*values: Any, dtype: str | None = None) -> dict[str, bytes]:
     found["msgpack list"] = msgpack_map(np.empty((len(values), 0)), columns={"a": list(values)})
     table = pa.table({"a": pa.array(values, None if dtype is None else pa.from_numpy_dtype(np.dtype(dtype)))})
     found |= {"arrow": arrow_stream(table), "parquet": parquet_file(table)}
+    found["arrow dictionary"] = arrow_stream(pa.table({"a": table["a"].combine_chunks().dictionary_encode()}))
     if dtype is None or None not in values:
         matrix = np.array([NAN if value is None else value for value in values], dtype)[:, None]
         found |= {"npy": npy_file(matrix), "msgpack": msgpack_map(matrix)}
@@ -64,6 +65,25 @@ def test_missing_numbers_are_nan_where_the_feature_takes_them() -> None:
 def test_booleans_are_numbers_and_whole_numbers() -> None:
     for feature in (NUMBER, WHOLE, FLAG, SINGLE):
         check(bodies(True, False, True), feature, [1, 0, 1])
+
+
+def test_a_dictionary_of_numbers_is_a_column_of_numbers() -> None:
+    dictionary = pa.array([2.5, None, 7.0])
+    column = pa.DictionaryArray.from_arrays(pa.array([2, 1, None, 0], pa.uint8()), dictionary)
+    check({"arrow": arrow_stream(pa.table({"a": column}))}, NUMBER, [7, NAN, NAN, 2.5])
+    empty = pa.DictionaryArray.from_arrays(pa.array([None, None], pa.int8()), pa.array([], pa.int64()))
+    check({"arrow": arrow_stream(pa.table({"a": empty}))}, NUMBER, [NAN, NAN])
+    texts = pa.array(["1", "2"]).dictionary_encode()
+    check_fault({"arrow": arrow_stream(pa.table({"a": texts}))}, NUMBER, "must be a number, not dictionary")
+
+
+def test_a_place_outside_a_dictionary_of_numbers_is_malformed() -> None:
+    good = arrow_stream(pa.table({"a": pa.array([2.5, 2.5, 2.5]).dictionary_encode()}))
+    places = np.zeros(3, np.int32).tobytes()
+    at = good.rindex(places)
+    for place in (1, -1, 2**31 - 1):
+        with pytest.raises(MalformedBody):
+            decode("arrow", good[:at] + np.array([0, place, 0], np.int32).tobytes() + good[at + 12 :], NUMBER)
 
 
 def test_whole_floats_are_whole_numbers_and_fractions_are_not() -> None:

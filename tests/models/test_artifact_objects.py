@@ -1,5 +1,6 @@
 """Model directories whose model is a Python object, as MLflow stores it, from the directory to the predictions."""
 
+import gzip
 import pickle
 import warnings
 from collections.abc import Callable
@@ -17,11 +18,21 @@ import pytest
 import yaml
 from mlflow.models import infer_signature
 
+from app.codecs.classes import class_indices, probabilities
 from app.models.artifact import read_artifact
+from app.models.checks import check_labels
 from app.models.registry.worker import ModelWorker
 from app.settings import Settings
 from tests.models.objects.support import ROWS, cases, fitted, labelled
-from tests.models.support import NAMES, SavedModel, mlflows_own_warnings_silenced, refusal, serve, with_booster
+from tests.models.support import (
+    NAMES,
+    SavedModel,
+    mlflows_own_warnings_silenced,
+    refusal,
+    save_text,
+    serve,
+    with_booster,
+)
 
 SAVE: dict[str, Callable[..., None]] = {"lightgbm": mlflow.lightgbm.save_model, "sklearn": mlflow.sklearn.save_model}
 TRUSTED = [
@@ -80,6 +91,38 @@ def test_a_booster_that_joblib_stored_is_served(saved: SavedModel, tmp_path: Pat
     np.testing.assert_array_equal(serve(directory).engine.predict(cases()), saved.booster.predict(cases()))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
+def test_names_in_an_encoding_that_lightgbm_reads_are_served(encoding: str, tmp_path: Path) -> None:
+    booster = lgb.train(
+        {"verbose": -1, "num_threads": 1}, lgb.Dataset(ROWS, ROWS[:, 0], feature_name=["größe", "b", "c"]), 2
+    )
+    directory = save_text("", tmp_path / "model")
+    (directory / "model.lgb").write_bytes(booster.model_to_string().encode(encoding))
+    served = serve(directory)
+    assert served.artifact.features[0].name == "größe"
+    np.testing.assert_array_equal(served.engine.predict(cases()), booster.predict(cases()))
+
+
+def test_a_byte_that_is_damaged_outside_of_the_names_is_refused(saved: SavedModel, tmp_path: Path) -> None:
+    directory = save_text("", tmp_path / "model")
+    content = saved.booster.model_to_string().encode()
+    for at in (content.index(b"objective="), content.index(b"leaf_value="), content.index(b"[learning_rate: ") + 1):
+        (directory / "model.lgb").write_bytes(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :])
+        assert refusal(directory).startswith("the booster's text is damaged: it is not UTF-8, and not in the names of")
+
+
+def test_a_file_that_is_no_model_is_refused_by_what_it_is(saved: SavedModel, tmp_path: Path) -> None:
+    directory = save_text("", tmp_path / "model")
+    for content, reason in {
+        b"\xff\xfet\0r\0e\0e\0": "the model's file is neither a text of LightGBM nor a Python object that is read",
+        gzip.compress(saved.booster.model_to_string().encode()): (
+            "the model's file is a compressed text, and LightGBM itself reads none: unpack it"
+        ),
+    }.items():
+        (directory / "model.lgb").write_bytes(content)
+        assert refusal(directory) == reason
+
+
 def test_a_text_among_the_extra_files_is_served_before_the_object(tmp_path: Path) -> None:
     model = labelled(["no", "yes"])
     model.booster_.save_model(tmp_path / "booster.txt")
@@ -97,6 +140,24 @@ def test_labels_that_are_not_one_for_each_class_are_refused(tmp_path: Path) -> N
     model._classes = np.array(["a", "a"])
     (directory / "model.pkl").write_bytes(pickle.dumps(model))
     assert refusal(directory) == "the model has two classes of the same label"
+
+
+@pytest.mark.parametrize(
+    "model",
+    [labelled(["only"]), labelled(["no", "yes"], objective="multiclass", num_class=3)],
+    ids=["one class", "more outputs than labels"],
+)
+def test_a_classifier_that_was_fitted_on_fewer_classes_than_it_predicts_is_served(model: Any, tmp_path: Path) -> None:
+    served = serve(save(model, tmp_path / "model", form="pickle"))
+    check_labels(served.artifact)
+    assert (labels := served.labels) == tuple(model.classes_)
+    assert labels is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        predictions = served.engine.predict(cases())
+        np.testing.assert_array_equal(probabilities(predictions), model.predict_proba(cases()))
+        expected = model.predict(cases()).tolist()
+    assert [labels[index] for index in class_indices(predictions, labels)] == expected
 
 
 def with_labels(model: lgb.Booster, labels: Any, directory: Path) -> Path:

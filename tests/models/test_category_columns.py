@@ -9,6 +9,7 @@ import pytest
 from mlflow.models import infer_signature
 
 from app.feature import Category, Feature
+from app.models import category_columns
 from app.models.refusal import ModelRefused
 from app.models.signature import join_features, signature_columns
 from kernels.forest.layout import ForestData, read_forest
@@ -75,6 +76,33 @@ def test_category_columns_beside_columns_of_codes_are_told_by_the_signature() ->
     text = trained(data, categorical_feature=["c", "k"])
     features = join_features(signature_of(data), None, text)
     assert [feature.kind for feature in features] == ["number", "category", "integer"]
+
+
+@pytest.mark.parametrize("chosen", [["c"], ["k"], ["n"], []], ids=str)
+def test_category_columns_that_the_caller_did_not_choose_are_told_by_their_codes(chosen: list[str]) -> None:
+    data = frame(c=column(["a", "b"]), n=np.arange(ROWS) % 9, k=column([30, 10, 20]))
+    text = trained(data, categorical_feature=chosen)
+    for signature in (signature_of(data), None):
+        features = join_features(signature, None, text)
+        assert categories_of(features) == {"c": ("a", "b"), "k": (30, 10, 20)}
+
+
+def test_types_are_compared_with_the_lists_and_not_each_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of thousands of numbers and of categories would take minutes."""
+    numbers = {f"x{index}": np.arange(ROWS) / 3 for index in range(50)}
+    data = frame(**numbers, c=column(["a", "b"]), k=column([30, 10, 20]))
+    fits, compared = category_columns._fits, list[object]()
+    monkeypatch.setattr(category_columns, "_fits", lambda *given: (compared.append(given), fits(*given))[1])
+    assert categories_of(join_features(signature_of(data), None, trained(data))) == {"c": ("a", "b"), "k": (30, 10, 20)}
+    assert len(compared) < 20
+
+
+def test_lists_and_features_beyond_a_bound_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = frame(c=column(["a", "b"]), n=np.arange(ROWS) % 9)
+    text = trained(data, categorical_feature=["n"])
+    monkeypatch.setattr(category_columns, "MAX_PAIRS", 2)
+    with pytest.raises(ModelRefused, match="it cannot be told of which: log it with a signature"):
+        join_features(None, None, text)
 
 
 def test_mixed_kinds_of_categories_keep_their_order() -> None:

@@ -74,6 +74,22 @@ def test_columns_in_another_order_than_the_boosters_are_refused() -> None:
         join_features(columns, None, booster("x", "y"))
 
 
+def test_names_that_lack_what_lightgbm_refuses_are_those_of_the_signature() -> None:
+    columns = signature_columns(signature(("Price [EUR]", "double"), ("size: m²", "double"), ("id", "long")))
+    features = join_features(columns, None, booster("price_EUR_", "size_m²", "id"))
+    assert [feature.name for feature in features] == ["Price [EUR]", "size: m²", "id"]
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [(("b[0]", "a[0]"), ("a_0", "b_0")), (("a+", "a-"), ("a_1", "a_2")), (("a+", "a-"), ("a", "a_"))],
+)
+def test_names_of_other_letters_or_of_the_same_ones_are_refused(given: tuple[str, ...], names: tuple[str, ...]) -> None:
+    columns = signature_columns(signature(*[(name, "double") for name in given]))
+    with pytest.raises(ModelRefused, match="are not the booster's features"):
+        join_features(columns, None, booster(*names))
+
+
 def test_a_number_of_columns_that_is_not_the_boosters_is_refused() -> None:
     with pytest.raises(ModelRefused, match="the signature has 1 columns, the booster 2 features"):
         join_features(signature_columns(signature(("x", "double"))), None, booster("x", "y"))
@@ -186,3 +202,9 @@ def test_names_are_compared_as_lightgbm_keeps_them(name: str) -> None:
     data = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 2)), columns=[name, "b"])
     kept = lgb.train({"verbose": -1}, lgb.Dataset(data, data[name]), 1).feature_name()
     assert [feature.name for feature in join_features(of(data), None, booster(*kept))] == [name, "b"]
+
+
+def test_mlflow_2_wrote_that_a_column_is_optional() -> None:
+    columns = signature_columns({"inputs": '[{"name": "a", "type": "double", "optional": true}]'})
+    assert columns is not None
+    assert not columns[0].required

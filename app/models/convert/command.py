@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Generator
@@ -71,6 +72,13 @@ def run(
         raise click.UsageError("Say where the converted model goes: --register NAME, --output DIR, or both.")
     if alias is not None and name is None:
         raise click.UsageError("--alias needs --register NAME.")
+    # MLflow would refuse them after the model is converted, and an alias after the version is registered.
+    if name is not None and (not name.strip() or re.search("[/:]", name)):
+        raise click.UsageError("--register takes a name without / and :, which is not empty.")
+    if alias is not None and (not re.fullmatch(r"[\w-]+", alias) or re.fullmatch("(?i)latest|v[0-9]+", alias)):
+        raise click.UsageError(
+            "--alias takes letters, digits, _ and -, and neither latest nor the number of a version."
+        )
 
     def confirm() -> None:
         if yes:
@@ -129,8 +137,11 @@ def convert_model(
         mlflow.exceptions.MlflowException: The registry refuses or does not answer.
     """
     console = Console(soft_wrap=True, highlight=False)
-    if destination.output is not None and destination.output.exists() and any(destination.output.iterdir()):
-        raise FileExistsError(f"{destination.output} is not empty.")
+    if destination.output is not None and destination.output.exists():
+        if not destination.output.is_dir():
+            raise FileExistsError(f"{destination.output} is not a directory.")
+        if any(destination.output.iterdir()):
+            raise FileExistsError(f"{destination.output} is not empty.")
     if destination.name is not None:
         check_publishable(settings)
     _use_registry(settings, uri)

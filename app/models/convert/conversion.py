@@ -9,6 +9,7 @@ import pandas as pd
 
 from app.codecs.classes import probabilities
 from app.feature import Category, Feature, Kind
+from app.models.category_columns import Column, category_columns
 from app.models.convert.comparison import BoosterOutputs, Difference, agreement
 from app.models.convert.edges import edge_rows
 from app.models.convert.fold import Folded, fold
@@ -17,6 +18,10 @@ from app.models.convert.sample import DTYPES, Sample
 from app.models.convert.steps_output import run_steps
 from app.models.convert.wrapped import Wrapped
 from app.models.frame import engine_rows
+from app.models.refusal import ModelRefused
+from app.models.signature import KINDS as COLUMN_KINDS
+from kernels.forest.errors import ForestError
+from kernels.forest.layout import read_forest
 
 KINDS: dict[str, Kind] = {"boolean": "boolean", "long": "integer", "integer": "integer"}
 PROBABILITIES = "predict_proba"
@@ -56,7 +61,7 @@ def convert(wrapped: Wrapped, pyfunc: Any, sample: Sample, *, unseen_as_missing:
     """
     text = wrapped.booster.model_to_string()
     everything = tuple(range(sample.rows.shape[1]))
-    folded = Folded(text, everything, {}, ())
+    folded = Folded(text, everything, _own_categories(text, sample), ())
     if wrapped.steps:
         if wrapped.booster.pandas_categorical:
             raise ConversionRefused("the booster takes pandas categories that the pipeline's steps put out")
@@ -75,6 +80,8 @@ def convert(wrapped: Wrapped, pyfunc: Any, sample: Sample, *, unseen_as_missing:
     if wrapped.labels is not None:
         _check_probabilities(wrapped, sample.given, outputs)
         agreed.append(f"{PROBABILITIES} is {on}")
+    if wrapped.held and (n := _check_answers(wrapped, pyfunc, booster, sample, name)):
+        agreed.append(f"the model's answers are equal to the last bit on {n} rows made at the trees' thresholds")
     if wrapped.steps and (n := _check_edges(wrapped, booster, sample)):
         agreed.append(f"the pipeline's raw scores are equal to the last bit on {n} rows made at the trees' thresholds")
     return Conversion(
@@ -113,18 +120,34 @@ class _Booster:
 
     def outputs(self, rows: pd.DataFrame, labels: tuple[Category, ...] | None) -> BoosterOutputs:
         """What it gives for rows of the raw columns."""
-        given: Any = rows
-        if self.folded.categories or not self._booster.pandas_categorical:
-            try:
-                given = engine_rows(rows, self._features)
-            except (ValueError, TypeError) as error:
-                raise ConversionRefused(f"the rows are not numbers: {error}") from error
-        # In a frame LightGBM maps categories to codes, by its own lists; in an array it expects the codes.
-        return BoosterOutputs(
-            predicted=np.asarray(self._booster.predict(given)),
-            raw=np.asarray(self._booster.predict(given, raw_score=True)),
-            labels=labels,
-        )
+        from lightgbm.basic import LightGBMError
+
+        try:
+            given = engine_rows(rows, self._features)
+        except (ValueError, TypeError) as error:
+            raise ConversionRefused(f"the rows are not numbers: {error}") from error
+        try:
+            # LightGBM would map the columns of a frame by its own categories, and takes the codes of an array.
+            return BoosterOutputs(
+                predicted=np.asarray(self._booster.predict(given)),
+                raw=np.asarray(self._booster.predict(given, raw_score=True)),
+                labels=labels,
+            )
+        except LightGBMError as error:
+            raise ConversionRefused(f"the booster does not take the model's rows: {error}") from error
+
+
+def _own_categories(text: str, sample: Sample) -> dict[int, tuple[Category, ...]]:
+    """Categories of the columns that the booster itself takes as pandas categories."""
+    columns = tuple(
+        Column(name=str(name), type=kind, kind=COLUMN_KINDS.get(kind, "number"))
+        for name, kind in zip(sample.rows.columns, sample.types, strict=True)
+    )
+    try:
+        forest = read_forest(text)
+        return category_columns(columns, forest) if forest.pandas_categories else {}
+    except (ForestError, ModelRefused) as error:
+        raise ConversionRefused(str(error)) from error
 
 
 def _answers(wrapped: Wrapped, pyfunc: Any, sample: Sample) -> Any:
@@ -148,6 +171,42 @@ def _check_probabilities(wrapped: Wrapped, given: Any, outputs: BoosterOutputs) 
         raise ConversionRefused(
             f"the converted model's probabilities differ from {PROBABILITIES} by up to {largest:.6g}"
         )
+
+
+def _check_answers(wrapped: Wrapped, pyfunc: Any, booster: _Booster, sample: Sample, name: str) -> int:
+    """Compare the original's answers with the booster's on rows made for it.
+
+    An object around a model may change some answers only: below a limit, say, or those to rows with missing values.
+
+    Args:
+        wrapped: The LightGBM model in the object.
+        pyfunc: MLflow's `PyFuncModel` of the object, where there is one.
+        booster: The converted booster.
+        sample: Rows that the answers were equal on.
+        name: The booster's output that the answers were.
+
+    Returns:
+        Number of rows compared; 0 if the original refuses all of such rows.
+
+    Raises:
+        ConversionRefused: They differ.
+    """
+    folded = booster.folded
+    for missing in (True, False):
+        rows = edge_rows(folded.text, folded.columns, folded.categories, sample.rows, missing=missing)
+        try:
+            answers = _answers(wrapped, pyfunc, msgspec.structs.replace(sample, rows=rows))
+        except ConversionRefused:  # it refuses missing values
+            continue
+        found = agreement(answers, booster.outputs(rows, wrapped.labels))
+        if found != name:
+            told = found.text if isinstance(found, Difference) else f"they are the booster's {found} there"
+            raise ConversionRefused(
+                f"the model's answers are the booster's {name} on the rows given, but not on rows made at the trees' "
+                f"thresholds{', some with missing values' if missing else ''}: {told}"
+            )
+        return len(rows)
+    return 0
 
 
 def _check_edges(wrapped: Wrapped, booster: _Booster, sample: Sample) -> int:

@@ -44,12 +44,14 @@ class Wrapped(NamedTuple):
         model: LightGBM's `Booster` or a fitted model of its scikit-learn API.
         steps: Transformers that rows take before the model.
         outer: Outermost estimator whose predictions are those of the model after the steps.
+        held: Whether an object of another kind holds that estimator, and may answer with anything else.
     """
 
     path: str
     model: Any
     steps: tuple[Step, ...]
     outer: Any
+    held: bool = False
 
     @property
     def booster(self) -> Any:
@@ -89,7 +91,7 @@ def find_model(thing: Any) -> Wrapped:
         raise ConversionRefused(f"the model is a {kind}, in which there is no fitted LightGBM model")
     if len(found) > 1:
         raise ConversionRefused(f"the model is a {kind} with {len(found)} LightGBM models, and not one: {places}")
-    return next(iter(found.values()))
+    return next(iter(found.values()))._replace(held=True)
 
 
 def _unwrap(thing: Any, path: str, steps: tuple[Step, ...]) -> Wrapped | None:

@@ -59,12 +59,15 @@ def class_name(thing: Any) -> str:
     """Name of the class of what is described, with its module; of a function that makes it if its class is unknown."""
     if not isinstance(thing, Described):
         return "builtins.dict" if isinstance(thing, Mapping) else f"builtins.{type(thing).__name__}"
+    kind = kind_of(thing)
+    return kind.name if isinstance(kind, Named) else defined_name(kind)
+
+
+def kind_of(thing: Described) -> Any:
+    """Class of an object, be it made by itself or, as before protocol 2 of pickle, by a function that is told it."""
     kind = thing.kind
-    if isinstance(kind, Named) and kind.name in RECONSTRUCTORS and thing.arguments:
-        kind = thing.arguments[0]
-    if isinstance(kind, Named):
-        return kind.name
-    return defined_name(kind)
+    told = isinstance(kind, Named) and kind.name in RECONSTRUCTORS and thing.arguments
+    return thing.arguments[0] if told else kind
 
 
 def defined_name(kind: Any) -> str:

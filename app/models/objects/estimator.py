@@ -5,6 +5,7 @@ version 4), with all iterations: `best_iteration` beside it says how many of the
 lightgbm/sklearn.py). Only what such an object would predict by default is described here.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -26,7 +27,9 @@ from app.models.objects.skops_archive import MAGIC, read_skops
 from app.models.refusal import ModelRefused
 from kernels.forest.header import MAX_OUTPUTS
 
-PICKLE_START = b"\x80"
+PICKLE_START = re.compile(rb"\x80|c[\w.]{1,100}\n[\w.]{1,100}\n")
+"""Start of a pickle: its protocol from version 2 on, and the name of a function or class before."""
+
 PANDAS_LINE = "\npandas_categorical:"
 
 EARLY_STOP = "pred_early_stop"
@@ -51,7 +54,7 @@ class Estimator(msgspec.Struct, frozen=True, kw_only=True):
 
 def is_object(content: bytes) -> bool:
     """Whether a file is a pickle, a file of joblib or one of skops, by its first bytes."""
-    return content.startswith((PICKLE_START, MAGIC)) or method_of(content) is not None
+    return content.startswith(MAGIC) or PICKLE_START.match(content) is not None or method_of(content) is not None
 
 
 def read_estimator(content: bytes) -> Estimator:
@@ -72,7 +75,10 @@ def read_description(content: bytes) -> Any:
     """
     if content.startswith(MAGIC):
         return read_skops(content, MAX_BOOSTER_BYTES)
-    return read_pickle(unpack(content, MAX_BOOSTER_BYTES))
+    unpacked = unpack(content, MAX_BOOSTER_BYTES)
+    if unpacked.startswith(b"tree"):
+        raise ModelRefused("the model's file is a compressed text, and LightGBM itself reads none: unpack it")
+    return read_pickle(unpacked)
 
 
 def estimator_of(root: Any) -> Estimator:

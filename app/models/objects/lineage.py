@@ -6,7 +6,7 @@ itself, one of a notebook or script, is described with its bases and attributes.
 
 from typing import Any, cast
 
-from app.models.objects.description import Described, Named, dict_of
+from app.models.objects.description import Described, Named, dict_of, kind_of
 
 BOOSTER = "lightgbm.basic.Booster"
 KINDS = ("Regressor", "Classifier", "Ranker")
@@ -27,7 +27,7 @@ PREDICTING = ("predict", "_process_params", "__getattr", "__setstate", "booster_
 
 def lightgbm_class(thing: Any) -> str | None:
     """Name of the class of LightGBM's scikit-learn API whose predictions are an object's; None if that is not known."""
-    return _origin(thing.kind) if isinstance(thing, Described) else None
+    return _origin(kind_of(thing)) if isinstance(thing, Described) else None
 
 
 def _origin(kind: Any) -> str | None:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from app.models.objects.array import INLINE_ARRAY, UnreadableArray, inline_size
-from app.models.objects.description import Described, Mapping, Named
+from app.models.objects.description import Described, Mapping, Named, kind_of
 from app.models.refusal import ModelRefused
 
 MAX_OPCODES = 1_000_000
@@ -119,7 +119,7 @@ def _read(file: io.BytesIO, size: int, budget: _Budget, inline: bool) -> Any:
 
 def _read_array(thing: Any, file: io.BytesIO, size: int, budget: _Budget) -> None:
     """Take the values of an array that follow the object in its place."""
-    if not isinstance(thing, Described) or not isinstance(thing.kind, Named) or thing.kind.name != INLINE_ARRAY:
+    if not isinstance(thing, Described) or kind_of(thing) != Named(INLINE_ARRAY):
         return
     try:
         n_bytes, aligned = inline_size(thing)

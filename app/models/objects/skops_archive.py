@@ -50,36 +50,53 @@ def read_skops(content: bytes, most: int) -> Any:
         raise ModelRefused(f"the model's skops file holds more than {MAX_PARTS} files")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            schema = _read(archive, SCHEMA, len(content), most)
+            files = _Files(archive, len(content), most)
+            schema = files.read(SCHEMA)
             if sum(map(schema.count, (b"{", b"[", b","))) > MAX_VALUES:
                 raise ModelRefused(f"the schema of the model's skops file has more than {MAX_VALUES} values")
-            return _Nodes(archive, len(content), most).describe(msgspec.json.decode(schema))
+            return _Nodes(files).describe(msgspec.json.decode(schema))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ModelRefused("the schema of the model's skops file is not valid JSON") from error
     except OF_ZIPFILE as error:
         raise ModelRefused("the model's skops file is not a whole archive with a schema.json") from error
 
 
-def _read(archive: zipfile.ZipFile, name: str, size: int, most: int) -> bytes:
-    """One file of the archive. It is read into memory, and never written under its name."""
-    part = archive.getinfo(name)
-    limit = min(most, max(LEAST_BYTES, MAX_RATIO * size))
-    if part.file_size > limit:
-        raise ModelRefused(
-            f"a file in the model's skops file has {part.file_size} bytes, and at most {most} and {MAX_RATIO} times "
-            "the archive are read"
-        )
-    with archive.open(part) as file:
-        return file.read(part.file_size)
+class _Files:
+    """Files of one archive, each read once into memory, and never written under its name.
+
+    Args:
+        archive: The archive.
+        size: Its size in bytes.
+        most: Largest size of a file, in bytes.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile, size: int, most: int) -> None:
+        self._archive = archive
+        self._most = most
+        self._limit = self._left = min(most, max(LEAST_BYTES, MAX_RATIO * size))
+        self._known: dict[str, bytes] = {}
+
+    def read(self, name: str) -> bytes:
+        """Content of a file, which many nodes may name."""
+        if (known := self._known.get(name)) is not None:
+            return known
+        part = self._archive.getinfo(name)
+        bounds = f"at most {self._most} and {MAX_RATIO} times the archive are read"
+        if part.file_size > self._limit:
+            raise ModelRefused(f"a file in the model's skops file has {part.file_size} bytes, and {bounds}")
+        self._left -= part.file_size
+        if self._left < 0:
+            raise ModelRefused(f"the files in the model's skops file have more than {self._limit} bytes, and {bounds}")
+        with self._archive.open(part) as file:
+            content = self._known[name] = file.read(part.file_size)
+        return content
 
 
 class _Nodes:
     """Nodes of one archive, and the objects described so far."""
 
-    def __init__(self, archive: zipfile.ZipFile, size: int, most: int) -> None:
-        self._archive = archive
-        self._size = size
-        self._most = most
+    def __init__(self, files: _Files) -> None:
+        self._files = files
         self._described: dict[int, Any] = {}
 
     def describe(self, node: Any, depth: int = 0) -> Any:
@@ -117,7 +134,7 @@ class _Nodes:
             case "TupleNode" if isinstance(content, list):
                 return tuple(self.describe(content, depth + 1))
             case "NdArrayNode" if node.get("type") == "numpy" and isinstance(file := node.get("file"), str):
-                return Described(kind, content=_read(self._archive, file, self._size, self._most))
+                return Described(kind, content=self._files.read(file))
             case "NdArrayNode" if isinstance(content, list):
                 return Described(kind, elements=self.describe(content, depth + 1))
             case "TypeNode" | "FunctionNode":

@@ -11,7 +11,7 @@ from app.models.refusal import ModelRefused
 from app.models.registry.database import is_database, keep_no_connections, read_only_uris
 from app.models.registry.faults import fault_kind, without_credentials
 from app.models.registry.http import is_http, limit_requests
-from app.models.registry.source import PlaceUnreachable, RegistryUnreachable
+from app.models.registry.source import NothingToServe, PlaceUnreachable, RegistryUnreachable
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def answering(missing: Exception, settings: Settings) -> Generator[None, None, N
     unreachable = RegistryUnreachable if settings.place is None else PlaceUnreachable
     try:
         yield
-    except (ModelRefused, RegistryUnreachable):
+    except (ModelRefused, NothingToServe, RegistryUnreachable):
         raise
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":

@@ -66,7 +66,7 @@ class Registry:
         settings, name = self._settings, self._settings.model_name
         with answering(self._unknown, settings):
             client = mlflow_client(settings)
-            aliases: dict[str, str] = dict(client.get_registered_model(name).aliases)
+            aliases = _aliases(client, name)
             versions = list(_all_versions(client, name))
         versions.sort(key=lambda version: int(version.version), reverse=True)
         candidates: list[Candidate] = []
@@ -109,7 +109,7 @@ class Registry:
             raise unknown
         with answering(self._unknown, settings):
             client = mlflow_client(settings)
-            aliases: dict[str, str] = dict(client.get_registered_model(name).aliases)
+            aliases = _aliases(client, name)
             versions = list(_all_versions(client, name))
         for version in versions:
             if str(version.version) == number and is_ready(version):
@@ -158,6 +158,18 @@ class Registry:
             run_id=version.run_id or None,
             created_at_ms=version.creation_timestamp,
         )
+
+
+def _aliases(client: "MlflowClient", name: str) -> dict[str, str]:
+    """Number of the version under each alias of a model."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return dict(client.get_registered_model(name).aliases)
+    except MlflowException as error:
+        if error.error_code != "INVALID_PARAMETER_VALUE":
+            raise
+        raise ModelUnknown(f"the registry takes no name of a model such as {name!r}") from error
 
 
 def _named(name: str) -> str:

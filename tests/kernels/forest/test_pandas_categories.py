@@ -2,6 +2,7 @@
 
 import datetime as dt
 import decimal
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from kernels.forest.errors import ForestError
 from kernels.forest.forest import Forest
 from kernels.forest.layout import read_forest
 from kernels.forest.model_text import ModelText, read_model_text
-from kernels.forest.pandas_categories import NO_CODES, pandas_features, read_pandas_categories
+from kernels.forest.pandas_categories import NO_CODES, only_features, pandas_features, read_pandas_categories
 
 ROWS = 200
 CODES = np.arange(ROWS) % 3
@@ -116,6 +117,29 @@ def test_features_of_the_lists_are_found_or_not(
     assert (model.categorical, found(model)) == (categorical, expected)
     true = [index for index, it in enumerate(columns.values()) if isinstance(it, pd.Categorical)]
     assert found(model, true) == tuple(true)
+
+
+@pytest.mark.parametrize(
+    ("possible", "expected"),
+    [
+        ([], ()),
+        ([[3]], (3,)),
+        ([[]], None),
+        ([[1, 2]], None),
+        ([[1, 2], [2]], (1, 2)),
+        ([[1], [1, 2]], (1, 2)),
+        ([[2], [1]], None),
+        ([[0, 1, 2], [0, 1, 2], [0, 1, 2]], (0, 1, 2)),
+        ([[0, 1, 2], [0, 1, 2]], None),
+        ([[0, 5], [5, 6], [6]], (0, 5, 6)),
+    ],
+)
+def test_features_are_told_where_there_is_one_way_to_choose_them(
+    possible: list[list[int]], expected: tuple[int, ...] | None
+) -> None:
+    assert only_features(possible) == expected
+    ways = [way for way in itertools.product(*possible) if all(a < b for a, b in itertools.pairwise(way))]
+    assert expected == (ways[0] if len(ways) == 1 else None)
 
 
 def test_what_the_caller_allows_must_fit_the_training_data() -> None:

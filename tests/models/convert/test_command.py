@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from mlflow import MlflowClient
 from mlflow.models import infer_signature
 from sklearn.compose import make_column_transformer
+from sklearn.feature_selection import RFE
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -27,12 +28,13 @@ from app.cli import main
 from app.models.artifact import read_artifact, read_content
 from app.models.frame import engine_rows
 from app.settings import Settings
-from tests.models.convert.pipelines import PARAMETERS, fitted, table
+from tests.models.convert.pipelines import PARAMETERS, fitted, table, target
 from tests.models.support import mlflows_own_warnings_silenced
 from tests.support import free_port
 
 SHOWN = ("  model.pkl: a pickle that names builtins, collections, lightgbm", "  made with: ", "  scikit-learn: ")
 NUMBERS = ["income", "debt", "rooms"]
+CITIES = ["Bern", "Lima", "Oslo", "Rome"]
 
 
 class Rounding(mlflow.pyfunc.PythonModel):
@@ -50,6 +52,34 @@ class Passing(Rounding):
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
         return self.model.predict_proba(model_input)[:, 1]
+
+
+class Clipping(Rounding):
+    """A wrapper that changes some predictions: those below a limit."""
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
+        return np.maximum(self.model.predict(model_input), 5.0)
+
+
+class Filling(Rounding):
+    """A wrapper that changes the predictions for rows with missing values."""
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
+        return self.model.predict(model_input.fillna(0.0))
+
+
+class Deciding(Rounding):
+    """A wrapper with a limit of its own between two classes."""
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
+        return (self.model.predict_proba(model_input)[:, 1] > 0.3).astype(int)
+
+
+class Coding(Rounding):
+    """A wrapper that makes categories of texts."""
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
+        return self.model.predict(model_input.assign(city=pd.Categorical(model_input["city"], CITIES)))
 
 
 @pytest.fixture
@@ -168,6 +198,41 @@ def test_a_wrapper_that_changes_predictions_is_refused_with_their_distance(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("kind", [Clipping, Filling, Deciding])
+def test_a_wrapper_that_changes_predictions_for_other_rows_is_refused(
+    kind: type[Rounding], convert: Callable[..., Result], tmp_path: Path
+) -> None:
+    rows = table()[["income", "debt"]]
+    model = fitted(rows=rows, model=lgb.LGBMClassifier(**PARAMETERS) if kind is Deciding else None)[-1]
+    shown = rows.assign(answer=model.predict(rows)).sort_values("answer").tail(20)[["income", "debt"]].dropna()
+    np.testing.assert_array_equal(kind(model).predict(None, shown), model.predict(shown))
+    done = convert(save(kind(model), tmp_path / "model", shown), "--output", "out", "--yes")
+    assert done.exit_code == 1, done.output
+    assert "on the rows given, but not on rows made at the trees' thresholds, some with missing values" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrapper_that_makes_categories_is_converted(convert: Callable[..., Result], tmp_path: Path) -> None:
+    rows = table()[["income", "city"]]
+    model = fitted(rows=rows.assign(city=pd.Categorical(rows["city"], CITIES)))[-1]
+    done = convert(save(Coding(model), tmp_path / "model", rows), "--output", "out", "--yes")
+    assert done.exit_code == 0, done.output
+    assert "the model's answers are equal to the last bit on 2000 rows made at the trees' thresholds" in done.stdout
+    artifact = read_artifact(tmp_path / "out")
+    assert artifact.features[1].categories == tuple(CITIES)
+    np.testing.assert_array_equal(
+        artifact.engine().predict(engine_rows(rows, artifact.features)), Coding(model).predict(None, rows)
+    )
+
+
+def test_a_selection_around_a_model_is_refused_with_its_columns(convert: Callable[..., Result], tmp_path: Path) -> None:
+    rows = table()[["income", "rooms", "level"]]
+    selection = RFE(lgb.LGBMRegressor(**PARAMETERS), n_features_to_select=2).fit(rows, target(table()))
+    done = convert(save(selection, tmp_path / "model", rows), "--output", "out", "--yes")
+    assert done.exit_code == 1
+    assert "the booster does not take the model's rows: The number of features in data (3)" in done.stderr
+
+
 def test_nothing_is_loaded_without_consent(convert: Callable[..., Result], tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[Any, ...]:
@@ -199,6 +264,12 @@ def test_nothing_is_loaded_without_consent(convert: Callable[..., Result], tmp_p
             "a file cannot be read or written: No such",
         ),
         (("model", "--output", "full", "--yes"), 1, "full is not empty."),
+        (("model", "--output", "short.csv", "--yes"), 1, "short.csv is not a directory."),
+        (("model", "--output", "short.csv/x", "--yes", "--data", "good.csv"), 1, "short.csv/x cannot be written"),
+        (("model", "--register", "a/b"), 2, "--register takes a name without / and :"),
+        (("model", "--register", " "), 2, "--register takes a name without / and :"),
+        (("model", "--register", "a", "--alias", "b c"), 2, "--alias takes letters, digits, _ and -"),
+        (("model", "--register", "a", "--alias", "V3"), 2, "--alias takes letters, digits, _ and -"),
         (("model", "--output", "x", "--yes"), 1, "give rows with --data FILE (CSV or Parquet)"),
         (("model", "--output", "x", "--yes", "--data", "short.csv"), 1, "short.csv lacks the columns 'level'"),
         (("model", "--output", "x", "--yes", "--data", "wrong.csv"), 1, "column 'level' of wrong.csv has a value"),
@@ -213,6 +284,7 @@ def test_bad_usage_is_told_with_its_status(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "kept").touch()
     (tmp_path / "short.csv").write_text("income\n1\n")
+    (tmp_path / "good.csv").write_text("income,level\n1,2\n")
     (tmp_path / "wrong.csv").write_text("income,level\n1,high\n")
     (tmp_path / "empty.csv").write_text("income,level\n")
     rows.to_csv(tmp_path / "rows.csv")

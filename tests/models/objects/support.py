@@ -53,10 +53,10 @@ def early_stopped(kind: type[Any], target: Any, **changes: Any) -> Any:
     return fitted(kind, target, **{"n_estimators": 40, "fit": fit} | changes)
 
 
-def of_joblib(compress: Any) -> Callable[[Any], bytes]:
+def of_joblib(compress: Any, protocol: int | None = None) -> Callable[[Any], bytes]:
     def store(model: Any) -> bytes:
         file = io.BytesIO()
-        joblib.dump(model, file, compress=compress)
+        joblib.dump(model, file, compress=compress, protocol=protocol)
         return file.getvalue()
 
     return store
@@ -76,11 +76,15 @@ def of_lz4(model: Any) -> bytes:
 
 FORMATS: dict[str, Callable[[Any], bytes]] = {
     "pickle": lambda model: pickle.dumps(model, protocol=pickle.DEFAULT_PROTOCOL),
+    "pickle-0": lambda model: pickle.dumps(model, protocol=0),
+    "pickle-1": lambda model: pickle.dumps(model, protocol=1),
     "pickle-2": lambda model: pickle.dumps(model, protocol=2),
     "pickle-5": lambda model: pickle.dumps(model, protocol=5),
     "cloudpickle": lambda model: cloudpickle.dumps(model, protocol=pickle.DEFAULT_PROTOCOL),
     "skops": of_skops,
     "joblib": of_joblib(0),
+    "joblib-0": of_joblib(0, 0),
+    "joblib-1": of_joblib(("zlib", 3), 1),
     "joblib-zlib": of_joblib(("zlib", 3)),
     "joblib-gzip": of_joblib(("gzip", 3)),
     "joblib-bz2": of_joblib(("bz2", 3)),

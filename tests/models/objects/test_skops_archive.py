@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import sys
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -95,6 +96,28 @@ def test_an_archive_that_lies_about_a_size_is_read_no_further() -> None:
     entry = content.rindex(b"PK\x01\x02")
     content[entry + 24 : entry + 28] = (10).to_bytes(4, "little")
     assert refusal(bytes(content)) == NOT_WHOLE
+
+
+def test_a_file_that_many_nodes_name_is_read_once_and_all_files_within_a_bound() -> None:
+    array = io.BytesIO()
+    np.save(array, np.random.default_rng(0).integers(0, 256, 2**18, np.uint8))
+    node = {"__class__": "ndarray", "__module__": "numpy", "__loader__": "NdArrayNode", "type": "numpy"}
+
+    def of_files(*names: str) -> bytes:
+        nodes = [{**node, "file": name} for name in names]
+        schema = {"__class__": "list", "__module__": "builtins", "__loader__": "ListNode", "content": nodes}
+        files = {name: array.getvalue() for name in set(names)}
+        return archive({"schema.json": json.dumps(schema).encode(), **files})
+
+    tracemalloc.start()
+    try:
+        arrays = skops_archive.read_skops(of_files(*["a.npy"] * 100), 2**20)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+    assert [len(found.content) for found in arrays] == [len(array.getvalue())] * 100
+    with pytest.raises(ModelRefused, match="the files in the model's skops file have more than 1048576 bytes, and at"):
+        skops_archive.read_skops(of_files("a.npy", "b.npy", "c.npy", "d.npy"), 2**20)
 
 
 def test_the_number_of_files_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -279,6 +279,14 @@ def test_an_unknown_model_is_nothing_to_serve(name: str, registry_dir: Path) -> 
         Registry(Settings(data_dir=registry_dir, model_name=name)).look()
 
 
+@pytest.mark.parametrize("name", ["a/b", "a:b", ".."])
+def test_a_name_that_mlflow_gives_to_no_model_is_no_fault_of_the_registry(name: str, registry_dir: Path) -> None:
+    registry = Registry(Settings(data_dir=registry_dir, model_name=name))
+    for ask in (registry.look, lambda: registry.version("1")):
+        with pytest.raises(ModelUnknown, match="the registry takes no name of a model such as"):
+            ask()
+
+
 @pytest.mark.parametrize(
     "name", ["bob's houses", 'the "houses"', 'bob\'s "houses"', 'bob\'s "100%\\_"', "houses ", " a;--b"]
 )
