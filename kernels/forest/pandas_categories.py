@@ -128,8 +128,8 @@ def pandas_features(
     ordered categories are numbers. They are taken only if each had no value in training beyond the codes of its list.
     See `only_features` for what is left.
 
-    Without `allowed` an assumption remains: a call that gave a `categorical_feature` of its own, and left out as many
-    pandas columns as it named columns of numbers, gives a text like any other.
+    An assumption remains: a call that gave a `categorical_feature` of its own, and left out as many pandas columns as
+    it named columns of numbers, gives a text like any other. A signature helps where these columns' types differ.
 
     Args:
         categories: As `ModelText.pandas_categories`.
