@@ -121,7 +121,7 @@ def test_a_boosters_text_that_links_elsewhere_is_refused(saved: SavedModel, tmp_
 def test_a_file_in_no_known_form_is_refused_in_plain_words(content: bytes, saved: SavedModel, tmp_path: Path) -> None:
     directory = altered(saved.directory, tmp_path / "model")
     (directory / "model.lgb").write_bytes(content)
-    assert refusal(directory) == "the model's file is neither text in UTF-8 nor a pickle, a joblib or a skops file"
+    assert refusal(directory) == "the model's file is neither a text of LightGBM nor a Python object that is read"
 
 
 def test_a_directory_without_mlmodel_is_refused(tmp_path: Path) -> None:

@@ -137,11 +137,9 @@ def convert_model(
         mlflow.exceptions.MlflowException: The registry refuses or does not answer.
     """
     console = Console(soft_wrap=True, highlight=False)
-    if destination.output is not None and destination.output.exists():
-        if not destination.output.is_dir():
-            raise FileExistsError(f"{destination.output} is not a directory.")
-        if any(destination.output.iterdir()):
-            raise FileExistsError(f"{destination.output} is not empty.")
+    output = destination.output
+    if output is not None and output.exists() and any(output.iterdir()):
+        raise FileExistsError(f"{output} is not empty.")
     if destination.name is not None:
         check_publishable(settings)
     _use_registry(settings, uri)
