@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from kernels.backend import AnyForest, Backend, Outcome, Pipeline
 from kernels.cost import Cost
+from kernels.cpu.single import SingleRow, single_row
 from kernels.dispatch import BackendStatus, Device, DeviceError, Dispatcher, find_backends
 from kernels.forest.forest import Forest
 from kernels.forest.status import ForestStatus
 from kernels.plan.plan import Neighbours, Plan, PlanError
-from kernels.rows import check_columns
+from kernels.rows import as_rows, check_columns
 
 
 class EngineError(ValueError):
@@ -36,6 +37,37 @@ class Evaluation(NamedTuple):
     difficulty: NDArray[np.float64] | None = None
     distance: NDArray[np.float32] | None = None
     raw_score: NDArray[np.float64] | None = None
+
+    def single(self) -> "SingleEvaluation":
+        """The evaluation of a batch of one row, in plain numbers."""
+        return SingleEvaluation(
+            self.prediction[0].tolist(),
+            None if self.difficulty is None else self.difficulty.item(),
+            None if self.distance is None else self.distance.item(),
+            None if self.raw_score is None else self.raw_score[0].tolist(),
+        )
+
+
+Outputs = float | list[float]
+"""The outputs for one row: a number, or K > 1 numbers."""
+
+
+class SingleEvaluation(NamedTuple):
+    """The engine's result for one row, in plain numbers; see `Evaluation`."""
+
+    prediction: Outputs
+    difficulty: float | None = None
+    distance: float | None = None
+    raw_score: Outputs | None = None
+
+    def batch(self) -> Evaluation:
+        """The evaluation of a batch of this row."""
+        return Evaluation(
+            np.array([self.prediction]),
+            None if self.difficulty is None else np.array([self.difficulty]),
+            None if self.distance is None else np.array([self.distance], dtype=np.float32),
+            None if self.raw_score is None else np.array([self.raw_score]),
+        )
 
 
 class EngineStatus(msgspec.Struct, frozen=True):
@@ -115,6 +147,7 @@ class Engine:
         forests = (forest,) if difficulty is None else (forest, difficulty)
         self._everything = Pipeline(program, forests, column)
         self._prediction = Pipeline(program, (forest,))
+        self._single: SingleRow | None = None
         self.input_names: tuple[str, ...] = forest.feature_names if plan is None else plan.input_names
         self.n_inputs = len(self.input_names)
         try:
@@ -158,6 +191,16 @@ class Engine:
             ValueError: X has not F columns.
         """
         return _evaluation(self._dispatcher.run(self._everything, self._checked(X)))
+
+    def evaluate_single(self, X: NDArray[np.float64]) -> SingleEvaluation:
+        """`evaluate` for one row on the CPU, in half the time.
+
+        Args:
+            X: float64[1, F] raw features, C-contiguous and read-only; NaN is a missing value.
+        """
+        if self._single is None:
+            return self.evaluate_on_cpu(X).single()
+        return SingleEvaluation(*self._single.evaluate(X))
 
     def evaluate_on_cpu(self, X: NDArray[np.floating]) -> Evaluation:
         """`evaluate` on the CPU, even where a GPU is cheaper."""
@@ -203,6 +246,8 @@ class Engine:
             if isinstance(forest, Forest):
                 forest.measure()
         self._dispatcher.measure(self._everything, sample, known or {})
+        self._single = single_row(self._everything)
+        self.evaluate_single(as_rows(sample[:1], self.n_inputs))  # compiled before a request needs it
 
     def costs(self) -> dict[str, Cost]:
         """Costs by device, for a later `warm_up` of the same model."""

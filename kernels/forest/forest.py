@@ -1,7 +1,7 @@
 """A LightGBM model as a function from features to predictions."""
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from kernels.forest.choice import DEFAULT, Evaluate, measure_choice, sample_rows
 from kernels.forest.errors import ForestError, UnsupportedForestError
 from kernels.forest.layout import ForestData, ForestLayout, lay_out, read_forest
 from kernels.forest.model_text import read_model_text
-from kernels.forest.objective import conversion
+from kernels.forest.objective import conversion, identity
 from kernels.forest.status import ForestStatus, Kernel, RowKernel
 from kernels.rows import as_rows
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import lightgbm as lgb
 
 __all__ = ["Forest", "ForestError", "UnsupportedForestError", "load_forest", "make_forest"]
+
+RowKernelCall = tuple[RowKernel, tuple[NDArray[Any] | int, ...]]
+"""A kernel for rows alone, and its arguments before the rows."""
 
 
 class Forest:
@@ -54,9 +57,13 @@ class Forest:
         self._sliced = layout.sliced
         self._workspaces: list[NDArray[np.uint64]] = []
         tests = (predicates.columns, predicates.thresholds, predicates.sets)
+        self._arguments: dict[RowKernel, tuple[NDArray[Any] | int, ...]] = {
+            "quickscorer": (*tests, *layout.quick),
+            "traversal": (*tests, *layout.lanes),
+        }
         self._alone: dict[RowKernel, Evaluate] = {
-            "quickscorer": partial(quickscorer.predict, *tests, *layout.quick),
-            "traversal": partial(traversal.predict, *tests, *layout.lanes),
+            "quickscorer": partial(quickscorer.predict, *self._arguments["quickscorer"]),
+            "traversal": partial(traversal.predict, *self._arguments["traversal"]),
         }
         self._fixed = kernel is not None
         if kernel is None:
@@ -81,6 +88,16 @@ class Forest:
         self.status = ForestStatus(evaluator="kernels", few_rows=few_rows, many_rows=many_rows)
         self._few = self._alone[few_rows or DEFAULT.few_rows]
         self._many_rows = float("inf") if many_rows is None else many_rows
+
+    @property
+    def converts(self) -> bool:
+        """Whether predictions are other numbers than the sums of leaf values."""
+        return self._iterations is not None or self._convert is not identity
+
+    def row_kernel(self) -> RowKernelCall | None:
+        """The kernel that takes one row, and its arguments before the rows; None if the bit-sliced kernel does."""
+        kernel = self.status.few_rows
+        return None if kernel is None or self._many_rows <= 1 else (kernel, self._arguments[kernel])
 
     @classmethod
     def from_booster(cls, booster: "lgb.Booster", kernel: Kernel | None = None) -> "Forest":

@@ -34,7 +34,7 @@ def conversion(objective: str) -> Conversion:
     if name in SQUARED and "sqrt" in tokens:
         return _signed_square
     if name in ("", "huber", "lambdarank", "rank_xendcg", *SQUARED):
-        return _identity
+        return identity
     if name in ("poisson", "gamma", "tweedie"):
         return _exponential
     if name in ("multiclass", "multiclassova") and not re.search(r" num_class:[0-9]+", objective):
@@ -61,7 +61,7 @@ def _steepness(objective: str) -> float:
     return steepness
 
 
-def _identity(scores: NDArray[np.float64]) -> None:
+def identity(scores: NDArray[np.float64]) -> None:
     """Scores that are predictions."""
 
 
