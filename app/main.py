@@ -33,6 +33,7 @@ from app.predict.edge import Edge
 from app.predict.handlers import Predictions
 from app.predict.rate_limit import RateLimit
 from app.predict.routing import DirectRoutes
+from app.predict.straight import StraightWay
 from app.problems import to_problem
 from app.routes.docs import assets_router, openapi_config
 from app.routes.health import HealthController
@@ -65,16 +66,17 @@ class Application:
     Attributes:
         services: The collaborators of this application.
         litestar: Answers all routes but the direct ones, and runs the lifespan.
+        entrance: The first of the applications that a request comes to.
     """
 
-    def __init__(self, app: ASGIApp, litestar: Litestar, services: Services) -> None:
+    def __init__(self, entrance: ASGIApp, litestar: Litestar, services: Services) -> None:
         self.litestar = litestar
         self.services = services
-        self._app = app
+        self.entrance = entrance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or run the lifespan."""
-        await self._app(scope, receive, send)
+        await self.entrance(scope, receive, send)
 
 
 def create_app(
@@ -92,9 +94,11 @@ def create_app(
     services = _services(settings, nvml, source or WorkerProcess(settings), log_writer or LogWriterProcess(target))
     cors = CORSConfig(allow_origins=list(settings.cors_origins)) if settings.cors_origins else None
     litestar = _litestar(services, cors)
-    app = Edge(DirectRoutes(litestar, _direct_routes(services, cors)))
     paths = frozenset(route.path for route in litestar.routes)
-    return Application(RequestTelemetry(app, services.metrics, services.request_log, paths), litestar, services)
+    app = Edge(DirectRoutes(litestar, _direct_routes(services, cors)))
+    telemetry = RequestTelemetry(app, services.metrics, services.request_log, paths)
+    is_open = settings.api_key is None and not settings.rate_limit and cors is None
+    return Application(StraightWay(telemetry, services) if is_open else telemetry, litestar, services)
 
 
 def serve_app() -> Application:

@@ -129,6 +129,7 @@ def parts(caller: Caller, services: Services, body: bytes) -> dict[str, Run]:
     served = services.slot.require()
     rows, _ = served.codec.decode_row(body)
     evaluation = served.engine.evaluate(rows)
+    single = evaluation.single()
     exchange = Exchange(caller.scope("/predict"), caller.receive, caller.send, Deadlines(30).start())
     level = served.artifact.intervals and served.artifact.intervals.default_level
     drain, counters, log = Drain(services.admission), services.metrics, services.prediction_log
@@ -155,9 +156,9 @@ def parts(caller: Caller, services: Services, body: bytes) -> dict[str, Run]:
         "choice of the model": sync(lambda: services.canary.choose(exchange.raw_headers, exchange.request_id)),
         "body": lambda: exchange.body(2**20, "", services.executor.in_thread),
         "JSON to a row": sync(lambda: served.codec.decode_row(body)),
-        "transforms and both forests": sync(lambda: served.engine.evaluate(rows)),
+        "transforms and both forests": sync(lambda: served.engine.evaluate_single(rows)),
         "the rest of the executor": sync(count),
-        "interval, warnings, answer to JSON": sync(lambda: row_answer(exchange, served, rows, evaluation, level, 0.0)),
+        "interval, warnings, answer to JSON": sync(lambda: row_answer("id", served, rows, single, level, 0.0)),
         "prediction log, queued": sync(record),
     }
 

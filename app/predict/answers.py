@@ -22,7 +22,7 @@ from app.errors import FieldError, PredictionNotFinite
 from app.models.served import ServedModel
 from app.predict.exchange import Exchange
 from app.predict.query import Addition
-from kernels.engine import Evaluation
+from kernels.engine import Evaluation, Outputs, SingleEvaluation
 
 ITEMS = 256
 """Items of an answer that are built before the thread yields the GIL."""
@@ -97,13 +97,13 @@ class BatchResponse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def row_answer(
-    exchange: Exchange, served: ServedModel, rows: FloatArray, evaluation: Evaluation, level: float | None,
+    request_id: str, served: ServedModel, rows: FloatArray, evaluation: SingleEvaluation, level: float | None,
     started: float, unseen: tuple[str, ...] = (), additions: tuple[Addition, ...] = (),
 ) -> bytes:  # fmt: skip
     """The answer for one row, as JSON.
 
     Args:
-        exchange: The request.
+        request_id: Id of the request.
         served: The model.
         rows: float64[1, F], the row.
         evaluation: Its evaluation.
@@ -115,27 +115,28 @@ def row_answer(
     Raises:
         PredictionNotFinite: The prediction, the interval or a raw score that was asked for is not finite.
     """
-    prediction: float | list[float] = evaluation.prediction[0].tolist()
+    prediction, raw_score = evaluation.prediction, evaluation.raw_score
     interval = _interval(served, evaluation, level)
-    added = _added_to_one(served, evaluation, prediction, additions) if additions else None
-    if not _is_finite(prediction, interval) or (added and not _is_finite(added.get("raw_score", 0.0), None)):
-        faults = table_answer(served, evaluation, level).faults(0)
+    if not (_is_finite(prediction, interval) and (raw_score is None or _is_finite(raw_score, None))):
+        faults = table_answer(served, evaluation.batch(), level).faults(0)
         raise PredictionNotFinite("The model has no finite answer to this row.", faults, rows=1)
-    warnings = served.warnings_of_one(rows[0].tolist(), evaluation)
+    warnings = served.warnings_of_one(rows[0].tolist(), evaluation.distance)
     answer = PredictionResponse(
         prediction=prediction,
         model_version=served.identity.version,
         model_stage=served.identity.stage,
         confidence_interval=interval,
-        request_id=exchange.request_id,
+        request_id=request_id,
         processing_time_ms=_milliseconds(started),
         warnings=[*unseen, *warnings] if unseen else warnings,
     )
-    return _encode(msgspec.structs.replace(answer, **added) if added else answer)
+    if not additions:
+        return _encode(answer)
+    return _encode(msgspec.structs.replace(answer, **_added_to_one(served, prediction, raw_score, additions)))
 
 
 def _added_to_one(
-    served: ServedModel, evaluation: Evaluation, prediction: float | list[float], additions: tuple[Addition, ...]
+    served: ServedModel, prediction: Outputs, raw_score: Outputs | None, additions: tuple[Addition, ...]
 ) -> dict[str, Any]:
     """Label, probabilities and raw score of a row, as far as they are asked for."""
     added: dict[str, Any] = {}
@@ -143,16 +144,16 @@ def _added_to_one(
         added["label"] = label_of_one(prediction, served.labels)
     if "probabilities" in additions:
         added["probabilities"] = probabilities_of_one(prediction)
-    if evaluation.raw_score is not None:
-        added["raw_score"] = evaluation.raw_score[0].tolist()
+    if raw_score is not None:
+        added["raw_score"] = raw_score
     return added
 
 
-def _is_finite(prediction: float | list[float], interval: ConfidenceInterval | None) -> bool:
+def _is_finite(numbers: Outputs, interval: ConfidenceInterval | None) -> bool:
     """Whether all numbers of a row's answer are finite, without the overhead of NumPy for one row."""
-    if isinstance(prediction, list):
-        return all(map(isfinite, prediction))
-    return isfinite(prediction) and (interval is None or (isfinite(interval.lower) and isfinite(interval.upper)))
+    if isinstance(numbers, list):
+        return all(map(isfinite, numbers))
+    return isfinite(numbers) and (interval is None or (isfinite(interval.lower) and isfinite(interval.upper)))
 
 
 class BatchAnswer(NamedTuple):
@@ -277,13 +278,12 @@ def _intervals(served: ServedModel, evaluation: Evaluation, level: float | None)
     return [ConfidenceInterval(lower, upper, level) for lower, upper in zip(*bounds, strict=True)]
 
 
-def _interval(served: ServedModel, evaluation: Evaluation, level: float | None) -> ConfidenceInterval | None:
+def _interval(served: ServedModel, evaluation: SingleEvaluation, level: float | None) -> ConfidenceInterval | None:
     """The interval of a single row: the same numbers as `_intervals`, without the overhead of NumPy."""
-    intervals, difficulty = served.artifact.intervals, evaluation.difficulty
-    if intervals is None or difficulty is None or level is None:
+    intervals, prediction, difficulty = served.artifact.intervals, evaluation.prediction, evaluation.difficulty
+    if intervals is None or difficulty is None or level is None or isinstance(prediction, list):
         return None
-    half_width = intervals.half_width_of_one(difficulty.item(), level)
-    prediction: float = evaluation.prediction.item()
+    half_width = intervals.half_width_of_one(difficulty, level)
     return ConfidenceInterval(prediction - half_width, prediction + half_width, level)
 
 

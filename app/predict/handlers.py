@@ -147,7 +147,9 @@ class Predictions:
                 reservation.join_queue()
                 evaluation = await self._executor.predict(served, rows, "single", raw_score)
         try:
-            answer = row_answer(exchange, served, rows, evaluation, level, started, unseen, additions)
+            answer = row_answer(
+                exchange.request_id, served, rows, evaluation.single(), level, started, unseen, additions
+            )
         except PredictionNotFinite as error:
             self._count_not_finite(served, "single", error.rows)
             raise

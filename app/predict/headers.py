@@ -61,12 +61,13 @@ def check_host(scope: MutableMapping[str, Any]) -> None:
         BadRequest: The Host header is absent or not valid.
     """
     host = headers_of(scope).get(b"host", b"")
-    if not _is_host(host) and (host or scope["http_version"] not in WITHOUT_HOST):
+    if not is_host(host) and (host or scope["http_version"] not in WITHOUT_HOST):
         raise BadRequest("The request must have one valid Host header.")
 
 
 @lru_cache(maxsize=16)  # nearly all requests name the same host
-def _is_host(text: bytes) -> bool:
+def is_host(text: bytes) -> bool:
+    """Whether this is a valid Host header."""
     return HOST.fullmatch(text) is not None
 
 

@@ -69,7 +69,7 @@ class Deadline:
         self._ended: Exception | None = None
 
     def __enter__(self) -> Self:
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(self.loop)
         self._cancelling = 0 if self._task is None else self._task.cancelling()
         self._deadlines.add(self)
         return self

@@ -71,7 +71,7 @@ class Executor:
         evaluation = engine.evaluate(rows) if self.is_cheap(served, len(rows)) else await self._run(engine, rows)
         if raw_score:
             evaluation = evaluation._replace(raw_score=await self._raw_score(served, rows))
-        self._count(served.identity.version, prediction_type, len(rows), time.perf_counter() - started)
+        self.count(served, prediction_type, len(rows), time.perf_counter() - started)
         return evaluation
 
     async def check(self, served: ServedModel) -> NDArray[np.float64]:
@@ -85,7 +85,9 @@ class Executor:
         engine = served.engine
         return not engine.on_device(rows) and engine.cost(rows) <= INLINE_SECONDS
 
-    def _count(self, version: str, prediction_type: PredictionType, rows: int, seconds: float) -> None:
+    def count(self, served: ServedModel, prediction_type: PredictionType, rows: int, seconds: float) -> None:
+        """Count predicted rows, and the seconds that they took."""
+        version = served.identity.version
         self._metrics.predictions.add((version, prediction_type), rows)
         self._metrics.prediction_duration.observe((version,), seconds)
 

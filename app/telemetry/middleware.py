@@ -13,13 +13,19 @@ from app.telemetry.logging import request_id
 from app.telemetry.metrics import Metrics
 from app.telemetry.request_log import RequestLog
 
+STARTED = "madrone_started"
+"""Key of the ASGI scope: when a request began, where it did before it came here."""
+
+ABANDONED = 499
+"""nginx's status for a client that left before the answer began."""
+
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 """Methods with a label of their own. The rest share one, since a caller can invent any number of methods."""
 
 UNMATCHED = "unmatched"
 """Endpoint label of all requests that match no route, for the same reason."""
 
-UNNAMED_ERRORS = {499: "disconnected", 503: "unavailable"}
+UNNAMED_ERRORS = {ABANDONED: "disconnected", 503: "unavailable"}
 """Error types of statuses that are answered without an exception, such as an unhealthy health page."""
 
 FIXED_BITS = 7 << 76 | 0b10 << 62
@@ -51,13 +57,12 @@ class RequestTelemetry:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
-        identifier = _identify(scope)
+        started: float = scope.get(STARTED) or time.perf_counter()
+        identifier = identify(next((value for name, value in scope["headers"] if name == b"x-request-id"), None))
         scope[REQUEST_ID] = identifier
         token = request_id.set(identifier)
         header = (b"x-request-id", identifier.encode())
-        # 499 is nginx's status for a client that left before the answer began.
-        status = 499
+        status = ABANDONED
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -69,19 +74,33 @@ class RequestTelemetry:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            self._record(scope, identifier, status, time.perf_counter() - started)
+            method = scope["method"] if scope["method"] in METHODS else "OTHER"
+            client = scope["client"]
+            seconds = time.perf_counter() - started
+            kind = scope.get(ERROR_TYPE)
+            self.record(method, self._endpoint(scope), status, seconds, client and client[0], identifier, kind)
             request_id.reset(token)
 
-    def _record(self, scope: Scope, identifier: str, status: int, seconds: float) -> None:
-        method = scope["method"] if scope["method"] in METHODS else "OTHER"
-        endpoint = self._endpoint(scope)
+    def record(
+        self, method: str, endpoint: str, status: int, seconds: float, client: str | None, identifier: str,
+        kind: str | None = None,
+    ) -> None:  # fmt: skip
+        """Count a request, and write its line.
+
+        Args:
+            method: One of METHODS, or OTHER.
+            endpoint: Path of its route.
+            status: Status of the answer.
+            seconds: Time that it took.
+            client: Address of the client.
+            identifier: Id of the request.
+            kind: Kind of error with which it ended.
+        """
         self._metrics.requests.add((method, endpoint, str(status)))
         self._metrics.request_duration.observe((method, endpoint), seconds)
         if status >= 400:
-            kind = scope.get(ERROR_TYPE) or UNNAMED_ERRORS.get(status, "other")
-            self._metrics.errors.labels(kind, endpoint).inc()
-        client = scope["client"]
-        self._log.record(method, endpoint, status, seconds, client[0] if client else None, identifier)
+            self._metrics.errors.labels(kind or UNNAMED_ERRORS.get(status, "other"), endpoint).inc()
+        self._log.record(method, endpoint, status, seconds, client, identifier)
 
     def _endpoint(self, scope: Scope) -> str:
         if template := scope.get("path_template"):
@@ -90,14 +109,10 @@ class RequestTelemetry:
         return path if path in self._routes else UNMATCHED
 
 
-def _identify(scope: Scope) -> str:
+def identify(given: bytes | None) -> str:
     """The caller's X-Request-ID if it is safe in headers and logs, otherwise a new id."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            text = value.decode("latin-1")
-            if VALID_ID.fullmatch(text):
-                return text
-            break
+    if given is not None and VALID_ID.fullmatch(text := given.decode("latin-1")):
+        return text
     return new_id()
 
 

@@ -1,0 +1,179 @@
+"""The straight way of a common request: one row of JSON, for a model that is quick to evaluate.
+
+Most of what a request may ask for is asked for by few: a query, a compressed or chunked body, a canary's answer. The
+general way in `handlers.py` looks after all of it, with objects and calls in between that cost as much as a model.
+This way takes what needs none of it, and hands on everything else, faults too, before it has changed anything. An
+answer has the same bytes on both ways.
+"""
+
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from app.asgi_types import Message, Receive, Scope, Send
+from app.codecs.rules import FloatArray
+from app.container import Services
+from app.errors import BodyTimeout
+from app.models.served import ServedModel
+from app.predict.answers import row_answer
+from app.predict.headers import Headers, is_host
+from app.predict.query import Addition, requested
+from app.serving.deadline import Deadlines
+from app.settings import Output
+from app.telemetry.middleware import ABANDONED, STARTED, RequestTelemetry, identify
+
+PATH = "/predict"
+JSON = b"application/json"
+
+
+class _NotCommon(Exception):
+    """The request is one for the general way."""
+
+
+class _Model(NamedTuple):
+    """What requests to a model have in common.
+
+    Attributes:
+        served: The model.
+        quick: Whether rows go the straight way.
+        level: Level of the intervals that a request without a query gets.
+        additions: Fields beside the prediction that it gets.
+    """
+
+    served: ServedModel
+    quick: bool
+    level: float | None
+    additions: tuple[Addition, ...]
+
+
+class StraightWay:
+    """ASGI application that answers common requests for one row itself, and hands all others on.
+
+    Args:
+        general: The general way of all requests, which records them.
+        services: Collaborators of the application.
+    """
+
+    def __init__(self, general: RequestTelemetry, services: Services) -> None:
+        self.general = general
+        self._slot = services.slot
+        self._executor = services.executor
+        self._log = services.prediction_log
+        self._deadlines = Deadlines(services.settings.request_timeout)
+        self._most_bytes = services.settings.max_json_bytes
+        self._output: Output = services.settings.model_output
+        self._model: _Model | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or hand it on."""
+        started = time.perf_counter()
+        model = self._model_of_now()
+        headers = None if model is None else _common_headers(scope)
+        if model is None or headers is None:
+            await self.general(scope, receive, send)
+            return
+        try:
+            with self._deadlines.start():
+                message = await receive()
+        except BodyTimeout as error:
+            await self._hand_on(scope, error, receive, send, started)
+            return
+        served = model.served
+        request_id = identify(headers.get(b"x-request-id"))
+        try:
+            rows, unseen = self._decode(served, message, headers)
+            begun = time.perf_counter()
+            evaluation = served.engine.evaluate_single(rows)
+            taken = time.perf_counter() - begun
+            answer = row_answer(request_id, served, rows, evaluation, model.level, started, unseen, model.additions)
+        except Exception:  # the general way meets it again, and knows the answer to it
+            await self._hand_on(scope, message, receive, send, started)
+            return
+        self._executor.count(served, "single", 1, taken)
+        status = ABANDONED
+        try:
+            await send(_start(answer, request_id))
+            status = 200
+            await send({"type": "http.response.body", "body": answer, "more_body": False})
+            if self._log.enabled:
+                identity, predictions = served.identity, np.array([evaluation.prediction])
+                self._log.record(
+                    request_id, "single", (identity.name, identity.version), served.feature_names, rows, predictions,
+                    served.categories,
+                )  # fmt: skip
+        finally:
+            client = scope["client"]
+            seconds = time.perf_counter() - started
+            self.general.record("POST", PATH, status, seconds, client and client[0], request_id)
+
+    def _model_of_now(self) -> _Model | None:
+        """The model that answers now; None if it does not answer on this way."""
+        slot, model = self._slot, self._model
+        served = slot.current
+        if served is None or slot.canary is not None or slot.shadow is not None:
+            return None
+        if model is None or model.served is not served:
+            level, additions = requested(b"", served, self._output, table=False)
+            quick = self._executor.is_cheap(served, 1) and "raw_score" not in additions
+            model = self._model = _Model(served, quick, level, additions)
+        return model if model.quick else None
+
+    def _decode(self, served: ServedModel, message: Message, headers: Headers) -> tuple[FloatArray, tuple[str, ...]]:
+        """The row of a request, and warnings about it.
+
+        Raises:
+            _NotCommon: The message is not the whole body, or the body is not valid at first sight.
+        """
+        body = message.get("body", b"")
+        whole = message["type"] == "http.request" and b"%d" % len(body) == headers[b"content-length"]
+        row = served.codec.decode_valid_row(body) if whole and len(body) <= self._most_bytes else None
+        if row is None:
+            raise _NotCommon
+        return row
+
+    async def _hand_on(
+        self, scope: Scope, first: Message | Exception, receive: Receive, send: Send, started: float
+    ) -> None:
+        """Have a request answered on the general way, of which the first message, or the lack of it, is known."""
+        scope[STARTED] = started  # pyright: ignore[reportGeneralTypeIssues]
+        told = False
+
+        async def receive_again() -> Any:
+            nonlocal told
+            if told:
+                return await receive()
+            told = True
+            if isinstance(first, Exception):
+                raise first
+            return first
+
+        await self.general(scope, receive_again, send)
+
+
+def _common_headers(scope: Scope) -> Headers | None:
+    """The headers of a common request by name, None for another request."""
+    if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST" or scope["query_string"]:
+        return None
+    given = scope["headers"]
+    headers = dict(given)
+    if (
+        len(headers) != len(given)
+        or headers.get(b"content-type") != JSON
+        or b"content-length" not in headers
+        or b"content-encoding" in headers
+        or b"transfer-encoding" in headers
+        or not is_host(headers.get(b"host", b""))
+    ):
+        return None
+    return headers
+
+
+def _start(answer: bytes, request_id: str) -> Any:
+    return {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [
+            (b"content-type", JSON), (b"content-length", b"%d" % len(answer)), (b"x-request-id", request_id.encode()),
+        ],
+    }  # fmt: skip
