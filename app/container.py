@@ -11,6 +11,7 @@ from app.models.slot import ModelSlot
 from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
 from app.serving.executor import Executor
+from app.serving.gate import Gate
 from app.serving.shadow import Shadow
 from app.serving.shutdown import Shutdown
 from app.settings import Settings
@@ -34,6 +35,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     shadow: Shadow
     executor: Executor
     admission: Admission
+    gate: Gate
     shutdown: Shutdown
     metrics: Metrics
     tasks: BackgroundTasks

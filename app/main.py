@@ -43,6 +43,7 @@ from app.routes.predict import PredictController
 from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
 from app.serving.executor import Executor
+from app.serving.gate import Gate
 from app.serving.shadow import Shadow
 from app.serving.shutdown import Shutdown, watch_parent
 from app.settings import Settings
@@ -115,11 +116,10 @@ def serve_app() -> Application:
 def _direct_routes(services: Services, cors: CORSConfig | None) -> dict[str, ASGIApp]:
     """The prediction routes, by path."""
     settings = services.settings
-    predictions = Predictions(services)
-    routes: dict[str, ASGIApp] = dict(predictions.routes)
+    routes: dict[str, ASGIApp] = dict(Predictions(services).routes)
     if settings.rate_limit:
         limit = RateLimit(settings.rate_limit)
-        routes = {path: limit.around(route, predictions.drain) for path, route in routes.items()}
+        routes = {path: limit.around(route) for path, route in routes.items()}
     if cors is not None:
         routes = {path: CorsHeaders(route, cors) for path, route in routes.items()}
     return routes
@@ -154,7 +154,8 @@ def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: Lo
     slot = ModelSlot()
     admission = Admission(settings.max_rows_in_flight, memory_bytes())
     metrics = Metrics()
-    metrics.register(gpu, slot, admission)
+    gate = Gate(settings.max_requests_in_progress)
+    metrics.register(gpu, slot, admission, gate)
     store = ModelStore(
         settings.data_dir / "models", settings.source_uri, settings.model_name, settings.model_store_versions
     )
@@ -176,6 +177,7 @@ def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: Lo
         shadow=Shadow(slot, metrics, settings.model_shadow_percent),
         executor=Executor(metrics),
         admission=admission,
+        gate=gate,
         shutdown=Shutdown(),
         metrics=metrics,
         tasks=BackgroundTasks(metrics),

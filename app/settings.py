@@ -125,6 +125,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_json_bytes: Annotated[
         int, Meta(ge=1024, le=64 * 1024 * 1024), _help("Largest JSON body in bytes; JSON is parsed in one piece")
     ] = 1024 * 1024
+    max_requests_in_progress: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000),
+        _help("Most prediction requests in progress, without those that are for a quarter of a second; others get 503"),
+    ] = 400
     max_rows_in_flight: Annotated[
         Rows | None, _help("Most rows of all requests in progress. Unset: as many as fit into a quarter of the memory")
     ] = None

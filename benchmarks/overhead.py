@@ -31,7 +31,6 @@ from app.main import Application, create_app
 from app.models.artifact import read_artifact
 from app.models.registry.embedded import BUNDLED
 from app.predict.answers import row_answer
-from app.predict.body import Drain
 from app.predict.exchange import Endpoint, Exchange
 from app.predict.routing import DirectRoutes
 from app.serving.deadline import Deadlines
@@ -132,7 +131,7 @@ def parts(caller: Caller, services: Services, body: bytes) -> dict[str, Run]:
     single = evaluation.single()
     exchange = Exchange(caller.scope("/predict"), caller.receive, caller.send, Deadlines(30).start())
     level = served.artifact.intervals and served.artifact.intervals.default_level
-    drain, counters, log = Drain(services.admission), services.metrics, services.prediction_log
+    counters, log = services.metrics, services.prediction_log
     model = served.identity.name, served.identity.version
 
     def count() -> None:
@@ -148,11 +147,12 @@ def parts(caller: Caller, services: Services, body: bytes) -> dict[str, Run]:
     async def nothing_at_all(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
+    endpoint = Endpoint(nothing, Deadlines(30), services.gate)
     telemetry = RequestTelemetry(nothing_at_all, services.metrics, services.request_log, frozenset({"/predict"}))
     return {
         "id, metrics and log line": caller.call(telemetry, "/predict"),
         "the way past Litestar's router": caller.call(DirectRoutes(echo, {"/predict": nothing_at_all}), "/predict"),
-        "deadline, headers, answer's messages": caller.call(Endpoint(nothing, Deadlines(30), drain), "/predict"),
+        "deadline, headers, answer's messages": caller.call(endpoint, "/predict"),
         "choice of the model": sync(lambda: services.canary.choose(exchange.raw_headers, exchange.request_id)),
         "body": lambda: exchange.body(2**20, "", services.executor.in_thread),
         "JSON to a row": sync(lambda: served.codec.decode_row(body)),

@@ -252,10 +252,7 @@ async def test_once_a_chunk_has_failed_no_other_is_begun_with(client: Client, ex
     assert chunks.computed == begun + 1
 
 
-async def test_a_refusal_has_retry_after_and_does_not_await_the_body(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("app.predict.body.DRAIN_SECONDS", 0.01)
+async def test_a_refusal_has_retry_after_and_does_not_await_the_body(client: Client) -> None:
     admission = services_of(client).admission
     with admission.enter(8) as waiting:
         waiting.reserve(1000)
@@ -266,7 +263,31 @@ async def test_a_refusal_has_retry_after_and_does_not_await_the_body(
     assert answer[0]["status"] == 503
     headers = dict(answer[0]["headers"])
     assert headers[b"retry-after"] == b"13"
+    assert headers[b"connection"] == b"close"  # and so nothing is read in vain
     assert msgspec.json.decode(answer[1]["body"])["type"] == "urn:madrone:problem:overloaded"
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/predict/bulk"])
+async def test_requests_beyond_the_limit_are_refused_and_the_rest_answered(
+    settings: Settings, example: Row, path: str
+) -> None:
+    content = {"/predict": example, "/predict/batch": {"predictions": [example]}, "/predict/bulk": {"rows": [example]}}
+    async with client_of(msgspec.structs.replace(settings, max_requests_in_progress=2)) as client:
+        gate = services_of(client).gate
+        tickets = [gate.enter(), gate.enter()]
+        refused = await client.post(path, json=content[path])
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert problem(refused)["detail"] == (
+            "The service has as many requests in progress as MAX_REQUESTS_IN_PROGRESS allows."
+        )
+        assert "connection" not in refused.headers  # the body is read already
+        assert (await client.get("/health/ready")).status_code == 200
+        metrics = (await client.get("/metrics")).text
+        assert "predictions_in_progress 2.0" in metrics
+        assert f'errors_total{{endpoint="{path}",error_type="overloaded"}} 1.0' in metrics
+        gate.leave(tickets.pop())
+        assert (await client.post(path, json=content[path])).status_code == 200
+        assert gate.in_progress == 1
 
 
 async def test_small_requests_are_answered_however_long_the_queue(client: Client, example: Row) -> None:

@@ -1,12 +1,11 @@
 """Reading of request bodies within limits."""
 
 import asyncio
-import time
 
 from litestar.types import Receive
 
 from app.errors import MalformedBody, TooLarge
-from app.serving.admission import Admission, Reservation
+from app.serving.admission import Reservation
 
 FREE_MESSAGES = 1024
 LEAST_MESSAGE_BYTES = 64
@@ -14,15 +13,10 @@ LEAST_MESSAGE_BYTES = 64
 few bytes it has."""
 
 DRAINED_BYTES = 16 * 1024 * 1024
-DRAINED_BYTES_OVERLOADED = 256 * 1024
-"""Most bytes that are read of a body after its request was refused, in general and for lack of room. If the body has
-more, the connection is closed."""
+"""Most bytes that are read of a body after its request was refused. If the body has more, the connection is closed."""
 
 DRAIN_SECONDS = 5.0
 """Time a client has to send the rest of a refused body."""
-
-DRAIN_INTERVAL_S = 0.002
-"""Shortest time between two messages of refused bodies, while other requests are queued."""
 
 Body = bytes | bytearray
 Headers = dict[bytes, bytes]
@@ -73,43 +67,24 @@ async def read_body(
     return body
 
 
-class Drain:
-    """Reads the rest of bodies whose requests were refused, since a client that is still sending would miss the answer.
+async def drain(receive: Receive) -> None:
+    """Read the rest of the body of a refused request, since a client that is still sending would miss the answer.
 
-    While other requests are queued, one message of all such bodies is read every DRAIN_INTERVAL_S, so that a flood of
-    refused requests does not take the processor from the accepted ones. Nobody waits for that: the answer was sent
-    before.
+    Nobody waits for that: the answer was sent before.
 
     Args:
-        admission: Admission, which has the queue.
+        receive: ASGI `receive` of the connection.
+
+    Raises:
+        TimeoutError: The client took too long.
     """
-
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
-        self._next_read = 0.0
-
-    async def __call__(self, receive: Receive, limit: int) -> None:
-        """Read the rest of one body.
-
-        Args:
-            receive: ASGI `receive` of the connection.
-            limit: Bytes after which reading stops, which closes the connection.
-
-        Raises:
-            TimeoutError: The client took too long.
-        """
-        seen = 0
-        async with asyncio.timeout(DRAIN_SECONDS) as patience:
-            while seen <= limit:
-                now = time.monotonic()
-                if self._admission.queued:
-                    self._next_read = max(now, self._next_read + DRAIN_INTERVAL_S)
-                    patience.reschedule((patience.when() or 0.0) + self._next_read - now)
-                    await asyncio.sleep(self._next_read - now)
-                message = await receive()
-                if message["type"] != "http.request" or not message.get("more_body"):
-                    return
-                seen += len(message.get("body", b""))  # pyright: ignore[reportArgumentType]
+    seen = 0
+    async with asyncio.timeout(DRAIN_SECONDS):
+        while seen <= DRAINED_BYTES:
+            message = await receive()
+            if message["type"] != "http.request" or not message.get("more_body"):
+                return
+            seen += len(message.get("body", b""))  # pyright: ignore[reportArgumentType]
 
 
 def declared_bytes(headers: Headers) -> int | None:

@@ -14,11 +14,15 @@ from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from app.codecs.compression import check_encoding, decompress
 from app.errors import REQUEST_ID, Disconnected, Overloaded
-from app.predict.body import DRAINED_BYTES, DRAINED_BYTES_OVERLOADED, Body, Drain, read_body
+from app.predict.body import Body, declared_bytes, drain, read_body
 from app.predict.headers import headers_of
 from app.problems import PROBLEM_MEDIA_TYPE, answer_problem
 from app.serving.admission import Reservation
 from app.serving.deadline import Deadline, Deadlines
+from app.serving.gate import Gate
+
+SMALL_BODY_BYTES = 32 * 1024
+"""Largest body that is read and answered on the event loop, in a fraction of a millisecond; others go to threads."""
 
 log = logging.getLogger(__name__)
 
@@ -123,15 +127,21 @@ class Exchange:
         message: Message = {"type": "http.response.body", "body": body, "more_body": more}
         await self._send(message)
 
-    async def refuse(self, error: Exception, drain: Drain) -> None:
-        """Answer with problem details, then read the rest of the body."""
+    async def refuse(self, error: Exception) -> None:
+        """Answer with problem details, then read the rest of the body.
+
+        Of an overloaded service that would be work in vain: it closes the connection instead, unless the body is so
+        small that the server has read it all.
+        """
         problem = answer_problem(self._scope, error)  # pyright: ignore[reportArgumentType]
         headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
+        overloaded, declared = isinstance(error, Overloaded), declared_bytes(self.headers)
+        if overloaded and self.deadline.reading and (declared is None or declared > SMALL_BODY_BYTES):
+            headers.append((b"connection", b"close"))
         await self.answer(problem.body, PROBLEM_MEDIA_TYPE.encode(), problem.status, headers)
-        if self.deadline.reading:
-            limit = DRAINED_BYTES_OVERLOADED if isinstance(error, Overloaded) else DRAINED_BYTES
+        if self.deadline.reading and not overloaded:
             with suppress(TimeoutError):
-                await drain(self._receive, limit)
+                await drain(self._receive)
 
 
 Handle = Callable[[Exchange], Awaitable[None]]
@@ -143,19 +153,21 @@ class Endpoint:
     Args:
         handle: Answers a request, or raises the error to answer with.
         deadlines: Deadlines of the requests.
-        drain: Reads the rest of the bodies of refused requests.
+        gate: Counts requests in progress.
     """
 
-    def __init__(self, handle: Handle, deadlines: Deadlines, drain: Drain) -> None:
+    def __init__(self, handle: Handle, deadlines: Deadlines, gate: Gate) -> None:
         self._handle = handle
         self._deadlines = deadlines
-        self._drain = drain
+        self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or answer with its error."""
         deadline = self._deadlines.start()
         exchange = Exchange(scope, receive, send, deadline)  # pyright: ignore[reportArgumentType]
+        ticket = None
         try:
+            ticket = self._gate.enter()
             with deadline:
                 await self._handle(exchange)
         except Disconnected:
@@ -164,4 +176,7 @@ class Endpoint:
             if exchange.started:
                 log.exception("an answer broke off")
                 raise
-            await exchange.refuse(error, self._drain)
+            await exchange.refuse(error)
+        finally:
+            if ticket is not None:
+                self._gate.leave(ticket)

@@ -15,8 +15,8 @@ from app.container import Services
 from app.errors import PredictionNotFinite, UnsupportedMediaType
 from app.models.served import ServedModel
 from app.predict.answers import batch_answer, row_answer, table_answer
-from app.predict.body import Body, Drain, declared_bytes
-from app.predict.exchange import Endpoint, Exchange, Handle
+from app.predict.body import Body, declared_bytes
+from app.predict.exchange import SMALL_BODY_BYTES, Endpoint, Exchange, Handle
 from app.predict.query import Addition, requested
 from app.serving.admission import Reservation
 from app.serving.deadline import Deadlines
@@ -24,9 +24,6 @@ from app.serving.executor import PredictionType
 from kernels.engine import Evaluation
 
 JSON = b"application/json"
-
-SMALL_BODY_BYTES = 32 * 1024
-"""Largest body that is read and answered on the event loop, in a fraction of a millisecond; others go to threads."""
 
 WHOLE_ANSWER_BYTES = 256 * 1024
 """Largest bulk answer that is sent whole with a Content-Length; others are streamed in parts of about this size."""
@@ -112,7 +109,6 @@ class Predictions:
 
     Attributes:
         routes: An ASGI application by path, for POST.
-        drain: Reads the rest of the bodies of refused requests.
     """
 
     def __init__(self, services: Services) -> None:
@@ -124,10 +120,11 @@ class Predictions:
         self._admission = services.admission
         self._log = services.prediction_log
         self._not_finite = services.metrics.predictions_not_finite
-        deadlines, drain = Deadlines(settings.request_timeout), Drain(services.admission)
+        deadlines = Deadlines(settings.request_timeout)
         handles: dict[str, Handle] = {"/predict": self._one, "/predict/batch": self._batch, "/predict/bulk": self._bulk}
-        self.drain = drain
-        self.routes: dict[str, ASGIApp] = {path: Endpoint(handle, deadlines, drain) for path, handle in handles.items()}
+        self.routes: dict[str, ASGIApp] = {
+            path: Endpoint(handle, deadlines, services.gate) for path, handle in handles.items()
+        }
 
     async def _one(self, exchange: Exchange) -> None:
         """One row: a short path of its own, since most of what many rows need costs more than predicting one."""
@@ -212,7 +209,7 @@ class Predictions:
         on the event loop. A large one waits in the queue for a thread, and is given up when the caller leaves.
         """
         if (declared := declared_bytes(exchange.headers) or 0) > SMALL_BODY_BYTES:
-            self._admission.check_wait(reservation.rows_of(declared))
+            reservation.expect_bytes(declared)
         body = await exchange.body(reader.limit, reader.setting, self._executor.in_thread, reservation)
         if len(body) <= SMALL_BODY_BYTES:
             table = reader.decode(body)

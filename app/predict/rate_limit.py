@@ -11,7 +11,7 @@ from contextlib import suppress
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from app.errors import RateLimited
-from app.predict.body import DRAINED_BYTES, Drain
+from app.predict.body import drain
 from app.predict.headers import adding_headers
 from app.problems import send_problem
 
@@ -35,9 +35,9 @@ class RateLimit:
         self._clock = clock
         self._windows: dict[str, tuple[int, int]] = {}  # client → end of its minute and requests, oldest minute first
 
-    def around(self, app: ASGIApp, drain: Drain) -> "LimitedRoute":
+    def around(self, app: ASGIApp) -> "LimitedRoute":
         """Limit the requests that reach an application."""
-        return LimitedRoute(app, self, drain)
+        return LimitedRoute(app, self)
 
     def count(self, client: str) -> tuple[int, int]:
         """Count a request.
@@ -68,13 +68,11 @@ class LimitedRoute:
     Args:
         app: Answers the requests within the limit.
         limit: Counts them.
-        drain: Reads the rest of the bodies of refused requests.
     """
 
-    def __init__(self, app: ASGIApp, limit: RateLimit, drain: Drain) -> None:
+    def __init__(self, app: ASGIApp, limit: RateLimit) -> None:
         self._app = app
         self._limit = limit
-        self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -83,7 +81,7 @@ class LimitedRoute:
         if requests > self._limit.limit:
             await send_problem(scope, send, RateLimited(seconds), headers)  # pyright: ignore[reportArgumentType]
             with suppress(TimeoutError):
-                await self._drain(receive, DRAINED_BYTES)
+                await drain(receive)
             return
         await self._app(scope, receive, adding_headers(send, headers))
 

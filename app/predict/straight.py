@@ -60,6 +60,7 @@ class StraightWay:
         self._slot = services.slot
         self._executor = services.executor
         self._log = services.prediction_log
+        self._gate = services.gate
         self._deadlines = Deadlines(services.settings.request_timeout)
         self._most_bytes = services.settings.max_json_bytes
         self._output: Output = services.settings.model_output
@@ -70,15 +71,26 @@ class StraightWay:
         started = time.perf_counter()
         model = self._model_of_now()
         headers = None if model is None else _common_headers(scope)
-        if model is None or headers is None:
+        if model is None or headers is None or self._gate.is_full():
             await self.general(scope, receive, send)
             return
+        ticket = self._gate.enter()
+        try:
+            handed_on = await self._answer(model, headers, scope, receive, send, started)
+        finally:
+            self._gate.leave(ticket)
+        if handed_on is not None:
+            await self._hand_on(scope, handed_on, receive, send, started)
+
+    async def _answer(
+        self, model: _Model, headers: Headers, scope: Scope, receive: Receive, send: Send, started: float
+    ) -> Message | Exception | None:
+        """Answer a request; if it is one for the general way, the first message that was received, or its fault."""
         try:
             with self._deadlines.start():
                 message = await receive()
         except BodyTimeout as error:
-            await self._hand_on(scope, error, receive, send, started)
-            return
+            return error
         served = model.served
         request_id = identify(headers.get(b"x-request-id"))
         try:
@@ -88,8 +100,7 @@ class StraightWay:
             taken = time.perf_counter() - begun
             answer = row_answer(request_id, served, rows, evaluation, model.level, started, unseen, model.additions)
         except Exception:  # the general way meets it again, and knows the answer to it
-            await self._hand_on(scope, message, receive, send, started)
-            return
+            return message
         self._executor.count(served, "single", 1, taken)
         status = ABANDONED
         try:
@@ -106,6 +117,7 @@ class StraightWay:
             client = scope["client"]
             seconds = time.perf_counter() - started
             self.general.record("POST", PATH, status, seconds, client and client[0], request_id)
+        return None
 
     def _model_of_now(self) -> _Model | None:
         """The model that answers now; None if it does not answer on this way."""

@@ -6,6 +6,8 @@ so far would be as float64.
 Wait: the queued rows times the seconds that a queued row took lately is the time that another request would wait for a
 thread. If that is too long, the request is refused at once, before its body is read. So accepted requests are answered
 about as fast as ever, and refused ones can try elsewhere. Requests small enough for the event loop are never queued.
+Rows of a body that has begun to arrive count as queued ones for EXPECTED_S, or else all bodies that arrive at the same
+time would be let in, and most of them refused after they were read. A body that takes longer is not waited for.
 """
 
 import math
@@ -21,6 +23,9 @@ from app.errors import Overloaded
 
 LONGEST_WAIT_S = 0.5
 """Longest wait of an accepted request, unless its own work takes longer."""
+
+EXPECTED_S = 0.5
+"""Time for which a body that arrives counts as queued, so that a slow client keeps nobody out."""
 
 MEMORY_SHARE = 0.25
 """Share of the memory for rows in flight."""
@@ -52,6 +57,8 @@ class Admission(Collector):
         self._memory_bytes = memory_bytes
         self._clock = clock
         self._seconds_per_row = 0.0
+        self._expected: dict[Reservation, tuple[int, float]] = {}
+        self._expected_rows = 0
 
     def rows(self) -> dict[str, int]:
         """Numbers of rows, by the label of the metric."""
@@ -80,15 +87,43 @@ class Admission(Collector):
             return self._max_rows
         return max(1, int(MEMORY_SHARE * self._memory_bytes / (COPIES * 8 * max(1, columns))))
 
-    def check_wait(self, rows: int) -> None:
+    def check_wait(self, rows: int, *, expected: bool = True) -> None:
         """Refuse a request of about this many rows if it would wait too long.
+
+        Args:
+            rows: The request's.
+            expected: Whether it waits for bodies that are arriving as well.
 
         Raises:
             Overloaded: The wait would be too long.
         """
-        wait = self.queued * self._seconds_per_row
+        self._forget_slow()
+        wait = (self.queued + self._expected_rows * expected) * self._seconds_per_row
         if wait > max(LONGEST_WAIT_S, rows * self._seconds_per_row):
             raise Overloaded("The service is overloaded. Try again later.", math.ceil(wait))
+
+    def expect(self, reservation: "Reservation", rows: int) -> None:
+        """Count rows of a body that has begun to arrive.
+
+        Raises:
+            Overloaded: The wait for them would be too long.
+        """
+        self.check_wait(rows)
+        self._expected[reservation] = rows, self._clock() + EXPECTED_S
+        self._expected_rows += rows
+
+    def arrived(self, reservation: "Reservation") -> None:
+        """Count the rows of a request's body no more, since it has arrived or will not."""
+        if (expected := self._expected.pop(reservation, None)) is not None:
+            self._expected_rows -= expected[0]
+
+    def _forget_slow(self) -> None:
+        now = self._clock()
+        while self._expected:
+            oldest = next(iter(self._expected))
+            if self._expected[oldest][1] > now:
+                return
+            self.arrived(oldest)
 
     def enqueue(self, rows: int) -> "Ticket":
         """Add rows to the queue."""
@@ -157,13 +192,22 @@ class Reservation:
         self._admission.in_flight = others + rows
         self.rows = rows
 
+    def expect_bytes(self, count: int) -> None:
+        """Count the rows that this many bytes would be as queued while the body arrives.
+
+        Raises:
+            Overloaded: The queue is too long.
+        """
+        self._admission.expect(self, self.rows_of(count))
+
     def join_queue(self) -> None:
         """Queue the reserved rows for a thread.
 
         Raises:
             Overloaded: The queue is too long by now.
         """
-        self._admission.check_wait(self.rows)
+        self._admission.arrived(self)
+        self._admission.check_wait(self.rows, expected=False)
         self._ticket = self._admission.enqueue(self.rows)
 
     def __enter__(self) -> Self:
@@ -173,5 +217,6 @@ class Reservation:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._admission.in_flight -= self.rows
+        self._admission.arrived(self)
         if self._ticket is not None:
             self._admission.dequeue(self._ticket, done=kind is None)

@@ -1,8 +1,6 @@
 """A body is read within limits, and not a message more than it takes."""
 
-import asyncio
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -11,11 +9,10 @@ from hypothesis import strategies as st
 
 from app.errors import MalformedBody, Overloaded, TooLarge
 from app.predict.body import (
-    DRAIN_INTERVAL_S,
     FREE_MESSAGES,
     LEAST_MESSAGE_BYTES,
-    Drain,
     Headers,
+    drain,
     read_body,
 )
 from app.serving.admission import Admission
@@ -179,32 +176,12 @@ async def test_reading_stops_when_there_is_no_room() -> None:
 @pytest.mark.parametrize("last", [part(b"x", more=False), {"type": "http.request"}, GONE])
 async def test_draining_ends_with_the_body(last: dict[str, Any]) -> None:
     connection = Connection([part(b"x" * 10)] * 5 + [last])
-    await Drain(Admission(10, 2**30))(connection, LIMIT)
+    await drain(connection)
     assert connection.asked == 6
 
 
-async def test_draining_stops_at_its_limit() -> None:
+async def test_draining_stops_at_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.predict.body.DRAINED_BYTES", LIMIT)
     connection = Connection(part(b"x" * 100) for _ in range(10**6))
-    await Drain(Admission(10, 2**30))(connection, LIMIT)
+    await drain(connection)
     assert connection.asked == LIMIT // 100 + 1
-
-
-async def test_draining_is_slow_and_fair_while_requests_are_queued() -> None:
-    count = 20
-    admission = Admission(10, 2**30)
-    admission.enqueue(1)
-    drain, order = Drain(admission), list[int]()
-
-    def body(number: int) -> Connection:
-        def messages() -> Iterator[dict[str, Any]]:
-            for index in range(count):
-                order.append(number)
-                yield part(b"x", more=index < count - 1)
-
-        return Connection(messages())
-
-    started = time.monotonic()
-    await asyncio.gather(*(drain(body(number), LIMIT) for number in range(3)))
-    assert time.monotonic() - started >= (3 * count - 1) * DRAIN_INTERVAL_S * 0.9  # timers may be early by a bit
-    # None of them waits for all of another.
-    assert all(set(order[start : start + 9]) == {0, 1, 2} for start in range(0, len(order) - 9, 9))

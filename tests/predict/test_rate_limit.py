@@ -4,10 +4,9 @@ from typing import Any, cast
 
 from litestar.types import Message
 
-from app.predict.body import Drain
 from app.predict.rate_limit import WINDOW_S, RateLimit
 from app.settings import Settings
-from tests.routes.support import Client, Row, client_of, problem, services_of, settings_with
+from tests.routes.support import Client, Row, client_of, problem, settings_with
 
 
 class Clock:
@@ -86,7 +85,7 @@ async def test_the_rest_of_a_refused_body_is_read(client: Client) -> None:
         "headers": [],
         "state": {},
     }
-    route = limit.around(cast(Any, None), Drain(services_of(client).admission))
+    route = limit.around(cast(Any, None))
     await route(scope, receive, send)
     assert [cast(Any, message).get("status") for message in sent] == [429, None]
     assert parts == []

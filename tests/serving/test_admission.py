@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import Overloaded
-from app.serving.admission import COPIES, MEMORY_SHARE, Admission, Reservation
+from app.serving.admission import COPIES, EXPECTED_S, MEMORY_SHARE, Admission, Reservation
 
 ROWS_A_SECOND = 128
 COLUMNS = 8
@@ -195,8 +195,34 @@ def test_idle_time_does_not_change_the_speed(measured: Admission, clock: Clock) 
         assert refusal(measured, 1).retry_after == 2
 
 
+def test_bodies_that_arrive_count_as_queued(measured: Admission) -> None:
+    arriving = [measured.enter(COLUMNS).__enter__() for _ in range(3)]
+    for reservation in arriving[:2]:
+        reservation.expect_bytes(8 * COLUMNS * ROWS_A_SECOND // 2)
+    assert refusal(measured, 1).retry_after == 1
+    with pytest.raises(Overloaded):
+        arriving[2].expect_bytes(8 * COLUMNS)
+    for reservation in arriving:  # what was let in is queued, whatever arrives beside it
+        reservation.reserve(ROWS_A_SECOND // 4)
+        reservation.join_queue()
+        reservation.__exit__(None, None, None)
+    measured.check_wait(1)
+
+
+def test_a_body_that_takes_long_to_arrive_keeps_nobody_out(measured: Admission, clock: Clock) -> None:
+    with measured.enter(COLUMNS) as slow:
+        slow.expect_bytes(8 * COLUMNS * ROWS_A_SECOND * 10)
+        assert refusal(measured, 1).retry_after == 10
+        clock.now += EXPECTED_S
+        measured.check_wait(1)
+    measured.check_wait(1)
+    with measured.enter(COLUMNS) as gone:
+        gone.expect_bytes(8 * COLUMNS * ROWS_A_SECOND * 10)
+    measured.check_wait(1)
+
+
 STEP = st.tuples(
-    st.sampled_from(["enter", "reserve", "reserve bytes", "join queue", "leave", "fail"]),
+    st.sampled_from(["enter", "expect", "reserve", "reserve bytes", "join queue", "leave", "fail"]),
     st.integers(0, 5),
     st.integers(0, 400),
 )
@@ -215,7 +241,9 @@ def test_counts_match_the_reservations_and_return_to_zero(limit: int | None, ste
             reservation = list(reservations)[which % len(reservations)]
             before = reservation.rows
             try:
-                if step == "reserve":
+                if step == "expect" and not reservations[reservation]:
+                    reservation.expect_bytes(number * 8)
+                elif step == "reserve":
                     reservation.reserve(number)
                 elif step == "reserve bytes":
                     reservation.reserve_bytes(number * 8)

@@ -1,0 +1,67 @@
+"""Requests in progress are counted, and refused beyond the limit, unless others wait for something slow."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import Overloaded
+from app.serving.gate import SLOW_S, Gate
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_as_many_are_let_in_as_the_limit_allows() -> None:
+    gate = Gate(3, Clock())
+    tickets = [gate.enter() for _ in range(3)]
+    assert gate.is_full()
+    with pytest.raises(Overloaded, match="MAX_REQUESTS_IN_PROGRESS") as refused:
+        gate.enter()
+    assert refused.value.retry_after == 1
+    gate.leave(tickets[1])
+    gate.enter()
+    assert gate.is_full()
+    assert gate.in_progress == 3
+
+
+def test_slow_requests_are_no_part_of_the_queue() -> None:
+    clock = Clock()
+    gate = Gate(2, clock)
+    slow = [gate.enter(), gate.enter()]
+    clock.now += SLOW_S / 2
+    assert gate.is_full()
+    clock.now += SLOW_S / 2
+    quick = [gate.enter(), gate.enter()]
+    assert gate.is_full()
+    assert gate.in_progress == 4
+    for ticket in (*slow, *quick):
+        gate.leave(ticket)
+    assert gate.in_progress == 0
+    assert not gate.is_full()
+
+
+@given(st.lists(st.tuples(st.sampled_from(["enter", "leave", "wait"]), st.integers(0, 9)), max_size=80))
+def test_no_more_are_in_progress_than_the_limit_but_slow_ones(steps: list[tuple[str, int]]) -> None:
+    clock = Clock()
+    gate, limit = Gate(4, clock), 4
+    begun: dict[int, float] = {}
+    for step, number in steps:
+        if step == "wait":
+            clock.now += number / 10
+        elif step == "leave" and begun:
+            ticket = list(begun)[number % len(begun)]
+            gate.leave(ticket)
+            del begun[ticket]
+        elif step == "enter":
+            quick = sum(since > clock.now - SLOW_S for since in begun.values())
+            assert gate.is_full() == (quick >= limit)
+            if quick < limit:
+                begun[gate.enter()] = clock.now
+        assert gate.in_progress == len(begun)
