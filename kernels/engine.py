@@ -196,11 +196,14 @@ class Engine:
         """`evaluate` for one row on the CPU, in half the time.
 
         Args:
-            X: float64[1, F] raw features, C-contiguous and read-only; NaN is a missing value.
+            X: float64[1, F] raw features; NaN is a missing value.
+
+        Raises:
+            ValueError: X has not F columns.
         """
         if self._single is None:
             return self.evaluate_on_cpu(X).single()
-        return SingleEvaluation(*self._single.evaluate(X))
+        return SingleEvaluation(*self._single.evaluate(as_rows(X, self.n_inputs)))
 
     def evaluate_on_cpu(self, X: NDArray[np.floating]) -> Evaluation:
         """`evaluate` on the CPU, even where a GPU is cheaper."""
@@ -247,7 +250,7 @@ class Engine:
                 forest.measure()
         self._dispatcher.measure(self._everything, sample, known or {})
         self._single = single_row(self._everything)
-        self.evaluate_single(as_rows(sample[:1], self.n_inputs))  # compiled before a request needs it
+        self.evaluate_single(sample[:1])  # compiled before a request needs it
 
     def costs(self) -> dict[str, Cost]:
         """Costs by device, for a later `warm_up` of the same model."""

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from kernels.backend import Pipeline
 from kernels.cpu.backend import CpuBackend
-from kernels.cpu.single import single_row
+from kernels.cpu.single import evaluate, single_row
 from kernels.engine import Engine, Evaluation
 from kernels.forest.forest import Forest
 from kernels.forest.layout import lay_out
@@ -113,6 +113,20 @@ def test_an_engine_gives_a_row_alone_what_it_gives_a_batch() -> None:
         for _ in range(2):  # before it is warmed up, and then
             assert engine.evaluate_single(rows[:1]) == engine.evaluate(rows[:1]).single()
             engine.warm_up(rows)
+
+
+def test_a_row_of_any_layout_is_taken_without_another_compilation() -> None:
+    engine = Engine(stumps(4), device="cpu")
+    engine.warm_up(california(3)[:, :4])
+    compiled = len(evaluate.signatures)
+    rows = np.array(california(2)[:, :4])
+    expected = engine.evaluate(rows[:1]).single()
+    for row in (rows[:1], np.asfortranarray(rows)[:1], rows[::2], np.array(rows[:1].tolist()), as_rows(rows[:1], 4)):
+        assert engine.evaluate_single(row) == expected
+    assert engine.evaluate_single(rows[:1].astype(np.float32)).prediction == expected.prediction
+    assert len(evaluate.signatures) == compiled
+    with pytest.raises(ValueError, match="shape"):
+        engine.evaluate_single(rows[:1, :3])
 
 
 def test_an_evaluation_is_the_same_as_a_batch_of_one() -> None:
