@@ -5,8 +5,9 @@
 Method: applications are called as a server calls them, with a body that is complete already, by a loop that waits for
 nothing; all in turns, round after round, and a figure is the median over the rounds of the mean of 300 calls. First
 whole requests: an ASGI application that echoes the body, the ways that Litestar has for a handler, and `/predict` with
-the bundled model, with a slash at its end and without. Then the parts of `/predict`, each alone. What is missing from
-the sum of the parts is the calls in between. The report goes to benchmarks/reports/overhead.md and .json.
+the bundled model, on the straight way and, with a slash at its end, on the general one. Then the parts of the general
+way, each alone. What is missing from their sum is the calls in between. The report goes to
+benchmarks/reports/overhead.md and .json.
 """
 
 import asyncio
@@ -118,8 +119,8 @@ def requests(caller: Caller, app: Application) -> dict[str, Run]:
         "Litestar, `@asgi` handler, echo": caller.call(litestar, "/asgi"),
         "Litestar, `body: bytes` handler, echo": caller.call(litestar, "/bytes"),
         "Litestar, `data: Struct` handler, echo": caller.call(litestar, "/struct"),
-        "`/predict`, bundled model": caller.call(app, "/predict"),
-        "`/predict/`, bundled model": caller.call(app, "/predict/"),
+        "`/predict`, straight way": caller.call(app, "/predict"),
+        "`/predict/`, general way": caller.call(app, "/predict/"),
     }
 
 
