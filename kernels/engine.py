@@ -193,14 +193,7 @@ class Engine:
         return _evaluation(self._dispatcher.run(self._everything, self._checked(X)))
 
     def evaluate_single(self, X: NDArray[np.float64]) -> SingleEvaluation:
-        """`evaluate` for one row on the CPU, in half the time.
-
-        Args:
-            X: float64[1, F] raw features; NaN is a missing value.
-
-        Raises:
-            ValueError: X has not F columns.
-        """
+        """`evaluate` for one row float64[1, F] on the CPU, in half the time."""
         if self._single is None:
             return self.evaluate_on_cpu(X).single()
         return SingleEvaluation(*self._single.evaluate(as_rows(X, self.n_inputs)))
