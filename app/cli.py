@@ -62,8 +62,6 @@ def _address(_: click.Context, parameter: click.Parameter, value: str | None) ->
 def serve(model: str | None, host: str | None, port: str | None, debug: bool, reload: bool) -> None:
     """Serve the model over HTTP until SIGTERM or Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server handles it
-    if model is not None and not model.strip():  # an empty MODEL_PATH would mean the model of a registry
-        raise click.BadParameter("must not be empty.", param_hint="--model")
     debugging = "true" if debug else None
     for name, value in (("MODEL_PATH", model), ("API_HOST", host), ("API_PORT", port), ("API_DEBUG", debugging)):
         if value is not None:

@@ -1,6 +1,7 @@
 """A loaded object converted to a booster that predicts the same, and the proof that it does."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -191,22 +192,20 @@ def _check_answers(wrapped: Wrapped, pyfunc: Any, booster: _Booster, sample: Sam
     Raises:
         ConversionRefused: They differ.
     """
-    folded = booster.folded
-    for missing in (True, False):
-        rows = edge_rows(folded.text, folded.columns, folded.categories, sample.rows, missing=missing)
-        try:
-            answers = _answers(wrapped, pyfunc, msgspec.structs.replace(sample, rows=rows))
-        except ConversionRefused:  # it refuses missing values
-            continue
-        found = agreement(answers, booster.outputs(rows, wrapped.labels))
-        if found != name:
-            told = found.text if isinstance(found, Difference) else f"they are the booster's {found} there"
-            raise ConversionRefused(
-                f"the model's answers are the booster's {name} on the rows given, but not on rows made at the trees' "
-                f"thresholds{', some with missing values' if missing else ''}: {told}"
-            )
-        return len(rows)
-    return 0
+    answered = _answered_edges(
+        booster, sample, lambda rows: _answers(wrapped, pyfunc, msgspec.structs.replace(sample, rows=rows))
+    )
+    if answered is None:
+        return 0
+    rows, answers, missing = answered
+    found = agreement(answers, booster.outputs(rows, wrapped.labels))
+    if found != name:
+        told = found.text if isinstance(found, Difference) else f"they are the booster's {found} there"
+        raise ConversionRefused(
+            f"the model's answers are the booster's {name} on the rows given, but not on rows made at the trees' "
+            f"thresholds{', some with missing values' if missing else ''}: {told}"
+        )
+    return len(rows)
 
 
 def _check_edges(wrapped: Wrapped, booster: _Booster, sample: Sample) -> int:
@@ -218,20 +217,34 @@ def _check_edges(wrapped: Wrapped, booster: _Booster, sample: Sample) -> int:
     Raises:
         ConversionRefused: They differ.
     """
+
+    def raw_scores(rows: pd.DataFrame) -> Any:
+        given = run_steps(wrapped.steps, rows.to_numpy() if sample.as_array else rows)
+        return np.asarray(wrapped.model.predict(given, raw_score=True))
+
+    if (answered := _answered_edges(booster, sample, raw_scores)) is None:
+        return 0
+    rows, answers, _ = answered
+    raw = booster.outputs(rows, None).raw
+    if answers.shape != raw.shape or not np.array_equal(answers, raw, equal_nan=True):
+        raise ConversionRefused("the converted model differs from the pipeline on rows made at the trees' thresholds")
+    return len(rows)
+
+
+def _answered_edges(
+    booster: _Booster, sample: Sample, answer: Callable[[pd.DataFrame], Any]
+) -> tuple[pd.DataFrame, Any, bool] | None:
+    """Rows made at the trees' thresholds, the original's answers to them, and whether values are missing in them.
+
+    An original that refuses missing values is asked without; None if it refuses all such rows.
+    """
     folded = booster.folded
     for missing in (True, False):
         rows = edge_rows(folded.text, folded.columns, folded.categories, sample.rows, missing=missing)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                given = run_steps(wrapped.steps, rows.to_numpy() if sample.as_array else rows)
-                answers = np.asarray(wrapped.model.predict(given, raw_score=True))
-        except Exception:  # it refuses missing values
+                return rows, answer(rows), missing
+        except Exception:  # of any library
             continue
-        raw = booster.outputs(rows, None).raw
-        if answers.shape != raw.shape or not np.array_equal(answers, raw, equal_nan=True):
-            raise ConversionRefused(
-                "the converted model differs from the pipeline on rows made at the trees' thresholds"
-            )
-        return len(rows)
-    return 0
+    return None
