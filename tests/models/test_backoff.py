@@ -6,6 +6,7 @@ from app.models import backoff
 from app.models.backoff import RefusalBackoff
 from app.models.identity import ModelIdentity
 from app.models.outcome import Refresh
+from tests.clock import Clock
 
 TTL = 10.0
 REFUSED = Refresh("refused", "1", "for the test")
@@ -15,15 +16,8 @@ def version(number: str, created_at_ms: int = 1, stage: str | None = None) -> Mo
     return ModelIdentity(name="houses", version=number, stage=stage, created_at_ms=created_at_ms)  # type: ignore[arg-type]
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_damaged_files_are_refetched_after_twice_the_pause_each_time() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     refusals = RefusalBackoff(TTL, clock)
     for times in range(1, 13):
         refusals.add("current", version("1"), REFUSED, "artifact")
@@ -35,7 +29,7 @@ def test_damaged_files_are_refetched_after_twice_the_pause_each_time() -> None:
 
 @pytest.mark.parametrize("lift", ["forget", "clear"])
 def test_another_refusal_stands_until_it_is_lifted(lift: str) -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     refusals = RefusalBackoff(TTL, clock)
     refusals.add("current", version("1"), REFUSED, "metrics")
     clock.now = 1e12
@@ -48,7 +42,7 @@ def test_another_refusal_stands_until_it_is_lifted(lift: str) -> None:
 
 
 def test_a_refusal_is_of_one_version_in_one_role_whatever_its_stage() -> None:
-    refusals = RefusalBackoff(TTL, Clock())
+    refusals = RefusalBackoff(TTL, Clock(0.0))
     refusals.add("current", version("1"), REFUSED, "metrics")
     assert refusals.standing("current", version("1", stage="Staging")) is REFUSED
     assert refusals.standing("canary", version("1")) is None
@@ -58,7 +52,7 @@ def test_a_refusal_is_of_one_version_in_one_role_whatever_its_stage() -> None:
 
 def test_a_limited_number_of_versions_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backoff, "MAX_VERSIONS", 2)
-    refusals = RefusalBackoff(TTL, Clock())
+    refusals = RefusalBackoff(TTL, Clock(0.0))
     for number in ("1", "2", "3"):
         refusals.add("current", version(number), REFUSED, "metrics")
     assert refusals.standing("current", version("1")) is None

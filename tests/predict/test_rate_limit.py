@@ -6,17 +6,8 @@ from litestar.types import Message
 
 from app.predict.rate_limit import WINDOW_S, RateLimit
 from app.settings import Settings
+from tests.clock import Clock
 from tests.routes.support import Client, Row, client_of, problem, settings_with
-
-
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.5
-
-    def __call__(self) -> float:
-        return self.now
 
 
 async def test_answers_carry_the_state_of_the_limit(settings: Settings, example: Row) -> None:
@@ -44,7 +35,7 @@ async def test_answers_carry_the_state_of_the_limit(settings: Settings, example:
 
 
 def test_a_minute_begins_with_the_first_request() -> None:
-    clock = Clock()
+    clock = Clock(1000.5)
     limit = RateLimit(5, clock)
     assert limit.count("a") == (1, WINDOW_S)
     clock.now += 59
@@ -56,7 +47,7 @@ def test_a_minute_begins_with_the_first_request() -> None:
 
 
 def test_ended_minutes_are_forgotten() -> None:
-    clock = Clock()
+    clock = Clock(1000.5)
     limit = RateLimit(5, clock)
     for number in range(100):
         limit.count(str(number))

@@ -8,19 +8,10 @@ from hypothesis import strategies as st
 
 from app.errors import Overloaded
 from app.serving.admission import COPIES, EXPECTED_S, MEMORY_SHARE, Admission, Reservation
+from tests.clock import Clock
 
 ROWS_A_SECOND = 128
 COLUMNS = 8
-
-
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -6,16 +6,7 @@ from hypothesis import strategies as st
 
 from app.errors import Overloaded
 from app.serving.gate import SLOW_S, Gate
-
-
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 def test_as_many_are_let_in_as_the_limit_allows() -> None:
