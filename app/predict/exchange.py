@@ -15,7 +15,7 @@ from litestar.types import HTTPScope, Message, Receive, Scope, Send
 from app.codecs.compression import check_encoding, decompress
 from app.errors import REQUEST_ID, Disconnected, Overloaded
 from app.predict.body import Body, declared_bytes, drain, read_body
-from app.predict.headers import headers_of
+from app.predict.headers import Headers, headers_of
 from app.problems import PROBLEM_MEDIA_TYPE, answer_problem
 from app.serving.admission import Reservation
 from app.serving.deadline import Deadline, Deadlines
@@ -128,20 +128,26 @@ class Exchange:
         await self._send(message)
 
     async def refuse(self, error: Exception) -> None:
-        """Answer with problem details, then read the rest of the body.
-
-        Of an overloaded service that would be work in vain: it closes the connection instead, unless the body is so
-        small that the server has read it all.
-        """
+        """Answer with problem details, then read the rest of the body, unless the service is overloaded."""
         problem = answer_problem(self._scope, error)  # pyright: ignore[reportArgumentType]
         headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
-        overloaded, declared = isinstance(error, Overloaded), declared_bytes(self.headers)
-        if overloaded and self.deadline.reading and (declared is None or declared > SMALL_BODY_BYTES):
-            headers.append((b"connection", b"close"))
+        overloaded = isinstance(error, Overloaded)
+        if overloaded and self.deadline.reading:
+            headers += closing(self.headers)
         await self.answer(problem.body, PROBLEM_MEDIA_TYPE.encode(), problem.status, headers)
         if self.deadline.reading and not overloaded:
             with suppress(TimeoutError):
                 await drain(self._receive)
+
+
+def closing(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Headers of an answer whose request has a body that nobody will read.
+
+    To read it would be work in vain for an overloaded service. So the connection is closed, unless the body is so small
+    that the server has read it all.
+    """
+    declared = declared_bytes(headers)
+    return [(b"connection", b"close")] if declared is None or declared > SMALL_BODY_BYTES else []
 
 
 Handle = Callable[[Exchange], Awaitable[None]]

@@ -1,9 +1,9 @@
 """Prediction handlers: one row, a batch whose rows fail one by one, and bulk, which answers a table by a table."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 from litestar.types import ASGIApp
 
@@ -15,10 +15,9 @@ from app.container import Services
 from app.errors import PredictionNotFinite, UnsupportedMediaType
 from app.models.served import ServedModel
 from app.predict.answers import batch_answer, row_answer, table_answer
-from app.predict.body import Body, declared_bytes
-from app.predict.exchange import SMALL_BODY_BYTES, Endpoint, Exchange, Handle
+from app.predict.exchange import Endpoint, Exchange, Handle
+from app.predict.many_rows import NO_TURN, ManyRows, Reader
 from app.predict.query import Addition, requested
-from app.serving.admission import Reservation
 from app.serving.deadline import Deadlines
 from app.serving.executor import PredictionType
 from kernels.engine import Evaluation
@@ -27,20 +26,6 @@ JSON = b"application/json"
 
 WHOLE_ANSWER_BYTES = 256 * 1024
 """Largest bulk answer that is sent whole with a Content-Length; others are streamed in parts of about this size."""
-
-
-class Rows(Protocol):
-    """Rows of a body."""
-
-    @property
-    def rows(self) -> FloatArray:
-        """float64[B, F], the rows that can be predicted."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Number of all rows, also those that are not valid."""
-        ...
 
 
 class Table(NamedTuple):
@@ -52,35 +37,6 @@ class Table(NamedTuple):
     def size(self) -> int:
         """Number of rows."""
         return len(self.rows)
-
-
-R = TypeVar("R", bound=Rows)
-A = TypeVar("A")
-Run = Callable[[Callable[[], Any]], Awaitable[Any]]
-
-
-class Reader(NamedTuple, Generic[R, A]):
-    """How a request of many rows is read and answered: the difference between a batch and bulk.
-
-    Attributes:
-        kind: Kind of the request, for metrics and log.
-        raw_score: Whether the request asks for raw scores.
-        limit: Most bytes of the body.
-        setting: Name of that limit.
-        decode: Reads the body.
-        decode_in: Runs `decode` for a large body.
-        answer: Makes the answer, given the rows and their evaluation.
-        answer_in: Runs `answer` for a large body.
-    """
-
-    kind: PredictionType
-    raw_score: bool
-    limit: int
-    setting: str
-    decode: Callable[[Body], R]
-    decode_in: Run
-    answer: Callable[[R, Evaluation], A]
-    answer_in: Run
 
 
 class BulkAnswer(NamedTuple):
@@ -119,6 +75,7 @@ class Predictions:
         self._executor = services.executor
         self._admission = services.admission
         self._log = services.prediction_log
+        self._many = ManyRows(services.executor)
         self._not_finite = services.metrics.predictions_not_finite
         deadlines = Deadlines(settings.request_timeout)
         handles: dict[str, Handle] = {"/predict": self._one, "/predict/batch": self._batch, "/predict/bulk": self._bulk}
@@ -158,16 +115,16 @@ class Predictions:
         started = time.perf_counter()
         served = self._choose(exchange)
         _check_json(exchange)
-        settings, executor = self._settings, self._executor
+        settings = self._settings
         level, additions = requested(exchange.query, served, settings.model_output, table=False)
         reader = Reader(
             "batch", "raw_score" in additions, settings.max_json_bytes, "MAX_JSON_BYTES",
-            lambda body: served.codec.decode_batch(body, settings.max_batch_size), executor.in_gil_thread,
+            lambda body: served.codec.decode_batch(body, settings.max_batch_size), self._many.turns,
             lambda batch, evaluation: batch_answer(exchange, served, batch, evaluation, level, started, additions),
-            executor.in_gil_thread,
+            self._many.turns,
         )  # fmt: skip
         with self._admission.enter(len(served.artifact.features)) as reservation:
-            answer = await self._predict(exchange, served, reader, reservation)
+            answer = await self._many.predict(exchange, served, reader, reservation)
         self._count_not_finite(served, "batch", answer.not_finite)
         await exchange.answer(answer.body)
         self._after(exchange, served, "batch", answer.rows, answer.evaluation)
@@ -177,7 +134,7 @@ class Predictions:
         served = self._choose(exchange)
         given = content_format(exchange.header(b"content-type"))
         wanted = accepted_format(exchange.header(b"accept"), given)
-        features, settings, executor = served.artifact.features, self._settings, self._executor
+        features, settings = served.artifact.features, self._settings
         level, additions = requested(exchange.query, served, settings.model_output, table=True)
         if "label" in additions and wanted.media_type == npy.MEDIA_TYPE:
             npy.check_labels(served.labels)
@@ -188,43 +145,18 @@ class Predictions:
         reader = Reader(
             "bulk", "raw_score" in additions, limit, setting,
             lambda body: Table(given.decode(body, features, settings.max_bulk_rows)),
-            executor.in_gil_thread if is_json else executor.in_thread,
-            partial(_bulk_answer, served, wanted, level, additions), executor.in_thread,
+            self._many.turns if is_json else NO_TURN,
+            partial(_bulk_answer, served, wanted, level, additions),
+            self._many.turns if wanted.media_type == table_json.MEDIA_TYPE else NO_TURN,
         )  # fmt: skip
         with self._admission.enter(len(features)) as reservation:
             try:
-                answer = await self._predict(exchange, served, reader, reservation)
+                answer = await self._many.predict(exchange, served, reader, reservation)
             except PredictionNotFinite as error:
                 self._count_not_finite(served, "bulk", error.rows)
                 raise
             await self._stream(exchange, served, wanted.media_type, answer)
         self._after(exchange, served, "bulk", answer.rows, answer.evaluation)
-
-    async def _predict(
-        self, exchange: Exchange, served: ServedModel, reader: Reader[R, A], reservation: Reservation
-    ) -> A:
-        """Read and predict many rows: the policy that batch and bulk share.
-
-        A large request is refused before its body is read, if it would wait too long. A small body is read and answered
-        on the event loop. A large one waits in the queue for a thread, and is given up when the caller leaves.
-        """
-        if (declared := declared_bytes(exchange.headers) or 0) > SMALL_BODY_BYTES:
-            reservation.expect_bytes(declared)
-        body = await exchange.body(reader.limit, reader.setting, self._executor.in_thread, reservation)
-        if len(body) <= SMALL_BODY_BYTES:
-            table = reader.decode(body)
-            reservation.reserve(table.size)
-            if not self._executor.is_cheap(served, len(table.rows)):
-                reservation.join_queue()
-            evaluation = await self._executor.predict(served, table.rows, reader.kind, reader.raw_score)
-            return reader.answer(table, evaluation)
-        reservation.join_queue()
-        async with exchange.watched():
-            table = await reader.decode_in(partial(reader.decode, body))
-            del body  # all of it is in the rows now
-            reservation.reserve(table.size)
-            evaluation = await self._executor.predict(served, table.rows, reader.kind, reader.raw_score)
-            return await reader.answer_in(partial(reader.answer, table, evaluation))
 
     async def _stream(self, exchange: Exchange, served: ServedModel, media_type: str, answer: BulkAnswer) -> None:
         """Send a table: whole, or as a stream of parts where it is large."""

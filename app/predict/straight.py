@@ -14,11 +14,12 @@ import numpy as np
 from app.asgi_types import Message, Receive, Scope, Send
 from app.codecs.rules import FloatArray
 from app.container import Services
-from app.errors import BodyTimeout
+from app.errors import BodyTimeout, Overloaded
 from app.models.served import ServedModel
 from app.predict.answers import row_answer
 from app.predict.headers import Headers, is_host
 from app.predict.query import Addition, requested
+from app.predict.refusal import EarlyRefusal
 from app.serving.deadline import Deadlines
 from app.settings import Output
 from app.telemetry.middleware import ABANDONED, STARTED, RequestTelemetry, identify
@@ -57,6 +58,7 @@ class StraightWay:
 
     def __init__(self, general: RequestTelemetry, services: Services) -> None:
         self.general = general
+        self._refusal = EarlyRefusal(general, services)
         self._slot = services.slot
         self._executor = services.executor
         self._log = services.prediction_log
@@ -69,9 +71,14 @@ class StraightWay:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or hand it on."""
         started = time.perf_counter()
+        try:
+            self._refusal.check(scope)
+        except Overloaded as error:
+            await self._refusal.refuse(scope, send, error, time.perf_counter() - started)
+            return
         model = self._model_of_now()
         headers = None if model is None else _common_headers(scope)
-        if model is None or headers is None or self._gate.is_full():
+        if model is None or headers is None:
             await self.general(scope, receive, send)
             return
         ticket = self._gate.enter()

@@ -102,6 +102,19 @@ class Admission(Collector):
         if wait > max(LONGEST_WAIT_S, rows * self._seconds_per_row):
             raise Overloaded("The service is overloaded. Try again later.", math.ceil(wait))
 
+    def check_arrival(self, count: int, columns: int) -> None:
+        """Refuse a request whose body has this many bytes if it would wait too long.
+
+        Args:
+            count: Bytes of the body.
+            columns: F, number of features.
+
+        Raises:
+            Overloaded: The wait would be too long.
+        """
+        if self.queued or self._expected:
+            self.check_wait(-(-count // (8 * max(1, columns))))
+
     def expect(self, reservation: "Reservation", rows: int) -> None:
         """Count rows of a body that has begun to arrive.
 

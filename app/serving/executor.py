@@ -47,7 +47,6 @@ class Executor:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="executor")
-        self._gil_thread = ThreadPoolExecutor(1, thread_name_prefix="gil")
         self._device = GatherQueue()
 
     async def predict(
@@ -73,6 +72,18 @@ class Executor:
             evaluation = evaluation._replace(raw_score=await self._raw_score(served, rows))
         self.count(served, prediction_type, len(rows), time.perf_counter() - started)
         return evaluation
+
+    def evaluate_here(self, served: ServedModel, rows: NDArray[np.float64], raw_score: bool) -> Evaluation | None:
+        """Evaluate rows in the calling thread, without counting them; None if they are better divided, or on a device.
+
+        So a thread that has decoded rows evaluates them as well, and the request is handed over only once.
+        """
+        engine = served.engine
+        total = len(rows)
+        if not total or engine.on_device(total) or engine.chunk(total, CHUNK_SECONDS, on_cpu=True) < total:
+            return None
+        evaluation = engine.evaluate_on_cpu(rows)
+        return evaluation._replace(raw_score=engine.raw_score_on_cpu(rows)) if raw_score else evaluation
 
     async def check(self, served: ServedModel) -> NDArray[np.float64]:
         """Predict the model's sample row in the same way as a request, without counting it."""
@@ -141,15 +152,7 @@ class Executor:
         """Run work that takes milliseconds or more in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    async def in_gil_thread(self, work: Callable[[], T]) -> T:
-        """Run work that holds the interpreter's lock, such as reading JSON, in the one thread for such work.
-
-        More threads would be no faster, and each would make the event loop wait longer for the lock.
-        """
-        return await asyncio.get_running_loop().run_in_executor(self._gil_thread, work)
-
     def close(self) -> None:
         """End the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._gil_thread.shutdown(wait=False, cancel_futures=True)
         self._device.close()

@@ -46,6 +46,15 @@ class Gate(Collector):
         del since[oldest]
         return False
 
+    def check(self) -> None:
+        """Let a further request pass, or refuse it.
+
+        Raises:
+            Overloaded: There are too many requests in progress.
+        """
+        if self.is_full():
+            raise Overloaded("The service has as many requests in progress as MAX_REQUESTS_IN_PROGRESS allows.")
+
     def enter(self) -> int:
         """Begin a request.
 
@@ -55,8 +64,7 @@ class Gate(Collector):
         Raises:
             Overloaded: There are too many requests in progress.
         """
-        if self.is_full():
-            raise Overloaded("The service has as many requests in progress as MAX_REQUESTS_IN_PROGRESS allows.")
+        self.check()
         self._last += 1
         self._since[self._last] = self._clock()
         self.in_progress += 1

@@ -1,4 +1,6 @@
-"""Pauses of a working thread: one after each millisecond of work."""
+"""Pauses of working threads, after each millisecond of work and before a turn that was waited for."""
+
+import threading
 
 import pytest
 
@@ -15,3 +17,33 @@ def test_a_pause_follows_each_millisecond_of_work(monkeypatch: pytest.MonkeyPatc
         yield_gil()
         assert len(pauses) == expected
     assert min(pauses) > 0
+
+
+def test_one_thread_at_a_time_has_its_turn_and_one_that_waited_pauses_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = list[float]()
+    monkeypatch.setattr(gil_yield.time, "sleep", pauses.append)
+    turns, order = gil_yield.GilTurns(), list[str]()
+
+    def second() -> None:
+        with turns:
+            order.append("second")
+
+    with turns:
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.05)  # it cannot end: the turn is taken
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    assert pauses == [gil_yield.PAUSE_SECONDS]
+    with turns:
+        pass
+    assert len(pauses) == 1
+
+
+def test_a_turn_ends_with_an_error_too() -> None:
+    turns = gil_yield.GilTurns()
+    with pytest.raises(ValueError, match="inside"), turns:
+        raise ValueError("inside")
+    with turns:
+        pass

@@ -1,5 +1,23 @@
-"""Fixtures: the second registered model, which these tests share with those of the routes."""
+"""Fixtures: the second registered model, which these tests share with those of the routes, and both ways of an app."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings
+from tests.predict.support import Ways
 from tests.routes.conftest import churn, churn_settings, referring
+from tests.support import free_port
 
 __all__ = ["churn", "churn_settings", "referring"]
+
+
+@pytest.fixture(scope="module")
+def ways(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
+    directory = tmp_path_factory.mktemp("straight")
+    ways = Ways(
+        Settings(data_dir=registry_dir, database_url=f"sqlite:///{directory / 'log.db'}", prometheus_port=free_port())
+    )
+    yield ways
+    ways.close()

@@ -116,3 +116,16 @@ async def test_the_sample_is_predicted_and_not_counted(tmp_path: Path) -> None:
     assert not metrics.registry.get_sample_value(
         "predictions_total", {"model_version": "1", "prediction_type": "single"}
     )
+
+
+@pytest.mark.parametrize("raw_score", [False, True])
+def test_rows_of_one_chunk_are_evaluated_in_the_calling_thread(raw_score: bool, tmp_path: Path) -> None:
+    served, engine = expensive(save_referring(tmp_path / "model"))
+    executor, batch = Executor(Metrics()), tiny_rows()
+    evaluation = executor.evaluate_here(served, batch[:5], raw_score)
+    assert evaluation is not None
+    np.testing.assert_array_equal(evaluation.prediction, served.engine.evaluate(batch[:5]).prediction)
+    assert (evaluation.raw_score is not None) == raw_score
+    assert engine.sizes == [5] * (1 + raw_score)
+    assert executor.evaluate_here(served, batch[:6], raw_score) is None
+    assert executor.evaluate_here(served, batch[:0], raw_score) is None

@@ -1,0 +1,67 @@
+"""Refusal of a request before anything is done for it, while the service is overloaded.
+
+Several times as many requests as can be answered leave the event loop little time for each. So those that must be
+refused are refused here, in front of all other applications. The answer has the same bytes as further inside, where
+requests are refused that cannot be told by their head.
+"""
+
+from app.asgi_types import Scope, Send
+from app.container import Services
+from app.errors import REQUEST_ID, Overloaded
+from app.predict.body import declared_bytes
+from app.predict.exchange import SMALL_BODY_BYTES, closing
+from app.predict.headers import Headers
+from app.problems import send_problem
+from app.telemetry.middleware import RequestTelemetry, identify
+
+SINGLE_ROUTE = "/predict"
+ROUTES = frozenset({SINGLE_ROUTE, "/predict/batch", "/predict/bulk"})
+
+
+class EarlyRefusal:
+    """Refuses prediction requests by their head.
+
+    Args:
+        telemetry: Records the requests.
+        services: Collaborators of the application.
+    """
+
+    def __init__(self, telemetry: RequestTelemetry, services: Services) -> None:
+        self._telemetry = telemetry
+        self._gate = services.gate
+        self._admission = services.admission
+        self._slot = services.slot
+
+    def check(self, scope: Scope) -> None:
+        """Let a request pass, unless it must be refused.
+
+        Raises:
+            Overloaded: There are too many requests in progress, or a body like this would wait too long for a thread.
+        """
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in ROUTES:
+            return
+        self._gate.check()
+        served = self._slot.current
+        if served is not None and scope["path"] != SINGLE_ROUTE:
+            declared = declared_bytes(dict(scope["headers"])) or 0
+            if declared > SMALL_BODY_BYTES:
+                self._admission.check_arrival(declared, len(served.feature_names))
+
+    async def refuse(self, scope: Scope, send: Send, error: Overloaded, seconds: float) -> None:
+        """Answer a request that `check` refused, and record it.
+
+        Args:
+            scope: The request.
+            send: ASGI `send` of the connection.
+            error: The reason.
+            seconds: Time since the request began.
+        """
+        headers: Headers = dict(reversed(scope["headers"]))  # of a repeated header the first counts
+        request_id = identify(headers.get(b"x-request-id"))
+        scope[REQUEST_ID] = request_id  # pyright: ignore[reportGeneralTypeIssues]
+        more = *closing(headers), (b"x-request-id", request_id.encode())
+        await send_problem(scope, send, error, more)  # pyright: ignore[reportArgumentType]
+        client = scope["client"]
+        self._telemetry.record(
+            "POST", scope["path"], error.status, seconds, client and client[0], request_id, error.kind
+        )
