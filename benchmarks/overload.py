@@ -1,16 +1,19 @@
 """Behaviour of Madrone under several times the load that it can answer.
 
-    just bench overload [--rows 1000] [--times 5] [--seconds 60] [--connections 1024] [--quick]
+    just bench overload [--rows 1 100 1000] [--times 5 20] [--seconds 60] [--connections 1024] [--quick]
 
-Method: the model and the server are those of `just bench http`. First the peak: the largest number of requests a second
-in a closed loop, with `--rows` rows each (JSON objects), over a growing number of connections. Then a multiple of the
-peak is offered in an open loop, Poisson arrivals with a fixed seed, over a bounded number of connections; a request
-that finds none free for a second is given up. Beside it, before, meanwhile and afterwards: a single row 50 times a
-second from another process, and GET /health/live and /metrics twice a second, with the worker's resident memory.
+Method: the model and the server are those of `just bench http`. For each number of rows (one as /predict, more as JSON
+objects to /predict/batch), first the peak: the largest number of requests a second in a closed loop, over a growing
+number of connections. Then each multiple of the peak is offered in an open loop, Poisson arrivals with a fixed seed,
+over a bounded number of connections, once over connections that are kept and once with a fresh one for each request.
+A request that finds none free for a second is given up. No more are offered than MOST_PER_S, about what the load
+generator can send. Beside it, before, meanwhile and afterwards: a single row 50 times a second from another process,
+and GET /health/live and /metrics twice a second, with the worker's resident memory and descriptors.
 
 Goodput counts right answers with status 200 while load is offered. Latencies count from the sending, because the
-question is how long the server takes to answer or to refuse; they include the transfer of the body. The service has
-recovered when ten single rows in a row are answered, with a median of at most 1.5 times that before the load.
+question is how long the server takes to answer or to refuse; they include the transfer of the body, and that of a
+fresh connection. The service has recovered when ten single rows in a row are answered, with a median of at most 1.5
+times that before the load.
 
 The report goes to benchmarks/reports/overload.md, .json and .png; with `--quick` to the cache.
 """
@@ -19,6 +22,7 @@ import argparse
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -45,31 +49,36 @@ PROBE_CONNECTIONS = 64
 LOOK_S = 0.5
 IN_A_ROW = 10
 AS_FAST = 1.5
+MOST_PER_S = 20_000.0
 STATUSES = (200, 503, 504)
 PACKAGES = ("madrone", "granian", "litestar", "numba")
 
 
 @dataclass(frozen=True)
 class Look:
-    """Monotonic time in seconds, resident bytes of the worker, ms of /health/live and /metrics (None: no 200)."""
+    """Monotonic time in s, resident bytes and descriptors of the worker, ms of two pages (None: no status 200)."""
 
     at: float
     rss: int
+    descriptors: int
     live_ms: float | None
     metrics_ms: float | None
 
 
 def peak(peer: Peer, what: Asked, rows: int, seconds: float) -> dict[str, float]:
     """Requests a second in a closed loop, by connections."""
+    form = "row" if rows == 1 else "objects"
     return {
-        str(count): measure_once(peer, what, Case("objects", rows, count), seconds)["requests_per_s"]
+        str(count): measure_once(peer, what, Case(form, rows, count), seconds)["requests_per_s"]
         for count in CONNECTIONS
     }
 
 
 def look(peer: Peer) -> Look:
-    at, rss = time.monotonic(), peer.worker().memory_info().rss
-    return Look(at, rss, timed(f"{peer.url}/health/live"), timed(f"{peer.url}/metrics"))
+    at, worker = time.monotonic(), peer.worker()
+    return Look(
+        at, worker.memory_info().rss, worker.num_fds(), timed(f"{peer.url}/health/live"), timed(f"{peer.url}/metrics")
+    )
 
 
 def timed(url: str) -> float | None:
@@ -82,7 +91,7 @@ def timed(url: str) -> float | None:
 
 
 def offer(
-    peer: Peer, large: Asked, single: Asked, rate: float, arguments: argparse.Namespace
+    peer: Peer, what: Asked, single: Asked, rate: float, fresh: bool, arguments: argparse.Namespace
 ) -> tuple[Record, Record, list[Look]]:
     """Records of the load and of the single rows beside it, and looks at the service meanwhile."""
     before, after = arguments.before, arguments.after
@@ -93,8 +102,8 @@ def offer(
         arrivals=arrivals.tolist(), patience=PATIENCE_S,
     )  # fmt: skip
     load = Plan(
-        port=peer.port, requests=large.requests, starts=large.starts, connections=arguments.connections,
-        arrivals=poisson(rate, arguments.seconds), patience=PATIENCE_S, give_up=GIVE_UP_S,
+        port=peer.port, requests=what.requests, starts=what.starts, connections=arguments.connections,
+        arrivals=poisson(rate, arguments.seconds), patience=PATIENCE_S, give_up=GIVE_UP_S, fresh=fresh,
     )  # fmt: skip
     looks: list[Look] = []
     with loading(probe) as probing:
@@ -146,6 +155,7 @@ def summarise(load: Record, probe: Record, looks: list[Look], top: float) -> dic
         "live_ms": cuts(np.array([one.live_ms for one in seen if one.live_ms is not None])),
         "metrics_ms": cuts(np.array([one.metrics_ms for one in seen if one.metrics_ms is not None])),
         "rss": {"before": looks[0].rss, "most": max(one.rss for one in looks), "after": looks[-1].rss},
+        "descriptors": max(one.descriptors for one in looks),
         "generator_cpu": load.cpu_share,
     }
 
@@ -171,21 +181,28 @@ def measure(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
     register(model, directory)
     rows = make_rows(DISTINCT_ROWS, 3)
     expected = np.asarray(lgb.Booster(model_file=model / "model.lgb").predict(rows, num_threads=1))
-    with running(MADRONE, model, directory, arguments.cache, MAX_BATCH_SIZE=str(arguments.rows)) as peer:
-        large = asked(peer, OBJECTS, rows, expected, arguments.rows)
+    peaks: dict[str, dict[str, float]] = {}
+    loads: list[dict[str, Any]] = []
+    with running(MADRONE, model, directory, arguments.cache, MAX_BATCH_SIZE=str(max(arguments.rows))) as peer:
         single = asked(peer, ROW, rows, expected, 1)
-        tried = peak(peer, large, arguments.rows, arguments.before)
-        print({count: round(rate, 1) for count, rate in tried.items()}, flush=True)
-        top = max(tried.values())
-        load, probe, looks = offer(peer, large, single, arguments.times * top, arguments)
-    return summarise(load, probe, looks, top) | {"peak_by_connections": tried}
+        for count in arguments.rows:
+            what = single if count == 1 else asked(peer, OBJECTS, rows, expected, count)
+            peaks[str(count)] = tried = peak(peer, what, count, arguments.before)
+            top = max(tried.values())
+            print(f"{count} rows: at most {top:.0f} requests/s", flush=True)
+            for times, fresh in product(arguments.times, (False, True)):
+                rate = min(times * top, MOST_PER_S)
+                found = summarise(*offer(peer, what, single, rate, fresh, arguments), top)
+                loads.append({"rows": count, "times": times, "fresh": fresh} | found)
+                print(f"{times:g} times, fresh: {fresh}: {found['goodput_per_s']:.0f}/s", flush=True)
+    return {"peaks_by_connections": peaks, "loads": loads}
 
 
 def main() -> None:
     options = parser(__doc__, quick="6 s of load")
-    options.add_argument("--rows", type=int, default=1000, help="of a request")
-    options.add_argument("--times", type=float, default=5.0, help="the peak are offered")
-    options.add_argument("--seconds", type=float, default=60.0, help="of load")
+    options.add_argument("--rows", type=int, nargs="+", default=[1, 100, 1000], help="of a request")
+    options.add_argument("--times", type=float, nargs="+", default=[5.0, 20.0], help="the peak are offered")
+    options.add_argument("--seconds", type=float, default=60.0, help="of each load")
     options.add_argument("--connections", type=int, default=1024)
     arguments = begin(options)
     arguments.seconds = 6.0 if arguments.quick else arguments.seconds
@@ -193,7 +210,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         results = measure(arguments, Path(directory))
     report = context("overload", *PACKAGES) | {
-        "rows": arguments.rows,
         "seconds": arguments.seconds,
         "connections": arguments.connections,
         "results": results,

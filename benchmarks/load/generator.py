@@ -2,8 +2,8 @@
 
     python -m benchmarks.load.generator PLAN RECORD
 
-One thread, non-blocking sockets and epoll; requests are bytes made beforehand, one at a time on each keep-alive
-connection. PLAN is the file of a `Plan`, RECORD becomes a file for `read_record`.
+One thread, non-blocking sockets and epoll; requests are bytes made beforehand, one at a time on each connection, which
+is kept or, if the plan says so, made anew. PLAN is the file of a `Plan`, RECORD becomes a file for `read_record`.
 
 - Closed loop: every connection sends the next request as soon as it is answered, until the time is over. Measures
   throughput.
@@ -18,6 +18,7 @@ of Python, which `just bench wrk` measures. The record says what share of a core
 sees whether it or the server was the bottleneck.
 """
 
+import errno
 import gc
 import math
 import select
@@ -37,11 +38,11 @@ from benchmarks.load.plan import Plan, Record, write_record
 READ_BYTES = 1 << 16
 """A megabyte halves the throughput: the memory is allocated anew at each read."""
 RECONNECT_S = 0.05
-CONNECT_TIMEOUT_S = 5.0
+"""Pause after a connection that is refused, so that a closed loop does not try for ever without one."""
 
 
 class Connection:
-    """A keep-alive connection with at most one request under way."""
+    """A connection with at most one request under way."""
 
     __slots__ = ("answer", "left", "request", "socket", "writing")
 
@@ -74,7 +75,7 @@ class Generator:
 
     def run(self) -> Record:
         """Run the plan (BadAnswer: the server does not speak HTTP/1.1 as it is understood here)."""
-        for connection in self._free:
+        for connection in self._free if not self._plan.fresh else ():
             self._connect(connection)
         cpu, start = time.process_time(), time.monotonic()
         loop = self._closed if self._plan.arrivals is None else self._open
@@ -197,7 +198,8 @@ class Generator:
             if connection.request >= 0:
                 self._finish(connection, DROPPED)
         elif answer.feed(data):
-            if answer.closes or connection.left:  # what is not sent yet would be taken for the next request
+            # What is not sent yet would be taken for the next request.
+            if answer.closes or connection.left or self._plan.fresh:
                 self._close(connection)
             self._finish(connection, answer.status)
 
@@ -214,13 +216,14 @@ class Generator:
         self._free.append(connection)
 
     def _connect(self, connection: Connection) -> None:
-        try:
-            opened = socket.create_connection(("127.0.0.1", self._plan.port), CONNECT_TIMEOUT_S)
-        except OSError:
-            time.sleep(RECONNECT_S)
-            return
+        """Begin to connect; a request can be written at once, and is sent when the connection is there."""
+        opened = socket.socket()
         opened.setblocking(False)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if opened.connect_ex(("127.0.0.1", self._plan.port)) not in (0, errno.EINPROGRESS):
+            opened.close()
+            time.sleep(RECONNECT_S)
+            return
         connection.socket, connection.writing = opened, False
         self._by_fd[opened.fileno()] = connection
         self._epoll.register(opened, select.EPOLLIN)

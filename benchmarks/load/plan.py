@@ -27,6 +27,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         patience: Seconds after the end for which the generator waits for answers.
         give_up: Seconds after which a request that waits for a connection is dropped.
         keep: Number of bytes of each answer's body that the record keeps.
+        fresh: Whether each request has a connection of its own.
     """
 
     port: int
@@ -38,6 +39,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     patience: float = 30.0
     give_up: float = math.inf
     keep: int = 0
+    fresh: bool = False
 
 
 class Record(NamedTuple):

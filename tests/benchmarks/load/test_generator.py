@@ -200,6 +200,13 @@ def test_a_connection_that_breaks_costs_its_request_and_no_other() -> None:
     assert record.ok().tolist() == [True, False, False, True]
 
 
+def test_a_fresh_connection_is_made_for_each_request() -> None:
+    with serving(lambda _: plain(b"yes")) as server:
+        record = Generator(Plan(port=server.port, requests=requests(4), arrivals=[0.0] * 4, fresh=True)).run()
+        assert server.connections == 4
+    assert record.ok().all()
+
+
 def test_a_body_of_megabytes_is_sent_and_read_whole() -> None:
     size = 5_000_000
     body = bytes(size)
