@@ -152,9 +152,9 @@ def _litestar(services: Services, cors: CORSConfig | None) -> Litestar:
 def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: LogWriter) -> Services:
     gpu = GpuPoller(nvml)
     slot = ModelSlot()
-    admission = Admission(settings.max_rows_in_flight, memory_bytes())
+    admission = Admission(settings.max_rows_in_flight, memory_bytes(), settings.longest_wait)
     metrics = Metrics()
-    gate = Gate(settings.max_requests_in_progress)
+    gate = Gate(settings.max_requests_in_progress, settings.longest_wait)
     metrics.register(gpu, slot, admission, gate)
     store = ModelStore(
         settings.data_dir / "models", settings.source_uri, settings.model_name, settings.model_store_versions

@@ -128,8 +128,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_requests_in_progress: Annotated[
         int,
         Meta(ge=1, le=1_000_000),
-        _help("Most prediction requests in progress, without those that are for a quarter of a second; others get 503"),
-    ] = 400
+        _help("Most prediction requests in progress, without those that are for a second; others get 503"),
+    ] = 4_000
+    longest_wait: Annotated[
+        float, Meta(ge=0.01, le=3600), _help("Seconds that a prediction request may wait; others get 503 at once")
+    ] = 0.5
     max_rows_in_flight: Annotated[
         Rows | None, _help("Most rows of all requests in progress. Unset: as many as fit into a quarter of the memory")
     ] = None

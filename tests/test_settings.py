@@ -69,7 +69,7 @@ def test_every_variable_is_read() -> None:
         "MLFLOW_TRACKING_URI": "http://mlflow:5000", "MLFLOW_REGISTRY_URI": "http://registry:5000",
         "ENABLE_PROMETHEUS": "false", "PROMETHEUS_PORT": "9001", "LOG_LEVEL": "debug", "MAX_BATCH_SIZE": "7",
         "MAX_BULK_ROWS": "8", "MAX_BODY_BYTES": "4096", "MAX_JSON_BYTES": "2048",
-        "MAX_REQUESTS_IN_PROGRESS": "3", "MAX_ROWS_IN_FLIGHT": "9",
+        "MAX_REQUESTS_IN_PROGRESS": "3", "LONGEST_WAIT": "0.3", "MAX_ROWS_IN_FLIGHT": "9",
         "REQUEST_TIMEOUT": "1.5", "RATE_LIMIT": "10", "IDLE_TIMEOUT": "4",
         "SHUTDOWN_DELAY": "0.5", "SHUTDOWN_GRACE": "3", "DATABASE_URL": "postgresql://db/predictions",
         "PREDICTION_LOG_ROWS": "5", "CORS_ORIGINS": "https://a.example, https://b.example", "API_KEY": "key",

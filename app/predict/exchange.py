@@ -6,6 +6,7 @@ prediction. Errors have the same form as on Litestar's routes.
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -37,13 +38,15 @@ class Exchange:
         started: Whether the answer has begun.
     """
 
-    __slots__ = ("_receive", "_scope", "_send", "deadline", "headers", "request_id", "started")
+    __slots__ = ("_begun", "_gate", "_receive", "_scope", "_send", "deadline", "headers", "request_id", "started")
 
-    def __init__(self, scope: HTTPScope, receive: Receive, send: Send, deadline: Deadline) -> None:
+    def __init__(self, scope: HTTPScope, receive: Receive, send: Send, deadline: Deadline, gate: Gate) -> None:
         self.headers = headers_of(scope)  # pyright: ignore[reportArgumentType]
         self.request_id: str = scope.get(REQUEST_ID, "")  # pyright: ignore[reportAttributeAccessIssue]
         self.deadline = deadline
         self.started = False
+        self._begun = time.perf_counter()
+        self._gate = gate
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -82,6 +85,8 @@ class Exchange:
         encoding = None if encoding is None else check_encoding(encoding)
         body = await read_body(self.headers, self._receive, limit, setting, reservation)
         self.deadline.reading = False
+        if len(body) <= SMALL_BODY_BYTES:
+            self._gate.has_read(time.perf_counter() - self._begun)
         if encoding is None:
             return body
         plain = await in_thread(lambda: decompress(body, encoding, limit, setting))
@@ -170,7 +175,7 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or answer with its error."""
         deadline = self._deadlines.start()
-        exchange = Exchange(scope, receive, send, deadline)  # pyright: ignore[reportArgumentType]
+        exchange = Exchange(scope, receive, send, deadline, self._gate)  # pyright: ignore[reportArgumentType]
         ticket = None
         try:
             ticket = self._gate.enter()

@@ -98,6 +98,7 @@ class StraightWay:
                 message = await receive()
         except BodyTimeout as error:
             return error
+        self._gate.has_read(time.perf_counter() - started)
         served = model.served
         request_id = identify(headers.get(b"x-request-id"))
         try:

@@ -21,9 +21,6 @@ from prometheus_client.registry import Collector
 
 from app.errors import Overloaded
 
-LONGEST_WAIT_S = 0.5
-"""Longest wait of an accepted request, unless its own work takes longer."""
-
 EXPECTED_S = 0.5
 """Time for which a body that arrives counts as queued, so that a slow client keeps nobody out."""
 
@@ -43,6 +40,7 @@ class Admission(Collector):
     Args:
         max_rows: Most rows in flight; None for as many as fit into MEMORY_SHARE of the memory.
         memory_bytes: Total memory of the host or container.
+        longest_wait: Seconds that an accepted request may wait, unless its own work takes longer.
         clock: Seconds that never go back; a test passes its own.
 
     Attributes:
@@ -50,11 +48,15 @@ class Admission(Collector):
         queued: Rows that wait for a thread or are worked on by one.
     """
 
-    def __init__(self, max_rows: int | None, memory_bytes: int, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, max_rows: int | None, memory_bytes: int, longest_wait: float = 0.5,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:  # fmt: skip
         self.in_flight = 0
         self.queued = 0
         self._max_rows = max_rows
         self._memory_bytes = memory_bytes
+        self._longest_wait = longest_wait
         self._clock = clock
         self._seconds_per_row = 0.0
         self._expected: dict[Reservation, tuple[int, float]] = {}
@@ -99,7 +101,7 @@ class Admission(Collector):
         """
         self._forget_slow()
         wait = (self.queued + self._expected_rows * expected) * self._seconds_per_row
-        if wait > max(LONGEST_WAIT_S, rows * self._seconds_per_row):
+        if wait > max(self._longest_wait, rows * self._seconds_per_row):
             raise Overloaded("The service is overloaded. Try again later.", math.ceil(wait))
 
     def check_arrival(self, count: int, columns: int) -> None:

@@ -24,6 +24,7 @@ FAMILIES: dict[str, tuple[str, set[str]]] = {
     "prediction_duration_seconds": ("histogram", {"model_version"}),
     "event_loop_lag_seconds": ("histogram", set()),
     "predictions_in_progress": ("gauge", set()),
+    "predictions_wait_seconds": ("gauge", set()),
     "rows_in_flight": ("gauge", {"where"}),
     "model_status": ("gauge", {"model_name"}),
     "errors": ("counter", {"error_type", "endpoint"}),

@@ -21,7 +21,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def admission(clock: Clock) -> Admission:
-    return Admission(1000, 2**30, clock)
+    return Admission(1000, 2**30, clock=clock)
 
 
 def queued(admission: Admission, rows: int) -> Reservation:
@@ -222,7 +222,7 @@ STEP = st.tuples(
 @given(limit=st.none() | st.integers(1, 500), steps=st.lists(STEP, max_size=60))
 def test_counts_match_the_reservations_and_return_to_zero(limit: int | None, steps: list[tuple[str, int, int]]) -> None:
     clock = Clock()
-    admission = Admission(limit, 40_000, clock)
+    admission = Admission(limit, 40_000, clock=clock)
     reservations: dict[Reservation, int] = {}  # and the rows that each queued
     for step, which, number in steps:
         clock.now += number / 100
