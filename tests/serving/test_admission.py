@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import Overloaded
-from app.serving.admission import COPIES, EXPECTED_S, MEMORY_SHARE, Admission, Reservation
+from app.serving.admission import COPIES, EXPECTED_S, MEMORY_SHARE, MOST_ARRIVING, Admission, Reservation
 from tests.clock import Clock
 
 ROWS_A_SECOND = 128
@@ -186,6 +186,77 @@ def test_idle_time_does_not_change_the_speed(measured: Admission, clock: Clock) 
         assert refusal(measured, 1).retry_after == 2
 
 
+def test_the_rows_that_were_decoded_replace_those_that_were_estimated(measured: Admission, clock: Clock) -> None:
+    """A Parquet file of 37 KB can hold a million rows."""
+    with queued(measured, 5) as packed:
+        packed.reserve(500)
+        assert measured.rows() == {"held": 500, "queued": 500}
+        assert refusal(measured, 1).retry_after == 4
+        clock.now += 500 / ROWS_A_SECOND
+    assert measured.rows() == {"held": 0, "queued": 0}
+    with queued(measured, 2 * ROWS_A_SECOND):  # which take as long as before
+        assert refusal(measured, 1).retry_after == 2
+
+
+@pytest.mark.parametrize("first", ["ahead", "behind"])
+def test_the_speed_counts_the_decoded_rows_ahead(measured: Admission, clock: Clock, first: str) -> None:
+    ahead, behind = queued(measured, 5), queued(measured, ROWS_A_SECOND // 4)
+    ahead.reserve(3 * ROWS_A_SECOND)
+    clock.now += 3.25
+    for reservation in (ahead, behind) if first == "ahead" else (behind, ahead):
+        with reservation:
+            pass
+    with queued(measured, 5 * ROWS_A_SECOND):
+        assert 5 <= refusal(measured, 1).retry_after <= 6
+
+
+def test_rows_decoded_behind_a_request_are_not_ahead_of_it(measured: Admission, clock: Clock) -> None:
+    for _ in range(20):
+        ahead, behind = queued(measured, ROWS_A_SECOND // 4), queued(measured, 1)
+        behind.reserve(500)
+        clock.now += 0.25
+        with ahead:
+            pass
+        behind.__exit__(ValueError, ValueError(), None)
+    with queued(measured, 5 * ROWS_A_SECOND):
+        assert refusal(measured, 1).retry_after == 5
+
+
+def test_the_time_in_which_a_client_reads_its_answer_does_not_change_the_speed(
+    measured: Admission, clock: Clock
+) -> None:
+    with queued(measured, ROWS_A_SECOND) as reservation:
+        clock.now += 1.0
+        reservation.leave_queue()
+        reservation.reserve_answer(8 * ROWS_A_SECOND)
+        assert measured.rows() == {"held": -(-ROWS_A_SECOND // (COPIES * COLUMNS)), "queued": 0}
+        clock.now += 3600.0
+        reservation.leave_queue()
+    with queued(measured, 2 * ROWS_A_SECOND):
+        assert refusal(measured, 1).retry_after == 2
+
+
+def test_who_is_in_the_queue_does_not_join_it_again(measured: Admission) -> None:
+    with queued(measured, 4 * ROWS_A_SECOND) as reservation:
+        reservation.join_queue()
+        assert measured.queued == 4 * ROWS_A_SECOND
+
+
+def test_no_more_bodies_arrive_at_once_than_can_be_worked_on(admission: Admission, clock: Clock) -> None:
+    arriving = [admission.enter(COLUMNS).__enter__() for _ in range(MOST_ARRIVING + 1)]
+    for reservation in arriving[:-1]:
+        reservation.expect_bytes(1)
+    with pytest.raises(Overloaded, match="large bodies"):
+        arriving[-1].expect_bytes(1)
+    arriving[0].__exit__(None, None, None)
+    arriving[-1].expect_bytes(1)
+    with admission.enter(COLUMNS) as late:
+        with pytest.raises(Overloaded):
+            late.expect_bytes(1)
+        clock.now += EXPECTED_S  # by then the others are slow, and keep nobody out
+        late.expect_bytes(1)
+
+
 def test_bodies_that_arrive_count_as_queued(measured: Admission) -> None:
     arriving = [measured.enter(COLUMNS).__enter__() for _ in range(3)]
     for reservation in arriving[:2]:
@@ -213,7 +284,7 @@ def test_a_body_that_takes_long_to_arrive_keeps_nobody_out(measured: Admission, 
 
 
 STEP = st.tuples(
-    st.sampled_from(["enter", "expect", "reserve", "reserve bytes", "join queue", "leave", "fail"]),
+    st.sampled_from(["enter", "expect", "reserve", "reserve bytes", "join queue", "leave queue", "leave", "fail"]),
     st.integers(0, 5),
     st.integers(0, 400),
 )
@@ -223,11 +294,11 @@ STEP = st.tuples(
 def test_counts_match_the_reservations_and_return_to_zero(limit: int | None, steps: list[tuple[str, int, int]]) -> None:
     clock = Clock()
     admission = Admission(limit, 40_000, clock)
-    reservations: dict[Reservation, int] = {}  # and the rows that each queued
+    reservations: dict[Reservation, bool] = {}  # and whether each is in the queue
     for step, which, number in steps:
         clock.now += number / 100
         if step == "enter":
-            reservations[admission.enter(COLUMNS).__enter__()] = 0
+            reservations[admission.enter(COLUMNS).__enter__()] = False
         elif reservations:
             reservation = list(reservations)[which % len(reservations)]
             before = reservation.rows
@@ -238,9 +309,12 @@ def test_counts_match_the_reservations_and_return_to_zero(limit: int | None, ste
                     reservation.reserve(number)
                 elif step == "reserve bytes":
                     reservation.reserve_bytes(number * 8)
-                elif step == "join queue" and not reservations[reservation]:
+                elif step == "join queue":
                     reservation.join_queue()
-                    reservations[reservation] = reservation.rows
+                    reservations[reservation] = True
+                elif step == "leave queue":
+                    reservation.leave_queue()
+                    reservations[reservation] = False
                 elif step in ("leave", "fail"):
                     error = ValueError() if step == "fail" else None
                     reservation.__exit__(error and type(error), error, None)
@@ -249,7 +323,9 @@ def test_counts_match_the_reservations_and_return_to_zero(limit: int | None, ste
                 refused = (reservation.rows, error.retry_after or 0)
                 assert refused >= (before, 1)
         held = sum(reservation.rows for reservation in reservations)
-        assert admission.rows() == {"held": held, "queued": sum(reservations.values())}
+        in_queue = sum(reservation.rows for reservation, is_queued in reservations.items() if is_queued)
+        assert admission.rows() == {"held": held, "queued": in_queue}
+        assert [ticket.ahead >= ticket.rows for ticket in admission._tickets] == [True] * sum(reservations.values())
         others = sum(reservation.rows > 0 for reservation in reservations)
         assert others <= 1 or held <= admission.max_rows(COLUMNS)
     for reservation in reservations:
