@@ -1,7 +1,7 @@
 """Prediction handlers: one row, a batch whose rows fail one by one, and bulk, which answers a table by a table."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -9,24 +9,22 @@ from litestar.types import ASGIApp
 
 from app.auth import check_key
 from app.codecs import npy, table_json
-from app.codecs.formats import Format, accepted_format, content_format, is_json
-from app.codecs.rules import Buffer, FloatArray
+from app.codecs.formats import accepted_format, content_format, is_json
+from app.codecs.rules import FloatArray
 from app.container import Services
 from app.errors import PredictionNotFinite, UnsupportedMediaType
 from app.models.served import ServedModel
-from app.predict.answers import batch_answer, row_answer, table_answer
-from app.predict.body import Body, declared_bytes
-from app.predict.exchange import SMALL_BODY_BYTES, Endpoint, Exchange, Handle
-from app.predict.query import Addition, requested
+from app.predict.answers import batch_answer, row_answer
+from app.predict.body import SMALL_BODY_BYTES, Body
+from app.predict.bulk import Table, bulk_answer, send_table
+from app.predict.exchange import Endpoint, Exchange, Handle
+from app.predict.query import requested
 from app.serving.admission import Reservation
 from app.serving.deadline import Deadlines
 from app.serving.executor import PredictionType
 from kernels.engine import Evaluation
 
 JSON = b"application/json"
-
-WHOLE_ANSWER_BYTES = 256 * 1024
-"""Largest bulk answer that is sent whole with a Content-Length; others are streamed in parts of about this size."""
 
 
 class Rows(Protocol):
@@ -41,17 +39,6 @@ class Rows(Protocol):
     def size(self) -> int:
         """Number of all rows, also those that are not valid."""
         ...
-
-
-class Table(NamedTuple):
-    """Rows of a bulk body, all of which are valid."""
-
-    rows: FloatArray
-
-    @property
-    def size(self) -> int:
-        """Number of rows."""
-        return len(self.rows)
 
 
 R = TypeVar("R", bound=Rows)
@@ -71,6 +58,7 @@ class Reader(NamedTuple, Generic[R, A]):
         decode_in: Runs `decode` for a large body.
         answer: Makes the answer, given the rows and their evaluation.
         answer_in: Runs `answer` for a large body.
+        is_packed: Whether a small body may hold many rows.
     """
 
     kind: PredictionType
@@ -81,24 +69,7 @@ class Reader(NamedTuple, Generic[R, A]):
     decode_in: Run
     answer: Callable[[R, Evaluation], A]
     answer_in: Run
-
-
-class BulkAnswer(NamedTuple):
-    """The answer for a table, of which the first part is made.
-
-    Attributes:
-        rows: float64[B, F], the rows that were predicted.
-        evaluation: Evaluation of these rows.
-        part: First part of the body.
-        ended: Whether that is all of it.
-        pieces: Rest of the body.
-    """
-
-    rows: FloatArray
-    evaluation: Evaluation
-    part: bytes
-    ended: bool
-    pieces: Iterator[Buffer]
+    is_packed: bool = False
 
 
 class Predictions:
@@ -123,7 +94,7 @@ class Predictions:
         deadlines = Deadlines(settings.request_timeout)
         handles: dict[str, Handle] = {"/predict": self._one, "/predict/batch": self._batch, "/predict/bulk": self._bulk}
         self.routes: dict[str, ASGIApp] = {
-            path: Endpoint(handle, deadlines, services.gate) for path, handle in handles.items()
+            path: Endpoint(path, handle, deadlines, services.gate, services.metrics) for path, handle in handles.items()
         }
 
     async def _one(self, exchange: Exchange) -> None:
@@ -132,17 +103,15 @@ class Predictions:
         served = self._choose(exchange)
         _check_json(exchange)
         settings = self._settings
-        body = await exchange.body(settings.max_json_bytes, "MAX_JSON_BYTES", self._executor.in_thread)
-        level, additions = requested(exchange.query, served, settings.model_output, table=False)
-        rows, unseen = served.codec.decode_row(body)
-        raw_score = "raw_score" in additions
-        if self._executor.is_cheap(served, 1):
-            evaluation = await self._executor.predict(served, rows, "single", raw_score)
-        else:
-            with self._admission.enter(len(served.feature_names)) as reservation:
+        with self._admission.enter(len(served.feature_names)) as reservation:
+            body = await exchange.body(settings.max_json_bytes, "MAX_JSON_BYTES", self._executor.in_thread, reservation)
+            level, additions = requested(exchange.query, served, settings.model_output, table=False)
+            rows, unseen = served.codec.decode_row(body)
+            raw_score = "raw_score" in additions
+            if not self._executor.is_cheap(served, 1):
                 reservation.reserve(1)
                 reservation.join_queue()
-                evaluation = await self._executor.predict(served, rows, "single", raw_score)
+            evaluation = await self._executor.predict(served, rows, "single", raw_score)
         try:
             answer = row_answer(
                 exchange.request_id, served, rows, evaluation.single(), level, started, unseen, additions
@@ -168,8 +137,8 @@ class Predictions:
         )  # fmt: skip
         with self._admission.enter(len(served.artifact.features)) as reservation:
             answer = await self._predict(exchange, served, reader, reservation)
-        self._count_not_finite(served, "batch", answer.not_finite)
-        await exchange.answer(answer.body)
+            self._count_not_finite(served, "batch", answer.not_finite)
+            await exchange.answer(answer.body)
         self._after(exchange, served, "batch", answer.rows, answer.evaluation)
 
     async def _bulk(self, exchange: Exchange) -> None:
@@ -189,7 +158,7 @@ class Predictions:
             "bulk", "raw_score" in additions, limit, setting,
             lambda body: Table(given.decode(body, features, settings.max_bulk_rows)),
             executor.in_gil_thread if is_json else executor.in_thread,
-            partial(_bulk_answer, served, wanted, level, additions), executor.in_thread,
+            partial(bulk_answer, served, wanted, level, additions), executor.in_thread, given.is_packed,
         )  # fmt: skip
         with self._admission.enter(len(features)) as reservation:
             try:
@@ -197,50 +166,44 @@ class Predictions:
             except PredictionNotFinite as error:
                 self._count_not_finite(served, "bulk", error.rows)
                 raise
-            await self._stream(exchange, served, wanted.media_type, answer)
-        self._after(exchange, served, "bulk", answer.rows, answer.evaluation)
+            self._after(exchange, served, "bulk", answer.rows, answer.evaluation)
+            body = answer.body
+            del answer  # while the client reads, what the body is made from is held, but not the rows
+            reservation.reserve_answer(body.held)
+            await send_table(exchange, served.identity, wanted.media_type, body, executor.in_thread)
 
     async def _predict(
         self, exchange: Exchange, served: ServedModel, reader: Reader[R, A], reservation: Reservation
     ) -> A:
         """Read and predict many rows: the policy that batch and bulk share.
 
-        A large request is refused before its body is read, if it would wait too long. A small body is read and answered
-        on the event loop. A large one waits in the queue for a thread, and is given up when the caller leaves.
+        A large request is refused before its body is read, if it would wait too long. A small body of few rows is read
+        and answered on the event loop. Others wait in the queue for a thread, and are given up when the caller leaves.
         """
-        if (declared := declared_bytes(exchange.headers) or 0) > SMALL_BODY_BYTES:
-            reservation.expect_bytes(declared)
-        body = await exchange.body(reader.limit, reader.setting, self._executor.in_thread, reservation)
-        if len(body) <= SMALL_BODY_BYTES:
+        executor = self._executor
+        body = await exchange.body(reader.limit, reader.setting, executor.in_thread, reservation)
+        is_small = len(body) <= SMALL_BODY_BYTES
+        if is_small and not reader.is_packed:
             table = reader.decode(body)
-            reservation.reserve(table.size)
-            if not self._executor.is_cheap(served, len(table.rows)):
+        else:
+            if not is_small:
                 reservation.join_queue()
-            evaluation = await self._executor.predict(served, table.rows, reader.kind, reader.raw_score)
-            return reader.answer(table, evaluation)
-        reservation.join_queue()
-        async with exchange.watched():
+            exchange.watch()
             table = await reader.decode_in(partial(reader.decode, body))
-            del body  # all of it is in the rows now
-            reservation.reserve(table.size)
-            evaluation = await self._executor.predict(served, table.rows, reader.kind, reader.raw_score)
-            return await reader.answer_in(partial(reader.answer, table, evaluation))
-
-    async def _stream(self, exchange: Exchange, served: ServedModel, media_type: str, answer: BulkAnswer) -> None:
-        """Send a table: whole, or as a stream of parts where it is large."""
-        headers = (
-            (b"x-model-version", served.identity.version.encode()),
-            (b"x-model-stage", (served.identity.stage or "").encode()),
-        )
-        part, ended = answer.part, answer.ended
-        if ended:
-            await exchange.answer(part, media_type.encode(), headers=headers)
-            return
-        await exchange.begin(media_type.encode(), 200, headers)
-        while not ended:
-            await exchange.send(part, more=True)
-            part, ended = await self._executor.in_thread(partial(_collect, answer.pieces))
-        await exchange.send(part, more=False)
+        del body  # all of it is in the rows now
+        reservation.reserve(table.size)
+        if table.rows.nbytes <= SMALL_BODY_BYTES:
+            if not executor.is_cheap(served, len(table.rows)):
+                reservation.join_queue()
+            evaluation = await executor.predict(served, table.rows, reader.kind, reader.raw_score)
+            answer = reader.answer(table, evaluation)
+        else:
+            reservation.join_queue()
+            exchange.watch()
+            evaluation = await executor.predict(served, table.rows, reader.kind, reader.raw_score)
+            answer = await reader.answer_in(partial(reader.answer, table, evaluation))
+        reservation.leave_queue()  # how fast the client reads its answer is nobody else's wait
+        return answer
 
     def _choose(self, exchange: Exchange) -> ServedModel:
         """The model that answers this request. The request uses this snapshot only, and nothing else of any model."""
@@ -267,30 +230,3 @@ def _check_json(exchange: Exchange) -> None:
     """Raise UnsupportedMediaType unless the body is JSON in UTF-8."""
     if exchange.headers.get(b"content-type") != JSON and not is_json(exchange.header(b"content-type")):
         raise UnsupportedMediaType("The body must come with Content-Type: application/json.")
-
-
-def _bulk_answer(
-    served: ServedModel, wanted: Format, level: float | None, additions: tuple[Addition, ...],
-    table: Table, evaluation: Evaluation,
-) -> BulkAnswer:  # fmt: skip
-    """Begin the answer for a table.
-
-    Raises:
-        PredictionNotFinite: The model has no finite answer to some of the rows.
-    """
-    result = table_answer(served, evaluation, level, additions)
-    result.check_finite()
-    pieces = iter(wanted.encode(result))
-    return BulkAnswer(table.rows, evaluation, *_collect(pieces), pieces)
-
-
-def _collect(pieces: Iterator[Buffer]) -> tuple[bytes, bool]:
-    """Join the next pieces up to WHOLE_ANSWER_BYTES or a bit more; and whether they were the last."""
-    parts: list[Buffer] = []
-    size = 0
-    for piece in pieces:
-        parts.append(piece)
-        size += len(memoryview(piece).cast("B"))
-        if size >= WHOLE_ANSWER_BYTES:
-            return b"".join(parts), False
-    return b"".join(parts), True

@@ -144,8 +144,6 @@ class Admission(Collector):
     def correct(self, ticket: "Ticket", rows: int) -> None:
         """Replace the rows of a ticket; they are also ahead of all tickets behind it."""
         more = rows - ticket.rows
-        if more == 0:
-            return
         self.queued += more
         ticket.rows = rows
         for behind in reversed(self._tickets):
@@ -206,11 +204,14 @@ class Reservation:
         self.reserve(self.rows_of(count))
 
     def reserve_answer(self, count: int) -> None:
-        """Reserve rows for an answer of which so many bytes are held, and nothing else any more."""
-        self.reserve(-(-count // (COPIES * self._bytes_per_row)))
+        """Reserve rows for an answer of which so many bytes are held, and nothing else any more; never refused."""
+        self._set(-(-count // (COPIES * self._bytes_per_row)))
 
     def reserve(self, rows: int) -> None:
-        """Reserve this many rows, and queue them if the request is in the queue, instead of those before.
+        """Reserve this many rows, instead of those reserved before.
+
+        If the request is in the queue with fewer rows, it queues this many. If it is there with more, because its body
+        has more bytes than its rows, these stay: reading them takes time too.
 
         A single request may reserve any number, since the size of a request has limits of its own.
 
@@ -218,12 +219,15 @@ class Reservation:
             Overloaded: Together with the rows of other requests they are too many.
         """
         others = self._admission.in_flight - self.rows
-        if others and others + rows > self._max_rows:
+        if rows > self.rows and others and others + rows > self._max_rows:
             raise Overloaded("The service has as many rows in flight as MAX_ROWS_IN_FLIGHT allows.")
-        self._admission.in_flight = others + rows
-        self.rows = rows
-        if self._ticket is not None:
+        self._set(rows)
+        if self._ticket is not None and rows > self._ticket.rows:
             self._admission.correct(self._ticket, rows)
+
+    def _set(self, rows: int) -> None:
+        self._admission.in_flight += rows - self.rows
+        self.rows = rows
 
     def expect_bytes(self, count: int) -> None:
         """Count the rows that this many bytes would be as queued while the body arrives.

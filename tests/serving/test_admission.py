@@ -236,6 +236,26 @@ def test_the_time_in_which_a_client_reads_its_answer_does_not_change_the_speed(
         assert refusal(measured, 1).retry_after == 2
 
 
+def test_an_answer_is_never_refused_since_all_is_done(admission: Admission) -> None:
+    with admission.enter(COLUMNS) as first, admission.enter(COLUMNS) as other:
+        first.reserve(5)
+        other.reserve(995)
+        first.reserve_answer(100 * COPIES * 8 * COLUMNS)
+        assert admission.in_flight == 1095
+        first.reserve(50)  # nor is one who gives rows back
+        assert admission.in_flight == 1045
+
+
+def test_a_body_of_many_bytes_and_few_rows_counts_as_its_bytes_in_the_queue(measured: Admission, clock: Clock) -> None:
+    """Else the time that its bytes took would count as that of its rows."""
+    with queued(measured, ROWS_A_SECOND) as padded:
+        padded.reserve(1)
+        assert measured.rows() == {"held": 1, "queued": ROWS_A_SECOND}
+        clock.now += 1.0
+    with queued(measured, 2 * ROWS_A_SECOND):
+        assert refusal(measured, 1).retry_after == 2
+
+
 def test_who_is_in_the_queue_does_not_join_it_again(measured: Admission) -> None:
     with queued(measured, 4 * ROWS_A_SECOND) as reservation:
         reservation.join_queue()
@@ -283,27 +303,27 @@ def test_a_body_that_takes_long_to_arrive_keeps_nobody_out(measured: Admission, 
     measured.check_wait(1)
 
 
-STEP = st.tuples(
-    st.sampled_from(["enter", "expect", "reserve", "reserve bytes", "join queue", "leave queue", "leave", "fail"]),
-    st.integers(0, 5),
-    st.integers(0, 400),
-)
+STEPS = (
+    "enter", "expect", "reserve", "reserve bytes", "reserve answer", "join queue", "leave queue", "leave", "fail",
+)  # fmt: skip
+STEP = st.tuples(st.sampled_from(STEPS), st.integers(0, 5), st.integers(0, 400))
 
 
 @given(limit=st.none() | st.integers(1, 500), steps=st.lists(STEP, max_size=60))
 def test_counts_match_the_reservations_and_return_to_zero(limit: int | None, steps: list[tuple[str, int, int]]) -> None:
     clock = Clock()
     admission = Admission(limit, 40_000, clock)
-    reservations: dict[Reservation, bool] = {}  # and whether each is in the queue
+    reservations: dict[Reservation, int | None] = {}  # and the rows that each has in the queue
     for step, which, number in steps:
         clock.now += number / 100
         if step == "enter":
-            reservations[admission.enter(COLUMNS).__enter__()] = False
+            reservations[admission.enter(COLUMNS).__enter__()] = None
         elif reservations:
             reservation = list(reservations)[which % len(reservations)]
             before = reservation.rows
             try:
-                if step == "expect" and not reservations[reservation]:
+                in_queue = reservations[reservation]
+                if step == "expect" and in_queue is None:
                     reservation.expect_bytes(number * 8)
                 elif step == "reserve":
                     reservation.reserve(number)
@@ -311,21 +331,26 @@ def test_counts_match_the_reservations_and_return_to_zero(limit: int | None, ste
                     reservation.reserve_bytes(number * 8)
                 elif step == "join queue":
                     reservation.join_queue()
-                    reservations[reservation] = True
+                    reservations[reservation] = reservation.rows if in_queue is None else in_queue
                 elif step == "leave queue":
                     reservation.leave_queue()
-                    reservations[reservation] = False
+                    reservations[reservation] = None
+                elif step == "reserve answer":
+                    reservation.reserve_answer(min(number, before) * 8)
                 elif step in ("leave", "fail"):
                     error = ValueError() if step == "fail" else None
                     reservation.__exit__(error and type(error), error, None)
                     del reservations[reservation]
+                if step.startswith("reserve") and step != "reserve answer" and in_queue is not None:
+                    reservations[reservation] = max(in_queue, reservation.rows)
             except Overloaded as error:
                 refused = (reservation.rows, error.retry_after or 0)
                 assert refused >= (before, 1)
         held = sum(reservation.rows for reservation in reservations)
-        in_queue = sum(reservation.rows for reservation, is_queued in reservations.items() if is_queued)
-        assert admission.rows() == {"held": held, "queued": in_queue}
-        assert [ticket.ahead >= ticket.rows for ticket in admission._tickets] == [True] * sum(reservations.values())
+        waiting = [rows for rows in reservations.values() if rows is not None]
+        assert admission.rows() == {"held": held, "queued": sum(waiting)}
+        assert sorted(ticket.rows for ticket in admission._tickets) == sorted(waiting)
+        assert all(ticket.ahead >= ticket.rows for ticket in admission._tickets)
         others = sum(reservation.rows > 0 for reservation in reservations)
         assert others <= 1 or held <= admission.max_rows(COLUMNS)
     for reservation in reservations:

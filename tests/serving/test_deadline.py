@@ -21,8 +21,14 @@ async def hang(deadline: Deadline, *, reading: bool = True, sending: bool = Fals
     with deadline:
         deadline.reading = reading
         if sending:
-            deadline.restart()
+            deadline.send_in_parts(lambda: None)
         await asyncio.Event().wait()
+
+
+async def reads(deadline: Deadline, read: Any) -> None:
+    """A request whose client reads its answer like this."""
+    deadline.send_in_parts(read)
+    await asyncio.Event().wait()
 
 
 async def within_reason(work: Any) -> Any:
@@ -106,6 +112,14 @@ async def test_a_client_has_the_whole_time_for_each_part_of_its_answer() -> None
             assert one.ends >= other.ends
         assert first.ends >= first.loop.time() + LONG_S - WITHIN_S
     assert deadlines._running == {}
+
+
+async def test_a_client_that_reads_on_is_waited_for() -> None:
+    """Each look at what it has read gives it as much time again, until there is nothing new."""
+    looks = iter([0, 10, 20, 20])
+    with pytest.raises(AnswerTimeout), Deadlines(SHORT_S).start() as deadline:
+        await within_reason(reads(deadline, lambda: next(looks)))
+    assert list(looks) == []
 
 
 async def test_the_first_reason_counts() -> None:
