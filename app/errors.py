@@ -163,6 +163,12 @@ class BodyTimeout(ServiceError):
     kind = "body_timeout"
 
 
+class AnswerTimeout(Exception):
+    """The client read no part of its answer within REQUEST_TIMEOUT, so its connection is closed."""
+
+    kind = "answer_timeout"
+
+
 class Disconnected(Exception):
     """The client has gone, so there is nobody to answer."""
 

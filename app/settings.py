@@ -139,7 +139,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout: Annotated[
         float,
         Meta(gt=0, le=3600),
-        _help("Time limit in seconds of a prediction request: 408 if its body is incomplete by then, else 504"),
+        _help(
+            "Time limit in seconds of a prediction request: 408 if its body is incomplete by then, else 504; and of a "
+            "client that reads nothing of its answer"
+        ),
     ] = 30.0
     rate_limit: Annotated[
         int, Meta(ge=0, le=10_000_000), _help("Prediction requests a minute and client; 0 means no limit")

@@ -75,6 +75,11 @@ class Wire:
             pass
         return received
 
+    def half_close(self) -> Self:
+        """Say that nothing more will be sent."""
+        self._socket.shutdown(socket.SHUT_WR)
+        return self
+
     def reset(self) -> None:
         """Leave without a word: what was sent and not yet read is lost."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

@@ -19,11 +19,13 @@ class Format(NamedTuple):
         media_type: Name or alias.
         decode: Decodes a body to float64[B, F], given the model's features and the most rows allowed.
         encode: Encodes a result, piece by piece.
+        is_packed: Whether a few bytes may hold many rows.
     """
 
     media_type: str
     decode: Callable[[Buffer, tuple[Feature, ...], int], FloatArray]
     encode: Callable[[Result], Iterator[Buffer]]
+    is_packed: bool
 
 
 _MODULES = (
@@ -37,7 +39,7 @@ _MODULES = (
     (parquet, ("application/x-parquet",)),
 )
 FORMATS: dict[str, Format] = {
-    name: Format(name, module.decode, module.encode)
+    name: Format(name, module.decode, module.encode, module is parquet)
     for module, aliases in _MODULES
     for name in (module.MEDIA_TYPE, *aliases)
 }

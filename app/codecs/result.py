@@ -44,6 +44,11 @@ class Result(msgspec.Struct, frozen=True):
         return len(self.prediction)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return sum(array.nbytes for array in (self.prediction, self.half_widths, self.raw_score) if array is not None)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of all columns: those of `numbers`, then any `label`."""
         return self.numbers if self.labels is None else (*self.numbers, LABEL)

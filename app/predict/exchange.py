@@ -7,23 +7,30 @@ prediction. Errors have the same form as on Litestar's routes.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from app.codecs.compression import check_encoding, decompress
-from app.errors import REQUEST_ID, Disconnected, Overloaded
-from app.predict.body import Body, declared_bytes, drain, read_body
+from app.errors import REQUEST_ID, AnswerTimeout, Disconnected, Overloaded
+from app.predict.body import SMALL_BODY_BYTES, Body, declared_bytes, drain, read_body
 from app.predict.headers import Headers, headers_of
 from app.problems import PROBLEM_MEDIA_TYPE, answer_problem
 from app.serving.admission import Reservation
+from app.serving.connection import Address, acknowledged, cut
 from app.serving.deadline import Deadline, Deadlines
 from app.serving.gate import Gate
+from app.telemetry.metrics import Metrics
 
-SMALL_BODY_BYTES = 32 * 1024
-"""Largest body that is read and answered on the event loop, in a fraction of a millisecond; others go to threads."""
+WHOLE_ANSWER_BYTES = 256 * 1024
+"""Largest answer that is handed to the server whole. Of others the server takes a part when the client has read those
+before, so that no more than some parts of an answer that is not read are in memory."""
+
+PART_BYTES = 128 * 1024
+"""Part of an answer that the server takes at a time, for which the client has REQUEST_TIMEOUT."""
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +45,9 @@ class Exchange:
         started: Whether the answer has begun.
     """
 
-    __slots__ = ("_begun", "_gate", "_receive", "_scope", "_send", "deadline", "headers", "request_id", "started")
+    __slots__ = (
+        "_begun", "_gate", "_receive", "_scope", "_send", "_watcher", "deadline", "headers", "request_id", "started",
+    )  # fmt: skip
 
     def __init__(self, scope: HTTPScope, receive: Receive, send: Send, deadline: Deadline, gate: Gate) -> None:
         self.headers = headers_of(scope)  # pyright: ignore[reportArgumentType]
@@ -50,6 +59,7 @@ class Exchange:
         self._scope = scope
         self._receive = receive
         self._send = send
+        self._watcher: asyncio.Task[None] | None = None
 
     @property
     def raw_headers(self) -> Iterable[tuple[bytes, bytes]]:
@@ -60,6 +70,12 @@ class Exchange:
         """The text of a header, None where it is absent."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
+
+    @property
+    def client(self) -> Address:
+        """Address of the client."""
+        host, port = self._scope["client"] or ("", 0)
+        return host, int(port)  # which Granian gives as a text
 
     @property
     def query(self) -> bytes:
@@ -89,27 +105,28 @@ class Exchange:
             self._gate.has_read(time.perf_counter() - self._begun)
         if encoding is None:
             return body
+        if reservation is not None and len(body) > SMALL_BODY_BYTES:
+            reservation.join_queue()
         plain = await in_thread(lambda: decompress(body, encoding, limit, setting))
         if reservation is not None:
             reservation.reserve_bytes(len(plain))
         return plain
 
-    @asynccontextmanager
-    async def watched(self) -> AsyncGenerator[None, None]:
-        """Cancel the work inside the context when the client disconnects. The body must have been read."""
+    def watch(self) -> None:
+        """End the request when the client disconnects, from now on. The body must have been read."""
+        if self._watcher is None:
+            self._watcher = asyncio.create_task(self._watch())
 
-        async def watch() -> None:
-            while (await self._receive())["type"] == "http.request":
-                pass
-            self.deadline.disconnect()
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] == "http.request":
+            pass
+        self.deadline.disconnect()
 
-        watcher = asyncio.create_task(watch())
-        try:
-            yield
-        finally:
-            watcher.cancel()
-            with suppress(asyncio.CancelledError):
-                await watcher
+    def close(self) -> None:
+        """Watch the client no more."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None
 
     async def answer(
         self, body: bytes, media_type: bytes = b"application/json", status: int = 200,
@@ -128,9 +145,28 @@ class Exchange:
         await self._send(message)
 
     async def send(self, body: bytes, *, more: bool) -> None:
-        """Send a part of the body of an answer."""
-        message: Message = {"type": "http.response.body", "body": body, "more_body": more}
-        await self._send(message)
+        """Send a part of the body of an answer, or all of it.
+
+        The server takes a large answer part by part, as its client reads it.
+
+        Raises:
+            AnswerTimeout: The client reads nothing (when the deadline ends).
+            Disconnected: The client has gone (when the deadline ends).
+        """
+        in_parts = more or self.deadline.sending or len(body) > WHOLE_ANSWER_BYTES
+        size = PART_BYTES if in_parts else max(1, len(body))
+        if in_parts and not self.deadline.sending:
+            self.watch()
+            self.deadline.send_in_parts(partial(acknowledged, self.client))
+        for start in range(0, max(1, len(body)), size):
+            is_last = not more and start + size >= len(body)
+            if in_parts:
+                self.deadline.restart()
+            if is_last:
+                self.close()  # the server reports the end of the answer as a disconnect
+            part = body[start : start + size]
+            message: Message = {"type": "http.response.body", "body": part, "more_body": not is_last}
+            await self._send(message)
 
     async def refuse(self, error: Exception) -> None:
         """Answer with problem details, then read the rest of the body, unless the service is overloaded."""
@@ -139,6 +175,7 @@ class Exchange:
         overloaded = isinstance(error, Overloaded)
         if overloaded and self.deadline.reading:
             headers += closing(self.headers)
+        _forget(error)
         await self.answer(problem.body, PROBLEM_MEDIA_TYPE.encode(), problem.status, headers)
         if self.deadline.reading and not overloaded:
             with suppress(TimeoutError):
@@ -155,6 +192,11 @@ def closing(headers: Headers) -> list[tuple[bytes, bytes]]:
     return [(b"connection", b"close")] if declared is None or declared > SMALL_BODY_BYTES else []
 
 
+def _forget(error: BaseException) -> None:
+    """Free what the frames of an error hold, rows among it: the client may take seconds to send the rest of a body."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+
+
 Handle = Callable[[Exchange], Awaitable[None]]
 
 
@@ -162,15 +204,19 @@ class Endpoint:
     """An ASGI application that answers one route's POST requests.
 
     Args:
+        path: Path of the route.
         handle: Answers a request, or raises the error to answer with.
         deadlines: Deadlines of the requests.
         gate: Counts requests in progress.
+        metrics: Metrics of the service.
     """
 
-    def __init__(self, handle: Handle, deadlines: Deadlines, gate: Gate) -> None:
+    def __init__(self, path: str, handle: Handle, deadlines: Deadlines, gate: Gate, metrics: Metrics) -> None:
+        self._path = path
         self._handle = handle
         self._deadlines = deadlines
         self._gate = gate
+        self._errors = metrics.errors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or answer with its error."""
@@ -183,11 +229,16 @@ class Endpoint:
                 await self._handle(exchange)
         except Disconnected:
             return
+        except AnswerTimeout as error:
+            cut(exchange.client)
+            log.warning("an answer was not read", extra={"endpoint": self._path, "reason": str(error)})
+            self._errors.labels(error.kind, self._path).inc()
         except Exception as error:
             if exchange.started:
                 log.exception("an answer broke off")
                 raise
             await exchange.refuse(error)
         finally:
+            exchange.close()
             if ticket is not None:
                 self._gate.leave(ticket)

@@ -1,60 +1,27 @@
 """Prediction handlers: one row, a batch whose rows fail one by one, and bulk, which answers a table by a table."""
 
 import time
-from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
 
 from litestar.types import ASGIApp
 
 from app.auth import check_key
 from app.codecs import npy, table_json
-from app.codecs.formats import Format, accepted_format, content_format, is_json
-from app.codecs.rules import Buffer, FloatArray
+from app.codecs.formats import accepted_format, content_format, is_json
+from app.codecs.rules import FloatArray
 from app.container import Services
 from app.errors import PredictionNotFinite, UnsupportedMediaType
 from app.models.served import ServedModel
-from app.predict.answers import batch_answer, row_answer, table_answer
+from app.predict.answers import batch_answer, row_answer
+from app.predict.bulk import Table, bulk_answer, send_table
 from app.predict.exchange import Endpoint, Exchange, Handle
 from app.predict.many_rows import NO_TURN, ManyRows, Reader
-from app.predict.query import Addition, requested
+from app.predict.query import requested
 from app.serving.deadline import Deadlines
 from app.serving.executor import PredictionType
 from kernels.engine import Evaluation
 
 JSON = b"application/json"
-
-WHOLE_ANSWER_BYTES = 256 * 1024
-"""Largest bulk answer that is sent whole with a Content-Length; others are streamed in parts of about this size."""
-
-
-class Table(NamedTuple):
-    """Rows of a bulk body, all of which are valid."""
-
-    rows: FloatArray
-
-    @property
-    def size(self) -> int:
-        """Number of rows."""
-        return len(self.rows)
-
-
-class BulkAnswer(NamedTuple):
-    """The answer for a table, of which the first part is made.
-
-    Attributes:
-        rows: float64[B, F], the rows that were predicted.
-        evaluation: Evaluation of these rows.
-        part: First part of the body.
-        ended: Whether that is all of it.
-        pieces: Rest of the body.
-    """
-
-    rows: FloatArray
-    evaluation: Evaluation
-    part: bytes
-    ended: bool
-    pieces: Iterator[Buffer]
 
 
 class Predictions:
@@ -80,7 +47,7 @@ class Predictions:
         deadlines = Deadlines(settings.request_timeout)
         handles: dict[str, Handle] = {"/predict": self._one, "/predict/batch": self._batch, "/predict/bulk": self._bulk}
         self.routes: dict[str, ASGIApp] = {
-            path: Endpoint(handle, deadlines, services.gate) for path, handle in handles.items()
+            path: Endpoint(path, handle, deadlines, services.gate, services.metrics) for path, handle in handles.items()
         }
 
     async def _one(self, exchange: Exchange) -> None:
@@ -89,17 +56,15 @@ class Predictions:
         served = self._choose(exchange)
         _check_json(exchange)
         settings = self._settings
-        body = await exchange.body(settings.max_json_bytes, "MAX_JSON_BYTES", self._executor.in_thread)
-        level, additions = requested(exchange.query, served, settings.model_output, table=False)
-        rows, unseen = served.codec.decode_row(body)
-        raw_score = "raw_score" in additions
-        if self._executor.is_cheap(served, 1):
-            evaluation = await self._executor.predict(served, rows, "single", raw_score)
-        else:
-            with self._admission.enter(len(served.feature_names)) as reservation:
+        with self._admission.enter(len(served.feature_names)) as reservation:
+            body = await exchange.body(settings.max_json_bytes, "MAX_JSON_BYTES", self._executor.in_thread, reservation)
+            level, additions = requested(exchange.query, served, settings.model_output, table=False)
+            rows, unseen = served.codec.decode_row(body)
+            raw_score = "raw_score" in additions
+            if not self._executor.is_cheap(served, 1):
                 reservation.reserve(1)
                 reservation.join_queue()
-                evaluation = await self._executor.predict(served, rows, "single", raw_score)
+            evaluation = await self._executor.predict(served, rows, "single", raw_score)
         try:
             answer = row_answer(
                 exchange.request_id, served, rows, evaluation.single(), level, started, unseen, additions
@@ -125,8 +90,8 @@ class Predictions:
         )  # fmt: skip
         with self._admission.enter(len(served.artifact.features)) as reservation:
             answer = await self._many.predict(exchange, served, reader, reservation)
-        self._count_not_finite(served, "batch", answer.not_finite)
-        await exchange.answer(answer.body)
+            self._count_not_finite(served, "batch", answer.not_finite)
+            await exchange.answer(answer.body)
         self._after(exchange, served, "batch", answer.rows, answer.evaluation)
 
     async def _bulk(self, exchange: Exchange) -> None:
@@ -134,7 +99,7 @@ class Predictions:
         served = self._choose(exchange)
         given = content_format(exchange.header(b"content-type"))
         wanted = accepted_format(exchange.header(b"accept"), given)
-        features, settings = served.artifact.features, self._settings
+        features, settings, executor = served.artifact.features, self._settings, self._executor
         level, additions = requested(exchange.query, served, settings.model_output, table=True)
         if "label" in additions and wanted.media_type == npy.MEDIA_TYPE:
             npy.check_labels(served.labels)
@@ -146,8 +111,9 @@ class Predictions:
             "bulk", "raw_score" in additions, limit, setting,
             lambda body: Table(given.decode(body, features, settings.max_bulk_rows)),
             self._many.turns if is_json else NO_TURN,
-            partial(_bulk_answer, served, wanted, level, additions),
+            partial(bulk_answer, served, wanted, level, additions),
             self._many.turns if wanted.media_type == table_json.MEDIA_TYPE else NO_TURN,
+            given.is_packed,
         )  # fmt: skip
         with self._admission.enter(len(features)) as reservation:
             try:
@@ -155,24 +121,11 @@ class Predictions:
             except PredictionNotFinite as error:
                 self._count_not_finite(served, "bulk", error.rows)
                 raise
-            await self._stream(exchange, served, wanted.media_type, answer)
-        self._after(exchange, served, "bulk", answer.rows, answer.evaluation)
-
-    async def _stream(self, exchange: Exchange, served: ServedModel, media_type: str, answer: BulkAnswer) -> None:
-        """Send a table: whole, or as a stream of parts where it is large."""
-        headers = (
-            (b"x-model-version", served.identity.version.encode()),
-            (b"x-model-stage", (served.identity.stage or "").encode()),
-        )
-        part, ended = answer.part, answer.ended
-        if ended:
-            await exchange.answer(part, media_type.encode(), headers=headers)
-            return
-        await exchange.begin(media_type.encode(), 200, headers)
-        while not ended:
-            await exchange.send(part, more=True)
-            part, ended = await self._executor.in_thread(partial(_collect, answer.pieces))
-        await exchange.send(part, more=False)
+            self._after(exchange, served, "bulk", answer.rows, answer.evaluation)
+            body = answer.body
+            del answer  # while the client reads, what the body is made from is held, but not the rows
+            reservation.reserve_answer(body.held)
+            await send_table(exchange, served.identity, wanted.media_type, body, executor.in_thread)
 
     def _choose(self, exchange: Exchange) -> ServedModel:
         """The model that answers this request. The request uses this snapshot only, and nothing else of any model."""
@@ -199,30 +152,3 @@ def _check_json(exchange: Exchange) -> None:
     """Raise UnsupportedMediaType unless the body is JSON in UTF-8."""
     if exchange.headers.get(b"content-type") != JSON and not is_json(exchange.header(b"content-type")):
         raise UnsupportedMediaType("The body must come with Content-Type: application/json.")
-
-
-def _bulk_answer(
-    served: ServedModel, wanted: Format, level: float | None, additions: tuple[Addition, ...],
-    table: Table, evaluation: Evaluation,
-) -> BulkAnswer:  # fmt: skip
-    """Begin the answer for a table.
-
-    Raises:
-        PredictionNotFinite: The model has no finite answer to some of the rows.
-    """
-    result = table_answer(served, evaluation, level, additions)
-    result.check_finite()
-    pieces = iter(wanted.encode(result))
-    return BulkAnswer(table.rows, evaluation, *_collect(pieces), pieces)
-
-
-def _collect(pieces: Iterator[Buffer]) -> tuple[bytes, bool]:
-    """Join the next pieces up to WHOLE_ANSWER_BYTES or a bit more; and whether they were the last."""
-    parts: list[Buffer] = []
-    size = 0
-    for piece in pieces:
-        parts.append(piece)
-        size += len(memoryview(piece).cast("B"))
-        if size >= WHOLE_ANSWER_BYTES:
-            return b"".join(parts), False
-    return b"".join(parts), True

@@ -9,8 +9,8 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from app.codecs.gil_yield import GilTurns
 from app.codecs.rules import FloatArray
 from app.models.served import ServedModel
-from app.predict.body import Body, declared_bytes
-from app.predict.exchange import SMALL_BODY_BYTES, Exchange
+from app.predict.body import SMALL_BODY_BYTES, Body
+from app.predict.exchange import Exchange
 from app.serving.admission import Reservation
 from app.serving.executor import Executor, PredictionType
 from kernels.engine import Evaluation
@@ -50,6 +50,7 @@ class Reader(NamedTuple, Generic[R, A]):
         decode_turn: Entered by a thread that decodes.
         answer: Makes the answer, given the rows and their evaluation.
         answer_turn: Entered by a thread that makes the answer.
+        is_packed: Whether a small body may hold many rows.
     """
 
     kind: PredictionType
@@ -60,6 +61,7 @@ class Reader(NamedTuple, Generic[R, A]):
     decode_turn: Turn
     answer: Callable[[R, Evaluation], A]
     answer_turn: Turn
+    is_packed: bool = False
 
 
 class ManyRows:
@@ -81,37 +83,50 @@ class ManyRows:
     ) -> A:
         """Read and predict many rows: the policy that batch and bulk share.
 
-        A large request is refused before its body is read, if it would wait too long. A small body is read and answered
-        on the event loop. A large one waits in the queue for a thread, and is given up when the caller leaves. The
-        thread that reads it also evaluates and answers it, unless its rows are worth several threads or a device.
+        A large request is refused before its body is read, if it would wait too long. A small body of few rows is read
+        and answered on the event loop. Others wait in the queue for a thread, and are given up when the caller leaves.
+        The thread that reads them also evaluates and answers them, unless they are more than their bytes told, or worth
+        several threads or a device.
         """
-        if (declared := declared_bytes(exchange.headers) or 0) > SMALL_BODY_BYTES:
-            reservation.expect_bytes(declared)
-        body = await exchange.body(reader.limit, reader.setting, self._executor.in_thread, reservation)
-        if len(body) <= SMALL_BODY_BYTES:
+        executor = self._executor
+        body = await exchange.body(reader.limit, reader.setting, executor.in_thread, reservation)
+        is_small = len(body) <= SMALL_BODY_BYTES
+        if is_small and not reader.is_packed:
             table = reader.decode(body)
-            reservation.reserve(table.size)
-            if not self._executor.is_cheap(served, len(table.rows)):
+        else:
+            if not is_small:
                 reservation.join_queue()
-            evaluation = await self._executor.predict(served, table.rows, reader.kind, reader.raw_score)
-            return reader.answer(table, evaluation)
-        reservation.join_queue()
-        async with exchange.watched():
-            whole = partial(self._whole, served, reader, body)
+            exchange.watch()
+            whole = partial(self._whole, served, reader, body, reservation.rows)
             del body  # all of it will be in the rows
-            table, seconds, answer = await self._executor.in_thread(whole)
+            table, seconds, answer = await executor.in_thread(whole)
             del whole
             if answer is not None:
-                self._executor.count(served, reader.kind, len(table.rows), seconds)
+                executor.count(served, reader.kind, len(table.rows), seconds)
+                reservation.leave_queue()
                 return answer
-            reservation.reserve(table.size)
-            evaluation = await self._executor.predict(served, table.rows, reader.kind, reader.raw_score)
-            return await self._executor.in_thread(partial(_answer, reader, table, evaluation))
+        reservation.reserve(table.size)
+        if table.rows.nbytes <= SMALL_BODY_BYTES:
+            if not executor.is_cheap(served, len(table.rows)):
+                reservation.join_queue()
+            evaluation = await executor.predict(served, table.rows, reader.kind, reader.raw_score)
+            answer = reader.answer(table, evaluation)
+        else:
+            reservation.join_queue()
+            exchange.watch()
+            evaluation = await executor.predict(served, table.rows, reader.kind, reader.raw_score)
+            answer = await executor.in_thread(partial(_answer, reader, table, evaluation))
+        reservation.leave_queue()  # how fast the client reads its answer is nobody else's wait
+        return answer
 
-    def _whole(self, served: ServedModel, reader: Reader[R, A], body: Body) -> tuple[R, float, A | None]:
+    def _whole(
+        self, served: ServedModel, reader: Reader[R, A], body: Body, most_rows: int
+    ) -> tuple[R, float, A | None]:
         """The rows of a body; and the seconds of their evaluation, and their answer, if one thread does it all."""
         with reader.decode_turn:
             table = reader.decode(body)
+        if table.size > most_rows:
+            return table, 0.0, None
         begun = time.perf_counter()
         evaluation = self._executor.evaluate_here(served, table.rows, reader.raw_score)
         if evaluation is None:

@@ -8,8 +8,8 @@ requests are refused that cannot be told by their head.
 from app.asgi_types import Scope, Send
 from app.container import Services
 from app.errors import REQUEST_ID, Overloaded
-from app.predict.body import declared_bytes
-from app.predict.exchange import SMALL_BODY_BYTES, closing
+from app.predict.body import SMALL_BODY_BYTES, declared_bytes
+from app.predict.exchange import closing
 from app.predict.headers import Headers
 from app.problems import send_problem
 from app.telemetry.middleware import RequestTelemetry, identify
@@ -45,7 +45,7 @@ class EarlyRefusal:
         if served is not None and scope["path"] != SINGLE_ROUTE:
             declared = declared_bytes(dict(scope["headers"])) or 0
             if declared > SMALL_BODY_BYTES:
-                self._admission.check_arrival(declared, len(served.feature_names))
+                self._admission.enter(len(served.feature_names)).check_arrival(declared)
 
     async def refuse(self, scope: Scope, send: Send, error: Overloaded, seconds: float) -> None:
         """Answer a request that `check` refused, and record it.

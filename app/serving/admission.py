@@ -1,20 +1,22 @@
 """Admission control: bounds on the rows in flight, and on the wait for a thread.
 
 Rows in flight: each request reserves its rows. While its body arrives, it reserves as many rows as the bytes received
-so far would be as float64.
+so far would be as float64; once they are decoded, their real number, which can be a thousand times as large. While the
+client reads the answer, it reserves what is still held of it.
 
 Wait: the queued rows times the seconds that a queued row took lately is the time that another request would wait for a
 thread. If that is too long, the request is refused at once, before its body is read. So accepted requests are answered
 about as fast as ever, and refused ones can try elsewhere. Requests small enough for the event loop are never queued.
 Rows of a body that has begun to arrive count as queued ones for EXPECTED_S, or else all bodies that arrive at the same
-time would be let in, and most of them refused after they were read. A body that takes longer is not waited for.
+time would be let in, and most of them refused after they were read. A body that takes longer is not waited for. For the
+same time it counts as one of MOST_ARRIVING.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -23,6 +25,10 @@ from app.errors import Overloaded
 
 EXPECTED_S = 0.5
 """Time for which a body that arrives counts as queued, so that a slow client keeps nobody out."""
+
+MOST_ARRIVING = 64
+"""Most large bodies that arrive at once, without those that have arrived for longer than EXPECTED_S. A processor is
+busy with a few of them; with more, the event loop is busy reading what the queue will refuse."""
 
 MEMORY_SHARE = 0.25
 """Share of the memory for rows in flight."""
@@ -61,6 +67,7 @@ class Admission(Collector):
         self._seconds_per_row = 0.0
         self._expected: dict[Reservation, tuple[int, float]] = {}
         self._expected_rows = 0
+        self._tickets: dict[Ticket, None] = {}
 
     def rows(self) -> dict[str, int]:
         """Numbers of rows, by the label of the metric."""
@@ -104,26 +111,23 @@ class Admission(Collector):
         if wait > max(self._longest_wait, rows * self._seconds_per_row):
             raise Overloaded("The service is overloaded. Try again later.", math.ceil(wait))
 
-    def check_arrival(self, count: int, columns: int) -> None:
-        """Refuse a request whose body has this many bytes if it would wait too long.
-
-        Args:
-            count: Bytes of the body.
-            columns: F, number of features.
+    def check_arrival(self, rows: int) -> None:
+        """Refuse a request before its body of about this many rows is read.
 
         Raises:
-            Overloaded: The wait would be too long.
-        """
-        if self.queued or self._expected:
-            self.check_wait(-(-count // (8 * max(1, columns))))
-
-    def expect(self, reservation: "Reservation", rows: int) -> None:
-        """Count rows of a body that has begun to arrive.
-
-        Raises:
-            Overloaded: The wait for them would be too long.
+            Overloaded: The wait would be too long, or too many bodies are arriving.
         """
         self.check_wait(rows)
+        if len(self._expected) >= MOST_ARRIVING:
+            raise Overloaded("The service is reading as many large bodies as it can. Try again later.")
+
+    def expect(self, reservation: "Reservation", rows: int) -> None:
+        """Count a body that has begun to arrive, and its rows.
+
+        Raises:
+            Overloaded: As `check_arrival` does.
+        """
+        self.check_arrival(rows)
         self._expected[reservation] = rows, self._clock() + EXPECTED_S
         self._expected_rows += rows
 
@@ -143,29 +147,45 @@ class Admission(Collector):
     def enqueue(self, rows: int) -> "Ticket":
         """Add rows to the queue."""
         self.queued += rows
-        return Ticket(rows, self.queued, self._clock())
+        ticket = Ticket(rows, self.queued, self._clock())
+        self._tickets[ticket] = None
+        return ticket
+
+    def correct(self, ticket: "Ticket", rows: int) -> None:
+        """Replace the rows of a ticket; they are also ahead of all tickets behind it."""
+        more = rows - ticket.rows
+        self.queued += more
+        ticket.rows = rows
+        for behind in reversed(self._tickets):
+            behind.ahead += more
+            if behind is ticket:
+                return
 
     def dequeue(self, ticket: "Ticket", *, done: bool) -> None:
         """Remove rows from the queue; if they are done, update the seconds per row."""
         self.queued -= ticket.rows
+        del self._tickets[ticket]
         if done and ticket.ahead:
             seconds = (self._clock() - ticket.since) / ticket.ahead
             old = self._seconds_per_row
             self._seconds_per_row = seconds if old == 0 else old + SMOOTHING * (seconds - old)
 
 
-class Ticket(NamedTuple):
+class Ticket:
     """Place of a request in the queue.
 
     Attributes:
         rows: Rows of the request.
-        ahead: Rows ahead of the request, and its own.
+        ahead: Rows that were ahead of the request when it joined, by what is known of them now, and its own.
         since: Time at which it joined the queue.
     """
 
-    rows: int
-    ahead: int
-    since: float
+    __slots__ = ("ahead", "rows", "since")
+
+    def __init__(self, rows: int, ahead: int, since: float) -> None:
+        self.rows = rows
+        self.ahead = ahead
+        self.since = since
 
 
 class Reservation:
@@ -193,8 +213,15 @@ class Reservation:
         """Reserve rows for the bytes of a body received so far."""
         self.reserve(self.rows_of(count))
 
+    def reserve_answer(self, count: int) -> None:
+        """Reserve rows for an answer of which so many bytes are held, and nothing else any more; never refused."""
+        self._set(-(-count // (COPIES * self._bytes_per_row)))
+
     def reserve(self, rows: int) -> None:
         """Reserve this many rows, instead of those reserved before.
+
+        If the request is in the queue with fewer rows, it queues this many. If it is there with more, because its body
+        has more bytes than its rows, these stay: reading them takes time too.
 
         A single request may reserve any number, since the size of a request has limits of its own.
 
@@ -202,10 +229,23 @@ class Reservation:
             Overloaded: Together with the rows of other requests they are too many.
         """
         others = self._admission.in_flight - self.rows
-        if others and others + rows > self._max_rows:
+        if rows > self.rows and others and others + rows > self._max_rows:
             raise Overloaded("The service has as many rows in flight as MAX_ROWS_IN_FLIGHT allows.")
-        self._admission.in_flight = others + rows
+        self._set(rows)
+        if self._ticket is not None and rows > self._ticket.rows:
+            self._admission.correct(self._ticket, rows)
+
+    def _set(self, rows: int) -> None:
+        self._admission.in_flight += rows - self.rows
         self.rows = rows
+
+    def check_arrival(self, count: int) -> None:
+        """Refuse the request before its body of this many bytes is read.
+
+        Raises:
+            Overloaded: As `Admission.check_arrival` does.
+        """
+        self._admission.check_arrival(self.rows_of(count))
 
     def expect_bytes(self, count: int) -> None:
         """Count the rows that this many bytes would be as queued while the body arrives.
@@ -216,14 +256,22 @@ class Reservation:
         self._admission.expect(self, self.rows_of(count))
 
     def join_queue(self) -> None:
-        """Queue the reserved rows for a thread.
+        """Queue the reserved rows for a thread, unless they are queued already.
 
         Raises:
             Overloaded: The queue is too long by now.
         """
+        if self._ticket is not None:
+            return
         self._admission.arrived(self)
         self._admission.check_wait(self.rows, expected=False)
         self._ticket = self._admission.enqueue(self.rows)
+
+    def leave_queue(self) -> None:
+        """Leave the queue, if the request is in it, since its rows are done."""
+        if self._ticket is not None:
+            self._admission.dequeue(self._ticket, done=True)
+            self._ticket = None
 
     def __enter__(self) -> Self:
         return self

@@ -71,8 +71,8 @@ class Metrics:
             registry=registry,
         )
         self.errors = Counter(
-            "errors_total", "Requests answered with a status of 400 or more.", ("error_type", "endpoint"),
-            registry=registry,
+            "errors_total", "Requests answered with a status of 400 or more, or whose answer was not read.",
+            ("error_type", "endpoint"), registry=registry,
         )  # fmt: skip
         self.shadow_rows = Counter(
             "model_shadow_rows_total", "Rows sampled for the shadow, by what became of them.", ("outcome",),

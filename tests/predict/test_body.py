@@ -11,11 +11,12 @@ from app.errors import MalformedBody, Overloaded, TooLarge
 from app.predict.body import (
     FREE_MESSAGES,
     LEAST_MESSAGE_BYTES,
+    SMALL_BODY_BYTES,
     Headers,
     drain,
     read_body,
 )
-from app.serving.admission import Admission
+from app.serving.admission import MOST_ARRIVING, Admission
 
 LIMIT = 1000
 COLUMNS = 8
@@ -138,6 +139,12 @@ async def test_many_pieces_of_sufficient_size_are_accepted() -> None:
     assert len(await read(CHUNKED, Connection(messages), 10**9)) == 5 * FREE_MESSAGES * LEAST_MESSAGE_BYTES
 
 
+@pytest.fixture
+def all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.predict.body.SMALL_BODY_BYTES", 0)
+
+
+@pytest.mark.usefixtures("all_are_large")
 async def test_bytes_are_reserved_as_they_arrive() -> None:
     admission = Admission(1000, 2**30)
     held: list[int] = []
@@ -156,12 +163,14 @@ async def test_bytes_are_reserved_as_they_arrive() -> None:
     assert admission.in_flight == 0
 
 
+@pytest.mark.usefixtures("all_are_large")
 async def test_the_bytes_of_a_single_message_are_reserved() -> None:
     with Admission(1000, 2**30).enter(COLUMNS) as reservation:
         await read_body(of_length(65), Connection([part(b"x" * 65)]), LIMIT, "MAX_BODY_BYTES", reservation)
         assert reservation.rows == 2
 
 
+@pytest.mark.usefixtures("all_are_large")
 async def test_reading_stops_when_there_is_no_room() -> None:
     admission = Admission(10, 2**30)
     with admission.enter(COLUMNS) as other, admission.enter(COLUMNS) as reservation:
@@ -171,6 +180,22 @@ async def test_reading_stops_when_there_is_no_room() -> None:
             await read_body(CHUNKED, connection, 10**6, "MAX_BODY_BYTES", reservation)
         assert connection.asked == 5
     assert admission.in_flight == 0
+
+
+@pytest.mark.parametrize("headers", [of_length(SMALL_BODY_BYTES + 1), CHUNKED])
+async def test_no_more_large_bodies_are_read_than_may_arrive_at_once(headers: Headers) -> None:
+    admission = Admission(None, 2**30)
+    arriving = [admission.enter(COLUMNS).__enter__() for _ in range(MOST_ARRIVING)]
+    for reservation in arriving:
+        reservation.expect_bytes(1)
+    with admission.enter(COLUMNS) as reservation:
+        connection = Connection(part(b"x" * (SMALL_BODY_BYTES // 2)) for _ in range(100))
+        with pytest.raises(Overloaded):
+            await read_body(headers, connection, 10**6, "MAX_BODY_BYTES", reservation)
+        assert connection.asked == (0 if headers is not CHUNKED else 3)
+        small = of_length(SMALL_BODY_BYTES)
+        whole = [part(b"x" * SMALL_BODY_BYTES)]
+        assert await read_body(small, Connection(whole), 10**6, "MAX_BODY_BYTES", reservation) == whole[0]["body"]
 
 
 @pytest.mark.parametrize("last", [part(b"x", more=False), {"type": "http.request"}, GONE])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import Overloaded
-from app.serving.admission import COPIES, EXPECTED_S, MEMORY_SHARE, Admission, Reservation
+from app.serving.admission import COPIES, EXPECTED_S, MEMORY_SHARE, MOST_ARRIVING, Admission, Reservation
 from tests.clock import Clock
 
 ROWS_A_SECOND = 128
@@ -186,6 +186,97 @@ def test_idle_time_does_not_change_the_speed(measured: Admission, clock: Clock) 
         assert refusal(measured, 1).retry_after == 2
 
 
+def test_the_rows_that_were_decoded_replace_those_that_were_estimated(measured: Admission, clock: Clock) -> None:
+    """A Parquet file of 37 KB can hold a million rows."""
+    with queued(measured, 5) as packed:
+        packed.reserve(500)
+        assert measured.rows() == {"held": 500, "queued": 500}
+        assert refusal(measured, 1).retry_after == 4
+        clock.now += 500 / ROWS_A_SECOND
+    assert measured.rows() == {"held": 0, "queued": 0}
+    with queued(measured, 2 * ROWS_A_SECOND):  # which take as long as before
+        assert refusal(measured, 1).retry_after == 2
+
+
+@pytest.mark.parametrize("first", ["ahead", "behind"])
+def test_the_speed_counts_the_decoded_rows_ahead(measured: Admission, clock: Clock, first: str) -> None:
+    ahead, behind = queued(measured, 5), queued(measured, ROWS_A_SECOND // 4)
+    ahead.reserve(3 * ROWS_A_SECOND)
+    clock.now += 3.25
+    for reservation in (ahead, behind) if first == "ahead" else (behind, ahead):
+        with reservation:
+            pass
+    with queued(measured, 5 * ROWS_A_SECOND):
+        assert 5 <= refusal(measured, 1).retry_after <= 6
+
+
+def test_rows_decoded_behind_a_request_are_not_ahead_of_it(measured: Admission, clock: Clock) -> None:
+    for _ in range(20):
+        ahead, behind = queued(measured, ROWS_A_SECOND // 4), queued(measured, 1)
+        behind.reserve(500)
+        clock.now += 0.25
+        with ahead:
+            pass
+        behind.__exit__(ValueError, ValueError(), None)
+    with queued(measured, 5 * ROWS_A_SECOND):
+        assert refusal(measured, 1).retry_after == 5
+
+
+def test_the_time_in_which_a_client_reads_its_answer_does_not_change_the_speed(
+    measured: Admission, clock: Clock
+) -> None:
+    with queued(measured, ROWS_A_SECOND) as reservation:
+        clock.now += 1.0
+        reservation.leave_queue()
+        reservation.reserve_answer(8 * ROWS_A_SECOND)
+        assert measured.rows() == {"held": -(-ROWS_A_SECOND // (COPIES * COLUMNS)), "queued": 0}
+        clock.now += 3600.0
+        reservation.leave_queue()
+    with queued(measured, 2 * ROWS_A_SECOND):
+        assert refusal(measured, 1).retry_after == 2
+
+
+def test_an_answer_is_never_refused_since_all_is_done(admission: Admission) -> None:
+    with admission.enter(COLUMNS) as first, admission.enter(COLUMNS) as other:
+        first.reserve(5)
+        other.reserve(995)
+        first.reserve_answer(100 * COPIES * 8 * COLUMNS)
+        assert admission.in_flight == 1095
+        first.reserve(50)  # nor is one who gives rows back
+        assert admission.in_flight == 1045
+
+
+def test_a_body_of_many_bytes_and_few_rows_counts_as_its_bytes_in_the_queue(measured: Admission, clock: Clock) -> None:
+    """Else the time that its bytes took would count as that of its rows."""
+    with queued(measured, ROWS_A_SECOND) as padded:
+        padded.reserve(1)
+        assert measured.rows() == {"held": 1, "queued": ROWS_A_SECOND}
+        clock.now += 1.0
+    with queued(measured, 2 * ROWS_A_SECOND):
+        assert refusal(measured, 1).retry_after == 2
+
+
+def test_who_is_in_the_queue_does_not_join_it_again(measured: Admission) -> None:
+    with queued(measured, 4 * ROWS_A_SECOND) as reservation:
+        reservation.join_queue()
+        assert measured.queued == 4 * ROWS_A_SECOND
+
+
+def test_no_more_bodies_arrive_at_once_than_can_be_worked_on(admission: Admission, clock: Clock) -> None:
+    arriving = [admission.enter(COLUMNS).__enter__() for _ in range(MOST_ARRIVING + 1)]
+    for reservation in arriving[:-1]:
+        reservation.expect_bytes(1)
+    with pytest.raises(Overloaded, match="large bodies"):
+        arriving[-1].expect_bytes(1)
+    arriving[0].__exit__(None, None, None)
+    arriving[-1].expect_bytes(1)
+    with admission.enter(COLUMNS) as late:
+        with pytest.raises(Overloaded):
+            late.expect_bytes(1)
+        clock.now += EXPECTED_S  # by then the others are slow, and keep nobody out
+        late.expect_bytes(1)
+
+
 def test_bodies_that_arrive_count_as_queued(measured: Admission) -> None:
     arriving = [measured.enter(COLUMNS).__enter__() for _ in range(3)]
     for reservation in arriving[:2]:
@@ -212,44 +303,54 @@ def test_a_body_that_takes_long_to_arrive_keeps_nobody_out(measured: Admission, 
     measured.check_wait(1)
 
 
-STEP = st.tuples(
-    st.sampled_from(["enter", "expect", "reserve", "reserve bytes", "join queue", "leave", "fail"]),
-    st.integers(0, 5),
-    st.integers(0, 400),
-)
+STEPS = (
+    "enter", "expect", "reserve", "reserve bytes", "reserve answer", "join queue", "leave queue", "leave", "fail",
+)  # fmt: skip
+STEP = st.tuples(st.sampled_from(STEPS), st.integers(0, 5), st.integers(0, 400))
 
 
 @given(limit=st.none() | st.integers(1, 500), steps=st.lists(STEP, max_size=60))
 def test_counts_match_the_reservations_and_return_to_zero(limit: int | None, steps: list[tuple[str, int, int]]) -> None:
     clock = Clock()
     admission = Admission(limit, 40_000, clock=clock)
-    reservations: dict[Reservation, int] = {}  # and the rows that each queued
+    reservations: dict[Reservation, int | None] = {}  # and the rows that each has in the queue
     for step, which, number in steps:
         clock.now += number / 100
         if step == "enter":
-            reservations[admission.enter(COLUMNS).__enter__()] = 0
+            reservations[admission.enter(COLUMNS).__enter__()] = None
         elif reservations:
             reservation = list(reservations)[which % len(reservations)]
             before = reservation.rows
             try:
-                if step == "expect" and not reservations[reservation]:
+                in_queue = reservations[reservation]
+                if step == "expect" and in_queue is None:
                     reservation.expect_bytes(number * 8)
                 elif step == "reserve":
                     reservation.reserve(number)
                 elif step == "reserve bytes":
                     reservation.reserve_bytes(number * 8)
-                elif step == "join queue" and not reservations[reservation]:
+                elif step == "join queue":
                     reservation.join_queue()
-                    reservations[reservation] = reservation.rows
+                    reservations[reservation] = reservation.rows if in_queue is None else in_queue
+                elif step == "leave queue":
+                    reservation.leave_queue()
+                    reservations[reservation] = None
+                elif step == "reserve answer":
+                    reservation.reserve_answer(min(number, before) * 8)
                 elif step in ("leave", "fail"):
                     error = ValueError() if step == "fail" else None
                     reservation.__exit__(error and type(error), error, None)
                     del reservations[reservation]
+                if step.startswith("reserve") and step != "reserve answer" and in_queue is not None:
+                    reservations[reservation] = max(in_queue, reservation.rows)
             except Overloaded as error:
                 refused = (reservation.rows, error.retry_after or 0)
                 assert refused >= (before, 1)
         held = sum(reservation.rows for reservation in reservations)
-        assert admission.rows() == {"held": held, "queued": sum(reservations.values())}
+        waiting = [rows for rows in reservations.values() if rows is not None]
+        assert admission.rows() == {"held": held, "queued": sum(waiting)}
+        assert sorted(ticket.rows for ticket in admission._tickets) == sorted(waiting)
+        assert all(ticket.ahead >= ticket.rows for ticket in admission._tickets)
         others = sum(reservation.rows > 0 for reservation in reservations)
         assert others <= 1 or held <= admission.max_rows(COLUMNS)
     for reservation in reservations:

@@ -1,11 +1,14 @@
 """Requests that take too long are ended, each for the right reason, by one timer for all of them."""
 
 import asyncio
+import contextlib
+import gc
+import weakref
 from typing import Any
 
 import pytest
 
-from app.errors import BodyTimeout, DeadlineExceeded, Disconnected
+from app.errors import AnswerTimeout, BodyTimeout, DeadlineExceeded, Disconnected
 from app.serving.deadline import Deadline, Deadlines
 
 SHORT_S = 0.01
@@ -13,11 +16,19 @@ LONG_S = 3600.0
 WITHIN_S = 20.0
 
 
-async def hang(deadline: Deadline, *, reading: bool = True) -> None:
+async def hang(deadline: Deadline, *, reading: bool = True, sending: bool = False) -> None:
     """A request that is never answered."""
     with deadline:
         deadline.reading = reading
+        if sending:
+            deadline.send_in_parts(lambda: None)
         await asyncio.Event().wait()
+
+
+async def reads(deadline: Deadline, read: Any) -> None:
+    """A request whose client reads its answer like this."""
+    deadline.send_in_parts(read)
+    await asyncio.Event().wait()
 
 
 async def within_reason(work: Any) -> Any:
@@ -52,6 +63,63 @@ async def test_a_disconnect_ends_the_request() -> None:
     asyncio.get_running_loop().call_soon(deadline.disconnect)
     with pytest.raises(Disconnected):
         await within_reason(hang(deadline))
+
+
+async def test_what_an_ended_request_held_is_freed_at_once() -> None:
+    """Rows and answers take megabytes, and the garbage collector may not run for minutes."""
+
+    class Rows:
+        pass
+
+    async def hold() -> Any:
+        rows = Rows()
+        held.append(weakref.ref(rows))
+        with Deadlines(LONG_S).start() as deadline:
+            asyncio.get_running_loop().call_soon(deadline.disconnect)
+            await asyncio.Event().wait()
+
+    held: list[weakref.ref[Rows]] = []
+    gc.disable()
+    try:
+        with contextlib.suppress(Disconnected):
+            await within_reason(hold())
+        await asyncio.sleep(0)  # until then the loop has the exception
+        assert held[0]() is None
+    finally:
+        gc.enable()
+
+
+async def test_a_request_that_is_over_cannot_be_ended() -> None:
+    with Deadlines(LONG_S).start() as deadline:
+        await asyncio.sleep(0)
+    deadline.disconnect()
+    await asyncio.sleep(0)
+    assert cancellations() == 0
+
+
+async def test_a_client_that_reads_nothing_of_its_answer_is_the_reason() -> None:
+    with pytest.raises(AnswerTimeout) as raised:
+        await within_reason(hang(Deadlines(SHORT_S).start(), reading=False, sending=True))
+    assert str(raised.value) == "The client read nothing of the answer for 0.01 seconds."
+
+
+async def test_a_client_has_the_whole_time_for_each_part_of_its_answer() -> None:
+    deadlines = Deadlines(LONG_S)
+    with deadlines.start() as first, deadlines.start() as second:
+        for one, other in ((first, second), (second, first)):
+            one.restart()
+            assert list(deadlines._running) == [other, one]  # in the order in which they expire
+            assert one.ends >= other.ends
+        assert first.ends >= first.loop.time() + LONG_S - WITHIN_S
+    assert deadlines._running == {}
+
+
+async def test_a_client_that_reads_on_is_waited_for() -> None:
+    """Each look at what it has read gives it as much time again, until there is nothing new."""
+    looks = iter([0, 10, 20, 20])
+    with pytest.raises(AnswerTimeout), Deadlines(SHORT_S).start() as deadline:
+        await within_reason(reads(deadline, lambda: next(looks)))
+    assert list(looks) == []
 
 
 async def test_the_first_reason_counts() -> None:
