@@ -16,7 +16,7 @@ import pytest
 from app.codecs import parquet
 from app.codecs.rules import check_rows
 from app.errors import MalformedBody
-from app.predict import exchange
+from app.predict import exchange, handlers
 from app.predict.body import SMALL_BODY_BYTES
 from app.predict.exchange import Endpoint, Exchange
 from app.serving.deadline import Deadlines
@@ -24,6 +24,7 @@ from app.serving.gate import Gate
 from app.telemetry.metrics import Metrics
 from tests.routes.support import (
     ARROW,
+    Array,
     Client,
     Hanging,
     Row,
@@ -117,6 +118,25 @@ async def test_a_small_file_of_many_rows_is_not_read_on_the_event_loop(
     response = await client.post("/predict/bulk", content=file_of(example, small=True), headers=PARQUET)
     assert response.status_code == 200
     assert [name.partition("_")[0] for name in threads] == ["executor"]
+
+
+async def test_rows_are_freed_before_their_answer_is_sent(
+    client: Client, example: Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered: list[weakref.ref[Any]] = []
+    send = handlers.send_table
+
+    def keep(served: Any, rows: Array, prediction: Array, request_id: str) -> None:
+        answered.append(weakref.ref(rows))
+
+    async def check(*arguments: Any) -> None:
+        await come_true(lambda: answered[0]() is None)  # at once, or when the last thread has let go of them
+        await send(*arguments)
+
+    monkeypatch.setattr(services_of(client).shadow, "offer", keep)
+    monkeypatch.setattr(handlers, "send_table", check)
+    assert await post(client, stream_of(varied(example, 2000), example), ARROW) == 200
+    assert len(answered) == 1
 
 
 async def test_what_a_refused_request_held_is_freed_before_the_rest_of_its_body_is_read() -> None:
