@@ -9,7 +9,9 @@ import msgspec
 
 REQUEST_ID = "madrone_request_id"
 ERROR_TYPE = "madrone_error_type"
-"""Keys of the ASGI scope: the id of the request, and the kind of error with which it ended."""
+BROKEN_OFF = "madrone_broken_off"
+"""Keys of the ASGI scope: the id of the request, the kind of error with which it ended, and whether its client left or
+was cut off before it had the whole answer."""
 
 
 class FieldError(msgspec.Struct, frozen=True):

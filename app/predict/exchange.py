@@ -15,7 +15,7 @@ from typing import Any
 from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from app.codecs.compression import check_encoding, decompress
-from app.errors import REQUEST_ID, AnswerTimeout, Disconnected, Overloaded
+from app.errors import BROKEN_OFF, ERROR_TYPE, REQUEST_ID, AnswerTimeout, Disconnected, Overloaded
 from app.predict.body import SMALL_BODY_BYTES, Body, declared_bytes, drain, read_body
 from app.predict.headers import Headers, headers_of
 from app.problems import PROBLEM_MEDIA_TYPE, answer_problem
@@ -23,7 +23,6 @@ from app.serving.admission import Reservation
 from app.serving.connection import Address, acknowledged, cut
 from app.serving.deadline import Deadline, Deadlines
 from app.serving.gate import Gate
-from app.telemetry.metrics import Metrics
 
 WHOLE_ANSWER_BYTES = 256 * 1024
 """Largest answer that is handed to the server whole. Of others the server takes a part when the client has read those
@@ -208,15 +207,13 @@ class Endpoint:
         handle: Answers a request, or raises the error to answer with.
         deadlines: Deadlines of the requests.
         gate: Counts requests in progress.
-        metrics: Metrics of the service.
     """
 
-    def __init__(self, path: str, handle: Handle, deadlines: Deadlines, gate: Gate, metrics: Metrics) -> None:
+    def __init__(self, path: str, handle: Handle, deadlines: Deadlines, gate: Gate) -> None:
         self._path = path
         self._handle = handle
         self._deadlines = deadlines
         self._gate = gate
-        self._errors = metrics.errors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or answer with its error."""
@@ -228,11 +225,11 @@ class Endpoint:
             with deadline:
                 await self._handle(exchange)
         except Disconnected:
-            return
+            scope[BROKEN_OFF] = True  # pyright: ignore[reportGeneralTypeIssues]
         except AnswerTimeout as error:
+            scope[BROKEN_OFF], scope[ERROR_TYPE] = True, error.kind  # pyright: ignore[reportGeneralTypeIssues]
             cut(exchange.client)
             log.warning("an answer was not read", extra={"endpoint": self._path, "reason": str(error)})
-            self._errors.labels(error.kind, self._path).inc()
         except Exception as error:
             if exchange.started:
                 log.exception("an answer broke off")

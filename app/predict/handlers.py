@@ -47,7 +47,7 @@ class Predictions:
         deadlines = Deadlines(settings.request_timeout)
         handles: dict[str, Handle] = {"/predict": self._one, "/predict/batch": self._batch, "/predict/bulk": self._bulk}
         self.routes: dict[str, ASGIApp] = {
-            path: Endpoint(path, handle, deadlines, services.gate, services.metrics) for path, handle in handles.items()
+            path: Endpoint(path, handle, deadlines, services.gate) for path, handle in handles.items()
         }
 
     async def _one(self, exchange: Exchange) -> None:

@@ -71,7 +71,7 @@ class Metrics:
             registry=registry,
         )
         self.errors = Counter(
-            "errors_total", "Requests answered with a status of 400 or more, or whose answer was not read.",
+            "errors_total", "Requests answered with a status of 400 or more, 499 for clients that left.",
             ("error_type", "endpoint"), registry=registry,
         )  # fmt: skip
         self.shadow_rows = Counter(

@@ -8,7 +8,7 @@ import re
 import time
 
 from app.asgi_types import ASGIApp, Message, Receive, Scope, Send
-from app.errors import ERROR_TYPE, REQUEST_ID
+from app.errors import BROKEN_OFF, ERROR_TYPE, REQUEST_ID
 from app.telemetry.logging import request_id
 from app.telemetry.metrics import Metrics
 from app.telemetry.request_log import RequestLog
@@ -17,7 +17,7 @@ STARTED = "madrone_started"
 """Key of the ASGI scope: when a request began, where it did before it came here."""
 
 ABANDONED = 499
-"""nginx's status for a client that left before the answer began."""
+"""nginx's status for a client that left before it had the whole answer."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 """Methods with a label of their own. The rest share one, since a caller can invent any number of methods."""
@@ -74,6 +74,8 @@ class RequestTelemetry:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
+            if scope.get(BROKEN_OFF):
+                status = ABANDONED
             method = scope["method"] if scope["method"] in METHODS else "OTHER"
             client = scope["client"]
             seconds = time.perf_counter() - started

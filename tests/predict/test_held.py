@@ -21,7 +21,6 @@ from app.predict.body import SMALL_BODY_BYTES
 from app.predict.exchange import Endpoint, Exchange
 from app.serving.deadline import Deadlines
 from app.serving.gate import Gate
-from app.telemetry.metrics import Metrics
 from tests.routes.support import (
     ARROW,
     Array,
@@ -163,7 +162,7 @@ async def test_what_a_refused_request_held_is_freed_before_the_rest_of_its_body_
 
     freed: list[bool] = []
     sent: list[Any] = []
-    endpoint = Endpoint("/predict", refuse, Deadlines(WITHIN_S), Gate(10, 0.5), Metrics())
+    endpoint = Endpoint("/predict", refuse, Deadlines(WITHIN_S), Gate(10, 0.5))
     scope: Any = {"type": "http", "method": "POST", "path": "/predict", "headers": [], "query_string": b""}
     await endpoint(scope, receive, send)
     assert sent[0]["status"] == 400

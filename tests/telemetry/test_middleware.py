@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.errors import ERROR_TYPE, REQUEST_ID
+from app.errors import BROKEN_OFF, ERROR_TYPE, REQUEST_ID
 from app.telemetry.logging import JsonFormatter, request_id
 from app.telemetry.metrics import Metrics
 from app.telemetry.middleware import RequestTelemetry, new_id
@@ -126,6 +126,14 @@ async def test_an_error_is_counted_by_its_kind(status: int, entries: dict[str, s
     metrics = Metrics()
     await drive(answering(status, **entries), scope_of("POST"), metrics)
     assert errors(metrics) == {(kind, "/predict"): 1}
+
+
+@pytest.mark.parametrize(("kind", "counted"), [(None, "disconnected"), ("answer_timeout", "answer_timeout")])
+async def test_an_answer_that_broke_off_is_no_success(kind: str | None, counted: str) -> None:
+    metrics = Metrics()
+    await drive(answering(200, **{BROKEN_OFF: True, ERROR_TYPE: kind}), scope_of(), metrics)
+    assert requests(metrics) == {("GET", "/predict", "499"): 1}
+    assert errors(metrics) == {(counted, "/predict"): 1}
 
 
 async def test_a_caller_that_leaves_before_the_answer_is_counted_as_such() -> None:
