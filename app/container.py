@@ -8,6 +8,7 @@ from app.models.disk.store import ModelStore
 from app.models.keeper import ModelKeeper
 from app.models.refresher import Refresher
 from app.models.slot import ModelSlot
+from app.prediction_log.log import PredictionLog
 from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
 from app.serving.executor import Executor
@@ -18,7 +19,6 @@ from app.settings import Settings
 from app.tasks import BackgroundTasks
 from app.telemetry.gpu import GpuPoller
 from app.telemetry.metrics import Metrics
-from app.telemetry.prediction_log import PredictionLog
 from app.telemetry.request_log import RequestLog
 from app.telemetry.system import SystemMonitor
 

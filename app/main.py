@@ -34,6 +34,8 @@ from app.predict.handlers import Predictions
 from app.predict.rate_limit import RateLimit
 from app.predict.routing import DirectRoutes
 from app.predict.straight import StraightWay
+from app.prediction_log.log import LogWriter, LogWriterProcess, PredictionLog
+from app.prediction_log.messages import LogTarget
 from app.problems import to_problem
 from app.routes.docs import assets_router, openapi_config
 from app.routes.health import HealthController
@@ -50,12 +52,10 @@ from app.settings import Settings
 from app.tasks import BackgroundTasks
 from app.telemetry.exporter import MetricsServer
 from app.telemetry.gpu import GpuPoller
-from app.telemetry.log_messages import LogTarget
 from app.telemetry.logging import logging_config
 from app.telemetry.loop_lag import watch_loop
 from app.telemetry.metrics import Metrics
 from app.telemetry.middleware import RequestTelemetry
-from app.telemetry.prediction_log import LogWriter, LogWriterProcess, PredictionLog
 from app.telemetry.request_log import RequestLog
 from app.telemetry.start_status import show_start
 from app.telemetry.system import SystemMonitor, memory_bytes

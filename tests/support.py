@@ -22,9 +22,9 @@ from litestar.testing import AsyncTestClient
 from app.container import Services
 from app.main import Application
 from app.models.registry.worker import ModelWorker
+from app.prediction_log.messages import LogTarget
+from app.prediction_log.writer import LogDatabase
 from app.settings import Settings
-from app.telemetry.log_messages import LogTarget
-from app.telemetry.log_writer import LogDatabase
 
 START_TIMEOUT_S = 180
 """Two cores may be shared by three of the tests' processes, each with servers and their workers, and they compile."""

@@ -16,11 +16,11 @@ from app.codecs.rules import REPEATED
 from app.container import InjectedServices, Services
 from app.errors import FieldError, InvalidInput, MalformedBody, NotFound
 from app.models.outcome import Refresh
+from app.prediction_log.log import PredictionLogStatus
 from app.problems import problem_responses
 from app.routes.model_health import ModelHealth, Status, model_health, model_problems
 from app.tasks import TaskStatus
 from app.telemetry.gpu import GpuStatus
-from app.telemetry.prediction_log import PredictionLogStatus
 from app.telemetry.system import SystemReading
 from kernels.dispatch import BackendStatus
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import psycopg
 import sqlalchemy as sa
 
-from app.telemetry.log_writer import TABLE
+from app.prediction_log.writer import TABLE
 from tests.support import eventually, free_port
 
 PASSWORD = "hunter2"

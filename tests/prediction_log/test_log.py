@@ -14,21 +14,21 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from app.prediction_log import log as prediction_log
+from app.prediction_log import writer as log_database
+from app.prediction_log.log import PredictionLog
+from app.prediction_log.messages import LoggedPredictions, LogTarget
+from app.prediction_log.writer import TABLE, LogDatabase
 from app.settings import Settings
-from app.telemetry import log_writer as log_database
-from app.telemetry import prediction_log
-from app.telemetry.log_messages import LoggedPredictions, LogTarget
-from app.telemetry.log_writer import TABLE, LogDatabase
 from app.telemetry.metrics import Metrics
-from app.telemetry.prediction_log import PredictionLog
-from tests.support import Client, eventually, free_port
-from tests.telemetry.databases import (
+from tests.prediction_log.databases import (
     PASSWORD,
     Database,
     PostgresDatabase,
     PostgresServer,
     rows_in,
 )
+from tests.support import Client, eventually, free_port
 
 NAMES = ("MedInc", "année")
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.child_process import ChildClosed, ChildGone, ChildNotStarted, ChildProcess
-from app.telemetry.log_messages import LoggedPredictions, LoggedRequest, LogTarget
+from app.prediction_log.messages import LoggedPredictions, LoggedRequest, LogTarget
 from app.telemetry.metrics import Metrics
 
 QUEUE_ROWS = 10_000
@@ -52,7 +52,7 @@ class LogWriterProcess:
     """
 
     def __init__(self, target: LogTarget) -> None:
-        self._process = ChildProcess("app.telemetry.log_writer", msgspec.msgpack.encode(target))
+        self._process = ChildProcess("app.prediction_log.writer", msgspec.msgpack.encode(target))
 
     def write(self, batch: list[LoggedPredictions]) -> str | None:
         """See `LogDatabase.write`."""

@@ -1,6 +1,6 @@
 """Writes the prediction log to its database, in a separate process.
 
-    python -m app.telemetry.log_writer
+    python -m app.prediction_log.writer
 
 Making and writing a row takes as much CPU time as a prediction, half of it with the GIL held, for which every request
 would wait in the service's own process. When the service ends, however it does, its end of the connection closes; this
@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from app.child_process import parent
-from app.telemetry.log_messages import LoggedPredictions, LogTarget
+from app.prediction_log.messages import LoggedPredictions, LogTarget
 
 NICENESS = 5
 """Niceness of the process: requests go first on a busy machine, but the log must keep up with them."""
