@@ -1,4 +1,4 @@
-"""Words about a setting, from its annotation: the allowed values, and the help text."""
+"""Words about a setting, from its annotation: the allowed values, the help text, and the table of all settings."""
 
 from typing import Any
 
@@ -39,3 +39,19 @@ def description(annotation: Any) -> str:
     """Help text in the annotation of a setting."""
     metadata: tuple[object, ...] = getattr(annotation, "__metadata__", ())
     return next((item.description for item in metadata if isinstance(item, Meta) and item.description), "")
+
+
+def settings_table(settings: type[msgspec.Struct]) -> str:
+    """The settings as a Markdown table of name, default, allowed values and meaning."""
+    lines = ["| setting | default | allowed | meaning |", "| --- | --- | --- | --- |"]
+    for field in msgspec.structs.fields(settings):
+        default = field.default
+        if default is None or default == ():
+            shown = "(unset)"
+        elif isinstance(default, bool):
+            shown = f"`{str(default).lower()}`"
+        else:
+            shown = f"`{default}`"
+        meaning = description(settings.__annotations__[field.name])
+        lines.append(f"| `{field.name.upper()}` | {shown} | {allowed_values(field)} | {meaning} |")
+    return "\n".join(lines)

@@ -8,6 +8,7 @@ from app.models.disk.store import ModelStore
 from app.models.keeper import ModelKeeper
 from app.models.refresher import Refresher
 from app.models.slot import ModelSlot
+from app.prediction_log.durable import DurableLog
 from app.prediction_log.log import PredictionLog
 from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
@@ -41,7 +42,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     tasks: BackgroundTasks
     gpu: GpuPoller
     system: SystemMonitor
-    prediction_log: PredictionLog
+    prediction_log: PredictionLog | DurableLog
     request_log: RequestLog
 
 

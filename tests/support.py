@@ -22,8 +22,7 @@ from litestar.testing import AsyncTestClient
 from app.container import Services
 from app.main import Application
 from app.models.registry.worker import ModelWorker
-from app.prediction_log.messages import LogTarget
-from app.prediction_log.writer import LogDatabase
+from app.prediction_log.writer import Writer
 from app.settings import Settings
 
 START_TIMEOUT_S = 180
@@ -76,8 +75,7 @@ async def come_true(check: Callable[[], object]) -> None:
 
 def in_process(settings: Settings) -> dict[str, Any]:
     """Arguments for `create_app`: what is done in processes of their own, which take seconds to start, is done here."""
-    target = LogTarget(settings.prediction_database_url, settings.prediction_log_rows)
-    return {"source": ModelWorker(settings), "log_writer": LogDatabase(target)}
+    return {"source": ModelWorker(settings), "log_writer": Writer(settings.prediction_log_target)}
 
 
 class Client(AsyncTestClient[Application]):

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from app.codecs.formats import FORMATS
 from app.models.identity import ModelIdentity
 from app.models.served import ServedModel
-from app.prediction_log.writer import TABLE
+from app.prediction_log.database import TABLE
 from app.settings import Settings
 from kernels.engine import Evaluation
 from tests.kernels.forest.boosters import Split, model_text, tree_text

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from app.prediction_log import database as log_database
 from app.prediction_log import log as prediction_log
-from app.prediction_log import writer as log_database
+from app.prediction_log.database import TABLE
 from app.prediction_log.log import PredictionLog
 from app.prediction_log.messages import LoggedPredictions, LogTarget
-from app.prediction_log.writer import TABLE, LogDatabase
+from app.prediction_log.writer import Writer
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from tests.prediction_log.databases import (
@@ -44,7 +45,7 @@ def open_log(metrics: Metrics) -> Iterator[Callable[..., PredictionLog]]:
     logs: list[PredictionLog] = []
 
     def make(url: str, keep_rows: int = 1000) -> PredictionLog:
-        logs.append(PredictionLog(LogDatabase(LogTarget(url, keep_rows)), metrics, enabled=keep_rows > 0))
+        logs.append(PredictionLog(Writer(LogTarget(url, keep_rows)), metrics, enabled=keep_rows > 0))
         return logs[-1]
 
     yield make
@@ -128,7 +129,7 @@ def test_a_category_is_logged_by_its_value(database: Database, open_log: Callabl
 def test_only_the_categories_of_the_rows_are_sent_to_the_writer(metrics: Metrics) -> None:
     sent: list[list[LoggedPredictions]] = []
 
-    class Away(LogDatabase):
+    class Away(Writer):
         def write(self, batch: list[LoggedPredictions]) -> str | None:
             sent.append(msgspec.msgpack.decode(msgspec.msgpack.encode(batch), type=list[LoggedPredictions]))
             return "OperationalError" if len(sent) == 1 else None
@@ -365,7 +366,7 @@ def test_closing_writes_the_remaining_rows(
 def test_closing_while_the_database_is_away_counts_lost_rows(
     absent: Database, metrics: Metrics, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log = PredictionLog(LogDatabase(LogTarget(absent.url, 1000)), metrics)
+    log = PredictionLog(Writer(LogTarget(absent.url, 1000)), metrics)
     log.record(**prediction(0))
     log.record(**prediction(1))
     log.close()

@@ -15,8 +15,8 @@ import numpy as np
 import psutil
 import pytest
 
-from app.prediction_log.log import LogWriterProcess
 from app.prediction_log.messages import LoggedPredictions, LoggedRequest, LogTarget
+from app.prediction_log.process import LogWriterProcess
 from tests.prediction_log.databases import PASSWORD, Database, rows_in
 from tests.support import eventually
 
@@ -60,10 +60,11 @@ def children() -> list[psutil.Process]:
 def test_rows_are_written_and_the_process_is_kept(database: Database, start: Callable[[str], LogWriterProcess]) -> None:
     writer = start(database.url)
     assert children() == []
+    assert writer.start() is None
+    (process,) = children()
     assert writer.write(batch(1.0, 2.0)) is None
-    first = children()
     assert writer.write(batch(3.0)) is None
-    assert children() == first
+    assert children() == [process]
     assert predictions_in(database) == [1.0, 2.0, 3.0]
     writer.close()
     assert children() == []
@@ -98,7 +99,7 @@ def test_a_process_that_hangs_is_ended_and_replaced(
     (process,) = children()
     process.suspend()
     with monkeypatch.context() as patch:
-        patch.setattr("app.prediction_log.log.WRITE_TIMEOUT_S", 0.2)
+        patch.setattr("app.prediction_log.process.WRITE_TIMEOUT_S", 0.2)
         assert writer.write(batch(2.0)) == "TimeoutError"
     assert writer.write(batch(3.0)) is None
     assert predictions_in(database) == [1.0, 3.0]
