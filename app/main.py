@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import logging.config
 import os
 import sys
@@ -62,6 +63,8 @@ from app.telemetry.middleware import RequestTelemetry
 from app.telemetry.request_log import RequestLog
 from app.telemetry.start_status import show_start
 from app.telemetry.system import SystemMonitor, memory_bytes
+
+log = logging.getLogger(__name__)
 
 
 class Application:
@@ -197,10 +200,12 @@ def _prediction_log(settings: Settings, writer: LogWriter, metrics: Metrics) -> 
         spool = Spool(target.spool, settings.prediction_log_spool_bytes)
         metrics.register(Waiting(lambda: spool.rows, lambda: spool.size))
         return DurableLog(writer, metrics, spool)
-    log = PredictionLog(writer, metrics, enabled=target.keep_rows > 0)
-    if log.enabled:
-        metrics.register(Waiting(lambda: log.status.queued))
-    return log
+    if any(target.spool.glob("*.spool")):
+        log.warning("rows of an earlier start wait in the spool, and only PREDICTION_LOG=durable writes them")
+    queue = PredictionLog(writer, metrics, enabled=target.keep_rows > 0)
+    if queue.enabled:
+        metrics.register(Waiting(lambda: queue.status.queued))
+    return queue
 
 
 @asynccontextmanager

@@ -172,6 +172,10 @@ def test_the_path_of_a_registered_model_stands_for_settings_of_the_registry() ->
              for name in ("MODEL_ALIAS", "MODEL_SHADOW_ALIAS", "MODEL_MIN_R2")],
         ),
         (
+            {"PREDICTION_LOG": "durable", "PREDICTION_LOG_ROWS": "0"},
+            ["PREDICTION_LOG: must not be durable with PREDICTION_LOG_ROWS=0, which keeps no row"],
+        ),
+        (
             {"MODEL_PATH": "models:/a/1", "MODEL_STAGE": "None", "MODEL_NAME": "a", "MLFLOW_TRACKING_URI": "http://m"},
             [f"{name}: must not be set together with MODEL_PATH, .*" for name in ("MODEL_NAME", "MODEL_STAGE")],
         ),
