@@ -63,6 +63,7 @@ LONGEST = (
     "cuda/test_forest.py",
     "registry/test_worker.py",
     "tests/test_limits.py",
+    "tests/test_durable_log.py",
     "forest/test_model_text.py",
     "registry/test_database.py",
     "disk/test_store_processes.py",

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,20 @@ async def come_true(check: Callable[[], object]) -> None:
 def in_process(settings: Settings) -> dict[str, Any]:
     """Arguments for `create_app`: what is done in processes of their own, which take seconds to start, is done here."""
     return {"source": ModelWorker(settings), "log_writer": Writer(settings.prediction_log_target)}
+
+
+@contextlib.contextmanager
+def small_disk(path: Path, options: str) -> Generator[None]:
+    """A file system of its own; skips where none can be mounted."""
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no file system can be mounted here: {error}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 class Client(AsyncTestClient[Application]):

@@ -165,8 +165,10 @@ class SpoolReader:
     def _drained(self, now: Readable, found: _Rows = NOTHING) -> Drained:
         assert self._segment is not None
         position, rows = self._segment.position, self._segment.rows
-        if now.sealed and position >= now.size and now.name not in self._finished:
-            self._finished.append(now.name)
+        if now.sealed and position >= now.size:
+            self.close()  # a deleted file takes up the disk for as long as it is open
+            if now.name not in self._finished:
+                self._finished.append(now.name)
         return Drained(now.name, position, rows, found.rows, found.damaged, found.torn)
 
     def _opened(self, name: str) -> _Segment:

@@ -23,7 +23,7 @@ from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from tests.prediction_log.databases import Database, FoundDatabase, rows_in
 from tests.prediction_log.spooling import NAMES, numbers_in, segments, target
-from tests.support import Client, come_true, in_process, loaded, problem
+from tests.support import Client, come_true, in_process, loaded, problem, small_disk
 
 
 class Durable:
@@ -36,10 +36,10 @@ class Durable:
         features, predictions = np.zeros((rows, len(names))), np.full(rows, float(number))
         return self.log.record(f"request-{number}", "single", ("houses", "3"), names, features, predictions)
 
-    async def outcome(self, number: int) -> str | None:
+    async def outcome(self, number: int, rows: int = 1) -> str | None:
         """The reason why a request is refused; None if it is not."""
         try:
-            await self.keep(number)
+            await self.keep(number, rows)
         except PredictionLogUnavailable as error:
             return error.detail
         return None
@@ -195,6 +195,34 @@ async def test_a_second_service_on_one_directory_is_not_ready_until_the_first_ha
     await come_true(lambda: second.started)
     task.cancel()
     await asyncio.to_thread(second.close)
+
+
+async def test_a_full_disk_is_refused_until_there_is_room(
+    absent: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real one, which the spool fills up because the database is away."""
+    monkeypatch.setattr("app.prediction_log.durable.LONGEST_INTERVAL_S", 0.05)
+    place, metrics = target(absent.url, tmp_path), Metrics()
+    with small_disk(place.spool, "size=64k,mode=700"):
+        log = DurableLog(Writer(place), metrics, spool := Spool(place.spool, 2**30))
+        task, durable = asyncio.create_task(log.run()), Durable(log, spool, metrics, place.spool)
+        await come_true(lambda: log.started)
+        taken: list[int] = []
+        for number in range(400):
+            if (reason := await durable.outcome(number, rows=20)) is None:
+                taken.append(number)
+            else:
+                assert "the disk is full" in reason
+        assert 50 < len(taken) < 200
+        assert sum(path.stat().st_size for path in segments(place.spool)) == spool.size
+        absent.create()
+        await come_true(lambda: not spool.waits)
+        assert await durable.outcome(400) is None
+        await come_true(lambda: log.status.queued == 0)
+        assert log.status.last_error is None
+        task.cancel()
+        await asyncio.to_thread(log.close)
+    assert numbers_in(absent) == [number for number in taken for _ in range(20)] + [400]
 
 
 @pytest.fixture

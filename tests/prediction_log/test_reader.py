@@ -12,7 +12,7 @@ from app.prediction_log.database import POSITIONS
 from app.prediction_log.messages import Drained, Readable
 from app.prediction_log.segments import Spool
 from app.prediction_log.writer import Writer
-from tests.prediction_log.databases import Database, rows_in
+from tests.prediction_log.databases import Database, PostgresDatabase, PostgresServer, rows_in
 from tests.prediction_log.spooling import MODEL, append, numbers_in, record, segments, target
 
 
@@ -216,6 +216,26 @@ def test_while_the_database_is_away_nothing_is_lost(absent: Database, tmp_path: 
     absent.create()
     drain.all()
     assert numbers_in(absent) == [0, 1, 2]
+    drain.close()
+
+
+def test_a_server_that_restarts_loses_no_rows(postgres: PostgresServer, tmp_path: Path) -> None:
+    database = PostgresDatabase(postgres, f"log_{tmp_path.name}")
+    database.create()
+    drain = Drain(database.url, tmp_path)
+    append(drain.spool, 0)
+    drain.all()
+    postgres.stop()
+    try:
+        append(drain.spool, 1)
+        assert drain.once().fault is not None
+        drain.restart()
+        append(drain.spool, 2)
+        assert drain.once().fault is not None
+    finally:
+        postgres.start()
+    drain.all()
+    assert numbers_in(database) == [0, 1, 2]
     drain.close()
 
 
