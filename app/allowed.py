@@ -1,9 +1,20 @@
-"""Words about a setting, from its annotation: the allowed values, and the help text."""
+"""Types of settings with their allowed values, and words about a setting from its annotation."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Key = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")]
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Uri = Annotated[str, Meta(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Place = Annotated[str, Meta(min_length=1, max_length=4096)]
+Rows = Annotated[int, Meta(ge=1, le=10**10)]
+R2 = Annotated[float, Meta(ge=-1, le=1)]
+Rmse = Annotated[float, Meta(ge=0, le=1e100)]
+HeaderName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
+"""A token of RFC 9110, section 5.6.2."""
 
 
 def allowed_values(field: msgspec.structs.FieldInfo) -> str:
@@ -39,3 +50,19 @@ def description(annotation: Any) -> str:
     """Help text in the annotation of a setting."""
     metadata: tuple[object, ...] = getattr(annotation, "__metadata__", ())
     return next((item.description for item in metadata if isinstance(item, Meta) and item.description), "")
+
+
+def settings_table(settings: type[msgspec.Struct]) -> str:
+    """The settings as a Markdown table of name, default, allowed values and meaning."""
+    lines = ["| setting | default | allowed | meaning |", "| --- | --- | --- | --- |"]
+    for field in msgspec.structs.fields(settings):
+        default = field.default
+        if default is None or default == ():
+            shown = "(unset)"
+        elif isinstance(default, bool):
+            shown = f"`{str(default).lower()}`"
+        else:
+            shown = f"`{default}`"
+        meaning = description(settings.__annotations__[field.name])
+        lines.append(f"| `{field.name.upper()}` | {shown} | {allowed_values(field)} | {meaning} |")
+    return "\n".join(lines)

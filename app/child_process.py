@@ -54,7 +54,7 @@ class _Child(NamedTuple):
 class ChildProcess:
     """Starts a module, asks it, and ends it. One thread may ask at a time.
 
-    The first question starts the process, and so does one that finds it ended.
+    The first question starts the process unless `start` has, and so does one that finds it ended.
 
     Args:
         module: Module to run as `python -m`.
@@ -83,10 +83,16 @@ class ChildProcess:
             ChildNotStarted: The process could not be started.
             ChildClosed: `kill` was called.
         """
-        child = self._child
-        if child is None or child.process.poll() is not None:
-            child = self._start()
-        return self._exchange(child, content, timeout, watch)
+        return self._exchange(self._running(), content, timeout, watch)
+
+    def start(self) -> None:
+        """Start the process unless it runs, so that the first question need not wait for its imports.
+
+        Raises:
+            ChildNotStarted: The process could not be started.
+            ChildClosed: `kill` was called.
+        """
+        self._running()
 
     def kill(self) -> None:
         """End the process for good, and with it any call that waits for an answer."""
@@ -103,6 +109,29 @@ class ChildProcess:
             child.process.kill()
             child.process.wait()
             child.connection.close()
+
+    def finish(self, seconds: float) -> None:
+        """Close the connection for good, so that the process ends by itself, and kill it if it does not in time.
+
+        Not while another thread asks.
+
+        Args:
+            seconds: Time for the process to end.
+        """
+        with self._lock:
+            self._closed = True
+            child, self._child = self._child, None
+        if child is not None:
+            child.connection.close()
+            try:
+                child.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+
+    def _running(self) -> _Child:
+        child = self._child
+        return self._start() if child is None or child.process.poll() is not None else child
 
     def _start(self) -> _Child:
         self.end()

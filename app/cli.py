@@ -18,9 +18,10 @@ from dotenv import load_dotenv
 
 from app import __version__
 from app.address import AddressError, parse_address
+from app.allowed import settings_table
 from app.contradictions import OF_A_REGISTRY, OF_A_RUN
 from app.models.convert.options import convert_options
-from app.settings import Settings, SettingsError, settings_table
+from app.settings import Settings, SettingsError
 from kernels.cache import cache_kernels
 
 BAD_USAGE = 2
@@ -248,7 +249,7 @@ def check(model: str, as_json: bool) -> None:
 @main.command()
 def settings() -> None:
     """Print all settings as a Markdown table."""
-    click.echo(settings_table())
+    click.echo(settings_table(Settings))
 
 
 def _check_openmp() -> None:

@@ -8,6 +8,8 @@ from app.models.disk.store import ModelStore
 from app.models.keeper import ModelKeeper
 from app.models.refresher import Refresher
 from app.models.slot import ModelSlot
+from app.prediction_log.durable import DurableLog
+from app.prediction_log.log import PredictionLog
 from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
 from app.serving.executor import Executor
@@ -18,7 +20,6 @@ from app.settings import Settings
 from app.tasks import BackgroundTasks
 from app.telemetry.gpu import GpuPoller
 from app.telemetry.metrics import Metrics
-from app.telemetry.prediction_log import PredictionLog
 from app.telemetry.request_log import RequestLog
 from app.telemetry.system import SystemMonitor
 
@@ -41,7 +42,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     tasks: BackgroundTasks
     gpu: GpuPoller
     system: SystemMonitor
-    prediction_log: PredictionLog
+    prediction_log: PredictionLog | DurableLog
     request_log: RequestLog
 
 

@@ -60,6 +60,8 @@ def contradictions(settings: "Settings", given: frozenset[str]) -> list[str]:
             problems.append(f"{name.upper()}: {problem}")
     if settings.mlflow_registry_uri and not settings.mlflow_tracking_uri:
         problems.append("MLFLOW_REGISTRY_URI: must be set together with MLFLOW_TRACKING_URI")
+    if settings.prediction_log == "durable" and not settings.prediction_log_rows:
+        problems.append("PREDICTION_LOG: must not be durable with PREDICTION_LOG_ROWS=0, which keeps no row")
     return problems + _about_path(settings, given)
 
 

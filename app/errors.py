@@ -143,6 +143,14 @@ class Overloaded(ServiceError):
         self.retry_after = retry_after
 
 
+class PredictionLogUnavailable(ServiceError):
+    """The prediction could not be logged durably, so it is not answered."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    kind = "prediction_log_unavailable"
+    retry_after = 1
+
+
 class RateLimited(ServiceError):
     """The client made more requests in a minute than RATE_LIMIT allows.
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import logging.config
 import os
 import sys
@@ -34,6 +35,11 @@ from app.predict.handlers import Predictions
 from app.predict.rate_limit import RateLimit
 from app.predict.routing import DirectRoutes
 from app.predict.straight import StraightWay
+from app.prediction_log.durable import DurableLog
+from app.prediction_log.log import PredictionLog
+from app.prediction_log.process import LogWriter, LogWriterProcess
+from app.prediction_log.segments import Spool
+from app.prediction_log.status import Waiting
 from app.problems import to_problem
 from app.routes.docs import assets_router, openapi_config
 from app.routes.health import HealthController
@@ -50,15 +56,15 @@ from app.settings import Settings
 from app.tasks import BackgroundTasks
 from app.telemetry.exporter import MetricsServer
 from app.telemetry.gpu import GpuPoller
-from app.telemetry.log_messages import LogTarget
 from app.telemetry.logging import logging_config
 from app.telemetry.loop_lag import watch_loop
 from app.telemetry.metrics import Metrics
 from app.telemetry.middleware import RequestTelemetry
-from app.telemetry.prediction_log import LogWriter, LogWriterProcess, PredictionLog
 from app.telemetry.request_log import RequestLog
 from app.telemetry.start_status import show_start
 from app.telemetry.system import SystemMonitor, memory_bytes
+
+log = logging.getLogger(__name__)
 
 
 class Application:
@@ -91,7 +97,7 @@ def create_app(
         source: Source of models; by default a process that speaks to the registry.
         log_writer: Writer of the prediction log; by default a process that holds the database connection.
     """
-    target = LogTarget(settings.prediction_database_url, settings.prediction_log_rows)
+    target = settings.prediction_log_target
     services = _services(settings, nvml, source or WorkerProcess(settings), log_writer or LogWriterProcess(target))
     cors = CORSConfig(allow_origins=list(settings.cors_origins)) if settings.cors_origins else None
     litestar = _litestar(services, cors)
@@ -183,9 +189,23 @@ def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: Lo
         tasks=BackgroundTasks(metrics),
         gpu=gpu,
         system=SystemMonitor(settings.data_dir),
-        prediction_log=PredictionLog(log_writer, metrics, enabled=settings.prediction_log_rows > 0),
+        prediction_log=_prediction_log(settings, log_writer, metrics),
         request_log=RequestLog(),
     )
+
+
+def _prediction_log(settings: Settings, writer: LogWriter, metrics: Metrics) -> PredictionLog | DurableLog:
+    target = settings.prediction_log_target
+    if target.durable:
+        spool = Spool(target.spool, settings.prediction_log_spool_bytes)
+        metrics.register(Waiting(lambda: spool.rows, lambda: spool.size))
+        return DurableLog(writer, metrics, spool)
+    if any(target.spool.glob("*.spool")):
+        log.warning("rows of an earlier start wait in the spool, and only PREDICTION_LOG=durable writes them")
+    queue = PredictionLog(writer, metrics, enabled=target.keep_rows > 0)
+    if queue.enabled:
+        metrics.register(Waiting(lambda: queue.status.queued))
+    return queue
 
 
 @asynccontextmanager

@@ -13,8 +13,9 @@ from msgspec import Meta
 
 from app import __version__
 from app.address import Address, AddressError, parse_address
-from app.allowed import allowed_values, description
+from app.allowed import R2, HeaderName, Key, Name, Place, Port, Rmse, Rows, Uri, allowed_values
 from app.contradictions import contradictions
+from app.prediction_log.messages import LogFormat, LogTarget
 
 SECRETS = frozenset(
     {"api_key", "admin_api_key", "database_url", "mlflow_tracking_uri", "mlflow_registry_uri", "mlflow_webhook_secret"}
@@ -29,17 +30,8 @@ Stage = Literal["Production", "Staging", "None", "Archived"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 Output = Literal["auto", "labels", "probabilities", "raw"]
 Unseen = Literal["missing", "refuse"]
+LogMode = Literal["off", "best_effort", "durable"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
-Port = Annotated[int, Meta(ge=1, le=65535)]
-Key = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")]
-Name = Annotated[str, Meta(min_length=1, max_length=256)]
-Uri = Annotated[str, Meta(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Place = Annotated[str, Meta(min_length=1, max_length=4096)]
-Rows = Annotated[int, Meta(ge=1, le=10**10)]
-R2 = Annotated[float, Meta(ge=-1, le=1)]
-Rmse = Annotated[float, Meta(ge=0, le=1e100)]
-HeaderName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
-"""A token of RFC 9110, section 5.6.2."""
 
 QUOTES = "\"'"
 """Quotes around a value: a shell and a .env file remove them, `docker run --env-file` does not."""
@@ -161,6 +153,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_url: Annotated[
         Uri | None, _help("Database of the prediction log, sqlite or postgresql. Unset: SQLite in DATA_DIR")
     ] = None
+    prediction_log: Annotated[
+        LogMode,
+        _help("Log of predictions: none, one that no answer waits for, or one that loses no row of an answer"),
+    ] = "best_effort"
+    prediction_log_format: Annotated[
+        LogFormat, _help("Rows of a table in DATABASE_URL, or Parquet files in DATA_DIR")
+    ] = "sql"
+    prediction_log_spool_bytes: Annotated[
+        int,
+        Meta(ge=2**20, le=2**40),
+        _help("Most bytes of a durable log in DATA_DIR that wait to be written; at the limit predictions get 503"),
+    ] = 2**30
     prediction_log_rows: Annotated[
         int, Meta(ge=0, le=10**9), _help("Number of newest rows kept in the prediction log; 0 switches it off")
     ] = 1_000_000
@@ -256,6 +260,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return f"postgresql+psycopg:{rest}" if scheme == "postgresql" else url
 
     @property
+    def prediction_log_target(self) -> LogTarget:
+        """Place of the prediction log; it keeps no rows if it is off."""
+        return LogTarget(
+            self.prediction_database_url,
+            0 if self.prediction_log == "off" else self.prediction_log_rows,
+            str(self.data_dir.resolve() / "prediction-log"),
+            self.prediction_log_format,
+            self.prediction_log == "durable",
+        )
+
+    @property
     def effective_log_level(self) -> str:
         """Level to log at: DEBUG in debug mode, else `log_level`."""
         return "DEBUG" if self.api_debug else self.log_level
@@ -278,19 +293,3 @@ def _named_by(model_path: str | None) -> dict[str, Any]:
 def _path(kind: type, value: Any) -> Any:
     """Convert a value to a type that msgspec does not know: `Path` is the only one."""
     return kind(value)
-
-
-def settings_table() -> str:
-    """The settings as a Markdown table of name, default, allowed values and meaning."""
-    lines = ["| setting | default | allowed | meaning |", "| --- | --- | --- | --- |"]
-    for field in msgspec.structs.fields(Settings):
-        default = field.default
-        if default is None or default == ():
-            shown = "(unset)"
-        elif isinstance(default, bool):
-            shown = f"`{str(default).lower()}`"
-        else:
-            shown = f"`{default}`"
-        meaning = description(Settings.__annotations__[field.name])
-        lines.append(f"| `{field.name.upper()}` | {shown} | {allowed_values(field)} | {meaning} |")
-    return "\n".join(lines)

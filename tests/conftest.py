@@ -29,8 +29,8 @@ from app.models.registry.embedded import BUNDLED
 from app.settings import Settings
 from tests.faults import MlflowServer
 from tests.models.keeping import keep
+from tests.prediction_log.databases import PostgresServer, postgres_binaries, unprivileged_user
 from tests.support import Client, Server, free_port, in_process, loaded, server_environ
-from tests.telemetry.databases import PostgresServer, postgres_binaries, unprivileged_user
 
 # The same examples every time: a run that fails for one commit must not pass for the next by luck. Building the table
 # of Unicode characters on a new machine is slow, and no fault of a strategy.
@@ -63,6 +63,7 @@ LONGEST = (
     "cuda/test_forest.py",
     "registry/test_worker.py",
     "tests/test_limits.py",
+    "tests/test_durable_log.py",
     "forest/test_model_text.py",
     "registry/test_database.py",
     "disk/test_store_processes.py",

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,8 @@ from litestar.testing import AsyncTestClient
 from app.container import Services
 from app.main import Application
 from app.models.registry.worker import ModelWorker
+from app.prediction_log.writer import Writer
 from app.settings import Settings
-from app.telemetry.log_messages import LogTarget
-from app.telemetry.log_writer import LogDatabase
 
 START_TIMEOUT_S = 180
 """Two cores may be shared by three of the tests' processes, each with servers and their workers, and they compile."""
@@ -76,8 +75,21 @@ async def come_true(check: Callable[[], object]) -> None:
 
 def in_process(settings: Settings) -> dict[str, Any]:
     """Arguments for `create_app`: what is done in processes of their own, which take seconds to start, is done here."""
-    target = LogTarget(settings.prediction_database_url, settings.prediction_log_rows)
-    return {"source": ModelWorker(settings), "log_writer": LogDatabase(target)}
+    return {"source": ModelWorker(settings), "log_writer": Writer(settings.prediction_log_target)}
+
+
+@contextlib.contextmanager
+def small_disk(path: Path, options: str) -> Generator[None]:
+    """A file system of its own; skips where none can be mounted."""
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no file system can be mounted here: {error}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 class Client(AsyncTestClient[Application]):

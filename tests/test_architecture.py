@@ -37,8 +37,13 @@ def inside(folder: str, names: Iterator[str]) -> list[str]:
     [
         *[("kernels", other) for other in ("app", "benchmarks", "litestar", "mlflow", "msgspec.json")],
         *[("app", other) for other in ("benchmarks", "tests")],
-        *[(f"app.{part}", "litestar") for part in ("models", "codecs", "telemetry", "serving", "errors")],
+        *[
+            (f"app.{part}", "litestar")
+            for part in ("models", "codecs", "telemetry", "prediction_log", "serving", "errors")
+        ],
         *[("app.telemetry", f"app.{part}") for part in ("models", "serving", "predict", "routes")],
+        ("app.telemetry", "app.prediction_log"),
+        *[("app.prediction_log", f"app.{part}") for part in ("models", "serving", "predict", "routes")],
         *[("app.codecs", f"app.{part}") for part in ("models", "serving", "predict", "routes", "telemetry")],
         *[("app.models", f"app.{part}") for part in ("serving", "predict", "routes")],
         *[

@@ -1,15 +1,13 @@
 """A disk that is full, read-only or damaged, and a process that is killed: what can be served is served."""
 
-import subprocess
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults import FaultProxy
 from tests.shelf import Shelf
-from tests.support import HTTP, eventually
+from tests.support import HTTP, eventually, small_disk
 from tests.watch import Sender, Watched
 
 
@@ -17,20 +15,6 @@ from tests.watch import Sender, Watched
 def proxy(mlflow_server: str) -> Iterator[FaultProxy]:
     with FaultProxy(mlflow_server) as proxy:
         yield proxy
-
-
-@contextmanager
-def small_disk(path: Path, options: str) -> Generator[None]:
-    """A file system of its own; skips where none can be mounted."""
-    path.mkdir(parents=True, exist_ok=True)
-    try:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no file system can be mounted here: {error}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 def stored(server: Watched, version: str) -> Path:

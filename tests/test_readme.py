@@ -11,9 +11,10 @@ import mlflow.lightgbm
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.allowed import settings_table
 from app.codecs.formats import FORMATS
 from app.main import create_app
-from app.settings import Settings, settings_table
+from app.settings import Settings
 from app.training.california import MODEL_NAME
 from tests.models.support import mlflows_own_warnings_silenced
 from tests.support import HTTP, ROOT, Server
@@ -70,7 +71,7 @@ def test_the_front_page_links_to_every_other() -> None:
 
 
 def test_the_settings_table_is_that_of_the_code() -> None:
-    assert blocks(READMES["app/README.md"])["settings"] == settings_table()
+    assert blocks(READMES["app/README.md"])["settings"] == settings_table(Settings)
 
 
 def test_embedded_reports_are_the_committed_ones() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import NEVER_EMPTY, SECRETS, Settings, SettingsError, settings_table
+from app.allowed import settings_table
+from app.settings import NEVER_EMPTY, SECRETS, Settings, SettingsError
 
 DEFAULTS = {
     "api_host": "0.0.0.0",
@@ -37,6 +38,10 @@ DEFAULTS = {
     "max_bulk_rows": 1_000_000,
     "request_timeout": 30.0,
     "database_url": None,
+    "prediction_log": "best_effort",
+    "prediction_log_format": "sql",
+    "prediction_log_spool_bytes": 2**30,
+    "prediction_log_rows": 1_000_000,
     "cors_origins": (),
     "api_key": None,
     "admin_api_key": None,
@@ -72,6 +77,7 @@ def test_every_variable_is_read() -> None:
         "MAX_REQUESTS_IN_PROGRESS": "3", "LONGEST_WAIT": "0.3", "MAX_ROWS_IN_FLIGHT": "9",
         "REQUEST_TIMEOUT": "1.5", "RATE_LIMIT": "10", "IDLE_TIMEOUT": "4",
         "SHUTDOWN_DELAY": "0.5", "SHUTDOWN_GRACE": "3", "DATABASE_URL": "postgresql://db/predictions",
+        "PREDICTION_LOG": "durable", "PREDICTION_LOG_FORMAT": "parquet", "PREDICTION_LOG_SPOOL_BYTES": "2000000",
         "PREDICTION_LOG_ROWS": "5", "CORS_ORIGINS": "https://a.example, https://b.example", "API_KEY": "key",
         "ADMIN_API_KEY": "admin", "MLFLOW_WEBHOOK_SECRET": "hook",
         "DATA_DIR": "/var/lib/madrone",
@@ -164,6 +170,10 @@ def test_the_path_of_a_registered_model_stands_for_settings_of_the_registry() ->
             {"MODEL_PATH": "m.txt", "MODEL_ALIAS": "a", "MODEL_SHADOW_ALIAS": "b", "MODEL_MIN_R2": "0"},
             [f"{name}: must not be set together with MODEL_PATH, .*"
              for name in ("MODEL_ALIAS", "MODEL_SHADOW_ALIAS", "MODEL_MIN_R2")],
+        ),
+        (
+            {"PREDICTION_LOG": "durable", "PREDICTION_LOG_ROWS": "0"},
+            ["PREDICTION_LOG: must not be durable with PREDICTION_LOG_ROWS=0, which keeps no row"],
         ),
         (
             {"MODEL_PATH": "models:/a/1", "MODEL_STAGE": "None", "MODEL_NAME": "a", "MLFLOW_TRACKING_URI": "http://m"},
@@ -273,6 +283,6 @@ def test_uris_follow_from_the_data_dir_unless_set(tmp_path: Path) -> None:
 
 
 def test_every_setting_is_in_the_table_with_a_meaning() -> None:
-    rows = [line.split("|")[1:-1] for line in settings_table().splitlines()[2:]]
+    rows = [line.split("|")[1:-1] for line in settings_table(Settings).splitlines()[2:]]
     assert [row[0].strip(" `").lower() for row in rows] == list(Settings.__struct_fields__)
     assert all(cell.strip() for row in rows for cell in row)

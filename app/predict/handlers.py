@@ -15,6 +15,7 @@ from app.models.served import ServedModel
 from app.predict.answers import batch_answer, row_answer
 from app.predict.bulk import Table, bulk_answer, send_table
 from app.predict.exchange import Endpoint, Exchange, Handle
+from app.predict.logged import flushed, logged
 from app.predict.many_rows import NO_TURN, ManyRows, Reader
 from app.predict.query import requested
 from app.serving.deadline import Deadlines
@@ -72,6 +73,7 @@ class Predictions:
         except PredictionNotFinite as error:
             self._count_not_finite(served, "single", error.rows)
             raise
+        await flushed(self._log, exchange.request_id, "single", served, rows, evaluation.prediction)
         await exchange.answer(answer)
         self._after(exchange, served, "single", rows, evaluation)
 
@@ -91,6 +93,8 @@ class Predictions:
         with self._admission.enter(len(served.artifact.features)) as reservation:
             answer = await self._many.predict(exchange, served, reader, reservation)
             self._count_not_finite(served, "batch", answer.not_finite)
+            predictions = answer.evaluation.prediction
+            await flushed(self._log, exchange.request_id, "batch", served, answer.rows, predictions)
             await exchange.answer(answer.body)
         self._after(exchange, served, "batch", answer.rows, answer.evaluation)
 
@@ -140,12 +144,10 @@ class Predictions:
     def _after(
         self, exchange: Exchange, served: ServedModel, kind: PredictionType, rows: FloatArray, evaluation: Evaluation
     ) -> None:
-        """Pass answered rows to the shadow and, except those of bulk requests, to the prediction log."""
+        """Pass answered rows to the shadow and, except those of bulk requests, to a log by best effort."""
         self._shadow.offer(served, rows, evaluation.prediction, exchange.request_id)
-        if kind != "bulk" and self._log.enabled and len(rows):
-            model = served.identity.name, served.identity.version
-            names, predictions = served.feature_names, evaluation.prediction
-            self._log.record(exchange.request_id, kind, model, names, rows, predictions, served.categories)
+        if kind != "bulk" and self._log.enabled and not self._log.durable and len(rows):
+            self._log.record(*logged(exchange.request_id, kind, served, rows, evaluation.prediction))
 
 
 def _check_json(exchange: Exchange) -> None:

@@ -7,6 +7,7 @@ answer has the same bytes on both ways.
 """
 
 import time
+from collections.abc import Awaitable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +19,11 @@ from app.errors import BodyTimeout, Overloaded
 from app.models.served import ServedModel
 from app.predict.answers import row_answer
 from app.predict.headers import Headers, is_host
+from app.predict.logged import logged
 from app.predict.query import Addition, requested
 from app.predict.refusal import EarlyRefusal
+from app.prediction_log.durable import DurableLog
+from app.prediction_log.log import PredictionLog
 from app.serving.deadline import Deadlines
 from app.settings import Output
 from app.telemetry.middleware import ABANDONED, STARTED, RequestTelemetry, identify
@@ -61,7 +65,9 @@ class StraightWay:
         self._refusal = EarlyRefusal(general, services)
         self._slot = services.slot
         self._executor = services.executor
-        self._log = services.prediction_log
+        log = services.prediction_log
+        self._log = log if log.enabled and isinstance(log, PredictionLog) else None
+        self._durable = log if isinstance(log, DurableLog) else None
         self._gate = services.gate
         self._deadlines = Deadlines(services.settings.request_timeout)
         self._most_bytes = services.settings.max_json_bytes
@@ -107,6 +113,9 @@ class StraightWay:
             evaluation = served.engine.evaluate_single(rows)
             taken = time.perf_counter() - begun
             answer = row_answer(request_id, served, rows, evaluation, model.level, started, unseen, model.additions)
+            if self._durable is not None:
+                predictions = np.array([evaluation.prediction])
+                await self._flushed(self._durable.record(*logged(request_id, "single", served, rows, predictions)))
         except Exception:  # the general way meets it again, and knows the answer to it
             return message
         self._executor.count(served, "single", 1, taken)
@@ -115,12 +124,9 @@ class StraightWay:
             await send(_start(answer, request_id))
             status = 200
             await send({"type": "http.response.body", "body": answer, "more_body": False})
-            if self._log.enabled:
-                identity, predictions = served.identity, np.array([evaluation.prediction])
-                self._log.record(
-                    request_id, "single", (identity.name, identity.version), served.feature_names, rows, predictions,
-                    served.categories,
-                )  # fmt: skip
+            if self._log is not None:
+                predictions = np.array([evaluation.prediction])
+                self._log.record(*logged(request_id, "single", served, rows, predictions))
         finally:
             client = scope["client"]
             seconds = time.perf_counter() - started
@@ -151,6 +157,13 @@ class StraightWay:
         if row is None:
             raise _NotCommon
         return row
+
+    async def _flushed(self, recorded: Awaitable[None]) -> None:
+        """Wait until a row is on the disk."""
+        deadline = self._deadlines.start()
+        deadline.reading = False
+        with deadline:
+            await recorded
 
     async def _hand_on(
         self, scope: Scope, first: Message | Exception, receive: Receive, send: Send, started: float

@@ -16,11 +16,11 @@ from app.codecs.rules import REPEATED
 from app.container import InjectedServices, Services
 from app.errors import FieldError, InvalidInput, MalformedBody, NotFound
 from app.models.outcome import Refresh
+from app.prediction_log.status import PredictionLogStatus
 from app.problems import problem_responses
 from app.routes.model_health import ModelHealth, Status, model_health, model_problems
 from app.tasks import TaskStatus
 from app.telemetry.gpu import GpuStatus
-from app.telemetry.prediction_log import PredictionLogStatus
 from app.telemetry.system import SystemReading
 from kernels.dispatch import BackendStatus
 
@@ -174,6 +174,8 @@ class HealthController(Controller):
         served = services.slot.current
         if served is None:
             return _answer(Probe("not ready", "no model is loaded"), ok=False)
+        if not services.prediction_log.started:
+            return _answer(Probe("not ready", "the prediction log is starting"), ok=False)
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 output = await services.executor.check(served)

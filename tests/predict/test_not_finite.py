@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from app.codecs.formats import FORMATS
 from app.models.identity import ModelIdentity
 from app.models.served import ServedModel
+from app.prediction_log.database import TABLE
 from app.settings import Settings
-from app.telemetry.log_writer import TABLE
 from kernels.engine import Evaluation
 from tests.kernels.forest.boosters import Split, model_text, tree_text
 from tests.models.support import save_text, serve

@@ -25,9 +25,9 @@ from app.models.registry.mlflow import Registry
 from app.models.registry.process import WorkerProcess
 from app.models.registry.source import RegistrySchema, RegistryUnreachable
 from app.settings import Settings
+from tests.prediction_log.databases import PostgresDatabase, PostgresServer
 from tests.routes.support import client_of
 from tests.support import ROOT
-from tests.telemetry.databases import PostgresDatabase, PostgresServer
 from tests.training.test_dataset import COLUMNS
 
 FIRST = "451aebb31d03"

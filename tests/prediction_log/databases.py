@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import psycopg
 import sqlalchemy as sa
 
-from app.telemetry.log_writer import TABLE
+from app.prediction_log.database import TABLE
 from tests.support import eventually, free_port
 
 PASSWORD = "hunter2"
@@ -46,6 +46,15 @@ class SqliteDatabase:
 
     def create(self) -> None:
         self._path.rmdir()
+
+
+class FoundDatabase:
+    """A SQLite file that a service has made."""
+
+    def __init__(self, path: Path) -> None:
+        self.url = f"sqlite:///{path}"
+
+    def create(self) -> None: ...
 
 
 class PostgresDatabase:

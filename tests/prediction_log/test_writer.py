@@ -15,10 +15,10 @@ import numpy as np
 import psutil
 import pytest
 
-from app.telemetry.log_messages import LoggedPredictions, LoggedRequest, LogTarget
-from app.telemetry.prediction_log import LogWriterProcess
+from app.prediction_log.messages import LoggedPredictions, LoggedRequest, LogTarget
+from app.prediction_log.process import LogWriterProcess
+from tests.prediction_log.databases import PASSWORD, Database, rows_in
 from tests.support import eventually
-from tests.telemetry.databases import PASSWORD, Database, rows_in
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def children() -> list[psutil.Process]:
     found: list[psutil.Process] = []
     for child in psutil.Process().children():
         with suppress(psutil.Error):  # another test's, that has ended
-            if child.cmdline()[-1:] == ["app.telemetry.log_writer"]:
+            if child.cmdline()[-1:] == ["app.prediction_log.writer"]:
                 found.append(child)
     return found
 
@@ -60,10 +60,11 @@ def children() -> list[psutil.Process]:
 def test_rows_are_written_and_the_process_is_kept(database: Database, start: Callable[[str], LogWriterProcess]) -> None:
     writer = start(database.url)
     assert children() == []
+    assert writer.start() is None
+    (process,) = children()
     assert writer.write(batch(1.0, 2.0)) is None
-    first = children()
     assert writer.write(batch(3.0)) is None
-    assert children() == first
+    assert children() == [process]
     assert predictions_in(database) == [1.0, 2.0, 3.0]
     writer.close()
     assert children() == []
@@ -98,7 +99,7 @@ def test_a_process_that_hangs_is_ended_and_replaced(
     (process,) = children()
     process.suspend()
     with monkeypatch.context() as patch:
-        patch.setattr("app.telemetry.prediction_log.WRITE_TIMEOUT_S", 0.2)
+        patch.setattr("app.prediction_log.process.WRITE_TIMEOUT_S", 0.2)
         assert writer.write(batch(2.0)) == "TimeoutError"
     assert writer.write(batch(3.0)) is None
     assert predictions_in(database) == [1.0, 3.0]
@@ -115,7 +116,7 @@ def test_one_that_cannot_be_started_is_a_fault(
 
 
 def test_the_writer_outlives_the_service_and_writes_its_rows(database: Database) -> None:
-    command = [sys.executable, "-m", "app.telemetry.log_writer"]
+    command = [sys.executable, "-m", "app.prediction_log.writer"]
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(command, stdin=theirs.fileno())

@@ -4,31 +4,35 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from app.main import create_app
+from app.prediction_log import database as log_database
+from app.prediction_log import log as prediction_log
+from app.prediction_log.database import TABLE
+from app.prediction_log.log import PredictionLog
+from app.prediction_log.messages import LoggedPredictions, LogTarget
+from app.prediction_log.writer import Writer
 from app.settings import Settings
-from app.telemetry import log_writer as log_database
-from app.telemetry import prediction_log
-from app.telemetry.log_messages import LoggedPredictions, LogTarget
-from app.telemetry.log_writer import TABLE, LogDatabase
 from app.telemetry.metrics import Metrics
-from app.telemetry.prediction_log import PredictionLog
-from tests.support import Client, eventually, free_port
-from tests.telemetry.databases import (
+from tests.prediction_log.databases import (
     PASSWORD,
     Database,
     PostgresDatabase,
     PostgresServer,
     rows_in,
 )
+from tests.support import Client, come_true, eventually, free_port, in_process, loaded
 
 NAMES = ("MedInc", "année")
 
@@ -44,7 +48,7 @@ def open_log(metrics: Metrics) -> Iterator[Callable[..., PredictionLog]]:
     logs: list[PredictionLog] = []
 
     def make(url: str, keep_rows: int = 1000) -> PredictionLog:
-        logs.append(PredictionLog(LogDatabase(LogTarget(url, keep_rows)), metrics, enabled=keep_rows > 0))
+        logs.append(PredictionLog(Writer(LogTarget(url, keep_rows)), metrics, enabled=keep_rows > 0))
         return logs[-1]
 
     yield make
@@ -128,7 +132,7 @@ def test_a_category_is_logged_by_its_value(database: Database, open_log: Callabl
 def test_only_the_categories_of_the_rows_are_sent_to_the_writer(metrics: Metrics) -> None:
     sent: list[list[LoggedPredictions]] = []
 
-    class Away(LogDatabase):
+    class Away(Writer):
         def write(self, batch: list[LoggedPredictions]) -> str | None:
             sent.append(msgspec.msgpack.decode(msgspec.msgpack.encode(batch), type=list[LoggedPredictions]))
             return "OperationalError" if len(sent) == 1 else None
@@ -365,7 +369,7 @@ def test_closing_writes_the_remaining_rows(
 def test_closing_while_the_database_is_away_counts_lost_rows(
     absent: Database, metrics: Metrics, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log = PredictionLog(LogDatabase(LogTarget(absent.url, 1000)), metrics)
+    log = PredictionLog(Writer(LogTarget(absent.url, 1000)), metrics)
     log.record(**prediction(0))
     log.record(**prediction(1))
     log.close()
@@ -447,3 +451,81 @@ def test_of_a_batch_that_does_not_fit_the_first_rows_are_kept(
     assert (log.status.queued, counted(metrics, "dropped")) == (5, 3)
     assert log.flush()
     assert [row["prediction"] for row in rows_in(database)] == list(range(5))
+
+
+def test_rows_are_not_written_twice_because_old_ones_could_not_be_deleted(
+    database: Database, open_log: Callable[..., PredictionLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_database, "PRUNE_INTERVAL_ROWS", 1)
+    log = open_log(database.url, keep_rows=1)
+    log.record(**prediction(0))
+    with monkeypatch.context() as context:
+        broken = Mock(where=lambda _: sa.text("DELETE FROM missing"))
+        context.setattr(log_database.sa, "delete", lambda _: broken)
+        log.record(**prediction(1))
+        assert log.flush()
+    assert [row["request_id"] for row in rows_in(database)] == ["request-0", "request-1"]
+    log.record(**prediction(2))
+    assert log.flush()
+    assert [row["request_id"] for row in rows_in(database)] == ["request-2"]
+
+
+def test_wide_rows_fill_the_queue_by_their_bytes(
+    database: Database, open_log: Callable[..., PredictionLog], monkeypatch: pytest.MonkeyPatch, metrics: Metrics
+) -> None:
+    monkeypatch.setattr(prediction_log, "QUEUE_BYTES", 2 * 8 * (2 + 1))
+    log = open_log(database.url)
+    for number in range(4):
+        log.record(**prediction(number))
+    assert (log.status.queued, counted(metrics, "dropped")) == (2, 2)
+
+
+class Slow(Writer):
+    """A writer that starts when it is told to."""
+
+    def __init__(self, target: LogTarget, fault: str | None = None) -> None:
+        super().__init__(target)
+        self.go_on = threading.Event()
+        self._fault = fault
+
+    def start(self) -> str | None:
+        assert self.go_on.wait(30)
+        return self._fault
+
+
+@pytest.mark.parametrize("fault", [None, "ChildNotStarted"])
+async def test_the_service_is_ready_when_the_writer_has_started_or_cannot_be(
+    settings: Settings, fault: str | None
+) -> None:
+    writer = Slow(settings.prediction_log_target, fault)
+    async with Client(create_app(settings, **in_process(settings) | {"log_writer": writer})) as client:
+        await loaded(client)
+        answer = await client.get("/health/ready")
+        assert (answer.status_code, answer.json()["reason"]) == (503, "the prediction log is starting")
+        writer.go_on.set()
+        await come_true(lambda: client.app.services.prediction_log.started)
+        assert (await client.get("/health/ready")).status_code == 200
+        assert client.app.services.prediction_log.status.last_error == fault
+
+
+@pytest.mark.parametrize("changes", [{"prediction_log": "off"}, {"prediction_log_rows": 0}])
+async def test_a_log_that_is_off_starts_no_writer(settings: Settings, changes: dict[str, Any]) -> None:
+    settings = msgspec.structs.replace(settings, **changes)
+    writer = Slow(settings.prediction_log_target)
+    async with Client(create_app(settings, **in_process(settings) | {"log_writer": writer})) as client:
+        await loaded(client)
+        assert (await client.get("/health/ready")).status_code == 200
+        assert "prediction-log" not in client.app.services.tasks.status
+        writer.go_on.set()
+
+
+async def test_rows_that_a_durable_log_left_are_warned_of(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = msgspec.structs.replace(settings, data_dir=tmp_path)
+    (spool := settings.prediction_log_target.spool).mkdir(parents=True)
+    create_app(settings, **in_process(settings))
+    assert "PREDICTION_LOG=durable" not in caplog.text
+    (spool / "0000000001-0.spool").touch()
+    create_app(settings, **in_process(settings))
+    assert "only PREDICTION_LOG=durable writes them" in caplog.text

@@ -1,8 +1,8 @@
-"""A log of predictions in a database, written outside the request path.
+"""A log of predictions by best effort, written outside the request path.
 
 Requests put their rows into a bounded queue, and a background task has a separate process write them in batches. If
 the database is slow or unavailable the queue fills up, and further rows are dropped and counted: an answer never waits
-for its log.
+for its log. `durable.py` is the log that loses no row.
 """
 
 import asyncio
@@ -10,74 +10,25 @@ import logging
 import threading
 import time
 from collections import deque
-from typing import Protocol
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from app.child_process import ChildClosed, ChildGone, ChildNotStarted, ChildProcess
-from app.telemetry.log_messages import LoggedPredictions, LoggedRequest, LogTarget
+from app.prediction_log.messages import Categories, LoggedPredictions, LoggedRequest
+from app.prediction_log.process import LogWriter
+from app.prediction_log.status import PredictionLogStatus
 from app.telemetry.metrics import Metrics
 
-QUEUE_ROWS = 10_000
-TRANSACTION_ROWS = 5_000
-WRITE_TIMEOUT_S = 60.0
-"""Timeout of one transaction; covers a network that drops packets silently."""
+QUEUE_ROWS = 100_000
+QUEUE_BYTES = 64 * 2**20
+"""Rows in the queue, and bytes of their features, whichever is fewer."""
 
+TRANSACTION_ROWS = 5_000
 FLUSH_INTERVAL_S = 0.1
 RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
 
 log = logging.getLogger(__name__)
-
-
-class LogWriter(Protocol):
-    """Writer of rows, which blocks on the database."""
-
-    def write(self, batch: list[LoggedPredictions]) -> str | None:
-        """Write the rows of a batch, all or none; returns the fault if it failed."""
-        ...
-
-    def close(self) -> None:
-        """Close the database."""
-        ...
-
-
-class LogWriterProcess:
-    """A `LogDatabase` in a separate process, started by the first write, and again when it has ended.
-
-    Args:
-        target: Database of the log.
-    """
-
-    def __init__(self, target: LogTarget) -> None:
-        self._process = ChildProcess("app.telemetry.log_writer", msgspec.msgpack.encode(target))
-
-    def write(self, batch: list[LoggedPredictions]) -> str | None:
-        """See `LogDatabase.write`."""
-        content = msgspec.msgpack.encode(batch)
-        try:
-            try:
-                answer = self._process.ask(content, WRITE_TIMEOUT_S)
-            except ChildGone:
-                answer = self._process.ask(content, WRITE_TIMEOUT_S)
-        except (TimeoutError, ChildGone, ChildNotStarted, ChildClosed) as error:
-            return type(error).__name__
-        return msgspec.msgpack.decode(answer, type=str | None)
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.end()
-
-
-class PredictionLogStatus(msgspec.Struct, frozen=True):
-    """State of the log: rows waiting, and the last fault."""
-
-    enabled: bool
-    queued: int
-    last_error: str | None
 
 
 class PredictionLog:
@@ -87,13 +38,22 @@ class PredictionLog:
         writer: Writer of the rows.
         metrics: Metrics that count written and dropped rows.
         enabled: Whether predictions are logged.
+
+    Attributes:
+        enabled: Whether predictions are logged.
+        durable: Whether an answer waits for its log.
+        started: Whether the writer has started, or has failed to: then it is tried again beside the requests.
     """
+
+    durable = False
 
     def __init__(self, writer: LogWriter, metrics: Metrics, *, enabled: bool = True) -> None:
         self.enabled = enabled
+        self.started = not enabled
         self._writer = writer
         self._metrics = metrics
         self._newest: LoggedPredictions | None = None
+        self._most_rows = QUEUE_ROWS
         self._queue: deque[LoggedPredictions] = deque()
         # Each count is written by one thread only: the event loop's, and the writing one.
         self._recorded = 0
@@ -114,7 +74,7 @@ class PredictionLog:
         names: tuple[str, ...],
         rows: NDArray[np.float64],
         predictions: NDArray[np.float64],
-        categories: dict[int, dict[int, str | int | float | bool]] | None = None,
+        categories: Categories | None = None,
     ) -> None:
         """Queue the rows of a request. Rows beyond the room in the queue are dropped and counted.
 
@@ -129,7 +89,7 @@ class PredictionLog:
         """
         if not self.enabled:
             return
-        count, room = len(rows), QUEUE_ROWS - self._queued()
+        count, room = len(rows), self._most_rows - self._queued()
         if count > room:
             self._metrics.logged_predictions.labels("dropped").inc(count - max(0, room))
             if room <= 0:
@@ -140,6 +100,7 @@ class PredictionLog:
         if newest is None or not fits or newest.count >= TRANSACTION_ROWS:
             self._seal()
             newest = self._newest = LoggedPredictions(model, names, outputs, categories or {})
+            self._most_rows = min(QUEUE_ROWS, QUEUE_BYTES // (8 * (len(names) + outputs)))
         request = LoggedRequest(request_id, prediction_type, time.time(), count)
         newest.add(request, rows.tobytes(), predictions.tobytes())
         self._recorded += count
@@ -155,6 +116,9 @@ class PredictionLog:
 
     async def run(self) -> None:
         """Have rows written for ever. A failed write is retried with the same rows, with backoff."""
+        if (fault := await asyncio.to_thread(self._writer.start)) is not None:
+            self._note(fault)
+        self.started = True
         delay = FLUSH_INTERVAL_S
         while True:
             await asyncio.sleep(delay)
@@ -198,10 +162,14 @@ class PredictionLog:
         else:
             self._queue.extendleft(reversed(batch))
             self._taken -= count
-            if self._last_error != fault:
-                log.warning("prediction log cannot be written", extra={"error": fault})
-        self._last_error = fault
+        self._note(fault)
         return fault is None
+
+    def _note(self, fault: str | None) -> None:
+        """Keep the last fault, and log a new one."""
+        if fault is not None and self._last_error != fault:
+            log.warning("prediction log cannot be written", extra={"error": fault})
+        self._last_error = fault
 
     def _take(self) -> list[LoggedPredictions]:
         """Oldest rows of the queue, enough for one transaction."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.telemetry.databases import Database, PostgresDatabase, SqliteDatabase
+from tests.prediction_log.databases import Database, PostgresDatabase, SqliteDatabase
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

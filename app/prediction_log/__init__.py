@@ -1,0 +1,1 @@
+"""The log of predictions: a row for each prediction, written to a database beside the requests."""

@@ -1,0 +1,212 @@
+"""A log of predictions that loses no row of an answered request.
+
+The rows of a request are in a file on the disk before its answer is sent. The writing process reads the file, and tells
+how far it has come; a file whose rows are all written is deleted.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import Counter
+
+from app.errors import PredictionLogUnavailable
+from app.prediction_log.group_commit import GroupCommit
+from app.prediction_log.messages import Categories, Drained
+from app.prediction_log.process import LogWriter
+from app.prediction_log.records import SpooledModel, SpooledRequest, encode
+from app.prediction_log.segments import Spool
+from app.prediction_log.status import PredictionLogStatus
+from app.telemetry.counters import FastHistogram
+from app.telemetry.metrics import LATENCY_BUCKETS_S, Metrics
+
+DRAIN_INTERVAL_S = 0.1
+LONGEST_INTERVAL_S = 1.0
+"""Pause before the next look for rows to write, and while nothing can be written."""
+
+CLOSE_S = 3.0
+"""Time for writing rows when the service ends; the others stay in the spool."""
+
+MODELS = 8
+"""Number of models whose records are kept, a few more than can be in service together."""
+
+IS_NOT_OPEN = "The prediction could not be logged: the log is not open."
+
+log = logging.getLogger(__name__)
+
+Model = tuple[tuple[str, str], int, int]
+"""Name and version of a model, identity of the tuple of its features' names, and number of outputs."""
+
+
+class DurableLog:
+    """Puts rows into the spool, and has them written.
+
+    Args:
+        writer: Writer of the rows.
+        metrics: Metrics that count rows and time flushes.
+        spool: Holds the rows until they are written.
+
+    Attributes:
+        enabled: Whether predictions are logged.
+        durable: Whether an answer waits for its log.
+        started: Whether the spool is open.
+    """
+
+    enabled = True
+    durable = True
+
+    def __init__(self, writer: LogWriter, metrics: Metrics, spool: Spool) -> None:
+        self.started = False
+        self._writer = writer
+        self._written = metrics.logged_predictions.labels("written")
+        self._damaged = Counter(
+            "prediction_log_damaged_bytes", "Bytes of the spool that could not be read.", registry=metrics.registry
+        )
+        self._flushes = FastHistogram(
+            "prediction_log_flush_seconds",
+            "Time until the rows of a group of requests were on the disk.",
+            (),
+            LATENCY_BUCKETS_S,
+            metrics.registry,
+        )
+        self._spool = spool
+        self._commit: GroupCommit | None = None
+        self._models: dict[Model, tuple[int, bytes, tuple[object, ...]]] = {}
+        self._numbers = 0
+        self._open_fault: str | None = None
+        self._writer_fault: str | None = None
+        self._writing = threading.Lock()
+        self._ends = float("inf")
+
+    @property
+    def status(self) -> PredictionLogStatus:
+        """Rows that are not written, and the last fault. Rows of earlier starts are not counted."""
+        spool_fault = self._open_fault if self._commit is None else self._commit.fault
+        return PredictionLogStatus(True, self._spool.rows, spool_fault or self._writer_fault)
+
+    def record(
+        self,
+        request_id: str,
+        prediction_type: str,
+        model: tuple[str, str],
+        names: tuple[str, ...],
+        rows: NDArray[np.float64],
+        predictions: NDArray[np.float64],
+        categories: Categories | None = None,
+    ) -> asyncio.Future[None]:
+        """Have the rows of a request flushed to the disk; on the event loop only.
+
+        Args:
+            request_id: Id of the request.
+            prediction_type: Kind of prediction, such as `single` or `batch`.
+            model: Name and version of the model.
+            names: Names of the F features; always the same object for the same model in service.
+            rows: float64[B, F], B > 0; copied.
+            predictions: float64[B], or float64[B, K]; copied.
+            categories: Value of each code, of each column of categories.
+
+        Returns:
+            Done when the rows are on the disk, and may be answered. It raises PredictionLogUnavailable if they cannot
+            be; then nothing of them is kept.
+
+        Raises:
+            PredictionLogUnavailable: The log is not open.
+        """
+        if self._commit is None:
+            raise PredictionLogUnavailable(IS_NOT_OPEN)
+        count = len(rows)
+        number, declaration = self._declared(model, names, predictions.size // count, categories)
+        request = SpooledRequest(
+            number, request_id, prediction_type, time.time(), count, rows.tobytes(), predictions.tobytes()
+        )
+        return self._commit.append(encode(request, count), count, number, declaration)
+
+    async def run(self) -> None:
+        """Open the spool, and have its rows written for ever."""
+        delay = DRAIN_INTERVAL_S
+        started = asyncio.create_task(asyncio.to_thread(self._writer.start))
+        loop = asyncio.get_running_loop()
+        while self._commit is None and not await asyncio.to_thread(self._open, loop):  # noqa: ASYNC110
+            await asyncio.sleep(LONGEST_INTERVAL_S)
+        self.started = True
+        self._note(await started)
+        while True:
+            await asyncio.sleep(delay)
+            goes_on = await asyncio.to_thread(self.flush)
+            delay = DRAIN_INTERVAL_S if goes_on else LONGEST_INTERVAL_S
+
+    def flush(self) -> bool:
+        """Have rows written until none is left or nothing can be written now. Blocks on the database.
+
+        Returns:
+            Whether all rows are written.
+        """
+        with self._writing:
+            while self._spool.waits and time.monotonic() < self._ends:
+                drained = self._writer.drain(self._spool.readable())
+                self._note(drained.fault)
+                if drained.fault is not None or not self._advance(drained):
+                    return False
+        return not self._spool.waits
+
+    def close(self) -> None:
+        """Flush what was recorded, have rows written for a moment, and close the database."""
+        self._ends = time.monotonic() + CLOSE_S
+        commit, self._commit = self._commit, None
+        if commit is not None:
+            commit.close()
+            self._spool.seal()
+            if not self.flush():
+                log.warning("predictions stay in the spool", extra={"bytes": self._spool.size})
+        self._writer.close()
+        self._spool.close()
+
+    def _open(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Open the spool; whether that was possible."""
+        try:
+            self._spool.open()
+        except OSError as error:
+            fault = type(error).__name__
+            if self._open_fault != fault:
+                log.error("the prediction log cannot be opened, and requests are refused", extra={"error": fault})
+            self._open_fault = fault
+            return False
+        self._commit = GroupCommit(self._spool, loop, lambda seconds: self._flushes.observe((), seconds))
+        return True
+
+    def _declared(
+        self, model: tuple[str, str], names: tuple[str, ...], outputs: int, categories: Categories | None
+    ) -> tuple[int, bytes]:
+        """Number and record of a model."""
+        key = model, id(names), outputs
+        known = self._models.get(key)
+        if known is None:
+            if len(self._models) >= MODELS:
+                del self._models[next(iter(self._models))]
+            self._numbers += 1
+            record = encode(SpooledModel(self._numbers, model, names, outputs, categories or {}), 0)
+            known = self._models[key] = (self._numbers, record, (names, categories))  # so that no id is used again
+        return known[0], known[1]
+
+    def _advance(self, drained: Drained) -> bool:
+        """Note what is written; whether there may be more to write now."""
+        rows, moved, found = self._spool.advance(drained)
+        if rows:
+            self._written.inc(rows)
+        torn = drained.torn if found else 0
+        if torn:  # the service was killed, or the machine went down, while this was written: no answer was sent
+            log.warning("the last record of the spool is incomplete, and is dropped", extra={"bytes": torn})
+        if damaged := drained.damaged + drained.torn - torn:
+            self._damaged.inc(damaged)
+            fields = {"segment": drained.name, "bytes": damaged, "before": drained.position}
+            log.error("a part of the spool is damaged, and is passed over", extra=fields)
+        return moved
+
+    def _note(self, fault: str | None) -> None:
+        """Keep the last fault of the writer, and log a new one."""
+        if fault is not None and self._writer_fault != fault:
+            log.warning("prediction log cannot be written; rows wait in the spool", extra={"error": fault})
+        self._writer_fault = fault

@@ -1,0 +1,258 @@
+"""The prediction log as Parquet files, each of which appears whole under its name.
+
+All files have one schema, also across models with other features, since readers of a folder take the schema of its
+first file for all. So features are a map from name to number, and those that are categories a map from name to text.
+"""
+
+import os
+import time
+import uuid
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from app.prediction_log.messages import Categories, Category, LoggedPredictions, LogTarget
+from app.prediction_log.segments import flush_directory
+from app.prediction_log.sink import Moved
+
+ROLL_S = 60.0
+"""Longest time for which rows wait for a file."""
+
+FILE_ROWS = 100_000
+FILE_BYTES = 32 * 2**20
+"""Rows, and bytes of their numbers, that are enough for a file."""
+
+LEFT_OVER_S = 3600.0
+"""Age at which an unfinished file is deleted, because its process was killed."""
+
+SCHEMA = pa.schema(
+    [
+        pa.field("created_at", pa.timestamp("us", "UTC"), nullable=False),
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("prediction_type", pa.string(), nullable=False),
+        pa.field("model_name", pa.string(), nullable=False),
+        pa.field("model_version", pa.string(), nullable=False),
+        pa.field("features", pa.map_(pa.string(), pa.float64()), nullable=False),
+        pa.field("categories", pa.map_(pa.string(), pa.string()), nullable=False),
+        pa.field("prediction", pa.list_(pa.float64()), nullable=False),
+    ]
+)
+
+
+class _File(NamedTuple):
+    """What the name of a file says.
+
+    Attributes:
+        moment: Time of its first row.
+        segment: Segment of the spool that its rows come from; another unique text where they come from none.
+        start: Position of the first row in the segment.
+        end: Position behind its last row.
+        rows: Number of rows.
+    """
+
+    moment: str
+    segment: str
+    start: int
+    end: int
+    rows: int
+
+    @property
+    def name(self) -> str:
+        return f"{'-'.join(map(str, self))}.parquet"
+
+
+class ParquetFiles:
+    """Writes rows to files.
+
+    Rows from a spool make a file with each write. Other rows are held back until there are enough for a file, or they
+    have waited for ROLL_S.
+
+    Args:
+        target: Directory and number of rows.
+
+    Attributes:
+        most_rows: Rows of one write from a spool.
+        piece_bytes: Bytes of a spool that are read for it.
+    """
+
+    most_rows = FILE_ROWS
+    piece_bytes = FILE_BYTES
+
+    def __init__(self, target: LogTarget) -> None:
+        self._directory = target.parquet
+        self._keep_rows = target.keep_rows
+        self._held: list[LoggedPredictions] = []
+        self._since = 0.0
+        self._sync = target.durable
+        self._tidy = False
+
+    def write(self, batch: list[LoggedPredictions]) -> None:
+        """Take the rows of a batch, all or none.
+
+        Raises:
+            OSError: Rows that were taken before could not be written, so none were taken.
+        """
+        self._roll_if_due()
+        if not self._held:
+            self._since = time.monotonic()
+        self._held += batch
+
+    def position(self, segment: str) -> int:
+        """Number of bytes of a segment whose rows are in files; 0 for a segment that it does not know."""
+        key = _key(segment)
+        return max((file.end for file in self._files() if file.segment == key), default=0)
+
+    def is_due(self, size: int, seconds: float) -> bool:
+        """Whether waiting rows should be written before more come."""
+        return size >= FILE_BYTES or seconds >= ROLL_S
+
+    def write_at(self, batch: list[LoggedPredictions], segment: str, start: int, end: int) -> None:
+        """Write a file with the rows between two positions of a segment; its name is the new position.
+
+        Raises:
+            Moved: Another process has moved the position.
+            OSError: Nothing was written.
+        """
+        if self.position(segment) != start:
+            raise Moved
+        self._write(batch, _key(segment), start, end)
+
+    def forget(self, segment: str) -> None:
+        """Nothing: the names of files stay."""
+
+    def turn(self) -> None:
+        """Write rows that have waited for long enough. If that fails, the next write says so."""
+        with suppress(OSError):
+            self._roll_if_due()
+
+    def close(self) -> None:
+        """Write the rows that are held back."""
+        with suppress(OSError):
+            self._roll()
+
+    def _roll_if_due(self) -> None:
+        rows = sum(predictions.count for predictions in self._held)
+        size = sum(8 * one.count * (len(one.names) + one.outputs) for one in self._held)
+        if self._held and (rows >= FILE_ROWS or size >= FILE_BYTES or time.monotonic() - self._since >= ROLL_S):
+            self._roll()
+
+    def _roll(self) -> None:
+        if self._held:
+            self._write(self._held, uuid.uuid4().hex, 0, 0)
+            self._held = []
+
+    def _write(self, batch: list[LoggedPredictions], key: str, start: int, end: int) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self._tidy:
+            self._remove_left_over()
+        moment = datetime.fromtimestamp(batch[0].requests[0].time, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        name = _File(moment, key, start, end, sum(predictions.count for predictions in batch)).name
+        unfinished = self._directory / f".{name}"
+        try:
+            with unfinished.open("wb") as file:
+                table = pa.concat_tables(_table(predictions) for predictions in batch)
+                pq.write_table(table, file, compression="zstd")
+                file.flush()
+                if self._sync:
+                    os.fsync(file.fileno())
+            unfinished.rename(self._directory / name)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+        if self._sync:
+            flush_directory(self._directory)
+        self._prune()
+
+    def _files(self) -> list[_File]:
+        """All files, the oldest first."""
+        try:
+            names = sorted(os.listdir(self._directory))
+        except FileNotFoundError:
+            return []
+        files: list[_File] = []
+        for name in names:
+            moment, *rest = name.removesuffix(".parquet").split("-")
+            if name.endswith(".parquet") and not name.startswith(".") and len(rest) == 4:
+                files.append(_File(moment, rest[0], *map(int, rest[1:])))
+        return files
+
+    def _prune(self) -> None:
+        """Delete the oldest files, as long as the others have enough rows. The newest one stays: it has a position."""
+        files = self._files()
+        rows = sum(file.rows for file in files)
+        for file in files[:-1]:
+            rows -= file.rows
+            if rows < self._keep_rows:
+                return
+            with suppress(OSError):
+                (self._directory / file.name).unlink()
+
+    def _remove_left_over(self) -> None:
+        for path in self._directory.glob(".*.parquet"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > LEFT_OVER_S:
+                    path.unlink()
+        self._tidy = True
+
+
+def _key(segment: str) -> str:
+    """The unique part of a segment's name."""
+    return segment.partition("-")[2].partition(".")[0]
+
+
+def _table(predictions: LoggedPredictions) -> Any:
+    count, width = predictions.count, len(predictions.names)
+    counts = [request.count for request in predictions.requests]
+    rows = np.frombuffer(b"".join(predictions.rows)).reshape(count, width)
+    outputs = np.frombuffer(b"".join(predictions.predictions))
+    numeric = [column for column in range(width) if column not in predictions.categories]
+    which = pa.array(np.repeat(np.arange(len(counts)), counts))
+    seconds = np.array([request.time for request in predictions.requests])
+    numbers = pa.array(rows[:, numeric].ravel(), pa.float64(), from_pandas=True)  # a missing value is null
+    texts = pa.array(_category_texts(rows, predictions.categories), pa.string())
+    columns = [
+        pa.array((seconds * 1e6).astype("M8[us]"), pa.timestamp("us", "UTC")).take(which),
+        pa.array([request.id for request in predictions.requests], pa.string()).take(which),
+        pa.array([request.kind for request in predictions.requests], pa.string()).take(which),
+        *(pa.array([text] * count, pa.string()) for text in predictions.model),
+        _map([predictions.names[column] for column in numeric], numbers, count),
+        _map([predictions.names[column] for column in predictions.categories], texts, count),
+        pa.ListArray.from_arrays(_offsets(count, predictions.outputs), pa.array(outputs)),
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def _map(names: list[str], values: Any, count: int) -> Any:
+    """A map of N rows, which all have the same keys.
+
+    Args:
+        names: The K keys.
+        values: N x K values, row after row.
+        count: N.
+    """
+    keys = pa.array(names, pa.string()).take(pa.array(np.tile(np.arange(len(names)), count)))
+    return pa.MapArray.from_arrays(_offsets(count, len(names)), keys, values)
+
+
+def _offsets(count: int, width: int) -> Any:
+    return pa.array(np.arange(count + 1, dtype=np.int32) * np.int32(width))
+
+
+def _category_texts(rows: NDArray[np.float64], categories: Categories) -> list[str | None]:
+    """Values of the columns of categories, row after row; None where there is none."""
+    texts = {column: {code: _text(value) for code, value in values.items()} for column, values in categories.items()}
+    return [
+        texts[column].get(code)
+        for row in rows[:, list(categories)].tolist()
+        for column, code in zip(categories, row, strict=True)
+    ]
+
+
+def _text(value: Category) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
