@@ -10,6 +10,9 @@ The rules are LightGBM's (include/LightGBM/tree.h, NumericalDecision and Categor
 value within 1e-35 of zero is dropped from a row, and so becomes zero, before any tree sees it).
 """
 
+# An intrinsic is called without the typing context that it is declared with.
+# pyright: reportCallIssue=false
+
 import math
 from typing import NamedTuple
 
@@ -17,6 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from kernels.forest.select import select
 from kernels.forest.trees import CATEGORICAL, Trees
 
 NEAR_ZERO = float(np.float32(1e-35))
@@ -162,7 +166,7 @@ def rank(value, thresholds, column):
     below, size = start, count
     while size > np.uint64(1):
         half = size >> np.uint64(1)
-        below += np.uint64(thresholds[below + half - np.uint64(1)] < value) * half
+        below = select(thresholds[below + half - np.uint64(1)] < value, below + half, below)
         size -= half
     place = below - start + np.uint64(thresholds[below] < value)
     if column[KIND] == CATEGORIES and (place == count or thresholds[start + place] != value):
@@ -201,7 +205,7 @@ def rank_block(rows, first, count, thresholds, column, values, ranks):
         half = np.int32(size >> np.uint32(1))
         for row in range(count):
             below = ranks[row]
-            ranks[row] = below + half if own[np.uint32(below + half - np.int32(1))] < values[row] else below
+            ranks[row] = select(own[np.uint32(below + half - np.int32(1))] < values[row], np.int32(below + half), below)
         size -= np.uint32(half)
     for row in range(count):
         below = ranks[row]
