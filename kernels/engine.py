@@ -14,7 +14,7 @@ from kernels.dispatch import BackendStatus, Device, DeviceError, Dispatcher, fin
 from kernels.forest.forest import Forest
 from kernels.forest.status import ForestStatus
 from kernels.plan.plan import Neighbours, Plan, PlanError
-from kernels.rows import as_rows, check_columns
+from kernels.rows import check_columns, writable_rows
 
 
 class EngineError(ValueError):
@@ -196,7 +196,7 @@ class Engine:
         """`evaluate` for one row float64[1, F] on the CPU, in half the time."""
         if self._single is None:
             return self.evaluate_on_cpu(X).single()
-        return SingleEvaluation(*self._single.evaluate(as_rows(X, self.n_inputs)))
+        return SingleEvaluation(*self._single.evaluate(writable_rows(self._checked(X))))
 
     def evaluate_on_cpu(self, X: NDArray[np.floating]) -> Evaluation:
         """`evaluate` on the CPU, even where a GPU is cheaper."""
