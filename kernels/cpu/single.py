@@ -84,7 +84,7 @@ _program_float64s = array_at(types.float64, 1, readonly=True)
 
 
 # Unlike the kernels for batches it keeps the GIL: to hand it to another thread and take it back costs more than a row.
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", no_cfunc_wrapper=True)
 def evaluate(rows, table, out):
     """Evaluate one row.
 

@@ -132,7 +132,7 @@ def _bits(bitmap: NDArray[np.uint32]) -> NDArray[np.uint8]:
     return np.unpackbits(bitmap.astype("<u4").view(np.uint8), bitorder="little")
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=True, error_model="numpy", forceinline=True, no_cfunc_wrapper=True)
 def cleaned(value, kind):
     """What a column's thresholds are compared with: the value, zero or the category in its place, NaN if missing."""
     if abs(value) <= NEAR_ZERO:
@@ -145,7 +145,7 @@ def cleaned(value, kind):
     return math.nan if kind == MISSING_ZERO and value == 0.0 else value
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=True, error_model="numpy", forceinline=True, no_cfunc_wrapper=True)
 def rank(value, thresholds, column):
     """A value's rank in a column.
 
@@ -174,14 +174,14 @@ def rank(value, thresholds, column):
     return place
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=True, error_model="numpy", forceinline=True, no_cfunc_wrapper=True)
 def in_set(place, sets, start):
     """Whether a category's rank is in the set that starts at a word of `Predicates.sets`: uint64, 1 or 0."""
     word = np.uint64(sets[np.uint64(start) + (place >> np.uint64(5))])
     return word >> (place & np.uint64(31)) & np.uint64(1)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)
 def rank_block(rows, first, count, thresholds, column, values, ranks):
     """`rank` for the rows of a block: searches take turns, so that none waits for its own last step.
 
@@ -218,6 +218,6 @@ def rank_block(rows, first, count, thresholds, column, values, ranks):
             ranks[row] = below + np.int32(own[np.uint32(below)] < value)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)
 def _place(categories, place, value, missing):
     return place if place < len(categories) and categories[place] == value else missing

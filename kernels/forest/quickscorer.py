@@ -138,7 +138,7 @@ def _below(bits: NDArray[np.int64]) -> NDArray[np.uint64]:
 
 
 # Without numba's counting of references, two atomic operations for each view of an array.
-@njit(nogil=True, cache=True, error_model="numpy", _nrt=False, no_cpython_wrapper=True)
+@njit(nogil=True, cache=True, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def predict(
     columns, thresholds, sets, exclusion_start, exclusions, checkpoints, checkpoint_start, spacing, leaf_start, values,
     work, rows, out,

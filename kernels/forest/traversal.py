@@ -140,7 +140,7 @@ def _questions(predicates: Predicates) -> tuple[NDArray[np.uint64], NDArray[np.i
 
 
 # Without numba's counting of references, two atomic operations for each view of an array.
-@njit(nogil=True, cache=True, error_model="numpy", _nrt=False, no_cpython_wrapper=True)
+@njit(nogil=True, cache=True, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def predict(columns, thresholds, sets, words, starts, n_places, n_trees, work, rows, out):
     """Raw scores, a row at a time. For compiled callers only.
 
