@@ -39,8 +39,10 @@ from kernels.cpu.backend import CpuBackend
 from kernels.cuda.availability import cuda_unavailable_reason
 from kernels.cuda.backend import CudaBackend
 from kernels.forest import traversal
+from kernels.forest.few import FewRows
 from kernels.forest.forest import Forest
 from kernels.forest.traversal import AT_LEAF
+from kernels.rows import writable_rows
 
 TRAINED_ROWS = 50_000
 MOST_FOR_CPU = 1_000_000
@@ -222,9 +224,9 @@ def _mean_depth(forest: Forest, depth: np.ndarray, features: np.ndarray) -> floa
     """Mean over rows of the depths of their leaves, summed over trees: a prediction with depths as leaf values."""
     predicates = forest.predicates
     lanes = traversal.in_lanes(forest.traversal._replace(values=depth), predicates)
-    rows, out = np.ascontiguousarray(features, dtype=np.float64), np.empty((len(features), forest.n_outputs))
-    rows.flags.writeable = False
-    traversal.predict(predicates.columns, predicates.thresholds, predicates.sets, *lanes, rows, out)
+    out = np.empty((len(features), forest.n_outputs))
+    few = FewRows(("traversal", (predicates.columns, predicates.thresholds, predicates.sets, *lanes)))
+    few.predict(writable_rows(features), out)
     return float(out.sum(axis=1).mean())
 
 

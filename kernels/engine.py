@@ -14,7 +14,7 @@ from kernels.dispatch import BackendStatus, Device, DeviceError, Dispatcher, fin
 from kernels.forest.forest import Forest
 from kernels.forest.status import ForestStatus
 from kernels.plan.plan import Neighbours, Plan, PlanError
-from kernels.rows import as_rows, check_columns
+from kernels.rows import check_columns, writable_rows
 
 
 class EngineError(ValueError):
@@ -190,13 +190,15 @@ class Engine:
         Raises:
             ValueError: X has not F columns.
         """
+        if len(X) == 1 and self._single is not None and not self._dispatcher.on_device(1):
+            return self.evaluate_single(X).batch()
         return _evaluation(self._dispatcher.run(self._everything, self._checked(X)))
 
-    def evaluate_single(self, X: NDArray[np.float64]) -> SingleEvaluation:
-        """`evaluate` for one row float64[1, F] on the CPU, in half the time."""
+    def evaluate_single(self, X: NDArray[np.floating]) -> SingleEvaluation:
+        """`evaluate` for one row float64[1, F] on the CPU, in two thirds of the time."""
         if self._single is None:
             return self.evaluate_on_cpu(X).single()
-        return SingleEvaluation(*self._single.evaluate(as_rows(X, self.n_inputs)))
+        return SingleEvaluation(*self._single.evaluate(writable_rows(self._checked(X))))
 
     def evaluate_on_cpu(self, X: NDArray[np.floating]) -> Evaluation:
         """`evaluate` on the CPU, even where a GPU is cheaper."""

@@ -14,7 +14,7 @@ from kernels.cpu import references, steps
 from kernels.plan.nearest import NO_LABEL
 from kernels.plan.neighbours import NeighbourArrays
 from kernels.plan.program import Program, pack
-from kernels.rows import as_rows, frozen
+from kernels.rows import as_rows
 
 
 class CpuBackend:
@@ -79,13 +79,13 @@ class CpuBackend:
         labels: NDArray[np.int32] | None = None,
         excluded: NDArray[np.int32] | None = None,
     ) -> NDArray[np.float64]:
-        """The features of `transform` in the form that forests take: float64[B, O], read-only, rounded to float32."""
+        """The features of `transform` in the form that forests take: float64[B, O], rounded to float32."""
         rows = as_rows(X, program.n_inputs)
         if excluded is not None and (labels is None or len(excluded) != len(rows)):
             raise ValueError("excluded labels must be as many as rows, and go with labels of the stored rows")
         places, features = self._stateless(program, rows)
         if not program.references:
-            return frozen(features)
+            return features
         if excluded is None:
             excluded = np.full(len(rows), NO_LABEL, dtype=np.int32)
         for arrays in program.references:
@@ -97,7 +97,7 @@ class CpuBackend:
             elif arrays.columns[0] >= 0:
                 finite = np.isfinite(places[:, arrays.points]).all(axis=1)
                 references.expansion(places, finite, arrays, features)
-        return frozen(features)
+        return features
 
     def points(self, program: Program, X: NDArray[np.floating]) -> NDArray[np.float64]:
         """The program's points, float64[B, P]: the values of a row that reference steps compare with stored rows.

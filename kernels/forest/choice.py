@@ -86,7 +86,6 @@ def sample_rows(predicates: Predicates, n_features: int) -> NDArray[np.float64]:
         if len(values):
             chosen = random.choice(values, MOST_ROWS)
             rows[:, column[FEATURE]] = chosen if column[KIND] == CATEGORIES else np.nextafter(chosen, np.inf)
-    rows.flags.writeable = False
     return rows
 
 

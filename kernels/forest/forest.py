@@ -1,28 +1,25 @@
 """A LightGBM model as a function from features to predictions."""
 
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.forest import quickscorer, sliced, traversal
+from kernels.forest import sliced
 from kernels.forest.booster import BoosterForest
 from kernels.forest.choice import DEFAULT, Evaluate, measure_choice, sample_rows
 from kernels.forest.errors import ForestError, UnsupportedForestError
+from kernels.forest.few import FewRows, RowKernelCall
 from kernels.forest.layout import ForestData, ForestLayout, lay_out, read_forest
 from kernels.forest.model_text import read_model_text
 from kernels.forest.objective import conversion, identity
 from kernels.forest.status import ForestStatus, Kernel, RowKernel
-from kernels.rows import as_rows
+from kernels.rows import as_rows, check_columns, writable_rows
 
 if TYPE_CHECKING:
     import lightgbm as lgb
 
 __all__ = ["Forest", "ForestError", "UnsupportedForestError", "load_forest", "make_forest"]
-
-RowKernelCall = tuple[RowKernel, tuple[NDArray[Any] | int, ...]]
-"""A kernel for rows alone, and its arguments before the rows."""
 
 
 class Forest:
@@ -57,14 +54,11 @@ class Forest:
         self._sliced = layout.sliced
         self._workspaces: list[NDArray[np.uint64]] = []
         tests = (predicates.columns, predicates.thresholds, predicates.sets)
-        self._arguments: dict[RowKernel, tuple[NDArray[Any] | int, ...]] = {
-            "quickscorer": (*tests, *layout.quick),
-            "traversal": (*tests, *layout.lanes),
+        self._calls: dict[RowKernel, RowKernelCall] = {
+            "quickscorer": ("quickscorer", (*tests, *layout.quick)),
+            "traversal": ("traversal", (*tests, *layout.lanes)),
         }
-        self._alone: dict[RowKernel, Evaluate] = {
-            "quickscorer": partial(quickscorer.predict, *self._arguments["quickscorer"]),
-            "traversal": partial(traversal.predict, *self._arguments["traversal"]),
-        }
+        self._alone: dict[RowKernel, FewRows] = {kernel: FewRows(call) for kernel, call in self._calls.items()}
         self._fixed = kernel is not None
         if kernel is None:
             self._use(*DEFAULT)
@@ -81,12 +75,13 @@ class Forest:
         """
         if not self._fixed:
             rows = sample_rows(self.predicates, self.n_features)
-            self._use(*measure_choice({**self._alone, "sliced": self._many}, rows, self.n_outputs))
+            alone: dict[Kernel, Evaluate] = {kernel: few.predict for kernel, few in self._alone.items()}
+            self._use(*measure_choice({**alone, "sliced": self._many}, rows, self.n_outputs))
 
     def _use(self, few_rows: RowKernel | None, many_rows: int | None) -> None:
         """Change the kernels. Calls may be under way: whichever they meet, the bits are the same."""
         self.status = ForestStatus(evaluator="kernels", few_rows=few_rows, many_rows=many_rows)
-        self._few = self._alone[few_rows or DEFAULT.few_rows]
+        self._few = self._alone[few_rows or DEFAULT.few_rows].predict
         self._many_rows = float("inf") if many_rows is None else many_rows
 
     @property
@@ -97,7 +92,7 @@ class Forest:
     def row_kernel(self) -> RowKernelCall | None:
         """The kernel that takes one row, and its arguments before the rows; None if the bit-sliced kernel does."""
         kernel = self.status.few_rows
-        return None if kernel is None or self._many_rows <= 1 else (kernel, self._arguments[kernel])
+        return None if kernel is None or self._many_rows <= 1 else self._calls[kernel]
 
     @classmethod
     def from_booster(cls, booster: "lgb.Booster", kernel: Kernel | None = None) -> "Forest":
@@ -140,10 +135,13 @@ class Forest:
         Raises:
             ValueError: X has not F columns.
         """
-        rows = as_rows(X, self.n_features)
-        count = len(rows)
+        check_columns(X, self.n_features)
+        count = len(X)
         out = np.empty((count, self.n_outputs))
-        (self._few if count < self._many_rows else self._many)(rows, out)
+        if count < self._many_rows:
+            self._few(writable_rows(X), out)
+        else:
+            self._many(X, out)
         return self.finished(out, raw_score)
 
     def finished(self, scores: NDArray[np.float64], raw_score: bool) -> NDArray[np.float64]:
@@ -155,7 +153,8 @@ class Forest:
             self._convert(scores)
         return scores if self.n_outputs > 1 else scores[:, 0]
 
-    def _many(self, rows: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    def _many(self, X: NDArray[np.floating], out: NDArray[np.float64]) -> None:
+        rows = as_rows(X, self.n_features)
         try:
             workspace = self._workspaces.pop()
         except IndexError:  # as many as threads that ever predicted at once

@@ -10,6 +10,9 @@ The rules are LightGBM's (include/LightGBM/tree.h, NumericalDecision and Categor
 value within 1e-35 of zero is dropped from a row, and so becomes zero, before any tree sees it).
 """
 
+# An intrinsic is called without the typing context that it is declared with.
+# pyright: reportCallIssue=false
+
 import math
 from typing import NamedTuple
 
@@ -17,6 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from kernels.forest.select import select
 from kernels.forest.trees import CATEGORICAL, Trees
 
 NEAR_ZERO = float(np.float32(1e-35))
@@ -128,7 +132,7 @@ def _bits(bitmap: NDArray[np.uint32]) -> NDArray[np.uint8]:
     return np.unpackbits(bitmap.astype("<u4").view(np.uint8), bitorder="little")
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=True, error_model="numpy", forceinline=True, no_cfunc_wrapper=True)
 def cleaned(value, kind):
     """What a column's thresholds are compared with: the value, zero or the category in its place, NaN if missing."""
     if abs(value) <= NEAR_ZERO:
@@ -141,7 +145,7 @@ def cleaned(value, kind):
     return math.nan if kind == MISSING_ZERO and value == 0.0 else value
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=True, error_model="numpy", forceinline=True, no_cfunc_wrapper=True)
 def rank(value, thresholds, column):
     """A value's rank in a column.
 
@@ -162,7 +166,7 @@ def rank(value, thresholds, column):
     below, size = start, count
     while size > np.uint64(1):
         half = size >> np.uint64(1)
-        below += np.uint64(thresholds[below + half - np.uint64(1)] < value) * half
+        below = select(thresholds[below + half - np.uint64(1)] < value, below + half, below)
         size -= half
     place = below - start + np.uint64(thresholds[below] < value)
     if column[KIND] == CATEGORIES and (place == count or thresholds[start + place] != value):
@@ -170,14 +174,14 @@ def rank(value, thresholds, column):
     return place
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(cache=True, error_model="numpy", forceinline=True, no_cfunc_wrapper=True)
 def in_set(place, sets, start):
     """Whether a category's rank is in the set that starts at a word of `Predicates.sets`: uint64, 1 or 0."""
     word = np.uint64(sets[np.uint64(start) + (place >> np.uint64(5))])
     return word >> (place & np.uint64(31)) & np.uint64(1)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)
 def rank_block(rows, first, count, thresholds, column, values, ranks):
     """`rank` for the rows of a block: searches take turns, so that none waits for its own last step.
 
@@ -201,7 +205,7 @@ def rank_block(rows, first, count, thresholds, column, values, ranks):
         half = np.int32(size >> np.uint32(1))
         for row in range(count):
             below = ranks[row]
-            ranks[row] = below + half if own[np.uint32(below + half - np.int32(1))] < values[row] else below
+            ranks[row] = select(own[np.uint32(below + half - np.int32(1))] < values[row], np.int32(below + half), below)
         size -= np.uint32(half)
     for row in range(count):
         below = ranks[row]
@@ -214,6 +218,6 @@ def rank_block(rows, first, count, thresholds, column, values, ranks):
             ranks[row] = below + np.int32(own[np.uint32(below)] < value)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)
 def _place(categories, place, value, missing):
     return place if place < len(categories) and categories[place] == value else missing

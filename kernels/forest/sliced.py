@@ -149,7 +149,7 @@ def _unions(
     return starts.astype(np.int32), members.astype(np.int32)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)
 def predict(
     rows, columns, thresholds, sets, nodes, groups, union_start, members, values, categories, n_categories, lines, out
 ):  # fmt: skip
@@ -222,7 +222,7 @@ def predict(
                 out[first + row, output] = totals[output, row]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)
 def _test_block(ranks, part, n_groups, column, sets, lines, categories):
     """Write the lines of a column's predicates.
 

@@ -139,9 +139,10 @@ def _questions(predicates: Predicates) -> tuple[NDArray[np.uint64], NDArray[np.i
     return np.append(bound, np.uint64(0)), np.append(first[of] + own, n_places + 1), n_places
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def predict(columns, thresholds, sets, words, starts, n_places, n_trees, rows, out):
-    """Raw scores, a row at a time.
+# Without numba's counting of references, two atomic operations for each view of an array.
+@njit(nogil=True, cache=True, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+def predict(columns, thresholds, sets, words, starts, n_places, n_trees, work, rows, out):
+    """Raw scores, a row at a time. For compiled callers only.
 
     Args:
         columns: Of the `Predicates`, as are the next two.
@@ -151,37 +152,62 @@ def predict(columns, thresholds, sets, words, starts, n_places, n_trees, rows, o
         starts: uint32[8].
         n_places: int.
         n_trees: int.
+        work: uint64 to work in, as many as `work_words` says.
         rows: float64[B, F].
         out: float64[B, K], written.
     """
-    n_outputs = out.shape[1]
-    keys = np.empty(n_places + 2, dtype=np.uint64)
+    n_keys = n_places + 2
+    keys, found = work[:n_keys], work[n_keys:].view(np.float64)
     keys[n_places:] = NEVER
-    numbers = keys.view(np.float64)
-    stride = n_trees // LANES + 2
-    found = np.empty(LANES * stride)
+    stride = _stride(n_trees)
     for row in range(rows.shape[0]):
-        place = 0
-        for index in range(columns.shape[0]):
-            column = columns[index]
-            value = rows[row, column[FEATURE]]
-            if column[KIND] == CATEGORIES:
-                category = rank(value, thresholds, column)
-                for one in range(column[PREDICATES]):
-                    keys[place] = not in_set(category, sets, column[SET] + one * column[SET_WORDS])
-                    place += 1
-                continue
-            value = cleaned(value, column[KIND])
-            numbers[place] = value
-            # The bits of float64 in an order that is the numbers' own.
-            bits = keys[place]
-            key = ~bits if bits & SIGN else bits | SIGN
-            missing = np.uint64(0) if column[MISSING_RANK] == 0 else NEVER
-            keys[place] = missing if math.isnan(value) else key
-            place += 1
+        _write_keys(columns, thresholds, sets, rows, row, keys)
         descend(words, starts, keys, np.uint32(n_places + 1), found, stride)
-        for output in range(n_outputs):
-            total = 0.0
-            for tree in range(np.uint64(output), np.uint64(n_trees), np.uint64(n_outputs)):
-                total += found[tree % np.uint64(LANES) * np.uint64(stride) + tree // np.uint64(LANES)]
-            out[row, output] = total
+        _add(found, stride, n_trees, out, row)
+
+
+@njit(inline="always")
+def work_words(n_places, n_trees):
+    """Words that `predict` works in: a row's keys and the leaves that it finds."""
+    return n_places + 2 + LANES * _stride(n_trees)
+
+
+@njit(inline="always")
+def _stride(n_trees):
+    """Words for the leaves that a lane finds: one a tree and one more."""
+    return n_trees // LANES + 2
+
+
+@njit(inline="always")
+def _write_keys(columns, thresholds, sets, rows, row, keys):
+    """Write the keys of a row: uint64[V or more]."""
+    numbers = keys.view(np.float64)
+    place = 0
+    for index in range(columns.shape[0]):
+        column = columns[index]
+        value = rows[row, column[FEATURE]]
+        if column[KIND] == CATEGORIES:
+            category = rank(value, thresholds, column)
+            for one in range(column[PREDICATES]):
+                keys[place] = not in_set(category, sets, column[SET] + one * column[SET_WORDS])
+                place += 1
+            continue
+        value = cleaned(value, column[KIND])
+        numbers[place] = value
+        # The bits of float64 in an order that is the numbers' own: all turned over below zero, else the sign alone.
+        bits = keys[place]
+        key = bits ^ (np.uint64(np.int64(bits) >> np.int64(63)) | SIGN)
+        missing = np.uint64(0) if column[MISSING_RANK] == 0 else NEVER
+        keys[place] = missing if math.isnan(value) else key
+        place += 1
+
+
+@njit(inline="always")
+def _add(found, stride, n_trees, out, row):
+    """Add up the leaf values, tree after tree."""
+    n_outputs = out.shape[1]
+    for output in range(n_outputs):
+        total = 0.0
+        for tree in range(np.uint64(output), np.uint64(n_trees), np.uint64(n_outputs)):
+            total += found[tree % np.uint64(LANES) * np.uint64(stride) + tree // np.uint64(LANES)]
+        out[row, output] = total

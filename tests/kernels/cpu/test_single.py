@@ -111,7 +111,8 @@ def test_an_engine_gives_a_row_alone_what_it_gives_a_batch() -> None:
     for engine in engines:
         rows = as_rows(california(3), engine.n_inputs)
         for _ in range(2):  # before it is warmed up, and then
-            assert engine.evaluate_single(rows[:1]) == engine.evaluate(rows[:1]).single()
+            expected = engine.evaluate_on_cpu(rows[:1]).single()
+            assert engine.evaluate_single(rows[:1]) == engine.evaluate(rows[:1]).single() == expected
             engine.warm_up(rows)
 
 
@@ -120,7 +121,7 @@ def test_a_row_of_any_layout_is_taken_without_another_compilation() -> None:
     engine.warm_up(california(3)[:, :4])
     compiled = len(evaluate.signatures)
     rows = np.array(california(2)[:, :4])
-    expected = engine.evaluate(rows[:1]).single()
+    expected = engine.evaluate_on_cpu(rows[:1]).single()
     for row in (rows[:1], np.asfortranarray(rows)[:1], rows[::2], np.array(rows[:1].tolist()), as_rows(rows[:1], 4)):
         assert engine.evaluate_single(row) == expected
     assert engine.evaluate_single(rows[:1].astype(np.float32)).prediction == expected.prediction

@@ -1,15 +1,18 @@
 """A forest predicts what its booster does, and refuses a text that is not one without harm to the process."""
 
 import threading
+from typing import get_args
 
 import lightgbm as lgb
 import numpy as np
 import pytest
 
+from kernels.forest import few, sliced
 from kernels.forest import forest as forest_module
 from kernels.forest.booster import BoosterForest
 from kernels.forest.choice import DEFAULT, KernelChoice
 from kernels.forest.forest import Forest, ForestError, UnsupportedForestError, load_forest
+from kernels.forest.status import Kernel
 from tests.kernels.forest.boosters import assert_same_bits
 
 N_FEATURES = 4
@@ -96,6 +99,23 @@ def test_features_of_float32_are_widened(boosters: dict[str, lgb.Booster], rows:
         narrow = rows.astype(np.float32)
     np.testing.assert_array_equal(forest.predict(narrow), forest.predict(narrow.astype(np.float64)))
     np.testing.assert_array_equal(forest.predict(rows[::2, ::-1]), forest.predict(rows[::2, ::-1].copy()))
+
+
+@pytest.mark.parametrize("kernel", get_args(Kernel))
+def test_rows_of_any_layout_are_taken_without_another_compilation(
+    boosters: dict[str, lgb.Booster], rows: np.ndarray, kernel: Kernel
+) -> None:
+    forest = Forest.from_booster(boosters["regression"], kernel)
+    expected = forest.predict(rows)
+    compiled = [len(function.signatures) for function in (few.predict, sliced.predict)]
+    readonly = rows.copy()
+    readonly.flags.writeable = False
+    unaligned = np.frombuffer(b"-" + rows.tobytes(), dtype=np.uint8)[1:].view(np.float64).reshape(rows.shape)
+    swapped = rows.astype(rows.dtype.newbyteorder())
+    for X in (readonly, unaligned, swapped, np.asfortranarray(rows), np.repeat(rows, 2, axis=0)[::2]):
+        for count in (1, len(rows)):
+            assert_same_bits(forest.predict(X[:count]), expected[:count])
+    assert [len(function.signatures) for function in (few.predict, sliced.predict)] == compiled
 
 
 @pytest.mark.parametrize(
