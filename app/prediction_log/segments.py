@@ -115,9 +115,11 @@ class Spool:
         claim = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
             os.close(claim)
-            raise SpoolLocked from None
+            if isinstance(error, BlockingIOError):
+                raise SpoolLocked from None
+            raise
         self._claim = claim
         with self._lock:
             self._segments = [

@@ -276,3 +276,14 @@ async def test_a_full_disk_is_answered_with_503_and_no_half_answer(
         assert "predictions cannot be logged" in (await client.get("/health")).json()["problems"]
     assert (await client.post(path, json=body)).is_success
     assert (await client.get("/health")).json()["problems"] == []
+
+
+async def test_a_fault_of_ours_refuses_requests_and_the_next_ones_are_taken(
+    durable: Durable, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    with patch.object(durable.spool, "append", side_effect=ZeroDivisionError):
+        assert "the disk does not take it" in (await durable.outcome(0) or "")
+    assert "ZeroDivisionError" in caplog.text
+    assert await durable.outcome(1) is None
+    await come_true(lambda: durable.log.status.queued == 0)
+    assert numbers_in(database) == [1]
