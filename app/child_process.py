@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
@@ -111,23 +112,22 @@ class ChildProcess:
             child.connection.close()
 
     def finish(self, seconds: float) -> None:
-        """Close the connection for good, so that the process ends by itself, and kill it if it does not in time.
+        """End the connection for good, so that the process ends by itself, and kill it if it does not in time.
 
-        Not while another thread asks.
+        Not while another thread asks; one that starts the process is told that it is gone.
 
         Args:
             seconds: Time for the process to end.
         """
         with self._lock:
             self._closed = True
-            child, self._child = self._child, None
+            child = self._child
         if child is not None:
-            child.connection.close()
-            try:
+            with suppress(OSError), socket.socket(fileno=os.dup(child.connection.fileno())) as ours:
+                ours.shutdown(socket.SHUT_RDWR)  # unlike a close, this wakes a thread that waits for an answer
+            with suppress(subprocess.TimeoutExpired):
                 child.process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
+            self.end()
 
     def _running(self) -> _Child:
         child = self._child

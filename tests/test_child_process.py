@@ -132,3 +132,36 @@ def test_a_process_that_does_not_start_is_told(
     spoil(monkeypatch)
     with pytest.raises(ChildNotStarted):
         child.ask(b"echo", TIMEOUT_S)
+
+
+@pytest.mark.parametrize(("order", "seconds"), [(b"echo", TIMEOUT_S), (b"deaf", 0.1)])
+def test_finish_lets_the_process_end_by_itself_if_it_does_in_time(
+    child: ChildProcess, order: bytes, seconds: float
+) -> None:
+    child.ask(order, TIMEOUT_S)
+    began = time.monotonic()
+    child.finish(seconds)
+    assert time.monotonic() - began < TIMEOUT_S
+    assert running() == []
+    with pytest.raises(ChildClosed):
+        child.ask(b"echo", TIMEOUT_S)
+
+
+def test_finish_ends_a_start_that_waits(child: ChildProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "_setup", b"never read", raising=True)
+    told: list[BaseException] = []
+
+    def start() -> None:
+        try:
+            child.start()
+        except ChildNotStarted as error:
+            told.append(error)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    while not running():
+        time.sleep(0.001)
+    child.finish(TIMEOUT_S)
+    thread.join(TIMEOUT_S)
+    assert not thread.is_alive()
+    assert running() == []

@@ -15,7 +15,7 @@ import numpy as np
 from app.asgi_types import Message, Receive, Scope, Send
 from app.codecs.rules import FloatArray
 from app.container import Services
-from app.errors import BodyTimeout, Overloaded
+from app.errors import BodyTimeout, DeadlineExceeded, Overloaded
 from app.models.served import ServedModel
 from app.predict.answers import row_answer
 from app.predict.headers import Headers, is_host
@@ -116,6 +116,8 @@ class StraightWay:
             if self._durable is not None:
                 predictions = np.array([evaluation.prediction])
                 await self._flushed(self._durable.record(*logged(request_id, "single", served, rows, predictions)))
+        except DeadlineExceeded as error:  # the log may have the row already, and must not get it again
+            return error
         except Exception:  # the general way meets it again, and knows the answer to it
             return message
         self._executor.count(served, "single", 1, taken)

@@ -118,6 +118,10 @@ class GroupCommit:
         except OSError as error:
             self._note(errno.errorcode.get(error.errno or 0, type(error).__name__))
             return IS_FULL if error.errno in NO_ROOM else IS_NOT_WRITTEN
+        except Exception as error:  # a fault of ours, after which the thread must go on and requests must not wait
+            log.exception("appending to the spool failed")
+            self._note(type(error).__name__)
+            return IS_NOT_WRITTEN
         self._note(None)
         return None
 

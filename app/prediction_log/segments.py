@@ -115,16 +115,21 @@ class Spool:
         claim = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(claim)
-            raise SpoolLocked from None
-        self._claim = claim
-        with self._lock:
-            self._segments = [
+            for parent in (self._directory.parent, self._directory.parent.parent):
+                flush_directory(parent)  # the directory may be new
+            found = [
                 Segment(path.name, path.stat().st_size, found=True)
                 for path in sorted(self._directory.iterdir())
                 if NAME.fullmatch(path.name)
             ]
+        except OSError as error:
+            os.close(claim)
+            if isinstance(error, BlockingIOError):
+                raise SpoolLocked from None
+            raise
+        self._claim = claim
+        with self._lock:
+            self._segments = found
 
     def append(self, content: bytes | bytearray, rows: int, models: dict[int, bytes]) -> None:
         """Append records, and wait until they are on the disk.

@@ -102,7 +102,10 @@ def main() -> None:
     connection = parent()
     os.nice(NICENESS)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it may reach all processes before the service's last rows do
-    target = msgspec.msgpack.decode(connection.recv_bytes(), type=LogTarget)
+    try:
+        target = msgspec.msgpack.decode(connection.recv_bytes(), type=LogTarget)
+    except (EOFError, OSError):  # the service has ended already
+        return
     writer = Writer(target, REST)
     given = msgspec.msgpack.Decoder(list[LoggedPredictions])
     segments = msgspec.msgpack.Decoder(list[Readable])

@@ -276,3 +276,44 @@ async def test_a_full_disk_is_answered_with_503_and_no_half_answer(
         assert "predictions cannot be logged" in (await client.get("/health")).json()["problems"]
     assert (await client.post(path, json=body)).is_success
     assert (await client.get("/health")).json()["problems"] == []
+
+
+async def test_a_fault_of_ours_refuses_requests_and_the_next_ones_are_taken(
+    durable: Durable, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    with patch.object(durable.spool, "append", side_effect=ZeroDivisionError):
+        assert "the disk does not take it" in (await durable.outcome(0) or "")
+    assert "ZeroDivisionError" in caplog.text
+    assert await durable.outcome(1) is None
+    await come_true(lambda: durable.log.status.queued == 0)
+    assert numbers_in(database) == [1]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/"])
+async def test_a_disk_that_hangs_is_answered_with_504_and_no_request_is_logged_twice(
+    settings: Settings, example: dict[str, float], tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = msgspec.structs.replace(settings, prediction_log="durable", request_timeout=0.3)
+    place = msgspec.structs.replace(settings.prediction_log_target, directory=str(tmp_path))
+    with patch.object(Settings, "prediction_log_target", place):
+        app = create_app(settings, **in_process(settings))
+    go_on, real = threading.Event(), os.write
+
+    def hang(descriptor: int, content: bytes) -> int:
+        if threading.current_thread().name == "prediction-log":
+            go_on.wait(30)
+        return real(descriptor, content)
+
+    async with Client(app) as client:
+        await loaded(client)
+        await come_true(lambda: app.services.prediction_log.started)
+        with monkeypatch.context() as context:
+            context.setattr(os, "write", hang)
+            answer = await client.post(path, json=example, headers={"X-Request-ID": "hangs"})
+            assert answer.status_code == 504
+            go_on.set()
+            await come_true(lambda: segments(tmp_path / "spool"))
+        await come_true(lambda: app.services.prediction_log.status.queued == 0)
+        app.services.prediction_log.flush()
+    logged = rows_in(FoundDatabase(tmp_path / "predictions.db"))
+    assert [row["request_id"] for row in logged] == ["hangs"]

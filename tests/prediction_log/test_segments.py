@@ -169,6 +169,22 @@ def test_an_empty_segment_of_an_earlier_start_goes(open_spool: Callable[..., Spo
     assert contents(tmp_path) == []
 
 
+def test_a_directory_that_cannot_be_read_is_opened_later(
+    open_spool: Callable[..., Spool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(directory: Path) -> None:
+        raise OSError(errno.EIO, "")
+
+    spool = Spool(tmp_path / "spool", 2**20)
+    with monkeypatch.context() as patch:
+        patch.setattr(spool_files, "flush_directory", fail)
+        with pytest.raises(OSError, match=str(errno.EIO)):
+            spool.open()
+    spool.open()
+    append(spool, 1)
+    spool.close()
+
+
 def test_one_process_has_it_at_a_time(open_spool: Callable[..., Spool], tmp_path: Path) -> None:
     first = open_spool()
     with pytest.raises(SpoolLocked):
