@@ -139,18 +139,22 @@ class DurableLog:
             delay = DRAIN_INTERVAL_S if goes_on else LONGEST_INTERVAL_S
 
     def flush(self) -> bool:
-        """Have rows written until none is left or nothing can be written now. Blocks on the database.
+        """Have the rows written that there are now. Blocks on the database.
+
+        Rows that come meanwhile are left for the next call: a transaction for each few of them would flush the disk as
+        often as the requests do.
 
         Returns:
-            Whether all rows are written.
+            Whether they are all written.
         """
         with self._writing:
-            while self._spool.waits and time.monotonic() < self._ends:
+            seen = self._spool.readable() if self._spool.waits else []
+            while self._spool.is_left(seen) and time.monotonic() < self._ends:
                 drained = self._writer.drain(self._spool.readable())
                 self._note(drained.fault)
                 if drained.fault is not None or not self._advance(drained):
                     return False
-        return not self._spool.waits
+            return not self._spool.is_left(seen)
 
     def close(self) -> None:
         """Flush what was recorded, have rows written for a moment, and close the database."""

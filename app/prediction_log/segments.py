@@ -186,6 +186,12 @@ class Spool:
         with self._lock:
             return [Readable(segment.name, segment.size, segment.sealed) for segment in self._segments]
 
+    def is_left(self, seen: list[Readable]) -> bool:
+        """Whether something of what there was is not written, or not deleted yet."""
+        with self._lock:
+            sizes = {one.name: one.size + one.sealed for one in seen}
+            return any(segment.position < sizes.get(segment.name, 0) for segment in self._segments)
+
     def advance(self, drained: Drained) -> Advance:
         """Note how far a segment is written, and delete it if that is all of it."""
         with self._lock:

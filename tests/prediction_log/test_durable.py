@@ -17,12 +17,13 @@ from app.errors import PredictionLogUnavailable
 from app.main import create_app
 from app.prediction_log import segments as spool_files
 from app.prediction_log.durable import DurableLog
+from app.prediction_log.messages import Drained, Readable
 from app.prediction_log.segments import Spool
 from app.prediction_log.writer import Writer
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from tests.prediction_log.databases import Database, FoundDatabase, rows_in
-from tests.prediction_log.spooling import NAMES, numbers_in, segments, target
+from tests.prediction_log.spooling import NAMES, append, numbers_in, segments, target
 from tests.support import Client, come_true, in_process, loaded, problem, small_disk
 
 
@@ -91,6 +92,31 @@ async def test_requests_that_come_during_a_flush_share_the_next_one(
         go_on.set()
         await asyncio.gather(first, *others)
     assert len(flushes) == 2
+
+
+def test_rows_that_come_during_a_write_wait_for_the_next_one(database: Database, tmp_path: Path) -> None:
+    place = target(database.url, tmp_path)
+    spool = Spool(place.spool, 2**20)
+    spool.open()
+    written: list[list[Readable]] = []
+
+    class Slow(Writer):
+        def drain(self, segments: list[Readable]) -> Drained:
+            written.append(segments)
+            append(spool, 100 + len(written))  # more come than are written in the time
+            return super().drain(segments)
+
+    log = DurableLog(Slow(place), Metrics(), spool)
+    append(spool, 0)
+    assert log.flush()
+    assert len(written) == 1
+    assert numbers_in(database) == [0]
+    append(spool, 1)
+    spool.seal()
+    assert log.flush()
+    assert len(written) == 2
+    assert numbers_in(database) == [0, 101, 1]
+    log.close()
 
 
 async def test_a_request_that_leaves_takes_no_other_with_it(durable: Durable, database: Database) -> None:
