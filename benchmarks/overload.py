@@ -36,7 +36,7 @@ from benchmarks.load.closed_loop import Asked, Case, asked, measure_once
 from benchmarks.load.open_loop import poisson
 from benchmarks.load.plan import Plan, Record
 from benchmarks.load.plan import running as loading
-from benchmarks.pages.overload import page, picture
+from benchmarks.pages.overload import page, picture, pictured
 from benchmarks.report import begin, context, parser, save
 from benchmarks.rows import DISTINCT_ROWS, make_rows, train_model
 
@@ -195,6 +195,9 @@ def measure(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
                 found = summarise(*offer(peer, what, single, rate, fresh, arguments), top)
                 loads.append({"rows": count, "times": times, "fresh": fresh} | found)
                 print(f"{times:g} times, fresh: {fresh}: {found['goodput_per_s']:.0f}/s", flush=True)
+    for load in loads:
+        if load is not pictured(loads):
+            del load["goodput_by_second"], load["looks"]
     return {"peaks_by_connections": peaks, "loads": loads}
 
 

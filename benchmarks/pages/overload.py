@@ -48,9 +48,14 @@ def page(report: Report) -> str:
     return render("overload", report, targets=targets(report["results"]), others=others)
 
 
+def pictured(loads: list[Load]) -> Load:
+    """The load of the picture: the smallest one of the requests with the most rows."""
+    return max(loads, key=lambda load: (load["rows"], -load["times"], not load["fresh"]))
+
+
 def picture(report: Report) -> Figure:
-    """Goodput by second against the peak, and memory, along the time, of the load with the most rows."""
-    load = max(report["results"]["loads"], key=lambda one: (one["rows"], -one["times"], not one["fresh"]))
+    """Goodput by second against the peak, and memory, along the time of one load."""
+    load = pictured(report["results"]["loads"])
     title = f"{load['offered_per_s']:.0f} requests/s of {load['rows']:,} rows offered; the load ends at the line"
     drawing, (upper, lower) = panels(report, title, (9, 5.6), rows=2)
     by_second = load["goodput_by_second"]
