@@ -5,6 +5,7 @@ first file for all. So features are a map from name to number, and those that ar
 """
 
 import os
+import re
 import time
 import uuid
 from contextlib import suppress
@@ -30,6 +31,9 @@ FILE_BYTES = 32 * 2**20
 
 LEFT_OVER_S = 3600.0
 """Age at which an unfinished file is deleted, because its process was killed."""
+
+NAME = re.compile(r"(\d{8}T\d{6}\.\d{6}Z)-([0-9a-f]{32})-(\d+)-(\d+)-(\d+)\.parquet", re.ASCII)
+"""A file's name: what `_File` holds."""
 
 SCHEMA = pa.schema(
     [
@@ -167,7 +171,7 @@ class ParquetFiles:
             raise
         if self._sync:
             flush_directory(self._directory)
-        self._prune()
+        self._prune(name)
 
     def _files(self) -> list[_File]:
         """All files, the oldest first."""
@@ -177,16 +181,23 @@ class ParquetFiles:
             return []
         files: list[_File] = []
         for name in names:
-            moment, *rest = name.removesuffix(".parquet").split("-")
-            if name.endswith(".parquet") and not name.startswith(".") and len(rest) == 4:
-                files.append(_File(moment, rest[0], *map(int, rest[1:])))
+            if (parts := NAME.fullmatch(name)) is not None:  # others are not ours
+                moment, segment, *numbers = parts.groups()
+                files.append(_File(moment, segment, *map(int, numbers)))
         return files
 
-    def _prune(self) -> None:
-        """Delete the oldest files, as long as the others have enough rows. The newest one stays: it has a position."""
+    def _prune(self, written: str) -> None:
+        """Delete the oldest files, as long as the others have enough rows.
+
+        Args:
+            written: Name of the last written file, which stays, since it has a position. If the clock was set back, it
+                is not the one with the newest time.
+        """
         files = self._files()
         rows = sum(file.rows for file in files)
-        for file in files[:-1]:
+        for file in files:
+            if file.name == written:
+                continue
             rows -= file.rows
             if rows < self._keep_rows:
                 return

@@ -201,10 +201,22 @@ def test_files_that_a_killed_writer_left_are_removed_when_they_are_old(
     assert not left.exists()
 
 
-def test_another_file_in_the_folder_is_left_alone(writer: Writer, tmp_path: Path) -> None:
-    other = tmp_path / "parquet" / "mine.parquet"
+@pytest.mark.parametrize("name", ["mine.parquet", "the-rows-of-last-week.parquet", "a-0-0-0-1.parquet"])
+def test_another_file_in_the_folder_is_left_alone(tmp_path: Path, name: str) -> None:
+    writer = Writer(target("", tmp_path, format="parquet", durable=False, keep_rows=1))
+    other = tmp_path / "parquet" / name
     other.parent.mkdir()
     other.write_bytes(b"")
     writer.write([requests(0)])
     writer.close()
     assert other.exists()
+    assert len(files(tmp_path)) == 2
+
+
+def test_a_clock_that_is_set_back_does_not_take_the_position_away(tmp_path: Path) -> None:
+    sink = ParquetFiles(target("", tmp_path, format="parquet", keep_rows=1))
+    segment = f"1-{'0' * 32}.spool"
+    for position, number in enumerate((9, 5, 1)):  # each an earlier time than the one before
+        sink.write_at([requests(number)], segment, position, position + 1)
+        assert sink.position(segment) == position + 1
+    assert numbers_in(tmp_path) == [1]
