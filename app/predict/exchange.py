@@ -23,6 +23,7 @@ from app.serving.admission import Reservation
 from app.serving.connection import Address, acknowledged, cut
 from app.serving.deadline import Deadline, Deadlines
 from app.serving.gate import Gate
+from app.telemetry.middleware import STARTED
 
 WHOLE_ANSWER_BYTES = 256 * 1024
 """Largest answer that is handed to the server whole. Of others the server takes a part when the client has read those
@@ -53,7 +54,8 @@ class Exchange:
         self.request_id: str = scope.get(REQUEST_ID, "")  # pyright: ignore[reportAttributeAccessIssue]
         self.deadline = deadline
         self.started = False
-        self._begun = time.perf_counter()
+        # The straight way may have waited for the body already.
+        self._begun: float = scope.get(STARTED) or time.perf_counter()  # pyright: ignore[reportAttributeAccessIssue]
         self._gate = gate
         self._scope = scope
         self._receive = receive

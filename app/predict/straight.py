@@ -104,11 +104,12 @@ class StraightWay:
                 message = await receive()
         except BodyTimeout as error:
             return error
-        self._gate.has_read(time.perf_counter() - started)
+        read = time.perf_counter()
         served = model.served
         request_id = identify(headers.get(b"x-request-id"))
         try:
             rows, unseen = self._decode(served, message, headers)
+            self._gate.has_read(read - started)
             begun = time.perf_counter()
             evaluation = served.engine.evaluate_single(rows)
             taken = time.perf_counter() - begun

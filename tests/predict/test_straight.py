@@ -1,6 +1,7 @@
 """The straight way of a row gives the answers of the general way, and hands on what is not common."""
 
 import asyncio
+import itertools
 import json
 from typing import Any
 from unittest.mock import patch
@@ -100,6 +101,21 @@ def test_what_is_not_common_is_handed_on(ways: Ways, row: bytes, changes: dict[s
     assert general.call_count == 1
     assert answer.status == status
     assert answer == ways.ask(ways.general, row, **asked)
+
+
+@pytest.mark.parametrize("end", [b"", b"}"])
+def test_the_wait_of_a_request_counts_once_and_whole_also_if_it_is_handed_on(
+    ways: Ways, row: bytes, end: bytes
+) -> None:
+    """Or else a few rows that are not common would tell the gate that nobody waits."""
+    gate, waits = services_of(ways.client).gate, list[float]()
+    clock = itertools.chain([1000.0], itertools.repeat(1000.5))
+    with (
+        patch.object(gate, "has_read", side_effect=waits.append),
+        patch("app.predict.straight.time.perf_counter", side_effect=clock.__next__),
+    ):
+        ways.ask(ways.straight, row + end)
+    assert waits == [0.5]
 
 
 def test_a_repeated_header_is_handed_on(ways: Ways, row: bytes) -> None:
