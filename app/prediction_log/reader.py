@@ -6,6 +6,7 @@ next process goes on there.
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -161,6 +162,13 @@ class SpoolReader:
         if self._segment is not None:
             self._segment.close()
             self._segment = None
+
+    def end(self) -> None:
+        """Close, and remove the positions of files that are deleted: no later start will know that they were here."""
+        self.close()
+        present = {name for name in self._finished if (self._directory / name).exists()}
+        with suppress(exc.SQLAlchemyError, OSError):  # a position too many harms nobody
+            self._forget(present)
 
     def _drained(self, now: Readable, found: _Rows = NOTHING) -> Drained:
         assert self._segment is not None

@@ -70,7 +70,7 @@ class Writer:
 
     def close(self) -> None:
         """Write what is held back, and close the database."""
-        self._reader.close()
+        self._reader.end()
         self._sink.close()
         if self._claim is not None:
             os.close(self._claim)

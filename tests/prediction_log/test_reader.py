@@ -160,6 +160,19 @@ def test_positions_of_segments_that_are_gone_go_too(drain: Drain, database: Data
     assert left == [segments(drain.target.spool)[0].name]
 
 
+def test_an_end_leaves_no_position_of_a_segment_that_is_gone(drain: Drain, database: Database) -> None:
+    append(drain.spool, 0)
+    drain.spool.seal()
+    drain.all()
+    assert segments(drain.target.spool) == []
+    drain.writer.close()
+    engine = sa.create_engine(database.url)
+    with engine.connect() as connection:
+        left = connection.execute(sa.select(POSITIONS)).all()
+    engine.dispose()
+    assert left == []
+
+
 def test_a_torn_record_at_the_end_is_dropped(drain: Drain, database: Database) -> None:
     append(drain.spool, 0, 1)
     drain.spool.close()
