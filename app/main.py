@@ -104,8 +104,8 @@ def create_app(
     paths = frozenset(route.path for route in litestar.routes)
     app = Edge(DirectRoutes(litestar, _direct_routes(services, cors)))
     telemetry = RequestTelemetry(app, services.metrics, services.request_log, paths)
-    is_open = settings.api_key is None and not settings.rate_limit and cors is None
-    return Application(StraightWay(telemetry, services) if is_open else telemetry, litestar, services)
+    # Answers to other web origins have headers of their own, refusals as well.
+    return Application(StraightWay(telemetry, services) if cors is None else telemetry, litestar, services)
 
 
 def serve_app() -> Application:

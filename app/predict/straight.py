@@ -55,6 +55,8 @@ class _Model(NamedTuple):
 class StraightWay:
     """ASGI application that answers common requests for one row itself, and hands all others on.
 
+    While the service is overloaded it refuses requests. Where each needs a key or counts against a limit, that is all.
+
     Args:
         general: The general way of all requests, which records them.
         services: Collaborators of the application.
@@ -68,6 +70,7 @@ class StraightWay:
         log = services.prediction_log
         self._log = log if log.enabled and isinstance(log, PredictionLog) else None
         self._durable = log if isinstance(log, DurableLog) else None
+        self._checks_each = services.settings.api_key is not None or services.settings.rate_limit > 0
         self._gate = services.gate
         self._deadlines = Deadlines(services.settings.request_timeout)
         self._most_bytes = services.settings.max_json_bytes
@@ -140,7 +143,7 @@ class StraightWay:
         """The model that answers now; None if it does not answer on this way."""
         slot, model = self._slot, self._model
         served = slot.current
-        if served is None or slot.canary is not None or slot.shadow is not None:
+        if served is None or slot.canary is not None or slot.shadow is not None or self._checks_each:
             return None
         if model is None or model.served is not served:
             level, additions = requested(b"", served, self._output, table=False)

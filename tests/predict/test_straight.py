@@ -157,11 +157,25 @@ def test_a_canary_and_a_shadow_are_left_to_the_general_way(ways: Ways, row: byte
         assert general.call_count == 1
 
 
-@pytest.mark.parametrize(
-    "changes", [{"api_key": "k" * 20}, {"rate_limit": 9}, {"cors_origins": ("https://a.example",)}]
-)
-def test_an_app_that_checks_every_request_has_no_straight_way(settings: Settings, changes: dict[str, Any]) -> None:
-    assert not isinstance(create_app(msgspec.structs.replace(settings, **changes)).entrance, StraightWay)
+@pytest.mark.parametrize("changes", [{"api_key": "k" * 20}, {"rate_limit": 1}])
+async def test_an_app_that_checks_every_request_only_refuses_straight(
+    settings: Settings, row: bytes, changes: dict[str, Any]
+) -> None:
+    async with client_of(msgspec.structs.replace(settings, **changes)) as client:
+        for _ in range(2):
+            response = await client.post("/predict", content=row, headers={"content-type": "application/json"})
+        assert response.status_code == (401 if "api_key" in changes else 429)
+        gate = services_of(client).gate
+        with patch.object(gate, "_limit", 1):
+            ticket = gate.enter()
+            refused = await client.post("/predict", content=row, headers={"content-type": "application/json"})
+            gate.leave(ticket)
+        assert refused.status_code == 503
+
+
+def test_an_app_that_answers_other_web_origins_has_no_straight_way(settings: Settings) -> None:
+    changed = msgspec.structs.replace(settings, cors_origins=("https://a.example",))
+    assert not isinstance(create_app(changed).entrance, StraightWay)
 
 
 async def test_a_body_that_does_not_come_is_answered_in_time(settings: Settings, row: bytes) -> None:
