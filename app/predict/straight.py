@@ -21,14 +21,13 @@ from app.predict.answers import row_answer
 from app.predict.headers import Headers, is_host
 from app.predict.logged import logged
 from app.predict.query import Addition, requested
-from app.predict.refusal import EarlyRefusal
+from app.predict.refusal import SINGLE_ROUTE, EarlyRefusal
 from app.prediction_log.durable import DurableLog
 from app.prediction_log.log import PredictionLog
 from app.serving.deadline import Deadlines
 from app.settings import Output
 from app.telemetry.middleware import ABANDONED, STARTED, RequestTelemetry, identify
 
-PATH = "/predict"
 JSON = b"application/json"
 
 
@@ -136,7 +135,7 @@ class StraightWay:
         finally:
             client = scope["client"]
             seconds = time.perf_counter() - started
-            self.general.record("POST", PATH, status, seconds, client and client[0], request_id)
+            self.general.record("POST", SINGLE_ROUTE, status, seconds, client and client[0], request_id)
         return None
 
     def _model_of_now(self) -> _Model | None:
@@ -192,7 +191,7 @@ class StraightWay:
 
 def _common_headers(scope: Scope) -> Headers | None:
     """The headers of a common request by name, None for another request."""
-    if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST" or scope["query_string"]:
+    if scope["type"] != "http" or scope["path"] != SINGLE_ROUTE or scope["method"] != "POST" or scope["query_string"]:
         return None
     given = scope["headers"]
     headers = dict(given)

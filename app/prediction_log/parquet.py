@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from app.files import sync_directory
 from app.prediction_log.messages import Categories, Category, LoggedPredictions, LogTarget
-from app.prediction_log.segments import flush_directory
 from app.prediction_log.sink import Moved
 
 ROLL_S = 60.0
@@ -170,7 +170,7 @@ class ParquetFiles:
             unfinished.unlink(missing_ok=True)
             raise
         if self._sync:
-            flush_directory(self._directory)
+            sync_directory(self._directory)
         self._prune(name)
 
     def _files(self) -> list[_File]:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from app.files import sync_directory
 from app.prediction_log.messages import Drained, Readable
 
 SEGMENT_BYTES = 16 * 2**20
@@ -116,7 +117,7 @@ class Spool:
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for parent in (self._directory.parent, self._directory.parent.parent):
-                flush_directory(parent)  # the directory may be new
+                sync_directory(parent)  # the directory may be new
             found = [
                 Segment(path.name, path.stat().st_size, found=True)
                 for path in sorted(self._directory.iterdir())
@@ -222,7 +223,7 @@ class Spool:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_DSYNC | os.O_CLOEXEC
         active = os.open(self._directory / name, flags, 0o600)
         try:
-            flush_directory(self._directory)
+            sync_directory(self._directory)
         except OSError:
             os.close(active)
             self._delete(name)
@@ -238,15 +239,6 @@ class Spool:
         except OSError:  # tried again at the next write
             return False
         return True
-
-
-def flush_directory(directory: Path) -> None:
-    """Wait until the names in a directory are on the disk."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write(descriptor: int, content: bytes | bytearray) -> None:

@@ -121,7 +121,7 @@ def test_a_directory_that_cannot_be_flushed_gets_no_segment(
         raise OSError(errno.EIO, "")
 
     with monkeypatch.context() as patch:
-        patch.setattr(spool_files, "flush_directory", fail)
+        patch.setattr(spool_files, "sync_directory", fail)
         with pytest.raises(OSError):  # noqa: PT011 - of any kind
             append(spool, 1)
     assert contents(tmp_path) == []
@@ -177,7 +177,7 @@ def test_a_directory_that_cannot_be_read_is_opened_later(
 
     spool = Spool(tmp_path / "spool", 2**20)
     with monkeypatch.context() as patch:
-        patch.setattr(spool_files, "flush_directory", fail)
+        patch.setattr(spool_files, "sync_directory", fail)
         with pytest.raises(OSError, match=str(errno.EIO)):
             spool.open()
     spool.open()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from app.models.disk.files import reason, replace_file
+from app.files import reason, replace_file
 from kernels.cache import kernels_version
 from kernels.cost import Cost
 

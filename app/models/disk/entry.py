@@ -15,8 +15,8 @@ from typing import Annotated, BinaryIO
 
 import msgspec
 
+from app.files import check_directory, check_file, created, sync_directory
 from app.models.artifact import Artifact
-from app.models.disk.files import check_directory, check_file, created, sync_directory
 from app.models.identity import ModelIdentity
 from app.models.refusal import ModelRefused
 from app.models.registry.source import RegistryUnreachable

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from app.models.disk.files import check_file, reason, replace_file, sync_directory
+from app.files import check_file, reason, replace_file, sync_directory
 from app.models.registry.version_number import Version
 
 log = logging.getLogger(__name__)

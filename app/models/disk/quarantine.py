@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from app.models.disk.files import check_directory, created, make_directory, reason, remove
+from app.files import check_directory, created, make_directory, reason, remove
 
 MAX_HELD = 3
 MAX_REASON_BYTES = 1000

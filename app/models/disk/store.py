@@ -25,6 +25,7 @@ from pathlib import Path
 
 import msgspec
 
+from app.files import check_directory, created, make_directory, reason, remove, sync_directory
 from app.models.artifact import Artifact, read_artifact
 from app.models.disk.entry import (
     DIRECTORY_NAME,
@@ -39,7 +40,6 @@ from app.models.disk.entry import (
     verify_files,
     write_entry,
 )
-from app.models.disk.files import check_directory, created, make_directory, reason, remove, sync_directory
 from app.models.disk.quarantine import Quarantine
 from app.models.refusal import ModelRefused
 
