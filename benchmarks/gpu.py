@@ -38,10 +38,10 @@ from kernels.backend import Backend, Pipeline
 from kernels.cpu.backend import CpuBackend
 from kernels.cuda.availability import cuda_unavailable_reason
 from kernels.cuda.backend import CudaBackend
-from kernels.forest import traversal
-from kernels.forest.few import FewRows
+from kernels.forest.evaluators import traversal
+from kernels.forest.evaluators.few import FewRows
+from kernels.forest.evaluators.traversal import AT_LEAF
 from kernels.forest.forest import Forest
-from kernels.forest.traversal import AT_LEAF
 from kernels.rows import writable_rows
 
 TRAINED_ROWS = 50_000

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from kernels.addresses import ARRAY_WORDS, AddressTable, array_at, readonly
 from kernels.backend import Pipeline
 from kernels.cpu import steps
-from kernels.forest import few
-from kernels.forest.few import RowKernelCall
+from kernels.forest.evaluators import few
+from kernels.forest.evaluators.few import RowKernelCall
 from kernels.forest.forest import Forest
 
 WIDTH, DISTANCE, FORESTS, POINTS, PROGRAM = range(5)

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.forest.evaluators.traversal import AT_LEAF
 from kernels.forest.forest import Forest
 from kernels.forest.predicates import CATEGORIES, COUNT, FIRST, KIND
-from kernels.forest.traversal import AT_LEAF
 
 MAX_COUNT = 2**16 - 1
 """Thresholds of a column: as many ranks, and one, as 16 bits hold."""

@@ -12,9 +12,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from kernels.forest.evaluators.traversal import AT_LEAF
 from kernels.forest.forest import Forest
 from kernels.forest.predicates import CATEGORIES, COUNT, FEATURE, FIRST, KIND, Predicates, in_set, rank
-from kernels.forest.traversal import AT_LEAF
 
 MOST_OUTPUTS, MOST_TREES, MOST_STARTS = 8, 256, 4
 """Limits of the search: outputs, trees of each output, and trees to start from."""

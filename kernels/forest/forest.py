@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.forest import sliced
 from kernels.forest.booster import BoosterForest
 from kernels.forest.choice import DEFAULT, Evaluate, measure_choice, sample_rows
 from kernels.forest.errors import ForestError, UnsupportedForestError
-from kernels.forest.few import FewRows, RowKernelCall
+from kernels.forest.evaluators import sliced
+from kernels.forest.evaluators.few import FewRows, RowKernelCall
 from kernels.forest.layout import ForestData, ForestLayout, lay_out, read_forest
 from kernels.forest.model_text import read_model_text
 from kernels.forest.objective import conversion, identity

@@ -6,15 +6,15 @@ process, which can be ended, can do it for the one that predicts.
 
 import msgspec
 
-from kernels.forest import quickscorer, sliced, traversal
 from kernels.forest.errors import UnsupportedForestError
+from kernels.forest.evaluators import quickscorer, sliced, traversal
+from kernels.forest.evaluators.quickscorer import QuickScorer
+from kernels.forest.evaluators.sliced import SlicedForest
+from kernels.forest.evaluators.traversal import Lanes, Traversal
 from kernels.forest.model_text import ModelText, read_model_text
 from kernels.forest.objective import conversion
 from kernels.forest.pandas_categories import Category
 from kernels.forest.predicates import Predicates, collect
-from kernels.forest.quickscorer import QuickScorer
-from kernels.forest.sliced import SlicedForest
-from kernels.forest.traversal import Lanes, Traversal
 from kernels.forest.tree_shape import shape_of
 
 

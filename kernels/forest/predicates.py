@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.forest.select import select
+from kernels.forest.evaluators.select import select
 from kernels.forest.trees import CATEGORICAL, Trees
 
 NEAR_ZERO = float(np.float32(1e-35))

@@ -39,7 +39,7 @@ def test_the_path_holds_a_version_that_any_change_changes(tmp_path: Path) -> Non
     assert run(package) == (version, directory)
     assert run(package, NUMBA_CACHE_DIR=str(tmp_path / "named")) == (version, tmp_path / "named" / version)
     seen = {version}
-    for changed in ("cost.py", "plan/features.py", "forest/sliced.py", "cpu/steps.py", "cuda/forest.py"):
+    for changed in ("cost.py", "plan/features.py", "forest/evaluators/sliced.py", "cpu/steps.py", "cuda/forest.py"):
         with (package / changed).open("a") as file:
             file.write("# changed")
         other, directory = run(package)

@@ -5,8 +5,8 @@ import pytest
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.forest import bitset
-from kernels.forest.bitset import GROUP, ROWS
+from kernels.forest.evaluators import bitset
+from kernels.forest.evaluators.bitset import GROUP, ROWS
 
 
 def lines(count: int, seed: int = 0) -> NDArray[np.uint64]:

@@ -7,10 +7,10 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 
-from kernels.forest import few, sliced
 from kernels.forest import forest as forest_module
 from kernels.forest.booster import BoosterForest
 from kernels.forest.choice import DEFAULT, KernelChoice
+from kernels.forest.evaluators import few, sliced
 from kernels.forest.forest import Forest, ForestError, UnsupportedForestError, load_forest
 from kernels.forest.status import Kernel
 from tests.kernels.forest.boosters import assert_same_bits

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kernels.forest import model_text, quickscorer
+from kernels.forest import model_text
 from kernels.forest.errors import ForestError
+from kernels.forest.evaluators import quickscorer
 from kernels.forest.forest import Forest, load_forest
 from kernels.forest.model_text import read_model_text
 from tests.kernels.forest.boosters import old

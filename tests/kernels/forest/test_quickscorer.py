@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from kernels.forest.evaluators.quickscorer import WORD, QuickScorer, quick_scorer
 from kernels.forest.model_text import read_model_text
 from kernels.forest.predicates import collect
-from kernels.forest.quickscorer import WORD, QuickScorer, quick_scorer
 from kernels.forest.tree_shape import shape_of
 from tests.kernels.forest.boosters import Split, divisions, model_text, tree_text
 

@@ -11,7 +11,7 @@ from llvmlite import binding
 from numba import njit, types
 
 from kernels.forest import predicates
-from kernels.forest.select import select
+from kernels.forest.evaluators.select import select
 
 PROCESSORS = ("haswell", "skylake-avx512", "sapphirerapids", "znver4")
 """LLVM takes a branch for cheaper than a conditional move on some of them."""

@@ -19,8 +19,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.forest.bitset import lowest_bit
 from kernels.forest.errors import ForestError
+from kernels.forest.evaluators.bitset import lowest_bit
 from kernels.forest.predicates import (
     CATEGORIES,
     FEATURE,

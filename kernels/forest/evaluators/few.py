@@ -8,8 +8,8 @@ from numba import njit, types
 from numpy.typing import NDArray
 
 from kernels.addresses import AddressTable, array_at
-from kernels.forest import quickscorer, traversal
 from kernels.forest.choice import Evaluate
+from kernels.forest.evaluators import quickscorer, traversal
 from kernels.forest.status import RowKernel
 
 QUICKSCORER, TRAVERSAL = range(2)

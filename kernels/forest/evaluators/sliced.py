@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.forest.bitset import GROUP, ROWS, add, equal_to, lowest_bit, numbers, split, unite, up_to
+from kernels.forest.evaluators.bitset import GROUP, ROWS, add, equal_to, lowest_bit, numbers, split, unite, up_to
 from kernels.forest.predicates import (
     CATEGORIES,
     COUNT,

@@ -23,7 +23,7 @@ def descend(typing_context, words, starts, keys, leaf, found, stride):  # noqa: 
     until all lanes have ended: in each lane: note the node's word; go on to a child, or from a leaf to the next tree
 
     Args:
-        words: uint64, the trees as `kernels.forest.traversal.Lanes` has them.
+        words: uint64, the trees as `kernels.forest.evaluators.traversal.Lanes` has them.
         starts: uint32[LANES], each lane's first node.
         keys: uint64, what a node's word is compared with, by place.
         leaf: uint32, the place that leaves have, the greatest of all.

@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.forest.descent import LANES, descend
+from kernels.forest.evaluators.descent import LANES, descend
 from kernels.forest.predicates import (
     CATEGORIES,
     FEATURE,
