@@ -13,12 +13,40 @@ BROKEN_OFF = "madrone_broken_off"
 """Keys of the ASGI scope: the id of the request, the kind of error with which it ended, and whether its client left or
 was cut off before it had the whole answer."""
 
+MOST_IN_TEXT = 20
+"""Most faults of fields in an error that is a single text."""
+
 
 class FieldError(msgspec.Struct, frozen=True):
     """Fault of one field of a request."""
 
     field: str
     message: str
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller is told of a request that failed, before a protocol gives it its form.
+
+    Attributes:
+        status: HTTP status.
+        kind: Kind of the error, as of `ServiceError`.
+        detail: One sentence.
+        errors: Faults of fields.
+        request_id: Id of the request.
+    """
+
+    status: HTTPStatus
+    kind: str
+    detail: str
+    errors: tuple[FieldError, ...] = ()
+    request_id: str = ""
+
+    def message(self) -> str:
+        """Detail and faults in one text, for protocols whose errors have only that."""
+        more = [f"{fault.field}: {fault.message}" for fault in self.errors[:MOST_IN_TEXT]]
+        if len(self.errors) > MOST_IN_TEXT:
+            more.append(f"and {len(self.errors) - MOST_IN_TEXT} more")
+        return " ".join([self.detail, "; ".join(more)]) if more else self.detail
 
 
 class ServiceError(Exception):

@@ -33,14 +33,15 @@ from app.predict.cors import CorsHeaders
 from app.predict.edge import Edge
 from app.predict.handlers import Predictions
 from app.predict.rate_limit import RateLimit
-from app.predict.routing import DirectRoutes
+from app.predict.routing import DirectRoutes, RouteTable
+from app.predict.scoring import Scoring
 from app.predict.straight import StraightWay
 from app.prediction_log.durable import DurableLog
 from app.prediction_log.log import PredictionLog
 from app.prediction_log.process import LogWriter, LogWriterProcess
 from app.prediction_log.segments import Spool
 from app.prediction_log.status import Waiting
-from app.problems import to_problem
+from app.problems import to_answer
 from app.routes.docs import assets_router, openapi_config
 from app.routes.health import HealthController
 from app.routes.hooks import hooks_router
@@ -102,10 +103,11 @@ def create_app(
     cors = CORSConfig(allow_origins=list(settings.cors_origins)) if settings.cors_origins else None
     litestar = _litestar(services, cors)
     paths = frozenset(route.path for route in litestar.routes)
-    app = Edge(DirectRoutes(litestar, _direct_routes(services, cors)))
+    routes = RouteTable(_direct_routes(services, cors))
+    app = Edge(DirectRoutes(litestar, routes))
     telemetry = RequestTelemetry(app, services.metrics, services.request_log, paths)
     # Answers to other web origins have headers of their own, refusals as well.
-    return Application(StraightWay(telemetry, services) if cors is None else telemetry, litestar, services)
+    return Application(StraightWay(telemetry, services, routes) if cors is None else telemetry, litestar, services)
 
 
 def serve_app() -> Application:
@@ -122,7 +124,8 @@ def serve_app() -> Application:
 def _direct_routes(services: Services, cors: CORSConfig | None) -> dict[str, ASGIApp]:
     """The prediction routes, by path."""
     settings = services.settings
-    routes: dict[str, ASGIApp] = dict(Predictions(services).routes)
+    scoring = Scoring(services)
+    routes: dict[str, ASGIApp] = dict(Predictions(services, scoring).routes)
     if settings.rate_limit:
         limit = RateLimit(settings.rate_limit)
         routes = {path: limit.around(route) for path, route in routes.items()}
@@ -146,7 +149,7 @@ def _litestar(services: Services, cors: CORSConfig | None) -> Litestar:
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
         state=State({"services": services}),
         lifespan=[_lifespan],
-        exception_handlers={Exception: to_problem},
+        exception_handlers={Exception: to_answer},
         openapi_config=openapi_config(settings),
         cors_config=cors,
         request_max_body_size=settings.max_json_bytes,  # of the admin's routes; predictions read their own

@@ -1,4 +1,7 @@
-"""Errors on the wire: RFC 9457 problem details, in the answers of every route and in the OpenAPI document."""
+"""Errors on the wire: the answer to a failed request, in the form of the protocol that its path belongs to.
+
+The service's own routes answer with problem details (RFC 9457), which the OpenAPI document has as well.
+"""
 
 import logging
 from collections.abc import Iterable, MutableMapping
@@ -11,7 +14,8 @@ from litestar.exceptions import HTTPException
 from litestar.openapi import ResponseSpec
 from litestar.types import HTTPScope, Send
 
-from app.errors import ERROR_TYPE, REQUEST_ID, FieldError, ServiceError
+from app.errors import ERROR_TYPE, REQUEST_ID, Failure, FieldError, ServiceError
+from app.protocols.errors import protocol_error
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
@@ -33,15 +37,16 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Answer to a failed request: status, headers, and problem details as JSON."""
+    """Answer to a failed request."""
 
     status: int
     headers: dict[str, str]
+    media_type: str
     body: bytes
 
 
-def answer_problem(scope: MutableMapping[str, Any], error: Exception) -> Answer:
-    """Turn any exception into problem details, and store its kind in the scope.
+def answer_error(scope: MutableMapping[str, Any], error: Exception) -> Answer:
+    """Turn any exception into an answer, and store its kind in the scope.
 
     The caller reads the texts of our own errors and of Litestar's client errors. For any other exception the caller
     reads a general sentence and the request id, under which the log has the traceback.
@@ -66,27 +71,38 @@ def answer_problem(scope: MutableMapping[str, Any], error: Exception) -> Answer:
         detail = "The request failed inside the service. The log has the cause under this request id."
         log.error("request failed", exc_info=error)
     scope[ERROR_TYPE] = kind
-    problem = Problem(
-        type=f"urn:madrone:problem:{kind.replace('_', '-')}",
-        title=status.phrase,
-        status=status.value,
-        detail=detail,
-        request_id=str(scope.get(REQUEST_ID, "")),
-        errors=errors,
+    identifier = str(scope.get(REQUEST_ID, ""))
+    failure = Failure(status=status, kind=kind, detail=detail, errors=errors, request_id=identifier)
+    form = protocol_error(scope["path"])
+    if form is None:
+        return Answer(status.value, headers, PROBLEM_MEDIA_TYPE, _problem(failure))
+    status, body = form(failure)
+    return Answer(status.value, headers, "application/json", body)
+
+
+def _problem(failure: Failure) -> bytes:
+    return msgspec.json.encode(
+        Problem(
+            type=f"urn:madrone:problem:{failure.kind.replace('_', '-')}",
+            title=failure.status.phrase,
+            status=failure.status.value,
+            detail=failure.detail,
+            request_id=failure.request_id,
+            errors=failure.errors,
+        )
     )
-    return Answer(status.value, headers, msgspec.json.encode(problem))
 
 
-async def send_problem(
+async def send_error(
     scope: HTTPScope, send: Send, error: Exception, headers: Iterable[tuple[bytes, bytes]] = ()
 ) -> None:
-    """Answer a request with problem details, and with further headers."""
-    answer = answer_problem(scope, error)  # pyright: ignore[reportArgumentType]
+    """Answer a failed request, with further headers."""
+    answer = answer_error(scope, error)  # pyright: ignore[reportArgumentType]
     start: Any = {
         "type": "http.response.start",
         "status": answer.status,
         "headers": [
-            (b"content-type", PROBLEM_MEDIA_TYPE.encode()),
+            (b"content-type", answer.media_type.encode()),
             (b"content-length", b"%d" % len(answer.body)),
             *((name.lower().encode(), value.encode()) for name, value in answer.headers.items()),
             *headers,
@@ -97,10 +113,10 @@ async def send_problem(
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def to_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """Litestar's exception handler: see `answer_problem`."""
-    answer = answer_problem(request.scope, error)  # pyright: ignore[reportArgumentType]
-    return Response(answer.body, status_code=answer.status, media_type=PROBLEM_MEDIA_TYPE, headers=answer.headers)
+def to_answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Litestar's exception handler: see `answer_error`."""
+    answer = answer_error(request.scope, error)  # pyright: ignore[reportArgumentType]
+    return Response(answer.body, status_code=answer.status, media_type=answer.media_type, headers=answer.headers)
 
 
 def allow_head(allowed: str) -> str:

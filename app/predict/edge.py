@@ -4,7 +4,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from app.errors import BadRequest
 from app.predict.headers import check_host
-from app.problems import allow_head, send_problem
+from app.problems import allow_head, send_error
 
 
 class Edge:
@@ -25,7 +25,7 @@ class Edge:
         try:
             check_host(scope)  # pyright: ignore[reportArgumentType]
         except BadRequest as error:
-            await send_problem(scope, send, error)
+            await send_error(scope, send, error)
             return
         if scope["method"] == "HEAD":
             await self._answer_head(scope, receive, send)

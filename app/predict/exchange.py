@@ -18,7 +18,7 @@ from app.codecs.compression import check_encoding, decompress
 from app.errors import BROKEN_OFF, ERROR_TYPE, REQUEST_ID, AnswerTimeout, Disconnected, Overloaded
 from app.predict.body import SMALL_BODY_BYTES, Body, declared_bytes, drain, read_body
 from app.predict.headers import Headers, headers_of
-from app.problems import PROBLEM_MEDIA_TYPE, answer_problem
+from app.problems import answer_error
 from app.serving.admission import Reservation
 from app.serving.connection import Address, acknowledged, cut
 from app.serving.deadline import Deadline, Deadlines
@@ -77,6 +77,11 @@ class Exchange:
         """Address of the client."""
         host, port = self._scope["client"] or ("", 0)
         return host, int(port)  # which Granian gives as a text
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Parameters of the path."""
+        return self._scope["path_params"]
 
     @property
     def query(self) -> bytes:
@@ -170,14 +175,14 @@ class Exchange:
             await self._send(message)
 
     async def refuse(self, error: Exception) -> None:
-        """Answer with problem details, then read the rest of the body, unless the service is overloaded."""
-        problem = answer_problem(self._scope, error)  # pyright: ignore[reportArgumentType]
-        headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
+        """Answer with the error, then read the rest of the body, unless the service is overloaded."""
+        failed = answer_error(self._scope, error)  # pyright: ignore[reportArgumentType]
+        headers = [(name.lower().encode(), value.encode()) for name, value in failed.headers.items()]
         overloaded = isinstance(error, Overloaded)
         if overloaded and self.deadline.reading:
             headers += closing(self.headers)
         _forget(error)
-        await self.answer(problem.body, PROBLEM_MEDIA_TYPE.encode(), problem.status, headers)
+        await self.answer(failed.body, failed.media_type.encode(), failed.status, headers)
         if self.deadline.reading and not overloaded:
             with suppress(TimeoutError):
                 await drain(self._receive)

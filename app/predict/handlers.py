@@ -5,22 +5,18 @@ from functools import partial
 
 from litestar.types import ASGIApp
 
-from app.auth import check_key
 from app.codecs import npy, table_json
 from app.codecs.formats import accepted_format, content_format, is_json
-from app.codecs.rules import FloatArray
 from app.container import Services
 from app.errors import PredictionNotFinite, UnsupportedMediaType
-from app.models.served import ServedModel
 from app.predict.answers import batch_answer, row_answer
 from app.predict.bulk import Table, bulk_answer, send_table
 from app.predict.exchange import Endpoint, Exchange, Handle
-from app.predict.logged import flushed, logged
-from app.predict.many_rows import NO_TURN, ManyRows, Reader
+from app.predict.logged import flushed
+from app.predict.many_rows import NO_TURN, Reader
 from app.predict.query import requested
+from app.predict.scoring import Scoring
 from app.serving.deadline import Deadlines
-from app.serving.executor import PredictionType
-from kernels.engine import Evaluation
 
 JSON = b"application/json"
 
@@ -30,22 +26,20 @@ class Predictions:
 
     Args:
         services: Collaborators of the application.
+        scoring: Policy of all prediction routes.
 
     Attributes:
         routes: An ASGI application by path, for POST.
     """
 
-    def __init__(self, services: Services) -> None:
-        settings = services.settings
-        self._settings = settings
-        self._canary = services.canary
-        self._shadow = services.shadow
+    def __init__(self, services: Services, scoring: Scoring) -> None:
+        self._scoring = scoring
+        self._settings = services.settings
         self._executor = services.executor
         self._admission = services.admission
         self._log = services.prediction_log
-        self._many = ManyRows(services.executor)
-        self._not_finite = services.metrics.predictions_not_finite
-        deadlines = Deadlines(settings.request_timeout)
+        self._many = scoring.many
+        deadlines = Deadlines(services.settings.request_timeout)
         handles: dict[str, Handle] = {"/predict": self._one, "/predict/batch": self._batch, "/predict/bulk": self._bulk}
         self.routes: dict[str, ASGIApp] = {
             path: Endpoint(path, handle, deadlines, services.gate) for path, handle in handles.items()
@@ -54,7 +48,7 @@ class Predictions:
     async def _one(self, exchange: Exchange) -> None:
         """One row: a short path of its own, since most of what many rows need costs more than predicting one."""
         started = time.perf_counter()
-        served = self._choose(exchange)
+        served = self._scoring.choose(exchange)
         _check_json(exchange)
         settings = self._settings
         with self._admission.enter(len(served.feature_names)) as reservation:
@@ -71,36 +65,36 @@ class Predictions:
                 exchange.request_id, served, rows, evaluation.single(), level, started, unseen, additions
             )
         except PredictionNotFinite as error:
-            self._count_not_finite(served, "single", error.rows)
+            self._scoring.count_not_finite(served, "single", error.rows)
             raise
         await flushed(self._log, exchange.request_id, "single", served, rows, evaluation.prediction)
         await exchange.answer(answer)
-        self._after(exchange, served, "single", rows, evaluation)
+        self._scoring.after(exchange, served, "single", rows, evaluation)
 
     async def _batch(self, exchange: Exchange) -> None:
         """Rows as JSON, each of which succeeds or fails alone."""
         started = time.perf_counter()
-        served = self._choose(exchange)
+        served = self._scoring.choose(exchange)
         _check_json(exchange)
         settings = self._settings
         level, additions = requested(exchange.query, served, settings.model_output, table=False)
         reader = Reader(
-            "batch", "raw_score" in additions, settings.max_json_bytes, "MAX_JSON_BYTES",
+            lambda _: "batch", "raw_score" in additions, settings.max_json_bytes, "MAX_JSON_BYTES",
             lambda body: served.codec.decode_batch(body, settings.max_batch_size), self._many.turns,
             lambda batch, evaluation: batch_answer(exchange, served, batch, evaluation, level, started, additions),
             self._many.turns,
         )  # fmt: skip
         with self._admission.enter(len(served.artifact.features)) as reservation:
             answer = await self._many.predict(exchange, served, reader, reservation)
-            self._count_not_finite(served, "batch", answer.not_finite)
+            self._scoring.count_not_finite(served, "batch", answer.not_finite)
             predictions = answer.evaluation.prediction
             await flushed(self._log, exchange.request_id, "batch", served, answer.rows, predictions)
             await exchange.answer(answer.body)
-        self._after(exchange, served, "batch", answer.rows, answer.evaluation)
+        self._scoring.after(exchange, served, "batch", answer.rows, answer.evaluation)
 
     async def _bulk(self, exchange: Exchange) -> None:
         """A table in any format, answered by a table if all of its rows are valid."""
-        served = self._choose(exchange)
+        served = self._scoring.choose(exchange)
         given = content_format(exchange.header(b"content-type"))
         wanted = accepted_format(exchange.header(b"accept"), given)
         features, settings, executor = served.artifact.features, self._settings, self._executor
@@ -112,7 +106,7 @@ class Predictions:
         if is_json:
             limit, setting = settings.max_json_bytes, "MAX_JSON_BYTES"
         reader = Reader(
-            "bulk", "raw_score" in additions, limit, setting,
+            lambda _: "bulk", "raw_score" in additions, limit, setting,
             lambda body: Table(given.decode(body, features, settings.max_bulk_rows)),
             self._many.turns if is_json else NO_TURN,
             partial(bulk_answer, served, wanted, level, additions),
@@ -123,31 +117,13 @@ class Predictions:
             try:
                 answer = await self._many.predict(exchange, served, reader, reservation)
             except PredictionNotFinite as error:
-                self._count_not_finite(served, "bulk", error.rows)
+                self._scoring.count_not_finite(served, "bulk", error.rows)
                 raise
-            self._after(exchange, served, "bulk", answer.rows, answer.evaluation)
+            self._scoring.after(exchange, served, "bulk", answer.rows, answer.evaluation)
             body = answer.body
             del answer  # while the client reads, what the body is made from is held, but not the rows
             reservation.reserve_answer(body.held)
             await send_table(exchange, served.identity, wanted.media_type, body, executor.in_thread)
-
-    def _choose(self, exchange: Exchange) -> ServedModel:
-        """The model that answers this request. The request uses this snapshot only, and nothing else of any model."""
-        if self._settings.api_key is not None:
-            check_key(exchange.headers, self._settings.api_key)
-        return self._canary.choose(exchange.raw_headers, exchange.request_id)
-
-    def _count_not_finite(self, served: ServedModel, kind: PredictionType, rows: int) -> None:
-        if rows:
-            self._not_finite.add((served.identity.version, kind), rows)
-
-    def _after(
-        self, exchange: Exchange, served: ServedModel, kind: PredictionType, rows: FloatArray, evaluation: Evaluation
-    ) -> None:
-        """Pass answered rows to the shadow and, except those of bulk requests, to a log by best effort."""
-        self._shadow.offer(served, rows, evaluation.prediction, exchange.request_id)
-        if kind != "bulk" and self._log.enabled and not self._log.durable and len(rows):
-            self._log.record(*logged(exchange.request_id, kind, served, rows, evaluation.prediction))
 
 
 def _check_json(exchange: Exchange) -> None:

@@ -1,16 +1,15 @@
 """Reading, evaluation and answering of many rows, in one thread where that is quickest."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from app.codecs.gil_yield import GilTurns
 from app.codecs.rules import FloatArray
 from app.models.served import ServedModel
 from app.predict.body import SMALL_BODY_BYTES, Body
-from app.predict.exchange import Exchange
 from app.serving.admission import Reservation
 from app.serving.executor import Executor, PredictionType
 from kernels.engine import Evaluation
@@ -30,6 +29,26 @@ class Rows(Protocol):
         ...
 
 
+class Call(Protocol):
+    """A request whose body is read: of HTTP, an `Exchange`."""
+
+    @property
+    def request_id(self) -> str:
+        """Id of the request."""
+        ...
+
+    async def body(
+        self, limit: int, setting: str, in_thread: Callable[[Callable[[], Any]], Awaitable[Any]],
+        reservation: Reservation | None = None,
+    ) -> Body:  # fmt: skip
+        """Read the body, as `Exchange.body` does."""
+        ...
+
+    def watch(self) -> None:
+        """End the request when the client disconnects, from now on."""
+        ...
+
+
 R = TypeVar("R", bound=Rows)
 A = TypeVar("A")
 Turn = AbstractContextManager[None]
@@ -42,7 +61,7 @@ class Reader(NamedTuple, Generic[R, A]):
     """How a request of many rows is read and answered: the difference between a batch and bulk.
 
     Attributes:
-        kind: Kind of the request, for metrics and log.
+        kind: Gives the kind of a request with so many rows, for metrics and log.
         raw_score: Whether the request asks for raw scores.
         limit: Most bytes of the body.
         setting: Name of that limit.
@@ -53,7 +72,7 @@ class Reader(NamedTuple, Generic[R, A]):
         is_packed: Whether a small body may hold many rows.
     """
 
-    kind: PredictionType
+    kind: Callable[[int], PredictionType]
     raw_score: bool
     limit: int
     setting: str
@@ -78,9 +97,7 @@ class ManyRows:
         self._executor = executor
         self.turns = GilTurns()
 
-    async def predict(
-        self, exchange: Exchange, served: ServedModel, reader: Reader[R, A], reservation: Reservation
-    ) -> A:
+    async def predict(self, exchange: Call, served: ServedModel, reader: Reader[R, A], reservation: Reservation) -> A:
         """Read and predict many rows: the policy that batch and bulk share.
 
         A large request is refused before its body is read, if it would wait too long. A small body of few rows is read
@@ -102,19 +119,20 @@ class ManyRows:
             table, seconds, answer = await executor.in_thread(whole)
             del whole
             if answer is not None:
-                executor.count(served, reader.kind, len(table.rows), seconds)
+                executor.count(served, reader.kind(table.size), len(table.rows), seconds)
                 reservation.leave_queue()
                 return answer
         reservation.reserve(table.size)
+        kind = reader.kind(table.size)
         if table.rows.nbytes <= SMALL_BODY_BYTES:
             if not executor.is_cheap(served, len(table.rows)):
                 reservation.join_queue()
-            evaluation = await executor.predict(served, table.rows, reader.kind, reader.raw_score)
+            evaluation = await executor.predict(served, table.rows, kind, reader.raw_score)
             answer = reader.answer(table, evaluation)
         else:
             reservation.join_queue()
             exchange.watch()
-            evaluation = await executor.predict(served, table.rows, reader.kind, reader.raw_score)
+            evaluation = await executor.predict(served, table.rows, kind, reader.raw_score)
             answer = await executor.in_thread(partial(_answer, reader, table, evaluation))
         reservation.leave_queue()  # how fast the client reads its answer is nobody else's wait
         return answer

@@ -13,7 +13,7 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from app.errors import RateLimited
 from app.predict.body import drain
 from app.predict.headers import adding_headers
-from app.problems import send_problem
+from app.problems import send_error
 
 WINDOW_S = 60
 
@@ -79,7 +79,7 @@ class LimitedRoute:
         requests, seconds = self._limit.count(_client(scope))  # pyright: ignore[reportArgumentType]
         headers = self._headers(requests, seconds)
         if requests > self._limit.limit:
-            await send_problem(scope, send, RateLimited(seconds), headers)  # pyright: ignore[reportArgumentType]
+            await send_error(scope, send, RateLimited(seconds), headers)  # pyright: ignore[reportArgumentType]
             with suppress(TimeoutError):
                 await drain(receive)
             return

@@ -11,11 +11,11 @@ from app.errors import REQUEST_ID, Overloaded
 from app.predict.body import SMALL_BODY_BYTES, declared_bytes
 from app.predict.exchange import closing
 from app.predict.headers import Headers
-from app.problems import send_problem
+from app.predict.routing import RouteTable
+from app.problems import send_error
 from app.telemetry.middleware import RequestTelemetry, identify
 
 SINGLE_ROUTE = "/predict"
-ROUTES = frozenset({SINGLE_ROUTE, "/predict/batch", "/predict/bulk"})
 
 
 class EarlyRefusal:
@@ -24,10 +24,12 @@ class EarlyRefusal:
     Args:
         telemetry: Records the requests.
         services: Collaborators of the application.
+        routes: The prediction routes.
     """
 
-    def __init__(self, telemetry: RequestTelemetry, services: Services) -> None:
+    def __init__(self, telemetry: RequestTelemetry, services: Services, routes: RouteTable) -> None:
         self._telemetry = telemetry
+        self._find = routes.find
         self._gate = services.gate
         self._admission = services.admission
         self._slot = services.slot
@@ -38,7 +40,7 @@ class EarlyRefusal:
         Raises:
             Overloaded: There are too many requests in progress, or a body like this would wait too long for a thread.
         """
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in ROUTES:
+        if scope["type"] != "http" or scope["method"] != "POST" or self._find(scope["path"]) is None:
             return
         self._gate.check()
         served = self._slot.current
@@ -60,8 +62,14 @@ class EarlyRefusal:
         request_id = identify(headers.get(b"x-request-id"))
         scope[REQUEST_ID] = request_id  # pyright: ignore[reportGeneralTypeIssues]
         more = *closing(headers), (b"x-request-id", request_id.encode())
-        await send_problem(scope, send, error, more)  # pyright: ignore[reportArgumentType]
-        client = scope["client"]
+        await send_error(scope, send, error, more)  # pyright: ignore[reportArgumentType]
+        client, found = scope["client"], self._find(scope["path"])
         self._telemetry.record(
-            "POST", scope["path"], error.status, seconds, client and client[0], request_id, error.kind
+            "POST",
+            found.template if found else scope["path"],
+            error.status,
+            seconds,
+            client and client[0],
+            request_id,
+            error.kind,
         )

@@ -22,6 +22,7 @@ from app.predict.headers import Headers, is_host
 from app.predict.logged import logged
 from app.predict.query import Addition, requested
 from app.predict.refusal import SINGLE_ROUTE, EarlyRefusal
+from app.predict.routing import RouteTable
 from app.prediction_log.durable import DurableLog
 from app.prediction_log.log import PredictionLog
 from app.serving.deadline import Deadlines
@@ -59,11 +60,12 @@ class StraightWay:
     Args:
         general: The general way of all requests, which records them.
         services: Collaborators of the application.
+        routes: The prediction routes.
     """
 
-    def __init__(self, general: RequestTelemetry, services: Services) -> None:
+    def __init__(self, general: RequestTelemetry, services: Services, routes: RouteTable) -> None:
         self.general = general
-        self._refusal = EarlyRefusal(general, services)
+        self._refusal = EarlyRefusal(general, services, routes)
         self._slot = services.slot
         self._executor = services.executor
         log = services.prediction_log

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from litestar import Litestar
 
-from app.predict.routing import DirectRoutes
+from app.predict.routing import DirectRoutes, RouteTable
 from app.settings import Settings
 from tests.routes.support import JSON, Client, Row, ask, client_of, settings_with
 
@@ -67,5 +67,5 @@ async def test_the_lifespan_is_handed_on() -> None:
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         scopes.append(scope)
 
-    await DirectRoutes(inner, {})({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
+    await DirectRoutes(inner, RouteTable({}))({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
     assert scopes == [{"type": "lifespan"}]

@@ -1,0 +1,111 @@
+"""What every prediction route does with a request, whatever its protocol: the key, the choice of the model, the log."""
+
+from typing import NamedTuple, TypeVar
+
+from app.auth import check_key
+from app.codecs.rules import FloatArray
+from app.container import Services
+from app.models.served import ServedModel
+from app.predict.exchange import Exchange
+from app.predict.headers import Headers
+from app.predict.logged import flushed, logged
+from app.predict.many_rows import Call, ManyRows, Reader, Rows
+from app.serving.executor import PredictionType
+from kernels.engine import Evaluation
+
+R = TypeVar("R", bound=Rows)
+
+
+class Scored(NamedTuple):
+    """The answer for the rows of a body.
+
+    Attributes:
+        rows: float64[B, F], the rows that were predicted.
+        evaluation: Evaluation of these rows.
+        body: Body of the answer.
+        headers: Further headers of the answer.
+    """
+
+    rows: FloatArray
+    evaluation: Evaluation
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Scoring:
+    """The policy of all prediction routes.
+
+    Args:
+        services: Collaborators of the application.
+
+    Attributes:
+        many: Answers requests of many rows.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self.settings = services.settings
+        self.admission = services.admission
+        self.executor = services.executor
+        self.log = services.prediction_log
+        self.many = ManyRows(services.executor)
+        self._canary = services.canary
+        self._shadow = services.shadow
+        self._not_finite = services.metrics.predictions_not_finite
+
+    def choose(self, exchange: Exchange) -> ServedModel:
+        """The model that answers a request, which uses this snapshot only, and nothing else of any model.
+
+        Raises:
+            Unauthorized: The request has no valid key.
+            ModelUnavailable: No model is in use.
+        """
+        self.check_key(exchange.headers)
+        return self._canary.choose(exchange.raw_headers, exchange.request_id)
+
+    def check_key(self, headers: Headers) -> None:
+        """Raise Unauthorized if API_KEY is set and the request does not have it."""
+        if self.settings.api_key is not None:
+            check_key(headers, self.settings.api_key)
+
+    def kind(self, rows: int) -> PredictionType:
+        """Kind of a request whose route does not tell it, by its number of rows."""
+        if rows == 1:
+            return "single"
+        return "batch" if rows <= self.settings.max_batch_size else "bulk"
+
+    async def answer(
+        self,
+        exchange: Exchange,
+        served: ServedModel,
+        reader: Reader[R, Scored],
+        media_type: bytes = b"application/json",
+    ) -> None:
+        """Answer a request whose answer is made as a whole.
+
+        Args:
+            exchange: The request.
+            served: The model that answers.
+            reader: Reads the rows and makes the answer.
+            media_type: Format of the answer.
+        """
+        with self.admission.enter(len(served.feature_names)) as reservation:
+            rows, evaluation, body, headers = await self.many.predict(exchange, served, reader, reservation)
+            kind = self.kind(len(rows))
+            if kind != "bulk":
+                await flushed(self.log, exchange.request_id, kind, served, rows, evaluation.prediction)
+            reservation.reserve_answer(len(body))
+            await exchange.answer(body, media_type, headers=headers)
+        self.after(exchange, served, kind, rows, evaluation)
+
+    def count_not_finite(self, served: ServedModel, kind: PredictionType, rows: int) -> None:
+        """Count rows without a finite prediction."""
+        if rows:
+            self._not_finite.add((served.identity.version, kind), rows)
+
+    def after(
+        self, exchange: Call, served: ServedModel, kind: PredictionType, rows: FloatArray, evaluation: Evaluation
+    ) -> None:
+        """Pass answered rows to the shadow and, except those of bulk requests, to a log by best effort."""
+        self._shadow.offer(served, rows, evaluation.prediction, exchange.request_id)
+        if kind != "bulk" and self.log.enabled and not self.log.durable and len(rows):
+            self.log.record(*logged(exchange.request_id, kind, served, rows, evaluation.prediction))
