@@ -29,6 +29,7 @@ from app.models.refresher import Refresher
 from app.models.registry.process import WorkerProcess
 from app.models.registry.source import ModelSource
 from app.models.slot import ModelSlot
+from app.predict.compressed import CompressedAnswers
 from app.predict.cors import CorsHeaders
 from app.predict.edge import Edge
 from app.predict.handlers import Predictions
@@ -104,7 +105,7 @@ def create_app(
     litestar = _litestar(services, cors)
     paths = frozenset(route.path for route in litestar.routes)
     routes = RouteTable(_direct_routes(services, cors))
-    app = Edge(DirectRoutes(litestar, routes))
+    app = Edge(CompressedAnswers(DirectRoutes(litestar, routes), services.executor.in_thread))
     telemetry = RequestTelemetry(app, services.metrics, services.request_log, paths)
     # Answers to other web origins have headers of their own, refusals as well.
     return Application(StraightWay(telemetry, services, routes) if cors is None else telemetry, litestar, services)
