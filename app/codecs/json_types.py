@@ -33,11 +33,13 @@ def json_type(feature: Feature, *, ranged: bool) -> Any:
     kind: Any = None
     match feature.kind:
         case "number" if ranged and (feature.physical_range or feature.single):
-            kind = Annotated[float, Meta(ge=low, le=high)] | bool
+            kind = Annotated[float, Meta(ge=low, le=high)]
+            kind = kind | bool if low <= 0 and high >= 1 else kind  # msgspec has no type of true alone
         case "number":
             kind = float | bool
         case "integer" if ranged:
-            kind = Annotated[int, Meta(ge=math.ceil(low), le=math.floor(high))] | bool
+            kind = Annotated[int, Meta(ge=math.ceil(low), le=math.floor(high))]
+            kind = kind | bool if low <= 0 and high >= 1 else kind
         case "integer":
             kind = Annotated[int, Meta(ge=-int(LARGEST_WHOLE), le=int(LARGEST_WHOLE))] | float | bool
         case "boolean":
@@ -75,7 +77,7 @@ def json_schema(features: tuple[Feature, ...]) -> dict[str, Any]:
     """Schema of a row as a JSON object (JSON Schema 2020-12, as in OpenAPI 3.1)."""
     properties: dict[str, Any] = {}
     for feature in features:
-        schema = _value_schema(feature)
+        schema = value_schema(feature)
         text = " ".join(part for part in (feature.description, f"[{feature.unit}]" if feature.unit else "") if part)
         if feature.training_range is not None:
             text = f"{text} Training saw {span(feature.training_range)}.".strip()
@@ -90,24 +92,41 @@ def json_schema(features: tuple[Feature, ...]) -> dict[str, Any]:
     }
 
 
-def _value_schema(feature: Feature) -> dict[str, Any]:
+def value_schema(feature: Feature) -> dict[str, Any]:
     """Schema of a feature's value, with a description where the schema alone does not say all."""
     null = ["null"] if feature.takes_missing else []
+    if feature.kind == "boolean":
+        return {"type": ["boolean", "number", *null], "enum": [False, True, 0, 1, *([None] if null else [])]}
     if feature.kind != "category":
-        schema: dict[str, Any] = {"type": [feature.kind, *null] if null else feature.kind}
-        if feature.physical_range is not None:
-            schema["minimum"], schema["maximum"] = map(_as_whole, feature.physical_range)
-        return schema
+        return _number_schema(feature, null)
     categories = feature.categories or ()
-    other = "" if feature.unseen == "refuse" else "Any other value counts as missing."
     kinds = sorted({_json_kind(value) for value in categories} or {"number", "string"})
-    schema = {"type": kinds + null}
+    if feature.unseen == "refuse" and len(categories) <= MAX_ENUM:
+        return {"type": kinds + null, "enum": [*categories, *([None] if null else [])]}
+    if holds_numbers(feature) and "boolean" not in kinds:
+        kinds = ["boolean", *kinds]  # equal to 0 and 1
+    if holds_numbers(feature) and "number" not in kinds:
+        kinds = [*kinds, "number"]
+    schema: dict[str, Any] = {"type": kinds + null}
+    other = "" if feature.unseen == "refuse" else "Any other value counts as missing."
     if len(categories) <= MAX_ENUM:
-        schema["enum"] = [*categories, *([None] if null else [])]
-        schema["description"] = other
+        schema |= {"anyOf": [{"enum": [*categories, *([None] if null else [])]}, {}], "description": other}
     else:
         first = ", ".join(map(repr, categories[:3]))
         schema["description"] = f"One of {len(categories)} categories, such as {first}. {other}".strip()
+    return schema
+
+
+def _number_schema(feature: Feature, null: list[str]) -> dict[str, Any]:
+    """Schema of a number or a whole one; true and false are 1 and 0 where these are in its range."""
+    low, high = limits_of(feature)
+    booleans = [value for value in (False, True) if low <= value <= high]
+    kinds = [feature.kind, *(["boolean"] if booleans else []), *null]
+    schema: dict[str, Any] = {"type": kinds if len(kinds) > 1 else feature.kind}
+    if len(booleans) == 1:
+        schema["not"] = {"const": not booleans[0]}
+    if feature.physical_range is not None or feature.single:
+        schema["minimum"], schema["maximum"] = map(_as_whole, (low, high))
     return schema
 
 

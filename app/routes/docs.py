@@ -18,6 +18,7 @@ from litestar.static_files import create_static_files_router
 
 from app.auth import KEY_SCHEME
 from app.codecs.formats import FORMATS
+from app.codecs.json_types import value_schema
 from app.codecs.row_json import BATCH_ID_LENGTH
 from app.container import Services
 from app.models.served import ServedModel
@@ -29,6 +30,11 @@ ASSETS_PATH = "/docs/assets"
 JSON = "application/json"
 MOST_LABELS = 1000
 """Most labels that are listed."""
+
+_ANY_ROW = {
+    "description": "A row that is not valid fails alone.",
+    "anyOf": [{"$ref": "#/components/schemas/Features"}, {}],
+}
 
 NO_ICON = "<link rel='icon' href='data:,'>"
 
@@ -119,7 +125,7 @@ def document(openapi: dict[str, Any], served: ServedModel | None, *, open_to_all
     schemas["BatchRequest"] = {
         "type": "object",
         "properties": {
-            "predictions": {"type": "array", "items": {"$ref": "#/components/schemas/Features"}, "minItems": 1},
+            "predictions": {"type": "array", "items": _ANY_ROW, "minItems": 1},
             "batch_id": {"type": ["string", "null"], "maxLength": BATCH_ID_LENGTH},
         },
         "required": ["predictions"],
@@ -204,24 +210,27 @@ def _with_plain_tuples(node: Any) -> Any:
 
 def _table(served: ServedModel | None) -> dict[str, Any]:
     """The layouts of a table in JSON, as `app.codecs.table_json` reads them."""
-    values = {"type": "array", "items": {"type": ["number", "boolean", "null"]}}
-    names = [feature.name for feature in served.artifact.features] if served else []
+    features = served.artifact.features if served else ()
+    values = [value_schema(feature) for feature in features]
+    required = [feature.name for feature in features if feature.required]
+    columns = {feature.name: {"type": "array", "items": value} for feature, value in zip(features, values, strict=True)}
+    row = {"type": "array", "prefixItems": values, "minItems": len(values), "maxItems": len(values)}
+    names = {"type": "array", "items": {"enum": [feature.name for feature in features]}, "uniqueItems": True}
     layouts: dict[str, dict[str, Any]] = {
-        "rows": {"rows": {"type": "array", "items": {"$ref": "#/components/schemas/Features"}}},
-        "columns": {
-            "columns": {"type": "object", "properties": dict.fromkeys(names, values), "additionalProperties": False}
-        },
-        "data": {
-            "data": {"type": "array", "items": values},
-            "names": {"type": "array", "items": {"type": "string"}},
-        },
+        "rows": {"type": "array", "items": {"$ref": "#/components/schemas/Features"}},
+        "columns": {"type": "object", "properties": columns, "required": required, "additionalProperties": False},
+        "data": {"type": "array", "items": row},
+        "named": {"type": "array", "items": {"type": "array", "items": {"anyOf": values}}},
     }
-    return {
-        "oneOf": [
-            {"type": "object", "properties": properties, "required": [key], "additionalProperties": False}
-            for key, properties in layouts.items()
-        ]
-    }
+    if served is None:
+        layouts = {"rows": {}, "columns": {}, "data": {}}
+    named = layouts.pop("named", {})
+    tables = [_layout({key: value}, [key]) for key, value in layouts.items()]
+    return {"oneOf": [*tables, _layout({"data": named, "names": names}, ["data", "names"])]}
+
+
+def _layout(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 def _body(schema: str, example: dict[str, Any] | None) -> dict[str, Any]:

@@ -204,9 +204,11 @@ def test_the_schema_describes_the_features() -> None:
     assert schema["required"] == ["income", "rooms per house", "année"]
     assert schema["additionalProperties"] is False
     assert schema["properties"]["income"] == {
-        "type": "number", "minimum": 0.0, "maximum": 100.0, "description": "Median income [10,000 USD]",
+        "type": ["number", "boolean"], "minimum": 0.0, "maximum": 100.0, "description": "Median income [10,000 USD]",
     }  # fmt: skip
-    assert schema["properties"]["coastal"] == {"type": ["boolean", "null"]}
+    assert schema["properties"]["coastal"] == {
+        "type": ["boolean", "number", "null"], "enum": [False, True, 0, 1, None],
+    }  # fmt: skip
     assert schema["properties"]["age"]["description"] == "Training saw 1 to 52."
 
 

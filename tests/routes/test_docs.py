@@ -238,7 +238,7 @@ async def test_another_model_has_another_schema(churn_settings: Settings) -> Non
         features = (await client.get("/openapi.json")).json()["components"]["schemas"]["Features"]
         assert list(features["properties"]) == ["tenure", "monthly charge", "contract"]
         assert features["required"] == ["tenure", "contract"]
-        assert features["properties"]["monthly charge"]["type"] == ["number", "null"]
+        assert features["properties"]["monthly charge"]["type"] == ["number", "boolean", "null"]
 
 
 async def test_the_schema_follows_a_swap(client: Client) -> None:
