@@ -1,0 +1,42 @@
+"""Schemathesis sends what /openapi.json allows and what it forbids, and holds every answer to it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import Server
+
+KEY = "schemathesis"
+OPTIONS = Path(__file__).with_name("schemathesis.toml")
+
+EXAMPLES = 300
+"""Most cases that are made of each route at random, beside those made of its schema's edges."""
+
+LEAST_CASES = 3000
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server({"DATA_DIR": str(tmp_path / "data"), "API_KEY": KEY, "ADMIN_API_KEY": KEY}, tmp_path)
+    try:
+        yield server.wait_ready()
+    finally:
+        server.kill()
+
+
+def test_answers_are_what_the_document_says(server: Server, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "schemathesis.cli", "--config-file", str(OPTIONS), "run", f"{server.url}/openapi.json",
+        "--seed=1", f"--max-examples={EXAMPLES}", "--continue-on-failure", "--generation-database=none",
+        "--no-color", "--header", f"X-API-Key: {KEY}", "--report=json", f"--report-json-path={tmp_path / 'cases.json'}",
+    ]  # fmt: skip
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stdout[-20_000:] + run.stderr[-2000:]
+    report = json.loads((tmp_path / "cases.json").read_text())
+    assert report["complete"]
+    assert report["operations"]["tested"] == report["operations"]["total"]
+    assert report["test_cases"]["generated"] >= LEAST_CASES
