@@ -117,7 +117,7 @@ class OpenInferenceController(Controller):
         """The same of the version in use, or of the canary."""
         return model_metadata(described_model(model, version, services), services)
 
-    @get(f"{MODEL}/ready", responses=error_responses(400, 404) | _unready(ModelReady), summary="Probe a model")
+    @get(f"{MODEL}/ready", **PROBE, summary="Probe a model")
     async def model_ready(self, services: InjectedServices, model: Name) -> Response[ModelReady]:
         """Whether the model in use answers a test prediction now."""
         return await _readiness(services, model, None)
