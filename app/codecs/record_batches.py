@@ -118,7 +118,7 @@ def schema_of(result: Result) -> Any:
     """Arrow schema of a result: float64 columns, any labels, and the model's version in the metadata."""
     fields = [(name, pa.float64()) for name in result.numbers]
     if result.labels is not None:
-        fields.append((LABEL, _labels(result.labels).type))
+        fields.append((LABEL, label_array(result.labels).type))
     return pa.schema(fields, {"model_version": result.model_version})
 
 
@@ -126,11 +126,11 @@ def record_batch(result: Result, schema: Any, start: int, stop: int) -> Any:
     """Rows `start` to `stop` of a result as a record batch."""
     columns = [pa.array(values) for values in result.columns(start, stop).values()]
     if result.labels is not None:
-        columns.append(_labels(result.labels).take(pa.array(result.class_indices(start, stop))))
+        columns.append(label_array(result.labels).take(pa.array(result.class_indices(start, stop))))
     return pa.record_batch(columns, schema=schema)
 
 
-def _labels(labels: Labels) -> Any:
+def label_array(labels: Labels) -> Any:
     """Labels as an Arrow array of booleans, whole numbers or numbers; else of texts, which hold labels of any kind."""
     if all(isinstance(label, bool) for label in labels):
         return pa.array(labels, pa.bool_())
