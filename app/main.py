@@ -42,6 +42,7 @@ from app.prediction_log.process import LogWriter, LogWriterProcess
 from app.prediction_log.segments import Spool
 from app.prediction_log.status import Waiting
 from app.problems import to_answer
+from app.protocols.mlflow.handlers import Invocations
 from app.routes.docs import assets_router, openapi_config
 from app.routes.health import HealthController
 from app.routes.hooks import hooks_router
@@ -125,7 +126,8 @@ def _direct_routes(services: Services, cors: CORSConfig | None) -> dict[str, ASG
     """The prediction routes, by path."""
     settings = services.settings
     scoring = Scoring(services)
-    routes: dict[str, ASGIApp] = dict(Predictions(services, scoring).routes)
+    invocations = Invocations(services, scoring)
+    routes: dict[str, ASGIApp] = {**Predictions(services, scoring).routes, **invocations.routes}
     if settings.rate_limit:
         limit = RateLimit(settings.rate_limit)
         routes = {path: limit.around(route) for path, route in routes.items()}
