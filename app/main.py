@@ -42,7 +42,10 @@ from app.prediction_log.process import LogWriter, LogWriterProcess
 from app.prediction_log.segments import Spool
 from app.prediction_log.status import Waiting
 from app.problems import to_answer
+from app.protocols.kserve.handlers import KServe
+from app.protocols.kserve.routes import KServeController
 from app.protocols.mlflow.handlers import Invocations
+from app.protocols.mlflow.routes import invocations, mlflow_version, ping
 from app.routes.docs import assets_router, openapi_config
 from app.routes.health import HealthController
 from app.routes.hooks import hooks_router
@@ -126,8 +129,12 @@ def _direct_routes(services: Services, cors: CORSConfig | None) -> dict[str, ASG
     """The prediction routes, by path."""
     settings = services.settings
     scoring = Scoring(services)
-    invocations = Invocations(services, scoring)
-    routes: dict[str, ASGIApp] = {**Predictions(services, scoring).routes, **invocations.routes}
+    mlflow = Invocations(services, scoring)
+    routes: dict[str, ASGIApp] = {
+        **Predictions(services, scoring).routes,
+        **mlflow.routes,
+        **KServe(services, scoring, mlflow).routes,
+    }
     if settings.rate_limit:
         limit = RateLimit(settings.rate_limit)
         routes = {path: limit.around(route) for path, route in routes.items()}
@@ -140,6 +147,7 @@ def _litestar(services: Services, cors: CORSConfig | None) -> Litestar:
     """The part of the application that Litestar answers."""
     settings = services.settings
     route_handlers: list[Any] = [PredictController, HealthController, info]
+    route_handlers += [invocations, ping, mlflow_version, KServeController]
     if settings.enable_prometheus:
         route_handlers.append(metrics)
     if settings.mlflow_webhook_secret is not None:

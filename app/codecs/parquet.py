@@ -29,12 +29,17 @@ TEXT_BYTES = 64
 """Bytes of a text that is read although all categories are shorter."""
 
 
-Match = Callable[[list[str], tuple[Feature, ...], list[Any]], list[int | None]]
-"""Gives the position of each feature's column, from the names of a file's columns and their Arrow types."""
+Match = Callable[[Any, tuple[Feature, ...]], list[int | None]]
+"""Gives the position of each feature's column, from the Arrow schema of a file."""
+
+
+def match_all(schema: Any, features: tuple[Feature, ...]) -> list[int | None]:
+    """Position of each feature's column in a file that has no others: see `match_columns`."""
+    return match_columns(schema.names, features, schema.types)
 
 
 def decode(
-    body: Buffer, features: tuple[Feature, ...], max_rows: int, match: Match = match_columns,
+    body: Buffer, features: tuple[Feature, ...], max_rows: int, match: Match = match_all,
     limits: Limits = limits_of,
 ) -> FloatArray:  # fmt: skip
     """Decode a file whose columns are the features, in any order; optional ones may be left out.
@@ -64,7 +69,7 @@ def decode(
             check_rows(rows, max_rows)
             check_width(file.metadata.num_columns, features)
             schema = file.schema_arrow
-            places = match(schema.names, features, schema.types)
+            places = match(schema, features)
             _check_sizes(body, rows, _widths(len(schema.names), features, places))
             builder = BatchBuilder(features, rows, kinds=needs_kinds(features, places, schema.types), limits=limits)
             read = sorted(place for place in places if place is not None)

@@ -21,6 +21,8 @@ from app.codecs.formats import FORMATS
 from app.codecs.row_json import BATCH_ID_LENGTH
 from app.container import Services
 from app.models.served import ServedModel
+from app.protocols.kserve import routes as kserve
+from app.protocols.mlflow import routes as mlflow
 from app.routes.health import ReloadOrder
 from app.settings import Settings
 
@@ -160,6 +162,8 @@ def document(openapi: dict[str, Any], served: ServedModel | None, *, open_to_all
     }
     if served is not None:
         _set_labels(schemas, served)
+    mlflow.describe(result, served, open_to_all=open_to_all)
+    kserve.describe(result, open_to_all=open_to_all)
     return result
 
 

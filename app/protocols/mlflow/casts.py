@@ -14,14 +14,14 @@ import numpy as np
 from app.codecs.batch_builder import BatchBuilder, Faults
 from app.codecs.rules import FloatArray, Rule, broken_rule, limits_of, number_of
 from app.feature import Feature
-from app.protocols.mlflow.schema import Places, limits_in_mlflow, values_as_bad_request
+from app.protocols.mlflow.schema import Places, check_required, limits_in_mlflow, values_as_bad_request
 
 FAILED = (ValueError, TypeError, OverflowError)
 """Errors of a conversion."""
 
 
 def convert(
-    column: Callable[[int], Sequence[Any]], places: Places, rows: int, features: tuple[Feature, ...]
+    column: Callable[[int], Sequence[Any]], places: Places, rows: int, features: tuple[Feature, ...], *, texts: bool
 ) -> FloatArray:
     """Convert columns of JSON values to float64[B, F] in the features' order.
 
@@ -30,25 +30,33 @@ def convert(
         places: Position of each feature's column.
         rows: Number of rows.
         features: The model's features.
+        texts: Whether text that reads as a number is one.
 
     Raises:
         BadRequest: Values cannot be converted.
+        InvalidInput: A required column is not there.
     """
     faults = Faults(features)
     found = [
-        np.full(rows, math.nan) if place is None else _column(index, feature, column(place), faults)
+        np.full(rows, math.nan) if place is None else _column(index, feature, column(place), faults, texts)
         for index, (feature, place) in enumerate(zip(features, places, strict=True))
     ]
     with values_as_bad_request():
         faults.check(rows)
+    check_required(places, features)
+    with values_as_bad_request():
         builder = BatchBuilder(features, rows, limits=limits_in_mlflow)
         if rows:
             builder.add_columns(found)
         return builder.matrix()
 
 
-def _column(index: int, feature: Feature, values: Sequence[Any], faults: Faults) -> FloatArray:
+def _column(index: int, feature: Feature, values: Sequence[Any], faults: Faults, texts: bool) -> FloatArray:
     """Numbers of a column, float64[B]; those of faulty values mean nothing."""
+    if not texts and feature.kind != "category":
+        for row, value in enumerate(values):
+            if isinstance(value, str):
+                faults.add(index, "kind", row)
     if feature.kind == "number":
         try:
             return _numbers(values, single=feature.single)

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from app.codecs.rules import BODY, INVALID
+from app.codecs.rules import BODY, INVALID, printable
 from app.errors import BadRequest, FieldError, InvalidInput
 from app.feature import Feature
 from app.models.signature import Layout
 from app.protocols.mlflow.casts import FAILED
+from app.protocols.mlflow.schema import unfit
 
 SPLIT, RECORDS, INSTANCES, INPUTS = "dataframe_split", "dataframe_records", "instances", "inputs"
 FORMATS = (SPLIT, RECORDS, INSTANCES, INPUTS)
@@ -57,8 +58,11 @@ def frame_of(body: object, features: tuple[Feature, ...], layout: Layout, *, arr
         return _of_split(given)
     if name == RECORDS:
         return _of_records(given)
-    if arrays and layout == "named" and isinstance(given, list) and given and isinstance(given[0], list):
-        return _of_array(cast(list[Any], given), name, features, layout)
+    if arrays and isinstance(given, list) and given:
+        rows = cast(list[Any], given)
+        if isinstance(rows[0], list) and layout == "named":
+            return _of_array(rows, name, features, layout)
+        given = _of_frames(rows)
     return _of_inputs(given, name, features, layout)
 
 
@@ -116,30 +120,37 @@ def _of_lists(rows: list[Any], field: str) -> Frame:
 def _of_inputs(given: object, field: str, features: tuple[Feature, ...], layout: Layout) -> Frame:
     """Columns of `instances` or `inputs`."""
     if isinstance(given, dict):
-        _check_named(field, layout, unnamed=field == INPUTS)
+        if layout != "named":
+            raise fault(field, "must be nested lists, since the model's signature has no names")
         return _of_columns(cast(dict[str, Any], given), field, features)
-    rows = cast(list[Any], given) if isinstance(given, list) else None
-    if rows is None:
+    if not isinstance(given, list):
+        if given is None and layout != "named":
+            raise fault(field, "must be a list")
         _check_array([given], field, features)
-        raise InvalidInput(INVALID, (FieldError(field, "must be a list"),))
+        raise unfit(layout, INVALID, FieldError(field, "must be a list"))
+    rows = cast(list[Any], given)
     if rows and isinstance(rows[0], dict):
-        _check_named(field, layout, unnamed=False)
-        return _of_instances(rows, field, features)
-    if layout == "named":
-        if len(features) == 1:
-            _check_flat(rows, features[0])
-            return Frame([features[0].name], lambda _: rows, len(rows))
-        _check_array(rows, field, features)
-        raise InvalidInput(INVALID, (FieldError(field, "must hold objects of features by name"),))
-    return _of_array(rows, field, features, layout)
+        return _of_instances(rows, field, features, layout)
+    if layout != "named":
+        return _of_array(rows, field, features, layout)
+    if len(features) == 1:
+        _check_flat(rows, features[0])
+        return Frame([features[0].name], lambda _: rows, len(rows))
+    _check_array(rows, field, features)
+    raise InvalidInput(INVALID, (FieldError(field, "must hold objects of features by name"),))
 
 
-def _check_named(field: str, layout: Layout, *, unnamed: bool) -> None:
-    """Refuse values by name for a model whose signature has no names."""
-    if layout == "unsigned" or (layout != "named" and unnamed):
-        raise fault(field, "must be nested lists, since the model's signature has no names")
-    if layout == "tensor":
-        raise InvalidInput(INVALID, (FieldError(field, "must be nested lists, since the signature is a tensor"),))
+def _of_frames(rows: list[Any]) -> list[Any]:
+    """Rows of objects of which each is a frame: its values are lists of values, or values by the names of rows."""
+    found: list[Any] = []
+    for row in rows:
+        columns = list(row.values()) if isinstance(row, dict) else []
+        lists = [list(column.values()) if isinstance(column, dict) else column for column in columns]
+        if not lists or not all(isinstance(column, list) and len(column) == len(lists[0]) for column in lists):
+            found.append(row)
+        else:
+            found += [dict(zip(row, values, strict=True)) for values in zip(*lists, strict=True)]
+    return found
 
 
 def _of_columns(given: dict[str, Any], field: str, features: tuple[Feature, ...]) -> Frame:
@@ -164,18 +175,22 @@ def _of_columns(given: dict[str, Any], field: str, features: tuple[Feature, ...]
     return Frame(names, columns.__getitem__, count)
 
 
-def _of_instances(rows: list[Any], field: str, features: tuple[Feature, ...]) -> Frame:
+def _of_instances(rows: list[Any], field: str, features: tuple[Feature, ...], layout: Layout) -> Frame:
     """Columns of objects. Those of `instances` must agree in the required features that they have."""
     frame = _of_objects(rows, field)
-    known = {feature.name: feature for feature in features}
+    known = {feature.name: feature for feature in features if layout == "named"}
     for place, name in enumerate(frame.names):
         feature = known.get(cast(str, name))
-        if feature is None:
+        if feature is None and layout == "named":
             continue
         column = frame.column(place)
-        if field == INSTANCES and feature.required and None in column and not all(name in row for row in rows):
-            raise fault(feature.name, "is missing in some rows")
-        _check_flat(column, feature)
+        required = feature is None or feature.required
+        if field == INSTANCES and required and None in column and not all(name in row for row in rows):
+            raise fault(printable(cast(str, name)), "is missing in some rows")
+        if feature is not None:
+            _check_flat(column, feature)
+    if layout in ("tensor", "unsigned"):
+        raise unfit(layout, INVALID, FieldError(field, "must be nested lists, since the signature has no names"))
     return frame
 
 
@@ -187,7 +202,7 @@ def _of_array(rows: list[Any], field: str, features: tuple[Feature, ...], layout
     if not rows or not flat:
         _check_array(rows, field, features)
         message = FieldError(field, f"must be nested lists of the shape [rows, {width}]")
-        raise BadRequest(INVALID, (message,)) if layout == "unsigned" else InvalidInput(INVALID, (message,))
+        raise unfit(layout, INVALID, message)
     columns: Sequence[Sequence[Any]] = list(zip(*rows, strict=True))
     if layout == "unsigned" and not (
         all(type(value) in (int, float, bool) for row in rows for value in row)
@@ -209,6 +224,8 @@ def _singles(column: Sequence[Any]) -> Sequence[Any]:
 def _check_flat(values: Sequence[Any], feature: Feature) -> None:
     """Raise an error if a column holds lists."""
     if any(isinstance(value, list) for value in values):
+        if feature.kind in ("boolean", "category"):
+            raise fault(feature.name, "must hold values, and no lists")
         _check_array(list(values), feature.name, (feature,))
         raise InvalidInput(INVALID, (FieldError(feature.name, "must hold values, and no lists"),))
 

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from app.codecs.json_types import json_type
 from app.codecs.rules import BODY, LARGEST_WHOLE, MAX_ERRORS, MISSING, REPEATED, WRONG_COLUMNS, limits_of
-from app.errors import BadRequest, FieldError, InvalidInput
+from app.errors import BadRequest, FieldError, InvalidInput, ServiceError
 from app.feature import Feature
 from app.models.signature import Layout
 
@@ -77,8 +77,13 @@ def places_of(names: Sequence[object], features: tuple[Feature, ...], layout: La
     width = len(features)
     if len(names) < width or (layout != "positional" and len(names) > width):
         fault = FieldError(BODY, f"must have {width} columns, and has {len(names)}")
-        raise BadRequest(WRONG_COLUMNS, (fault,)) if layout == "unsigned" else InvalidInput(WRONG_COLUMNS, (fault,))
+        raise unfit(layout, WRONG_COLUMNS, fault)
     return list(range(width))
+
+
+def unfit(layout: Layout, detail: str, fault: FieldError) -> ServiceError:
+    """Error for values of a shape that the signature rules out; without one, LightGBM does, which is BadRequest."""
+    return BadRequest(detail, (fault,)) if layout == "unsigned" else InvalidInput(detail, (fault,))
 
 
 def check_required(places: Places, features: tuple[Feature, ...]) -> None:

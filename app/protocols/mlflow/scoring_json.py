@@ -106,7 +106,7 @@ class ScoringReader:
         except msgspec.ValidationError:
             named = _NAMES.decode(body).dataframe_split
             names = UNSET if named is UNSET else named.columns
-            places = self._places(names)
+            places = None if names is UNSET else self._places(names)
             if places is None or names is UNSET:
                 raise
             request = self._in_order(body, places, len(names))
@@ -136,8 +136,7 @@ class ScoringReader:
         frame = frame_of(value, self._features, self._layout, arrays=self._arrays)
         places = places_of(frame.names, self._features, self._layout)
         self._check_filled(frame.rows, max_rows, body)
-        rows = convert(frame.column, places, frame.rows, self._features)
-        check_required(places, self._features)
+        rows = convert(frame.column, places, frame.rows, self._features, texts=self._layout != "unsigned")
         check_some(frame.rows)
         return rows
 
@@ -155,7 +154,11 @@ class ScoringReader:
 
     def _places(self, names: list[str] | UnsetType) -> Places | None:
         """Position of each feature's value in a row; None for rows in the features' order."""
-        if names is UNSET or names == self._names:
+        if names is UNSET:
+            if self._layout == "named":
+                raise Doubtful
+            return None
+        if names == self._names:
             return None
         try:
             places = places_of(names, self._features, self._layout)

@@ -1,5 +1,6 @@
 """Bodies of scoring requests in CSV and Parquet: those of all formats, but with MLflow's rules for columns."""
 
+from contextlib import nullcontext
 from typing import Any
 
 from app.codecs import csv, parquet
@@ -56,20 +57,30 @@ def decode_parquet(body: Buffer, features: tuple[Feature, ...], layout: Layout, 
         ServiceError: As `app.codecs.parquet.decode` does.
     """
 
-    def match(names: list[str], features: tuple[Feature, ...], kinds: list[Any]) -> Places:
-        places = places_of(names, features, layout)
+    def match(schema: Any, features: tuple[Feature, ...]) -> Places:
+        kept = _without_index(schema)
+        places = places_of([schema.names[place] for place in kept], features, layout)
         check_required(places, features)
-        found = [(place, feature) for place, feature in zip(places, features, strict=True) if place is not None]
+        found = [(kept[place], feature) for place, feature in zip(places, features, strict=True) if place is not None]
         match_columns(
             [feature.name for _, feature in found],
             tuple(feature for _, feature in found),
-            [kinds[place] for place, _ in found],
+            [schema.types[place] for place, _ in found],
         )
-        return places
+        return [None if place is None else kept[place] for place in places]
 
-    rows = parquet.decode(body, features, max_rows, match, limits_in_mlflow)
+    with values_as_bad_request() if layout == "unsigned" else nullcontext():
+        rows = parquet.decode(body, features, max_rows, match, limits_in_mlflow)
     check_some(len(rows))
     return rows
+
+
+def _without_index(schema: Any) -> list[int]:
+    """Positions of the columns of a file that are not the index of the pandas frame that was written."""
+    metadata: Any = schema.pandas_metadata
+    index = metadata.get("index_columns") if isinstance(metadata, dict) else None
+    names = [name for name in index if isinstance(name, str)] if isinstance(index, list) else []
+    return [place for place, name in enumerate(schema.names) if name not in names]
 
 
 def _first(names: list[str]) -> list[str]:

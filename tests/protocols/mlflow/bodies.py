@@ -328,7 +328,9 @@ def bodies_of(model: str) -> list[Body]:
         case "whole tensor":
             return LAYOUTS
         case "single":
-            return LAYOUTS + texts(JSON, '{"dataframe_split": {"columns": ["a"], "data": [1, 2.5]}}', '{"inputs": [[1], [2]]}')
+            return LAYOUTS + texts(
+                JSON, '{"dataframe_split": {"columns": ["a"], "data": [1, 2.5]}}', '{"inputs": [[1], [2]]}'
+            )
         case "planned":
             return texts(
                 JSON,
