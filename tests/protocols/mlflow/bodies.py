@@ -174,7 +174,7 @@ BROKEN = texts(
     '\ufeff{"dataframe_records": [{"a": 1, "b": 2, "c": 3}]}',
     '\t\r\n {"dataframe_records": [{"a": 1, "b": 2, "c": 3}]} \n',
 )  # fmt: skip
-BROKEN += [
+UNREADABLE = [
     Body("UTF-16", '{"dataframe_records": [{"a": 1, "b": 2, "c": 3}]}'.encode("utf-16")),
     Body("invalid UTF-8", b'{"dataframe_records": [{"a": 1, "b": 2, "c": 3, "x": "\xff"}]}'),
     Body("Latin-1", '{"dataframe_records": [{"a": 1, "b": 2, "c": 3, "ü": 1}]}'.encode("latin-1")),
@@ -186,40 +186,43 @@ BROKEN += [
 
 CONTENT_TYPES = (
     "application/json; charset=utf-8", "application/json;charset=UTF-8", "application/json; charset=latin-1",
-    "application/json; charset=", "application/json;", "application/json; version=1", "application/json; charset=utf-8; x=1",
-    'application/json; charset="utf-8"', "Application/JSON", "application/json; Charset=utf-8", "text/json", "text/plain",
-    "application/x-www-form-urlencoded", " application/json ", "application/json, text/csv", "text/csv; charset=utf-8",
-    "text/csv; header=present", "application/octet-stream", "multipart/form-data; boundary=x", "*/*",
+    "application/json; charset=", "application/json;", "application/json; version=1",
+    "application/json; charset=utf-8; x=1", 'application/json; charset="utf-8"', "Application/JSON",
+    "application/json; Charset=utf-8", "text/json", "text/plain", "application/x-www-form-urlencoded",
+    " application/json ", "application/json, text/csv", "text/csv; charset=utf-8", "text/csv; header=present",
+    "application/octet-stream", "multipart/form-data; boundary=x", "*/*",
 )  # fmt: skip
 VALID = '{"dataframe_records": [{"a": 1, "b": 2, "c": 3}]}'
 TYPES = [Body(kind, VALID.encode(), kind) for kind in CONTENT_TYPES]
 
 NUMBERS = (
     "1", "-0.0", "0.1", "1e-320", "1e300", "1e400", "-1e400", "NaN", "Infinity", "-Infinity", "null", "true", "false",
-    "9007199254740993", "18446744073709551616", "123456789012345678901234567890", '"1.5"', '" 2 "', '"1e3"', '"x"', '""',
-    '"nan"', '"Infinity"', '"1_0"', "[]", "[1]", "{}", '{"x": 1}', "0.1234567890123456789",
+    "9007199254740993", "18446744073709551616", "123456789012345678901234567890", '"1.5"', '" 2 "', '"1e3"', '"x"',
+    '""', '"nan"', '"Infinity"', '"1_0"', "[]", "[1]", "{}", '{"x": 1}', "0.1234567890123456789",
 )  # fmt: skip
 
 TABLES = texts(
     CSV,
-    "a,b,c\n0.5,-1,2\n1,2,3\n", "c,a,b\n0.5,-1,2\n1,2,3\n", "a,b,c\r\n0.5,-1,2\r\n", "a,b,c\n0.5,-1,2", "\na,b,c\n\n1,2,3\n\n",
-    ",a,b,c\n0,0.5,-1,2\n1,1,2,3\n", "Unnamed: 0,a,b,c\n0,0.5,-1,2\n", "a,b,c,x\n0.5,-1,2,text\n", "x,a,b,c\n2020-01-01,1,2,3\n",
-    "a,b\n0.5,-1\n", "a,b,c\n", "", "\n", "x\n1\n", "a,a,b,c\n1,2,3,4\n", "x,x,a,b,c\n9,9,1,2,3\n", '"a","b","c"\n"0.5","-1","2"\n',
-    "a,b,c\n,,\n", 'a,b,c\n"",1,2\n', "a,b,c\nnan,NaN,NA\n", "a,b,c\nnull,None,N/A\n", "a,b,c\ninf,-inf,1\n", "a,b,c\nInfinity,1e400,1\n",
-    "a,b,c\nx,1,2\n", "a,b,c\n1;2;3\n", "a;b;c\n1;2;3\n", "a,b,c\n 1 , 2,3\n", "a,b,c\n1,2,true\n", "a,b,c\n1,2\n", "a,b,c\n1,2,3,4\n",
-    "a,b,c\n0,1,2,3\n1,4,5,6\n", "\ufeffa,b,c\n1,2,3\n", 'a,b,c,x\n1,2,3,"two\nlines"\n', 'a,b,c,x\n1,2,3,"say ""hi"""\n',
-    "a,b,c\n1,2,3\n\n\n", "A,b,c\n1,2,3\n", "a ,b,c\n1,2,3\n", "a,b,c\n1e3,+2,-.5\n", "a,b,c\n0x1A,1,1\n", "a,b,c\n1_000,1,1\n",
-    'a,b,c\n"1,5",1,1\n', "a,b,c\n1.5,1,#N/A\n", "0,1,2\n1,2,3\n", "x,y,z\n1,2,3\n", "a,b,c\n9007199254740993,1,1\n",
+    "a,b,c\n0.5,-1,2\n1,2,3\n", "c,a,b\n0.5,-1,2\n1,2,3\n", "a,b,c\r\n0.5,-1,2\r\n", "a,b,c\n0.5,-1,2",
+    "\na,b,c\n\n1,2,3\n\n", ",a,b,c\n0,0.5,-1,2\n1,1,2,3\n", "Unnamed: 0,a,b,c\n0,0.5,-1,2\n",
+    "a,b,c,x\n0.5,-1,2,text\n", "x,a,b,c\n2020-01-01,1,2,3\n", "a,b\n0.5,-1\n", "a,b,c\n", "", "\n", "x\n1\n",
+    "a,a,b,c\n1,2,3,4\n", "x,x,a,b,c\n9,9,1,2,3\n", '"a","b","c"\n"0.5","-1","2"\n', "a,b,c\n,,\n", 'a,b,c\n"",1,2\n',
+    "a,b,c\nnan,NaN,NA\n", "a,b,c\nnull,None,N/A\n", "a,b,c\ninf,-inf,1\n", "a,b,c\nInfinity,1e400,1\n",
+    "a,b,c\nx,1,2\n", "a,b,c\n1;2;3\n", "a;b;c\n1;2;3\n", "a,b,c\n 1 , 2,3\n", "a,b,c\n1,2,true\n", "a,b,c\n1,2\n",
+    "a,b,c\n1,2,3,4\n", "a,b,c\n0,1,2,3\n1,4,5,6\n", "\ufeffa,b,c\n1,2,3\n", 'a,b,c,x\n1,2,3,"two\nlines"\n',
+    'a,b,c,x\n1,2,3,"say ""hi"""\n', "a,b,c\n1,2,3\n\n\n", "A,b,c\n1,2,3\n", "a ,b,c\n1,2,3\n", "a,b,c\n1e3,+2,-.5\n",
+    "a,b,c\n0x1A,1,1\n", "a,b,c\n1_000,1,1\n", 'a,b,c\n"1,5",1,1\n', "a,b,c\n1.5,1,#N/A\n", "0,1,2\n1,2,3\n",
+    "x,y,z\n1,2,3\n", "a,b,c\n9007199254740993,1,1\n",
 )  # fmt: skip
-TABLES += [Body("CSV in Latin-1", "a,b,c,x\n1,2,3,ü\n".encode("latin-1"), CSV)]
+LATIN = Body("CSV in Latin-1", "a,b,c,x\n1,2,3,ü\n".encode("latin-1"), CSV)
 
 
 def with_index() -> list[Body]:
     """What `to_csv`, `to_parquet` and `to_json` of pandas write, index and all."""
     rows = pd.DataFrame({"a": [0.5, np.nan], "b": [-1.0, 2.0], "c": [2.0, 3.5]}, index=[3, 7])
     bodies = [
-        Body("to_csv", rows.to_csv().encode(), CSV),
-        Body("to_csv, index named", rows.to_csv(index_label="id").encode(), CSV),
+        Body("to_csv", str(rows.to_csv()).encode(), CSV),
+        Body("to_csv, index named", str(rows.to_csv(index_label="id")).encode(), CSV),
         Body("to_json, split", b'{"dataframe_split": ' + rows.to_json(orient="split").encode() + b"}"),
         Body("to_json, records", b'{"dataframe_records": ' + rows.to_json(orient="records").encode() + b"}"),
     ]
@@ -265,27 +268,33 @@ def whole_values() -> list[Body]:
     """Values for columns of whole numbers, booleans and float32."""
     usual = {"a": "3", "b": "-2", "c": "true", "d": "0.1"}
     odd = {
-        "a": (*NUMBERS, "2.0", "2.5", "-1.5", "9007199254740992", "9223372036854775807", "9223372036854775808", '"7"', '"2.0"'),
+        "a": (
+            *NUMBERS, "2.0", "2.5", "-1.5", "9007199254740992", "9223372036854775807", "9223372036854775808", '"7"',
+            '"2.0"',
+),
         "b": ("2.0", "2.5", "2147483647", "2147483648", "-2147483649", "NaN", "null", "true", '"7"', '"x"', "1e10"),
         "c": ("false", "0", "1", "1.0", "0.0", "2", "null", "NaN", '"true"', '"x"', '""', "[]", "[1]", "0.5"),
         "d": ("0.1", "16777217", "1e39", "NaN", "null", "true", '"0.1"', "9007199791611905", "-Infinity", '"x"'),
     }  # fmt: skip
     bodies: list[Body] = []
-    for name, given in odd.items():
-        for value in given:
+    for name, cases in odd.items():
+        for value in cases:
             row = ", ".join(f'"{column}": {value if column == name else cell}' for column, cell in usual.items())
             cells = ", ".join(value if column == name else cell for column, cell in usual.items())
             lists = ", ".join(f'"{column}": [{value if column == name else cell}]' for column, cell in usual.items())
-            bodies += texts(
-                JSON,
+            given = (
                 f'{{"dataframe_records": [{{{row}}}]}}',
                 f'{{"dataframe_split": {{"columns": ["a", "b", "c", "d"], "data": [[{cells}]]}}}}',
                 f'{{"instances": [{{{row}}}]}}',
                 f'{{"inputs": [{{{row}}}]}}',
                 f'{{"inputs": {{{lists}}}}}',
             )
-    cells = ("1,2,true,0.5", "1,2,True,0.5", "1,2,1,0.5", "1,2,TRUE,", "2.0,2,false,1e39", "2.5,2,false,1", "1,,true,1",
-             "1,2,,1", "1,2,yes,1", "9007199254740993,2,true,1", "1,2147483648,true,1", "x,2,true,1", "1,2,true,x")  # fmt: skip
+            bodies += [body._replace(name=f"{name} is {value}: {body.name}") for body in texts(JSON, *given)]
+    cells = (
+        "1,2,true,0.5", "1,2,True,0.5", "1,2,1,0.5", "1,2,TRUE,", "2.0,2,false,1e39", "2.5,2,false,1", "1,,true,1",
+        "1,2,,1", "1,2,yes,1", "9007199254740993,2,true,1",
+        "1,2147483648,true,1", "x,2,true,1", "1,2,true,x",
+    )  # fmt: skip
     return bodies + texts(CSV, *(f"a,b,c,d\n{line}\n" for line in cells))
 
 
@@ -316,17 +325,17 @@ def bodies_of(model: str) -> list[Body]:
     few = LAYOUTS[:4] + LAYOUTS[32:36] + TABLES[:6] + with_index()[:6]
     match model:
         case "doubles":
-            return LAYOUTS + BROKEN + TYPES + values(*NUMBERS) + TABLES + with_index() + files()
+            return LAYOUTS + BROKEN + UNREADABLE + TYPES + values(*NUMBERS) + TABLES + [LATIN] + with_index() + files()
         case "integers":
             return whole_values()
         case "optional":
             return few + missing_values()
         case "categories":
             return categories()
-        case "tensor" | "unsigned" | "unnamed" | "unsigned classifier":
+        case "tensor" | "unsigned" | "unnamed":
             return LAYOUTS + TABLES[:10] + with_index() + files()[:8] + values("null", '"1.5"', "NaN", "true")
-        case "whole tensor":
-            return LAYOUTS
+        case "whole tensor" | "unsigned classifier":
+            return few + [body for body in LAYOUTS if b": [[" in body.content]
         case "single":
             return LAYOUTS + texts(
                 JSON, '{"dataframe_split": {"columns": ["a"], "data": [1, 2.5]}}', '{"inputs": [[1], [2]]}'

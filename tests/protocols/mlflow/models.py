@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import lightgbm as lgb
-import mlflow.lightgbm
-import mlflow.sklearn
 import numpy as np
 import pandas as pd
+from mlflow import lightgbm, sklearn
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
@@ -18,13 +17,13 @@ FEW: dict[str, Any] = {"num_leaves": 6, "min_data_in_leaf": 3, "num_threads": 1,
 WIDTH = 3
 
 
-def frame() -> pd.DataFrame:
+def frame() -> Any:
     """200 rows of three numbers, between which the models have many thresholds."""
     random = np.random.default_rng(11)
     return pd.DataFrame(random.normal(size=(200, WIDTH)) * 3, columns=["a", "b", "c"])
 
 
-def booster(rows: pd.DataFrame, target: Any, **changes: Any) -> lgb.Booster:
+def booster(rows: Any, target: Any, **changes: Any) -> lgb.Booster:
     return lgb.train(FEW | {"objective": "regression"} | changes, lgb.Dataset(rows, target), num_boost_round=8)
 
 
@@ -33,7 +32,7 @@ def signed(*columns: tuple[Any, ...]) -> ModelSignature:
     return ModelSignature(Schema([ColSpec(kind, *rest) for kind, *rest in columns]))
 
 
-def save(model: Any, directory: Path, signature: Any, flavor: Any = mlflow.lightgbm, **options: Any) -> None:
+def save(model: Any, directory: Path, signature: Any, flavor: Any = lightgbm, **options: Any) -> None:
     with mlflows_own_warnings_silenced():
         flavor.save_model(model, str(directory), signature=signature, pip_requirements=[], **options)
 
@@ -41,7 +40,7 @@ def save(model: Any, directory: Path, signature: Any, flavor: Any = mlflow.light
 DOUBLES = (("double", "a"), ("double", "b"), ("double", "c"))
 
 
-def value(rows: pd.DataFrame) -> Any:
+def value(rows: Any) -> Any:
     return rows.iloc[:, 0] * 2 + rows.iloc[:, 1].abs() + np.sin(rows.iloc[:, 2])
 
 
@@ -61,7 +60,7 @@ def save_integers(directory: Path) -> None:
     rows = rows.assign(a=(rows.a * 3).astype("int64"), b=(rows.b * 3).astype("int32"), c=rows.c > 0)
     rows["d"] = np.random.default_rng(2).normal(size=len(rows)).astype("float32")
     columns = (("long", "a"), ("integer", "b"), ("boolean", "c"), ("float", "d"))
-    save(booster(rows, rows.a + rows.b * rows.c + rows.d), directory, signed(*columns))
+    save(booster(rows, rows.a + rows.b + 9 * rows.c + rows.d), directory, signed(*columns))
 
 
 def save_multiclass(directory: Path) -> None:
@@ -85,7 +84,7 @@ def save_probabilities(directory: Path) -> None:
     rows = frame()
     model = lgb.LGBMClassifier(n_estimators=8, **FEW).fit(rows, (value(rows) > 0).astype(int))
     options = {"serialization_format": "cloudpickle", "pyfunc_predict_fn": "predict_proba"}
-    save(model, directory, signed(*DOUBLES), mlflow.sklearn, **options)
+    save(model, directory, signed(*DOUBLES), sklearn, **options)
 
 
 def save_regressor(directory: Path) -> None:
