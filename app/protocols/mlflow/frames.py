@@ -209,7 +209,7 @@ def _of_array(rows: list[Any], field: str, features: tuple[Feature, ...], layout
         and any(type(value) is float for row in rows for value in row)
     ):
         columns = [_singles(column) for column in columns]
-    return Frame(range(width), columns.__getitem__, len(rows))
+    return Frame([feature.name for feature in features], columns.__getitem__, len(rows))
 
 
 def _singles(column: Sequence[Any]) -> Sequence[Any]:

@@ -26,8 +26,9 @@ from app.protocols.mlflow.casts import convert
 from app.protocols.mlflow.frames import INPUTS, INSTANCES, RECORDS, SPLIT, frame_of
 from app.protocols.mlflow.schema import Places, check_required, check_some, places_of, type_in_mlflow
 
-FEW_VALUES = 2**20
-"""Values of a batch that may be more than the bytes of the body that it was read from."""
+FEW_VALUES, MOST_PER_BYTE = 2**17, 8
+"""Values that a batch may have in any case, and most values for each byte of its body: rows that lack columns take
+memory that the body does not show."""
 
 
 class Doubtful(Exception):
@@ -149,8 +150,8 @@ class ScoringReader:
         """Refuse a batch of values that the body does not hold, of which a few bytes could ask for any number."""
         check_rows(rows, max_rows)
         values = rows * len(self._features)
-        if values > FEW_VALUES and values > len(body):
-            raise TooLarge("The rows lack more values than the body has bytes.")
+        if values > FEW_VALUES and values > MOST_PER_BYTE * len(body):
+            raise TooLarge("The rows lack too many columns: their values would take far more memory than the body.")
 
     def _places(self, names: list[str] | UnsetType) -> Places | None:
         """Position of each feature's value in a row; None for rows in the features' order."""
