@@ -161,7 +161,7 @@ def test_every_documented_metric_exists() -> None:
 def test_every_route_is_documented() -> None:
     app = create_app(Settings(api_debug=True, mlflow_webhook_secret="hook")).litestar
     paths = {route.path for route in app.routes if "{" not in route.path} - {"/oauth2-redirect.html"}
-    named = set(re.findall(r"`(?:GET |POST )?(/[a-z/_.]*)`", FRONT))
+    named = set(re.findall(r"`(?:GET |POST )?(/[a-z0-9/_.]*)`", FRONT))
     assert paths - named == set()
 
 

@@ -24,7 +24,8 @@ def test_the_scoring_client_gets_the_predictions(serve: Callable[..., Server], e
     asked = HTTP.post(f"{server.url}/predict/batch", json={"predictions": records}).json()["predictions"]
     expected = [item["prediction"] for item in asked]
     assert len(set(expected)) > 5
-    for data in (rows, rows[rows.columns[::-1]].set_index(np.arange(5, 25)), records, json.dumps({"dataframe_records": records})):
+    reordered = rows[rows.columns[::-1]].set_index(np.arange(5, 25))
+    for data in (rows, reordered, records, json.dumps({"dataframe_records": records})):
         response = client.invoke(data, params={"ignored": 1})
         assert isinstance(response, PredictionsResponse)
         assert response.get_predictions("ndarray").tolist() == expected
