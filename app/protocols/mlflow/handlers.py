@@ -16,7 +16,7 @@ from app.predict.bulk import Table
 from app.predict.exchange import Endpoint, Exchange
 from app.predict.many_rows import NO_TURN, Reader
 from app.predict.scoring import Scored, Scoring
-from app.protocols.mlflow.predictions import answer_body, predictions_of
+from app.protocols.mlflow.predictions import all_finite, answer_body, predictions_of
 from app.protocols.mlflow.scoring_json import scoring_reader
 from app.protocols.mlflow.tables import decode_csv, decode_parquet
 from app.serving.deadline import Deadlines
@@ -76,12 +76,11 @@ class Invocations:
     def _scored(self, served: ServedModel, table: Table, evaluation: Evaluation) -> Scored:
         """The answer for a table, also where the model has no finite prediction."""
         prediction = evaluation.prediction
-        finite = np.isfinite(prediction)
-        whole = bool(finite.all())
-        if not whole:
-            rows = finite if finite.ndim == 1 else finite.all(axis=1)
+        finite = all_finite(prediction)
+        if not finite:
+            rows = np.isfinite(prediction).reshape(len(prediction), -1).all(axis=1)
             self._scoring.count_not_finite(served, self._scoring.kind(table.size), int(np.count_nonzero(~rows)))
-        body = answer_body(predictions_of(served, prediction), finite=whole)
+        body = answer_body(predictions_of(served, prediction), finite=finite)
         return Scored(table.rows, evaluation, body)
 
 

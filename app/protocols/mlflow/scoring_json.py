@@ -5,6 +5,7 @@ columns are ignored, and of a name that appears more than once the last value co
 """
 
 import json
+import struct
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any
@@ -72,8 +73,10 @@ class ScoringReader:
         columns: Any = feature_struct("Columns", features, lists, UNSET, others=True)
         self._rows: Any = list[row]
         self._inputs: Any = list[row] | columns if named else None
+        self._nested = self._nested_decoder() if layout == "tensor" or (arrays and layout != "unsigned") else None
+        self._pack = struct.Struct(f"{len(features)}d").pack
         self._decoder = self._decoder_of(self._types)
-        self._decoders = lru_cache(maxsize=16)(self._decoder_of)
+        self._decoders = lru_cache(maxsize=16)(self._decoder_in_order)
 
     def decode(self, body: bytes | bytearray, max_rows: int) -> FloatArray:
         """Decode a body.
@@ -96,6 +99,9 @@ class ScoringReader:
 
     def _read(self, body: bytes | bytearray, max_rows: int) -> FloatArray:
         """Read a body whose values have the right types and places; for any other, an error that names no fault."""
+        if self._nested is not None and (rows := _nested_rows(self._nested, body)):
+            self._check(len(rows), max_rows, body)
+            return self._array(rows, len(rows), None)
         places = None
         try:
             request = self._decoder.decode(body)
@@ -120,9 +126,8 @@ class ScoringReader:
                 raise Doubtful
             rows = part.data
         elif isinstance(part, list):
-            rows = part if self._layout == "tensor" and request.dataframe_records is UNSET else map(astuple, part)
             self._check(len(part), max_rows, body)
-            return self._array(rows, len(part), None)
+            return self._array(map(astuple, part), len(part), None)
         else:
             return self._of_columns(part, max_rows)
         self._check(len(rows), max_rows, body)
@@ -170,11 +175,14 @@ class ScoringReader:
 
     def _in_order(self, body: bytes | bytearray, places: Places, width: int) -> Any:
         """The body, its rows being typed by the position of each feature's value."""
+        return self._decoders(tuple(places), width).decode(body)
+
+    def _decoder_in_order(self, places: tuple[int | None, ...], width: int) -> msgspec.json.Decoder[Any]:
         types: list[Any] = [Any] * width
         for place, kind in zip(places, self._types, strict=True):
             if place is not None:
                 types[place] = kind
-        return self._decoders(tuple(types)).decode(body)
+        return self._decoder_of(tuple(types))
 
     def _of_columns(self, part: msgspec.Struct, max_rows: int) -> FloatArray:
         columns = astuple(part)
@@ -193,6 +201,12 @@ class ScoringReader:
             columns = list(zip(*rows, strict=True))
             return self._by_column([None if place is None else columns[place] for place in places], count)
         coding = self._coding
+        if count == 1 and coding.plain and not self._single:
+            (values,) = rows
+            try:  # the fastest way to a small array
+                return np.ndarray((1, len(values)), np.float64, self._pack(*values))
+            except struct.error:  # a value is None
+                rows = (values,)
         return self._rounded(to_array(rows if coding.plain else map(coding.numbers, rows), count, len(self._names)))
 
     def _by_column(self, columns: list[Any], count: int) -> FloatArray:
@@ -213,10 +227,27 @@ class ScoringReader:
         fields: list[Any] = [("data", lists), ("columns", list[str] | UnsetType, UNSET),
                              ("index", list[msgspec.Raw] | None, None)]  # fmt: skip
         split: Any = msgspec.defstruct("Split", fields, forbid_unknown_fields=True)
-        inputs: Any = lists if self._layout == "tensor" else self._inputs
-        parts: list[tuple[str, Any]] = [(SPLIT, split), (RECORDS, self._rows), (INSTANCES, inputs), (INPUTS, inputs)]
-        fields = [(name, msgspec.Raw if part is None else part | UnsetType, UNSET) for name, part in parts]
-        return msgspec.json.Decoder(msgspec.defstruct("Request", fields))
+        return _request_decoder(split, self._rows, self._inputs)
+
+    def _nested_decoder(self) -> msgspec.json.Decoder[Any]:
+        """Decodes a body whose rows are nested lists, which no type tells from lists of objects."""
+        return _request_decoder(None, None, list[tuple[self._types]])  # pyright: ignore[reportInvalidTypeArguments]
+
+
+def _nested_rows(decoder: msgspec.json.Decoder[Any], body: bytes | bytearray) -> list[tuple[Any, ...]] | None:
+    """Rows that are nested lists; None for any other body."""
+    try:
+        given = [part for part in astuple(decoder.decode(body)) if part is not UNSET]
+    except msgspec.ValidationError:
+        return None
+    return given[0] if len(given) == 1 and isinstance(given[0], list) else None
+
+
+def _request_decoder(split: Any, records: Any, inputs: Any) -> msgspec.json.Decoder[Any]:
+    """Decodes a body with formats of these types; one of None is left as it is."""
+    parts: list[tuple[str, Any]] = [(SPLIT, split), (RECORDS, records), (INSTANCES, inputs), (INPUTS, inputs)]
+    fields = [(name, msgspec.Raw if part is None else part | UnsetType, UNSET) for name, part in parts]
+    return msgspec.json.Decoder(msgspec.defstruct("Request", fields))
 
 
 @lru_cache(maxsize=4)
