@@ -43,9 +43,7 @@ from app.prediction_log.process import LogWriter, LogWriterProcess
 from app.prediction_log.segments import Spool
 from app.prediction_log.status import Waiting
 from app.problems import to_answer
-from app.protocols.open_inference.controller import OpenInferenceController
-from app.protocols.open_inference.handler import Inference
-from app.protocols.open_inference.unsupported import unsupported_routes
+from app.protocols.wiring import prediction_routes, protocol_handlers
 from app.routes.docs import assets_router, openapi_config
 from app.routes.health import HealthController
 from app.routes.hooks import hooks_router
@@ -129,7 +127,7 @@ def _direct_routes(services: Services, cors: CORSConfig | None) -> dict[str, ASG
     """The prediction routes, by path."""
     settings = services.settings
     scoring = Scoring(services)
-    routes: dict[str, ASGIApp] = Predictions(services, scoring).routes | Inference(services, scoring).routes
+    routes: dict[str, ASGIApp] = Predictions(services, scoring).routes | prediction_routes(services, scoring)
     if settings.rate_limit:
         limit = RateLimit(settings.rate_limit)
         routes = {path: limit.around(route) for path, route in routes.items()}
@@ -141,13 +139,7 @@ def _direct_routes(services: Services, cors: CORSConfig | None) -> dict[str, ASG
 def _litestar(services: Services, cors: CORSConfig | None) -> Litestar:
     """The part of the application that Litestar answers."""
     settings = services.settings
-    route_handlers: list[Any] = [
-        PredictController,
-        HealthController,
-        OpenInferenceController,
-        info,
-        *unsupported_routes(),
-    ]
+    route_handlers: list[Any] = [PredictController, HealthController, info, *protocol_handlers()]
     if settings.enable_prometheus:
         route_handlers.append(metrics)
     if settings.mlflow_webhook_secret is not None:

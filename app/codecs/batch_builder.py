@@ -1,7 +1,7 @@
 """Batches built block by block; each block is checked against the features' rules while it is in the CPU's cache."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,10 @@ BLOCK_VALUES = 2**15
 WIDE_ROWS, WIDE_VALUES = 32, 2**20
 """Rows of a block of a table of thousands of columns, unless these are more values: each column of a block takes a
 microsecond, so that single rows would take as long as 30."""
+
+
+Limits = Callable[[Feature], tuple[float, float]]
+"""Gives the least and greatest value that a feature takes."""
 
 
 class Faults:
@@ -97,18 +101,22 @@ class Checks:
         rows: Most rows of a block.
         kinds: Whether integer and boolean features are checked for other numbers; not needed for typed values.
         faults: Faults found before.
+        limits: Gives the least and greatest value of a feature.
 
     Attributes:
         faults: Faults found so far.
         single: Columns that are to be rounded to float32.
     """
 
-    def __init__(self, features: tuple[Feature, ...], rows: int, *, kinds: bool, faults: Faults | None = None) -> None:
+    def __init__(
+        self, features: tuple[Feature, ...], rows: int, *, kinds: bool, faults: Faults | None = None,
+        limits: Limits = limits_of,
+    ) -> None:  # fmt: skip
         shape = (rows, len(features))
-        limits = np.array([limits_of(feature) for feature in features]).reshape(-1, 2)
+        ends = np.array([limits(feature) for feature in features]).reshape(-1, 2)
         # As large as a block: with a single row of limits, NumPy's inner loop would be only F values long.
-        self._low = np.ascontiguousarray(np.broadcast_to(limits[:, 0], shape))
-        self._high = np.ascontiguousarray(np.broadcast_to(limits[:, 1], shape))
+        self._low = np.ascontiguousarray(np.broadcast_to(ends[:, 0], shape))
+        self._high = np.ascontiguousarray(np.broadcast_to(ends[:, 1], shape))
         self._good, self._spare = np.empty(shape, np.bool_), np.empty(shape, np.bool_)
         optional = np.array([feature.takes_missing for feature in features], np.bool_)
         self._optional = np.ascontiguousarray(np.broadcast_to(optional, shape)) if optional.any() else None
@@ -159,6 +167,7 @@ class BatchBuilder:
         capacity: Most valid rows that the body has room for; memory is kept for these only.
         kinds: Whether integer and boolean features are checked for other numbers.
         faults: Faults found before.
+        limits: Gives the least and greatest value of a feature.
 
     Attributes:
         features: The columns.
@@ -176,6 +185,7 @@ class BatchBuilder:
         *,
         kinds: bool = False,
         faults: Faults | None = None,
+        limits: Limits = limits_of,
     ) -> None:
         self.block_rows = block_rows(features)
         self.rows = 0
@@ -184,7 +194,8 @@ class BatchBuilder:
         self._max_rows = max_rows
         self._capacity = max_rows if capacity is None else min(max_rows, capacity)
         self._matrix = np.empty((self._capacity, len(features)))
-        self._checks = Checks(features, max(1, min(self.block_rows, max_rows)), kinds=kinds, faults=faults)
+        rows = max(1, min(self.block_rows, max_rows))
+        self._checks = Checks(features, rows, kinds=kinds, faults=faults, limits=limits)
         self.faults = self._checks.faults
 
     def add_columns(self, columns: Sequence[NDArray[np.generic] | None]) -> None:

@@ -3,16 +3,16 @@
 import csv
 import io
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from app.codecs.batch_builder import BatchBuilder
+from app.codecs.batch_builder import BatchBuilder, Limits
 from app.codecs.cells import FALSE, TRUE, arrow_type, codes, holds_empty, is_doubtful, numbers_of
 from app.codecs.record_batches import Filler, record_batch, schema_of
 from app.codecs.result import Result
-from app.codecs.rules import BODY, WRONG_COLUMNS, Buffer, FloatArray, check_width, match_columns
+from app.codecs.rules import BODY, WRONG_COLUMNS, Buffer, FloatArray, check_width, limits_of, match_columns
 from app.errors import FieldError, InvalidInput, MalformedBody
 from app.feature import Feature
 
@@ -28,7 +28,29 @@ HEADER_BYTES = 2**17
 """Bytes of a header beyond twice the bytes of the features' names: quotes, spaces, names that are no feature's."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MISSING = ("",)
 MALFORMED = "The body is not valid CSV: lines of as many cells as the first, in UTF-8."
+
+
+class Header(NamedTuple):
+    """Header of a body.
+
+    Attributes:
+        names: Names of the columns.
+        alone: Whether the body has no other line.
+    """
+
+    names: list[str]
+    alone: bool
+
+
+class _Table(NamedTuple):
+    """How the lines of a body are read; the attributes are the arguments of `read_lines`."""
+
+    names: list[str]
+    features: tuple[Feature, ...]
+    places: list[int | None]
+    missing: tuple[str, ...]
 
 
 def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatArray:
@@ -47,18 +69,51 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
         InvalidInput: The header is too long, or columns are missing or unknown, or hold values that the model does not
             take.
     """
-    names, alone = _names(body, longest_header(features))
-    check_width(len(names), features)
-    places = match_columns(names, features)
-    capacity = _most_rows(body, len(names))
-    builder = BatchBuilder(features, max_rows, capacity, kinds=True)
-    if alone:  # Arrow refuses a header without lines as an empty file
+    header = read_header(body, features)
+    check_width(len(header.names), features)
+    return read_lines(body, header, features, match_columns(header.names, features), max_rows)
+
+
+def read_header(body: Buffer, features: tuple[Feature, ...]) -> Header:
+    """Read the header of a body.
+
+    Raises:
+        MalformedBody: There is none.
+        InvalidInput: It is too long.
+    """
+    return _names(body, longest_header(features))
+
+
+def read_lines(
+    body: Buffer, header: Header, features: tuple[Feature, ...], places: list[int | None], max_rows: int,
+    limits: Limits = limits_of, missing: tuple[str, ...] = MISSING,
+) -> FloatArray:  # fmt: skip
+    """Read the lines under a header.
+
+    Args:
+        body: The body.
+        header: Its header.
+        features: The model's features.
+        places: Position of each feature's column.
+        max_rows: Most rows allowed.
+        limits: Gives the least and greatest value of a feature.
+        missing: Cells that are missing values.
+
+    Returns:
+        float64[B, F] in the features' order.
+
+    Raises:
+        ServiceError: As `decode` does.
+    """
+    capacity, table = _most_rows(body, len(header.names)), _Table(header.names, features, places, missing)
+    builder = BatchBuilder(features, max_rows, capacity, kinds=True, limits=limits)
+    if header.alone:  # Arrow refuses a header without lines as an empty file
         return builder.matrix()
     try:
-        _read(body, names, features, places, builder)
+        _read(body, table, builder)
     except pa.ArrowException:
-        builder = BatchBuilder(features, max_rows, capacity, kinds=True)
-        _read_as_text(body, names, features, places, builder)
+        builder = BatchBuilder(features, max_rows, capacity, kinds=True, limits=limits)
+        _read_as_text(body, table, builder)
     return builder.matrix()
 
 
@@ -78,7 +133,7 @@ def longest_header(features: tuple[Feature, ...]) -> int:
     return HEADER_BYTES + 2 * sum(len(feature.name.encode(errors="replace")) + 2 for feature in features)
 
 
-def _names(body: Buffer, most: int) -> tuple[list[str], bool]:
+def _names(body: Buffer, most: int) -> Header:
     """Cells of the header, the first line that is not blank, and whether the body has no other line."""
     view, size = memoryview(body).cast("B"), HEADER_BYTES
     while True:
@@ -92,7 +147,7 @@ def _names(body: Buffer, most: int) -> tuple[list[str], bool]:
         except csv.Error as error:
             raise MalformedBody(MALFORMED) from error
         if names is not None and (whole or more is not None):
-            return names, alone
+            return Header(names, alone)
         if whole:
             raise MalformedBody(MALFORMED)
         if size >= most:
@@ -101,38 +156,41 @@ def _names(body: Buffer, most: int) -> tuple[list[str], bool]:
         size = min(2 * size, most)
 
 
-def _read(
-    body: Buffer, names: list[str], features: tuple[Feature, ...], places: list[int | None], builder: BatchBuilder
-) -> None:
+def _read(body: Buffer, table: _Table, builder: BatchBuilder) -> None:
     """Read a body whose cells Arrow converts.
 
     Raises:
         ArrowException: A cell is not of its column's kind, or only its text tells whether it is.
     """
-    types = {feature.name: arrow_type(feature) for feature in features}
-    filler = Filler(builder, places, codes)
-    for batch in _batches(body, names, types, features):
-        if is_doubtful(batch, features, places):
+    # Columns that are no features are text, which every cell is.
+    types = dict.fromkeys(table.names, pa.string()) | {
+        table.names[place]: arrow_type(feature)
+        for place, feature in zip(table.places, table.features, strict=True)
+        if place is not None
+    }
+    filler = Filler(builder, table.places, codes)
+    for batch in _batches(body, table, types):
+        if is_doubtful(batch, table.features, table.places):
             raise pa.ArrowInvalid("only the text tells a whole number from its neighbour")
         filler.add(batch)
 
 
-def _read_as_text(
-    body: Buffer, names: list[str], features: tuple[Feature, ...], places: list[int | None], builder: BatchBuilder
-) -> None:
+def _read_as_text(body: Buffer, table: _Table, builder: BatchBuilder) -> None:
     """Read a body as text, and count the cells that are not of their column's kind."""
-    filler = Filler(builder, places, codes)
+    filler = Filler(builder, table.places, codes)
     try:
-        for batch in _batches(body, names, dict.fromkeys(names, pa.string()), features):
+        for batch in _batches(body, table, dict.fromkeys(table.names, pa.string())):
             for start in range(0, batch.num_rows, builder.block_rows):
-                filler.add(numbers_of(batch.slice(start, builder.block_rows), features, places, builder))
+                part = batch.slice(start, builder.block_rows)
+                filler.add(numbers_of(part, table.features, table.places, builder))
     except pa.ArrowException as error:
         raise MalformedBody(MALFORMED) from error
 
 
-def _batches(body: Buffer, names: list[str], types: dict[str, Any], features: tuple[Feature, ...]) -> Iterator[Any]:
-    block = max(BLOCK_BYTES, longest_header(features), min(WIDE_BYTES * len(names), MOST_BYTES))
-    texts = [feature.name for feature in features]
+def _batches(body: Buffer, table: _Table, types: dict[str, Any]) -> Iterator[Any]:
+    features = table.features
+    block = max(BLOCK_BYTES, longest_header(features), min(WIDE_BYTES * len(table.names), MOST_BYTES))
+    texts = [*table.names]
     texts += [value for feature in features for value in feature.categories or () if isinstance(value, str)]
     with arrow_csv.open_csv(
         pa.BufferReader(pa.py_buffer(body)),
@@ -140,14 +198,14 @@ def _batches(body: Buffer, names: list[str], types: dict[str, Any], features: tu
         parse_options=arrow_csv.ParseOptions(newlines_in_values=any("\n" in text or "\r" in text for text in texts)),
         convert_options=arrow_csv.ConvertOptions(
             column_types=types,
-            null_values=[""],
+            null_values=list(table.missing),
             true_values=[*TRUE, "1"],
             false_values=[*FALSE, "0"],
             strings_can_be_null=True,
             quoted_strings_can_be_null=not holds_empty(features),
         ),
     ) as reader:
-        if reader.schema.names != names:
+        if reader.schema.names != table.names:
             raise pa.ArrowInvalid("Arrow reads other column names than were checked")
         yield from reader
 

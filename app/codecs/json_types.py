@@ -51,7 +51,9 @@ def json_type(feature: Feature, *, ranged: bool) -> Any:
     return kind | None if feature.takes_missing else kind
 
 
-def feature_struct(name: str, features: tuple[Feature, ...], types: Sequence[Any], absent: object) -> type[Struct]:
+def feature_struct(
+    name: str, features: tuple[Feature, ...], types: Sequence[Any], absent: object, *, others: bool = False
+) -> type[Struct]:
     """Struct with a field of the given type for each feature.
 
     Attributes are `f0`, `f1` ..., since a feature's name can be any text. msgspec takes no names that JSON escapes: the
@@ -62,6 +64,7 @@ def feature_struct(name: str, features: tuple[Feature, ...], types: Sequence[Any
         features: The features.
         types: Type of each one's value.
         absent: Value of an optional feature that was left out.
+        others: Whether fields that are no features are ignored.
     """
     fields: list[Any] = []
     renamed: dict[str, str] = {}
@@ -70,7 +73,7 @@ def feature_struct(name: str, features: tuple[Feature, ...], types: Sequence[Any
         field, escaped = f"f{index}", ESCAPED.search(feature.name) is not None
         renamed[field] = f"{unlike}{index}" if escaped else feature.name
         fields.append((field, NOTHING if escaped else kind, *([] if feature.required else [absent])))
-    return defstruct(name, fields, rename=renamed, forbid_unknown_fields=True, kw_only=True, gc=False)
+    return defstruct(name, fields, rename=renamed, forbid_unknown_fields=not others, kw_only=True, gc=False)
 
 
 def json_schema(features: tuple[Feature, ...]) -> dict[str, Any]:

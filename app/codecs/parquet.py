@@ -4,18 +4,18 @@ The format is https://parquet.apache.org/docs/file-format/.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.codecs.batch_builder import BatchBuilder
+from app.codecs.batch_builder import BatchBuilder, Limits
 from app.codecs.categories import longest_text
 from app.codecs.page_sizes import row_groups, unpacked_size
 from app.codecs.record_batches import Filler, needs_kinds, record_batch, schema_of
 from app.codecs.result import LABEL, Result
-from app.codecs.rules import Buffer, FloatArray, check_rows, check_width, match_columns
+from app.codecs.rules import Buffer, FloatArray, check_rows, check_width, limits_of, match_columns
 from app.errors import MalformedBody, TooLarge
 from app.feature import Feature
 
@@ -29,11 +29,30 @@ TEXT_BYTES = 64
 """Bytes of a text that is read although all categories are shorter."""
 
 
-def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatArray:
+Match = Callable[[Any, tuple[Feature, ...]], list[int | None]]
+"""Gives the position of each feature's column, from the Arrow schema of a file."""
+
+
+def match_all(schema: Any, features: tuple[Feature, ...]) -> list[int | None]:
+    """Position of each feature's column in a file that has no others: see `match_columns`."""
+    return match_columns(schema.names, features, schema.types)
+
+
+def decode(
+    body: Buffer, features: tuple[Feature, ...], max_rows: int, match: Match = match_all,
+    limits: Limits = limits_of,
+) -> FloatArray:  # fmt: skip
     """Decode a file whose columns are the features, in any order; optional ones may be left out.
 
     Row counts and sizes are read from the file's metadata before a page is decompressed, so that a small body cannot
     expand into a large one.
+
+    Args:
+        body: The file.
+        features: The model's features.
+        max_rows: Most rows allowed.
+        match: Finds the features' columns; others are not read.
+        limits: Gives the least and greatest value of a feature.
 
     Returns:
         float64[B, F] in the features' order; a null is NaN, and so is a column that was left out.
@@ -50,15 +69,18 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
             check_rows(rows, max_rows)
             check_width(file.metadata.num_columns, features)
             schema = file.schema_arrow
-            places = match_columns(schema.names, features, schema.types)
-            _check_sizes(body, rows, [max(8, longest_text(feature, TEXT_BYTES)) for feature in features])
-            builder = BatchBuilder(features, rows, kinds=needs_kinds(features, places, schema.types))
-            texts = [name for name, kind in zip(schema.names, schema.types, strict=True) if _is_text(kind)]
+            places = match(schema, features)
+            _check_sizes(body, rows, _widths(len(schema.names), features, places))
+            builder = BatchBuilder(features, rows, kinds=needs_kinds(features, places, schema.types), limits=limits)
+            read = sorted(place for place in places if place is not None)
+            names, kinds = [schema.names[place] for place in read], [schema.types[place] for place in read]
+            within = [None if place is None else read.index(place) for place in places]
+            texts = [name for name, kind in zip(names, kinds, strict=True) if _is_text(kind)]
             if not texts:
-                _fill(builder, places, file)
+                _fill(builder, within, file, names)
         if texts:  # as dictionaries, since a page of few bytes can repeat one long text in many rows
             with pq.ParquetFile(pa.BufferReader(buffer), read_dictionary=texts) as file:
-                _fill(builder, places, file)
+                _fill(builder, within, file, names)
     except (pa.ArrowException, OSError, ValueError, LookupError, OverflowError, MemoryError, RuntimeError) as error:
         raise MalformedBody("The body is not a valid Parquet file.") from error
     return builder.matrix()
@@ -76,13 +98,20 @@ def encode(result: Result) -> Iterator[Buffer]:
     yield sink.drain()
 
 
-def _fill(builder: BatchBuilder, places: list[int | None], file: Any) -> None:
-    """Read all rows of a file."""
+def _widths(columns: int, features: tuple[Feature, ...], places: list[int | None]) -> list[int]:
+    """Most bytes of a value of each column; one that is no feature may hold texts."""
+    widths = [max(8, longest_text(feature, TEXT_BYTES)) for feature in features]
+    return widths + [4 + TEXT_BYTES] * (columns - len(places) + places.count(None))
+
+
+def _fill(builder: BatchBuilder, places: list[int | None], file: Any, names: list[str]) -> None:
+    """Read these columns of all rows of a file."""
     rows, filler = file.metadata.num_rows, Filler(builder, places)
-    for batch in file.iter_batches(BATCH_ROWS):
+    for batch in file.iter_batches(BATCH_ROWS, columns=names):
         if builder.rows + batch.num_rows > rows:
             raise ValueError("more rows than the metadata states")
-        filler.add(batch)
+        # A name with a dot asks for the columns of its parts, too.
+        filler.add(batch.select(names) if batch.schema.names != names else batch)
         builder.yield_gil()
     if builder.rows != rows:
         raise ValueError("fewer rows than the metadata states")

@@ -26,12 +26,15 @@ from app.models.interval import Intervals
 from app.models.objects.booster import stored_booster
 from app.models.parts import PARTS, part_names
 from app.models.refusal import ModelRefused
-from app.models.signature import join_features, signature_columns
+from app.models.signature import Layout, join_features, layout_of, signature_columns
 from kernels.backend import AnyForest
 from kernels.engine import Engine, EngineError
 from kernels.forest.forest import ForestError, make_forest
 from kernels.forest.layout import ForestData, read_forest
 from kernels.plan.plan import Plan, PlanError
+
+PREDICT = "predict"
+"""Function that MLflow's pyfunc calls where the model names none."""
 
 
 class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +52,8 @@ class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
         labels: Label of each class, for a classifier of the scikit-learn API: of the two classes of a binary booster,
             or of a multiclass booster's outputs. None for any other model.
         files: Name of each file read, by its role: `mlmodel`, the keys of `PARTS`, `example`.
+        layout: How the signature tells the columns of an input apart.
+        predict_fn: Function of the model that MLflow's pyfunc calls.
     """
 
     features: tuple[Feature, ...]
@@ -61,6 +66,8 @@ class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     labels: tuple[Category, ...] | None = None
     files: dict[str, str]
+    layout: Layout = "named"
+    predict_fn: str = PREDICT
 
     def artifact(self) -> "Artifact":
         """The model with forests that predict.
@@ -84,6 +91,8 @@ class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
             digest=self.digest,
             labels=self.labels,
             files=self.files,
+            layout=self.layout,
+            predict_fn=self.predict_fn,
         )
 
 
@@ -100,6 +109,8 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     labels: tuple[Category, ...] | None = None
     files: dict[str, str]
+    layout: Layout = "named"
+    predict_fn: str = PREDICT
 
     def engine(self) -> Engine:
         """Join plan and forest.
@@ -161,7 +172,8 @@ def read_content(directory: Path, expected_digest: str | None = None) -> ModelCo
         raise ModelRefused(str(error)) from error
     if labels is not None:
         _check_labels(labels, forest.n_outputs)
-    features = join_features(signature_columns(mlmodel.get("signature")), plan, forest)
+    columns = signature_columns(mlmodel.get("signature"))
+    features = join_features(columns, plan, forest)
     files = {"mlmodel": MLMODEL, **names}
     if (example := _example(directory, mlmodel.get("saved_input_example_info"), features)) is not None:
         files["example"] = mlmodel["saved_input_example_info"]["artifact_path"]
@@ -176,7 +188,15 @@ def read_content(directory: Path, expected_digest: str | None = None) -> ModelCo
         digest=digest,
         labels=labels,
         files=files,
+        layout=layout_of(columns),
+        predict_fn=_predict_fn(mlmodel["flavors"].get("python_function")),
     )
+
+
+def _predict_fn(flavor: Any) -> str:
+    """Function that MLflow's pyfunc calls, as `mlflow.sklearn` writes it."""
+    name = flavor.get("predict_fn") if isinstance(flavor, dict) else None
+    return name if isinstance(name, str) else PREDICT
 
 
 def _digest(*files: bytes) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import msgspec
 import numpy as np
@@ -25,6 +25,10 @@ KINDS: dict[str, Kind] = {
 }
 """MLflow column types (mlflow/types/schema.py) that a forest takes, with our kind of feature; of a column of any type,
 MLflow knows nothing."""
+
+Layout = Literal["named", "positional", "tensor", "unsigned"]
+"""How the columns of a model's input are told apart: by the names of its signature, by their places among columns
+without names or in a tensor, or by nothing, where there is no signature."""
 
 INTEGERS = {"long": "int64", "integer": "int32"}
 SHAPELESS = ("any", "array", "map", "object")
@@ -69,6 +73,15 @@ def signature_columns(signature: Any) -> tuple[Column, ...] | None:
     if len(set(names)) != len(names):
         raise ModelRefused("the signature names a column twice")
     return columns
+
+
+def layout_of(columns: tuple[Column, ...] | None) -> Layout:
+    """Layout of the columns of a signature, as `signature_columns` reads them."""
+    if columns is None:
+        return "unsigned"
+    if all(column.name is not None for column in columns):
+        return "named"
+    return "positional" if all(column.type in KINDS for column in columns) else "tensor"
 
 
 def join_features(columns: tuple[Column, ...] | None, plan: Plan | None, forest: ForestData) -> tuple[Feature, ...]:

@@ -22,7 +22,7 @@ from app.codecs.json_types import value_schema
 from app.codecs.row_json import BATCH_ID_LENGTH
 from app.container import Services
 from app.models.served import ServedModel
-from app.protocols.open_inference.document import describe_inference
+from app.protocols.wiring import describe_protocols
 from app.routes.health import ReloadOrder
 from app.settings import Settings
 
@@ -153,7 +153,6 @@ def document(openapi: dict[str, Any], served: ServedModel | None, *, open_to_all
     result["paths"]["/predict/bulk"]["post"]["responses"]["200"]["content"] = tables | {
         JSON: {"schema": {"$ref": "#/components/schemas/PredictionTable"}}
     }
-    describe_inference(result, served, open_to_all=open_to_all)
     schemas["PredictionTable"] = {
         "type": "object",
         "properties": {
@@ -168,6 +167,7 @@ def document(openapi: dict[str, Any], served: ServedModel | None, *, open_to_all
     }
     if served is not None:
         _set_labels(schemas, served)
+    describe_protocols(result, served, open_to_all=open_to_all)
     return result
 
 

@@ -1,0 +1,47 @@
+"""`POST /v1/models/{model_name}:predict`: rows as KServe's servers for LightGBM and scikit-learn take them.
+
+The reader is that of MLflow's `instances` and `inputs`. KServe takes nested lists in the order of the features as well,
+and objects whose values are lists or objects of values, which are rows of a frame.
+"""
+
+from litestar.types import ASGIApp
+
+from app.codecs import table_json
+from app.container import Services
+from app.errors import NotFound
+from app.predict.exchange import Endpoint, Exchange
+from app.predict.scoring import Scoring
+from app.protocols.mlflow.handlers import Invocations
+from app.serving.deadline import Deadlines
+
+PATH = "/v1/models/{model_name}:predict"
+
+UNKNOWN = "No model of this name is served here."
+
+
+class KServe:
+    """Answers prediction requests of KServe's protocol.
+
+    Args:
+        services: Collaborators of the application.
+        scoring: Policy of all prediction routes.
+        invocations: Answers requests in MLflow's formats.
+
+    Attributes:
+        routes: An ASGI application by path, for POST.
+    """
+
+    def __init__(self, services: Services, scoring: Scoring, invocations: Invocations) -> None:
+        self._scoring = scoring
+        self._invocations = invocations
+        self._name = services.settings.model_name
+        endpoint = Endpoint(PATH, self._predict, Deadlines(services.settings.request_timeout), services.gate)
+        self.routes: dict[str, ASGIApp] = {PATH: endpoint}
+
+    async def _predict(self, exchange: Exchange) -> None:
+        """Answer a request; like KServe, whatever its Content-Type: the body is JSON."""
+        self._scoring.check_key(exchange.headers)
+        if exchange.parameters["model_name"] != self._name:
+            raise NotFound(UNKNOWN)
+        served = self._scoring.choose(exchange)
+        await self._invocations.answer(exchange, served, table_json.MEDIA_TYPE, arrays=True)

@@ -1,0 +1,113 @@
+"""`POST /invocations`: rows in MLflow's formats, answered by what MLflow's pyfunc predicts."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from litestar.types import ASGIApp
+
+from app.codecs import csv, parquet, table_json
+from app.codecs.rules import FloatArray
+from app.container import Services
+from app.errors import UnsupportedMediaType
+from app.models.served import ServedModel
+from app.predict.body import Body
+from app.predict.bulk import Table
+from app.predict.exchange import Endpoint, Exchange
+from app.predict.many_rows import NO_TURN, Reader
+from app.predict.scoring import Scored, Scoring
+from app.protocols.mlflow.predictions import all_finite, answer_body, predictions_of
+from app.protocols.mlflow.scoring_json import scoring_reader
+from app.protocols.mlflow.tables import decode_csv, decode_parquet
+from app.serving.deadline import Deadlines
+from kernels.engine import Evaluation
+
+PATH = "/invocations"
+
+MEDIA_TYPES = (table_json.MEDIA_TYPE, csv.MEDIA_TYPE, parquet.MEDIA_TYPE)
+
+Decode = Callable[[Body], FloatArray]
+
+
+class Invocations:
+    """Answers requests in MLflow's formats.
+
+    Args:
+        services: Collaborators of the application.
+        scoring: Policy of all prediction routes.
+
+    Attributes:
+        routes: An ASGI application by path, for POST.
+    """
+
+    def __init__(self, services: Services, scoring: Scoring) -> None:
+        self._scoring = scoring
+        self._settings = services.settings
+        endpoint = Endpoint(PATH, self._invoke, Deadlines(services.settings.request_timeout), services.gate)
+        self.routes: dict[str, ASGIApp] = {PATH: endpoint}
+
+    async def _invoke(self, exchange: Exchange) -> None:
+        served = self._scoring.choose(exchange)
+        await self.answer(exchange, served, media_type_of(exchange.header(b"content-type")))
+
+    async def answer(self, exchange: Exchange, served: ServedModel, media_type: str, *, arrays: bool = False) -> None:
+        """Answer a request.
+
+        Args:
+            exchange: The request.
+            served: The model that answers.
+            media_type: Format of the body, one of MEDIA_TYPES.
+            arrays: Whether JSON may hold nested lists in the order of the features, although these have names.
+        """
+        scoring, settings = self._scoring, self._settings
+        is_json = media_type == table_json.MEDIA_TYPE
+        turns = scoring.many.turns
+        decode = _decoder(served, media_type, settings.max_bulk_rows, arrays=arrays)
+        reader = Reader(
+            scoring.kind, False,
+            settings.max_json_bytes if is_json else settings.max_body_bytes,
+            "MAX_JSON_BYTES" if is_json else "MAX_BODY_BYTES",
+            lambda body: Table(decode(body)), turns if is_json else NO_TURN,
+            lambda table, evaluation: self._scored(served, table, evaluation), turns,
+            media_type == parquet.MEDIA_TYPE,
+        )  # fmt: skip
+        await scoring.answer(exchange, served, reader)
+
+    def _scored(self, served: ServedModel, table: Table, evaluation: Evaluation) -> Scored:
+        """The answer for a table, also where the model has no finite prediction."""
+        prediction = evaluation.prediction
+        finite = all_finite(prediction)
+        if not finite:
+            rows = np.isfinite(prediction).reshape(len(prediction), -1).all(axis=1)
+            self._scoring.count_not_finite(served, self._scoring.kind(table.size), int(np.count_nonzero(~rows)))
+        body = answer_body(predictions_of(served, prediction), finite=finite)
+        return Scored(table.rows, evaluation, body)
+
+
+@lru_cache(maxsize=64)
+def media_type_of(content_type: str | None) -> str:
+    """Media type of a body, one of MEDIA_TYPES.
+
+    Args:
+        content_type: Value of the header, None if absent.
+
+    Raises:
+        UnsupportedMediaType: The header names another one, or a parameter but `charset=utf-8`.
+    """
+    name, *parameters = map(str.strip, (content_type or "").split(";"))
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key != "charset" or value.lower() != "utf-8":
+            raise UnsupportedMediaType("The only parameter of Content-Type is charset=utf-8.")
+    if name not in MEDIA_TYPES:
+        raise UnsupportedMediaType(f"The body must come with one of these as Content-Type: {', '.join(MEDIA_TYPES)}.")
+    return name
+
+
+def _decoder(served: ServedModel, media_type: str, max_rows: int, *, arrays: bool) -> Decode:
+    features, layout = served.artifact.features, served.artifact.layout
+    if media_type == table_json.MEDIA_TYPE:
+        reader = scoring_reader(features, layout, arrays)
+        return lambda body: reader.decode(body, max_rows)
+    decode = decode_csv if media_type == csv.MEDIA_TYPE else decode_parquet
+    return lambda body: decode(body, features, layout, max_rows)

@@ -1,0 +1,46 @@
+"""All protocols together: their routes, and their part of the OpenAPI document."""
+
+from typing import Any
+
+from litestar.types import ASGIApp
+
+from app.container import Services
+from app.models.served import ServedModel
+from app.predict.scoring import Scoring
+from app.protocols.kserve import routes as kserve
+from app.protocols.kserve.handlers import KServe
+from app.protocols.mlflow import routes as mlflow
+from app.protocols.mlflow.handlers import Invocations
+from app.protocols.open_inference.controller import OpenInferenceController
+from app.protocols.open_inference.document import describe_inference
+from app.protocols.open_inference.handler import Inference
+from app.protocols.open_inference.unsupported import unsupported_routes
+
+
+def prediction_routes(services: Services, scoring: Scoring) -> dict[str, ASGIApp]:
+    """Routes that predict, by path: they are answered in front of Litestar."""
+    invocations = Invocations(services, scoring)
+    return {
+        **invocations.routes,
+        **KServe(services, scoring, invocations).routes,
+        **Inference(services, scoring).routes,
+    }
+
+
+def protocol_handlers() -> list[Any]:
+    """Litestar's handlers of all other routes."""
+    own = [mlflow.invocations, mlflow.ping, mlflow.mlflow_version, kserve.KServeController, OpenInferenceController]
+    return [*own, *unsupported_routes()]
+
+
+def describe_protocols(document: dict[str, Any], served: ServedModel | None, *, open_to_all: bool) -> None:
+    """Add bodies to the protocols' routes in the OpenAPI document.
+
+    Args:
+        document: The document, which is changed.
+        served: Model whose features define the schemas.
+        open_to_all: Whether the prediction routes require no key.
+    """
+    mlflow.describe(document, served, open_to_all=open_to_all)
+    kserve.describe(document, open_to_all=open_to_all)
+    describe_inference(document, served, open_to_all=open_to_all)
