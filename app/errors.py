@@ -139,13 +139,15 @@ class PredictionNotFinite(ServiceError):
         detail: Text for the caller.
         errors: Values that are not finite, by the names of the columns of bulk answers.
         rows: Number of such rows.
+        of: Number of all rows of the request.
     """
 
     kind = "prediction_not_finite"
 
-    def __init__(self, detail: str, errors: tuple[FieldError, ...], rows: int) -> None:
+    def __init__(self, detail: str, errors: tuple[FieldError, ...], rows: int, of: int = 1) -> None:
         super().__init__(detail, errors)
         self.rows = rows
+        self.of = of
 
 
 class NotFound(ServiceError):
@@ -153,6 +155,13 @@ class NotFound(ServiceError):
 
     status = HTTPStatus.NOT_FOUND
     kind = "not_found"
+
+
+class NotSupported(ServiceError):
+    """The request asks for something that its protocol has, and this service does not."""
+
+    status = HTTPStatus.NOT_IMPLEMENTED
+    kind = "not_supported"
 
 
 class Overloaded(ServiceError):

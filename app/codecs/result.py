@@ -135,7 +135,7 @@ class Result(msgspec.Struct, frozen=True):
         if rows:
             more = f" in row {first}, the first of {rows} such rows"
             errors = tuple(FieldError(fault.field, fault.message + more) for fault in self.faults(first))
-            raise PredictionNotFinite(f"The model has no finite answer to row {first}.", errors, rows)
+            raise PredictionNotFinite(f"The model has no finite answer to row {first}.", errors, rows, self.rows)
 
 
 def _by_name(name: str, values: FloatArray) -> dict[str, FloatArray]:

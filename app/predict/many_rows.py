@@ -62,7 +62,7 @@ class Reader(NamedTuple, Generic[R, A]):
 
     Attributes:
         kind: Gives the kind of a request with so many rows, for metrics and log.
-        raw_score: Whether the request asks for raw scores.
+        raw_score: Whether the request asks for raw scores, which its rows tell where its body does.
         limit: Most bytes of the body.
         setting: Name of that limit.
         decode: Reads the body.
@@ -73,7 +73,7 @@ class Reader(NamedTuple, Generic[R, A]):
     """
 
     kind: Callable[[int], PredictionType]
-    raw_score: bool
+    raw_score: bool | Callable[[R], bool]
     limit: int
     setting: str
     decode: Callable[[Body], R]
@@ -81,6 +81,10 @@ class Reader(NamedTuple, Generic[R, A]):
     answer: Callable[[R, Evaluation], A]
     answer_turn: Turn
     is_packed: bool = False
+
+    def needs_raw_score(self, table: R) -> bool:
+        """Whether the raw scores of decoded rows are to be computed."""
+        return self.raw_score if isinstance(self.raw_score, bool) else self.raw_score(table)
 
 
 class ManyRows:
@@ -127,12 +131,12 @@ class ManyRows:
         if table.rows.nbytes <= SMALL_BODY_BYTES:
             if not executor.is_cheap(served, len(table.rows)):
                 reservation.join_queue()
-            evaluation = await executor.predict(served, table.rows, kind, reader.raw_score)
+            evaluation = await executor.predict(served, table.rows, kind, reader.needs_raw_score(table))
             answer = reader.answer(table, evaluation)
         else:
             reservation.join_queue()
             exchange.watch()
-            evaluation = await executor.predict(served, table.rows, kind, reader.raw_score)
+            evaluation = await executor.predict(served, table.rows, kind, reader.needs_raw_score(table))
             answer = await executor.in_thread(partial(_answer, reader, table, evaluation))
         reservation.leave_queue()  # how fast the client reads its answer is nobody else's wait
         return answer
@@ -146,7 +150,7 @@ class ManyRows:
         if table.size > most_rows:
             return table, 0.0, None
         begun = time.perf_counter()
-        evaluation = self._executor.evaluate_here(served, table.rows, reader.raw_score)
+        evaluation = self._executor.evaluate_here(served, table.rows, reader.needs_raw_score(table))
         if evaluation is None:
             return table, 0.0, None
         seconds = time.perf_counter() - begun

@@ -1,10 +1,12 @@
 """What every prediction route does with a request, whatever its protocol: the key, the choice of the model, the log."""
 
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, TypeVar
 
 from app.auth import check_key
 from app.codecs.rules import FloatArray
 from app.container import Services
+from app.errors import PredictionNotFinite
 from app.models.served import ServedModel
 from app.predict.exchange import Exchange
 from app.predict.headers import Headers
@@ -24,12 +26,24 @@ class Scored(NamedTuple):
         evaluation: Evaluation of these rows.
         body: Body of the answer.
         headers: Further headers of the answer.
+        media_type: Format of the answer; None for that of the route.
     """
 
     rows: FloatArray
     evaluation: Evaluation
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    media_type: bytes | None = None
+
+
+class Answered(Call, Protocol):
+    """A request that is answered by one body: of HTTP, an `Exchange`."""
+
+    async def answer(
+        self, body: bytes, media_type: bytes = ..., status: int = ..., headers: Iterable[tuple[bytes, bytes]] = ...
+    ) -> None:
+        """Send the answer, as `Exchange.answer` does."""
+        ...
 
 
 class Scoring:
@@ -75,7 +89,7 @@ class Scoring:
 
     async def answer(
         self,
-        exchange: Exchange,
+        exchange: Answered,
         served: ServedModel,
         reader: Reader[R, Scored],
         media_type: bytes = b"application/json",
@@ -86,15 +100,21 @@ class Scoring:
             exchange: The request.
             served: The model that answers.
             reader: Reads the rows and makes the answer.
-            media_type: Format of the answer.
+            media_type: Format of the answer, where that does not tell it.
         """
         with self.admission.enter(len(served.feature_names)) as reservation:
-            rows, evaluation, body, headers = await self.many.predict(exchange, served, reader, reservation)
+            try:
+                scored = await self.many.predict(exchange, served, reader, reservation)
+            except PredictionNotFinite as error:
+                self.count_not_finite(served, self.kind(error.of), error.rows)
+                raise
+            rows, evaluation, body, headers, own_type = scored
+            del scored
             kind = self.kind(len(rows))
             if kind != "bulk":
                 await flushed(self.log, exchange.request_id, kind, served, rows, evaluation.prediction)
             reservation.reserve_answer(len(body))
-            await exchange.answer(body, media_type, headers=headers)
+            await exchange.answer(body, own_type or media_type, headers=headers)
         self.after(exchange, served, kind, rows, evaluation)
 
     def count_not_finite(self, served: ServedModel, kind: PredictionType, rows: int) -> None:

@@ -169,24 +169,8 @@ class HealthController(Controller):
     @get("/ready", summary="Probe readiness", responses=_unhealthy(Probe))
     async def ready(self, services: InjectedServices) -> Response[Probe]:
         """200 if the model in use answers a test prediction now; 503 if not, and once the service is shutting down."""
-        if services.shutdown.announced:
-            return _answer(Probe("not ready", "the service is shutting down"), ok=False)
-        served = services.slot.current
-        if served is None:
-            return _answer(Probe("not ready", "no model is loaded"), ok=False)
-        if not services.prediction_log.started:
-            return _answer(Probe("not ready", "the prediction log is starting"), ok=False)
-        try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
-                output = await services.executor.check(served)
-        except TimeoutError:
-            return _answer(Probe("not ready", f"no prediction within {READY_TIMEOUT_S:g} s"), ok=False)
-        except Exception as error:
-            log.exception("readiness probe failed")
-            return _answer(Probe("not ready", f"the prediction failed: {type(error).__name__}"), ok=False)
-        if not np.isfinite(output).all():
-            return _answer(Probe("not ready", "the model's prediction is not finite"), ok=False)
-        return _answer(Probe("ready"), ok=True)
+        reason = await not_ready(services)
+        return _answer(Probe("ready") if reason is None else Probe("not ready", reason), ok=reason is None)
 
     @post(
         "/model/reload",
@@ -212,6 +196,26 @@ class HealthController(Controller):
         if refresh.outcome == "version_unknown":
             raise NotFound(f"The version cannot be pinned: {refresh.reason}.")
         return Response(refresh, status_code=200)
+
+
+async def not_ready(services: Services) -> str | None:
+    """Why predictions are not answered now; None if the model in use answers a test prediction."""
+    if services.shutdown.announced:
+        return "the service is shutting down"
+    served = services.slot.current
+    if served is None:
+        return "no model is loaded"
+    if not services.prediction_log.started:
+        return "the prediction log is starting"
+    try:
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            output = await services.executor.check(served)
+    except TimeoutError:
+        return f"no prediction within {READY_TIMEOUT_S:g} s"
+    except Exception as error:
+        log.exception("readiness probe failed")
+        return f"the prediction failed: {type(error).__name__}"
+    return None if np.isfinite(output).all() else "the model's prediction is not finite"
 
 
 def _order(body: bytes) -> str | msgspec.UnsetType | None:
