@@ -60,7 +60,7 @@ def _tensor(given: Any, raw: memoryview | None, packed: dict[int, list[memoryvie
     if raw is not None:
         if packed or kept:
             raise refusal(name, "has contents, and raw_input_contents as well")
-        return read_raw(name, datatype, shape, raw)
+        return _aligned(read_raw(name, datatype, shape, raw))
     count = count_of(name, datatype, shape)
     if datatype not in FIELDS:
         raise refusal(name, f"is {datatype}, whose values must be in raw_input_contents")
@@ -78,8 +78,16 @@ def _tensor(given: Any, raw: memoryview | None, packed: dict[int, list[memoryvie
         return Tensor(name, datatype, shape, _narrowed(name, np.array(unpacked), datatype))
     data = b"".join(packed[number]) if len(packed.get(number, ())) > 1 else packed.get(number, [b""])[0]
     if number in FIXED:
-        return read_raw(name, datatype, shape, data)
+        return _aligned(read_raw(name, datatype, shape, data))
     return Tensor(name, datatype, shape, _varints(name, data, count, datatype))
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """A tensor whose numbers lie where the processor reads them at once: a message has them anywhere."""
+    values = tensor.values
+    if not isinstance(values, np.ndarray) or values.flags.aligned:
+        return tensor
+    return tensor._replace(values=values.copy())
 
 
 def _varints(name: str, data: Buffer, count: int, datatype: str) -> NDArray[Any]:

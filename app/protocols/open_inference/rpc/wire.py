@@ -23,6 +23,9 @@ PACKED = {number << 3 | BYTES_KIND: number for number in range(1, 8)}
 FREE_FIELDS = 100
 """Most fields of one message, beside those that the model's features need."""
 
+SMALL = [bytes((number,)) for number in range(0x80)]
+"""Numbers of one byte."""
+
 NOT_A_REQUEST = "The message is not a ModelInferRequest."
 
 
@@ -182,17 +185,20 @@ def _field(message: bytes, start: int, end: int) -> Field:
 
 def _varint(message: bytes, place: int, end: int) -> tuple[int, int]:
     """A number, and the place behind it."""
-    result = 0
-    for index in range(min(LONGEST_VARINT, end - place)):
-        byte = message[place + index]
-        result |= (byte & 0x7F) << 7 * index
-        if byte < 0x80:
-            return result, place + index + 1
+    result = shift = 0
+    for index in range(place, min(place + LONGEST_VARINT, end)):
+        byte = message[index]
+        if byte < 0x80:  # nearly always the first
+            return result | byte << shift, index + 1
+        result |= (byte & 0x7F) << shift
+        shift += 7
     raise MalformedBody(NOT_A_REQUEST)
 
 
 def varint(number: int) -> bytes:
     """A number that is not negative."""
+    if number <= 0x7F:
+        return SMALL[number]
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
