@@ -42,6 +42,7 @@ from app.prediction_log.process import LogWriter, LogWriterProcess
 from app.prediction_log.segments import Spool
 from app.prediction_log.status import Waiting
 from app.problems import to_answer
+from app.protocols.open_inference.handler import Inference
 from app.routes.docs import assets_router, openapi_config
 from app.routes.health import HealthController
 from app.routes.hooks import hooks_router
@@ -131,7 +132,7 @@ def _direct_routes(
     services: Services, scoring: Scoring, limit: RateLimit | None, cors: CORSConfig | None
 ) -> dict[str, ASGIApp]:
     """The prediction routes, by path."""
-    routes: dict[str, ASGIApp] = dict(Predictions(services, scoring).routes)
+    routes: dict[str, ASGIApp] = Predictions(services, scoring).routes | Inference(services, scoring).routes
     if limit is not None:
         routes = {path: limit.around(route) for path, route in routes.items()}
     if cors is not None:

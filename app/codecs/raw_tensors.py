@@ -36,7 +36,7 @@ def read_raw(name: str, datatype: str, shape: Sequence[int], data: Buffer) -> Te
         return Tensor(name, datatype, tuple(shape), _read_texts(name, count, view))
     dtype = DTYPES[datatype]
     if count * dtype.itemsize != len(view):
-        raise refusal(name, f"has {len(view)} bytes of data, and its shape and datatype do not")
+        raise refusal(name, f"must have the bytes that its shape and datatype take, and has {len(view)}")
     if not count:
         return Tensor(name, datatype, tuple(shape), np.empty(0, dtype))
     if dtype == np.bool_:

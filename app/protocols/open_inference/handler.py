@@ -1,0 +1,57 @@
+"""Handler of inference over HTTP, in front of Litestar's router."""
+
+from functools import partial
+
+from litestar.types import ASGIApp
+
+from app.container import Services
+from app.predict.body import SMALL_BODY_BYTES
+from app.predict.exchange import Endpoint, Exchange
+from app.predict.many_rows import NO_TURN, Reader
+from app.predict.scoring import Scored, Scoring
+from app.protocols.open_inference.models import model_of
+from app.protocols.open_inference.request import Asked, head_bytes, read_request
+from app.protocols.open_inference.response import infer_answer
+from app.serving.deadline import Deadlines
+
+INFER = "/v2/models/{model}/infer"
+INFER_VERSION = "/v2/models/{model}/versions/{version}/infer"
+
+
+class Inference:
+    """Answers requests for inference.
+
+    Args:
+        services: Collaborators of the application.
+        scoring: Policy of all prediction routes.
+
+    Attributes:
+        routes: An ASGI application by path, for POST.
+    """
+
+    def __init__(self, services: Services, scoring: Scoring) -> None:
+        self._services = services
+        self._scoring = scoring
+        deadlines = Deadlines(services.settings.request_timeout)
+        self.routes: dict[str, ASGIApp] = {
+            path: Endpoint(path, self._infer, deadlines, services.gate) for path in (INFER, INFER_VERSION)
+        }
+
+    async def _infer(self, exchange: Exchange) -> None:
+        """Answer the tensors of a request by tensors."""
+        scoring, settings = self._scoring, self._services.settings
+        scoring.check_key(exchange.headers)
+        name, version = exchange.parameters["model"], exchange.parameters.get("version")
+        served = model_of(name, version, self._services, exchange.raw_headers, exchange.request_id)
+        head = head_bytes(exchange.headers, settings)
+        limit, setting = settings.max_json_bytes, "MAX_JSON_BYTES"
+        if head is not None:
+            limit, setting = settings.max_body_bytes, "MAX_BODY_BYTES"
+        turns = scoring.many.turns
+        reader: Reader[Asked, Scored] = Reader(
+            scoring.kind, lambda asked: asked.wanted.raw_score, limit, setting,
+            lambda body: read_request(body, head, served, settings),
+            turns if head is None or head > SMALL_BODY_BYTES else NO_TURN,
+            partial(infer_answer, served, turns), NO_TURN,
+        )  # fmt: skip
+        await scoring.answer(exchange, served, reader)
