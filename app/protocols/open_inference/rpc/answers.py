@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from app.codecs.gil_yield import GilYield
 from app.codecs.raw_tensors import write_raw
 from app.codecs.tensors import BYTES, Tensor
 from app.models.identity import ModelIdentity
@@ -15,6 +16,9 @@ OUTPUT = message("ModelInferResponse.InferOutputTensor")
 
 OUTPUTS, CONTENTS, RAW_CONTENTS = (number << 3 | BYTES_KIND for number in (5, 5, 6))
 """Tags of `outputs`, of an output's `contents`, and of `raw_output_contents`."""
+
+PIECE = 4096
+"""Values that are handed to protobuf at a time, in less than a millisecond."""
 
 
 def infer_answer(identity: ModelIdentity, identifier: str, tensors: Sequence[Tensor], *, raw: bool) -> bytes:
@@ -43,6 +47,9 @@ def _with_contents(output: Any, tensor: Tensor) -> bytes:
     if number in FIXED:  # packed numbers are their bytes, which protobuf would be given one by one
         packed = delimited(number << 3 | BYTES_KIND, values.tobytes())
         return output.SerializeToString() + delimited(CONTENTS, packed)
-    given = [(text or "").encode() for text in values] if tensor.datatype == BYTES else values.tolist()
-    getattr(output.contents, name).extend(given)
+    field, yield_gil = getattr(output.contents, name), GilYield()
+    for start in range(0, len(values), PIECE):
+        piece = values[start : start + PIECE]
+        field.extend([(text or "").encode() for text in piece] if tensor.datatype == BYTES else piece.tolist())
+        yield_gil()
     return output.SerializeToString()

@@ -10,6 +10,7 @@ from app.codecs.raw_tensors import read_raw
 from app.codecs.rules import Buffer
 from app.codecs.tensors import BYTES, DTYPES, Tensor, count_of, refusal
 from app.errors import InvalidInput
+from app.protocols.open_inference.request import check_parameters
 from app.protocols.open_inference.rpc.wire import LONGEST_VARINT, Parts
 
 FIELDS = {
@@ -28,8 +29,6 @@ NAMES = {number: name for name, number in FIELDS.values()}
 
 FIXED = {6: DTYPES["FP32"], 7: DTYPES["FP64"]}
 """Dtypes of the fields whose values all have the same number of bytes."""
-
-SHARED_MEMORY = "shared_memory_region"
 
 PIECE = 1 << 16
 """Numbers that are converted at a time, so that what they take meanwhile is little."""
@@ -54,8 +53,8 @@ def tensors_of(request: Any, parts: Parts) -> list[Tensor]:
 
 def _tensor(given: Any, raw: memoryview | None, packed: dict[int, list[memoryview]]) -> Tensor:
     name, datatype, shape = given.name, given.datatype, tuple(given.shape)
-    if SHARED_MEMORY in given.parameters:
-        raise refusal(name, "is in shared memory, which is not supported")
+    if given.parameters:
+        check_parameters(name, given.parameters)
     kept = given.contents.ListFields() if given.HasField("contents") else []
     if raw is not None:
         if packed or kept:
@@ -129,8 +128,7 @@ def _narrowed(name: str, values: NDArray[Any], datatype: str) -> NDArray[Any]:
     if values.dtype == np.uint64 and dtype.kind == "i":
         values = values.view(np.int64)
     if len(values) and dtype.kind != "f":
-        limits = np.iinfo(np.uint8 if dtype.kind == "b" else dtype)
-        least, greatest = (0, 1) if dtype.kind == "b" else (limits.min, limits.max)
+        least, greatest = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
         if values.min() < least or values.max() > greatest:
             raise refusal(name, f"has values beyond {datatype}")
     return values.astype(dtype)

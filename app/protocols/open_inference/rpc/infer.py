@@ -5,16 +5,17 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from app.codecs.rules import FloatArray
+from app.codecs.rules import FloatArray, check_width
 from app.codecs.tensors import rows_of
 from app.container import Services
-from app.errors import FieldError, InvalidInput, MalformedBody
+from app.errors import MalformedBody
 from app.models.served import ServedModel
 from app.predict.body import Body
 from app.predict.many_rows import NO_TURN, Reader
 from app.predict.scoring import Scored, Scoring
 from app.protocols.open_inference.models import model_of
 from app.protocols.open_inference.outputs import Wanted, output_tensors, wanted_of
+from app.protocols.open_inference.request import check_parameters
 from app.protocols.open_inference.rpc.answers import infer_answer
 from app.protocols.open_inference.rpc.call import RpcCall
 from app.protocols.open_inference.rpc.contents import tensors_of
@@ -24,12 +25,6 @@ from app.serving.deadline import Deadline
 from kernels.engine import Evaluation
 
 REQUEST = message("ModelInferRequest")
-
-UNSUPPORTED = {
-    "classification": "is not supported: ask for the outputs label and probabilities",
-    "shared_memory_region": "is not supported: outputs are in the answer",
-}
-"""Parameters of an output that would change the answer, and what is said of them."""
 
 
 class Asked(NamedTuple):
@@ -96,6 +91,7 @@ class Inference:
         names = [_output(output) for output in request.outputs]
         parameters = {name: _value(given) for name, given in request.parameters.items()}
         wanted = wanted_of(names, parameters, served, settings)
+        check_width(len(request.inputs), features)
         rows = rows_of(tensors_of(request, parts), features, settings.max_bulk_rows)
         return Asked(rows, wanted, request.id, bool(parts.raw))
 
@@ -110,14 +106,9 @@ def _scored(served: ServedModel, asked: Asked, evaluation: Evaluation) -> Scored
 
 
 def _output(output: Any) -> str:
-    """Name of an output that is asked for.
-
-    Raises:
-        InvalidInput: It has a parameter of UNSUPPORTED.
-    """
-    for parameter, reason in UNSUPPORTED.items():
-        if parameter in output.parameters:
-            raise InvalidInput("The outputs are not valid.", (FieldError(parameter, reason),))
+    """Name of an output that is asked for, without parameters that would change it."""
+    if output.parameters:
+        check_parameters(output.name, output.parameters)
     return output.name
 
 
