@@ -15,6 +15,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from app.settings import Settings
 from tests.routes.support import Array, Client, client_of, settings_with
 from tests.support import free_port
+from tests.wire import WITHIN_S
 
 T = TypeVar("T")
 
@@ -67,7 +68,8 @@ async def rpc_of(settings: Settings, **changes: Any) -> AsyncIterator[Rpc]:
     async with client_of(settings_with(settings, api_host="127.0.0.1", grpc_port=port, **changes)) as client:
         address = f"127.0.0.1:{port}"
         async with channel_to(address) as channel:
-            await channel.channel_ready()
+            async with asyncio.timeout(WITHIN_S):
+                await channel.channel_ready()
             yield Rpc(client, channel, address)
 
 

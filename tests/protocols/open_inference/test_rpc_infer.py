@@ -116,12 +116,7 @@ async def test_categories_come_by_their_own_values(colors: Trained, registry_dir
         raw = await rpc.infer([tensor(name, values) for name, values in columns.items()])
         assert raw.as_numpy("prediction").ravel().tobytes() == right.tobytes()
         shape = [len(asked), 1]
-        fields = {
-            "BYTES": "bytes_contents",
-            "FP64": "fp64_contents",
-            "INT64": "int64_contents",
-            "BOOL": "bool_contents",
-        }
+        fields = {name: FIELDS[name][0] for name in ("BYTES", "FP64", "INT64", "BOOL")}
         message = request(model=rpc.model)
         for given in metadata.inputs:
             values = columns[given.name]

@@ -24,6 +24,9 @@ STREAMS = 1000
 
 LEAST_ARRIVING = 4
 
+LARGEST_MESSAGE = 2**31 - 1
+"""Bytes that gRPC can be told as a limit."""
+
 KEPT_S = 1
 """Part of SHUTDOWN_GRACE for what is closed after the last answer."""
 
@@ -111,7 +114,7 @@ def options(settings: Settings) -> list[tuple[str, int]]:
     idle = 1000 * settings.idle_timeout
     return [
         ("grpc.so_reuseport", 0),  # a second service on the port is an error, and gets no half of the calls
-        ("grpc.max_receive_message_length", settings.max_body_bytes),
+        ("grpc.max_receive_message_length", min(settings.max_body_bytes, LARGEST_MESSAGE)),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", STREAMS),
         ("grpc.max_connection_idle_ms", idle),
