@@ -76,7 +76,7 @@ async def test_the_id_of_a_request_is_returned_and_written(settings: Settings, e
         await come_true(is_written)
         engine.dispose()
         assert {row.request_id for row in written} == {"of-a-test"}
-        assert [msgspec.json.decode(row.prediction) for row in written] == prediction.tolist()
+        assert [row.prediction for row in written] == prediction.tolist()
         assert answered(rpc, 200)()
         assert metric(rpc, "predictions_total", model_version="1", prediction_type="batch") == 2
         await rpc.refused(b"", "/none/Such")

@@ -153,18 +153,19 @@ async def test_watchers_are_bounded(settings: Settings, monkeypatch: pytest.Monk
 
 
 async def test_a_call_in_progress_is_answered_while_the_service_ends(settings: Settings, example: Row) -> None:
-    async with rpc_of(settings) as rpc:
+    async with rpc_of(settings, shutdown_delay=0.0) as rpc:
+        services = services_of(rpc.client)
+        server = services.tasks.status["grpc-server"]
         with Hanging() as hanging:
             compute_with(rpc.client, hanging)
             call = rpc.channel.unary_unary(INFER)(request(varied(example, 2)).SerializeToString())
-            await come_true(lambda: services_of(rpc.client).gate.in_progress == 1)
-            stopping = asyncio.create_task(rpc.client.app.litestar.state["rpc"].stop())
+            await come_true(lambda: services.gate.in_progress == 1)
+            services.shutdown.announce()
             async with channel_to(rpc.address) as late:
                 error = await until_it_fails(late.unary_unary(f"/{SERVICE}/ServerLive"))
-            assert code(error) == "UNAVAILABLE"
-            assert not stopping.done()
+            assert (code(error), server.state) == ("UNAVAILABLE", "running")
         assert parsed(await call).outputs
-        await stopping
+        await come_true(lambda: server.state == "finished")
 
 
 async def until_it_fails(method: Any) -> grpc.aio.AioRpcError:
