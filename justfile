@@ -86,6 +86,12 @@ lock:
     uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \
         --no-emit-index-url --no-header --output-file requirements.lock pyproject.toml
 
+# Describe the messages of the gRPC protocol anew, after a change of its .proto file
+[group('maintain')]
+proto folder="app/protocols/open_inference/rpc": setup-dev
+    {{ bin }}/python -m grpc_tools.protoc --proto_path={{ folder }} --include_imports \
+        --descriptor_set_out={{ folder }}/inference.binpb {{ folder }}/inference.proto
+
 # Build the container image
 [group('maintain')]
 image tag="madrone":

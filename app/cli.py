@@ -68,7 +68,7 @@ def serve(model: str | None, host: str | None, port: str | None, debug: bool, re
         if value is not None:
             os.environ[name] = value
     settings = _settings()
-    _check_port(settings)
+    _check_ports(settings)
     _check_openmp()
     _cache_kernels(settings)
 
@@ -268,15 +268,17 @@ def _cache_kernels(settings: Settings) -> None:
     cache_kernels(settings.data_dir / "kernels")
 
 
-def _check_port(settings: Settings) -> None:
-    """Stop with the settings to change if the port is taken; Granian would show a traceback."""
+def _check_ports(settings: Settings) -> None:
+    """Stop with the settings to change if a port is taken; Granian would show a traceback."""
     family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.api_host, settings.api_port))
-        except OSError as error:
-            _stop(f"Cannot listen on API_HOST {settings.api_host}, API_PORT {settings.api_port}: {error.strerror}.")
+    for name, port in (("API_PORT", settings.api_port), ("GRPC_PORT", settings.grpc_port)):
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                if port is not None:
+                    probe.bind((settings.api_host, port))
+            except OSError as error:
+                _stop(f"Cannot listen on API_HOST {settings.api_host}, {name} {port}: {error.strerror}.")
 
 
 def _checked(response: Any) -> Any:

@@ -39,6 +39,9 @@ HINTS = {
 CLIENTS = {"s3": "boto3", "gcs": "google.cloud.storage", "azure": "azure.storage.blob"}
 """Module that each extra for an object store installs."""
 
+GRPC_MODULES = ("grpc", "grpc_health", "grpc_reflection", "google.protobuf")
+"""Modules that the grpc extra installs."""
+
 
 def contradictions(settings: "Settings", given: frozenset[str]) -> list[str]:
     """Lines about settings that cannot be together, each beginning with the name of one.
@@ -50,6 +53,7 @@ def contradictions(settings: "Settings", given: frozenset[str]) -> list[str]:
     problems: list[str] = []
     if settings.enable_prometheus and settings.prometheus_port == settings.api_port:
         problems.append(f"PROMETHEUS_PORT: must differ from API_PORT, both are {settings.api_port}")
+    problems += _about_grpc(settings)
     for name, schemes in (
         ("mlflow_tracking_uri", MLFLOW_SCHEMES),
         ("mlflow_registry_uri", MLFLOW_SCHEMES),
@@ -63,6 +67,21 @@ def contradictions(settings: "Settings", given: frozenset[str]) -> list[str]:
     if settings.prediction_log == "durable" and not settings.prediction_log_rows:
         problems.append("PREDICTION_LOG: must not be durable with PREDICTION_LOG_ROWS=0, which keeps no row")
     return problems + _about_path(settings, given)
+
+
+def _about_grpc(settings: "Settings") -> list[str]:
+    """Lines about GRPC_PORT."""
+    port = settings.grpc_port
+    if port is None:
+        return []
+    others = {"API_PORT": settings.api_port}
+    if settings.enable_prometheus:
+        others["PROMETHEUS_PORT"] = settings.prometheus_port
+    problems = [f"GRPC_PORT: must differ from {name}, both are {port}" for name in others if others[name] == port]
+    if not all(_is_installed(module) for module in GRPC_MODULES):
+        extra = "install the grpc extra, in a checkout by uv pip install -e '.[grpc]'"
+        problems.append(f"GRPC_PORT: needs grpcio, which is not installed: {extra}")
+    return problems
 
 
 def _about_scheme(uri: str, schemes: tuple[str, ...]) -> str | None:

@@ -105,9 +105,15 @@ def create_app(
     cors = CORSConfig(allow_origins=list(settings.cors_origins)) if settings.cors_origins else None
     litestar = _litestar(services, cors)
     paths = frozenset(route.path for route in litestar.routes)
-    routes = RouteTable(_direct_routes(services, cors))
+    scoring = Scoring(services)
+    limit = RateLimit(settings.rate_limit) if settings.rate_limit else None
+    routes = RouteTable(_direct_routes(services, scoring, limit, cors))
     app = Edge(CompressedAnswers(DirectRoutes(litestar, routes), services.executor.in_thread))
     telemetry = RequestTelemetry(app, services.metrics, services.request_log, paths)
+    if settings.grpc_port is not None:
+        from app.protocols.open_inference.rpc.server import RpcServer  # grpcio is an extra
+
+        litestar.state["rpc"] = RpcServer(services, scoring, limit, telemetry)
     # Answers to other web origins have headers of their own, refusals as well.
     return Application(StraightWay(telemetry, services, routes) if cors is None else telemetry, litestar, services)
 
@@ -123,13 +129,12 @@ def serve_app() -> Application:
     return app
 
 
-def _direct_routes(services: Services, cors: CORSConfig | None) -> dict[str, ASGIApp]:
+def _direct_routes(
+    services: Services, scoring: Scoring, limit: RateLimit | None, cors: CORSConfig | None
+) -> dict[str, ASGIApp]:
     """The prediction routes, by path."""
-    settings = services.settings
-    scoring = Scoring(services)
     routes: dict[str, ASGIApp] = Predictions(services, scoring).routes | prediction_routes(services, scoring)
-    if settings.rate_limit:
-        limit = RateLimit(settings.rate_limit)
+    if limit is not None:
         routes = {path: limit.around(route) for path, route in routes.items()}
     if cors is not None:
         routes = {path: CorsHeaders(route, cors) for path, route in routes.items()}
@@ -231,8 +236,13 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         if settings.enable_prometheus:
             exporter = MetricsServer(settings.api_host, settings.prometheus_port, services.metrics)
             tasks.start("metrics-server", exporter.run)
+        rpc = app.state.get("rpc")
+        if rpc is not None:
+            tasks.start("grpc-server", rpc.run)
         services.shutdown.listen()
         yield
+        if rpc is not None:
+            await rpc.stop()  # while the other tasks run, which the calls in progress need
     await asyncio.to_thread(services.request_log.close)
     services.keeper.close()
     services.executor.close()

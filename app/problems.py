@@ -45,39 +45,56 @@ class Answer(msgspec.Struct, frozen=True):
     body: bytes
 
 
-def answer_error(scope: MutableMapping[str, Any], error: Exception) -> Answer:
-    """Turn any exception into an answer, and store its kind in the scope.
+def failure_of(error: Exception, request_id: str) -> Failure:
+    """What the caller of a request is told of an exception.
 
     The caller reads the texts of our own errors and of Litestar's client errors. For any other exception the caller
     reads a general sentence and the request id, under which the log has the traceback.
     """
-    errors: tuple[FieldError, ...] = ()
+    if isinstance(error, ServiceError):
+        return Failure(
+            status=HTTPStatus(error.status), kind=error.kind, detail=error.detail, errors=error.errors,
+            request_id=request_id,
+        )  # fmt: skip
+    if isinstance(error, HTTPException) and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+        status = HTTPStatus(error.status_code)
+        return Failure(
+            status=status, kind=status.name.lower(), detail=_litestar_detail(status, error), request_id=request_id
+        )
+    log.error("request failed", exc_info=error)
+    return Failure(
+        status=HTTPStatus.INTERNAL_SERVER_ERROR,
+        kind="internal",
+        detail="The request failed inside the service. The log has the cause under this request id.",
+        request_id=request_id,
+    )
+
+
+def answer_error(scope: MutableMapping[str, Any], error: Exception) -> Answer:
+    """Turn any exception into an answer, as `failure_of` does, and store its kind in the scope."""
+    failure = failure_of(error, str(scope.get(REQUEST_ID, "")))
+    scope[ERROR_TYPE] = failure.kind
+    headers = _headers(error, failure.status)
+    form = protocol_error(scope["path"])
+    if form is None:
+        return Answer(failure.status.value, headers, PROBLEM_MEDIA_TYPE, _problem(failure))
+    status, body = form(failure)
+    return Answer(status.value, headers, "application/json", body)
+
+
+def _headers(error: Exception, status: HTTPStatus) -> dict[str, str]:
+    """Headers that belong to an error."""
     headers: dict[str, str] = {}
     if isinstance(error, ServiceError):
-        status, kind, detail, errors = HTTPStatus(error.status), error.kind, error.detail, error.errors
         if error.retry_after is not None:
             headers["Retry-After"] = str(error.retry_after)
         if status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = "Bearer"
-    elif isinstance(error, HTTPException) and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
-        status = HTTPStatus(error.status_code)
-        kind = status.name.lower()
-        detail = _litestar_detail(status, error)
+    elif isinstance(error, HTTPException) and status < HTTPStatus.INTERNAL_SERVER_ERROR:
         headers.update(error.headers or {})
         if "allow" in headers:
             headers["allow"] = allow_head(headers["allow"])
-    else:
-        status, kind = HTTPStatus.INTERNAL_SERVER_ERROR, "internal"
-        detail = "The request failed inside the service. The log has the cause under this request id."
-        log.error("request failed", exc_info=error)
-    scope[ERROR_TYPE] = kind
-    identifier = str(scope.get(REQUEST_ID, ""))
-    failure = Failure(status=status, kind=kind, detail=detail, errors=errors, request_id=identifier)
-    form = protocol_error(scope["path"])
-    if form is None:
-        return Answer(status.value, headers, PROBLEM_MEDIA_TYPE, _problem(failure))
-    status, body = form(failure)
-    return Answer(status.value, headers, "application/json", body)
+    return headers
 
 
 def _problem(failure: Failure) -> bytes:

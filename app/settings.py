@@ -110,6 +110,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     enable_prometheus: Annotated[bool, _help("Serve metrics at /metrics, and on PROMETHEUS_PORT as well")] = True
     prometheus_port: Annotated[Port, _help("Port that serves metrics only")] = 8001
+    grpc_port: Annotated[
+        Port | None, _help("Port of the Open Inference Protocol over gRPC, which needs the grpc extra. Unset: none")
+    ] = None
     log_level: Annotated[LogLevel, _help("Lowest level that is logged")] = "INFO"
     max_batch_size: Annotated[int, Meta(ge=1, le=100_000), _help("Most rows of a /predict/batch request")] = 100
     max_bulk_rows: Annotated[int, Meta(ge=1, le=100_000_000), _help("Most rows of a /predict/bulk request")] = 1_000_000

@@ -1,6 +1,7 @@
 """What every prediction route does with a request, whatever its protocol: the key, the choice of the model, the log."""
 
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, TypeVar
 
 from app.auth import check_key
 from app.codecs.rules import FloatArray
@@ -33,6 +34,16 @@ class Scored(NamedTuple):
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
     media_type: bytes | None = None
+
+
+class Answered(Call, Protocol):
+    """A request that is answered by one body: of HTTP, an `Exchange`."""
+
+    async def answer(
+        self, body: bytes, media_type: bytes = ..., status: int = ..., headers: Iterable[tuple[bytes, bytes]] = ...
+    ) -> None:
+        """Send the answer, as `Exchange.answer` does."""
+        ...
 
 
 class Scoring:
@@ -78,7 +89,7 @@ class Scoring:
 
     async def answer(
         self,
-        exchange: Exchange,
+        exchange: Answered,
         served: ServedModel,
         reader: Reader[R, Scored],
         media_type: bytes = b"application/json",

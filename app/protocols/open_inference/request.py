@@ -1,6 +1,7 @@
 """Requests for inference over HTTP: their JSON, the tensors in it or behind it, and the outputs that they ask for."""
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from msgspec import UNSET
 
@@ -105,7 +106,7 @@ def _outputs(request: Request, all_binary: bool) -> tuple[list[str], frozenset[s
         if not output.parameters:
             as_bytes = all_binary
         else:
-            _check(output.name, output.parameters, BINARY)
+            check_parameters(output.name, output.parameters, BINARY)
             as_bytes = output.parameters.get(BINARY, all_binary)
         if not isinstance(as_bytes, bool):
             raise refusal(output.name, f"must have true or false as {BINARY}")
@@ -122,7 +123,7 @@ def _tensors(request: Request, tail: memoryview | None, served: ServedModel) -> 
     for given in request.inputs:
         size = None
         if given.parameters:
-            _check(given.name, given.parameters, SIZE)
+            check_parameters(given.name, given.parameters, SIZE)
             size = _size(given, given.parameters, tail)
         if size is None or tail is None:
             tensors.append(read_values(given))
@@ -150,15 +151,15 @@ def _size(given: InputTensor, parameters: Parameters, tail: memoryview | None) -
     return size
 
 
-def _check(name: str, parameters: Parameters, known: str) -> None:
+def check_parameters(name: str, parameters: Iterable[str], known: str | None = None) -> None:
     """Refuse the parameters of a tensor that mean something which is not done here.
 
     Args:
         name: Name of the tensor.
-        parameters: Its parameters.
-        known: The one that is read.
+        parameters: Names of its parameters.
+        known: The one that is read; None where none is.
     """
-    others: list[Any] = [parameter for parameter in parameters if parameter not in (known, CONTENT_TYPE)]
+    others = [parameter for parameter in parameters if parameter not in (known, CONTENT_TYPE)]
     if not others:
         return
     if any(parameter.startswith(SHARED_MEMORY) for parameter in others):
