@@ -4,10 +4,12 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from litestar.utils import normalize_path
 
 PARAMETER = re.compile(r"\{(\w+)\}")
+VERB, PARAMETER_AND_VERB = ":", "}:"
+"""What a path has that names a verb, and its template."""
 
 
 class Found(NamedTuple):
@@ -54,6 +56,8 @@ class RouteTable:
 class DirectRoutes:
     """ASGI application that answers POST requests of some paths itself, and hands all others on.
 
+    Of a path with text behind a parameter, such as `{name}:predict`, it answers all methods.
+
     Args:
         app: Answers all other requests.
         routes: Applications by path.
@@ -65,13 +69,23 @@ class DirectRoutes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        if scope["type"] == "http" and scope["method"] == "POST":
-            found = self._routes.find(scope["path"])
-            if found is not None:
-                scope["path_template"], app, scope["path_params"] = found
-                await app(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        found = self._find(scope) if scope["type"] == "http" else None
+        if found is None:
+            await self._app(scope, receive, send)
+            return
+        scope["path_template"], app, scope["path_params"] = found
+        await app(scope, receive, send)
+
+    def _find(self, scope: HTTPScope) -> Found | None:
+        is_post = scope["method"] == "POST"
+        if not is_post and VERB not in scope["path"]:
+            return None
+        found = self._routes.find(scope["path"])
+        if is_post or found is None:
+            return found
+        # Litestar knows no path with text behind a parameter. It answers what browsers ask before such a request.
+        asks_before = any(name == b"access-control-request-method" for name, _ in scope["headers"])
+        return found if PARAMETER_AND_VERB in found.template and not asks_before else None
 
 
 def _pattern(path: str) -> re.Pattern[str]:

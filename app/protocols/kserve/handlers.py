@@ -4,19 +4,47 @@ The reader is that of MLflow's `instances` and `inputs`. KServe takes nested lis
 and objects whose values are lists or objects of values, which are rows of a frame.
 """
 
-from litestar.types import ASGIApp
+from typing import Any
+
+from litestar.exceptions import MethodNotAllowedException
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from app.codecs import table_json
 from app.container import Services
 from app.errors import NotFound
 from app.predict.exchange import Endpoint, Exchange
 from app.predict.scoring import Scoring
+from app.problems import send_error
 from app.protocols.mlflow.handlers import Invocations
 from app.serving.deadline import Deadlines
 
 PATH = "/v1/models/{model_name}:predict"
 
+ALLOWED = "OPTIONS, POST"
+
 UNKNOWN = "No model of this name is served here."
+
+
+class OnlyPost:
+    """ASGI application that answers other methods than POST as Litestar does for its routes.
+
+    Args:
+        app: Answers the requests.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http" or scope["method"] == "POST":
+            await self._app(scope, receive, send)
+        elif scope["method"] == "OPTIONS":
+            start: Any = {"type": "http.response.start", "status": 204, "headers": [(b"allow", ALLOWED.encode())]}
+            await send(start)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            await send_error(scope, send, MethodNotAllowedException(headers={"allow": ALLOWED}))
 
 
 class KServe:
@@ -36,7 +64,7 @@ class KServe:
         self._invocations = invocations
         self._name = services.settings.model_name
         endpoint = Endpoint(PATH, self._predict, Deadlines(services.settings.request_timeout), services.gate)
-        self.routes: dict[str, ASGIApp] = {PATH: endpoint}
+        self.routes: dict[str, ASGIApp] = {PATH: OnlyPost(endpoint)}
 
     async def _predict(self, exchange: Exchange) -> None:
         """Answer a request; like KServe, whatever its Content-Type: the body is JSON."""

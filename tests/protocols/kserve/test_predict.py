@@ -80,3 +80,23 @@ async def test_errors_have_kserves_form(settings: Settings, example: Row) -> Non
         error(await client.post(URL, json={"instances": [row]}, headers=key), 503)
         error(await client.post(URL, content=b"{", headers=key), 503)
         error(await client.post(URL, content=b"{", headers=key), 429)
+
+
+async def test_other_methods_are_refused_and_listed(client: Client) -> None:
+    for method in ("GET", "HEAD", "PUT", "DELETE", "PATCH"):
+        response = await client.request(method, URL)
+        assert response.status_code == 405
+        assert response.headers["allow"] == "OPTIONS, POST"
+        if method != "HEAD":
+            assert response.json() == {"error": "This route supports only OPTIONS, POST."}
+    response = await client.request("OPTIONS", URL)
+    assert (response.status_code, response.headers["allow"]) == (204, "OPTIONS, POST")
+    assert (await client.get("/v1/models/some:thing")).status_code == 404
+
+
+async def test_browsers_may_ask_before_a_request(settings: Settings) -> None:
+    headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+    async with client_of(settings_with(settings, cors_origins=("https://a.example",))) as client:
+        response = await client.request("OPTIONS", URL, headers=headers)
+        assert response.status_code == 204
+        assert response.headers["access-control-allow-origin"] == "https://a.example"
