@@ -1,13 +1,30 @@
 """Description of the service, and its metrics."""
 
+from urllib.parse import quote
+
 import msgspec
 from litestar import Response, get
 
 from app.container import InjectedServices
+from app.settings import Settings
 from app.telemetry.metrics import CONTENT_TYPE
 
 METRICS_TYPE = CONTENT_TYPE.partition("; charset=")[0]
 """Content type without its charset, which Litestar adds to text."""
+
+
+class Protocol(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A protocol that is answered.
+
+    Attributes:
+        name: Its name.
+        path: First part of its routes' paths, or the route.
+        port: Port of gRPC; null for HTTP.
+    """
+
+    name: str
+    path: str
+    port: int | None = None
 
 
 class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +35,8 @@ class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
     model_name: str
     model_version: str | None
     model_stage: str | None
+    protocols: list[Protocol]
+    openapi: str
     max_batch_size: int
     max_bulk_rows: int
     max_body_bytes: int
@@ -26,7 +45,7 @@ class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 @get("/info", tags=["info"], summary="Describe the service")
 async def info(services: InjectedServices) -> ServiceInfo:
-    """Version, model and limits."""
+    """Version, model, protocols and limits."""
     settings, served = services.settings, services.slot.current
     return ServiceInfo(
         name="madrone",
@@ -34,11 +53,28 @@ async def info(services: InjectedServices) -> ServiceInfo:
         model_name=settings.model_name,
         model_version=served and served.identity.version,
         model_stage=served and served.identity.stage,
+        protocols=protocols_of(settings),
+        openapi="/openapi.json",
         max_batch_size=settings.max_batch_size,
         max_bulk_rows=settings.max_bulk_rows,
         max_body_bytes=settings.max_body_bytes,
         request_timeout=settings.request_timeout,
     )
+
+
+def protocols_of(settings: Settings) -> list[Protocol]:
+    """The protocols that a service with these settings answers."""
+    model = quote(settings.model_name, safe="")
+    protocols = [
+        Protocol(name="madrone", path="/predict"),
+        Protocol(name="mlflow", path="/invocations"),
+        Protocol(name="kserve-v1", path=f"/v1/models/{model}:predict"),
+        Protocol(name="open-inference-v2", path=f"/v2/models/{model}/infer"),
+    ]
+    if settings.grpc_port is not None:
+        path = "/inference.GRPCInferenceService/ModelInfer"
+        protocols.append(Protocol(name="open-inference-v2-grpc", path=path, port=settings.grpc_port))
+    return protocols
 
 
 @get("/metrics", tags=["info"], summary="Export metrics", media_type=METRICS_TYPE)

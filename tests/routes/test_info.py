@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.routes.info import protocols_of
 from app.settings import Settings
 from tests.routes.support import Client, client_of, compute_with, served_by, services_of
 from tests.support import problem
@@ -85,11 +86,29 @@ async def test_info_shows_version_model_and_limits(client: Client, settings: Set
         "model_name": "california-housing-model",
         "model_version": "1",
         "model_stage": "Production",
+        "protocols": [
+            {"name": "madrone", "path": "/predict"},
+            {"name": "mlflow", "path": "/invocations"},
+            {"name": "kserve-v1", "path": "/v1/models/california-housing-model:predict"},
+            {"name": "open-inference-v2", "path": "/v2/models/california-housing-model/infer"},
+        ],
+        "openapi": "/openapi.json",
         "max_batch_size": settings.max_batch_size,
         "max_bulk_rows": settings.max_bulk_rows,
         "max_body_bytes": settings.max_body_bytes,
         "request_timeout": settings.request_timeout,
     }
+
+
+async def test_every_protocol_is_where_info_says(client: Client, settings: Settings) -> None:
+    answer = (await client.get("/info")).json()
+    for protocol in answer["protocols"]:
+        assert (await client.post(protocol["path"], content=b"{")).status_code in (400, 415)
+    assert (await client.get(answer["openapi"])).status_code == 200
+    named = msgspec.structs.replace(settings, model_name="a b", grpc_port=8001)
+    *_, v2, grpc = protocols_of(named)
+    assert v2.path == "/v2/models/a%20b/infer"
+    assert (grpc.name, grpc.port) == ("open-inference-v2-grpc", 8001)
 
 
 async def test_info_answers_without_a_model(settings: Settings) -> None:

@@ -127,4 +127,4 @@ def _parts() -> dict[str, dict[str, Any]]:
 
 
 def _format(name: str, part: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": {name: part, "params": {"type": "object"}}, "required": [name]}
+    return {"type": "object", "properties": {name: part, "params": {}}, "required": [name]}
