@@ -111,10 +111,11 @@ class _Wanted(NamedTuple):
     @classmethod
     def of(cls, schema: Any, places: list[int | None]) -> "_Wanted":
         read = sorted(place for place in places if place is not None)
-        texts = [name for name, kind in zip(schema.names, schema.types, strict=True) if _is_text(kind)]
-        if len(read) == len(schema.names):
+        given = schema.names
+        texts = [name for name, kind in zip(given, schema.types, strict=True) if _is_text(kind)]
+        if len(read) == len(given):
             return cls(None, places, texts)
-        names, new = [schema.names[place] for place in read], {place: index for index, place in enumerate(read)}
+        names, new = [given[place] for place in read], {place: index for index, place in enumerate(read)}
         return cls(names, [None if place is None else new[place] for place in places], sorted({*texts} & {*names}))
 
 
@@ -174,13 +175,13 @@ def _check_sizes(body: Buffer, rows: int, widths: list[int], file: Any, places: 
         file: The open file.
         places: Position of each feature's column; others are not read, whatever their sizes.
     """
-    names = file.schema_arrow.names
+    names, schema = file.schema_arrow.names, file.schema
     groups = row_groups(body, len(names))
     if sum(group.rows for group in groups) != rows or any(min(group.rows, group.size) < 0 for group in groups):
         raise ValueError("the row groups do not have the file's number of rows")
     read = {names[place] for place in places if place is not None}
     if len(read) < len(names):
-        leaves = [leaf for leaf in range(len(file.schema)) if file.schema.column(leaf).path in read]
+        leaves = [leaf for leaf in range(len(schema)) if schema.column(leaf).path in read]
         groups = [group._replace(size=0, chunks=[group.chunks[leaf] for leaf in leaves]) for group in groups]
     # Twice the values: a dictionary holds them beside the indices into it.
     limit = 2 * sum(widths) * rows + CHUNK_SLACK * len(widths) * len(groups)
