@@ -5,7 +5,7 @@ The format is https://parquet.apache.org/docs/file-format/.
 
 import io
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -70,17 +70,14 @@ def decode(
             check_width(file.metadata.num_columns, features)
             schema = file.schema_arrow
             places = match(schema, features)
-            _check_sizes(body, rows, _widths(len(schema.names), features, places))
+            _check_sizes(body, rows, [max(8, longest_text(feature, TEXT_BYTES)) for feature in features], file, places)
             builder = BatchBuilder(features, rows, kinds=needs_kinds(features, places, schema.types), limits=limits)
-            read = sorted(place for place in places if place is not None)
-            names, kinds = [schema.names[place] for place in read], [schema.types[place] for place in read]
-            within = [None if place is None else read.index(place) for place in places]
-            texts = [name for name, kind in zip(names, kinds, strict=True) if _is_text(kind)]
-            if not texts:
-                _fill(builder, within, file, names)
-        if texts:  # as dictionaries, since a page of few bytes can repeat one long text in many rows
-            with pq.ParquetFile(pa.BufferReader(buffer), read_dictionary=texts) as file:
-                _fill(builder, within, file, names)
+            wanted = _Wanted.of(schema, places)
+            if not wanted.texts:
+                _fill(builder, wanted, file)
+        if wanted.texts:  # as dictionaries, since a page of few bytes can repeat one long text in many rows
+            with pq.ParquetFile(pa.BufferReader(buffer), read_dictionary=wanted.texts) as file:
+                _fill(builder, wanted, file)
     except (pa.ArrowException, OSError, ValueError, LookupError, OverflowError, MemoryError, RuntimeError) as error:
         raise MalformedBody("The body is not a valid Parquet file.") from error
     return builder.matrix()
@@ -98,20 +95,38 @@ def encode(result: Result) -> Iterator[Buffer]:
     yield sink.drain()
 
 
-def _widths(columns: int, features: tuple[Feature, ...], places: list[int | None]) -> list[int]:
-    """Most bytes of a value of each column; one that is no feature may hold texts."""
-    widths = [max(8, longest_text(feature, TEXT_BYTES)) for feature in features]
-    return widths + [4 + TEXT_BYTES] * (columns - len(places) + places.count(None))
+class _Wanted(NamedTuple):
+    """Columns of a file that are read.
+
+    Attributes:
+        names: Their names; None for all columns, which is quicker for thousands of them.
+        places: Position of each feature's column among them.
+        texts: Names of those that hold texts.
+    """
+
+    names: list[str] | None
+    places: list[int | None]
+    texts: list[str]
+
+    @classmethod
+    def of(cls, schema: Any, places: list[int | None]) -> "_Wanted":
+        read = sorted(place for place in places if place is not None)
+        given = schema.names
+        texts = [name for name, kind in zip(given, schema.types, strict=True) if _is_text(kind)]
+        if len(read) == len(given):
+            return cls(None, places, texts)
+        names, new = [given[place] for place in read], {place: index for index, place in enumerate(read)}
+        return cls(names, [None if place is None else new[place] for place in places], sorted({*texts} & {*names}))
 
 
-def _fill(builder: BatchBuilder, places: list[int | None], file: Any, names: list[str]) -> None:
-    """Read these columns of all rows of a file."""
-    rows, filler = file.metadata.num_rows, Filler(builder, places)
-    for batch in file.iter_batches(BATCH_ROWS, columns=names):
+def _fill(builder: BatchBuilder, wanted: _Wanted, file: Any) -> None:
+    """Read the wanted columns of all rows of a file."""
+    rows, filler = file.metadata.num_rows, Filler(builder, wanted.places)
+    for batch in file.iter_batches(BATCH_ROWS, columns=wanted.names):
         if builder.rows + batch.num_rows > rows:
             raise ValueError("more rows than the metadata states")
         # A name with a dot asks for the columns of its parts, too.
-        filler.add(batch.select(names) if batch.schema.names != names else batch)
+        filler.add(batch if wanted.names is None else batch.select(wanted.names))
         builder.yield_gil()
     if builder.rows != rows:
         raise ValueError("fewer rows than the metadata states")
@@ -150,17 +165,24 @@ def _is_text(kind: Any) -> bool:
     )
 
 
-def _check_sizes(body: Buffer, rows: int, widths: list[int]) -> None:
+def _check_sizes(body: Buffer, rows: int, widths: list[int], file: Any, places: list[int | None]) -> None:
     """Refuse a file whose footer or page headers declare more bytes than its values need.
 
     Args:
         body: The file.
         rows: Number of rows.
         widths: Most bytes of a value of each feature.
+        file: The open file.
+        places: Position of each feature's column; others are not read, whatever their sizes.
     """
-    groups = row_groups(body, len(widths))
+    names, schema = file.schema_arrow.names, file.schema
+    groups = row_groups(body, len(names))
     if sum(group.rows for group in groups) != rows or any(min(group.rows, group.size) < 0 for group in groups):
         raise ValueError("the row groups do not have the file's number of rows")
+    read = {names[place] for place in places if place is not None}
+    if len(read) < len(names):
+        leaves = [leaf for leaf in range(len(schema)) if schema.column(leaf).path in read]
+        groups = [group._replace(size=0, chunks=[group.chunks[leaf] for leaf in leaves]) for group in groups]
     # Twice the values: a dictionary holds them beside the indices into it.
     limit = 2 * sum(widths) * rows + CHUNK_SLACK * len(widths) * len(groups)
     if sum(group.size for group in groups) > limit or unpacked_size(body, groups, limit) > limit:

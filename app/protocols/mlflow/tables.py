@@ -58,14 +58,14 @@ def decode_parquet(body: Buffer, features: tuple[Feature, ...], layout: Layout, 
     """
 
     def match(schema: Any, features: tuple[Feature, ...]) -> Places:
-        kept = _without_index(schema)
-        places = places_of([schema.names[place] for place in kept], features, layout)
+        names, kinds, kept = schema.names, schema.types, _without_index(schema)
+        places = places_of([names[place] for place in kept], features, layout)
         check_required(places, features)
         found = [(kept[place], feature) for place, feature in zip(places, features, strict=True) if place is not None]
         match_columns(
             [feature.name for _, feature in found],
             tuple(feature for _, feature in found),
-            [schema.types[place] for place, _ in found],
+            [kinds[place] for place, _ in found],
         )
         return [None if place is None else kept[place] for place in places]
 
@@ -79,7 +79,7 @@ def _without_index(schema: Any) -> list[int]:
     """Positions of the columns of a file that are not the index of the pandas frame that was written."""
     metadata: Any = schema.pandas_metadata
     index = metadata.get("index_columns") if isinstance(metadata, dict) else None
-    names = [name for name in index if isinstance(name, str)] if isinstance(index, list) else []
+    names = {name for name in index if isinstance(name, str)} if isinstance(index, list) else set[str]()
     return [place for place, name in enumerate(schema.names) if name not in names]
 
 

@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import msgspec
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow import exceptions
 from mlflow.protos import databricks_pb2
@@ -201,3 +202,22 @@ async def test_a_swap_brings_the_other_models_reader(client: Client, example: Ro
     assert error(await client.post(URL, json=records(example)), 400)[0] == "INVALID_PARAMETER_VALUE"
     put(client, bundled)
     assert (await client.post(URL, json=records(example))).status_code == 200
+
+
+async def test_a_parquet_file_may_have_any_columns_beside(client: Client, example: Row) -> None:
+    rows = pd.DataFrame([example] * 50).rename_axis("id")
+    beside = rows.assign(text="long " * 1000, **{"a.b": 1.0, "MedInc.x": "y", "lists": [[1, 2]] * len(rows)})
+    headers = {"content-type": "application/vnd.apache.parquet"}
+    plain = await client.post(URL, content=rows.to_parquet(), headers=headers)
+    assert len(plain.json()["predictions"]) == 50
+    other = await client.post(URL, content=beside[beside.columns[::-1]].to_parquet(), headers=headers)
+    assert other.json() == plain.json()
+
+
+async def test_a_parquet_file_that_grows_is_refused(client: Client, example: Row) -> None:
+    rows = pd.DataFrame([example] * 50).astype({"MedInc": object})
+    rows["MedInc"] = "long " * 10_000
+    headers = {"content-type": "application/vnd.apache.parquet"}
+    assert (
+        error(await client.post(URL, content=rows.to_parquet(), headers=headers), 400)[0] == "INVALID_PARAMETER_VALUE"
+    )
