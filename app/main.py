@@ -42,7 +42,9 @@ from app.prediction_log.process import LogWriter, LogWriterProcess
 from app.prediction_log.segments import Spool
 from app.prediction_log.status import Waiting
 from app.problems import to_answer
+from app.protocols.open_inference.controller import OpenInferenceController
 from app.protocols.open_inference.handler import Inference
+from app.protocols.open_inference.unsupported import unsupported_routes
 from app.routes.docs import assets_router, openapi_config
 from app.routes.health import HealthController
 from app.routes.hooks import hooks_router
@@ -143,7 +145,13 @@ def _direct_routes(
 def _litestar(services: Services, cors: CORSConfig | None) -> Litestar:
     """The part of the application that Litestar answers."""
     settings = services.settings
-    route_handlers: list[Any] = [PredictController, HealthController, info]
+    route_handlers: list[Any] = [
+        PredictController,
+        HealthController,
+        OpenInferenceController,
+        info,
+        *unsupported_routes(),
+    ]
     if settings.enable_prometheus:
         route_handlers.append(metrics)
     if settings.mlflow_webhook_secret is not None:

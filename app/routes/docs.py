@@ -21,6 +21,7 @@ from app.codecs.formats import FORMATS
 from app.codecs.row_json import BATCH_ID_LENGTH
 from app.container import Services
 from app.models.served import ServedModel
+from app.protocols.open_inference.document import describe_inference
 from app.routes.health import ReloadOrder
 from app.settings import Settings
 
@@ -146,6 +147,7 @@ def document(openapi: dict[str, Any], served: ServedModel | None, *, open_to_all
     result["paths"]["/predict/bulk"]["post"]["responses"]["200"]["content"] = tables | {
         JSON: {"schema": {"$ref": "#/components/schemas/PredictionTable"}}
     }
+    describe_inference(result, served, open_to_all=open_to_all)
     schemas["PredictionTable"] = {
         "type": "object",
         "properties": {

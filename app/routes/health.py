@@ -16,6 +16,7 @@ from app.codecs.rules import REPEATED
 from app.container import InjectedServices, Services
 from app.errors import FieldError, InvalidInput, MalformedBody, NotFound
 from app.models.outcome import Refresh
+from app.models.served import ServedModel
 from app.prediction_log.status import PredictionLogStatus
 from app.problems import problem_responses
 from app.routes.model_health import ModelHealth, Status, model_health, model_problems
@@ -169,8 +170,8 @@ class HealthController(Controller):
     @get("/ready", summary="Probe readiness", responses=_unhealthy(Probe))
     async def ready(self, services: InjectedServices) -> Response[Probe]:
         """200 if the model in use answers a test prediction now; 503 if not, and once the service is shutting down."""
-        reason = await not_ready(services)
-        return _answer(Probe("ready") if reason is None else Probe("not ready", reason), ok=reason is None)
+        probe = await readiness(services)
+        return _answer(probe, ok=probe.status == "ready")
 
     @post(
         "/model/reload",
@@ -198,24 +199,26 @@ class HealthController(Controller):
         return Response(refresh, status_code=200)
 
 
-async def not_ready(services: Services) -> str | None:
-    """Why predictions are not answered now; None if the model in use answers a test prediction."""
+async def readiness(services: Services, served: ServedModel | None = None) -> Probe:
+    """Whether a model, by default the one in use, answers a test prediction now, and the service takes requests."""
     if services.shutdown.announced:
-        return "the service is shutting down"
-    served = services.slot.current
+        return Probe("not ready", "the service is shutting down")
+    served = served or services.slot.current
     if served is None:
-        return "no model is loaded"
+        return Probe("not ready", "no model is loaded")
     if not services.prediction_log.started:
-        return "the prediction log is starting"
+        return Probe("not ready", "the prediction log is starting")
     try:
         async with asyncio.timeout(READY_TIMEOUT_S):
             output = await services.executor.check(served)
     except TimeoutError:
-        return f"no prediction within {READY_TIMEOUT_S:g} s"
+        return Probe("not ready", f"no prediction within {READY_TIMEOUT_S:g} s")
     except Exception as error:
         log.exception("readiness probe failed")
-        return f"the prediction failed: {type(error).__name__}"
-    return None if np.isfinite(output).all() else "the model's prediction is not finite"
+        return Probe("not ready", f"the prediction failed: {type(error).__name__}")
+    if not np.isfinite(output).all():
+        return Probe("not ready", "the model's prediction is not finite")
+    return Probe("ready")
 
 
 def _order(body: bytes) -> str | msgspec.UnsetType | None:

@@ -24,6 +24,13 @@ from tests.routes.support import Client, client_of, served_by, services_of
 from tests.support import Server, problem
 
 PAGES = ("/docs", "/redoc")
+MODEL, VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
+INFER = {f"{MODEL}/infer", f"{VERSION}/infer"}
+OPEN_INFERENCE = {
+    ("get", "/v2"), ("get", "/v2/health/live"), ("get", "/v2/health/ready"), ("get", "/v2/models/stats"),
+    *[("get", path + part) for path in (MODEL, VERSION) for part in ("", "/ready", "/config", "/stats")],
+    *[("post", path) for path in INFER], ("post", "/v2/repository/index"),
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -82,7 +89,7 @@ async def test_the_document_describes_every_public_route(client: Client) -> None
         ("post", "/predict"), ("post", "/predict/batch"), ("post", "/predict/bulk"), ("get", "/predict/model/info"),
         ("get", "/health"), ("get", "/health/detailed"), ("get", "/health/model"), ("get", "/health/system"),
         ("get", "/health/gpu"), ("get", "/health/live"), ("get", "/health/ready"), ("post", "/health/model/reload"),
-        ("get", "/info"), ("get", "/metrics"),
+        ("get", "/info"), ("get", "/metrics"), *OPEN_INFERENCE,
     }  # fmt: skip
 
 
@@ -119,7 +126,7 @@ async def test_the_document_requires_a_key_if_one_is_set(settings: Settings) -> 
         asking = {
             path for path, item in document["paths"].items() for operation in item.values() if "security" in operation
         }
-        assert asking == {"/predict", "/predict/batch", "/predict/bulk", "/health/model/reload"}
+        assert asking == {"/predict", "/predict/batch", "/predict/bulk", "/health/model/reload"} | INFER
         assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
 
 

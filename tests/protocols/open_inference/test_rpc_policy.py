@@ -152,7 +152,7 @@ async def test_an_overloaded_service_refuses_at_once(settings: Settings, example
 
 
 async def test_messages_that_do_not_come_are_bounded_in_number_and_time(settings: Settings, example: Row) -> None:
-    async with rpc_of(settings, max_body_bytes=2**34, request_timeout=1.0) as rpc:
+    async with rpc_of(settings, max_body_bytes=2**34, request_timeout=0.4) as rpc:
         method = rpc.channel.stream_unary(INFER)
         calls = [method() for _ in range(LEAST_ARRIVING + 1)]
         errors = await asyncio.gather(*calls, return_exceptions=True)

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2
 from app.container import Services
 from app.errors import MalformedBody, NotFound, Overloaded
 from app.protocols.open_inference.rpc.messages import SERVICE
-from app.routes.health import not_ready
+from app.routes.health import readiness
 
 HEALTH = "grpc.health.v1.Health"
 NAMES = ("", SERVICE)
@@ -39,7 +39,7 @@ class Health:
 
     async def is_ready(self) -> bool:
         """Whether the model in use answers a prediction now."""
-        ready = await not_ready(self._services) is None
+        ready = (await readiness(self._services)).status == "ready"
         if ready != self._ready:
             self._ready = ready
             self._changed.set()
