@@ -1,6 +1,7 @@
 """The server: its description of itself, its health, and how it ends."""
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -122,9 +123,7 @@ def status(answer: Any) -> int:
     return health_pb2.HealthCheckResponse.FromString(answer).status
 
 
-async def test_health_follows_the_model_and_the_shutdown(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_health_follows_the_model_and_the_shutdown(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.protocols.open_inference.rpc.server.INTERVAL_S", 0.02)
     async with rpc_of(settings, shutdown_delay=0.2) as rpc:
         check, services = f"/{HEALTH}/Check", services_of(rpc.client)
@@ -196,14 +195,20 @@ async def test_a_port_in_use_is_an_error_that_names_the_setting(settings: Settin
         await second.stop()
 
 
+README = (ROOT / "app" / "protocols" / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_command_serves_on_the_port_and_ends_at_a_signal(
-    serve: Callable[..., Server], example: Row, registry_dir: Path
+    serve: Callable[..., Server], example: Row, capsys: pytest.CaptureFixture[str]
 ) -> None:
     port = free_port()
     server = serve(GRPC_PORT=str(port), SHUTDOWN_DELAY="0").wait_ready()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         answer = channel.unary_unary(INFER)(request(row_of(example)).SerializeToString(), wait_for_ready=True)
         assert parsed(answer).model_version == "1"
+        shown = README.partition("<!-- grpc -->\n```python\n")[2].partition("```")[0]
+        exec(compile(shown.replace("localhost:8002", f"127.0.0.1:{port}"), "README.md", "exec"), {})
+        assert re.fullmatch(r"\[\[\d\.\d+\]\]\n", capsys.readouterr().out)
         second = serve(GRPC_PORT=str(port), API_PORT=str(free_port()))
         eventually(lambda: second.popen.poll() is not None)
         assert f"GRPC_PORT {port}: Address already in use" in second.log()
