@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.codecs.record_batches import PIECE_ROWS
 from app.codecs.tensors import BYTES, DATATYPES, DTYPES, Tensor, count_of, rows_of
 from app.errors import InvalidInput, TooLarge
 from app.feature import Feature
@@ -183,3 +184,18 @@ def test_shapes_and_datatypes_are_checked(datatype: str, shape: list[int], messa
 def test_the_number_of_values_does_not_overflow() -> None:
     assert count_of("a", "FP64", [3]) == 3
     assert count_of("a", "FP64", [2**62, 2**62]) == 2**124
+
+
+def test_codes_are_found_piece_by_piece() -> None:
+    count = PIECE_ROWS + 3
+    texts = ["grün"] * count
+    texts[-2:] = ["red", "mauve"]
+    numbers = np.full(count, 10)
+    numbers[-1] = 30
+    rows = rows_of([column("color", texts, BYTES), column("size", numbers, "INT64")], (COLORS, SIZES), count)
+    assert rows[:-2].tolist() == [[2, 1]] * (count - 2)
+    np.testing.assert_array_equal(rows[-2:], [[0, 1], [np.nan, 0]])
+    message = f"is none of the model's categories (row {count - 1})"
+    with pytest.raises(InvalidInput) as caught:
+        rows_of([column("strict", ["red"] * (count - 1) + ["mauve"], BYTES)], (STRICT,), count)
+    assert [error.message for error in caught.value.errors] == [message]

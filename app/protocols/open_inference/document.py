@@ -44,9 +44,22 @@ def describe_inference(document: dict[str, Any], served: ServedModel | None, *, 
         operation["responses"]["200"]["content"] |= binary
         if open_to_all:
             del operation["security"]
+    for path, item in document["paths"].items():
+        if served is not None and path.startswith("/v2/models/{model}"):
+            _name_model(item, served)
     (order,), components = msgspec.json.schema_components((IndexOrder,), ref_template="#/components/schemas/{name}")
     schemas |= components
     document["paths"]["/v2/repository/index"]["post"]["requestBody"] = {"content": {JSON: {"schema": order}}}
+
+
+def _name_model(item: dict[str, Any], served: ServedModel) -> None:
+    """Tell the name of the model in the parameters of a path, and a version that answers."""
+    for operation in item.values():
+        for parameter in operation["parameters"]:
+            if parameter["name"] == "model":
+                parameter["schema"] = {"type": "string", "enum": [served.identity.name]}
+            elif parameter["name"] == "version":
+                parameter["example"] = served.identity.version
 
 
 def _request_schemas(served: ServedModel | None) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Fixtures: an app that the tests of a module share, and rows of its model."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -22,10 +21,12 @@ def referring(tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
 
 
 @pytest.fixture(scope="module")
-def app_settings(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings of an app with a prediction log of its own."""
-    log = tmp_path_factory.mktemp("open-inference") / "log.db"
-    return Settings(data_dir=registry_dir, database_url=f"sqlite:///{log}")
+def app_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of an app that finds no model: the tests bring theirs."""
+    directory = tmp_path_factory.mktemp("open-inference")
+    return Settings(
+        data_dir=directory, database_url=f"sqlite:///{directory / 'log.db'}", model_path=str(directory / "none")
+    )
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ class App:
 
     Args:
         settings: Its settings.
-        served: Its model; None for the one that the settings name.
+        served: Its model; None for one that a test puts there later.
     """
 
     def __init__(self, settings: Settings, served: ServedModel | None = None) -> None:

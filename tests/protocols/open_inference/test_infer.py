@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
-from tritonclient.http import InferInput, InferRequestedOutput
+from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
 from app.models.served import ServedModel
+from app.protocols.open_inference.request import read_request
+from app.settings import Settings
 from tests.models.colors import Trained, trained_on
 from tests.models.support import INTERVALS, NAMES, serve
 from tests.protocols.open_inference.support import (
@@ -287,3 +289,14 @@ def test_a_model_of_several_outputs_gives_all_of_them(app: App, tmp_path: Path) 
     np.testing.assert_array_equal(result.as_numpy("prediction"), booster.predict(rows))
     np.testing.assert_array_equal(result.as_numpy("probabilities"), booster.predict(rows))
     np.testing.assert_array_equal(result.as_numpy("raw_score"), booster.predict(rows, raw_score=True))
+
+
+def test_rows_that_are_logged_do_not_keep_the_body_in_memory(referring: ServedModel, rows: Array) -> None:
+    settings = Settings()
+    for count in (1, settings.max_batch_size, settings.max_batch_size + 1):
+        given = tensor("x", sample(count))
+        content, length = InferenceServerClient.generate_request_body([given])
+        read = read_request(content, length, referring, settings)
+        alone = read.rows.base is None
+        assert alone or count > settings.max_batch_size
+        np.testing.assert_array_equal(read.rows, sample(count))

@@ -163,8 +163,7 @@ def test_rows_are_logged_but_those_of_many(start: Callable[..., Any], models: li
 def test_a_durable_log_has_the_rows_before_the_answer(
     start: Callable[..., Any], models: list[ServedModel], tmp_path: Path
 ) -> None:
-    nowhere = str(tmp_path / "none")  # the test brings the model
-    with start(models[0], prediction_log="durable", data_dir=tmp_path / "data", model_path=nowhere) as app:
+    with start(models[0], prediction_log="durable", data_dir=tmp_path / "data") as app:
         app.run(come_true(lambda: app.services.prediction_log.started))
         assert app.post(json=ROW).status_code == 200
         assert any(path.stat().st_size for path in (tmp_path / "data" / "prediction-log" / "spool").glob("*.spool"))
