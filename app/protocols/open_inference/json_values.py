@@ -35,7 +35,7 @@ def read_values(given: InputTensor) -> Tensor:
     kind = KINDS[datatype]
     try:
         values = _values(given.data, kind, shape)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise refusal(name, f"must have as data {kind}, in a list that is flat, or nested as its shape says") from None
     if len(values) != count:
         raise refusal(name, f"must have as many values as its shape says, and has {len(values)}")

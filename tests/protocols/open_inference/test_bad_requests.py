@@ -147,6 +147,10 @@ TEXTS: dict[str, tuple[bytes, str]] = {
     "a lone surrogate beside NaN": (
         b'{"id":"\\ud800",' + msgspec.json.encode(GOOD)[1:].replace(b"0.5", b"NaN"), "The body is not valid JSON.",
     ),
+    "data not in UTF-8": (
+        msgspec.json.encode(body(["q"], [1], "BYTES", "age")).replace(b"q", b"\xff"),
+        "age: must have as data texts or null",
+    ),
     "NaN": (msgspec.json.encode(GOOD).replace(b"0.5", b"NaN"), "income: must be a finite number (row 0)"),
     "Infinity": (msgspec.json.encode(GOOD).replace(b"0.5", b"-Infinity"), "income: must be a finite number (row 0)"),
     "NaN as a whole number": (

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -187,3 +188,13 @@ def test_web_origins_are_allowed(start: Callable[..., Any], models: list[ServedM
     with start(models[0], cors_origins=("https://a.test",)) as app:
         response = app.post(json=ROW, headers={"origin": "https://a.test"})
         assert response.headers["access-control-allow-origin"] == "https://a.test"
+
+
+def test_the_name_of_a_model_may_need_quotes(start: Callable[..., Any], models: list[ServedModel]) -> None:
+    name = "price of a house, naïve"
+    with start(models[0], model_name=name) as app:
+        path = f"/v2/models/{quote(name)}"
+        assert app.get(path).json()["name"] == name
+        assert app.get(f"{path}/ready").json() == {"name": name, "ready": True}
+        assert app.post(f"{path}/versions/1/infer", json=ROW).status_code == 200
+        assert error(app.post(json=ROW), 404) == f"There is no model of this name; the model served here is {name}."

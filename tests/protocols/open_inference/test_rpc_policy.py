@@ -21,6 +21,7 @@ from tests.models.support import save_booster, serve, tiny_booster, tiny_rows
 from tests.protocols.open_inference.rpc_support import INFER, Rpc, code, matrix, parsed, request, rpc_of, text
 from tests.routes.support import Hanging, Row, compute_with, put, row_of, served_by, services_of, varied
 from tests.support import come_true
+from tests.wire import WITHIN_S
 
 ID = "x-request-id"
 
@@ -152,7 +153,7 @@ async def test_an_overloaded_service_refuses_at_once(settings: Settings, example
 
 
 async def test_messages_that_do_not_come_are_bounded_in_number_and_time(settings: Settings, example: Row) -> None:
-    async with rpc_of(settings, max_body_bytes=2**34, request_timeout=1.0) as rpc:
+    async with rpc_of(settings, max_body_bytes=2**34, request_timeout=0.4) as rpc:
         method = rpc.channel.stream_unary(INFER)
         calls = [method() for _ in range(LEAST_ARRIVING + 1)]
         errors = await asyncio.gather(*calls, return_exceptions=True)
@@ -199,3 +200,46 @@ async def test_the_canary_answers_its_share_and_its_version(settings: Settings, 
             assert answer.model_version == version
         metadata = await rpc.sync(lambda triton: triton.get_model_metadata(rpc.model))
         assert list(metadata.versions) == ["1", "2"]
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """A frame of HTTP/2."""
+    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+
+
+def unread_call(message: bytes) -> bytes:
+    """A call whose client gives the server no room for an answer."""
+    names = {":method": "POST", ":scheme": "http", ":path": INFER, ":authority": "x", "te": "trailers",
+             "content-type": "application/grpc"}  # fmt: skip
+    headers = b"".join(
+        b"\0" + bytes((len(name),)) + name.encode() + bytes((len(value),)) + value.encode()
+        for name, value in names.items()
+    )
+    sent = b"\0" + len(message).to_bytes(4, "big") + message
+    no_window = (4).to_bytes(2, "big") + bytes(4)
+    data = [sent[start : start + 16_000] for start in range(0, len(sent), 16_000)]
+    return b"".join((
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", frame(4, 0, 0, no_window), frame(1, 4, 1, headers),
+        *(frame(0, part is data[-1], 1, part) for part in data),
+    ))  # fmt: skip
+
+
+async def test_an_answer_that_is_not_read_is_counted_and_given_up(settings: Settings, example: Row) -> None:
+    rows = varied(example, 800)  # as much as a client may send before it reads
+    async with rpc_of(settings, request_timeout=1.0, shutdown_grace=2) as rpc:
+        admission = services_of(rpc.client).admission
+        host, _, port = rpc.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        outputs = [{"name": name} for name in ("prediction", "lower", "upper", "raw_score")]
+        message = request(rows, outputs=outputs).SerializeToString()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("app.protocols.open_inference.rpc.service.WHOLE_ANSWER_BYTES", 1024)
+            writer.write(unread_call(message))
+            await come_true(answered(rpc, 200))
+        assert admission.in_flight > 0
+        await come_true(lambda: admission.in_flight == 0)
+        with suppress(ConnectionResetError):  # which is what a cut can look like
+            while await asyncio.wait_for(reader.read(65_536), WITHIN_S):
+                pass
+        writer.close()
+        assert parsed(await rpc.send(request(rows[:2]).SerializeToString())).outputs

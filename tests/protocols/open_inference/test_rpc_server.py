@@ -72,9 +72,11 @@ async def test_tritons_client_learns_of_server_and_model(settings: Settings, exa
                 triton.is_server_live(), triton.is_server_ready(), triton.is_model_ready(rpc.model, "1"),
                 triton.get_server_metadata(), triton.get_model_metadata(rpc.model, "1"),
                 triton.get_model_config(rpc.model).config, triton.get_model_repository_index(),
+                triton.get_inference_statistics(), triton.get_inference_statistics(rpc.model, "1"),
             )  # fmt: skip
 
-        *ready, server, model, config, index = await rpc.sync(ask)
+        await rpc.send(request(varied(example, 3)).SerializeToString())
+        *ready, server, model, config, index, every, one = await rpc.sync(ask)
         assert ready == [True, True, True]
         assert server.name == "madrone"
         assert (model.name, list(model.versions), model.platform) == (rpc.model, ["1"], "lightgbm")
@@ -83,6 +85,10 @@ async def test_tritons_client_learns_of_server_and_model(settings: Settings, exa
         assert [tensor.name for tensor in model.outputs] == ["prediction", "lower", "upper", "raw_score"]
         assert (config.max_batch_size, list(config.input[0].dims)) == (settings.max_bulk_rows, [len(example)])
         assert [(entry.name, entry.version, entry.state) for entry in index.models] == [(rpc.model, "1", "READY")]
+        assert every == one
+        (counted,) = one.model_stats
+        assert (counted.inference_count, counted.inference_stats.success.count) == (3, 1)
+        assert counted.inference_stats.success.ns > 0
 
 
 async def test_reflection_describes_every_service(settings: Settings) -> None:
@@ -116,8 +122,9 @@ def status(answer: Any) -> int:
     return health_pb2.HealthCheckResponse.FromString(answer).status
 
 
-async def test_health_follows_the_model_and_the_shutdown(settings: Settings) -> None:
-    async with rpc_of(settings) as rpc:
+async def test_health_follows_the_model_and_the_shutdown(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.protocols.open_inference.rpc.server.INTERVAL_S", 0.02)
+    async with rpc_of(settings, shutdown_delay=0.2) as rpc:
         check, services = f"/{HEALTH}/Check", services_of(rpc.client)
         assert [status(await rpc.send(asked(name), check)) for name in ("", SERVICE)] == [SERVING, SERVING]
         assert code(await rpc.refused(asked("none.Such"), check)) == "NOT_FOUND"
@@ -187,9 +194,7 @@ async def test_a_port_in_use_is_an_error_that_names_the_setting(settings: Settin
         await second.stop()
 
 
-def test_the_command_serves_on_the_port_and_ends_at_a_signal(
-    serve: Callable[..., Server], example: Row, registry_dir: Path
-) -> None:
+def test_the_command_serves_on_the_port_and_ends_at_a_signal(serve: Callable[..., Server], example: Row) -> None:
     port = free_port()
     server = serve(GRPC_PORT=str(port), SHUTDOWN_DELAY="0").wait_ready()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:

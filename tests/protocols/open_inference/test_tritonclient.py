@@ -1,6 +1,5 @@
 """tritonclient itself, both of its HTTP clients, over sockets to a server with a key."""
 
-import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 from app.models.artifact import Artifact, read_artifact
 from app.models.registry.embedded import BUNDLED
 from tests.protocols.open_inference.support import MODEL, asked, tensor
-from tests.support import ROOT, Server, server_environ
+from tests.support import Server, server_environ
 
 Array = NDArray[np.float64]
 KEY = {"Authorization": "Bearer sesame"}
@@ -100,17 +99,6 @@ def test_tensors_may_be_json_both_ways(client: InferenceServerClient, bundled: A
     np.testing.assert_array_equal(in_json.as_numpy("prediction"), as_bytes.as_numpy("prediction"))
     pending = client.async_infer(MODEL, inputs, headers=dict(KEY))
     np.testing.assert_array_equal(pending.get_result().as_numpy("prediction"), as_bytes.as_numpy("prediction"))
-
-
-def test_the_readmes_example_is_answered(server: Server, bundled: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
-    text = (ROOT / "app" / "protocols" / "README.md").read_text(encoding="utf-8")
-    found = re.search(r"<!-- tritonclient -->\n```python\n(.*?)```", text, re.DOTALL)
-    assert found is not None
-    source = found[1].replace("localhost:8000", f"127.0.0.1:{server.port}")
-    names: dict[str, Any] = {}
-    exec(source.replace("[features])", f"[features], headers={KEY})"), names)
-    names["client"].close()
-    assert capsys.readouterr().out.strip() == str(bundled.engine().predict(names["rows"]).reshape(1, 1))
 
 
 def refusals(bundled: Artifact) -> dict[str, tuple[dict[str, Any], str, str]]:

@@ -1,19 +1,21 @@
-"""The methods that tell of the service and its model."""
+"""The methods that tell of the service and its model, as the same routes of HTTP do."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
+from google.protobuf.json_format import ParseDict
+
 from app.container import Services
-from app.errors import ModelUnavailable
-from app.protocols.open_inference.models import described_model, models_in_service
-from app.protocols.open_inference.outputs import TensorMetadata, inputs_of, outputs_of
+from app.protocols.open_inference.descriptions import model_config, model_metadata, repository_index, server_metadata
+from app.protocols.open_inference.models import check_name, described_model, models_in_service
 from app.protocols.open_inference.rpc.health import Health
 from app.protocols.open_inference.rpc.messages import METHODS, message
+from app.protocols.open_inference.statistics import statistics_of
+from app.routes.health import readiness
 
 Method = Callable[[Any], Awaitable[Any]]
 """Answers a message by a message."""
-
-PLATFORM = "lightgbm"
 
 
 class About:
@@ -37,78 +39,47 @@ class About:
             "ServerMetadata": self._server_metadata,
             "ModelMetadata": self._model_metadata,
             "ModelConfig": self._model_config,
+            "ModelStatistics": self._model_statistics,
             "RepositoryIndex": self._repository_index,
         }
 
     async def _server_live(self, _: Any) -> Any:
-        return _answer("ServerLive", live=True)
+        return _answer("ServerLive", {"live": True})
 
     async def _server_ready(self, _: Any) -> Any:
-        return _answer("ServerReady", ready=await self._health.is_ready())
+        return _answer("ServerReady", {"ready": await self._health.is_ready()})
 
     async def _model_ready(self, asked: Any) -> Any:
-        try:
-            described_model(asked.name, asked.version, self._services)
-        except ModelUnavailable:
-            return _answer("ModelReady", ready=False)
-        return _answer("ModelReady", ready=await self._health.is_ready())
+        services = self._services
+        check_name(asked.name, services)
+        loaded = services.slot.current is not None
+        served = described_model(asked.name, asked.version, services) if loaded else None
+        return _answer("ModelReady", {"ready": (await readiness(services, served)).status == "ready"})
 
     async def _server_metadata(self, _: Any) -> Any:
-        settings = self._services.settings
-        return _answer("ServerMetadata", name="madrone", version=settings.api_version, extensions=EXTENSIONS)
+        return _answer("ServerMetadata", server_metadata(self._services.settings))
 
     async def _model_metadata(self, asked: Any) -> Any:
         served = described_model(asked.name, asked.version, self._services)
-        return _answer(
-            "ModelMetadata",
-            name=served.identity.name,
-            versions=[model.identity.version for model in models_in_service(self._services.slot)],
-            platform=PLATFORM,
-            inputs=_tensors(inputs_of(served)),
-            outputs=_tensors(outputs_of(served)),
-        )
+        return _answer("ModelMetadata", model_metadata(served, self._services))
 
     async def _model_config(self, asked: Any) -> Any:
         served = described_model(asked.name, asked.version, self._services)
-        config = message("ModelConfig")(
-            name=served.identity.name,
-            platform=PLATFORM,
-            backend=PLATFORM,
-            max_batch_size=self._services.settings.max_bulk_rows,
-            input=_configured(inputs_of(served)),
-            output=_configured(outputs_of(served)),
-        )
-        return _answer("ModelConfig", config=config)
+        return _answer("ModelConfig", {"config": model_config(served, self._services)})
 
-    async def _repository_index(self, _: Any) -> Any:
+    async def _model_statistics(self, asked: Any) -> Any:
         services = self._services
-        models = [
-            {"name": served.identity.name, "version": served.identity.version, "state": "READY"}
-            for served in models_in_service(services.slot)
-        ]
-        if not models:
-            models = [{"name": services.settings.model_name, "state": "UNAVAILABLE", "reason": "no model is loaded"}]
-        return _answer("RepositoryIndex", models=models)
+        models = models_in_service(services.slot)
+        if asked.name:  # without a name, those of all models are asked for
+            served = described_model(asked.name, asked.version, services)
+            models = (served,) if asked.version else models
+        return _answer("ModelStatistics", statistics_of(models, services.metrics))
+
+    async def _repository_index(self, asked: Any) -> Any:
+        return _answer("RepositoryIndex", {"models": repository_index(self._services, ready=asked.ready)})
 
 
-EXTENSIONS = ("model_repository", "model_configuration")
-
-
-def _answer(method: str, **fields: Any) -> Any:
-    return message(METHODS[method].output_type.name)(**fields)
-
-
-def _tensors(tensors: Sequence[TensorMetadata]) -> list[dict[str, Any]]:
-    return [tensor._asdict() for tensor in tensors]
-
-
-def _configured(tensors: Sequence[TensorMetadata]) -> list[dict[str, Any]]:
-    """Tensors as Triton's configuration has them: without the dimension of the batch."""
-    return [
-        {
-            "name": tensor.name,
-            "data_type": "TYPE_STRING" if tensor.datatype == "BYTES" else f"TYPE_{tensor.datatype}",
-            "dims": tensor.shape[1:],
-        }
-        for tensor in tensors
-    ]
+def _answer(method: str, content: Any) -> Any:
+    """Message of an answer, of what the route of HTTP answers. That may have fields that the message has not."""
+    made = message(METHODS[method].output_type.name)()
+    return ParseDict(msgspec.to_builtins(content), made, ignore_unknown_fields=True)

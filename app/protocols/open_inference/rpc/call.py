@@ -11,6 +11,7 @@ from app.errors import MalformedBody, Overloaded, TooLarge
 from app.predict.body import SMALL_BODY_BYTES
 from app.predict.headers import Headers, headers_of
 from app.serving.admission import Reservation
+from app.serving.connection import Address
 from app.serving.deadline import Deadline
 from app.serving.gate import Gate
 from app.telemetry.middleware import identify
@@ -52,7 +53,7 @@ class RpcCall:
         headers: Metadata of the call by name, as headers of HTTP.
         raw_headers: All metadata, including repeated ones.
         request_id: Id of the call.
-        client: Address of the client, without the port.
+        peer: Address of the client.
         reply: Message of the answer, once it is made.
     """
 
@@ -62,7 +63,7 @@ class RpcCall:
             for name, value in context.invocation_metadata()
         ]
         self.request_id = identify(next((value for name, value in self.raw_headers if name == b"x-request-id"), None))
-        self.client = client_of(context.peer())
+        self.peer = address_of(context.peer())
         self._begun = time.perf_counter()
         self._context = context
         self._gate = gate
@@ -134,7 +135,8 @@ class RpcCall:
         self.reply = body
 
 
-def client_of(peer: str) -> str:
-    """Address of a client, without the port, of `ipv4:127.0.0.1:1` or `ipv6:%5B::1%5D:1`."""
+def address_of(peer: str) -> Address:
+    """Address of a client, of `ipv4:127.0.0.1:1` or `ipv6:%5B::1%5D:1`."""
     kind, _, address = unquote(peer).partition(":")
-    return address.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else kind
+    host, _, port = address.rpartition(":")
+    return (host.strip("[]"), int(port)) if kind in ("ipv4", "ipv6") else (kind, 0)

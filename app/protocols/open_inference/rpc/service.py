@@ -22,6 +22,7 @@ from app.protocols.open_inference.rpc.infer import Inference
 from app.protocols.open_inference.rpc.messages import METHODS, SERVICE, message
 from app.protocols.open_inference.rpc.reflection import NEWER, REFLECTION, Reflection
 from app.protocols.open_inference.rpc.status import code_of, text_of
+from app.protocols.open_inference.rpc.unread import UnreadAnswer
 from app.serving.deadline import Deadlines
 from app.telemetry.logging import request_id
 from app.telemetry.middleware import ABANDONED, UNMATCHED, RequestTelemetry
@@ -107,7 +108,7 @@ class Service(grpc.GenericRpcHandler):
             return b""
         finally:
             seconds = time.perf_counter() - started
-            self._telemetry.record(GRPC, path, int(status), seconds, call.client, call.request_id, kind)
+            self._telemetry.record(GRPC, path, int(status), seconds, call.peer[0], call.request_id, kind)
             request_id.reset(token)
 
     def _refuse(self, call: RpcCall, context: Context, error: Exception) -> tuple[int, str]:
@@ -123,7 +124,7 @@ class Service(grpc.GenericRpcHandler):
 
     async def _infer(self, call: RpcCall, context: Context) -> bytes:
         if self._limit is not None:
-            requests, seconds = self._limit.count(call.client)
+            requests, seconds = self._limit.count(call.peer[0])
             if requests > self._limit.limit:
                 raise RateLimited(seconds)
         if _is_too_late(context):
@@ -135,22 +136,11 @@ class Service(grpc.GenericRpcHandler):
         finally:
             self._gate.leave(ticket)
         if len(reply) > WHOLE_ANSWER_BYTES:
-            self._hold(len(reply), context)
+            served = self._slot.current
+            reservation = self._admission.enter(1 if served is None else len(served.feature_names))
+            reservation.reserve_answer(len(reply))
+            context.add_done_callback(UnreadAnswer(reservation, call.peer, self._deadlines.seconds).end)
         return reply
-
-    def _hold(self, size: int, context: Context) -> None:
-        """Count an answer until its client has read it, for which the client has as much time as for a request."""
-        served, task = self._slot.current, asyncio.current_task()
-        reservation = self._admission.enter(1 if served is None else len(served.feature_names))
-        reservation.reserve_answer(size)
-        cut = asyncio.get_running_loop().call_later(self._deadlines.seconds, task.cancel) if task else None
-
-        def release(_: Any) -> None:
-            reservation.__exit__(None, None, None)
-            if cut is not None:
-                cut.cancel()
-
-        context.add_done_callback(release)
 
     async def _about(self, described: Any, method: Method, call: RpcCall, _: Context) -> bytes:
         body = await self._message(call)
