@@ -2,27 +2,21 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.codecs.faults import Faults
 from app.codecs.gil_yield import GilYield
 from app.codecs.rules import (
-    BODY,
     LARGEST_WHOLE,
-    MAX_ERRORS,
-    RULES,
-    WRONG_COLUMNS,
-    WRONG_VALUES,
     FloatArray,
     Rule,
     check_rows,
-    fault_text,
     limits_of,
-    unknown_field,
 )
-from app.errors import FieldError, InvalidInput
 from app.feature import Feature
 
 MOST_FAULTS = 10_000
@@ -38,59 +32,36 @@ Limits = Callable[[Feature], tuple[float, float]]
 """Gives the least and greatest value that a feature takes."""
 
 
-class Faults:
-    """Faults of a batch, counted by column and rule, each with its first row.
-
-    Args:
-        features: The columns.
+class _Rules(NamedTuple):
+    """Rules of features as arrays.
 
     Attributes:
-        noted: Calls of the `add` methods.
+        low: float64[F], least values.
+        high: float64[F], greatest values.
+        optional: bool[F], whether a value may be missing; None where none may.
+        typed: Index and feature of those of integers and booleans.
+        single: Index of those that are rounded to float32.
     """
 
-    def __init__(self, features: tuple[Feature, ...]) -> None:
-        self.noted = 0
-        self._features = features
-        self._columns: dict[tuple[int, Rule], tuple[int, int]] = {}
-        self._rows: dict[str, tuple[int, int]] = {}
-        self._unknown: dict[str, None] = {}
+    low: FloatArray
+    high: FloatArray
+    optional: NDArray[np.bool_] | None
+    typed: list[tuple[int, Feature]]
+    single: list[int]
 
-    def add(self, column: int, rule: Rule, row: int, count: int = 1) -> None:
-        """Count `count` rows that break a rule in a column, `row` being the first of them."""
-        self.noted += 1
-        before, first = self._columns.get((column, rule), (0, row))
-        self._columns[column, rule] = before + count, min(first, row)
 
-    def add_row(self, text: str, row: int) -> None:
-        """Count a row that cannot be split into columns."""
-        self.noted += 1
-        before, first = self._rows.get(text, (0, row))
-        self._rows[text] = before + 1, first
-
-    def add_unknown(self, name: str) -> None:
-        """Count a name that is no feature."""
-        self.noted += 1
-        if len(self._unknown) < MAX_ERRORS:
-            self._unknown[name] = None
-
-    def check(self, rows: int) -> None:
-        """Raise InvalidInput if a batch of that many rows has faults."""
-        if not (self._columns or self._rows or self._unknown):
-            return
-        errors = [FieldError(BODY, f"{text} {_where(*seen)}") for text, seen in self._rows.items()]
-        misnamed = bool(self._unknown)
-        for index, feature in enumerate(self._features):
-            broken: list[Rule] = [rule for rule in RULES if (index, rule) in self._columns]
-            if not broken:
-                continue
-            rule = broken[0]
-            count, first = self._columns[index, rule]
-            of_name = rule in ("once", "given")
-            misnamed |= of_name
-            where = "" if of_name and count == rows else f" {_where(count, first)}"
-            errors.append(FieldError(feature.name, fault_text(feature, rule) + where))
-        errors += map(unknown_field, self._unknown)
-        raise InvalidInput(WRONG_COLUMNS if misnamed else WRONG_VALUES, tuple(errors[:MAX_ERRORS]))
+@lru_cache(maxsize=16)
+def _rules(features: tuple[Feature, ...], limits: Limits) -> _Rules:
+    """Rules of features; kept, since to make them takes longer than to check a few rows."""
+    ends = np.array([limits(feature) for feature in features], np.float64).reshape(-1, 2)
+    optional = np.array([feature.takes_missing for feature in features], np.bool_)
+    return _Rules(
+        np.ascontiguousarray(ends[:, 0]),
+        np.ascontiguousarray(ends[:, 1]),
+        optional if optional.any() else None,
+        [(index, feature) for index, feature in enumerate(features) if feature.kind in ("integer", "boolean")],
+        [index for index, feature in enumerate(features) if feature.single],
+    )
 
 
 class Checks:
@@ -113,19 +84,13 @@ class Checks:
         limits: Limits = limits_of,
     ) -> None:  # fmt: skip
         shape = (rows, len(features))
-        ends = np.array([limits(feature) for feature in features]).reshape(-1, 2)
+        low, high, optional, typed, self.single = _rules(features, limits)
         # As large as a block: with a single row of limits, NumPy's inner loop would be only F values long.
-        self._low = np.ascontiguousarray(np.broadcast_to(ends[:, 0], shape))
-        self._high = np.ascontiguousarray(np.broadcast_to(ends[:, 1], shape))
+        self._low = np.ascontiguousarray(np.broadcast_to(low, shape))
+        self._high = np.ascontiguousarray(np.broadcast_to(high, shape))
+        self._optional = None if optional is None else np.ascontiguousarray(np.broadcast_to(optional, shape))
         self._good, self._spare = np.empty(shape, np.bool_), np.empty(shape, np.bool_)
-        optional = np.array([feature.takes_missing for feature in features], np.bool_)
-        self._optional = np.ascontiguousarray(np.broadcast_to(optional, shape)) if optional.any() else None
-        self._typed = [
-            (index, feature)
-            for index, feature in enumerate(features)
-            if kinds and feature.kind in ("integer", "boolean")
-        ]
-        self.single = [index for index, feature in enumerate(features) if feature.single]
+        self._typed = typed if kinds else []
         self.faults = faults or Faults(features)
         self._features = features
 
@@ -291,7 +256,3 @@ def _misfits(feature: Feature, values: FloatArray) -> NDArray[np.bool_]:
     """Finite values that are not of the feature's kind, integer or boolean: bool[b]."""
     odd = (values != 0) & (values != 1) if feature.kind == "boolean" else values != np.floor(values)
     return odd & np.isfinite(values)
-
-
-def _where(count: int, first: int) -> str:
-    return f"(row {first})" if count == 1 else f"({count} rows, the first is row {first})"

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.codecs.batch_builder import BatchBuilder, Checks, Faults, block_rows
+from app.codecs.batch_builder import BatchBuilder, Checks, block_rows
 from app.codecs.categories import codes_of_numbers, missing
+from app.codecs.faults import Faults
 from app.codecs.gil_yield import GilYield
 from app.codecs.rules import BODY, Buffer, FloatArray, check_rows
 from app.errors import FieldError, InvalidInput, MalformedBody

@@ -11,8 +11,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from app.codecs import dense
-from app.codecs.batch_builder import Faults
 from app.codecs.categories import holds_numbers
+from app.codecs.faults import Faults
 from app.codecs.gil_yield import GilYield
 from app.codecs.result import LABEL, Result
 from app.codecs.rules import (

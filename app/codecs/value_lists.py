@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, cast
 import msgspec
 import numpy as np
 
-from app.codecs.batch_builder import Faults
 from app.codecs.categories import codes_of
+from app.codecs.faults import Faults
 from app.codecs.gil_yield import GilYield
 from app.codecs.rules import (
     BODY,

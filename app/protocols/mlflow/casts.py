@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from app.codecs.batch_builder import BatchBuilder, Faults
+from app.codecs.batch_builder import BatchBuilder
+from app.codecs.faults import Faults
 from app.codecs.rules import FloatArray, Rule, broken_rule, limits_of, number_of
 from app.feature import Feature
 from app.protocols.mlflow.schema import Places, check_required, limits_in_mlflow, values_as_bad_request

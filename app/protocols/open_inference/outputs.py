@@ -26,6 +26,10 @@ FEATURES = "features"
 PREDICTION, LOWER, UPPER, LABEL, PROBABILITIES, RAW_SCORE = (
     "prediction", "lower", "upper", "label", "probabilities", "raw_score",
 )  # fmt: skip
+OTHER_NAMES = frozenset({"predict", "output-0", "output__0"})
+"""Names of the prediction in MLServer, in KServe's server for LightGBM, and in Triton's FIL backend. Requests that ask
+for one of these are answered by that name."""
+
 INTERVAL = "interval"
 
 IGNORED = frozenset({"priority", "timeout", "sequence_id", "sequence_start", "sequence_end", "content_type"})
@@ -132,7 +136,7 @@ def output_tensors(served: ServedModel, wanted: Wanted, evaluation: Evaluation) 
         elif name == RAW_SCORE and evaluation.raw_score is not None:
             tensors.append(_numbers(name, evaluation.raw_score))
         else:
-            tensors.append(_numbers(name, result.prediction if name == PREDICTION else bounds[name]))
+            tensors.append(_numbers(name, bounds[name] if name in (LOWER, UPPER) else result.prediction))
     return tensors
 
 
@@ -148,7 +152,7 @@ def _check_names(names: Sequence[str], served: ServedModel) -> None:
     errors: list[FieldError] = []
     seen: set[str] = set()
     for name in names:
-        if name not in known:
+        if name not in known and name not in OTHER_NAMES:
             errors.append(FieldError(printable(name), f"is no output of the model, which gives {', '.join(known)}"))
         elif name in seen:
             errors.append(FieldError(name, REPEATED))

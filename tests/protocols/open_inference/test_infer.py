@@ -228,6 +228,15 @@ def test_each_output_is_in_the_form_that_it_was_asked_in(app: App, rows: Array) 
     assert ["data" in output for output in head["outputs"]] == [True, False]
 
 
+@pytest.mark.parametrize("name", ["predict", "output-0", "output__0"])
+def test_the_prediction_has_the_name_of_another_server_if_it_is_asked_for_by_it(
+    app: App, rows: Array, name: str
+) -> None:
+    inputs = [tensor("features", rows)]
+    found = app.infer(inputs, asked(name, "prediction"))
+    np.testing.assert_array_equal(found.as_numpy(name), found.as_numpy("prediction"))
+
+
 def test_the_id_comes_back_and_parameters_of_other_servers_change_nothing(app: App, rows: Array) -> None:
     result = app.infer(
         [tensor("x", rows)], request_id="naïve/1", priority=1, timeout=1000, sequence_id=7, sequence_start=True,
