@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from app.codecs import arrow
+from app.codecs.columns import arrow
 from app.codecs.compression import ENCODINGS
 from app.codecs.rules import MAX_ERRORS
 from tests.routes.support import stream_of, varied

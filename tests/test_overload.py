@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from app.codecs import arrow
+from app.codecs.columns import arrow
 from app.serving.executor import THREADS
 from app.settings import Settings
 from tests.routes.support import (

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.json import decode, encode
 
-from app.codecs import arrow
+from app.codecs.columns import arrow
 from app.predict.body import SMALL_BODY_BYTES
 from app.serving.admission import MOST_ARRIVING
 from tests.routes.support import stream_of, varied

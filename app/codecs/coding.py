@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from app.codecs.categories import codes_of
-from app.codecs.duplicates import ABSENT, Row
+from app.codecs.json.duplicates import ABSENT, Row
 from app.codecs.rules import FloatArray, unseen_warning
 from app.feature import Feature
 

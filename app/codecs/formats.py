@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from app.codecs import arrow, csv, msgpack, ndjson, npy, parquet, table_json
+from app.codecs.arrays import msgpack, npy
+from app.codecs.columns import arrow, csv, parquet
+from app.codecs.json import ndjson
+from app.codecs.json import table as table_json
 from app.codecs.result import Result
 from app.codecs.rules import Buffer, FloatArray
 from app.errors import NotAcceptable, UnsupportedMediaType

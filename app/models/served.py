@@ -9,7 +9,7 @@ import numpy as np
 
 from app.codecs.categories import values_of
 from app.codecs.classes import Labels
-from app.codecs.row_json import JsonCodec
+from app.codecs.json.row import JsonCodec
 from app.codecs.rules import FloatArray, number_text, span
 from app.feature import Category
 from app.models.artifact import Artifact

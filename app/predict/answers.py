@@ -15,8 +15,8 @@ from msgspec import UNSET, UnsetType
 
 from app.codecs.classes import class_indices, label_of_one, probabilities, probabilities_of_one
 from app.codecs.gil_yield import GilYield
+from app.codecs.json.row import Batch
 from app.codecs.result import Result
-from app.codecs.row_json import Batch
 from app.codecs.rules import FloatArray
 from app.errors import FieldError, PredictionNotFinite
 from app.models.served import ServedModel

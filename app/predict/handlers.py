@@ -5,8 +5,9 @@ from functools import partial
 
 from litestar.types import ASGIApp
 
-from app.codecs import npy, table_json
+from app.codecs.arrays import npy
 from app.codecs.formats import accepted_format, content_format, is_json
+from app.codecs.json import table as table_json
 from app.container import Services
 from app.errors import PredictionNotFinite, UnsupportedMediaType
 from app.predict.answers import batch_answer, row_answer

@@ -18,8 +18,8 @@ from litestar.static_files import create_static_files_router
 
 from app.auth import KEY_SCHEME
 from app.codecs.formats import FORMATS
-from app.codecs.json_types import value_schema
-from app.codecs.row_json import BATCH_ID_LENGTH
+from app.codecs.json.row import BATCH_ID_LENGTH
+from app.codecs.json.types import value_schema
 from app.container import Services
 from app.models.served import ServedModel
 from app.protocols.wiring import describe_protocols
@@ -211,7 +211,7 @@ def _with_plain_tuples(node: Any) -> Any:
 
 
 def _table(served: ServedModel | None) -> dict[str, Any]:
-    """The layouts of a table in JSON, as `app.codecs.table_json` reads them."""
+    """The layouts of a table in JSON, as `app.codecs.json.table` reads them."""
     features = served.artifact.features if served else ()
     values = [value_schema(feature) for feature in features]
     required = [feature.name for feature in features if feature.required]

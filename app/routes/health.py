@@ -11,7 +11,7 @@ from litestar import Controller, Request, Response, get, post
 from litestar.openapi import ResponseSpec
 
 from app.auth import KEY_SCHEME, has_admin_key, require_admin_key
-from app.codecs.duplicates import has_repeated
+from app.codecs.json.duplicates import has_repeated
 from app.codecs.rules import REPEATED
 from app.container import InjectedServices, Services
 from app.errors import FieldError, InvalidInput, MalformedBody, NotFound

@@ -11,7 +11,7 @@ from litestar import Controller, get, post
 from litestar.params import QueryParameter
 
 from app.auth import KEY_SCHEME
-from app.codecs import arrow
+from app.codecs.columns import arrow
 from app.container import InjectedServices
 from app.feature import Feature
 from app.models.output import Meaning, meaning

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.codecs import ndjson, table_json
-from app.codecs.row_json import JsonCodec
+from app.codecs.json import ndjson
+from app.codecs.json import table as table_json
+from app.codecs.json.row import JsonCodec
 from app.errors import InvalidInput, MalformedBody
 from app.feature import Category, Feature
 from tests.codecs.support import ROWS, Array

@@ -2,8 +2,10 @@
 
 import pytest
 
-from app.codecs import arrow, csv, ndjson, table_json
+from app.codecs.columns import arrow, csv
 from app.codecs.formats import FORMATS, NAMES, accepted_format, content_format
+from app.codecs.json import ndjson
+from app.codecs.json import table as table_json
 from app.errors import NotAcceptable, UnsupportedMediaType
 
 ARROW = FORMATS[arrow.MEDIA_TYPE]

@@ -13,7 +13,7 @@ import pytest
 from mlflow.models import infer_signature
 
 from app.codecs.formats import FORMATS
-from app.codecs.row_json import JsonCodec
+from app.codecs.json.row import JsonCodec
 from app.errors import InvalidInput
 from app.feature import Feature
 from app.models.signature import join_features, signature_columns

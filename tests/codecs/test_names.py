@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from app.codecs.formats import FORMATS
-from app.codecs.row_json import JsonCodec
+from app.codecs.json.row import JsonCodec
 from app.errors import InvalidInput
 from app.feature import Feature
 from tests.codecs.support import ROWS, arrow_stream, msgpack_map, npy_file, parquet_file

@@ -8,8 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from app.codecs import ndjson, table_json
-from app.codecs.row_json import JsonCodec
+from app.codecs.json import ndjson
+from app.codecs.json import table as table_json
+from app.codecs.json.row import JsonCodec
 from app.codecs.rules import broken_rule, limits_of, number_of
 from app.errors import InvalidInput, MalformedBody
 from app.feature import Feature

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from app.codecs import arrow
+from app.codecs.columns import arrow
 from app.codecs.result import Result
 from app.feature import Category
 

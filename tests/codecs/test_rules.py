@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from app.codecs.formats import FORMATS
-from app.codecs.row_json import JsonCodec
+from app.codecs.json.row import JsonCodec
 from app.codecs.rules import LARGEST_SINGLE, broken_rule, fault_text, limits_of
 from app.errors import FieldError, InvalidInput
 from app.feature import Feature

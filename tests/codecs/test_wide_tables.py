@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from app.codecs import csv
+from app.codecs.columns import csv
 from app.codecs.formats import FORMATS
 from app.errors import InvalidInput, MalformedBody
 from app.feature import Feature

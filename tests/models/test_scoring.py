@@ -18,8 +18,8 @@ from mlflow.models import ModelSignature, infer_signature
 from mlflow.pyfunc import scoring_server
 from mlflow.types import ColSpec, Schema, TensorSpec
 
-from app.codecs import csv
-from app.codecs.row_json import JsonCodec
+from app.codecs.columns import csv
+from app.codecs.json.row import JsonCodec
 from app.codecs.rules import FloatArray
 from app.errors import InvalidInput, MalformedBody
 from app.feature import Category, Feature

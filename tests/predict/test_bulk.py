@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from app.codecs import arrow
+from app.codecs.columns import arrow
 from app.models.served import ServedModel
 from app.settings import Settings
 from tests.routes.support import (

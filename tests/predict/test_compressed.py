@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from app.codecs import arrow, compression
+from app.codecs import compression
+from app.codecs.columns import arrow
 from app.codecs.compression import ENCODINGS
 from app.settings import Settings
 from tests.routes.support import (

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.codecs import parquet
+from app.codecs.columns import parquet
 from app.codecs.rules import check_rows
 from app.errors import MalformedBody
 from app.predict import exchange, handlers

@@ -18,7 +18,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from numpy.typing import NDArray
 
-from app.codecs import arrow
+from app.codecs.columns import arrow
 from app.container import Services
 from app.main import create_app
 from app.models.served import ServedModel

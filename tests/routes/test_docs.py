@@ -14,7 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from app.codecs.row_json import JsonCodec
+from app.codecs.json.row import JsonCodec
 from app.feature import Category, Feature
 from app.models.served import ServedModel
 from app.settings import Settings

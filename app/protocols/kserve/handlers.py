@@ -9,7 +9,7 @@ from typing import Any
 from litestar.exceptions import MethodNotAllowedException
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from app.codecs import table_json
+from app.codecs.json import table as table_json
 from app.container import Services
 from app.errors import NotFound
 from app.predict.exchange import Endpoint, Exchange

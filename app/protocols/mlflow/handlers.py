@@ -6,7 +6,8 @@ from functools import lru_cache
 import numpy as np
 from litestar.types import ASGIApp
 
-from app.codecs import csv, parquet, table_json
+from app.codecs.columns import csv, parquet
+from app.codecs.json import table as table_json
 from app.codecs.rules import FloatArray
 from app.container import Services
 from app.errors import UnsupportedMediaType

@@ -8,7 +8,7 @@ from litestar import Response, get, post
 from litestar.openapi import ResponseSpec
 
 from app.auth import KEY_SCHEME
-from app.codecs.json_types import json_schema
+from app.codecs.json.types import json_schema
 from app.container import InjectedServices
 from app.models.served import ServedModel
 from app.problems import PROBLEM_STATUSES

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from app.codecs.json_types import json_type
+from app.codecs.json.types import json_type
 from app.codecs.rules import BODY, LARGEST_WHOLE, MAX_ERRORS, MISSING, REPEATED, WRONG_COLUMNS, limits_of
 from app.errors import BadRequest, FieldError, InvalidInput, ServiceError
 from app.feature import Feature

@@ -16,9 +16,9 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import astuple
 
 from app.codecs.coding import Coding
-from app.codecs.duplicates import ABSENT
-from app.codecs.json_types import feature_struct
-from app.codecs.row_reader import REFUSED, to_array
+from app.codecs.json.duplicates import ABSENT
+from app.codecs.json.objects import REFUSED, to_array
+from app.codecs.json.types import feature_struct
 from app.codecs.rules import FloatArray, check_rows
 from app.errors import BadRequest, InvalidInput, MalformedBody, TooLarge
 from app.feature import Feature

@@ -3,7 +3,7 @@
 from contextlib import nullcontext
 from typing import Any
 
-from app.codecs import csv, parquet
+from app.codecs.columns import csv, parquet
 from app.codecs.rules import Buffer, FloatArray, check_width, match_columns
 from app.errors import BadRequest
 from app.feature import Feature
@@ -31,7 +31,7 @@ def decode_csv(body: Buffer, features: tuple[Feature, ...], layout: Layout, max_
         float64[B, F] in the features' order.
 
     Raises:
-        ServiceError: As `app.codecs.csv.decode` does; BadRequest for values that the model does not take.
+        ServiceError: As `app.codecs.columns.csv.decode` does; BadRequest for values that the model does not take.
     """
     if layout == "tensor":
         raise BadRequest("MLflow reads no CSV for a model whose signature is a tensor.")
@@ -54,7 +54,7 @@ def decode_parquet(body: Buffer, features: tuple[Feature, ...], layout: Layout, 
         float64[B, F] in the features' order.
 
     Raises:
-        ServiceError: As `app.codecs.parquet.decode` does.
+        ServiceError: As `app.codecs.columns.parquet.decode` does.
     """
 
     def match(schema: Any, features: tuple[Feature, ...]) -> Places:

@@ -10,7 +10,7 @@ from litestar.params import FromPath
 from msgspec import UNSET, UnsetType
 
 from app.auth import KEY_SCHEME
-from app.codecs.duplicates import has_repeated
+from app.codecs.json.duplicates import has_repeated
 from app.codecs.rules import BODY, REPEATED
 from app.container import InjectedServices, Services
 from app.errors import FieldError, InvalidInput, MalformedBody

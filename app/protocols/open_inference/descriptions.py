@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from app.codecs.tensors import BYTES
+from app.codecs.arrays.tensors import BYTES
 from app.container import Services
 from app.models.served import ServedModel
 from app.protocols.open_inference.models import models_in_service

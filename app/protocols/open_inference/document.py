@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from app.codecs.tensors import DATATYPES
+from app.codecs.arrays.tensors import DATATYPES
 from app.models.served import ServedModel
 from app.protocols.open_inference.controller import IndexOrder
 from app.protocols.open_inference.handler import INFER, INFER_VERSION

@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 
-from app.codecs.tensors import BYTES, DTYPES, Tensor, count_of, refusal
+from app.codecs.arrays.tensors import BYTES, DTYPES, Tensor, count_of, refusal
 from app.protocols.open_inference.messages import InputTensor
 
 NUMBER, WHOLE, BOOLEAN, TEXT = "numbers or null", "whole numbers", "true and false", "texts or null"

@@ -6,11 +6,11 @@ from typing import NamedTuple, cast
 import numpy as np
 import pyarrow as pa
 
+from app.codecs.arrays.tensors import BYTES, Tensor
 from app.codecs.categories import holds_text
 from app.codecs.classes import Labels, class_indices, probabilities
-from app.codecs.record_batches import label_array
+from app.codecs.columns.record_batches import label_array
 from app.codecs.rules import MAX_ERRORS, REPEATED, FloatArray, printable
-from app.codecs.tensors import BYTES, Tensor
 from app.errors import FieldError, InvalidInput
 from app.feature import Feature
 from app.models.interval import Intervals

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import UNSET
 
-from app.codecs.duplicates import ESCAPED, has_repeated, parse
+from app.codecs.json.duplicates import ESCAPED, has_repeated, parse
 from app.codecs.rules import BODY, INVALID, printable
 from app.errors import FieldError, InvalidInput, MalformedBody
 from app.protocols.open_inference.messages import InferRequest, Parameters, ParsedRequest
@@ -62,7 +62,7 @@ def _repeated() -> InvalidInput:
 def _may_repeat(text: bytes | bytearray, request: InferRequest) -> bool:
     """Whether an object could have a name more than once: the colons are not those that the request accounts for.
 
-    See `app.codecs.duplicates`. Objects inside parameters count as suspicious, as nobody has reason to send them.
+    See `app.codecs.json.duplicates`. Objects inside parameters count as suspicious, as nobody has reason to send them.
     """
     if ESCAPED in text:
         return True

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from msgspec import UNSET
 
-from app.codecs.raw_tensors import read_raw
+from app.codecs.arrays.raw_tensors import read_raw
+from app.codecs.arrays.tensors import Tensor, refusal, rows_of
 from app.codecs.rules import MAX_ERRORS, FloatArray, check_width, printable
-from app.codecs.tensors import Tensor, refusal, rows_of
 from app.errors import BadRequest, FieldError, InvalidInput, MalformedBody, TooLarge
 from app.models.served import ServedModel
 from app.predict.body import Body

@@ -7,10 +7,10 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 
+from app.codecs.arrays.raw_tensors import write_raw
+from app.codecs.arrays.tensors import Tensor
 from app.codecs.gil_yield import GilTurns, GilYield
-from app.codecs.raw_tensors import write_raw
 from app.codecs.rules import Buffer
-from app.codecs.tensors import Tensor
 from app.models.served import ServedModel
 from app.predict.body import SMALL_BODY_BYTES
 from app.predict.scoring import Scored

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
-from app.codecs.tensors import DTYPES
+from app.codecs.arrays.tensors import DTYPES
 from app.errors import InvalidInput, MalformedBody, TooLarge
 from app.protocols.open_inference.rpc.contents import FIELDS, tensors_of
 from app.protocols.open_inference.rpc.infer import REQUEST

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from app.codecs.arrays.raw_tensors import write_raw
+from app.codecs.arrays.tensors import BYTES, Tensor
 from app.codecs.gil_yield import GilYield
-from app.codecs.raw_tensors import write_raw
-from app.codecs.tensors import BYTES, Tensor
 from app.models.identity import ModelIdentity
 from app.protocols.open_inference.rpc.contents import FIELDS, FIXED
 from app.protocols.open_inference.rpc.messages import message

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.codecs.raw_tensors import read_raw
+from app.codecs.arrays.raw_tensors import read_raw
+from app.codecs.arrays.tensors import BYTES, DTYPES, Tensor, count_of, refusal
 from app.codecs.rules import Buffer
-from app.codecs.tensors import BYTES, DTYPES, Tensor, count_of, refusal
 from app.errors import InvalidInput
 from app.protocols.open_inference.request import check_parameters
 from app.protocols.open_inference.rpc.wire import LONGEST_VARINT, Parts

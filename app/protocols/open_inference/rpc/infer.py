@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
+from app.codecs.arrays.tensors import rows_of
 from app.codecs.rules import FloatArray, check_width
-from app.codecs.tensors import rows_of
 from app.container import Services
 from app.errors import MalformedBody
 from app.models.served import ServedModel

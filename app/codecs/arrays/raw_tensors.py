@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from app.codecs.arrays.tensors import BYTES, DTYPES, Tensor, count_of, refusal
 from app.codecs.gil_yield import GilYield
 from app.codecs.rules import Buffer
-from app.codecs.tensors import BYTES, DTYPES, Tensor, count_of, refusal
 
 ITEMS = 4096
 """Texts that are read or written before the thread yields the GIL, in about a millisecond."""

@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 
 from app.codecs.batch_builder import BatchBuilder
-from app.codecs.duplicates import RepeatedName, check_json, has_repeated, parse
 from app.codecs.gil_yield import GilYield
+from app.codecs.json.duplicates import RepeatedName, check_json, has_repeated, parse
+from app.codecs.json.objects import REFUSED, RowReader, table_row_reader
 from app.codecs.result import Result
-from app.codecs.row_reader import REFUSED, RowReader, table_row_reader
 from app.codecs.rules import Buffer, FloatArray
 from app.errors import MalformedBody
 from app.feature import Feature

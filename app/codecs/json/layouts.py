@@ -6,9 +6,9 @@ from typing import Any, cast
 import numpy as np
 
 from app.codecs.batch_builder import BatchBuilder
-from app.codecs.duplicates import Repeating
-from app.codecs.row_json import wrong_fields
-from app.codecs.row_reader import table_row_reader
+from app.codecs.json.duplicates import Repeating
+from app.codecs.json.objects import table_row_reader
+from app.codecs.json.row import wrong_fields
 from app.codecs.rules import BODY, INVALID, MAX_ERRORS, NOT_OBJECT, WRONG_COLUMNS, check_rows, match_columns
 from app.errors import FieldError, InvalidInput
 from app.feature import Feature

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.codecs import npy
+from app.codecs.arrays import npy
 from app.codecs.result import PIECE_ROWS, Result
 from app.errors import InvalidInput, MalformedBody, TooLarge
 from app.feature import Feature

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.codecs.raw_tensors import ITEMS, read_raw, write_raw
-from app.codecs.tensors import BYTES, DTYPES, Tensor
+from app.codecs.arrays.raw_tensors import ITEMS, read_raw, write_raw
+from app.codecs.arrays.tensors import BYTES, DTYPES, Tensor
 from app.errors import InvalidInput
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.codecs.record_batches import PIECE_ROWS
-from app.codecs.tensors import BYTES, DATATYPES, DTYPES, Tensor, count_of, rows_of
+from app.codecs.arrays.tensors import BYTES, DATATYPES, DTYPES, Tensor, count_of, rows_of
+from app.codecs.columns.record_batches import PIECE_ROWS
 from app.errors import InvalidInput, TooLarge
 from app.feature import Feature
 from tests.codecs.support import FEATURES, GOOD, NAMES, ROWS

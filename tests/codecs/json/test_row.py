@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.codecs.row_json import JsonCodec
+from app.codecs.json.row import JsonCodec
 from app.errors import InvalidInput, MalformedBody
 from app.feature import Feature
 

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.codecs import msgpack, ndjson, table_json
-from app.codecs.row_json import JsonCodec
+from app.codecs.arrays import msgpack
+from app.codecs.json import ndjson
+from app.codecs.json import table as table_json
+from app.codecs.json.row import JsonCodec
 from app.errors import InvalidInput
 from app.feature import Feature
 

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from app.codecs import msgpack
+from app.codecs.arrays import msgpack
 from app.codecs.result import PIECE_ROWS, Result
 from app.errors import MalformedBody, TooLarge
 from app.feature import Feature

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from app.codecs.batch_builder import BatchBuilder, Limits
 from app.codecs.categories import longest_text
-from app.codecs.page_sizes import row_groups, unpacked_size
-from app.codecs.record_batches import Filler, needs_kinds, record_batch, schema_of
+from app.codecs.columns.page_sizes import row_groups, unpacked_size
+from app.codecs.columns.record_batches import Filler, needs_kinds, record_batch, schema_of
 from app.codecs.result import LABEL, Result
 from app.codecs.rules import Buffer, FloatArray, check_rows, check_width, limits_of, match_columns
 from app.errors import MalformedBody, TooLarge

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.codecs import batch_builder, ndjson
+from app.codecs import batch_builder
+from app.codecs.json import ndjson
 from app.codecs.result import PIECE_ROWS, Result
 from app.errors import InvalidInput, MalformedBody
 from app.feature import Feature

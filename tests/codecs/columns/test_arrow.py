@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.codecs import arrow
+from app.codecs.columns import arrow
 from app.codecs.result import PIECE_ROWS, Result
 from app.errors import InvalidInput, MalformedBody, ServiceError, TooLarge, UnsupportedMediaType
 from app.feature import Feature

@@ -9,8 +9,8 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
 from app.codecs.batch_builder import BatchBuilder, Limits
-from app.codecs.cells import FALSE, TRUE, arrow_type, codes, holds_empty, is_doubtful, numbers_of
-from app.codecs.record_batches import Filler, record_batch, schema_of
+from app.codecs.columns.cells import FALSE, TRUE, arrow_type, codes, holds_empty, is_doubtful, numbers_of
+from app.codecs.columns.record_batches import Filler, record_batch, schema_of
 from app.codecs.result import Result
 from app.codecs.rules import BODY, WRONG_COLUMNS, Buffer, FloatArray, check_width, limits_of, match_columns
 from app.errors import FieldError, InvalidInput, MalformedBody

@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from app.codecs import categories, dense
+from app.codecs import categories
+from app.codecs.arrays import dense
 from app.codecs.batch_builder import BatchBuilder
 from app.codecs.categories import Codes, holds_numbers, holds_text
-from app.codecs.record_batches import PIECE_ROWS
+from app.codecs.columns.record_batches import PIECE_ROWS
 from app.codecs.rules import (
     BODY,
     MAX_ERRORS,

@@ -13,9 +13,9 @@ from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import astuple
 from numpy import float64, ndarray
 
-from app.codecs.duplicates import Row, check_json, parse, repeated_names
-from app.codecs.json_types import json_schema
-from app.codecs.row_reader import REFUSED, RowReader, to_array
+from app.codecs.json.duplicates import Row, check_json, parse, repeated_names
+from app.codecs.json.objects import REFUSED, RowReader, to_array
+from app.codecs.json.types import json_schema
 from app.codecs.rules import BODY, INVALID, MAX_ERRORS, MISSING, REPEATED, FloatArray, unknown_field
 from app.errors import FieldError, InvalidInput
 from app.feature import Feature

@@ -14,12 +14,12 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from app.codecs.batch_builder import BatchBuilder
-from app.codecs.duplicates import RepeatedName, check_json, has_repeated, parse
 from app.codecs.gil_yield import GilYield
-from app.codecs.json_layouts import LAYOUTS, inspect
-from app.codecs.json_types import feature_struct, json_type
+from app.codecs.json.duplicates import RepeatedName, check_json, has_repeated, parse
+from app.codecs.json.layouts import LAYOUTS, inspect
+from app.codecs.json.objects import REFUSED, table_row_reader, to_array
+from app.codecs.json.types import feature_struct, json_type
 from app.codecs.result import Result
-from app.codecs.row_reader import REFUSED, table_row_reader, to_array
 from app.codecs.rules import (
     Buffer,
     FloatArray,

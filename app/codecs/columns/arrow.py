@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from app.codecs.batch_builder import BatchBuilder
+from app.codecs.columns.record_batches import Filler, needs_kinds, record_batch, schema_of, validate
 from app.codecs.gil_yield import GilYield
-from app.codecs.record_batches import Filler, needs_kinds, record_batch, schema_of, validate
 from app.codecs.result import Result
 from app.codecs.rules import Buffer, FloatArray, check_rows, check_width, match_columns
 from app.errors import MalformedBody, UnsupportedMediaType

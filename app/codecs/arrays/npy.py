@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from app.codecs import dense
+from app.codecs.arrays import dense
 from app.codecs.classes import Labels, as_numbers
 from app.codecs.result import Result
 from app.codecs.rules import BODY, Buffer, FloatArray, printable

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.codecs import table_json
+from app.codecs.json import table as table_json
 from app.codecs.result import PIECE_ROWS, Result
 from app.errors import InvalidInput, MalformedBody, TooLarge
 from app.feature import Feature

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from app.codecs import dense
+from app.codecs.arrays import dense
+from app.codecs.arrays.value_lists import BINS, COLUMNS, MALFORMED, MOST_NAMES, numbers_of_list, read_map
 from app.codecs.categories import holds_numbers
 from app.codecs.faults import Faults
 from app.codecs.gil_yield import GilYield
@@ -23,7 +24,6 @@ from app.codecs.rules import (
     check_width,
     match_columns,
 )
-from app.codecs.value_lists import BINS, COLUMNS, MALFORMED, MOST_NAMES, numbers_of_list, read_map
 from app.errors import FieldError, InvalidInput, MalformedBody, TooLarge
 from app.feature import Feature
 

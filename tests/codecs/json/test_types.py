@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from app.codecs.json_types import MAX_ENUM, json_schema
-from app.codecs.row_json import JsonCodec
+from app.codecs.json.row import JsonCodec
+from app.codecs.json.types import MAX_ENUM, json_schema
 from app.errors import InvalidInput
 from app.feature import Feature
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.codecs import csv
+from app.codecs.columns import csv
 from app.codecs.result import PIECE_ROWS, Result
 from app.errors import InvalidInput, MalformedBody
 from app.feature import Feature, Kind

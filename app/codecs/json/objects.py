@@ -10,9 +10,9 @@ import numpy as np
 
 from app.codecs.categories import codes_of
 from app.codecs.coding import Coding, UnseenCategory
-from app.codecs.duplicates import ABSENT, NameCount, repeated_names
 from app.codecs.faults import Faults
-from app.codecs.json_types import feature_struct, json_type
+from app.codecs.json.duplicates import ABSENT, NameCount, repeated_names
+from app.codecs.json.types import feature_struct, json_type
 from app.codecs.rules import (
     BODY,
     MAX_ERRORS,

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.codecs import parquet
-from app.codecs.page_sizes import row_groups, unpacked_size
+from app.codecs.columns import parquet
+from app.codecs.columns.page_sizes import row_groups, unpacked_size
 from app.codecs.result import PIECE_ROWS, Result
 from app.errors import MalformedBody, TooLarge
 from tests.codecs.support import FEATURES, GOOD, ROWS, arrow_table, errors_of, parquet_file

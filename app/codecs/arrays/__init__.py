@@ -1,0 +1,1 @@
+"""Formats of arrays of one dtype: .npy, MessagePack, and tensors."""

@@ -1,0 +1,1 @@
+"""Formats of named columns: Arrow, Parquet and CSV."""

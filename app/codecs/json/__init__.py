@@ -1,0 +1,1 @@
+"""JSON: one row, a batch, tables, and lines of rows."""
