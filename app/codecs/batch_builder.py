@@ -86,9 +86,8 @@ class Checks:
         shape = (rows, len(features))
         low, high, optional, typed, self.single = _rules(features, limits)
         # As large as a block: with a single row of limits, NumPy's inner loop would be only F values long.
-        self._low = np.ascontiguousarray(np.broadcast_to(low, shape))
-        self._high = np.ascontiguousarray(np.broadcast_to(high, shape))
-        self._optional = None if optional is None else np.ascontiguousarray(np.broadcast_to(optional, shape))
+        self._low, self._high = _repeated(low, rows), _repeated(high, rows)
+        self._optional = None if optional is None else _repeated(optional, rows)
         self._good, self._spare = np.empty(shape, np.bool_), np.empty(shape, np.bool_)
         self._typed = typed if kinds else []
         self.faults = faults or Faults(features)
@@ -121,6 +120,13 @@ class Checks:
         """Count rows that break a rule in a column: those of bool[b], whose first is row `row` of the batch."""
         if count := int(np.count_nonzero(bad)):
             self.faults.add(column, rule, row + int(np.argmax(bad)), count)
+
+
+def _repeated(values: NDArray[Any], rows: int) -> NDArray[Any]:
+    """Values [F] as C-contiguous [rows, F]."""
+    if rows == 1:
+        return values.reshape(1, -1)
+    return np.ascontiguousarray(np.broadcast_to(values, (rows, len(values))))
 
 
 class BatchBuilder:

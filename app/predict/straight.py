@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from app.asgi_types import Message, Receive, Scope, Send
+from app.auth import check_key
 from app.codecs.rules import FloatArray
 from app.container import Services
-from app.errors import BodyTimeout, DeadlineExceeded, Overloaded
+from app.errors import BadRequest, BodyTimeout, DeadlineExceeded, Overloaded, Unauthorized
 from app.models.served import ServedModel
 from app.predict.answers import row_answer
 from app.predict.headers import Headers, is_host
@@ -55,7 +56,7 @@ class _Model(NamedTuple):
 class StraightWay:
     """ASGI application that answers common requests for one row itself, and hands all others on.
 
-    While the service is overloaded it refuses requests. Where each needs a key or counts against a limit, that is all.
+    While the service is overloaded it refuses requests. Where each counts against a limit, that is all.
 
     Args:
         general: The general way of all requests, which records them.
@@ -71,7 +72,8 @@ class StraightWay:
         log = services.prediction_log
         self._log = log if log.enabled and isinstance(log, PredictionLog) else None
         self._durable = log if isinstance(log, DurableLog) else None
-        self._checks_each = services.settings.api_key is not None or services.settings.rate_limit > 0
+        self._key = services.settings.api_key
+        self._limited = services.settings.rate_limit > 0
         self._gate = services.gate
         self._deadlines = Deadlines(services.settings.request_timeout)
         self._most_bytes = services.settings.max_json_bytes
@@ -88,7 +90,7 @@ class StraightWay:
             return
         model = self._model_of_now()
         headers = None if model is None else _common_headers(scope)
-        if model is None or headers is None:
+        if model is None or headers is None or not self._may_ask(headers):
             await self.general(scope, receive, send)
             return
         ticket = self._gate.enter()
@@ -144,13 +146,23 @@ class StraightWay:
         """The model that answers now; None if it does not answer on this way."""
         slot, model = self._slot, self._model
         served = slot.current
-        if served is None or slot.canary is not None or slot.shadow is not None or self._checks_each:
+        if served is None or slot.canary is not None or slot.shadow is not None or self._limited:
             return None
         if model is None or model.served is not served:
             level, additions = requested(b"", served, self._output, table=False)
             quick = self._executor.is_cheap(served, 1) and "raw_score" not in additions
             model = self._model = _Model(served, quick, level, additions)
         return model if model.quick else None
+
+    def _may_ask(self, headers: Headers) -> bool:
+        """Whether a request has the key, or needs none."""
+        if self._key is None:
+            return True
+        try:
+            check_key(headers, self._key)
+        except (Unauthorized, BadRequest):
+            return False
+        return True
 
     def _decode(self, served: ServedModel, message: Message, headers: Headers) -> tuple[FloatArray, tuple[str, ...]]:
         """The row of a request, and warnings about it.

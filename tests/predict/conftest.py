@@ -15,9 +15,21 @@ __all__ = ["churn", "churn_settings", "referring"]
 
 @pytest.fixture(scope="module")
 def ways(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
-    directory = tmp_path_factory.mktemp("straight")
+    yield from _ways(registry_dir, tmp_path_factory.mktemp("straight"), None)
+
+
+@pytest.fixture(scope="module")
+def keyed(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
+    """Ways of a service that requires the key `k` * 20."""
+    yield from _ways(registry_dir, tmp_path_factory.mktemp("keyed"), "k" * 20)
+
+
+def _ways(registry_dir: Path, directory: Path, key: str | None) -> Iterator[Ways]:
     ways = Ways(
-        Settings(data_dir=registry_dir, database_url=f"sqlite:///{directory / 'log.db'}", prometheus_port=free_port())
-    )
+        Settings(
+            data_dir=registry_dir, database_url=f"sqlite:///{directory / 'log.db'}", prometheus_port=free_port(),
+            api_key=key,
+        )
+    )  # fmt: skip
     yield ways
     ways.close()

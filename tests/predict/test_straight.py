@@ -157,8 +157,34 @@ def test_a_canary_and_a_shadow_are_left_to_the_general_way(ways: Ways, row: byte
         assert general.call_count == 1
 
 
-@pytest.mark.parametrize("changes", [{"api_key": "k" * 20}, {"rate_limit": 1}])
-async def test_an_app_that_checks_every_request_only_refuses_straight(
+KEY = "k" * 20
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({b"x-api-key": KEY.encode()}, 200),
+        ({b"authorization": b"Bearer " + KEY.encode()}, 200),
+        ({b"x-api-key": KEY.encode(), b"authorization": b"Bearer " + KEY.encode()}, 200),
+        ({}, 401),
+        ({b"x-api-key": b"another"}, 401),
+        ({b"authorization": b"Basic " + KEY.encode()}, 401),
+        ({b"x-api-key": KEY.encode(), b"authorization": b"Bearer another"}, 400),
+    ],
+)
+def test_a_request_with_the_key_is_answered_straight(
+    keyed: Ways, row: bytes, given: dict[bytes, bytes], status: int
+) -> None:
+    sent = [*headers(row), *given.items()]
+    with patch.object(RequestTelemetry, "__call__", autospec=True, side_effect=RequestTelemetry.__call__) as general:
+        answer = keyed.ask(keyed.straight, row, headers=sent)
+    assert answer.status == status
+    assert general.call_count == (status != 200)
+    assert answer == keyed.ask(keyed.general, row, headers=sent)
+
+
+@pytest.mark.parametrize("changes", [{"api_key": KEY}, {"rate_limit": 1}])
+async def test_an_app_that_checks_every_request_refuses_straight(
     settings: Settings, row: bytes, changes: dict[str, Any]
 ) -> None:
     async with client_of(msgspec.structs.replace(settings, **changes)) as client:

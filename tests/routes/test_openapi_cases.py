@@ -13,7 +13,7 @@ from tests.support import Server
 KEY = "schemathesis"
 OPTIONS = Path(__file__).with_name("schemathesis.toml")
 
-EXAMPLES = 60
+EXAMPLES = 50
 """Most cases that are made of each route at random, beside those made of its schema's edges."""
 
 LEAST_CASES = 3000
