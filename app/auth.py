@@ -8,7 +8,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from app.errors import BadRequest, Forbidden, Unauthorized
-from app.predict.headers import headers_of
+from app.headers import headers_of
 from app.settings import Settings
 
 KEY_SCHEME = "api_key"

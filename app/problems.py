@@ -14,8 +14,8 @@ from litestar.exceptions import HTTPException
 from litestar.openapi import ResponseSpec
 from litestar.types import HTTPScope, Send
 
+from app.error_forms import protocol_error
 from app.errors import ERROR_TYPE, REQUEST_ID, Failure, FieldError, ServiceError
-from app.protocols.errors import protocol_error
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 

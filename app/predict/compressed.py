@@ -7,8 +7,8 @@ from typing import Any
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.codecs.compression import Compressor, compressor
+from app.headers import Headers, headers_of
 from app.predict.body import SMALL_BODY_BYTES
-from app.predict.headers import Headers, headers_of
 
 LEAST_BYTES = 4096
 """Smallest answer that is compressed. A smaller one fits into three packets as it is."""

@@ -3,7 +3,7 @@
 from litestar.config.cors import CORSConfig
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from app.predict.headers import adding_headers, headers_of
+from app.headers import adding_headers, headers_of
 
 
 class CorsHeaders:

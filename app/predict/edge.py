@@ -3,7 +3,7 @@
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from app.errors import BadRequest
-from app.predict.headers import check_host
+from app.headers import check_host
 from app.problems import allow_head, send_error
 
 

@@ -16,8 +16,8 @@ from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from app.codecs.compression import check_encoding, decompress
 from app.errors import BROKEN_OFF, ERROR_TYPE, REQUEST_ID, AnswerTimeout, Disconnected, Overloaded
+from app.headers import Headers, headers_of
 from app.predict.body import SMALL_BODY_BYTES, Body, declared_bytes, drain, read_body
-from app.predict.headers import Headers, headers_of
 from app.problems import answer_error
 from app.serving.admission import Reservation
 from app.serving.connection import Address, acknowledged, cut

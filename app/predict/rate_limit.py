@@ -11,8 +11,8 @@ from contextlib import suppress
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from app.errors import RateLimited
+from app.headers import adding_headers
 from app.predict.body import drain
-from app.predict.headers import adding_headers
 from app.problems import send_error
 
 WINDOW_S = 60

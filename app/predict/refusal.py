@@ -8,9 +8,9 @@ requests are refused that cannot be told by their head.
 from app.asgi_types import Scope, Send
 from app.container import Services
 from app.errors import REQUEST_ID, Overloaded
+from app.headers import Headers
 from app.predict.body import SMALL_BODY_BYTES, declared_bytes
 from app.predict.exchange import closing
-from app.predict.headers import Headers
 from app.predict.routing import RouteTable
 from app.problems import send_error
 from app.telemetry.middleware import RequestTelemetry, identify

@@ -7,9 +7,9 @@ from app.auth import check_key
 from app.codecs.rules import FloatArray
 from app.container import Services
 from app.errors import PredictionNotFinite
+from app.headers import Headers
 from app.models.served import ServedModel
 from app.predict.exchange import Exchange
-from app.predict.headers import Headers
 from app.predict.logged import flushed, logged
 from app.predict.many_rows import Call, ManyRows, Reader, Rows
 from app.serving.executor import PredictionType

@@ -17,9 +17,9 @@ from app.auth import check_key
 from app.codecs.rules import FloatArray
 from app.container import Services
 from app.errors import BadRequest, BodyTimeout, DeadlineExceeded, Overloaded, Unauthorized
+from app.headers import Headers, is_host
 from app.models.served import ServedModel
 from app.predict.answers import row_answer
-from app.predict.headers import Headers, is_host
 from app.predict.logged import logged
 from app.predict.query import Addition, requested
 from app.predict.refusal import SINGLE_ROUTE, EarlyRefusal

@@ -12,7 +12,7 @@ from litestar import Request, Response, Router, post
 
 from app.container import InjectedServices
 from app.errors import MalformedBody, Unauthorized
-from app.predict.headers import headers_of
+from app.headers import headers_of
 from app.problems import problem_responses
 
 MAX_BODY_BYTES = 1024 * 1024

@@ -13,6 +13,7 @@ from app.auth import KEY_SCHEME
 from app.codecs.json.duplicates import has_repeated
 from app.codecs.rules import BODY, REPEATED
 from app.container import InjectedServices, Services
+from app.error_forms import InferenceError
 from app.errors import FieldError, InvalidInput, MalformedBody
 from app.protocols.open_inference.descriptions import (
     IndexEntry,
@@ -24,7 +25,6 @@ from app.protocols.open_inference.descriptions import (
     repository_index,
     server_metadata,
 )
-from app.protocols.open_inference.errors import InferenceError
 from app.protocols.open_inference.messages import InferResponse
 from app.protocols.open_inference.models import check_name, described_model, models_in_service
 from app.protocols.open_inference.statistics import Statistics, statistics_of

@@ -9,9 +9,9 @@ from app.codecs.arrays.raw_tensors import read_raw
 from app.codecs.arrays.tensors import Tensor, refusal, rows_of
 from app.codecs.rules import MAX_ERRORS, FloatArray, check_width, printable
 from app.errors import BadRequest, FieldError, InvalidInput, MalformedBody, TooLarge
+from app.headers import Headers
 from app.models.served import ServedModel
 from app.predict.body import Body
-from app.predict.headers import Headers
 from app.protocols.open_inference.json_values import read_values
 from app.protocols.open_inference.messages import InputTensor, Parameters
 from app.protocols.open_inference.outputs import Wanted, wanted_of

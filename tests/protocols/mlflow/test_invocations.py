@@ -13,9 +13,9 @@ import pytest
 from mlflow import exceptions
 from mlflow.protos import databricks_pb2
 
+from app import error_forms
 from app.errors import TooLarge
 from app.feature import Feature
-from app.protocols.mlflow import errors
 from app.protocols.mlflow.predictions import answer_body
 from app.protocols.mlflow.scoring_json import FEW_VALUES, ScoringReader
 from app.settings import Settings
@@ -41,12 +41,12 @@ def error(response: Any, status: int) -> tuple[str, str]:
     return content["error_code"], content["message"]
 
 
-@pytest.mark.parametrize("code", sorted({*errors.CODES.values(), "BAD_REQUEST", "INTERNAL_ERROR"}))
+@pytest.mark.parametrize("code", sorted({*error_forms.CODES.values(), "BAD_REQUEST", "INTERNAL_ERROR"}))
 def test_codes_have_mlflows_classes(code: str) -> None:
     of_schema = {"error_class": "SCHEMA_ENFORCEMENT_FAILED"} if code == "INVALID_PARAMETER_VALUE" else {}
     theirs = exceptions.MlflowException("x", databricks_pb2.ErrorCode.Value(code), **of_schema)
     expected = json.loads(theirs.serialize_as_json())
-    ours = errors.MlflowError(code, "x", *errors.CLASSES.get(code, ()))
+    ours = error_forms.MlflowError(code, "x", *error_forms.CLASSES.get(code, ()))
     assert msgspec.json.decode(msgspec.json.encode(ours)) == expected
 
 

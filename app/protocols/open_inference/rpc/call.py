@@ -8,8 +8,8 @@ from urllib.parse import unquote
 from grpc import aio
 
 from app.errors import MalformedBody, Overloaded, TooLarge
+from app.headers import Headers, headers_of
 from app.predict.body import SMALL_BODY_BYTES
-from app.predict.headers import Headers, headers_of
 from app.serving.admission import Reservation
 from app.serving.connection import Address
 from app.serving.deadline import Deadline
