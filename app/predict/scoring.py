@@ -26,14 +26,14 @@ class Scored(NamedTuple):
         evaluation: Evaluation of these rows.
         body: Body of the answer.
         headers: Further headers of the answer.
-        media_type: Format of the answer; None for that of the route.
+        media_type: Format of the answer.
     """
 
     rows: FloatArray
     evaluation: Evaluation
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    media_type: bytes | None = None
+    media_type: bytes = b"application/json"
 
 
 class Answered(Call, Protocol):
@@ -87,20 +87,13 @@ class Scoring:
             return "single"
         return "batch" if rows <= self.settings.max_batch_size else "bulk"
 
-    async def answer(
-        self,
-        exchange: Answered,
-        served: ServedModel,
-        reader: Reader[R, Scored],
-        media_type: bytes = b"application/json",
-    ) -> None:
+    async def answer(self, exchange: Answered, served: ServedModel, reader: Reader[R, Scored]) -> None:
         """Answer a request whose answer is made as a whole.
 
         Args:
             exchange: The request.
             served: The model that answers.
             reader: Reads the rows and makes the answer.
-            media_type: Format of the answer, where that does not tell it.
         """
         with self.admission.enter(len(served.feature_names)) as reservation:
             try:
@@ -108,13 +101,13 @@ class Scoring:
             except PredictionNotFinite as error:
                 self.count_not_finite(served, self.kind(error.of), error.rows)
                 raise
-            rows, evaluation, body, headers, own_type = scored
+            rows, evaluation, body, headers, media_type = scored
             del scored
             kind = self.kind(len(rows))
             if kind != "bulk":
                 await flushed(self.log, exchange.request_id, kind, served, rows, evaluation.prediction)
             reservation.reserve_answer(len(body))
-            await exchange.answer(body, own_type or media_type, headers=headers)
+            await exchange.answer(body, media_type, headers=headers)
         self.after(exchange, served, kind, rows, evaluation)
 
     def count_not_finite(self, served: ServedModel, kind: PredictionType, rows: int) -> None:
