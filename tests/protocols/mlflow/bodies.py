@@ -215,6 +215,7 @@ TABLES = texts(
     "x,y,z\n1,2,3\n", "a,b,c\n9007199254740993,1,1\n",
 )  # fmt: skip
 LATIN = Body("CSV in Latin-1", "a,b,c,x\n1,2,3,ü\n".encode("latin-1"), CSV)
+LATIN_NAME = Body("CSV with a name in Latin-1", "a,b,c,ü\n1,2,3,4\n".encode("latin-1"), CSV)
 
 
 def with_index() -> list[Body]:
@@ -325,7 +326,17 @@ def bodies_of(model: str) -> list[Body]:
     few = LAYOUTS[:4] + LAYOUTS[32:36] + TABLES[:6] + with_index()[:6]
     match model:
         case "doubles":
-            return LAYOUTS + BROKEN + UNREADABLE + TYPES + values(*NUMBERS) + TABLES + [LATIN] + with_index() + files()
+            return (
+                LAYOUTS
+                + BROKEN
+                + UNREADABLE
+                + TYPES
+                + values(*NUMBERS)
+                + TABLES
+                + [LATIN, LATIN_NAME]
+                + with_index()
+                + files()
+            )
         case "integers":
             return whole_values()
         case "optional":
