@@ -13,7 +13,7 @@ ErrorForm = Callable[[Failure], tuple[HTTPStatus, bytes]]
 
 def protocol_error(path: str) -> ErrorForm | None:
     """Form of the errors of a path; None where they are problem details."""
-    first = path.split("/", 2)[1:2]
-    if first in (["v1"], ["v2"]):
+    first, _, _ = path.lstrip("/").partition("/")  # routes are found with more slashes, too
+    if first in ("v1", "v2"):
         return inference_error
-    return mlflow_error if first == ["invocations"] else None
+    return mlflow_error if first == "invocations" else None

@@ -271,6 +271,12 @@ async def test_compressed_bodies_are_read(client: Client, example: Row) -> None:
     assert (await client.post(URL, content=gzip.compress(plain), headers=headers)).status_code == 200
 
 
+async def test_errors_have_the_form_whatever_slashes_the_path_has(client: Client) -> None:
+    for path in (URL, f"{URL}/", f"/{URL}", f"//{URL}//"):
+        response = await client.post(f"http://localhost{path}", content=b"{}", headers=JSON)
+        assert error(response, 400)[0] == "BAD_REQUEST", path
+
+
 async def test_a_swap_brings_the_other_models_reader(client: Client, example: Row, tmp_path: Path) -> None:
     bundled = served_by(client)
     save_doubles(tmp_path / "model")
