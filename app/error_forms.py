@@ -68,10 +68,10 @@ def inference_error(failure: Failure) -> tuple[HTTPStatus, bytes]:
 
 def protocol_error(path: str) -> ErrorForm | None:
     """Form of the errors of a path; None where they are problem details."""
-    first = path.split("/", 2)[1:2]
-    if first in (["v1"], ["v2"]):
+    first, _, _ = path.lstrip("/").partition("/")  # routes are found with more slashes, too
+    if first in ("v1", "v2"):
         return inference_error
-    return mlflow_error if first == ["invocations"] else None
+    return mlflow_error if first == "invocations" else None
 
 
 def _without_422(failure: Failure) -> HTTPStatus:

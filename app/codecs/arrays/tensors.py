@@ -16,6 +16,7 @@ from app.codecs.arrays import dense
 from app.codecs.batch_builder import BatchBuilder
 from app.codecs.categories import Codes, holds_numbers, holds_text
 from app.codecs.columns.record_batches import PIECE_ROWS
+from app.codecs.filled import check_filled
 from app.codecs.rules import (
     BODY,
     MAX_ERRORS,
@@ -61,15 +62,21 @@ class Tensor(NamedTuple):
     values: NDArray[Any] | Sequence[str | None]
 
 
-def rows_of(tensors: Sequence[Tensor], features: tuple[Feature, ...], max_rows: int) -> FloatArray:
+def rows_of(tensors: Sequence[Tensor], features: tuple[Feature, ...], max_rows: int, size: int) -> FloatArray:
     """Rows of the tensors of a request.
+
+    Args:
+        tensors: The tensors.
+        features: The model's features, in the engine's order.
+        max_rows: Most rows.
+        size: Bytes of the request.
 
     Returns:
         float64[B, F] in the features' order; an optional feature without a tensor is NaN. A view of the tensor's values
         if these are all of it.
 
     Raises:
-        TooLarge: The tensors hold more than `max_rows` rows.
+        TooLarge: The tensors hold more than `max_rows` rows, or far more missing values than the request has bytes.
         InvalidInput: The tensors are in neither layout, or their names, shapes, datatypes or values are not what the
             model takes.
     """
@@ -79,6 +86,7 @@ def rows_of(tensors: Sequence[Tensor], features: tuple[Feature, ...], max_rows: 
     columns = [None if place is None else tensors[place] for place in places]
     count = _check_columns(tensors, columns, features)
     check_rows(count, max_rows)
+    check_filled(count, len(features), size)
     builder = BatchBuilder(features, count, kinds=_needs_kinds(columns, features))
     numbers = [_numbers(builder, index, tensor) if tensor is not None else None for index, tensor in enumerate(columns)]
     builder.add_columns(numbers)

@@ -205,7 +205,11 @@ def _batches(body: Buffer, table: _Table, types: dict[str, Any]) -> Iterator[Any
             quoted_strings_can_be_null=not holds_empty(features),
         ),
     ) as reader:
-        if reader.schema.names != table.names:
+        try:
+            same = reader.schema.names == table.names
+        except UnicodeDecodeError:
+            same = False
+        if not same:
             raise pa.ArrowInvalid("Arrow reads other column names than were checked")
         yield from reader
 

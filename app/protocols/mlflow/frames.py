@@ -33,18 +33,22 @@ class Frame(NamedTuple):
     rows: int
 
 
-def frame_of(body: object, features: tuple[Feature, ...], layout: Layout, *, arrays: bool) -> Frame:
+def frame_of(
+    body: object, features: tuple[Feature, ...], layout: Layout, check: Callable[[int], None], *, arrays: bool
+) -> Frame:
     """Columns of a parsed body.
 
     Args:
         body: The body.
         features: The model's features.
         layout: How the signature tells columns apart.
+        check: Called with a number of rows before these take more memory, or more time, than the body shows.
         arrays: Whether nested lists in the order of the features are taken although these have names.
 
     Raises:
         BadRequest: The body is in none of the formats.
         InvalidInput: The format does not fit the signature.
+        ServiceError: `check` raises it.
     """
     if not isinstance(body, dict):
         raise fault(BODY, "must be an object")
@@ -62,8 +66,8 @@ def frame_of(body: object, features: tuple[Feature, ...], layout: Layout, *, arr
         rows = cast(list[Any], given)
         if isinstance(rows[0], list) and layout == "named":
             return _of_array(rows, name, features, layout)
-        given = _of_frames(rows)
-    return _of_inputs(given, name, features, layout)
+        given = _of_frames(rows, check)
+    return _of_inputs(given, name, features, layout, check)
 
 
 def fault(field: str, message: str) -> BadRequest:
@@ -117,12 +121,14 @@ def _of_lists(rows: list[Any], field: str) -> Frame:
     return Frame(range(width), lambda place: [row[place] if place < len(row) else None for row in rows], len(rows))
 
 
-def _of_inputs(given: object, field: str, features: tuple[Feature, ...], layout: Layout) -> Frame:
+def _of_inputs(
+    given: object, field: str, features: tuple[Feature, ...], layout: Layout, check: Callable[[int], None]
+) -> Frame:
     """Columns of `instances` or `inputs`."""
     if isinstance(given, dict):
         if layout != "named":
             raise fault(field, "must be nested lists, since the model's signature has no names")
-        return _of_columns(cast(dict[str, Any], given), field, features)
+        return _of_columns(cast(dict[str, Any], given), field, features, check)
     if not isinstance(given, list):
         if given is None and layout != "named":
             raise fault(field, "must be a list")
@@ -130,6 +136,7 @@ def _of_inputs(given: object, field: str, features: tuple[Feature, ...], layout:
         raise unfit(layout, INVALID, FieldError(field, "must be a list"))
     rows = cast(list[Any], given)
     if rows and isinstance(rows[0], dict):
+        check(len(rows))
         return _of_instances(rows, field, features, layout)
     if layout != "named":
         return _of_array(rows, field, features, layout)
@@ -140,7 +147,7 @@ def _of_inputs(given: object, field: str, features: tuple[Feature, ...], layout:
     raise InvalidInput(INVALID, (FieldError(field, "must hold objects of features by name"),))
 
 
-def _of_frames(rows: list[Any]) -> list[Any]:
+def _of_frames(rows: list[Any], check: Callable[[int], None]) -> list[Any]:
     """Rows of objects of which each is a frame: its values are lists of values, or values by the names of rows."""
     found: list[Any] = []
     for row in rows:
@@ -149,11 +156,14 @@ def _of_frames(rows: list[Any]) -> list[Any]:
         if not lists or not all(isinstance(column, list) and len(column) == len(lists[0]) for column in lists):
             found.append(row)
         else:
+            check(len(found) + len(lists[0]))
             found += [dict(zip(row, values, strict=True)) for values in zip(*lists, strict=True)]
     return found
 
 
-def _of_columns(given: dict[str, Any], field: str, features: tuple[Feature, ...]) -> Frame:
+def _of_columns(
+    given: dict[str, Any], field: str, features: tuple[Feature, ...], check: Callable[[int], None]
+) -> Frame:
     """Columns that are lists by name; a single value is that of every row."""
     lists: dict[str, list[Any]] = {}
     values: dict[str, Any] = {}
@@ -170,6 +180,7 @@ def _of_columns(given: dict[str, Any], field: str, features: tuple[Feature, ...]
         of_lengths = FieldError(field, "must hold lists of as many values")
         raise (BadRequest if field == INSTANCES and len(required) > 1 else InvalidInput)(INVALID, (of_lengths,))
     (count,) = lengths
+    check(count)
     names = [*lists, *values]
     columns = [*lists.values(), *([value] * count for value in values.values())]
     return Frame(names, columns.__getitem__, count)
@@ -181,8 +192,8 @@ def _of_instances(rows: list[Any], field: str, features: tuple[Feature, ...], la
     known = {feature.name: feature for feature in features if layout == "named"}
     for place, name in enumerate(frame.names):
         feature = known.get(cast(str, name))
-        if feature is None and layout == "named":
-            continue
+        if feature is None and (layout == "named" or field != INSTANCES):
+            continue  # nothing is to be checked: columns of as many names as rows would take hours
         column = frame.column(place)
         required = feature is None or feature.required
         if field == INSTANCES and required and None in column and not all(name in row for row in rows):

@@ -16,20 +16,20 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import astuple
 
 from app.codecs.coding import Coding
+from app.codecs.filled import check_filled
 from app.codecs.json.duplicates import ABSENT
 from app.codecs.json.objects import REFUSED, to_array
 from app.codecs.json.types import feature_struct
 from app.codecs.rules import FloatArray, check_rows
-from app.errors import BadRequest, InvalidInput, MalformedBody, TooLarge
+from app.errors import BadRequest, InvalidInput, MalformedBody
 from app.feature import Feature
 from app.models.signature import Layout
 from app.protocols.mlflow.casts import convert
 from app.protocols.mlflow.frames import INPUTS, INSTANCES, RECORDS, SPLIT, frame_of
 from app.protocols.mlflow.schema import Places, check_required, check_some, places_of, type_in_mlflow
 
-FEW_VALUES, MOST_PER_BYTE = 2**17, 8
-"""Values that a batch may have in any case, and most values for each byte of its body: rows that lack columns take
-memory that the body does not show."""
+MOST_OTHERS = 100
+"""Most columns of a frame, beside the model's features, of which a decoder is made and kept."""
 
 
 class Doubtful(Exception):
@@ -129,7 +129,7 @@ class ScoringReader:
             self._check(len(part), max_rows, body)
             return self._array(map(astuple, part), len(part), None)
         else:
-            return self._of_columns(part, max_rows)
+            return self._of_columns(part, max_rows, body)
         self._check(len(rows), max_rows, body)
         return self._array(rows, len(rows), places)
 
@@ -139,9 +139,13 @@ class ScoringReader:
             value = json.loads(body)
         except (ValueError, RecursionError):
             raise MalformedBody("The body is not valid JSON.") from None
-        frame = frame_of(value, self._features, self._layout, arrays=self._arrays)
+
+        def check(rows: int) -> None:
+            self._check_filled(rows, max_rows, body)
+
+        frame = frame_of(value, self._features, self._layout, check, arrays=self._arrays)
         places = places_of(frame.names, self._features, self._layout)
-        self._check_filled(frame.rows, max_rows, body)
+        check(frame.rows)
         rows = convert(frame.column, places, frame.rows, self._features, texts=self._layout != "unsigned")
         check_some(frame.rows)
         return rows
@@ -152,11 +156,8 @@ class ScoringReader:
         self._check_filled(rows, max_rows, body)
 
     def _check_filled(self, rows: int, max_rows: int, body: bytes | bytearray) -> None:
-        """Refuse a batch of values that the body does not hold, of which a few bytes could ask for any number."""
         check_rows(rows, max_rows)
-        values = rows * len(self._features)
-        if values > FEW_VALUES and values > MOST_PER_BYTE * len(body):
-            raise TooLarge("The rows lack too many columns: their values would take far more memory than the body.")
+        check_filled(rows, len(self._features), len(body))
 
     def _places(self, names: list[str] | UnsetType) -> Places | None:
         """Position of each feature's value in a row; None for rows in the features' order."""
@@ -175,6 +176,8 @@ class ScoringReader:
 
     def _in_order(self, body: bytes | bytearray, places: Places, width: int) -> Any:
         """The body, its rows being typed by the position of each feature's value."""
+        if width > len(self._features) + MOST_OTHERS:
+            raise Doubtful
         return self._decoders(tuple(places), width).decode(body)
 
     def _decoder_in_order(self, places: tuple[int | None, ...], width: int) -> msgspec.json.Decoder[Any]:
@@ -184,13 +187,13 @@ class ScoringReader:
                 types[place] = kind
         return self._decoder_of(tuple(types))
 
-    def _of_columns(self, part: msgspec.Struct, max_rows: int) -> FloatArray:
+    def _of_columns(self, part: msgspec.Struct, max_rows: int, body: bytes | bytearray) -> FloatArray:
         columns = astuple(part)
         lengths = {len(column) for column in columns if column is not UNSET}
         if len(lengths) != 1 or lengths == {0}:
             raise Doubtful
         (count,) = lengths
-        check_rows(count, max_rows)
+        self._check_filled(count, max_rows, body)
         return self._by_column([None if column is UNSET else column for column in columns], count)
 
     def _array(self, rows: Any, count: int, places: Places | None) -> FloatArray:

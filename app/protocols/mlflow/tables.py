@@ -5,7 +5,7 @@ from typing import Any
 
 from app.codecs.columns import csv, parquet
 from app.codecs.rules import Buffer, FloatArray, check_width, match_columns
-from app.errors import BadRequest
+from app.errors import BadRequest, InvalidInput
 from app.feature import Feature
 from app.models.signature import Layout
 from app.protocols.mlflow.schema import (
@@ -40,8 +40,13 @@ def decode_csv(body: Buffer, features: tuple[Feature, ...], layout: Layout, max_
     places = places_of(_first(header.names), features, layout)
     texts = {value for feature in features for value in feature.categories or ()}
     missing = tuple(cell for cell in MISSING if cell == "" or cell not in texts)
-    with values_as_bad_request():
+    absent = {feature.name for place, feature in zip(places, features, strict=True) if place is None}
+    try:
         rows = csv.read_lines(body, header, features, places, max_rows, limits_in_mlflow, missing)
+    except InvalidInput as error:
+        if {fault.field for fault in error.errors} <= absent:  # only for the values that are not there
+            check_required(places, features)
+        raise BadRequest(error.detail, error.errors) from None
     check_required(places, features)
     check_some(len(rows))
     return rows

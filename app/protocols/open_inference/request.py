@@ -91,7 +91,7 @@ def read_request(body: Body, head_length: int | None, served: ServedModel, setti
         raise InvalidInput("The parameters are not valid.", (FieldError(ALL_BINARY, "must be true or false"),))
     names, binary = _outputs(request, all_binary)
     wanted = wanted_of(names, parameters, served, settings)
-    rows = rows_of(_tensors(request, tail, served), served.artifact.features, settings.max_bulk_rows)
+    rows = rows_of(_tensors(request, tail, served), served.artifact.features, settings.max_bulk_rows, len(body))
     if len(rows) <= settings.max_batch_size:
         rows = rows.copy()  # rows that are logged must not keep a body of any size in memory
     return Asked(rows, wanted, binary if names else frozenset(wanted.names if all_binary else ()), request.id or None)

@@ -5,8 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.codecs.arrays.tensors import BYTES, DATATYPES, DTYPES, Tensor, count_of, rows_of
+from app.codecs.arrays import tensors as codec
+from app.codecs.arrays.tensors import BYTES, DATATYPES, DTYPES, Tensor, count_of
 from app.codecs.columns.record_batches import PIECE_ROWS
+from app.codecs.filled import FEW_VALUES, MOST_PER_BYTE
+from app.codecs.rules import FloatArray
 from app.errors import InvalidInput, TooLarge
 from app.feature import Feature
 from tests.codecs.support import FEATURES, GOOD, NAMES, ROWS
@@ -15,7 +18,12 @@ PAIR = (Feature(name="a"), Feature(name="b"))
 COLORS = Feature(name="color", kind="category", categories=("red", "", "grün"))
 SIZES = Feature(name="size", kind="category", categories=(30, 10))
 MIXED = Feature(name="mixed", kind="category", categories=("one", 2))
+MANY_BYTES = 2**20
 STRICT = Feature(name="strict", kind="category", categories=("red",), unseen="refuse")
+
+
+def rows_of(tensors: list[Tensor], features: tuple[Feature, ...], max_rows: int) -> FloatArray:
+    return codec.rows_of(tensors, features, max_rows, MANY_BYTES)
 
 
 def matrix(values: Any, datatype: str = "FP64", name: str = "input-0") -> Tensor:
@@ -154,6 +162,17 @@ def test_more_rows_than_allowed_are_refused() -> None:
         assert rows_of(tensors, PAIR, 4).shape == (4, 2)
         with pytest.raises(TooLarge, match="MAX_BULK_ROWS"):
             rows_of(tensors, PAIR, 3)
+
+
+def test_columns_that_are_left_out_take_no_memory_that_the_request_does_not_show() -> None:
+    features = tuple(Feature(name=f"x{index}", required=False) for index in range(1000))
+    tensors, values = [column("x0", np.zeros(200))], 200 * len(features)
+    assert values > FEW_VALUES
+    assert codec.rows_of(tensors, features, 200, values // MOST_PER_BYTE).shape == (200, 1000)
+    with pytest.raises(TooLarge, match="lack too many columns"):
+        codec.rows_of(tensors, features, 200, values // MOST_PER_BYTE - 1)
+    few = [column("x0", np.zeros(FEW_VALUES // len(features)))]
+    assert codec.rows_of(few, features, 131, 0).shape == (131, 1000)
 
 
 def test_no_rows_are_an_empty_batch() -> None:

@@ -215,6 +215,7 @@ TABLES = texts(
     "x,y,z\n1,2,3\n", "a,b,c\n9007199254740993,1,1\n",
 )  # fmt: skip
 LATIN = Body("CSV in Latin-1", "a,b,c,x\n1,2,3,ü\n".encode("latin-1"), CSV)
+LATIN_NAME = Body("CSV with a name in Latin-1", "a,b,c,ü\n1,2,3,4\n".encode("latin-1"), CSV)
 
 
 def with_index() -> list[Body]:
@@ -295,7 +296,7 @@ def whole_values() -> list[Body]:
         "1,2,,1", "1,2,yes,1", "9007199254740993,2,true,1",
         "1,2147483648,true,1", "x,2,true,1", "1,2,true,x",
     )  # fmt: skip
-    return bodies + texts(CSV, *(f"a,b,c,d\n{line}\n" for line in cells))
+    return bodies + texts(CSV, *(f"a,b,c,d\n{line}\n" for line in cells), "a,c,d\n1,true,0.5\n", "a,c,d\n1,true,x\n")
 
 
 def missing_values() -> list[Body]:
@@ -325,7 +326,17 @@ def bodies_of(model: str) -> list[Body]:
     few = LAYOUTS[:4] + LAYOUTS[32:36] + TABLES[:6] + with_index()[:6]
     match model:
         case "doubles":
-            return LAYOUTS + BROKEN + UNREADABLE + TYPES + values(*NUMBERS) + TABLES + [LATIN] + with_index() + files()
+            return (
+                LAYOUTS
+                + BROKEN
+                + UNREADABLE
+                + TYPES
+                + values(*NUMBERS)
+                + TABLES
+                + [LATIN, LATIN_NAME]
+                + with_index()
+                + files()
+            )
         case "integers":
             return whole_values()
         case "optional":
@@ -347,6 +358,8 @@ def bodies_of(model: str) -> list[Body]:
                 '{"dataframe_records": [{"age": 1, "rooms": 2, "income": 3, "x": 1}]}',
                 '{"inputs": {"income": [1, 2], "rooms": ["3", 4], "age": [5, 6]}}',
                 '{"dataframe_split": {"columns": ["income", "rooms"], "data": [[1, 2]]}}',
-            ) + texts(CSV, "income,rooms,age\n1,2,3\n")
+                '{"dataframe_records": [{"income": null, "rooms": 2, "age": 3}]}',
+                '{"dataframe_records": [{"income": 1, "rooms": NaN, "age": 3}]}',
+            ) + texts(CSV, "income,rooms,age\n1,2,3\n", "income,rooms\n1,2\n", "income,rooms\n1,x\n")
         case _:
             return few

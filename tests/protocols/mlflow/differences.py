@@ -68,6 +68,14 @@ DIFFERENCES = (
         "integers",
     ),
     Difference(
+        "null or NaN in a column of a feature plan that must have a value",
+        "missing",
+        "refused, as in all formats",
+        "answered, refused",
+        "null|NaN",
+        "planned",
+    ),
+    Difference(
         "columns in another order, for a model whose signature names none",
         "takes them by place, whatever their names",
         "by name if the body names all of the model's features; else by place",

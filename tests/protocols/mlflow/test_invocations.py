@@ -14,10 +14,7 @@ from mlflow import exceptions
 from mlflow.protos import databricks_pb2
 
 from app import error_forms
-from app.errors import TooLarge
-from app.feature import Feature
 from app.protocols.mlflow.predictions import answer_body
-from app.protocols.mlflow.scoring_json import FEW_VALUES, ScoringReader
 from app.settings import Settings
 from tests.models.support import save_text, serve
 from tests.predict.test_not_finite import BAD, GOOD
@@ -162,21 +159,6 @@ def test_large_answers_are_the_same_bytes_as_small_ones() -> None:
     assert answer_body([float("nan"), float("-inf")], finite=False) == b'{"predictions": [NaN, -Infinity]}'
 
 
-def test_rows_that_lack_columns_take_no_memory_that_the_body_does_not_show() -> None:
-    features = tuple(Feature(name=f"x{index}", required=False, nullable=True) for index in range(1000))
-    reader = ScoringReader(features, "named", False)
-    rows = FEW_VALUES // len(features)
-    for body in (
-        b'{"dataframe_records": [' + b"{}," * rows + b"{}]}",
-        b'{"dataframe_records": [' + b"{}," * rows + b'{"x0": NaN}]}',
-        b'{"dataframe_split": {"columns": ["x0"], "data": [' + b"[1]," * rows + b"[NaN]]}}",
-    ):
-        with pytest.raises(TooLarge, match="lack too many columns"):
-            reader.decode(body, 1_000_000)
-    fewer = reader.decode(b'{"dataframe_records": [' + b"{}," * (rows - 1) + b'{"x0": 1}]}', 1_000_000)
-    assert fewer.shape == (rows, 1000)
-
-
 async def test_too_many_rows_are_refused(settings: Settings, example: Row) -> None:
     async with client_of(settings_with(settings, max_bulk_rows=2)) as client:
         lists = {"dataframe_split": {"columns": list(example), "data": [list(example.values())] * 3}}
@@ -192,6 +174,12 @@ async def test_compressed_bodies_are_read(client: Client, example: Row) -> None:
     plain = json.dumps(records(example)).encode()
     headers = {"content-type": "application/json", "content-encoding": "gzip"}
     assert (await client.post(URL, content=gzip.compress(plain), headers=headers)).status_code == 200
+
+
+async def test_errors_have_the_form_whatever_slashes_the_path_has(client: Client) -> None:
+    for path in (URL, f"{URL}/", f"/{URL}", f"//{URL}//"):
+        response = await client.post(f"http://localhost{path}", content=b"{}", headers=JSON)
+        assert error(response, 400)[0] == "BAD_REQUEST", path
 
 
 async def test_a_swap_brings_the_other_models_reader(client: Client, example: Row, tmp_path: Path) -> None:

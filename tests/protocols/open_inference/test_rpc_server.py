@@ -1,6 +1,7 @@
 """The server: its description of itself, its health, and how it ends."""
 
 import asyncio
+import gc
 import subprocess
 import sys
 from collections.abc import Callable
@@ -112,6 +113,28 @@ async def test_reflection_describes_every_service(settings: Settings) -> None:
         await stream.write(b"\xff")
         with pytest.raises(grpc.aio.AioRpcError, match="ServerReflectionRequest"):
             await stream.read()
+
+
+async def test_a_cancelled_stream_of_reflection_leaves_nothing_behind(settings: Settings) -> None:
+    async with rpc_of(settings) as rpc:
+        open_stream = rpc.channel.stream_stream(f"/{NEWER}/ServerReflectionInfo")
+
+        async def cancelled() -> None:
+            stream = open_stream()
+            await stream.write(b"\x3a\x00")  # list_services
+            await stream.read()
+            stream.cancel()
+
+        before = waits()
+        for _ in range(20):
+            await cancelled()
+        await come_true(lambda: waits() <= before)
+
+
+def waits() -> int:
+    """Number of tasks, of all loops, that wait for an event."""
+    found = [task for task in gc.get_objects() if isinstance(task, asyncio.Task) and not task.done()]
+    return sum(getattr(task.get_coro(), "__qualname__", "") == "Event.wait" for task in found)
 
 
 def asked(service: str = "") -> bytes:

@@ -92,7 +92,7 @@ class Inference:
         parameters = {name: _value(given) for name, given in request.parameters.items()}
         wanted = wanted_of(names, parameters, served, settings)
         check_width(len(request.inputs), features)
-        rows = rows_of(tensors_of(request, parts), features, settings.max_bulk_rows)
+        rows = rows_of(tensors_of(request, parts), features, settings.max_bulk_rows, len(body))
         return Asked(rows, wanted, request.id, bool(parts.raw))
 
 

@@ -51,12 +51,14 @@ async def _questions(context: Any, ended: asyncio.Event) -> AsyncIterator[Any]:
     while True:
         reading = asyncio.ensure_future(context.read())
         ending = asyncio.ensure_future(ended.wait())
-        await asyncio.wait((reading, ending), return_when=asyncio.FIRST_COMPLETED)
-        ending.cancel()
-        if not reading.done():
+        try:
+            await asyncio.wait((reading, ending), return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                return
+            message = reading.result()
+        finally:  # also where the client cancels the call
+            ending.cancel()
             reading.cancel()
-            return
-        message = reading.result()
         if message is EOF:
             return
         try:
