@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.codecs.faults import Faults
+from app.codecs.filled import check_filled
 from app.codecs.gil_yield import GilYield
 from app.codecs.rules import (
     LARGEST_WHOLE,
@@ -139,6 +140,7 @@ class BatchBuilder:
         kinds: Whether integer and boolean features are checked for other numbers.
         faults: Faults found before.
         limits: Gives the least and greatest value of a feature.
+        size: Bytes of the body, where its rows may lack columns: the `add` methods raise TooLarge for too many.
 
     Attributes:
         features: The columns.
@@ -157,12 +159,14 @@ class BatchBuilder:
         kinds: bool = False,
         faults: Faults | None = None,
         limits: Limits = limits_of,
+        size: int | None = None,
     ) -> None:
         self.block_rows = block_rows(features)
         self.rows = 0
         self.yield_gil = GilYield()
         self.features = features
         self._max_rows = max_rows
+        self._size = size
         self._capacity = max_rows if capacity is None else min(max_rows, capacity)
         self._matrix = np.empty((self._capacity, len(features)))
         rows = max(1, min(self.block_rows, max_rows))
@@ -215,6 +219,8 @@ class BatchBuilder:
 
     def _next(self, count: int) -> FloatArray:
         check_rows(self.rows + count, self._max_rows)
+        if self._size is not None:
+            check_filled(self.rows + count, len(self.features), self._size)
         if self.rows + count > self._capacity:
             return np.empty((count, len(self.features)))
         return self._matrix[self.rows : self.rows + count]

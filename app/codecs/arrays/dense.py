@@ -79,7 +79,8 @@ def to_batch(
     if as_it_is and ordered and array.dtype is FLOAT64 and array.flags.c_contiguous and array.flags.aligned:
         _check(array, features)
         return array
-    builder = BatchBuilder(features, len(array), kinds=True, faults=faults)
+    size = array.nbytes + sum(values.nbytes for values in (others or {}).values())
+    builder = BatchBuilder(features, len(array), kinds=True, faults=faults, size=size)
     if ordered and not any(feature.kind == "category" for feature in features):
         builder.add_rows(array)
     else:

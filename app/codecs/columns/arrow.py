@@ -53,7 +53,7 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
         check_width(len(schema), features)
         places = match_columns(schema.names, features, schema.types)
         rows, kinds = _count_rows(buffer, max_rows), needs_kinds(features, places, schema.types)
-        builder = BatchBuilder(features, rows, kinds=kinds)
+        builder = BatchBuilder(features, rows, kinds=kinds, size=buffer.size)
         filler = Filler(builder, places)
         for batch in _batches(buffer, schema):
             validate(batch)

@@ -106,13 +106,14 @@ def read_lines(
         ServiceError: As `decode` does.
     """
     capacity, table = _most_rows(body, len(header.names)), _Table(header.names, features, places, missing)
-    builder = BatchBuilder(features, max_rows, capacity, kinds=True, limits=limits)
+    size = memoryview(body).nbytes
+    builder = BatchBuilder(features, max_rows, capacity, kinds=True, limits=limits, size=size)
     if header.alone:  # Arrow refuses a header without lines as an empty file
         return builder.matrix()
     try:
         _read(body, table, builder)
     except pa.ArrowException:
-        builder = BatchBuilder(features, max_rows, capacity, kinds=True, limits=limits)
+        builder = BatchBuilder(features, max_rows, capacity, kinds=True, limits=limits, size=size)
         _read_as_text(body, table, builder)
     return builder.matrix()
 

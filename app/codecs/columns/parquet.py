@@ -71,7 +71,9 @@ def decode(
             schema = file.schema_arrow
             places = match(schema, features)
             _check_sizes(body, rows, [max(8, longest_text(feature, TEXT_BYTES)) for feature in features], file, places)
-            builder = BatchBuilder(features, rows, kinds=needs_kinds(features, places, schema.types), limits=limits)
+            kinds = needs_kinds(features, places, schema.types)
+            # Few bytes may repeat a value in many rows, so only absent columns count.
+            builder = BatchBuilder(features, rows, kinds=kinds, limits=limits, size=8 * rows * max(1, len(schema)))
             wanted = _Wanted.of(schema, places)
             if not wanted.texts:
                 _fill(builder, wanted, file)

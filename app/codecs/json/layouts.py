@@ -16,8 +16,15 @@ from app.feature import Feature
 LAYOUTS = ("rows", "columns", "data")
 
 
-def inspect(value: object, features: tuple[Feature, ...], max_rows: int) -> BatchBuilder:
-    """Check a body parsed without types, row by row as dicts by feature name, and collect its faults."""
+def inspect(value: object, features: tuple[Feature, ...], max_rows: int, size: int) -> BatchBuilder:
+    """Check a body that was parsed without types, row by row as dicts by feature name, and collect its faults.
+
+    Args:
+        value: The body.
+        features: The model's features.
+        max_rows: Most rows allowed.
+        size: Bytes of the body.
+    """
     layout, given, names = _layout(value)
     not_object = NOT_OBJECT
     if layout == "columns":
@@ -33,7 +40,7 @@ def inspect(value: object, features: tuple[Feature, ...], max_rows: int) -> Batc
             objects = (_object_of_list(row, order) for row in rows)
             not_object = f"must be a list of {len(order)} values"
     check_rows(count, max_rows)
-    builder = BatchBuilder(features, count)
+    builder = BatchBuilder(features, count, size=size)
     reader = table_row_reader(features)
     values: list[list[float]] = []
     for index, row in enumerate(objects):

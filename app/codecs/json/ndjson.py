@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from app.codecs.batch_builder import BatchBuilder
+from app.codecs.filled import check_objects
 from app.codecs.gil_yield import GilYield
 from app.codecs.json.duplicates import RepeatedName, check_json, has_repeated, parse
 from app.codecs.json.objects import REFUSED, RowReader, table_row_reader
@@ -38,6 +39,7 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
         TooLarge: The body holds more than `max_rows` rows.
         InvalidInput: Fields are missing, unknown, repeated, of a wrong type or out of range.
     """
+    check_objects(body, features)
     reader = table_row_reader(features)
     builder = BatchBuilder(features, max_rows, _most_rows(memoryview(body).nbytes, features), kinds=True)
     for block in _blocks(body, 2**16 + 2**10 * len(features), builder):

@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import astuple
 from numpy import float64, ndarray
 
+from app.codecs.filled import check_objects
 from app.codecs.json.duplicates import Row, check_json, parse, repeated_names
 from app.codecs.json.objects import REFUSED, RowReader, to_array
 from app.codecs.json.types import json_schema
@@ -105,6 +106,7 @@ class JsonCodec:
             InvalidInput: The body has other fields than these, no rows, or more than `max_rows`.
         """
         try:
+            check_objects(body, self._features)
             request = self._batch_decoder.decode(body)
             rows = request.predictions
             _check_size(len(rows), max_rows)

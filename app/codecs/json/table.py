@@ -14,6 +14,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from app.codecs.batch_builder import BatchBuilder
+from app.codecs.filled import check_objects
 from app.codecs.gil_yield import GilYield
 from app.codecs.json.duplicates import RepeatedName, check_json, has_repeated, parse
 from app.codecs.json.layouts import LAYOUTS, inspect
@@ -64,10 +65,11 @@ def decode(body: Buffer, features: tuple[Feature, ...], max_rows: int) -> FloatA
     """
     if isinstance(body, memoryview):
         body = body.tobytes()
+    check_objects(body, features)
     try:
         builder = _read(body, features, max_rows)
     except (*REFUSED, Misplaced, RepeatedName):
-        builder = inspect(parse(body), features, max_rows)
+        builder = inspect(parse(body), features, max_rows, len(body))
         if not builder.faults.noted:
             check_json(body)
     return builder.matrix()
@@ -101,7 +103,7 @@ def _read(body: bytes | bytearray, features: tuple[Feature, ...], max_rows: int)
         raise Misplaced
     coding = table_row_reader(features).coding
     if table.rows is not UNSET:
-        builder = _builder(features, len(table.rows), max_rows)
+        builder = _builder(features, len(table.rows), max_rows, len(body))
         builder.add_rows(table_row_reader(features).array(table.rows))
     elif table.columns is not UNSET:
         columns = msgspec.structs.astuple(table.columns)
@@ -109,7 +111,7 @@ def _read(body: bytes | bytearray, features: tuple[Feature, ...], max_rows: int)
         if len(lengths) != 1:
             raise Misplaced
         (count,) = lengths
-        builder = _builder(features, count, max_rows)
+        builder = _builder(features, count, max_rows, len(body))
         if count:
             builder.add_columns(
                 [
@@ -118,7 +120,7 @@ def _read(body: bytes | bytearray, features: tuple[Feature, ...], max_rows: int)
                 ]
             )
     else:
-        builder = _builder(features, len(table.data), max_rows)
+        builder = _builder(features, len(table.data), max_rows, len(body))
         _add_data(builder, table.data, places, features)
     return builder
 
@@ -169,9 +171,9 @@ def _colons(values: Iterable[Any]) -> int:
     return sum(value.count(":") for value in values if isinstance(value, str))
 
 
-def _builder(features: tuple[Feature, ...], rows: int, max_rows: int) -> BatchBuilder:
+def _builder(features: tuple[Feature, ...], rows: int, max_rows: int, size: int) -> BatchBuilder:
     check_rows(rows, max_rows)
-    return BatchBuilder(features, rows, kinds=True)
+    return BatchBuilder(features, rows, kinds=True, size=size)
 
 
 def _add_data(

@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import astuple
 
 from app.codecs.coding import Coding
-from app.codecs.filled import check_filled
+from app.codecs.filled import check_filled, check_objects
 from app.codecs.json.duplicates import ABSENT
 from app.codecs.json.objects import REFUSED, to_array
 from app.codecs.json.types import feature_struct
@@ -90,6 +90,7 @@ class ScoringReader:
             BadRequest: The body is in none of the formats, or values are not of their columns' types.
             InvalidInput: The columns are not those of the signature.
         """
+        check_objects(body, self._features)
         try:
             if not body.isascii():
                 body.decode()  # msgspec does not look at what is ignored
