@@ -57,7 +57,7 @@ class PredictionLog:
         self._queue: deque[LoggedPredictions] = deque()
         # Each count is written by one thread only: the event loop's, and the writing one.
         self._recorded = 0
-        self._taken = 0
+        self._written = 0
         self._last_error: str | None = None
         self._writing = threading.Lock()
 
@@ -112,7 +112,8 @@ class PredictionLog:
             self._newest = None
 
     def _queued(self) -> int:
-        return self._recorded - self._taken
+        """Rows that are not written, those included that are being written."""
+        return self._recorded - self._written
 
     async def run(self) -> None:
         """Have rows written for ever. A failed write is retried with the same rows, with backoff."""
@@ -158,10 +159,10 @@ class PredictionLog:
                 predictions.drop_unused_categories()
         fault = self._writer.write(batch)
         if fault is None:
+            self._written += count
             self._metrics.logged_predictions.labels("written").inc(count)
         else:
             self._queue.extendleft(reversed(batch))
-            self._taken -= count
         self._note(fault)
         return fault is None
 
@@ -178,5 +179,4 @@ class PredictionLog:
         while self._queue and count < TRANSACTION_ROWS:
             batch.append(self._queue.popleft())
             count += batch[-1].count
-        self._taken += count
         return batch

@@ -212,7 +212,7 @@ TABLES = texts(
     "a,b,c\n1,2,3,4\n", "a,b,c\n0,1,2,3\n1,4,5,6\n", "\ufeffa,b,c\n1,2,3\n", 'a,b,c,x\n1,2,3,"two\nlines"\n',
     'a,b,c,x\n1,2,3,"say ""hi"""\n', "a,b,c\n1,2,3\n\n\n", "A,b,c\n1,2,3\n", "a ,b,c\n1,2,3\n", "a,b,c\n1e3,+2,-.5\n",
     "a,b,c\n0x1A,1,1\n", "a,b,c\n1_000,1,1\n", 'a,b,c\n"1,5",1,1\n', "a,b,c\n1.5,1,#N/A\n", "0,1,2\n1,2,3\n",
-    "x,y,z\n1,2,3\n", "a,b,c\n9007199254740993,1,1\n",
+    "x,y,z\n1,2,3\n", "a,b,c\n9007199254740993,1,1\n", "a,b,c\n1,2,true\n2,3,4\n",
 )  # fmt: skip
 LATIN = Body("CSV in Latin-1", "a,b,c,x\n1,2,3,ü\n".encode("latin-1"), CSV)
 LATIN_NAME = Body("CSV with a name in Latin-1", "a,b,c,ü\n1,2,3,4\n".encode("latin-1"), CSV)
@@ -272,7 +272,7 @@ def whole_values() -> list[Body]:
         "a": (
             *NUMBERS, "2.0", "2.5", "-1.5", "9007199254740992", "9223372036854775807", "9223372036854775808", '"7"',
             '"2.0"',
-),
+        ),
         "b": ("2.0", "2.5", "2147483647", "2147483648", "-2147483649", "NaN", "null", "true", '"7"', '"x"', "1e10"),
         "c": ("false", "0", "1", "1.0", "0.0", "2", "null", "NaN", '"true"', '"x"', '""', "[]", "[1]", "0.5"),
         "d": ("0.1", "16777217", "1e39", "NaN", "null", "true", '"0.1"', "9007199791611905", "-Infinity", '"x"'),
@@ -344,7 +344,14 @@ def bodies_of(model: str) -> list[Body]:
         case "categories":
             return categories()
         case "tensor" | "unsigned" | "unnamed":
-            return LAYOUTS + TABLES[:10] + with_index() + files()[:8] + values("null", '"1.5"', "NaN", "true")
+            return (
+                texts(JSON, '{"instances": [[1, 2, 3, null]]}')
+                + LAYOUTS
+                + TABLES[:10]
+                + with_index()
+                + files()[:8]
+                + values("null", '"1.5"', "NaN", "true")
+            )
         case "whole tensor" | "unsigned classifier":
             return few + [body for body in LAYOUTS if b": [[" in body.content]
         case "single":

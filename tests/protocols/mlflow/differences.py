@@ -76,6 +76,22 @@ DIFFERENCES = (
         "planned",
     ),
     Difference(
+        "a list of more values than there are columns, one of them null, for a signature without names",
+        "answered",
+        "refused, as without null",
+        "answered, refused",
+        r"3, null\]",
+        "unnamed",
+    ),
+    Difference(
+        "true or false among the numbers of a column of CSV",
+        "refuses it",
+        "1 and 0, as in all formats",
+        "refused, answered",
+        "1,2,true\n2",
+        "doubles",
+    ),
+    Difference(
         "columns in another order, for a model whose signature names none",
         "takes them by place, whatever their names",
         "by name if the body names all of the model's features; else by place",

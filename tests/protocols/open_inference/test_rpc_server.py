@@ -133,7 +133,8 @@ async def test_a_cancelled_stream_of_reflection_leaves_nothing_behind(settings: 
 
 def waits() -> int:
     """Number of tasks, of all loops, that wait for an event."""
-    found = [task for task in gc.get_objects() if isinstance(task, asyncio.Task) and not task.done()]
+    # By type(), since isinstance() asks a weak reference for what may be no more.
+    found: list[Any] = [task for task in gc.get_objects() if type(task) is asyncio.Task and not task.done()]
     return sum(getattr(task.get_coro(), "__qualname__", "") == "Event.wait" for task in found)
 
 
