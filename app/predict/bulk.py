@@ -72,6 +72,11 @@ def bulk_answer(
     return BulkAnswer(table.rows, evaluation, TableBody(part, ended, pieces, held))
 
 
+def identity_headers(identity: ModelIdentity) -> tuple[tuple[bytes, bytes], ...]:
+    """Headers that name the model that answered, for answers whose body does not."""
+    return (b"x-model-version", identity.version.encode()), (b"x-model-stage", (identity.stage or "").encode())
+
+
 async def send_table(
     exchange: Exchange, identity: ModelIdentity, media_type: str, body: TableBody,
     in_thread: Callable[[Callable[[], Any]], Awaitable[Any]],
@@ -85,7 +90,7 @@ async def send_table(
         body: Its body.
         in_thread: Runs work in a thread.
     """
-    headers = ((b"x-model-version", identity.version.encode()), (b"x-model-stage", (identity.stage or "").encode()))
+    headers = identity_headers(identity)
     part, ended, pieces, _ = body
     if ended:
         await exchange.answer(part, media_type.encode(), headers=headers)

@@ -20,7 +20,7 @@ from tests.models.support import NAMES, PARAMETERS, save_booster, serve, tiny_bo
 from tests.routes.support import ARROW, Array, Client, client_of, services_of, settings_with, stream_of
 from tests.support import problem
 
-PATHS = ("/predict", "/predict/batch", "/predict/bulk")
+PATHS = ("/predict", "/predict/batch", "/predict/bulk", "/invocations")
 ROWS = tiny_rows()[:4]
 
 
@@ -77,6 +77,11 @@ async def ask(client: Client, path: str, rows: Array, **headers: str) -> Answer:
         version = response.headers["x-model-version"]
         assert table.schema.metadata == {b"model_version": version.encode()}
         return Answer(table["prediction"].to_pylist(), version, response.headers["x-request-id"])
+    if path == "/invocations":
+        response = await client.post(path, json={"dataframe_records": objects}, headers=sent)
+        assert response.status_code == 200
+        version = response.headers["x-model-version"]
+        return Answer(response.json()["predictions"], version, response.headers["x-request-id"])
     body: Any = objects[0] if path == "/predict" else {"predictions": objects}
     response = await client.post(path, json=body, headers=sent)
     assert response.status_code == 200
@@ -215,7 +220,7 @@ async def test_a_failing_shadow_fails_no_request(start: Callable[..., Any], mode
     for path in PATHS:
         assert (await ask(client, path, ROWS)).predictions == expected(models["1"], path)
     await scored(client)
-    assert sample(client, "model_shadow_rows_total", outcome="failed") == 9
+    assert sample(client, "model_shadow_rows_total", outcome="failed") == 13
     assert (await ask(client, "/predict", ROWS)).version == "1"
 
 
@@ -236,7 +241,7 @@ async def test_model_info_describes_the_model_in_use_not_the_canary(
     assert (await client.get("/predict/model/info")).json()["version"] == "1"
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/predict/bulk"])
 async def test_a_canary_alone_answers_nothing(
     start: Callable[..., Any], models: dict[str, ServedModel], path: str
 ) -> None:

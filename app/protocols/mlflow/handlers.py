@@ -13,7 +13,7 @@ from app.container import Services
 from app.errors import UnsupportedMediaType
 from app.models.served import ServedModel
 from app.predict.body import Body
-from app.predict.bulk import Table
+from app.predict.bulk import Table, identity_headers
 from app.predict.exchange import Endpoint, Exchange
 from app.predict.many_rows import NO_TURN, Reader
 from app.predict.scoring import Scored, Scoring
@@ -82,7 +82,7 @@ class Invocations:
             rows = np.isfinite(prediction).reshape(len(prediction), -1).all(axis=1)
             self._scoring.count_not_finite(served, self._scoring.kind(table.size), int(np.count_nonzero(~rows)))
         body = answer_body(predictions_of(served, prediction), finite=finite)
-        return Scored(table.rows, evaluation, body)
+        return Scored(table.rows, evaluation, body, identity_headers(served.identity))
 
 
 @lru_cache(maxsize=64)
