@@ -5,7 +5,6 @@ refused are refused here, in front of all other applications. The answer has the
 requests are refused that cannot be told by their head.
 """
 
-from app.asgi_types import Scope, Send
 from app.container import Services
 from app.errors import REQUEST_ID, Overloaded
 from app.headers import Headers
@@ -13,6 +12,7 @@ from app.predict.body import SMALL_BODY_BYTES, declared_bytes
 from app.predict.exchange import closing
 from app.predict.routing import RouteTable
 from app.problems import send_error
+from app.telemetry.asgi_types import Scope, Send
 from app.telemetry.middleware import RequestTelemetry, identify
 
 SINGLE_ROUTE = "/predict"

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from app.asgi_types import Message, Receive, Scope, Send
 from app.auth import check_key
 from app.codecs.rules import FloatArray
 from app.container import Services
@@ -28,6 +27,7 @@ from app.prediction_log.durable import DurableLog
 from app.prediction_log.log import PredictionLog
 from app.serving.deadline import Deadlines
 from app.settings import Output
+from app.telemetry.asgi_types import Message, Receive, Scope, Send
 from app.telemetry.middleware import ABANDONED, STARTED, RequestTelemetry, identify
 
 JSON = b"application/json"

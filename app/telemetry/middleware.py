@@ -7,8 +7,8 @@ import random
 import re
 import time
 
-from app.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import BROKEN_OFF, ERROR_TYPE, REQUEST_ID
+from app.telemetry.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from app.telemetry.logging import request_id
 from app.telemetry.metrics import Metrics
 from app.telemetry.request_log import RequestLog

@@ -9,8 +9,8 @@ from litestar.params import FromPath
 
 from app.auth import KEY_SCHEME
 from app.container import InjectedServices
-from app.error_forms import InferenceError
 from app.errors import ModelUnavailable, NotFound
+from app.problems import InferenceError
 from app.protocols.kserve.handlers import PATH, UNKNOWN
 from app.protocols.mlflow.routes import REF, STATUSES
 

@@ -10,9 +10,8 @@ from litestar.openapi import ResponseSpec
 from app.auth import KEY_SCHEME
 from app.codecs.json.types import json_schema
 from app.container import InjectedServices
-from app.error_forms import MlflowError
 from app.models.served import ServedModel
-from app.problems import PROBLEM_STATUSES
+from app.problems import PROBLEM_STATUSES, MlflowError
 from app.protocols.mlflow.frames import INPUTS, INSTANCES, RECORDS, SPLIT
 from app.protocols.mlflow.handlers import MEDIA_TYPES, PATH
 

@@ -13,8 +13,8 @@ from app.auth import KEY_SCHEME
 from app.codecs.json.duplicates import has_repeated
 from app.codecs.rules import BODY, REPEATED
 from app.container import InjectedServices, Services
-from app.error_forms import InferenceError
 from app.errors import FieldError, InvalidInput, MalformedBody
+from app.problems import InferenceError
 from app.protocols.open_inference.descriptions import (
     IndexEntry,
     ModelConfig,

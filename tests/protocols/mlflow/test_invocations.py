@@ -13,7 +13,7 @@ import pytest
 from mlflow import exceptions
 from mlflow.protos import databricks_pb2
 
-from app import error_forms
+from app import problems
 from app.protocols.mlflow.predictions import answer_body
 from app.settings import Settings
 from tests.models.support import save_text, serve
@@ -38,12 +38,12 @@ def error(response: Any, status: int) -> tuple[str, str]:
     return content["error_code"], content["message"]
 
 
-@pytest.mark.parametrize("code", sorted({*error_forms.CODES.values(), "BAD_REQUEST", "INTERNAL_ERROR"}))
+@pytest.mark.parametrize("code", sorted({*problems.MLFLOW_CODES.values(), "BAD_REQUEST", "INTERNAL_ERROR"}))
 def test_codes_have_mlflows_classes(code: str) -> None:
     of_schema = {"error_class": "SCHEMA_ENFORCEMENT_FAILED"} if code == "INVALID_PARAMETER_VALUE" else {}
     theirs = exceptions.MlflowException("x", databricks_pb2.ErrorCode.Value(code), **of_schema)
     expected = json.loads(theirs.serialize_as_json())
-    ours = error_forms.MlflowError(code, "x", *error_forms.CLASSES.get(code, ()))
+    ours = problems.MlflowError(code, "x", *problems.MLFLOW_CLASSES.get(code, ()))
     assert msgspec.json.decode(msgspec.json.encode(ours)) == expected
 
 
