@@ -133,7 +133,7 @@ def _direct_routes(
     services: Services, scoring: Scoring, limit: RateLimit | None, cors: CORSConfig | None
 ) -> dict[str, ASGIApp]:
     """The prediction routes, by path."""
-    routes: dict[str, ASGIApp] = Predictions(services, scoring).routes | prediction_routes(services, scoring)
+    routes: dict[str, ASGIApp] = Predictions(scoring).routes | prediction_routes(services, scoring)
     if limit is not None:
         routes = {path: limit.around(route) for path, route in routes.items()}
     if cors is not None:

@@ -27,7 +27,7 @@ READMES = {
                                        for file in sorted((ROOT / top).rglob("README.md"))))
 }  # fmt: skip
 FRONT = READMES["README.md"]
-MOST_BYTES = 12 * 1024
+MOST_BYTES = 12_000
 PARTS = {"speed": "http", "overload": "overload", "overhead": "overhead", "swap": "swap", "forest": "forest",
          "features": "features", "quality": "model_quality"}  # fmt: skip
 """Name of the block that embeds a report, and the report's name."""

@@ -8,16 +8,14 @@ from litestar.types import ASGIApp
 from app.codecs.arrays import npy
 from app.codecs.formats import accepted_format, content_format, is_json
 from app.codecs.json import table as table_json
-from app.container import Services
 from app.errors import PredictionNotFinite, UnsupportedMediaType
 from app.predict.answers import batch_answer, row_answer
 from app.predict.bulk import Table, bulk_answer, send_table
-from app.predict.exchange import Endpoint, Exchange, Handle
+from app.predict.exchange import Exchange, Handle
 from app.predict.logged import flushed
 from app.predict.many_rows import NO_TURN, Reader
 from app.predict.query import requested
 from app.predict.scoring import Scoring
-from app.serving.deadline import Deadlines
 
 JSON = b"application/json"
 
@@ -26,25 +24,21 @@ class Predictions:
     """Answers the prediction routes.
 
     Args:
-        services: Collaborators of the application.
         scoring: Policy of all prediction routes.
 
     Attributes:
         routes: An ASGI application by path, for POST.
     """
 
-    def __init__(self, services: Services, scoring: Scoring) -> None:
+    def __init__(self, scoring: Scoring) -> None:
         self._scoring = scoring
-        self._settings = services.settings
-        self._executor = services.executor
-        self._admission = services.admission
-        self._log = services.prediction_log
+        self._settings = scoring.settings
+        self._executor = scoring.executor
+        self._admission = scoring.admission
+        self._log = scoring.log
         self._many = scoring.many
-        deadlines = Deadlines(services.settings.request_timeout)
         handles: dict[str, Handle] = {"/predict": self._one, "/predict/batch": self._batch, "/predict/bulk": self._bulk}
-        self.routes: dict[str, ASGIApp] = {
-            path: Endpoint(path, handle, deadlines, services.gate) for path, handle in handles.items()
-        }
+        self.routes: dict[str, ASGIApp] = {path: scoring.endpoint(path, handle) for path, handle in handles.items()}
 
     async def _one(self, exchange: Exchange) -> None:
         """One row: a short path of its own, since most of what many rows need costs more than predicting one."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
@@ -40,13 +41,14 @@ class RouteTable:
             if "{" not in path
             for spelling in (path, path + "/")
         }
+        self._matched = lru_cache(maxsize=64)(self._match)  # a request asks twice
         self._patterns = [(_pattern(path), path, app) for path, app in routes.items() if "{" in path]
 
     def find(self, path: str) -> Found | None:
         """Find the route of a path; None where there is none."""
         return self._exact.get(path) or self._matched(path) or self._exact.get(normalize_path(path))
 
-    def _matched(self, path: str) -> Found | None:
+    def _match(self, path: str) -> Found | None:
         for pattern, template, app in self._patterns:
             if match := pattern.fullmatch(path):
                 return Found(template, app, match.groupdict())

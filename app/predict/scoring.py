@@ -9,9 +9,10 @@ from app.container import Services
 from app.errors import PredictionNotFinite
 from app.headers import Headers
 from app.models.served import ServedModel
-from app.predict.exchange import Exchange
+from app.predict.exchange import Endpoint, Exchange, Handle
 from app.predict.logged import flushed, logged
 from app.predict.many_rows import Call, ManyRows, Reader, Rows
+from app.serving.deadline import Deadlines
 from app.serving.executor import PredictionType
 from kernels.engine import Evaluation
 
@@ -65,6 +66,12 @@ class Scoring:
         self._canary = services.canary
         self._shadow = services.shadow
         self._not_finite = services.metrics.predictions_not_finite
+        self._gate = services.gate
+        self._deadlines = Deadlines(services.settings.request_timeout)
+
+    def endpoint(self, path: str, handle: Handle) -> Endpoint:
+        """Application that answers the POST requests of a route."""
+        return Endpoint(path, handle, self._deadlines, self._gate)
 
     def choose(self, exchange: Exchange) -> ServedModel:
         """The model that answers a request, which uses this snapshot only, and nothing else of any model.

@@ -19,10 +19,10 @@ from app.protocols.open_inference.unsupported import unsupported_routes
 
 def prediction_routes(services: Services, scoring: Scoring) -> dict[str, ASGIApp]:
     """Routes that predict, by path: they are answered in front of Litestar."""
-    invocations = Invocations(services, scoring)
+    invocations = Invocations(scoring)
     return {
         **invocations.routes,
-        **KServe(services, scoring, invocations).routes,
+        **KServe(scoring, invocations).routes,
         **Inference(services, scoring).routes,
     }
 

@@ -10,13 +10,11 @@ from litestar.exceptions import MethodNotAllowedException
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from app.codecs.json import table as table_json
-from app.container import Services
 from app.errors import NotFound
-from app.predict.exchange import Endpoint, Exchange
+from app.predict.exchange import Exchange
 from app.predict.scoring import Scoring
 from app.problems import send_error
 from app.protocols.mlflow.handlers import Invocations
-from app.serving.deadline import Deadlines
 
 PATH = "/v1/models/{model_name}:predict"
 
@@ -51,7 +49,6 @@ class KServe:
     """Answers prediction requests of KServe's protocol.
 
     Args:
-        services: Collaborators of the application.
         scoring: Policy of all prediction routes.
         invocations: Answers requests in MLflow's formats.
 
@@ -59,12 +56,11 @@ class KServe:
         routes: An ASGI application by path, for POST.
     """
 
-    def __init__(self, services: Services, scoring: Scoring, invocations: Invocations) -> None:
+    def __init__(self, scoring: Scoring, invocations: Invocations) -> None:
         self._scoring = scoring
         self._invocations = invocations
-        self._name = services.settings.model_name
-        endpoint = Endpoint(PATH, self._predict, Deadlines(services.settings.request_timeout), services.gate)
-        self.routes: dict[str, ASGIApp] = {PATH: OnlyPost(endpoint)}
+        self._name = scoring.settings.model_name
+        self.routes: dict[str, ASGIApp] = {PATH: OnlyPost(scoring.endpoint(PATH, self._predict))}
 
     async def _predict(self, exchange: Exchange) -> None:
         """Answer a request; like KServe, whatever its Content-Type: the body is JSON."""

@@ -9,18 +9,16 @@ from litestar.types import ASGIApp
 from app.codecs.columns import csv, parquet
 from app.codecs.json import table as table_json
 from app.codecs.rules import FloatArray
-from app.container import Services
 from app.errors import UnsupportedMediaType
 from app.models.served import ServedModel
 from app.predict.body import Body
 from app.predict.bulk import Table, identity_headers
-from app.predict.exchange import Endpoint, Exchange
+from app.predict.exchange import Exchange
 from app.predict.many_rows import NO_TURN, Reader
 from app.predict.scoring import Scored, Scoring
 from app.protocols.mlflow.predictions import all_finite, answer_body, predictions_of
 from app.protocols.mlflow.scoring_json import scoring_reader
 from app.protocols.mlflow.tables import decode_csv, decode_parquet
-from app.serving.deadline import Deadlines
 from kernels.engine import Evaluation
 
 PATH = "/invocations"
@@ -34,18 +32,16 @@ class Invocations:
     """Answers requests in MLflow's formats.
 
     Args:
-        services: Collaborators of the application.
         scoring: Policy of all prediction routes.
 
     Attributes:
         routes: An ASGI application by path, for POST.
     """
 
-    def __init__(self, services: Services, scoring: Scoring) -> None:
+    def __init__(self, scoring: Scoring) -> None:
         self._scoring = scoring
-        self._settings = services.settings
-        endpoint = Endpoint(PATH, self._invoke, Deadlines(services.settings.request_timeout), services.gate)
-        self.routes: dict[str, ASGIApp] = {PATH: endpoint}
+        self._settings = scoring.settings
+        self.routes: dict[str, ASGIApp] = {PATH: scoring.endpoint(PATH, self._invoke)}
 
     async def _invoke(self, exchange: Exchange) -> None:
         served = self._scoring.choose(exchange)

@@ -6,13 +6,12 @@ from litestar.types import ASGIApp
 
 from app.container import Services
 from app.predict.body import SMALL_BODY_BYTES
-from app.predict.exchange import Endpoint, Exchange
+from app.predict.exchange import Exchange
 from app.predict.many_rows import NO_TURN, Reader
 from app.predict.scoring import Scored, Scoring
 from app.protocols.open_inference.models import model_of
 from app.protocols.open_inference.request import Asked, head_bytes, read_request
 from app.protocols.open_inference.response import infer_answer
-from app.serving.deadline import Deadlines
 
 INFER = "/v2/models/{model}/infer"
 INFER_VERSION = "/v2/models/{model}/versions/{version}/infer"
@@ -32,10 +31,7 @@ class Inference:
     def __init__(self, services: Services, scoring: Scoring) -> None:
         self._services = services
         self._scoring = scoring
-        deadlines = Deadlines(services.settings.request_timeout)
-        self.routes: dict[str, ASGIApp] = {
-            path: Endpoint(path, self._infer, deadlines, services.gate) for path in (INFER, INFER_VERSION)
-        }
+        self.routes: dict[str, ASGIApp] = {path: scoring.endpoint(path, self._infer) for path in (INFER, INFER_VERSION)}
 
     async def _infer(self, exchange: Exchange) -> None:
         """Answer the tensors of a request by tensors."""
