@@ -7,9 +7,9 @@ from typing import Any
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
+from app.config.settings import Settings
 from app.errors import BadRequest, Forbidden, Unauthorized
 from app.headers import headers_of
-from app.settings import Settings
 
 KEY_SCHEME = "api_key"
 """Name of the security scheme in the OpenAPI document."""

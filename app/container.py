@@ -4,6 +4,7 @@ import msgspec
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
+from app.config.settings import Settings
 from app.models.disk.store import ModelStore
 from app.models.keeper import ModelKeeper
 from app.models.refresher import Refresher
@@ -16,7 +17,6 @@ from app.serving.executor import Executor
 from app.serving.gate import Gate
 from app.serving.shadow import Shadow
 from app.serving.shutdown import Shutdown
-from app.settings import Settings
 from app.tasks import BackgroundTasks
 from app.telemetry.gpu import GpuPoller
 from app.telemetry.metrics import Metrics

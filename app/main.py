@@ -17,6 +17,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from app.config.settings import Settings
 from app.container import Services
 from app.models.backoff import RefusalBackoff
 from app.models.disk.batch_costs import BatchCosts
@@ -55,7 +56,6 @@ from app.serving.executor import Executor
 from app.serving.gate import Gate
 from app.serving.shadow import Shadow
 from app.serving.shutdown import Shutdown, watch_parent
-from app.settings import Settings
 from app.tasks import BackgroundTasks
 from app.telemetry.exporter import MetricsServer
 from app.telemetry.gpu import GpuPoller

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import httpx
 import psutil
 
+from app.config.settings import Settings
 from app.models.registry.publish import publish
-from app.settings import Settings
 from benchmarks.bodies import OBJECTS, ROW, Wire
 from benchmarks.peers import process as peers
 from benchmarks.peers.process import PeerError

@@ -27,6 +27,7 @@ import uvloop
 from litestar import Litestar, asgi, post
 from litestar.types import Receive, Scope, Send
 
+from app.config.settings import Settings
 from app.container import Services
 from app.main import Application, create_app
 from app.models.artifact import read_artifact
@@ -35,7 +36,6 @@ from app.predict.answers import row_answer
 from app.predict.exchange import Endpoint, Exchange
 from app.predict.routing import DirectRoutes
 from app.serving.deadline import Deadlines
-from app.settings import Settings
 from app.telemetry.logging import logging_config
 from app.telemetry.middleware import RequestTelemetry
 from benchmarks.report import Report, begin, context, parser, render, save

@@ -36,11 +36,11 @@ import numpy as np
 from mlflow import MlflowClient
 from numpy.typing import NDArray
 
+from app.config.settings import Settings
 from app.models.artifact import read_artifact
 from app.models.flavor import BOOSTER_FILE
 from app.models.registry.embedded import BUNDLED
 from app.models.registry.publish import ALIAS, publish
-from app.settings import Settings
 from benchmarks.bodies import JSON, ROW, http_request, objects
 from benchmarks.contenders import MADRONE, Contender, Peer, Place, running
 from benchmarks.load.plan import Plan

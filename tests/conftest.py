@@ -23,10 +23,10 @@ cache_kernels(Path(__file__).parents[1] / ".pytest_cache" / "kernels")
 import hypothesis
 import pytest
 
+from app.config.settings import Settings
 from app.main import create_app
 from app.models.artifact import read_artifact
 from app.models.registry.embedded import BUNDLED
-from app.settings import Settings
 from tests.faults import MlflowServer
 from tests.models.keeping import keep
 from tests.prediction_log.databases import PostgresServer, postgres_binaries, unprivileged_user

@@ -19,11 +19,11 @@ import psutil
 import pytest
 from litestar.testing import AsyncTestClient
 
+from app.config.settings import Settings
 from app.container import Services
 from app.main import Application
 from app.models.registry.worker import ModelWorker
 from app.prediction_log.writer import Writer
-from app.settings import Settings
 
 START_TIMEOUT_S = 180
 """Two cores may be shared by three of the tests' processes, each with servers and their workers, and they compile."""

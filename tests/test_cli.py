@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from app import cli
-from app.allowed import settings_table
-from app.settings import Settings
+from app.cli import main
+from app.commands import common, serve
+from app.config.allowed import settings_table
+from app.config.settings import Settings
 from tests.support import HTTP, ROOT, Server, free_port
 
 SETTINGS = {name.upper() for name in Settings.__struct_fields__}
@@ -88,7 +89,7 @@ def test_an_empty_key_does_not_open_the_service(madrone: Madrone, tmp_path: Path
     ],
 )  # fmt: skip
 def test_loopback_addresses_are_recognised(host: str, alone: bool) -> None:
-    assert cli._is_loopback(host) is alone
+    assert serve._is_loopback(host) is alone
 
 
 def test_an_option_of_serve_is_checked_as_its_setting_is(madrone: Madrone) -> None:
@@ -128,8 +129,8 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resu
     """Runs `madrone train` in this process: a new one would import MLflow for seconds."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr(cli, "cache_kernels", lambda directory: None)  # this process keeps its own cache
-    return lambda *arguments: CliRunner().invoke(cli.main, ["train", *arguments])
+    monkeypatch.setattr(common, "cache_kernels", lambda directory: None)  # this process keeps its own cache
+    return lambda *arguments: CliRunner().invoke(main, ["train", *arguments])
 
 
 def test_training_on_a_file_with_other_columns_names_the_missing_ones(
@@ -189,8 +190,8 @@ def test_predicting_prints_the_example_and_the_services_answer(
 
 
 def test_a_system_without_openmp_is_told_which_package_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "OPENMP_LIBRARY", "libnothing.so.1")
-    result = CliRunner().invoke(cli.main, ["train", "--data", "missing.csv"])
+    monkeypatch.setattr(common, "OPENMP_LIBRARY", "libnothing.so.1")
+    result = CliRunner().invoke(main, ["train", "--data", "missing.csv"])
     assert result.exit_code == 1
     assert "libnothing.so.1" in result.stderr
     assert "apt-get install libgomp1" in result.stderr

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import main
-from app.settings import Settings
+from app.config.settings import Settings
 from tests.models.support import NAMES, tiny_booster, tiny_rows
 from tests.support import HTTP, ROOT, Server, eventually
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 
 from app.codecs.columns import arrow
+from app.config.settings import Settings
 from app.serving.executor import THREADS
-from app.settings import Settings
 from tests.routes.support import (
     ARROW,
     JSON,

@@ -11,10 +11,10 @@ import mlflow.lightgbm
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.allowed import settings_table
 from app.codecs.formats import FORMATS
+from app.config.allowed import settings_table
+from app.config.settings import Settings
 from app.main import create_app
-from app.settings import Settings
 from app.training.california import MODEL_NAME
 from tests.models.support import mlflows_own_warnings_silenced
 from tests.support import HTTP, ROOT, Server

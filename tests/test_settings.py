@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from app.allowed import settings_table
-from app.settings import NEVER_EMPTY, SECRETS, Settings, SettingsError
+from app.config.allowed import settings_table
+from app.config.environ import NEVER_EMPTY, SECRETS
+from app.config.settings import Settings, SettingsError
 
 DEFAULTS = {
     "api_host": "0.0.0.0",
@@ -212,7 +213,7 @@ def test_what_cannot_be_beside_a_path_is_named(given: dict[str, str], problems: 
 def test_a_registry_that_cannot_be_asked_is_refused_by_name(
     uri: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.contradictions.find_spec", lambda _: None)
+    monkeypatch.setattr("app.config.contradictions.find_spec", lambda _: None)
     with pytest.raises(SettingsError) as caught:
         Settings.from_environ({"MLFLOW_TRACKING_URI": uri})
     assert re.fullmatch(f"MLFLOW_TRACKING_URI: {problem}", str(caught.value))

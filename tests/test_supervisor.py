@@ -15,9 +15,9 @@ import pandas as pd
 import psutil
 import pytest
 
+from app.config.settings import Settings
 from app.models.registry.embedded import BUNDLED, read_provenance
 from app.models.registry.publish import publish
-from app.settings import Settings
 from app.training import train
 from app.training.california import FULL, MODEL_NAME
 from app.training.dataset import FEATURES, SHARED_COPY, load_dataset
@@ -200,7 +200,7 @@ def test_a_worker_that_dies_is_replaced_and_an_open_door_is_named_once(serve: Se
     eventually(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
     server.wait_ready()
     (warning,) = [msgspec.json.decode(line) for line in server.log().splitlines() if "API_KEY" in line]
-    assert (warning["level"], warning["logger"]) == ("WARNING", "app.cli")
+    assert (warning["level"], warning["logger"]) == ("WARNING", "app.commands.serve")
     assert warning["message"] == (
         f"API_KEY is not set: everybody who can reach API_HOST 0.0.0.0, API_PORT {server.port} gets predictions"
     )

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from app.codecs.categories import codes_of, holds_numbers, holds_text, values_of
 from app.codecs.rules import limits_of, number_text, range_text
+from app.config.settings import Settings
 from app.feature import Category, Feature, Kind
 from app.models.artifact import Artifact
 from app.models.interval import Intervals
 from app.models.output import usable_labels
 from app.models.refusal import ModelRefused
 from app.models.served import NotFinite, ServedModel
-from app.settings import Settings
 from kernels.cost import vary
 from kernels.engine import Engine
 from kernels.forest.extremes import all_finite, extreme_rows

@@ -2,8 +2,8 @@
 
 import msgspec
 
+from app.config.settings import Stage
 from app.models.registry.version_number import Version
-from app.settings import Stage
 
 
 class ModelIdentity(msgspec.Struct, frozen=True, kw_only=True):

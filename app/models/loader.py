@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from app.address import LATEST
+from app.config.settings import Settings
 from app.models.artifact import Artifact, read_artifact
 from app.models.checks import (
     check_interface,
@@ -25,7 +26,6 @@ from app.models.disk.store import ModelStore, StoredModel
 from app.models.identity import ModelIdentity
 from app.models.registry.source import STAGES, Candidate, ModelSource, RegistryUnreachable
 from app.models.served import ServedModel, serve_artifact
-from app.settings import Settings
 from kernels.cache import kernels_version
 from kernels.compiling import compiling_logged
 from kernels.engine import Engine

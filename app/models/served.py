@@ -11,11 +11,11 @@ from app.codecs.categories import values_of
 from app.codecs.classes import Labels
 from app.codecs.json.row import JsonCodec
 from app.codecs.rules import FloatArray, number_text, span
+from app.config.settings import Output
 from app.feature import Category
 from app.models.artifact import Artifact
 from app.models.identity import ModelIdentity
 from app.models.output import outputs, usable_labels
-from app.settings import Output
 from kernels.cpu.bounds import outside
 from kernels.engine import Engine, Evaluation
 from kernels.rows import as_rows

@@ -7,6 +7,7 @@ from typing import get_args
 import msgspec
 
 from app.codecs.rules import LARGEST_WHOLE, limits_of, range_text
+from app.config.settings import Settings
 from app.feature import Category, Feature
 from app.models.disk.batch_costs import BatchCosts
 from app.models.disk.store import ModelStore
@@ -15,7 +16,6 @@ from app.models.output import Meaning, meaning
 from app.models.refusal import Check, ModelRefused
 from app.models.registry.source import Candidate, ModelSource, NothingToServe, RegistryUnreachable
 from app.models.served import NotFinite, ServedModel
-from app.settings import Settings
 
 CHECKS: tuple[Check, ...] = ("digest", "artifact", "agreement", "metrics", "kernels", "prediction")
 """Checks in the order in which a model meets them. `interface` compares it with a model in service, and none is."""

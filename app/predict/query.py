@@ -4,10 +4,10 @@ from typing import Literal, get_args
 from urllib.parse import parse_qs
 
 from app.codecs.rules import MAX_ERRORS, printable
+from app.config.settings import Output
 from app.errors import FieldError, InvalidInput
 from app.models.interval import requested_level
 from app.models.served import ServedModel
-from app.settings import Output
 
 INTERVAL, OUTPUT = "interval", "output"
 

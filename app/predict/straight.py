@@ -14,6 +14,7 @@ import numpy as np
 
 from app.auth import check_key
 from app.codecs.rules import FloatArray
+from app.config.settings import Output
 from app.container import Services
 from app.errors import BadRequest, BodyTimeout, DeadlineExceeded, Overloaded, Unauthorized
 from app.headers import Headers, is_host
@@ -26,7 +27,6 @@ from app.predict.routing import RouteTable
 from app.prediction_log.durable import DurableLog
 from app.prediction_log.log import PredictionLog
 from app.serving.deadline import Deadlines
-from app.settings import Output
 from app.telemetry.asgi_types import Message, Receive, Scope, Send
 from app.telemetry.middleware import ABANDONED, STARTED, RequestTelemetry, identify
 

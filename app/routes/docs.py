@@ -20,11 +20,11 @@ from app.auth import KEY_SCHEME
 from app.codecs.formats import FORMATS
 from app.codecs.json.row import BATCH_ID_LENGTH
 from app.codecs.json.types import value_schema
+from app.config.settings import Settings
 from app.container import Services
 from app.models.served import ServedModel
 from app.protocols.wiring import describe_protocols
 from app.routes.health import ReloadOrder
-from app.settings import Settings
 
 ASSETS_PACKAGE = "fastapi_standalone_docs"
 ASSETS_PATH = "/docs/assets"

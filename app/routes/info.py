@@ -5,8 +5,8 @@ from urllib.parse import quote
 import msgspec
 from litestar import Response, get
 
+from app.config.settings import Settings
 from app.container import InjectedServices
-from app.settings import Settings
 from app.telemetry.metrics import CONTENT_TYPE
 
 METRICS_TYPE = CONTENT_TYPE.partition("; charset=")[0]

@@ -12,12 +12,12 @@ from litestar.params import QueryParameter
 
 from app.auth import KEY_SCHEME
 from app.codecs.columns import arrow
+from app.config.settings import Output
 from app.container import InjectedServices
 from app.feature import Feature
 from app.models.output import Meaning, meaning
 from app.predict.answers import BatchResponse, Label, PredictionResponse
 from app.problems import PROBLEM_STATUSES, problem_responses
-from app.settings import Output
 
 OPTIONS: dict[str, Any] = {
     "status_code": 200,

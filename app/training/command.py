@@ -6,8 +6,8 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from app.config.settings import Settings
 from app.models.registry.publish import check_publishable
-from app.settings import Settings
 from app.training.california import MODEL_NAME, TITLE
 from app.training.dataset import Dataset
 from app.training.model import train

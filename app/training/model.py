@@ -15,11 +15,11 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from numpy.typing import NDArray
 
+from app.config.settings import Settings
 from app.models.flavor import ModelParts, save_model
 from app.models.interval import Intervals
 from app.models.registry.embedded import Provenance
 from app.models.registry.publish import publish
-from app.settings import Settings
 from app.training.boosting import Report, boost, out_of_fold, silent
 from app.training.calibrate import Coverage, coverage, fit_difficulty, fit_intervals
 from app.training.card import contents

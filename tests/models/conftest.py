@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import Settings
+from app.config.settings import Settings
 from tests.models.disk.storing import mount
 from tests.models.keeping import Kept, keep
 from tests.models.support import (

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from app.config.settings import Settings
 from app.models.backoff import RefusalBackoff
 from app.models.disk.batch_costs import BatchCosts
 from app.models.disk.pin import Pin
@@ -18,7 +19,6 @@ from app.models.refresher import Refresher
 from app.models.registry.source import Candidate, Fetched, Offer
 from app.models.registry.worker import ModelWorker
 from app.models.slot import ModelSlot
-from app.settings import Settings
 from app.telemetry.metrics import Metrics
 
 

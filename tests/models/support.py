@@ -20,13 +20,13 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from numpy.typing import NDArray
 
+from app.config.settings import Settings
 from app.models.artifact import Artifact, read_artifact
 from app.models.flavor import ModelParts, save_model
 from app.models.identity import ModelIdentity
 from app.models.interval import Intervals, Quantile
 from app.models.refusal import ModelRefused
 from app.models.served import ServedModel, serve_artifact
-from app.settings import Settings
 from kernels.cpu.backend import CpuBackend
 from kernels.plan.plan import Input, Neighbours, Plan, References
 

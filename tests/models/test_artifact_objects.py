@@ -19,10 +19,10 @@ import yaml
 from mlflow.models import infer_signature
 
 from app.codecs.classes import class_indices, probabilities
+from app.config.settings import Settings
 from app.models.artifact import read_artifact
 from app.models.checks import check_labels
 from app.models.registry.worker import ModelWorker
-from app.settings import Settings
 from tests.models.objects.support import ROWS, cases, fitted, labelled
 from tests.models.support import (
     NAMES,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from app.config.settings import Settings
 from app.feature import Category, Feature, Kind
 from app.models.artifact import Artifact, read_artifact
 from app.models.checks import (
@@ -27,7 +28,6 @@ from app.models.identity import ModelIdentity
 from app.models.refusal import Check, ModelRefused
 from app.models.registry.worker import ModelWorker
 from app.models.served import ServedModel, serve_artifact
-from app.settings import Settings
 from kernels.cost import vary
 from kernels.forest.booster import BoosterForest
 from kernels.forest.forest import Forest

@@ -10,10 +10,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from numpy.typing import NDArray
 
+from app.config.settings import Settings
 from app.models.artifact import Artifact, read_artifact
 from app.models.flavor import ModelParts, save_model
 from app.models.registry.embedded import BUNDLED
-from app.settings import Settings
 from tests.models.support import mlflows_own_warnings_silenced, numbers, tiny_booster
 
 

@@ -6,9 +6,9 @@ import threading
 import msgspec
 import pytest
 
+from app.config.settings import Settings
 from app.models.refresher import Refresher
 from app.models.registry.source import RegistryUnreachable
-from app.settings import Settings
 from tests.models.keeping import Kept, keep
 from tests.models.support import Catalogue, SavedModel
 from tests.support import come_true

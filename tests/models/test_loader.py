@@ -12,10 +12,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from app.config.settings import Settings
 from app.models.artifact import read_artifact
 from app.models.disk.batch_costs import BatchCosts
 from app.models.refusal import ModelRefused
-from app.settings import Settings
 from kernels.cost import Cost
 from kernels.engine import Engine
 from tests.models.colors import trained_on

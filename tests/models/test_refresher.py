@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from app.config.settings import Settings
 from app.errors import ModelUnavailable
 from app.models.identity import ModelIdentity
 from app.models.registry.source import LookUp, RegistryUnreachable
-from app.settings import Settings
 from tests.models.keeping import Kept, keep
 from tests.models.support import MODEL, Catalogue, SavedModel, altered, save_booster, tiny_booster
 from tests.support import free_port

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import msgspec
 
+from app.config.settings import Settings
 from app.models.registry.source import RegistryUnreachable
-from app.settings import Settings
 from tests.models.keeping import Kept, keep
 from tests.models.support import MODEL, Catalogue, SavedModel, numbers, save_booster, tiny_booster
 from tests.models.test_refresher_restart import restarted

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from app.config.settings import Settings
 from app.models.registry.source import LookUp, RegistryUnreachable
-from app.settings import Settings
 from kernels.engine import Engine
 from tests.models.keeping import Kept, keep
 from tests.models.support import MODEL, Catalogue, SavedModel, save_booster, tiny_booster

@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from app.config.settings import Settings
 from app.models.served import ServedModel
-from app.settings import Settings
 from tests.models.keeping import Kept, keep
 from tests.models.support import MODEL, Catalogue, SavedModel, numbers, save_booster, tiny_booster
 

@@ -6,12 +6,12 @@ import msgspec
 import pytest
 from mlflow.types import ColSpec, DataType
 
+from app.config.settings import Settings
 from app.feature import Feature
 from app.models.flavor import ModelParts, save_model
 from app.models.registry.source import PlaceUnreachable
 from app.models.registry.worker import ModelWorker
 from app.models.verdict import Outputs, Verdict, describe_verdict, judge_model
-from app.settings import Settings
 from tests.models.support import NAMES, SavedModel, altered, numbers, save_booster, tiny_booster, tiny_rows
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import Settings
+from app.config.settings import Settings
 from tests.predict.support import Ways
 from tests.routes.conftest import churn, churn_settings, referring
 from tests.support import free_port

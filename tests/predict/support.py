@@ -9,8 +9,8 @@ from unittest.mock import patch
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.config.settings import Settings
 from app.predict.straight import StraightWay
-from app.settings import Settings
 from tests.routes.support import Client, client_of, services_of
 
 T = TypeVar("T")

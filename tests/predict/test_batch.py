@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.config.settings import Settings
 from app.models.served import ServedModel
-from app.settings import Settings
 from tests.routes.support import (
     ARROW,
     BATCH_KEYS,

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from app.codecs.columns import arrow
+from app.config.settings import Settings
 from app.models.served import ServedModel
-from app.settings import Settings
 from tests.routes.support import (
     ARROW,
     Client,

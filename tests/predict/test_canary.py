@@ -13,9 +13,9 @@ import pytest
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
+from app.config.settings import Settings
 from app.models.served import ServedModel
 from app.serving.share import Share
-from app.settings import Settings
 from tests.models.support import NAMES, PARAMETERS, save_booster, serve, tiny_booster, tiny_rows
 from tests.routes.support import ARROW, Array, Client, client_of, services_of, settings_with, stream_of
 from tests.support import problem

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from app.settings import Settings
+from app.config.settings import Settings
 from tests.codecs.support import arrow_stream, msgpack_map, npy_file, parquet_file
 from tests.models.colors import COLORS, SIZES, Trained, trained_on
 from tests.routes.support import Client, client_of, served_by

@@ -12,7 +12,7 @@ import pytest
 from app.codecs import compression
 from app.codecs.columns import arrow
 from app.codecs.compression import ENCODINGS
-from app.settings import Settings
+from app.config.settings import Settings
 from tests.routes.support import (
     ARROW,
     JSON,

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from app.settings import Settings
+from app.config.settings import Settings
 from tests.routes.support import Row, client_of, problem, settings_with
 
 ORIGIN = "https://a.example"

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from app.settings import Settings
+from app.config.settings import Settings
 from tests.routes.support import Client, Row, ask, client_of
 
 VOLATILE = {"date", "x-request-id", "content-length"}

@@ -10,10 +10,10 @@ import pytest
 import sqlalchemy as sa
 
 from app.codecs.formats import FORMATS
+from app.config.settings import Settings
 from app.models.identity import ModelIdentity
 from app.models.served import ServedModel
 from app.prediction_log.database import TABLE
-from app.settings import Settings
 from kernels.engine import Evaluation
 from tests.kernels.forest.boosters import Split, model_text, tree_text
 from tests.models.support import save_text, serve

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from app.config.settings import Settings
 from app.models.identity import ModelIdentity
 from app.models.served import ServedModel
-from app.settings import Settings
 from tests.kernels.forest.boosters import Split, model_text, tree_text
 from tests.models.support import ready, save_text, serve
 from tests.routes.support import (

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from app.config.settings import Settings
 from app.models.served import ServedModel
-from app.settings import Settings
 from tests.models.support import ready
 from tests.routes.support import (
     ANSWER_KEYS,

@@ -4,8 +4,8 @@ from typing import Any, cast
 
 from litestar.types import Message
 
+from app.config.settings import Settings
 from app.predict.rate_limit import WINDOW_S, RateLimit
-from app.settings import Settings
 from tests.clock import Clock
 from tests.routes.support import Client, Row, client_of, problem, settings_with
 

@@ -5,7 +5,7 @@ import logging
 import msgspec
 import pytest
 
-from app.settings import Settings
+from app.config.settings import Settings
 from tests.routes.support import (
     ARROW,
     JSON,

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from litestar import Litestar
 
+from app.config.settings import Settings
 from app.predict.routing import DirectRoutes, RouteTable
-from app.settings import Settings
 from tests.routes.support import JSON, Client, Row, ask, client_of, settings_with
 
 ORIGIN = "https://a.example"

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from app.config.settings import Settings
 from app.main import create_app
 from app.predict.straight import StraightWay
-from app.settings import Settings
 from app.telemetry.middleware import RequestTelemetry
 from kernels.engine import Evaluation
 from tests.predict.support import Ways, headers

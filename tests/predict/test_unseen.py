@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from app.settings import Settings
+from app.config.settings import Settings
 from tests.models.colors import COLORS, trained_on
 from tests.routes.support import Client, client_of
 

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from app.config.settings import Settings
 from app.errors import PredictionLogUnavailable
 from app.main import create_app
 from app.prediction_log import segments as spool_files
@@ -20,7 +21,6 @@ from app.prediction_log.durable import DurableLog
 from app.prediction_log.messages import Drained, Readable
 from app.prediction_log.segments import Spool
 from app.prediction_log.writer import Writer
-from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from tests.prediction_log.databases import Database, FoundDatabase, rows_in
 from tests.prediction_log.spooling import NAMES, append, numbers_in, segments, target

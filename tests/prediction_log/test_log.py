@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from app.config.settings import Settings
 from app.main import create_app
 from app.prediction_log import database as log_database
 from app.prediction_log import log as prediction_log
@@ -23,7 +24,6 @@ from app.prediction_log.database import TABLE
 from app.prediction_log.log import PredictionLog
 from app.prediction_log.messages import LoggedPredictions, LogTarget
 from app.prediction_log.writer import Writer
-from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from tests.prediction_log.databases import (
     PASSWORD,

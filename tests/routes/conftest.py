@@ -5,8 +5,8 @@ from pathlib import Path
 import lightgbm as lgb
 import pytest
 
+from app.config.settings import Settings
 from app.models.served import ServedModel
-from app.settings import Settings
 from tests.models.support import save_referring, serve
 from tests.routes.support import CHURN, churn_booster, register, save_churn
 from tests.support import free_port

@@ -19,10 +19,10 @@ from mlflow.types import ColSpec, DataType, Schema
 from numpy.typing import NDArray
 
 from app.codecs.columns import arrow
+from app.config.settings import Settings
 from app.container import Services
 from app.main import create_app
 from app.models.served import ServedModel
-from app.settings import Settings
 from kernels.engine import Engine, Evaluation
 from tests.support import Client, in_process, loaded, problem
 

@@ -15,9 +15,9 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from app.codecs.json.row import JsonCodec
+from app.config.settings import Settings
 from app.feature import Category, Feature
 from app.models.served import ServedModel
-from app.settings import Settings
 from tests.kernels.forest.boosters import Split, model_text, tree_text
 from tests.models.support import ready, save_text, serve
 from tests.routes.support import Client, client_of, served_by, services_of

@@ -10,12 +10,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from app.config.settings import Settings
 from app.models.outcome import Refresh
 from app.models.registry.embedded import BUNDLED
 from app.models.registry.worker import ModelWorker
 from app.models.served import ServedModel
 from app.prediction_log.log import PredictionLog
-from app.settings import Settings
 from kernels.cpu.backend import CpuBackend
 from kernels.engine import Engine
 from tests.kernels.hardware import PREFERRED, Hardware

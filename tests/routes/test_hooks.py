@@ -13,9 +13,9 @@ import msgspec
 import pytest
 from cryptography.fernet import Fernet
 
+from app.config.settings import Settings
 from app.main import create_app
 from app.routes import hooks
-from app.settings import Settings
 from tests.faults import MlflowServer
 from tests.shelf import ROW, Shelf
 from tests.support import HTTP, Client, Server, eventually, in_process, loaded, problem

@@ -11,8 +11,8 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.config.settings import Settings
 from app.routes.info import protocols_of
-from app.settings import Settings
 from tests.routes.support import Client, client_of, compute_with, served_by, services_of
 from tests.support import problem
 from tests.telemetry.test_gpu import FakeNvml

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.config.settings import Settings
 from app.main import create_app
-from app.settings import Settings
 from app.telemetry.logging import JsonFormatter, request_id
 from tests.support import ROOT, Client, in_process, loaded
 

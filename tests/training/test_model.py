@@ -6,10 +6,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from app.config.settings import Settings
 from app.models.artifact import read_artifact
 from app.models.registry.embedded import read_provenance
 from app.models.registry.mlflow import Registry
-from app.settings import Settings
 from app.training import Dataset, Recipe, TrainedModel, command, train
 from app.training.calibrate import coverage
 from app.training.california import MODEL_NAME

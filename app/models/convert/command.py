@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.config.settings import Settings
 from app.models.convert.conversion import Conversion, convert
 from app.models.convert.refused import ConversionRefused
 from app.models.convert.sample import Sample, read_sample
@@ -28,7 +29,6 @@ from app.models.registry.database import check_schema
 from app.models.registry.faults import fault_kind, without_credentials
 from app.models.registry.publish import check_publishable, publish
 from app.models.registry.source import RegistrySchema
-from app.settings import Settings
 
 FROM_TAG = "madrone.converted_from"
 RUN_TAG = "madrone.converted_from_run"

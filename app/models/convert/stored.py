@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from app.address import SCHEME
-from app.contradictions import missing_client
+from app.config.contradictions import missing_client
 from app.models.convert.refused import ConversionRefused
 from app.models.directory import read_mlmodel
 from app.models.parts import FLAVOR, OBJECT_KEYS, about_flavor, other_flavors

@@ -7,12 +7,12 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from app.config.settings import Settings
 from app.models.refusal import ModelRefused
 from app.models.registry.database import is_database, keep_no_connections, read_only_uris
 from app.models.registry.faults import fault_kind, without_credentials
 from app.models.registry.http import is_http, limit_requests
 from app.models.registry.source import NothingToServe, PlaceUnreachable, RegistryUnreachable
-from app.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
+from app.config.settings import Settings
 from app.models.registry.source import RegistrySchema
-from app.settings import Settings
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

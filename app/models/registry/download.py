@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from app.contradictions import missing_client
+from app.config.contradictions import missing_client
+from app.config.settings import Settings
 from app.models.directory import copy_model
 from app.models.refusal import ModelRefused
 from app.models.registry.database import read_only_uris
-from app.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

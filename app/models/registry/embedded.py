@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
+from app.config.settings import Settings
 from app.models.registry.publish import publish
 from app.models.registry.source import RegistryUnreachable
-from app.settings import Settings
 
 BUNDLED = Path(__file__).parent / "bundled"
 """The committed model: `model/` as MLflow stores it, `card/`, `provenance.json`."""

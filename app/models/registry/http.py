@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
+from app.config.settings import Settings
 from app.models.refusal import ModelRefused
-from app.settings import Settings
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session

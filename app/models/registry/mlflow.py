@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.config.settings import STAGES, Settings
 from app.models.identity import ModelIdentity
 from app.models.registry.access import answering, configure_mlflow, mlflow_client, prepare_mlflow
 from app.models.registry.download import download, final_place, run_metrics
@@ -26,7 +27,6 @@ from app.models.registry.source import (
     VersionUnknown,
 )
 from app.models.registry.version_number import is_version_number
-from app.settings import STAGES, Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from app.address import Address
+from app.config.settings import Settings
 from app.models.directory import MLMODEL
 from app.models.identity import ModelIdentity
 from app.models.registry.access import answering, configure_mlflow, mlflow_client, prepare_mlflow
@@ -21,7 +22,6 @@ from app.models.registry.source import (
     PlaceUnreachable,
     VersionUnknown,
 )
-from app.settings import Settings
 
 RULE = "MODEL_PATH"
 

@@ -13,6 +13,7 @@ import psutil
 from numpy.typing import NDArray
 
 from app.child_process import ChildClosed, ChildGone, ChildNotStarted, ChildProcess, ChildStopped, Watch
+from app.config.settings import Settings
 from app.models.artifact import ModelContent
 from app.models.identity import ModelIdentity
 from app.models.refusal import ModelRefused
@@ -41,7 +42,6 @@ from app.models.registry.worker import (
     Version,
     path_from_text,
 )
-from app.settings import Settings
 from app.telemetry.system import memory_bytes
 
 T = TypeVar("T")

@@ -3,10 +3,10 @@
 import warnings
 from pathlib import Path
 
+from app.config.settings import Settings
 from app.models.artifact import read_artifact
 from app.models.registry.database import check_schema
 from app.models.registry.mlflow import DIGEST_TAG
-from app.settings import Settings
 
 EXPERIMENT = "madrone"
 ARTIFACT_PATH = "model"

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from app.address import LATEST
+from app.config.settings import Settings
 from app.models.registry.source import FALLBACK, REMAINING, STAGES, LookUp
-from app.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.child_process import parent
+from app.config.settings import Settings
 from app.models.artifact import ModelContent, read_content
 from app.models.directory import MAX_BOOSTER_BYTES, read_file
 from app.models.identity import ModelIdentity
@@ -40,7 +41,6 @@ from app.models.registry.source import (
     RegistryUnreachable,
     VersionUnknown,
 )
-from app.settings import Settings
 from app.telemetry.logging import logging_config
 from kernels.forest.booster import read_booster
 from kernels.forest.errors import ForestError

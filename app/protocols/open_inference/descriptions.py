@@ -9,11 +9,11 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from app.codecs.arrays.tensors import BYTES
+from app.config.settings import Settings
 from app.container import Services
 from app.models.served import ServedModel
 from app.protocols.open_inference.models import models_in_service
 from app.protocols.open_inference.outputs import FEATURES, TensorMetadata, inputs_of, outputs_of
-from app.settings import Settings
 
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics")
 PLATFORM = "lightgbm"

@@ -11,13 +11,13 @@ from app.codecs.categories import holds_text
 from app.codecs.classes import Labels, class_indices, probabilities
 from app.codecs.columns.record_batches import label_array
 from app.codecs.rules import MAX_ERRORS, REPEATED, FloatArray, printable
+from app.config.settings import Settings
 from app.errors import FieldError, InvalidInput
 from app.feature import Feature
 from app.models.interval import Intervals
 from app.models.served import ServedModel
 from app.predict.answers import table_answer
 from app.predict.query import ADDITIONS
-from app.settings import Settings
 from kernels.engine import Evaluation
 
 FEATURES = "features"

@@ -8,6 +8,7 @@ from msgspec import UNSET
 from app.codecs.arrays.raw_tensors import read_raw
 from app.codecs.arrays.tensors import Tensor, refusal, rows_of
 from app.codecs.rules import MAX_ERRORS, FloatArray, check_width, printable
+from app.config.settings import Settings
 from app.errors import BadRequest, FieldError, InvalidInput, MalformedBody, TooLarge
 from app.headers import Headers
 from app.models.served import ServedModel
@@ -16,7 +17,6 @@ from app.protocols.open_inference.json_values import read_values
 from app.protocols.open_inference.messages import InputTensor, Parameters
 from app.protocols.open_inference.outputs import Wanted, wanted_of
 from app.protocols.open_inference.parsing import Request, parse_request
-from app.settings import Settings
 
 HEAD_LENGTH = b"inference-header-content-length"
 """Header with the number of bytes of a body's JSON, if tensors follow it."""

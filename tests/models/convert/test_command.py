@@ -25,9 +25,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from app.cli import main
+from app.config.settings import Settings
 from app.models.artifact import read_artifact, read_content
 from app.models.frame import engine_rows
-from app.settings import Settings
 from tests.models.convert.pipelines import PARAMETERS, fitted, table, target
 from tests.models.support import mlflows_own_warnings_silenced
 from tests.support import free_port

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from app.config.settings import Settings
 from app.models.registry.embedded import BUNDLED, prepare_embedded_registry, read_provenance
 from app.models.registry.mlflow import Registry
 from app.models.registry.source import NothingToServe, RegistryUnreachable
-from app.settings import Settings
 from tests.models.support import Catalogue
 from tests.support import ROOT
 
 PREPARE = """
 import pathlib, sys
 from app.models.registry.embedded import prepare_embedded_registry
-from app.settings import Settings
+from app.config.settings import Settings
 prepare_embedded_registry(Settings(data_dir=pathlib.Path(sys.argv[1])))
 """
 

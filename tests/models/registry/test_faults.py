@@ -13,11 +13,11 @@ import msgspec
 import pytest
 from mlflow import MlflowException
 
+from app.config.settings import Settings
 from app.models.keeper import ModelKeeper
 from app.models.registry.faults import fault_kind
 from app.models.registry.mlflow import Registry
 from app.models.registry.source import RegistryUnreachable, VersionUnknown
-from app.settings import Settings
 from tests.models.keeping import keep
 from tests.models.support import MODEL
 from tests.routes.support import client_of

@@ -13,12 +13,12 @@ import msgspec
 import psutil
 import pytest
 
+from app.config.settings import Settings
 from app.models.identity import ModelIdentity
 from app.models.refusal import ModelRefused
 from app.models.registry.http import MAX_ANSWER_BYTES, check_source
 from app.models.registry.process import WorkerProcess
 from app.models.registry.source import RegistryUnreachable
-from app.settings import Settings
 from tests.models.registry.working import working
 from tests.models.support import MODEL
 

@@ -15,10 +15,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from app.config.settings import Settings
 from app.models.refusal import ModelRefused
 from app.models.registry.mlflow import Registry
 from app.models.registry.source import LookUp, ModelUnknown, NothingToServe, RegistryUnreachable, VersionUnknown
-from app.settings import Settings
 from tests.models.support import MODEL, Catalogue, SavedModel
 from tests.support import ROOT, free_port
 
@@ -381,7 +381,7 @@ def test_a_run_that_is_gone_has_no_metrics(run_id: str | None, registry_dir: Pat
 PREPARED = """
 import sys
 from app.models.registry.mlflow import Registry
-from app.settings import Settings
+from app.config.settings import Settings
 prepared = []
 for uri in ("http://127.0.0.1:1", "sqlite+pysqlite:///models.db"):
     Registry(Settings(mlflow_tracking_uri=uri)).prepare()

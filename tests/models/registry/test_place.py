@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from app.config.settings import Settings
 from app.models.artifact import read_artifact
 from app.models.registry import place as place_module
 from app.models.registry import snapshot
 from app.models.registry.place import Place
 from app.models.registry.source import Candidate, PlaceUnreachable, VersionUnknown
-from app.settings import Settings
 from tests.models.keeping import Kept, keep
 from tests.models.support import Catalogue, SavedModel, altered, tiny_booster, tiny_rows
 

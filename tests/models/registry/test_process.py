@@ -17,12 +17,12 @@ import numpy as np
 import psutil
 import pytest
 
+from app.config.settings import Settings
 from app.models.identity import ModelIdentity
 from app.models.refusal import ModelRefused
 from app.models.registry.process import WorkerProcess
 from app.models.registry.source import ModelUnknown, NothingToServe, RegistryUnreachable, VersionUnknown
 from app.models.registry.worker import ModelWorker
-from app.settings import Settings
 from tests.models.registry.working import BOOSTER, ON_PATH, altered_python, ended, started, working
 from tests.models.support import (
     MODEL,
@@ -216,7 +216,7 @@ def test_closing_leaves_neither_process_nor_pipes(saved: SavedModel) -> None:
 LOOKING = """
 import sys
 from app.models.registry.process import WorkerProcess
-from app.settings import Settings
+from app.config.settings import Settings
 WorkerProcess(Settings(mlflow_tracking_uri=sys.argv[1], model_lookup_timeout=600)).look()
 """
 

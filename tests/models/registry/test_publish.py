@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from app.config.settings import Settings
 from app.models.artifact import read_artifact
 from app.models.registry.mlflow import DIGEST_TAG, Registry
 from app.models.registry.publish import publish
 from app.models.served import ServedModel
-from app.settings import Settings
 from tests.models.support import NAMES, Catalogue, SavedModel, mlflows_own_warnings_silenced, numbers, ready
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import psutil
 import pytest
 
+from app.config.settings import Settings
 from app.models.artifact import ModelContent, read_artifact, read_content
 from app.models.refusal import ModelRefused
 from app.models.registry.array_file import read_struct, write_struct
 from app.models.registry.process import WorkerProcess
-from app.settings import Settings
 from kernels.forest.booster import BoosterForest
 from tests.models.registry.working import BOOSTER, altered_python, ended, working
 from tests.models.support import Catalogue, SavedModel, altered, save_booster, tiny_booster, tiny_rows

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psutil
 
+from app.config.settings import Settings
 from app.models.registry.process import WorkerProcess
-from app.settings import Settings
 from tests.support import ROOT
 
 BOOSTER = "model.lgb"

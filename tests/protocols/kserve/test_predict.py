@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.settings import Settings
+from app.config.settings import Settings
 from tests.models.support import serve
 from tests.protocols.mlflow.models import save_classifier, save_doubles, save_tensor, save_unsigned
 from tests.routes.support import Client, Row, client_of, put, services_of, settings_with

@@ -14,8 +14,8 @@ from mlflow import exceptions
 from mlflow.protos import databricks_pb2
 
 from app import problems
+from app.config.settings import Settings
 from app.protocols.mlflow.predictions import answer_body
-from app.settings import Settings
 from tests.models.support import save_text, serve
 from tests.predict.test_not_finite import BAD, GOOD
 from tests.predict.test_not_finite import MODELS as NOT_FINITE

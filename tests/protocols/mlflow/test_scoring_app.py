@@ -14,7 +14,7 @@ import mlflow.pyfunc
 import pytest
 from mlflow.pyfunc import scoring_server
 
-from app.settings import Settings
+from app.config.settings import Settings
 from tests.models.support import mlflows_own_warnings_silenced, serve
 from tests.protocols.mlflow.bodies import Body, bodies_of
 from tests.protocols.mlflow.differences import DIFFERENCES, Difference, table

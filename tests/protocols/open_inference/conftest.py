@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from app.config.settings import Settings
 from app.models.served import ServedModel
-from app.settings import Settings
 from tests.models.support import NAMES, save_referring, serve
 from tests.protocols.open_inference.support import MODEL, App
 

@@ -12,7 +12,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from app.settings import Settings
+from app.config.settings import Settings
 from tests.routes.support import Array, Client, client_of, settings_with
 from tests.support import free_port
 from tests.wire import WITHIN_S

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
 from tritonclient.utils import np_to_triton_dtype
 
+from app.config.settings import Settings
 from app.container import Services
 from app.models.identity import ModelIdentity
 from app.models.served import ServedModel
-from app.settings import Settings
 from tests.models.support import ready, save_text, serve
 from tests.routes.support import client_of, services_of
 from tests.support import free_port

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.config.settings import Settings
 from app.models.served import ServedModel
-from app.settings import Settings
 from tests.protocols.open_inference.support import HEAD_LENGTH, INFER, App, asked, body, error, sample, tensor
 from tests.routes.support import settings_with
 

@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
+from app.config.settings import Settings
 from app.models.served import ServedModel
 from app.protocols.open_inference.request import read_request
-from app.settings import Settings
 from tests.models.colors import Trained, trained_on
 from tests.models.support import INTERVALS, NAMES, serve
 from tests.protocols.open_inference.support import (

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from app.config.settings import Settings
 from app.models.served import ServedModel
 from app.serving.share import Share
-from app.settings import Settings
 from tests.models.support import NAMES, save_booster, serve, tiny_booster
 from tests.protocols.open_inference.support import INFER, MODEL, App, body, error, sample, tensor
 from tests.routes.support import Hanging, compute_with, settings_with

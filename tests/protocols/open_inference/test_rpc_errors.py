@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2
 
-from app.settings import Settings
+from app.config.settings import Settings
 from tests.protocols.open_inference.rpc_support import Rpc, code, parsed, request, rpc_of, text, typed
 from tests.routes.support import Row, compute_with, put, row_of, services_of, varied
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from tritonclient.grpc import InferRequestedOutput
 
+from app.config.settings import Settings
 from app.protocols.open_inference.rpc.contents import FIELDS
-from app.settings import Settings
 from tests.models.colors import Trained, trained_on
 from tests.predict.test_output import LABELS, classifier
 from tests.protocols.open_inference.rpc_support import Rpc, code, matrix, parsed, request, rpc_of, tensor, text, typed

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from app.config.settings import Settings
 from app.models.served import ServedModel
 from app.prediction_log.database import TABLE
 from app.protocols.open_inference.rpc.server import LEAST_ARRIVING
 from app.protocols.open_inference.rpc.service import GRPC
-from app.settings import Settings
 from tests.models.support import save_booster, serve, tiny_booster, tiny_rows
 from tests.protocols.open_inference.rpc_support import INFER, Rpc, code, matrix, parsed, request, rpc_of, text
 from tests.routes.support import Hanging, Row, compute_with, put, row_of, served_by, services_of, varied

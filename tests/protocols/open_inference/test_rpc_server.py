@@ -16,11 +16,11 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from tritonclient.grpc import service_pb2
 
-from app.contradictions import contradictions
+from app.config.contradictions import contradictions
+from app.config.settings import Settings, SettingsError
 from app.protocols.open_inference.rpc.health import HEALTH
 from app.protocols.open_inference.rpc.messages import METHODS, POOL, SERVICE
 from app.protocols.open_inference.rpc.reflection import NEWER, REFLECTION
-from app.settings import Settings, SettingsError
 from tests.protocols.open_inference.rpc_support import INFER, channel_to, code, parsed, request, rpc_of
 from tests.routes.support import Hanging, Row, compute_with, row_of, services_of, varied
 from tests.support import ROOT, Server, come_true, eventually, free_port
@@ -242,7 +242,7 @@ def test_the_port_needs_packages_and_must_be_its_own(monkeypatch: pytest.MonkeyP
     with pytest.raises(SettingsError, match="GRPC_PORT: must differ from PROMETHEUS_PORT, both are 8001"):
         Settings.from_environ({"GRPC_PORT": "8001"})
     assert Settings.from_environ({"GRPC_PORT": "8001", "ENABLE_PROMETHEUS": "false"}).grpc_port == 8001
-    monkeypatch.setattr("app.contradictions.GRPC_MODULES", ("grpc", "no_such_module"))
+    monkeypatch.setattr("app.config.contradictions.GRPC_MODULES", ("grpc", "no_such_module"))
     (problem,) = contradictions(Settings(grpc_port=9000), frozenset())
     assert problem.startswith("GRPC_PORT: needs grpcio, which is not installed: install the grpc extra")
     assert contradictions(Settings(), frozenset()) == []

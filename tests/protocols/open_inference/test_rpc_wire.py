@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
 from app.codecs.arrays.tensors import DTYPES
+from app.config.settings import Settings
 from app.errors import InvalidInput, MalformedBody, TooLarge
 from app.protocols.open_inference.rpc.contents import FIELDS, tensors_of
 from app.protocols.open_inference.rpc.infer import REQUEST
 from app.protocols.open_inference.rpc.wire import delimited, named_model, split, varint
-from app.settings import Settings
 from tests.protocols.open_inference.rpc_support import Rpc, code, parsed, request, rpc_of, typed
 from tests.routes.support import Row, row_of
 

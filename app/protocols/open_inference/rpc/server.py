@@ -5,6 +5,7 @@ import logging
 
 from grpc import aio
 
+from app.config.settings import Settings
 from app.container import Services
 from app.predict.rate_limit import RateLimit
 from app.predict.scoring import Scoring
@@ -12,7 +13,6 @@ from app.protocols.open_inference.rpc.call import Arrivals
 from app.protocols.open_inference.rpc.health import INTERVAL_S
 from app.protocols.open_inference.rpc.service import Service
 from app.serving.admission import COPIES, MEMORY_SHARE
-from app.settings import Settings
 from app.telemetry.middleware import RequestTelemetry
 from app.telemetry.system import memory_bytes
 

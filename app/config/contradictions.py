@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from app.address import STORES, AddressError, parse_address
 
 if TYPE_CHECKING:
-    from app.settings import Settings
+    from app.config.settings import Settings
 
 MLFLOW_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "")
 DATABASE_SCHEMES = ("sqlite", "postgresql")

@@ -13,18 +13,10 @@ from msgspec import Meta
 
 from app import __version__
 from app.address import Address, AddressError, parse_address
-from app.allowed import R2, HeaderName, Key, Name, Place, Port, Rmse, Rows, Uri, allowed_values
-from app.contradictions import contradictions
+from app.config.allowed import R2, HeaderName, Key, Name, Place, Port, Rmse, Rows, Uri
+from app.config.contradictions import contradictions
+from app.config.environ import values_of
 from app.prediction_log.messages import LogFormat, LogTarget
-
-SECRETS = frozenset(
-    {"api_key", "admin_api_key", "database_url", "mlflow_tracking_uri", "mlflow_registry_uri", "mlflow_webhook_secret"}
-)
-"""Fields whose values may hold a password or a key, and so are never printed."""
-
-NEVER_EMPTY = SECRETS | {"api_host"}
-"""Fields that decide who has access and where data goes. An empty value is an error: a container's configuration sets
-one where a variable is missing, and the default would open the service to everybody."""
 
 Stage = Literal["Production", "Staging", "None", "Archived"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -32,9 +24,6 @@ Output = Literal["auto", "labels", "probabilities", "raw"]
 Unseen = Literal["missing", "refuse"]
 LogMode = Literal["off", "best_effort", "durable"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
-
-QUOTES = "\"'"
-"""Quotes around a value: a shell and a .env file remove them, `docker run --env-file` does not."""
 
 
 class SettingsError(ValueError):
@@ -189,32 +178,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             SettingsError: Some values are bad. The message names each of them with its allowed range, and quotes no
                 secret.
         """
-        values: dict[str, Any] = {}
-        problems: list[str] = []
-        for field in msgspec.structs.fields(cls):
-            name = field.name.upper()
-            text = environ.get(name, "").strip()
-            if not text:
-                if name in environ and field.name in NEVER_EMPTY:
-                    problems.append(
-                        f"{name}: must be {allowed_values(field)}, but is empty: give it a value, or remove it"
-                    )
-                continue
-            if field.name in SECRETS and text[0] in QUOTES and text[-1] == text[0]:
-                problems.append(f"{name}: must be {allowed_values(field)}, without quotes around it")
-                continue
-            value: object = text
-            if field.name == "cors_origins":
-                value = [origin.strip() for origin in text.split(",") if origin.strip()]
-            elif field.name == "log_level":
-                value = text.upper()
-            elif field.name == "model_name":
-                value = environ[name]  # to MLflow, blanks at the ends are part of a name
-            try:
-                values[field.name] = msgspec.convert(value, field.type, strict=False, dec_hook=_path)
-            except msgspec.ValidationError:
-                got = "" if field.name in SECRETS else f", got {text[:80]!r}"
-                problems.append(f"{name}: must be {allowed_values(field)}{got}")
+        values, problems = values_of(cls, environ)
         given = frozenset(name for name in environ if environ[name].strip())
         settings = cls(**_named_by(values.get("model_path")) | values)
         problems += contradictions(settings, given)
@@ -291,8 +255,3 @@ def _named_by(model_path: str | None) -> dict[str, Any]:
     if address.stage is not None:
         named |= {"model_stage": address.stage, "model_fallback_stage": address.stage}
     return named
-
-
-def _path(kind: type, value: Any) -> Any:
-    """Convert a value to a type that msgspec does not know: `Path` is the only one."""
-    return kind(value)

@@ -1,0 +1,42 @@
+"""`madrone check`: whether a model can be served."""
+
+import os
+import sys
+
+import click
+
+from app.address import parse_address
+from app.commands.common import check_openmp, keep_kernels, model_address, settings_of_environment
+from app.config.contradictions import OF_A_REGISTRY, OF_A_RUN
+
+
+@click.command()
+@click.argument("model", callback=model_address)
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+def check(model: str, as_json: bool) -> None:
+    """Say whether MODEL can be served, why not, and what it takes and gives.
+
+    MODEL is a file, a directory or an address, as for MODEL_PATH. The exit status is 0 if it can be served, 1 if not.
+    """
+    has_run = parse_address(model).kind in ("run", "registered")
+    unused = {*OF_A_REGISTRY, "MODEL_NAME", *(() if has_run else OF_A_RUN)}
+    environ = {name: value for name, value in os.environ.items() if name not in unused}
+    settings = settings_of_environment(environ | {"MODEL_PATH": model})
+    check_openmp()
+    keep_kernels(settings)
+
+    import msgspec
+
+    from app.models.registry.process import WorkerProcess
+    from app.models.verdict import describe_verdict, judge_model
+
+    source = WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
+    try:
+        verdict = judge_model(settings, source)
+    finally:
+        source.close()
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(verdict), indent=2))
+    else:
+        click.echo(describe_verdict(verdict, model))
+    sys.exit(0 if verdict.servable else 1)

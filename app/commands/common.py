@@ -1,0 +1,56 @@
+"""What commands have in common: settings, checks of the machine, and the end with a message."""
+
+import contextlib
+import ctypes
+import os
+import sys
+from collections.abc import Mapping
+from typing import NoReturn
+
+import click
+
+from app.address import AddressError, parse_address
+from app.config.settings import Settings, SettingsError
+from kernels.cache import cache_kernels
+
+BAD_USAGE = 2
+OPENMP_LIBRARY = "libgomp.so.1"
+
+
+def model_address(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """The address of a model, given to a command; one that is none is bad usage."""
+    try:
+        return None if value is None else parse_address(value).text
+    except AddressError as error:
+        raise click.BadParameter(f"{error}.", param=parameter) from error
+
+
+def settings_of_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from variables; bad ones end the command with a line for each."""
+    try:
+        return Settings.from_environ(environ)
+    except SettingsError as error:
+        click.echo(f"Madrone cannot start because some settings are not valid:\n{error}", err=True)
+        sys.exit(BAD_USAGE)
+
+
+def check_openmp() -> None:
+    """Stop with the name of the package that slim Linux systems lack; LightGBM's import would show a traceback."""
+    if sys.platform == "linux":
+        try:
+            ctypes.CDLL(OPENMP_LIBRARY)
+        except OSError:
+            stop(f"LightGBM needs {OPENMP_LIBRARY}, which is not installed. On Debian: apt-get install libgomp1.")
+
+
+def keep_kernels(settings: Settings) -> None:
+    """Keep compiled kernels in DATA_DIR, which is created here so that only its owner can read it."""
+    with contextlib.suppress(OSError):  # a later write reports it
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    cache_kernels(settings.data_dir / "kernels")
+
+
+def stop(message: str) -> NoReturn:
+    """End the command with a message and the exit status 1."""
+    click.echo(message, err=True)
+    sys.exit(1)

@@ -1,0 +1,115 @@
+"""`madrone serve`: the server process."""
+
+import ipaddress
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import click
+
+from app.commands.common import check_openmp, keep_kernels, model_address, settings_of_environment, stop
+from app.config.settings import Settings
+
+HEAD_BYTES = 128 * 1024
+"""Approximate limit of a request head: the server reads a little more before it answers 431. Also the size of the
+largest piece that a body arrives in."""
+
+MOST_FILES = 10_000
+OTHER_FILES = 200
+"""Open files at a time, and the part of them reserved for other things than clients' connections."""
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.option("--model", callback=model_address, help="File, directory or address of the model. Replaces MODEL_PATH.")
+@click.option("--host", help="Address to listen on. Replaces API_HOST.")
+@click.option("--port", help="Port to listen on. Replaces API_PORT.")
+@click.option("--debug", is_flag=True, help="Serve /docs and /redoc, and log at level DEBUG, like API_DEBUG=true.")
+@click.option("--reload", is_flag=True, help="Restart when the code changes, for development.")
+def serve(model: str | None, host: str | None, port: str | None, debug: bool, reload: bool) -> None:
+    """Serve the model over HTTP until SIGTERM or Ctrl-C."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server handles it
+    debugging = "true" if debug else None
+    for name, value in (("MODEL_PATH", model), ("API_HOST", host), ("API_PORT", port), ("API_DEBUG", debugging)):
+        if value is not None:
+            os.environ[name] = value
+    settings = settings_of_environment()
+    _check_ports(settings)
+    check_openmp()
+    keep_kernels(settings)
+
+    from granian.constants import HTTPModes, Interfaces, Loops
+    from granian.http import HTTP1Settings
+    from granian.log import LogLevels
+
+    from app.supervisor import DrainingServer
+    from app.telemetry.logging import logging_config
+
+    package = Path(__file__).parent.parent
+    level = settings.effective_log_level
+    server = DrainingServer(
+        "app.main:serve_app",
+        delay=settings.shutdown_delay,
+        factory=True,
+        address=settings.api_host,
+        port=settings.api_port,
+        interface=Interfaces.ASGI,
+        loop=Loops.uvloop,
+        websockets=False,
+        http=HTTPModes.http1,  # bounds the time until a connection's first request head; HTTP/2 does not
+        http1_settings=HTTP1Settings(header_read_timeout=settings.idle_timeout * 1000, max_buffer_size=HEAD_BYTES),
+        log_level=LogLevels(level.lower()),
+        log_dictconfig=logging_config(level),
+        backpressure=_most_connections(),
+        workers_kill_timeout=settings.shutdown_grace,
+        respawn_failed_workers=True,
+        reload=reload,
+        reload_paths=[package, package.parent / "kernels"],
+    )
+    # Logged here, because the worker may start more than once.
+    if settings.api_key is None and not _is_loopback(settings.api_host):
+        log.warning(
+            "API_KEY is not set: everybody who can reach API_HOST %s, API_PORT %s gets predictions",
+            settings.api_host,
+            settings.api_port,
+        )
+    server.serve()
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address, or every address of a host name."""
+    try:
+        found = {str(address[4][0]) for address in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found)
+
+
+def _most_connections() -> int:
+    """Raise the limit of open files, and return the number of connections that can be open at a time.
+
+    A further connection, even a health check's, waits until another one is closed.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return max(OTHER_FILES, files - OTHER_FILES)
+
+
+def _check_ports(settings: Settings) -> None:
+    """Stop with the settings to change if a port is taken; Granian would show a traceback."""
+    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+    for name, port in (("API_PORT", settings.api_port), ("GRPC_PORT", settings.grpc_port)):
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                if port is not None:
+                    probe.bind((settings.api_host, port))
+            except OSError as error:
+                stop(f"Cannot listen on API_HOST {settings.api_host}, {name} {port}: {error.strerror}.")
