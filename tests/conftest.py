@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import gc
 import os
 import shutil
 import tempfile
@@ -20,11 +21,14 @@ from kernels.cache import cache_kernels
 
 cache_kernels(Path(__file__).parents[1] / ".pytest_cache" / "kernels")
 
+from functools import lru_cache
+
 import hypothesis
 import pytest
 
 from app.config.settings import Settings
 from app.main import create_app
+from app.models import artifact
 from app.models.artifact import read_artifact
 from app.models.registry.embedded import BUNDLED
 from tests.faults import MlflowServer
@@ -38,6 +42,10 @@ hypothesis.settings.register_profile(
     "repeatable", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("repeatable")
+
+# The bundled model's text is read for each of some hundred apps, which is half of the time that an app takes to start.
+# What comes of a text is never changed, and depends on nothing else.
+artifact.read_forest = lru_cache(maxsize=4)(artifact.read_forest)
 
 LONGEST = (
     "tests/test_supervisor.py",
@@ -83,6 +91,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         ends = (rank for rank, end in enumerate(LONGEST) if path.as_posix().endswith(f"/{end}"))
         ranks[path] = next(ends, len(LONGEST))
     items.sort(key=lambda item: ranks[item.path])
+
+
+def pytest_collection_finish() -> None:
+    """Search modules and tests for garbage no more: they stay, and each search of them all takes a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

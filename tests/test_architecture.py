@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,16 @@ MODULES = {
     for top in ("app", "kernels", "benchmarks")
     for path in sorted((ROOT / top).rglob("*.py"))
 }
-TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text())
 
 
 def imports(name: str) -> Iterator[str]:
     """Everything that a module imports anywhere in it, as dotted names."""
-    for node in ast.walk(TREES[name]):
+    for node in ast.walk(tree(name)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
@@ -77,7 +82,7 @@ def test_no_module_is_longer_than_300_lines() -> None:
 def test_no_constructor_outside_kernels_takes_more_than_nine_arguments() -> None:
     long: dict[str, int] = {}
     for name in inside("app", iter(MODULES)):
-        for node in ast.walk(TREES[name]):
+        for node in ast.walk(tree(name)):
             if isinstance(node, ast.FunctionDef) and node.name == "__init__":
                 arguments = len(node.args.posonlyargs + node.args.args + node.args.kwonlyargs) - 1
                 if arguments > MAX_ARGUMENTS:
