@@ -12,7 +12,6 @@ import joblib
 import lightgbm as lgb
 import numpy as np
 import pyarrow as pa
-import skops.io
 from numpy.typing import NDArray
 
 from app.models.objects.estimator import read_estimator
@@ -63,6 +62,8 @@ def of_joblib(compress: Any, protocol: int | None = None) -> Callable[[Any], byt
 
 
 def of_skops(model: Any) -> bytes:
+    import skops.io  # takes seconds, which each of the tests' processes would take
+
     return skops.io.dumps(model)
 
 
