@@ -1,51 +1,23 @@
 """The prediction log as a table of a SQLite or PostgreSQL database."""
 
 import time
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event, exc
+from sqlalchemy import exc
 
+from app.prediction_log.engine import open_engine
 from app.prediction_log.messages import LoggedPredictions, LogTarget
+from app.prediction_log.pruning import Pruning
 from app.prediction_log.sink import Moved
-from app.prediction_log.values import columns, flat
+from app.prediction_log.tables import POSITIONS, PREDICTIONS
+from app.prediction_log.values import COLUMNS, columns, flat
 
 STATEMENT_ROWS = 100
 """Rows of one statement: with many rows, drivers take longer for each."""
 
 TRANSACTION_ROWS = 5_000
-PRUNE_INTERVAL_ROWS = 10_000
-CONNECT_TIMEOUT_S = 5
 
-METADATA = sa.MetaData()
-
-TABLE = sa.Table(
-    "predictions",
-    METADATA,
-    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
-    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-    sa.Column("request_id", sa.String(128), nullable=False, index=True),
-    sa.Column("prediction_type", sa.String(16), nullable=False),
-    sa.Column("model_name", sa.String(256), nullable=False),
-    sa.Column("model_version", sa.String(32), nullable=False),
-    sa.Column("features", sa.JSON, nullable=False),
-    sa.Column("prediction", sa.JSON, nullable=False),
-)
-
-# An index of SQLite's would be half of the cost of a row. That of PostgreSQL holds the range of times of many pages.
-sa.Index("ix_predictions_created_at", TABLE.c.created_at, postgresql_using="brin").ddl_if(dialect="postgresql")
-
-POSITIONS = sa.Table(
-    "prediction_log_positions",
-    METADATA,
-    sa.Column("segment", sa.String(80), primary_key=True),
-    sa.Column("position", sa.BigInteger, nullable=False),
-)
-"""Number of bytes of each segment of a spool whose rows are in the table."""
-
-COLUMNS = tuple(column.name for column in TABLE.columns if not column.primary_key)
+NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 
 
 class LogDatabase:
@@ -67,8 +39,8 @@ class LogDatabase:
         self._target = target
         self._rest = rest
         self._engine: sa.Engine | None = None
-        self._since_prune = 0
         self._worked = time.thread_time()
+        self._pruning = Pruning(target, self._pause)
 
     def write(self, batch: list[LoggedPredictions]) -> None:
         """Write the rows of a batch, all or none.
@@ -119,7 +91,12 @@ class LogDatabase:
             connection.execute(sa.delete(POSITIONS).where(POSITIONS.c.segment == segment))
 
     def turn(self) -> None:
-        """Do what is due without rows: nothing."""
+        """Delete rows if it is time to."""
+        self._pruning.run(self._connected)
+
+    def pruned(self) -> int:
+        """Number of rows that were deleted since the last call."""
+        return self._pruning.told()
 
     def close(self) -> None:
         """Close the database."""
@@ -134,7 +111,7 @@ class LogDatabase:
             for start in range(0, predictions.count, STATEMENT_ROWS):
                 stop = min(start + STATEMENT_ROWS, predictions.count)
                 rows = ", ".join([values] * (stop - start))
-                statement = f"INSERT INTO {TABLE.name} ({', '.join(COLUMNS)}) VALUES {rows}"
+                statement = f"INSERT INTO {PREDICTIONS.name} ({NAMES}) VALUES {rows}"
                 connection.exec_driver_sql(statement, tuple(flat(block, start, stop)))
                 self._pause()
 
@@ -144,47 +121,14 @@ class LogDatabase:
         self._worked = time.thread_time()
 
     def _written(self, batch: list[LoggedPredictions]) -> None:
-        """Now and then delete the oldest rows. What fails here is tried again after the next write."""
-        self._since_prune += sum(predictions.count for predictions in batch)
-        if self._since_prune >= PRUNE_INTERVAL_ROWS:
-            with suppress(exc.SQLAlchemyError), self._connected().begin() as connection:
-                # By position, not by arithmetic, since a rolled-back write leaves a gap in the ids.
-                surplus = sa.select(TABLE.c.id).order_by(TABLE.c.id.desc()).offset(self._target.keep_rows).limit(1)
-                if (last := connection.execute(surplus).scalar()) is not None:
-                    connection.execute(sa.delete(TABLE).where(TABLE.c.id <= last))
-                self._since_prune = 0
+        self._pruning.run(self._connected, sum(predictions.count for predictions in batch))
 
     def _connected(self) -> sa.Engine:
         if self._engine is None:
-            url = sa.make_url(self._target.url)
-            arguments: dict[str, Any] = {}
-            if url.drivername.startswith("postgresql"):
-                arguments["connect_timeout"] = CONNECT_TIMEOUT_S
-            elif url.database:
-                Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            engine = sa.create_engine(url, connect_args=arguments, pool_size=1, max_overflow=1, pool_pre_ping=True)
-            if engine.dialect.name == "sqlite":
-                event.listen(engine, "connect", _flushed if self._target.durable else _write_ahead)
-            METADATA.create_all(engine)
-            self._engine = engine
+            self._engine = open_engine(self._target)
         return self._engine
 
 
 def fault_of(error: exc.SQLAlchemyError | OSError) -> str:
     """Class of an error, without its text, which can hold the URL with its password."""
     return type(error.orig if isinstance(error, exc.DBAPIError) and error.orig else error).__name__
-
-
-def _write_ahead(connection: Any, _: object) -> None:
-    """Use SQLite's write-ahead log, so that readers are not locked out and a commit waits for no disk.
-
-    A crash of the machine may lose the last commits, which is acceptable for a log by best effort.
-    """
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def _flushed(connection: Any, _: object) -> None:
-    """Use the write-ahead log, and have a commit wait for the disk, since the spool's segments are deleted after it."""
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
