@@ -69,6 +69,7 @@ class StraightWay:
         self._refusal = EarlyRefusal(general, services, routes)
         self._slot = services.slot
         self._executor = services.executor
+        self._drift = services.drift
         log = services.prediction_log
         self._log = log if log.enabled and isinstance(log, PredictionLog) else None
         self._durable = log if isinstance(log, DurableLog) else None
@@ -133,6 +134,7 @@ class StraightWay:
             await send(_start(answer, request_id))
             status = 200
             await send({"type": "http.response.body", "body": answer, "more_body": False})
+            self._drift.add_one(served.watched, rows, evaluation.prediction)
             if self._log is not None:
                 predictions = np.array([evaluation.prediction])
                 self._log.record(*logged(request_id, "single", served, rows, predictions))

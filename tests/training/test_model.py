@@ -14,7 +14,7 @@ from app.training import Dataset, Recipe, TrainedModel, command, train
 from app.training.calibrate import coverage
 from app.training.california import MODEL_NAME
 from app.training.card.contents import Card
-from app.training.histogram import quantile_histogram
+from app.drift.histogram import quantile_histogram
 from app.training.split import split_rows
 from kernels.forest.forest import Forest
 from tests.models.support import mlflows_own_warnings_silenced

@@ -21,7 +21,7 @@ from app.training.card.contents import (
     Versions,
     folds_of,
 )
-from app.training.histogram import Histogram
+from app.drift.histogram import Histogram
 
 UGLY = "$\\frac$ a|b\n| --- |\n# `c` *d* _e_ <b> [f](g) \\ &amp;"
 
