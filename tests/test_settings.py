@@ -86,7 +86,7 @@ def test_every_variable_is_read() -> None:
         "PREDICTION_LOG": "durable", "PREDICTION_LOG_FORMAT": "parquet", "PREDICTION_LOG_SPOOL_BYTES": "2000000",
         "PREDICTION_LOG_ROWS": "5", "CORS_ORIGINS": "https://a.example, https://b.example", "API_KEY": "key",
         "ADMIN_API_KEY": "admin", "MLFLOW_WEBHOOK_SECRET": "hook",
-        "DATA_DIR": "/var/lib/madrone",
+        "DATA_DIR": "/var/lib/madrone", "DRIFT": "false", "DRIFT_WINDOW": "60", "DRIFT_BASELINE_ROWS": "0",
     }  # fmt: skip
     assert {name.lower() for name in given} == set(Settings.__struct_fields__) - {"model_path"}  # excludes others
     settings = Settings.from_environ(given)
