@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from app.codecs.categories import values_of
+from app.codecs.categories import codes_of, values_of
 from app.drift.histogram import Histogram, quantile_histogram
 from app.feature import Category, Feature
 
@@ -102,12 +102,19 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     def check(self, features: Sequence[Feature], outputs: int) -> None:
         """Raise ProfileError unless the profile is one of a model of these features and outputs."""
         kinds = {feature.name: feature.kind == "category" for feature in features}
+        codes = {feature.name: codes_of(feature) for feature in features}
         for name in (*self.numbers, *self.categories):
             if name not in kinds:
                 raise ProfileError(f"has the feature {name[:100]!r}, which the model does not have")
             if kinds[name] != (name in self.categories):
                 is_one = "a category" if kinds[name] else "no category"
                 raise ProfileError(f"does not fit the feature {name[:100]!r}, which is {is_one} of the model")
+        for name, shares in self.categories.items():
+            for value in shares.values:
+                if value not in codes[name]:
+                    raise ProfileError(
+                        f"has the category {value!r:.100} of the feature {name[:100]!r}, which the model does not have"
+                    )
         if len(self.prediction) != min(outputs, MAX_OUTPUTS):
             raise ProfileError(f"has {len(self.prediction)} outputs, and the model has {outputs}")
 
