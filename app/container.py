@@ -5,6 +5,7 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
 from app.config.settings import Settings
+from app.drift.monitor import DriftMonitor
 from app.models.disk.store import ModelStore
 from app.models.keeper import ModelKeeper
 from app.models.refresher import Refresher
@@ -40,6 +41,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     shutdown: Shutdown
     metrics: Metrics
     tasks: BackgroundTasks
+    drift: DriftMonitor
     gpu: GpuPoller
     system: SystemMonitor
     prediction_log: PredictionLog | DurableLog

@@ -20,6 +20,10 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from app.auth import key_id
 from app.config.settings import Settings
 from app.container import Services
+from app.drift.monitor import DriftMonitor
+from app.drift.series import DriftSeries
+from app.drift.store import ProfileStore
+from app.drift.tracker import Options
 from app.models.backoff import RefusalBackoff
 from app.models.disk.batch_costs import BatchCosts
 from app.models.disk.pin import Pin
@@ -47,6 +51,7 @@ from app.prediction_log.status import Waiting
 from app.problems import to_answer
 from app.protocols.wiring import prediction_routes, protocol_handlers
 from app.routes.docs import assets_router, openapi_config
+from app.routes.drift import drift
 from app.routes.health import HealthController
 from app.routes.hooks import hooks_router
 from app.routes.info import info, metrics
@@ -146,6 +151,8 @@ def _litestar(services: Services, cors: CORSConfig | None) -> Litestar:
     """The part of the application that Litestar answers."""
     settings = services.settings
     route_handlers: list[Any] = [PredictController, HealthController, info, *protocol_handlers()]
+    if settings.drift:
+        route_handlers.append(drift)
     if settings.enable_prometheus:
         route_handlers.append(metrics)
     if settings.mlflow_webhook_secret is not None:
@@ -198,11 +205,20 @@ def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: Lo
         shutdown=Shutdown(),
         metrics=metrics,
         tasks=BackgroundTasks(metrics),
+        drift=_drift(settings, slot, metrics),
         gpu=gpu,
         system=SystemMonitor(settings.data_dir),
         prediction_log=_prediction_log(settings, log_writer, metrics),
         request_log=RequestLog(),
     )
+
+
+def _drift(settings: Settings, slot: ModelSlot, metrics: Metrics) -> DriftMonitor:
+    options = Options(settings.drift_window, settings.drift_baseline_rows)
+    monitor = DriftMonitor(settings.drift, slot.answering, options, ProfileStore(settings.profiles))
+    if monitor.enabled:
+        metrics.register(DriftSeries(monitor.trackers))
+    return monitor
 
 
 def _prediction_log(settings: Settings, writer: LogWriter, metrics: Metrics) -> PredictionLog | DurableLog:
@@ -230,6 +246,8 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         tasks.start("gpu-poller", services.gpu.run)
         tasks.start("parent-watch", watch_parent)
         tasks.start("loop-lag", partial(watch_loop, services.metrics))
+        if settings.drift:
+            tasks.start("drift", services.drift.run)
         if settings.model_shadow_alias is not None:
             tasks.start("shadow", services.shadow.run)
         if services.prediction_log.enabled:
@@ -248,5 +266,6 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
     services.keeper.close()
     services.executor.close()
     services.shadow.close()
+    services.drift.close()
     await asyncio.to_thread(services.slot.close)
     await asyncio.to_thread(services.prediction_log.close)

@@ -44,6 +44,9 @@ DEFAULTS = {
     "prediction_log_format": "sql",
     "prediction_log_spool_bytes": 2**30,
     "prediction_log_rows": 1_000_000,
+    "drift": True,
+    "drift_window": 3600,
+    "drift_baseline_rows": 5000,
     "cors_origins": (),
     "api_key": None,
     "admin_api_key": None,
@@ -83,7 +86,7 @@ def test_every_variable_is_read() -> None:
         "PREDICTION_LOG": "durable", "PREDICTION_LOG_FORMAT": "parquet", "PREDICTION_LOG_SPOOL_BYTES": "2000000",
         "PREDICTION_LOG_ROWS": "5", "CORS_ORIGINS": "https://a.example, https://b.example", "API_KEY": "key",
         "ADMIN_API_KEY": "admin", "MLFLOW_WEBHOOK_SECRET": "hook",
-        "DATA_DIR": "/var/lib/madrone",
+        "DATA_DIR": "/var/lib/madrone", "DRIFT": "false", "DRIFT_WINDOW": "60", "DRIFT_BASELINE_ROWS": "0",
     }  # fmt: skip
     assert {name.lower() for name in given} == set(Settings.__struct_fields__) - {"model_path"}  # excludes others
     settings = Settings.from_environ(given)

@@ -163,6 +163,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     prediction_log_days: Annotated[
         float, Meta(ge=0, le=36500), _help("Days for which rows are kept in the prediction log; 0 for any number")
     ] = 0.0
+    drift: Annotated[
+        bool, _help("Compare the rows that are served with the model's reference: /drift, and metrics")
+    ] = True
+    drift_window: Annotated[float, Meta(ge=60, le=604800), _help("Seconds of rows that /drift looks at")] = 3600
+    drift_baseline_rows: Annotated[
+        int,
+        Meta(ge=0, le=100_000),
+        _help("First rows served that become the reference of a model without one; 0 for never"),
+    ] = 5000
     cors_origins: Annotated[tuple[Name, ...], _help("Web origins that may call the API; * for all")] = ()
     api_key: Annotated[Key | None, _help("Key for the prediction routes. Unset: no key is needed")] = None
     admin_api_key: Annotated[Key | None, _help("Key for the admin routes. Unset: they are closed")] = None
@@ -240,6 +249,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             self.prediction_log == "durable",
             self.prediction_log_days,
         )
+
+    @property
+    def profiles(self) -> Path:
+        """Directory of the profiles of models that came without one."""
+        return self.data_dir / "profiles"
 
     @property
     def effective_log_level(self) -> str:

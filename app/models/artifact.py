@@ -14,6 +14,7 @@ import numpy as np
 
 from app.codecs.categories import code, holds_numbers, holds_text
 from app.codecs.rules import FloatArray
+from app.drift.profile import Profile, ProfileError
 from app.feature import Category, Feature
 from app.models.directory import (
     MAX_EXAMPLE_BYTES,
@@ -27,6 +28,7 @@ from app.models.objects.booster import stored_booster
 from app.models.parts import PARTS, part_names
 from app.models.refusal import ModelRefused
 from app.models.signature import Layout, join_features, layout_of, signature_columns
+from app.models.watched import watched_features
 from kernels.backend import AnyForest
 from kernels.engine import Engine, EngineError
 from kernels.forest.forest import ForestError, make_forest
@@ -54,6 +56,8 @@ class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
         files: Name of each file read, by its role: `mlmodel`, the keys of `PARTS`, `example`.
         layout: How the signature tells the columns of an input apart.
         predict_fn: Function of the model that MLflow's pyfunc calls.
+        profile: Reference of drift detection, where the model has one.
+        watched: Names of the features that drift detection watches where the model has no profile.
     """
 
     features: tuple[Feature, ...]
@@ -68,6 +72,8 @@ class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str]
     layout: Layout = "named"
     predict_fn: str = PREDICT
+    profile: Profile | None = None
+    watched: tuple[str, ...] = ()
 
     def artifact(self) -> "Artifact":
         """The model with forests that predict.
@@ -93,6 +99,8 @@ class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
             files=self.files,
             layout=self.layout,
             predict_fn=self.predict_fn,
+            profile=self.profile,
+            watched=self.watched,
         )
 
 
@@ -111,6 +119,8 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str]
     layout: Layout = "named"
     predict_fn: str = PREDICT
+    profile: Profile | None = None
+    watched: tuple[str, ...] = ()
 
     def engine(self) -> Engine:
         """Join plan and forest.
@@ -190,6 +200,8 @@ def read_content(directory: Path, expected_digest: str | None = None) -> ModelCo
         files=files,
         layout=layout_of(columns),
         predict_fn=_predict_fn(mlmodel["flavors"].get("python_function")),
+        profile=_read_profile(content["profile"], features, forest.n_outputs) if "profile" in content else None,
+        watched=watched_features(features, text, planned=plan is not None),
     )
 
 
@@ -218,6 +230,20 @@ def _read_labels(content: bytes) -> tuple[Category, ...]:
         return msgspec.json.decode(content, type=tuple[Category, ...])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ModelRefused("the model's labels are not a JSON list of texts, numbers and booleans") from error
+
+
+def _read_profile(content: bytes, features: tuple[Feature, ...], outputs: int) -> Profile:
+    """Reference of drift detection.
+
+    Raises:
+        ModelRefused: The content is no profile, or one of another model.
+    """
+    try:
+        profile = Profile.from_json(content)
+        profile.check(features, outputs)
+    except ProfileError as error:
+        raise ModelRefused(f"the model's profile {error}") from error
+    return profile
 
 
 def _check_labels(labels: tuple[Category, ...], n_outputs: int) -> None:

@@ -9,6 +9,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.models.model import MLMODEL_FILE_NAME
 from numpy.typing import NDArray
 
+from app.drift.profile import Profile
 from app.feature import Category
 from app.models import pyfunc
 from app.models.interval import Intervals
@@ -23,6 +24,7 @@ REFERENCES_FILE = "references.npy"
 DIFFICULTY_FILE = "difficulty.lgb"
 INTERVALS_FILE = "intervals.json"
 LABELS_FILE = "labels.json"
+PROFILE_FILE = "profile.json"
 EXAMPLE_FILE = "input_example.json"
 
 
@@ -36,6 +38,7 @@ class ModelParts(msgspec.Struct, frozen=True, kw_only=True):
         difficulty: Booster that predicts the absolute error, in native text, where the model has intervals.
         intervals: Calibration of the intervals.
         labels: Label of each class, as of `ModelContent`.
+        profile: Reference of drift detection.
     """
 
     booster: str
@@ -44,6 +47,7 @@ class ModelParts(msgspec.Struct, frozen=True, kw_only=True):
     difficulty: str | None = None
     intervals: Intervals | None = None
     labels: tuple[Category, ...] | None = None
+    profile: Profile | None = None
 
     def engine(self) -> Engine:
         """Join the parts, as the service does.
@@ -91,6 +95,9 @@ def save_model(
     if parts.labels is not None:
         flavor["labels"] = LABELS_FILE
         (directory / LABELS_FILE).write_bytes(msgspec.json.encode(parts.labels))
+    if parts.profile is not None:
+        flavor["profile"] = PROFILE_FILE
+        (directory / PROFILE_FILE).write_bytes(parts.profile.to_json())
     info = None
     if example is not None:
         info = {"artifact_path": EXAMPLE_FILE, "pandas_orient": "split", "type": "dataframe"}

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
+from app.drift.profile import MAX_PROFILE_BYTES
 from app.models.directory import (
     MAX_BOOSTER_BYTES,
     MAX_INTERVALS_BYTES,
@@ -27,6 +28,7 @@ PARTS = {
     "difficulty": MAX_BOOSTER_BYTES,
     "intervals": MAX_INTERVALS_BYTES,
     "labels": MAX_LABELS_BYTES,
+    "profile": MAX_PROFILE_BYTES,
 }
 """Files of a model of the madrone flavor, with the largest size of each in bytes. Only the booster is required."""
 

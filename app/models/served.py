@@ -12,6 +12,8 @@ from app.codecs.classes import Labels
 from app.codecs.json.row import JsonCodec
 from app.codecs.rules import FloatArray, number_text, span
 from app.config.settings import Output
+from app.drift import bins
+from app.drift.tracker import WatchedModel
 from app.feature import Category
 from app.models.artifact import Artifact
 from app.models.identity import ModelIdentity
@@ -49,6 +51,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
         load_seconds: Time from look-up to readiness.
         not_finite: Rows without a finite prediction that were found when the model was loaded.
         categories: Value of each code, of each column of categories.
+        watched: What drift detection knows of the model.
     """
 
     identity: ModelIdentity
@@ -63,6 +66,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     resolved_by: str
     loaded_at: datetime
     load_seconds: float
+    watched: WatchedModel
     not_finite: tuple[NotFinite, ...] = ()
     categories: dict[int, dict[int, Category]] = {}
 
@@ -144,6 +148,7 @@ def serve_artifact(
     outside(
         as_rows(np.zeros((1, len(ranges))), len(ranges)), *_bounds(ranges)
     )  # compiled or loaded before a request needs it
+    bins.warm_up()
     labels = usable_labels(artifact.forest.objective, artifact.labels)
     return ServedModel(
         identity=identity,
@@ -158,6 +163,14 @@ def serve_artifact(
         resolved_by=resolved_by,
         loaded_at=datetime.now(UTC),
         load_seconds=0.0,
+        watched=WatchedModel(
+            version=identity.version,
+            digest=artifact.digest,
+            features=artifact.features,
+            outputs=artifact.forest.n_outputs,
+            profile=artifact.profile,
+            names=artifact.watched,
+        ),
         categories={
             column: values_of(feature) for column, feature in enumerate(artifact.features) if feature.kind == "category"
         },

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.drift.tracker import WatchedModel
 from app.errors import ModelUnavailable
 from app.models.served import ServedModel
 from kernels.engine import EngineStatus
@@ -67,6 +68,10 @@ class ModelSlot(Collector):
                 self.canary = model
             case "shadow":
                 self.shadow = model
+
+    def answering(self) -> tuple[WatchedModel, ...]:
+        """The models that answer requests, for drift detection."""
+        return tuple(served.watched for served in (self.current, self.canary) if served is not None)
 
     def require(self) -> ServedModel:
         """The model in service.

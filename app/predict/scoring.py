@@ -64,6 +64,7 @@ class Scoring:
         self.log = services.prediction_log
         self.many = ManyRows(services.executor)
         self._canary = services.canary
+        self._drift = services.drift
         self._shadow = services.shadow
         self._not_finite = services.metrics.predictions_not_finite
         self._gate = services.gate
@@ -126,7 +127,8 @@ class Scoring:
         self, exchange: Call, served: ServedModel, kind: PredictionType, rows: FloatArray, evaluation: Evaluation,
         places: Places = None,
     ) -> None:  # fmt: skip
-        """Pass answered rows to the shadow and, except those of bulk requests, to a log by best effort."""
+        """Pass answered rows to drift, the shadow and, except those of bulk requests, to a log by best effort."""
+        self._drift.add(served.watched, rows, evaluation.prediction)
         self._shadow.offer(served, rows, evaluation.prediction, exchange.request_id)
         if kind != "bulk" and self.log.enabled and not self.log.durable and len(rows):
             self.log.record(*logged(exchange, kind, served, rows, evaluation, places))

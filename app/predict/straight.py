@@ -67,6 +67,7 @@ class StraightWay:
         self._refusal = EarlyRefusal(general, services, routes)
         self._slot = services.slot
         self._executor = services.executor
+        self._drift = services.drift
         log = services.prediction_log
         self._log = log if log.enabled and isinstance(log, PredictionLog) else None
         self._durable = log if isinstance(log, DurableLog) else None
@@ -131,6 +132,7 @@ class StraightWay:
             await send(_start(answer, request_id))
             status = 200
             await send({"type": "http.response.body", "body": answer, "more_body": False})
+            self._drift.add_one(served.watched, rows, evaluation.prediction)
             if self._log is not None:
                 self._log.record(*logged_one(request_id, served, rows, evaluation, started))
         finally:

@@ -16,6 +16,9 @@ from mlflow.types import ColSpec, DataType, Schema
 from numpy.typing import NDArray
 
 from app.config.settings import Settings
+from app.drift.histogram import quantile_histogram
+from app.drift.profile import make_profile
+from app.feature import Feature
 from app.models.flavor import ModelParts, save_model
 from app.models.interval import Intervals
 from app.models.registry.embedded import Provenance
@@ -27,7 +30,6 @@ from app.training.card.contents import Card, ErrorMap
 from app.training.card.page import write_card
 from app.training.dataset import Dataset
 from app.training.evaluation import cost_of, error_map_of, errors_of, unseen_areas
-from app.training.histogram import quantile_histogram
 from app.training.recipe import Recipe
 from app.training.split import split_rows
 from kernels.engine import Evaluation
@@ -155,6 +157,10 @@ def train(dataset: Dataset, recipe: Recipe, title: str = "Model", report: Report
     for name, answer in answers.items():
         metrics |= errors_of(name, answer.prediction, dataset.target[getattr(split, name)])
     unseen = unseen_areas(dataset, recipe, report)
+    unseen_rows = np.concatenate([answers["validation"].prediction, answers["test"].prediction])
+    inputs = tuple(Feature(name=name) for name in dataset.names)
+    profile = make_profile(inputs, dataset.features[split.fit], unseen_rows, "training")
+    parts = msgspec.structs.replace(parts, profile=profile)
     summary = Card(
         title=title,
         created=datetime.now(UTC),

@@ -44,6 +44,21 @@ FAMILIES: dict[str, tuple[str, set[str]]] = {
     "background_task_restarts": ("counter", {"task"}),
     "prediction_log_rows": ("counter", {"outcome"}),
     "prediction_log_rows_waiting": ("gauge", set()),
+    "feature_rows": ("counter", {"model_version"}),
+    "feature_bin": ("counter", {"model_version", "feature", "bin"}),
+    "feature_missing": ("counter", {"model_version", "feature"}),
+    "feature_out_of_range": ("counter", {"model_version", "feature"}),
+    "feature_bin_reference_share": ("gauge", {"model_version", "feature", "bin"}),
+    "feature_missing_reference_share": ("gauge", {"model_version", "feature"}),
+    "prediction_bin": ("counter", {"model_version", "output", "bin"}),
+    "prediction_bin_reference_share": ("gauge", {"model_version", "output", "bin"}),
+    "drift_reference_info": ("gauge", {"model_version", "source"}),
+    "drift_window_rows": ("gauge", {"model_version"}),
+    **{
+        f"drift_{what}{name}": ("gauge", {"model_version", label})
+        for what, label in (("", "feature"), ("prediction_", "output"))
+        for name in ("psi", "js_divergence", "ks", "level")
+    },
     "compute_backend_usable": ("gauge", {"backend", "device"}),
     "compute_backend_out_of_memory": ("counter", {"backend"}),
 }

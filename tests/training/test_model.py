@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from app.config.settings import Settings
+from app.drift.histogram import quantile_histogram
 from app.models.artifact import read_artifact
 from app.models.registry.embedded import read_provenance
 from app.models.registry.mlflow import Registry
@@ -14,7 +15,6 @@ from app.training import Dataset, Recipe, TrainedModel, command, train
 from app.training.calibrate import coverage
 from app.training.california import MODEL_NAME
 from app.training.card.contents import Card
-from app.training.histogram import quantile_histogram
 from app.training.split import split_rows
 from kernels.forest.forest import Forest
 from tests.models.support import mlflows_own_warnings_silenced

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import __version__
+from app.drift.histogram import Histogram
 from app.training.calibrate import Coverage
-from app.training.histogram import Histogram
 
 SHOWN_FEATURES = 20
 """Number of features that the page's table and the picture show, the most important ones."""

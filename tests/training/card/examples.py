@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
+from app.drift.histogram import Histogram
 from app.training.calibrate import Coverage
 from app.training.card.contents import (
     Card,
@@ -21,7 +22,6 @@ from app.training.card.contents import (
     Versions,
     folds_of,
 )
-from app.training.histogram import Histogram
 
 UGLY = "$\\frac$ a|b\n| --- |\n# `c` *d* _e_ <b> [f](g) \\ &amp;"
 

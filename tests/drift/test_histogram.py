@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from app.training.histogram import Histogram, quantile_histogram
+from app.drift.histogram import Histogram, quantile_histogram
 
 RNG = np.random.default_rng(5)
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)

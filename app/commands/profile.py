@@ -1,0 +1,64 @@
+"""`madrone profile`: the reference of drift detection for a model that came without one."""
+
+import os
+from pathlib import Path
+
+import click
+
+from app.address import parse_address
+from app.commands.common import check_openmp, keep_kernels, model_address, settings_of_environment, stop
+from app.config.contradictions import OF_A_REGISTRY, OF_A_RUN
+
+
+@click.command()
+@click.argument("model", callback=model_address)
+@click.option(
+    "--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True,
+    help="Rows that the model is meant for: a .csv or .parquet file with its features.",
+)  # fmt: skip
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the profile there instead.")
+def profile(model: str, data: Path, output: Path | None) -> None:
+    """Write the profile of MODEL, which a service compares the rows that it answers with.
+
+    MODEL is a file, a directory or an address, as for MODEL_PATH. The profile goes to DATA_DIR, where a service that
+    serves the same files finds it within seconds, also while it runs. Other columns of the file are not read.
+    """
+    has_run = parse_address(model).kind in ("run", "registered")
+    unused = {*OF_A_REGISTRY, "MODEL_NAME", *(() if has_run else OF_A_RUN)}
+    environ = {name: value for name, value in os.environ.items() if name not in unused}
+    settings = settings_of_environment(environ | {"MODEL_PATH": model})
+    check_openmp()
+    keep_kernels(settings)
+
+    import msgspec
+
+    from app.drift.store import ProfileStore
+    from app.files import reason
+    from app.models.profiling import SUFFIXES, DataRefused, profile_model
+    from app.models.refusal import ModelRefused
+    from app.models.registry.process import WorkerProcess
+    from app.models.registry.source import NothingToServe, RegistryUnreachable
+
+    if data.suffix not in SUFFIXES:
+        raise click.BadParameter(f"{data} ends in none of {', '.join(SUFFIXES)}.", param_hint="--data")
+    source = WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
+    try:
+        found = profile_model(settings, source, data)
+        if output is not None:
+            output.write_bytes(found.made.to_json())
+            path = output
+        elif found.own is not None:
+            stop(f"{model} has a profile of its own, which the service uses. --output writes another one elsewhere.")
+        else:
+            path = ProfileStore(settings.profiles).write(found.digest, found.made)
+    except DataRefused as error:
+        stop(f"{data} cannot be used: {error}")
+    except (ModelRefused, NothingToServe, RegistryUnreachable) as error:
+        stop(f"{model} cannot be served: {str(error).removeprefix('MODEL_PATH: ')}.")
+    except OSError as error:
+        stop(f"The profile could not be made: {reason(error)}.")
+    finally:
+        source.close()
+    made = found.made
+    features, outputs = len(made.numbers) + len(made.categories), len(made.prediction)
+    click.echo(f"{path}: {features} features of {made.rows} rows, {outputs} outputs, model version {found.version}")
