@@ -21,6 +21,8 @@ from mlflow.types import ColSpec, DataType, Schema
 from numpy.typing import NDArray
 
 from app.config.settings import Settings
+from app.drift.profile import make_profile
+from app.feature import Feature
 from app.models.artifact import Artifact, read_artifact
 from app.models.flavor import ModelParts, save_model
 from app.models.identity import ModelIdentity
@@ -121,6 +123,7 @@ def referring_parts(**changes: Any) -> ModelParts:
         table=table,
         difficulty=boost(0.5 + np.abs(rows[:, 1])),
         intervals=INTERVALS,
+        profile=make_profile(tuple(Feature(name=name) for name in NAMES), rows, table[:, 2], "training"),
     )
     return msgspec.structs.replace(parts, **changes)
 

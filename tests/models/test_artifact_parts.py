@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from app.drift.profile import MAX_PROFILE_BYTES, make_profile
+from app.feature import Feature
 from app.models.artifact import read_artifact
 from app.models.refusal import ModelRefused
 from kernels.plan.plan import Input, Plan
@@ -39,7 +41,7 @@ def test_stored_rows_difficulty_and_intervals_come_back_as_they_were_saved(refer
         np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize("name", ["references.npy", "difficulty.lgb", "intervals.json"])
+@pytest.mark.parametrize("name", ["references.npy", "difficulty.lgb", "intervals.json", "profile.json"])
 def test_the_digest_is_of_every_part(name: str, referring: Path, tmp_path: Path) -> None:
     directory = altered(referring, tmp_path / "model")
     before = read_artifact(directory).digest
@@ -48,7 +50,7 @@ def test_the_digest_is_of_every_part(name: str, referring: Path, tmp_path: Path)
     assert read_artifact(directory).digest != before
 
 
-@pytest.mark.parametrize("name", ["references.npy", "difficulty.lgb", "intervals.json"])
+@pytest.mark.parametrize("name", ["references.npy", "difficulty.lgb", "intervals.json", "profile.json"])
 def test_a_part_that_is_named_and_missing_is_refused(name: str, referring: Path, tmp_path: Path) -> None:
     directory = altered(referring, tmp_path / "model")
     (directory / name).unlink()
@@ -184,3 +186,27 @@ def test_intervals_that_cannot_be_used_are_refused(referring: Path, tmp_path: Pa
     directory = altered(referring, tmp_path / "model")
     (directory / "intervals.json").write_bytes(b"{}")
     assert refusal(directory).startswith("the model's intervals cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"[]", "the model's profile is not valid: Expected `object`, got `array`"),
+        (b" " * (MAX_PROFILE_BYTES + 1), f"the model's file 'profile.json' has {MAX_PROFILE_BYTES + 1} bytes"),
+        (
+            make_profile((Feature(name="rent"),), tiny_rows()[:, :1], tiny_rows()[:, 0], "training").to_json(),
+            "the model's profile has the feature 'rent', which the model does not have",
+        ),
+    ],
+    ids=["no object", "too large", "another model's"],
+)
+def test_a_bad_profile_is_refused(content: bytes, reason: str, referring: Path, tmp_path: Path) -> None:
+    directory = altered(referring, tmp_path / "model")
+    (directory / "profile.json").write_bytes(content)
+    assert refusal(directory).startswith(reason)
+
+
+def test_the_profile_comes_back_as_it_was_saved(referring: Path) -> None:
+    artifact = read_artifact(referring)
+    assert artifact.profile == referring_parts().profile
+    assert artifact.files["profile"] == "profile.json"

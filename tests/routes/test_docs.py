@@ -89,7 +89,8 @@ async def test_the_document_describes_every_public_route(client: Client) -> None
         ("post", "/predict"), ("post", "/predict/batch"), ("post", "/predict/bulk"), ("get", "/predict/model/info"),
         ("get", "/health"), ("get", "/health/detailed"), ("get", "/health/model"), ("get", "/health/system"),
         ("get", "/health/gpu"), ("get", "/health/live"), ("get", "/health/ready"), ("post", "/health/model/reload"),
-        ("get", "/info"), ("get", "/metrics"), ("post", "/invocations"), ("get", "/ping"), ("get", "/version"),
+        ("get", "/info"), ("get", "/drift"), ("get", "/metrics"), ("post", "/invocations"), ("get", "/ping"),
+        ("get", "/version"),
         ("get", "/v1/models"), ("get", "/v1/models/{model_name}"), ("post", "/v1/models/{model_name}:predict"),
         *OPEN_INFERENCE,
     }  # fmt: skip
