@@ -2,14 +2,14 @@
 
 import time
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event, exc
+from sqlalchemy import exc
 
+from app.prediction_log.engine import open_engine
 from app.prediction_log.messages import LoggedPredictions, LogTarget
 from app.prediction_log.sink import Moved
+from app.prediction_log.tables import POSITIONS, PREDICTIONS
 from app.prediction_log.values import columns, flat
 
 STATEMENT_ROWS = 100
@@ -17,35 +17,16 @@ STATEMENT_ROWS = 100
 
 TRANSACTION_ROWS = 5_000
 PRUNE_INTERVAL_ROWS = 10_000
-CONNECT_TIMEOUT_S = 5
 
-METADATA = sa.MetaData()
-
-TABLE = sa.Table(
-    "predictions",
-    METADATA,
-    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
-    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-    sa.Column("request_id", sa.String(128), nullable=False, index=True),
-    sa.Column("prediction_type", sa.String(16), nullable=False),
-    sa.Column("model_name", sa.String(256), nullable=False),
-    sa.Column("model_version", sa.String(32), nullable=False),
-    sa.Column("features", sa.JSON, nullable=False),
-    sa.Column("prediction", sa.JSON, nullable=False),
+COLUMNS = (
+    "created_at",
+    "request_id",
+    "prediction_type",
+    "model_name",
+    "model_version",
+    "features",
+    "prediction",
 )
-
-# An index of SQLite's would be half of the cost of a row. That of PostgreSQL holds the range of times of many pages.
-sa.Index("ix_predictions_created_at", TABLE.c.created_at, postgresql_using="brin").ddl_if(dialect="postgresql")
-
-POSITIONS = sa.Table(
-    "prediction_log_positions",
-    METADATA,
-    sa.Column("segment", sa.String(80), primary_key=True),
-    sa.Column("position", sa.BigInteger, nullable=False),
-)
-"""Number of bytes of each segment of a spool whose rows are in the table."""
-
-COLUMNS = tuple(column.name for column in TABLE.columns if not column.primary_key)
 
 
 class LogDatabase:
@@ -134,7 +115,7 @@ class LogDatabase:
             for start in range(0, predictions.count, STATEMENT_ROWS):
                 stop = min(start + STATEMENT_ROWS, predictions.count)
                 rows = ", ".join([values] * (stop - start))
-                statement = f"INSERT INTO {TABLE.name} ({', '.join(COLUMNS)}) VALUES {rows}"
+                statement = f"INSERT INTO {PREDICTIONS.name} ({', '.join(COLUMNS)}) VALUES {rows}"
                 connection.exec_driver_sql(statement, tuple(flat(block, start, stop)))
                 self._pause()
 
@@ -149,42 +130,22 @@ class LogDatabase:
         if self._since_prune >= PRUNE_INTERVAL_ROWS:
             with suppress(exc.SQLAlchemyError), self._connected().begin() as connection:
                 # By position, not by arithmetic, since a rolled-back write leaves a gap in the ids.
-                surplus = sa.select(TABLE.c.id).order_by(TABLE.c.id.desc()).offset(self._target.keep_rows).limit(1)
+                surplus = (
+                    sa.select(PREDICTIONS.c.id)
+                    .order_by(PREDICTIONS.c.id.desc())
+                    .offset(self._target.keep_rows)
+                    .limit(1)
+                )
                 if (last := connection.execute(surplus).scalar()) is not None:
-                    connection.execute(sa.delete(TABLE).where(TABLE.c.id <= last))
+                    connection.execute(sa.delete(PREDICTIONS).where(PREDICTIONS.c.id <= last))
                 self._since_prune = 0
 
     def _connected(self) -> sa.Engine:
         if self._engine is None:
-            url = sa.make_url(self._target.url)
-            arguments: dict[str, Any] = {}
-            if url.drivername.startswith("postgresql"):
-                arguments["connect_timeout"] = CONNECT_TIMEOUT_S
-            elif url.database:
-                Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            engine = sa.create_engine(url, connect_args=arguments, pool_size=1, max_overflow=1, pool_pre_ping=True)
-            if engine.dialect.name == "sqlite":
-                event.listen(engine, "connect", _flushed if self._target.durable else _write_ahead)
-            METADATA.create_all(engine)
-            self._engine = engine
+            self._engine = open_engine(self._target)
         return self._engine
 
 
 def fault_of(error: exc.SQLAlchemyError | OSError) -> str:
     """Class of an error, without its text, which can hold the URL with its password."""
     return type(error.orig if isinstance(error, exc.DBAPIError) and error.orig else error).__name__
-
-
-def _write_ahead(connection: Any, _: object) -> None:
-    """Use SQLite's write-ahead log, so that readers are not locked out and a commit waits for no disk.
-
-    A crash of the machine may lose the last commits, which is acceptable for a log by best effort.
-    """
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def _flushed(connection: Any, _: object) -> None:
-    """Use the write-ahead log, and have a commit wait for the disk, since the spool's segments are deleted after it."""
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")

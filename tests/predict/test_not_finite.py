@@ -13,7 +13,7 @@ from app.codecs.formats import FORMATS
 from app.config.settings import Settings
 from app.models.identity import ModelIdentity
 from app.models.served import ServedModel
-from app.prediction_log.database import TABLE
+from app.prediction_log.tables import PREDICTIONS
 from kernels.engine import Evaluation
 from tests.kernels.forest.boosters import Split, model_text, tree_text
 from tests.models.support import save_text, serve
@@ -95,7 +95,7 @@ def logged(client: Client, settings: Settings) -> list[dict[str, float]]:
     services_of(client).prediction_log.flush()
     engine = sa.create_engine(settings.prediction_database_url)
     with engine.connect() as connection:
-        rows = connection.execute(sa.select(TABLE.c.features).order_by(TABLE.c.id)).scalars().all()
+        rows = connection.execute(sa.select(PREDICTIONS.c.features).order_by(PREDICTIONS.c.id)).scalars().all()
     engine.dispose()
     return list(rows)
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import psycopg
 import sqlalchemy as sa
 
-from app.prediction_log.database import TABLE
+from app.prediction_log.tables import PREDICTIONS
 from tests.support import eventually, free_port
 
 PASSWORD = "hunter2"
@@ -31,7 +31,9 @@ def rows_in(database: Database) -> list[dict[str, Any]]:
     engine = sa.create_engine(database.url)
     try:
         with engine.connect() as connection:
-            return [dict(row) for row in connection.execute(sa.select(TABLE).order_by(TABLE.c.id)).mappings()]
+            return [
+                dict(row) for row in connection.execute(sa.select(PREDICTIONS).order_by(PREDICTIONS.c.id)).mappings()
+            ]
     finally:
         engine.dispose()
 

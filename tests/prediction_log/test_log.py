@@ -20,9 +20,9 @@ from app.config.settings import Settings
 from app.main import create_app
 from app.prediction_log import database as log_database
 from app.prediction_log import log as prediction_log
-from app.prediction_log.database import TABLE
 from app.prediction_log.log import PredictionLog
 from app.prediction_log.messages import LoggedPredictions, LogTarget
+from app.prediction_log.tables import PREDICTIONS
 from app.prediction_log.writer import Writer
 from app.telemetry.metrics import Metrics
 from tests.prediction_log.databases import (
@@ -95,7 +95,8 @@ def test_rows_are_written_with_their_values(
     assert first.pop("id") < second["id"]
     # SQLite keeps no time zone: times are UTC.
     assert before <= first.pop("created_at").replace(tzinfo=UTC) <= after
-    assert first == {
+    latest = ("row", "interval_lower", "interval_upper", "interval_level", "latency_ms", "key_id")
+    assert {name: value for name, value in first.items() if name not in latest} == {
         "request_id": "request-1",
         "prediction_type": "single",
         "model_name": "houses",
@@ -403,7 +404,7 @@ async def test_requests_are_logged_row_by_row_under_their_id(
     client.app.services.prediction_log.flush()
     engine = sa.create_engine(settings.prediction_database_url)
     with engine.connect() as connection:
-        logged = connection.execute(sa.select(TABLE).order_by(TABLE.c.id)).mappings().all()
+        logged = connection.execute(sa.select(PREDICTIONS).order_by(PREDICTIONS.c.id)).mappings().all()
     engine.dispose()
     expected = [("single", single["request_id"], example, single["prediction"])]
     expected += [

@@ -8,9 +8,9 @@ import pytest
 import sqlalchemy as sa
 
 from app.prediction_log import database as log_database
-from app.prediction_log.database import POSITIONS
 from app.prediction_log.messages import Drained, Readable
 from app.prediction_log.segments import Spool
+from app.prediction_log.tables import POSITIONS
 from app.prediction_log.writer import Writer
 from tests.prediction_log.databases import Database, PostgresDatabase, PostgresServer, rows_in
 from tests.prediction_log.spooling import MODEL, append, numbers_in, record, segments, target

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from app.config.settings import Settings
 from app.models.served import ServedModel
-from app.prediction_log.database import TABLE
+from app.prediction_log.tables import PREDICTIONS
 from app.protocols.open_inference.rpc.server import LEAST_ARRIVING
 from app.protocols.open_inference.rpc.service import GRPC
 from tests.models.support import save_booster, serve, tiny_booster, tiny_rows
@@ -71,7 +71,7 @@ async def test_the_id_of_a_request_is_returned_and_written(settings: Settings, e
 
         def is_written() -> bool:
             with suppress(sa.exc.OperationalError), engine.connect() as connection:  # it may have no table yet
-                written[:] = connection.execute(sa.select(TABLE).order_by(TABLE.c.id)).all()
+                written[:] = connection.execute(sa.select(PREDICTIONS).order_by(PREDICTIONS.c.id)).all()
             return len(written) == 2
 
         await come_true(is_written)
