@@ -121,28 +121,24 @@ def _read_json(body: bytes) -> Iterator[Read]:
 
 def _read_lines(body: bytes) -> Iterator[Read]:
     for number, line in enumerate(filter(bytes.strip, io.BytesIO(body))):
-        try:
-            yield _read_one(line)
-        except msgspec.DecodeError:
-            raise MalformedBody(f"Row {number} of the body is not valid JSON.") from None
+        yield _read_one(line, f"Row {number} of the body")
 
 
-def _read_one(text: bytes) -> Read:
+def _read_one(text: bytes, what: str = "The body") -> Read:
     """Read an outcome.
 
     Raises:
-        DecodeError: The text is not JSON.
+        MalformedBody: The text, which the message calls `what`, is not JSON.
     """
     try:
-        outcome = msgspec.json.decode(text, type=Outcome)
+        try:
+            outcome = msgspec.json.decode(text, type=Outcome)
+        except msgspec.ValidationError as error:
+            return _fault(text, error)
         # Two names and a text have six quotes.
-        if text.count(b'"') > 6 and has_repeated(text):
-            return FieldError(BODY, REPEATED)
-    except msgspec.ValidationError as error:
-        return _fault(text, error)
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise msgspec.DecodeError from error
-    return outcome
+        return FieldError(BODY, REPEATED) if text.count(b'"') > 6 and has_repeated(text) else outcome
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise MalformedBody(f"{what} is not valid JSON.") from None
 
 
 def _fault(text: bytes, error: msgspec.ValidationError) -> FieldError:

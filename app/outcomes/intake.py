@@ -1,10 +1,10 @@
 """The outcomes as the service sees them: taken in threads of their own, and looked at by a background task."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
-from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 from sqlalchemy import exc

@@ -1,6 +1,7 @@
 """Series of the outcomes and of the error of each model version in service."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -35,9 +36,11 @@ class OutcomeSeries(Collector):
         rows = "Rows of a version with a known outcome that its figures are of."
         yield _family("outcome_rows", rows, versions, lambda one: one.rows - one.unusable)
         for name, help_text in GAUGES.items():
-            yield _family(
-                f"outcome_{name}", help_text, versions, lambda one, name=name: one.figures and getattr(one.figures, name)
-            )
+            yield _family(f"outcome_{name}", help_text, versions, partial(_figure, name))
+
+
+def _figure(name: str, version: Performance) -> float | None:
+    return version.figures and getattr(version.figures, name)
 
 
 def _family(

@@ -27,6 +27,8 @@ CHUNK = 500
 PAGE = 500
 """Rows of one page, which take some milliseconds: other threads wait for no longer."""
 
+TOO_MANY = "is of no logged prediction, and too many outcomes wait for theirs"
+
 REST = 4.0
 """Seconds to sleep for each second of CPU time between pages, so that a pass takes a fifth of a processor."""
 
@@ -39,12 +41,6 @@ Model = tuple[str, str]
 Fate = Literal["matched", "waiting", "duplicate", "corrected"]
 
 T = TypeVar("T")
-
-PLACE = sa.func.coalesce(PREDICTIONS.c.row, sa.case((PREDICTIONS.c.prediction_type == "single", 0)))
-"""Index of a logged row in its request. Rows of earlier releases have none, but that of a single row is known."""
-
-OF_PREDICTION = sa.and_(PREDICTIONS.c.request_id == OUTCOMES.c.request_id, PLACE == OUTCOMES.c.row)
-"""What joins an outcome with its prediction."""
 
 
 class Refused(NamedTuple):
@@ -77,12 +73,6 @@ class Joined(NamedTuple):
     interval: tuple[float | None, float | None, float | None]
     created_at: datetime | None
 
-
-JOINED = sa.select(
-    OUTCOMES.c.request_id, OUTCOMES.c.row, OUTCOMES.c.actual, OUTCOMES.c.received_at, PREDICTIONS.c.id,
-    PREDICTIONS.c.model_name, PREDICTIONS.c.model_version, PREDICTIONS.c.prediction, PREDICTIONS.c.interval_lower,
-    PREDICTIONS.c.interval_upper, PREDICTIONS.c.interval_level, PREDICTIONS.c.created_at,
-)  # fmt: skip
 
 KEY = sa.tuple_(OUTCOMES.c.request_id, OUTCOMES.c.row)
 
@@ -127,7 +117,7 @@ class OutcomeStore:
                 if fate == "waiting":
                     room -= 1
                     if room < 0:
-                        fate = Refused("request_id", "is of no logged prediction, and too many outcomes wait for theirs")
+                        fate = Refused("request_id", TOO_MANY)
                 fates.append(fate)
                 if fate in ("matched", "waiting", "corrected"):
                     changed[outcome.key] = known[outcome.key] = outcome.actual
@@ -138,10 +128,13 @@ class OutcomeStore:
         """All outcomes since a time, by the time that they came; with pauses, since there may be many."""
         after: sa.ColumnElement[bool] = sa.true() if since is None else OUTCOMES.c.received_at >= since
         order = OUTCOMES.c.received_at, OUTCOMES.c.request_id, OUTCOMES.c.row
-        query = JOINED.select_from(OUTCOMES.outerjoin(PREDICTIONS, OF_PREDICTION)).order_by(*order).limit(PAGE)
         while True:
+            # A subquery, for else all rows of the same time would be joined before the page ends.
+            some = sa.select(OUTCOMES).where(after).order_by(*order).limit(PAGE).subquery()
+            join = some.outerjoin(PREDICTIONS, _is_of(some))
+            query = _joined_columns(some).select_from(join).order_by(some.c.received_at, some.c.request_id, some.c.row)
             with _resting(), self._connected().connect() as connection:
-                page = [_joined(row) for row in connection.execute(query.where(after))]
+                page = [_joined(row) for row in connection.execute(query)]
             if page:
                 yield page
             if len(page) < PAGE:
@@ -152,10 +145,10 @@ class OutcomeStore:
 
     def found(self, keys: Iterable[Key]) -> Iterator[Joined]:
         """Those of some outcomes whose predictions are logged by now; with pauses."""
-        query = JOINED.select_from(OUTCOMES.join(PREDICTIONS, OF_PREDICTION))
+        query = _joined_columns(OUTCOMES).select_from(OUTCOMES.join(PREDICTIONS, _is_of(OUTCOMES)))
         for chunk in _chunks(list(keys)):
             with _resting(), self._connected().connect() as connection:
-                found = [_joined(row) for row in connection.execute(query.where(KEY.in_(chunk)))]
+                found = [_joined(row) for row in connection.execute(query.where(_among(chunk)))]
             yield from found
 
     def forget(self, keys: Iterable[Key]) -> int:
@@ -164,11 +157,11 @@ class OutcomeStore:
         Returns:
             Number of outcomes that this call deleted. Of several replicas that try so, one counts each.
         """
-        there = sa.exists().where(OF_PREDICTION)
+        there = _logged(OUTCOMES).exists()
         deleted = 0
         for chunk in _chunks(list(keys)):
             with _resting(), self._connected().begin() as connection:
-                deleted += connection.execute(sa.delete(OUTCOMES).where(KEY.in_(chunk), ~there)).rowcount
+                deleted += connection.execute(sa.delete(OUTCOMES).where(_among(chunk), ~there)).rowcount
         return deleted
 
     def close(self) -> None:
@@ -192,12 +185,12 @@ class OutcomeStore:
     def _values(self, connection: sa.Connection, keys: list[Key]) -> dict[Key, Category]:
         """Values of the outcomes that are there."""
         query = sa.select(OUTCOMES.c.request_id, OUTCOMES.c.row, OUTCOMES.c.actual)
-        rows = (row for chunk in _chunks(keys) for row in connection.execute(query.where(KEY.in_(chunk))))
+        rows = (row for chunk in _chunks(keys) for row in connection.execute(query.where(_among(chunk))))
         return {(row.request_id, row[1]): row.actual for row in rows}
 
     def _models(self, connection: sa.Connection, keys: list[Key]) -> dict[Key, Model]:
         """Model of each row that is logged; one of them where callers gave several requests one id."""
-        place = PLACE.label("place")
+        place = _place(PREDICTIONS).label("place")
         columns = PREDICTIONS.c.request_id, place, PREDICTIONS.c.model_name, PREDICTIONS.c.model_version
         query, wanted = sa.select(*columns).distinct(), set(keys)
         found: dict[Key, Model] = {}
@@ -232,6 +225,38 @@ def _fate(
         same = before == outcome.actual and isinstance(before, str) == isinstance(outcome.actual, str)
         return "duplicate" if same else "corrected"
     return "waiting" if model is None else "matched"
+
+
+def _place(predictions: sa.FromClause) -> sa.ColumnElement[int]:
+    """Index of a logged row in its request. Rows of earlier releases have none, but that of a single row is known."""
+    return sa.func.coalesce(predictions.c.row, sa.case((predictions.c.prediction_type == "single", 0)))
+
+
+def _logged(outcomes: sa.FromClause) -> sa.Select[tuple[int]]:
+    """Ids of an outcome's predictions: several where callers gave several requests one id."""
+    rows = PREDICTIONS.alias()
+    of_request = rows.c.request_id == outcomes.c.request_id
+    return sa.select(rows.c.id).where(of_request, _place(rows) == outcomes.c.row).correlate(outcomes)
+
+
+def _is_of(outcomes: sa.FromClause) -> sa.ColumnElement[bool]:
+    """What joins an outcome with its prediction, the newest one."""
+    rows = _logged(outcomes)
+    return PREDICTIONS.c.id == rows.order_by(rows.selected_columns.id.desc()).limit(1).scalar_subquery()
+
+
+def _joined_columns(outcomes: sa.FromClause) -> sa.Select[Any]:
+    """The columns of `Joined`."""
+    return sa.select(
+        outcomes.c.request_id, outcomes.c.row, outcomes.c.actual, outcomes.c.received_at, PREDICTIONS.c.id,
+        PREDICTIONS.c.model_name, PREDICTIONS.c.model_version, PREDICTIONS.c.prediction, PREDICTIONS.c.interval_lower,
+        PREDICTIONS.c.interval_upper, PREDICTIONS.c.interval_level, PREDICTIONS.c.created_at,
+    )  # fmt: skip
+
+
+def _among(keys: list[Key]) -> sa.ColumnElement[bool]:
+    """Whether an outcome has one of some keys. SQLite finds no pairs by an index, but the ids."""
+    return sa.and_(OUTCOMES.c.request_id.in_({request_id for request_id, _ in keys}), KEY.in_(keys))
 
 
 def _joined(row: Any) -> Joined:
