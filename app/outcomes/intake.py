@@ -1,6 +1,7 @@
 """The outcomes as the service sees them: taken in threads of their own, and looked at by a background task."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -55,6 +56,7 @@ class Outcomes:
             self.tracker = OutcomeTracker(OutcomeStore(target), slot, registry, window_rows)
         self._changed = asyncio.Event()
         self._pending = 0
+        self._counting = threading.Lock()
         self._threads = ThreadPoolExecutor(THREADS, "outcomes")
 
     @property
@@ -107,19 +109,23 @@ class Outcomes:
 
     def close(self) -> None:
         """Close the database, once the threads have ended what they do."""
+        if self.tracker is not None:
+            self.tracker.stop()
         self._threads.shutdown(cancel_futures=True)
         if self.tracker is not None:
             self.tracker.close()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Run work in a thread, which counts as pending until it has ended, even if nobody waits for it any more."""
-        self._pending += 1
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        with self._counting:
+            self._pending += 1
+        future = self._threads.submit(work)
         future.add_done_callback(self._ended)
-        return await future
+        return await asyncio.wrap_future(future)
 
     def _ended(self, _: object) -> None:
-        self._pending -= 1
+        with self._counting:
+            self._pending -= 1
 
 
 def _reason(target: LogTarget) -> str | None:

@@ -6,7 +6,8 @@ long for a lock.
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -41,6 +42,10 @@ Model = tuple[str, str]
 Fate = Literal["matched", "waiting", "duplicate", "corrected"]
 
 T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """The service ends."""
 
 
 class Refused(NamedTuple):
@@ -88,6 +93,7 @@ class OutcomeStore:
         self._target = target
         self._engine: sa.Engine | None = None
         self._opening = threading.Lock()
+        self._stopped = threading.Event()
 
     def add(
         self, outcomes: Sequence[Outcome], now: datetime, judge: Callable[[Model, Category], Refused | None], room: int
@@ -125,7 +131,12 @@ class OutcomeStore:
         return fates
 
     def pages(self, since: datetime | None) -> Iterator[list[Joined]]:
-        """All outcomes since a time, by the time that they came; with pauses, since there may be many."""
+        """All outcomes since a time, by the time that they came; with pauses, since there may be many.
+
+        Raises:
+            Stopped: The service ends.
+            SQLAlchemyError, OSError: The database does not answer.
+        """
         after: sa.ColumnElement[bool] = sa.true() if since is None else OUTCOMES.c.received_at >= since
         order = OUTCOMES.c.received_at, OUTCOMES.c.request_id, OUTCOMES.c.row
         while True:
@@ -133,7 +144,7 @@ class OutcomeStore:
             some = sa.select(OUTCOMES).where(after).order_by(*order).limit(PAGE).subquery()
             join = some.outerjoin(PREDICTIONS, _is_of(some))
             query = _joined_columns(some).select_from(join).order_by(some.c.received_at, some.c.request_id, some.c.row)
-            with _resting(), self._connected().connect() as connection:
+            with self._resting(), self._connected().connect() as connection:
                 page = [_joined(row) for row in connection.execute(query)]
             if page:
                 yield page
@@ -147,7 +158,7 @@ class OutcomeStore:
         """Those of some outcomes whose predictions are logged by now; with pauses."""
         query = _joined_columns(OUTCOMES).select_from(OUTCOMES.join(PREDICTIONS, _is_of(OUTCOMES)))
         for chunk in _chunks(list(keys)):
-            with _resting(), self._connected().connect() as connection:
+            with self._resting(), self._connected().connect() as connection:
                 found = [_joined(row) for row in connection.execute(query.where(_among(chunk)))]
             yield from found
 
@@ -160,9 +171,13 @@ class OutcomeStore:
         there = _logged(OUTCOMES).exists()
         deleted = 0
         for chunk in _chunks(list(keys)):
-            with _resting(), self._connected().begin() as connection:
+            with self._resting(), self._connected().begin() as connection:
                 deleted += connection.execute(sa.delete(OUTCOMES).where(_among(chunk), ~there)).rowcount
         return deleted
+
+    def stop(self) -> None:
+        """End what goes on in other threads at its next pause."""
+        self._stopped.set()
 
     def close(self) -> None:
         """Close the database."""
@@ -174,6 +189,14 @@ class OutcomeStore:
             if self._engine is None:
                 self._engine = open_engine(self._target, STATEMENT_TIMEOUT_S)
             return self._engine
+
+    @contextmanager
+    def _resting(self) -> Generator[None]:
+        """Pause at the end, in proportion to the CPU time that this thread took meanwhile."""
+        begun = time.thread_time()
+        yield
+        if self._stopped.wait(REST * (time.thread_time() - begun)):
+            raise Stopped
 
     def _lock(self, connection: sa.Connection) -> None:
         """Keep other writers of outcomes out until the transaction ends; readers go on."""
@@ -190,7 +213,7 @@ class OutcomeStore:
 
     def _models(self, connection: sa.Connection, keys: list[Key]) -> dict[Key, Model]:
         """Model of each row that is logged; one of them where callers gave several requests one id."""
-        place = _place(PREDICTIONS).label("place")
+        place = place_of(PREDICTIONS).label("place")
         columns = PREDICTIONS.c.request_id, place, PREDICTIONS.c.model_name, PREDICTIONS.c.model_version
         query, wanted = sa.select(*columns).distinct(), set(keys)
         found: dict[Key, Model] = {}
@@ -227,16 +250,11 @@ def _fate(
     return "waiting" if model is None else "matched"
 
 
-def _place(predictions: sa.FromClause) -> sa.ColumnElement[int]:
-    """Index of a logged row in its request. Rows of earlier releases have none, but that of a single row is known."""
-    return sa.func.coalesce(predictions.c.row, sa.case((predictions.c.prediction_type == "single", 0)))
-
-
 def _logged(outcomes: sa.FromClause) -> sa.Select[tuple[int]]:
     """Ids of an outcome's predictions: several where callers gave several requests one id."""
     rows = PREDICTIONS.alias()
     of_request = rows.c.request_id == outcomes.c.request_id
-    return sa.select(rows.c.id).where(of_request, _place(rows) == outcomes.c.row).correlate(outcomes)
+    return sa.select(rows.c.id).where(of_request, place_of(rows) == outcomes.c.row).correlate(outcomes)
 
 
 def _is_of(outcomes: sa.FromClause) -> sa.ColumnElement[bool]:
@@ -267,6 +285,11 @@ def _joined(row: Any) -> Joined:
     )  # fmt: skip
 
 
+def place_of(predictions: sa.FromClause) -> sa.ColumnElement[int]:
+    """Index of a logged row in its request. Rows of earlier releases have none, but that of a single row is known."""
+    return sa.func.coalesce(predictions.c.row, sa.case((predictions.c.prediction_type == "single", 0)))
+
+
 def as_utc(moment: datetime) -> datetime:
     """A time of the database, which in SQLite has no zone."""
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -275,13 +298,3 @@ def as_utc(moment: datetime) -> datetime:
 def _chunks(values: list[T]) -> Iterator[list[T]]:
     for start in range(0, len(values), CHUNK):
         yield values[start : start + CHUNK]
-
-
-class _resting:
-    """Context that sleeps at its end in proportion to the CPU time of this thread in it."""
-
-    def __enter__(self) -> None:
-        self._begun = time.thread_time()
-
-    def __exit__(self, *_: object) -> None:
-        time.sleep(REST * (time.thread_time() - self._begun))

@@ -18,7 +18,7 @@ from app.models.slot import ModelSlot
 from app.outcomes.body import Outcome, Read
 from app.outcomes.report import OutcomesReport
 from app.outcomes.series import OutcomeSeries
-from app.outcomes.store import Fate, Joined, Key, Model, OutcomeStore, Refused
+from app.outcomes.store import Fate, Joined, Key, Model, OutcomeStore, Refused, Stopped
 from app.outcomes.target import Target, target_of
 from app.outcomes.window import Window
 from app.prediction_log.database import fault_of
@@ -114,6 +114,8 @@ class OutcomeTracker:
         """Read what is new, and compute the figures again. What fails is told in the report, and tried again later."""
         try:
             self._read()
+        except Stopped:
+            return
         except (exc.SQLAlchemyError, OSError) as error:
             fault = fault_of(error)
             if self.report.reason != fault:
@@ -122,6 +124,10 @@ class OutcomeTracker:
             self._read_all_at = None
         else:
             self._tell("ready", None)
+
+    def stop(self) -> None:
+        """End a call of `refresh` soon."""
+        self._store.stop()
 
     def close(self) -> None:
         """Close the database."""

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from app.codecs.rules import FloatArray
@@ -85,27 +86,33 @@ class Window:
 
     def _figures(self, rows: list[_Row]) -> Figures:
         actual = np.array([row.actual for row in rows], np.float64)
-        predicted = np.array([row.prediction for row in rows], np.float64)
-        if self.target.kind == "regression":
-            return _of_regression(actual, predicted, rows)
-        return of_classes(actual, predicted)
+        found = figures_of(self.target, actual, np.array([row.prediction for row in rows], np.float64))
+        return found if self.target.kind != "regression" else _with_coverage(found, actual, rows)
 
 
-def _of_regression(actual: FloatArray, predicted: FloatArray, rows: list[_Row]) -> Figures:
-    errors = predicted - actual
+def _with_coverage(found: Figures, actual: FloatArray, rows: list[_Row]) -> Figures:
+    """Figures of a regression with the coverage of its intervals, of the level that the newest row has."""
     level = next((row.interval[2] for row in reversed(rows) if row.interval[2] is not None), None)
     inside = np.array([row.interval[2] == level and None not in row.interval for row in rows])
-    covered: float | None = None
-    if level is not None and inside.sum() >= FLOOR:
-        bounds = np.array([row.interval[:2] for row in rows], np.float64)[inside]
-        covered = figures.coverage(actual[inside], bounds[:, 0], bounds[:, 1])
-    return Figures(
-        rmse=figures.rmse(errors),
-        mae=float(np.abs(errors).mean()),
-        r2=figures.r2(actual, errors),
-        interval_coverage=covered,
-        interval_level=None if covered is None else level,
-    )
+    if level is None or inside.sum() < FLOOR:
+        return found
+    bounds = np.array([row.interval[:2] for row in rows], np.float64)[inside]
+    covered = figures.coverage(actual[inside], bounds[:, 0], bounds[:, 1])
+    return msgspec.structs.replace(found, interval_coverage=covered, interval_level=level)
+
+
+def figures_of(target: Target, actual: FloatArray, predicted: FloatArray) -> Figures:
+    """Figures of predictions, without those of their intervals.
+
+    Args:
+        target: What the model predicts; not of the kind `none`.
+        actual: float64[N], from `Target.number`; N > 0.
+        predicted: float64[N] or float64[N, K].
+    """
+    if target.kind != "regression":
+        return of_classes(actual, predicted)
+    errors = predicted - actual
+    return Figures(rmse=figures.rmse(errors), mae=float(np.abs(errors).mean()), r2=figures.r2(actual, errors))
 
 
 def of_classes(actual: FloatArray, predicted: FloatArray) -> Figures:

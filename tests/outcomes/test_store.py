@@ -149,8 +149,9 @@ def test_a_fault_leaves_nothing_half_written(tables: Tables, monkeypatch: pytest
             raise sa.exc.OperationalError("", {}, Exception())
         return execute(self, statement, *given)
 
-    with monkeypatch.context() as patched, pytest.raises(sa.exc.OperationalError):
+    with monkeypatch.context() as patched:
         patched.setattr(sa.Connection, "execute", fail)
-        tables.add(*many, room=1000)
+        with pytest.raises(sa.exc.OperationalError):
+            tables.add(*many, room=1000)
     assert tables.joined() == []
     assert set(tables.add(*many, room=1000)) == {"waiting"}

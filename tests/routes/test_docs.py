@@ -91,7 +91,7 @@ async def test_the_document_describes_every_public_route(client: Client) -> None
         ("get", "/health/gpu"), ("get", "/health/live"), ("get", "/health/ready"), ("post", "/health/model/reload"),
         ("get", "/info"), ("get", "/metrics"), ("post", "/invocations"), ("get", "/ping"), ("get", "/version"),
         ("get", "/v1/models"), ("get", "/v1/models/{model_name}"), ("post", "/v1/models/{model_name}:predict"),
-        *OPEN_INFERENCE,
+        ("post", "/outcomes"), ("get", "/outcomes"), *OPEN_INFERENCE,
     }  # fmt: skip
 
 

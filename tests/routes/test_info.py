@@ -44,6 +44,11 @@ FAMILIES: dict[str, tuple[str, set[str]]] = {
     "background_task_restarts": ("counter", {"task"}),
     "prediction_log_rows": ("counter", {"outcome"}),
     "prediction_log_rows_waiting": ("gauge", set()),
+    "outcomes": ("counter", {"result"}),
+    **{
+        f"outcome_{figure}": ("gauge", {"model_version"})
+        for figure in ("rows", "rmse", "mae", "r2", "interval_coverage", "log_loss", "auc", "calibration_error")
+    },
     "compute_backend_usable": ("gauge", {"backend", "device"}),
     "compute_backend_out_of_memory": ("counter", {"backend"}),
 }
