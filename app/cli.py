@@ -9,6 +9,7 @@ from app import __version__
 from app.commands.check import check
 from app.commands.convert import convert
 from app.commands.predict import predict
+from app.commands.replay import replay
 from app.commands.serve import serve
 from app.commands.settings import settings
 from app.commands.train import train
@@ -22,5 +23,5 @@ def main() -> None:
     load_dotenv(Path(".env"))
 
 
-for command in (serve, train, convert, predict, check, settings):
+for command in (serve, train, convert, predict, check, replay, settings):
     main.add_command(command)

@@ -9,13 +9,13 @@ from prometheus_client.registry import Collector
 from app.outcomes.report import OutcomesReport, Performance
 
 GAUGES: dict[str, str] = {
-    "rmse": "Root mean squared error of predictions whose outcomes are known, in the target's unit.",
-    "mae": "Mean absolute error of predictions whose outcomes are known, in the target's unit.",
-    "r2": "Coefficient of determination of predictions whose outcomes are known.",
-    "interval_coverage": "Share of the known actual values that are inside the prediction's interval.",
-    "log_loss": "Log loss of predictions whose outcomes are known.",
-    "auc": "Area under the ROC curve of predictions whose outcomes are known.",
-    "calibration_error": "Expected calibration error of predictions whose outcomes are known, over ten bins.",
+    "outcome_rmse": "Root mean squared error of predictions whose outcomes are known, in the target's unit.",
+    "outcome_mae": "Mean absolute error of predictions whose outcomes are known, in the target's unit.",
+    "outcome_r2": "Coefficient of determination of predictions whose outcomes are known.",
+    "outcome_interval_coverage": "Share of the known actual values that are inside the prediction's interval.",
+    "outcome_log_loss": "Log loss of predictions whose outcomes are known.",
+    "outcome_auc": "Area under the ROC curve of predictions whose outcomes are known.",
+    "outcome_calibration_error": "Expected calibration error of predictions whose outcomes are known, over ten bins.",
 }
 """Help of the series of each figure. Where a figure is not known, its series is absent."""
 
@@ -36,7 +36,7 @@ class OutcomeSeries(Collector):
         rows = "Rows of a version with a known outcome that its figures are of."
         yield _family("outcome_rows", rows, versions, lambda one: one.rows - one.unusable)
         for name, help_text in GAUGES.items():
-            yield _family(f"outcome_{name}", help_text, versions, partial(_figure, name))
+            yield _family(name, help_text, versions, partial(_figure, name.removeprefix("outcome_")))
 
 
 def _figure(name: str, version: Performance) -> float | None:

@@ -129,7 +129,7 @@ async def test_the_document_requires_a_key_if_one_is_set(settings: Settings) -> 
             path for path, item in document["paths"].items() for operation in item.values() if "security" in operation
         }
         assert asking == {
-            "/predict", "/predict/batch", "/predict/bulk", "/health/model/reload", "/invocations",
+            "/predict", "/predict/batch", "/predict/bulk", "/health/model/reload", "/invocations", "/outcomes",
             "/v1/models/{model_name}:predict", *INFER,
         }  # fmt: skip
         assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
