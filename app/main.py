@@ -17,6 +17,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from app.auth import key_id
 from app.config.settings import Settings
 from app.container import Services
 from app.models.backoff import RefusalBackoff
@@ -212,10 +213,10 @@ def _prediction_log(settings: Settings, writer: LogWriter, metrics: Metrics) -> 
     if target.durable:
         spool = Spool(target.spool, settings.prediction_log_spool_bytes)
         metrics.register(Waiting(lambda: spool.rows, lambda: spool.size))
-        return DurableLog(writer, metrics, spool)
+        return DurableLog(writer, metrics, spool, key_id(settings.api_key))
     if any(target.spool.glob("*.spool")):
         log.warning("rows of an earlier start wait in the spool, and only PREDICTION_LOG=durable writes them")
-    queue = PredictionLog(writer, metrics, enabled=target.keep_rows > 0)
+    queue = PredictionLog(writer, metrics, enabled=target.keep_rows > 0, key_id=key_id(settings.api_key))
     if queue.enabled:
         metrics.register(Waiting(lambda: queue.status.queued))
     return queue

@@ -160,6 +160,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     prediction_log_rows: Annotated[
         int, Meta(ge=0, le=10**9), _help("Number of newest rows kept in the prediction log; 0 switches it off")
     ] = 1_000_000
+    prediction_log_days: Annotated[
+        float, Meta(ge=0, le=36500), _help("Days for which rows are kept in the prediction log; 0 for any number")
+    ] = 0.0
     outcome_window_rows: Annotated[
         int,
         Meta(ge=100, le=1_000_000),
@@ -240,6 +243,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             str(self.data_dir.resolve() / "prediction-log"),
             self.prediction_log_format,
             self.prediction_log == "durable",
+            self.prediction_log_days,
         )
 
     @property

@@ -51,6 +51,11 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         """Levels that a request can name, ascending."""
         return tuple(quantile.level for quantile in self.quantiles)
 
+    @property
+    def default(self) -> tuple[float, float, float]:
+        """The default level, its score q, and the least difficulty."""
+        return self.default_level, self._score(self.default_level), self.least_difficulty
+
     @classmethod
     def from_json(cls, text: bytes) -> "Intervals":
         """Read a calibration.

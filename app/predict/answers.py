@@ -164,12 +164,14 @@ class BatchAnswer(NamedTuple):
         rows: float64[B, F], the rows that were predicted.
         evaluation: Evaluation of these rows.
         not_finite: Number of valid rows whose prediction is not finite; they are among the errors.
+        places: Index in the request of each of the B rows; None if there are no other rows.
     """
 
     body: bytes
     rows: FloatArray
     evaluation: Evaluation
     not_finite: int
+    places: tuple[int, ...] | None
 
 
 def batch_answer(
@@ -207,7 +209,8 @@ def batch_answer(
         request_id=exchange.request_id,
         processing_time_ms=_milliseconds(started),
     )
-    return BatchAnswer(_encode(response), batch.rows, evaluation, valid - len(batch.rows))
+    places = batch.positions if batch.errors else None
+    return BatchAnswer(_encode(response), batch.rows, evaluation, valid - len(batch.rows), places)
 
 
 def _warnings(served: ServedModel, batch: Batch, evaluation: Evaluation) -> list[list[str]]:

@@ -41,12 +41,13 @@ class Exchange:
     Attributes:
         headers: Headers of the request by name, from `headers_of`.
         request_id: Id of the request.
+        begun: When the request began, by `time.perf_counter`.
         deadline: Deadline of the request.
         started: Whether the answer has begun.
     """
 
     __slots__ = (
-        "_begun", "_gate", "_receive", "_scope", "_send", "_watcher", "deadline", "headers", "request_id", "started",
+        "_gate", "_receive", "_scope", "_send", "_watcher", "begun", "deadline", "headers", "request_id", "started",
     )  # fmt: skip
 
     def __init__(self, scope: HTTPScope, receive: Receive, send: Send, deadline: Deadline, gate: Gate) -> None:
@@ -55,7 +56,7 @@ class Exchange:
         self.deadline = deadline
         self.started = False
         # The straight way may have waited for the body already.
-        self._begun: float = scope.get(STARTED) or time.perf_counter()  # pyright: ignore[reportAttributeAccessIssue]
+        self.begun: float = scope.get(STARTED) or time.perf_counter()  # pyright: ignore[reportAttributeAccessIssue]
         self._gate = gate
         self._scope = scope
         self._receive = receive
@@ -108,7 +109,7 @@ class Exchange:
         body = await read_body(self.headers, self._receive, limit, setting, reservation)
         self.deadline.reading = False
         if len(body) <= SMALL_BODY_BYTES:
-            self._gate.has_read(time.perf_counter() - self._begun)
+            self._gate.has_read(time.perf_counter() - self.begun)
         if encoding is None:
             return body
         if reservation is not None and len(body) > SMALL_BODY_BYTES:

@@ -62,7 +62,7 @@ class Predictions:
         except PredictionNotFinite as error:
             self._scoring.count_not_finite(served, "single", error.rows)
             raise
-        await flushed(self._log, exchange.request_id, "single", served, rows, evaluation.prediction)
+        await flushed(self._log, exchange, "single", served, rows, evaluation)
         await exchange.answer(answer)
         self._scoring.after(exchange, served, "single", rows, evaluation)
 
@@ -82,10 +82,9 @@ class Predictions:
         with self._admission.enter(len(served.artifact.features)) as reservation:
             answer = await self._many.predict(exchange, served, reader, reservation)
             self._scoring.count_not_finite(served, "batch", answer.not_finite)
-            predictions = answer.evaluation.prediction
-            await flushed(self._log, exchange.request_id, "batch", served, answer.rows, predictions)
+            await flushed(self._log, exchange, "batch", served, answer.rows, answer.evaluation, answer.places)
             await exchange.answer(answer.body)
-        self._scoring.after(exchange, served, "batch", answer.rows, answer.evaluation)
+        self._scoring.after(exchange, served, "batch", answer.rows, answer.evaluation, answer.places)
 
     async def _bulk(self, exchange: Exchange) -> None:
         """A table in any format, answered by a table if all of its rows are valid."""

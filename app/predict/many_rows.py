@@ -37,6 +37,11 @@ class Call(Protocol):
         """Id of the request."""
         ...
 
+    @property
+    def begun(self) -> float:
+        """When the request began, by `time.perf_counter`."""
+        ...
+
     async def body(
         self, limit: int, setting: str, in_thread: Callable[[Callable[[], Any]], Awaitable[Any]],
         reservation: Reservation | None = None,

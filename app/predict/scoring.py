@@ -10,7 +10,7 @@ from app.errors import PredictionNotFinite
 from app.headers import Headers
 from app.models.served import ServedModel
 from app.predict.exchange import Endpoint, Exchange, Handle
-from app.predict.logged import flushed, logged
+from app.predict.logged import Places, flushed, logged
 from app.predict.many_rows import Call, ManyRows, Reader, Rows
 from app.serving.deadline import Deadlines
 from app.serving.executor import PredictionType
@@ -112,7 +112,7 @@ class Scoring:
             del scored
             kind = self.kind(len(rows))
             if kind != "bulk":
-                await flushed(self.log, exchange.request_id, kind, served, rows, evaluation.prediction)
+                await flushed(self.log, exchange, kind, served, rows, evaluation)
             reservation.reserve_answer(len(body))
             await exchange.answer(body, media_type, headers=headers)
         self.after(exchange, served, kind, rows, evaluation)
@@ -123,9 +123,10 @@ class Scoring:
             self._not_finite.add((served.identity.version, kind), rows)
 
     def after(
-        self, exchange: Call, served: ServedModel, kind: PredictionType, rows: FloatArray, evaluation: Evaluation
-    ) -> None:
+        self, exchange: Call, served: ServedModel, kind: PredictionType, rows: FloatArray, evaluation: Evaluation,
+        places: Places = None,
+    ) -> None:  # fmt: skip
         """Pass answered rows to the shadow and, except those of bulk requests, to a log by best effort."""
         self._shadow.offer(served, rows, evaluation.prediction, exchange.request_id)
         if kind != "bulk" and self.log.enabled and not self.log.durable and len(rows):
-            self.log.record(*logged(exchange.request_id, kind, served, rows, evaluation.prediction))
+            self.log.record(*logged(exchange, kind, served, rows, evaluation, places))

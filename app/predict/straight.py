@@ -10,8 +10,6 @@ import time
 from collections.abc import Awaitable
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from app.auth import check_key
 from app.codecs.rules import FloatArray
 from app.config.settings import Output
@@ -20,7 +18,7 @@ from app.errors import BadRequest, BodyTimeout, DeadlineExceeded, Overloaded, Un
 from app.headers import Headers, is_host
 from app.models.served import ServedModel
 from app.predict.answers import row_answer
-from app.predict.logged import logged
+from app.predict.logged import logged_one
 from app.predict.query import Addition, requested
 from app.predict.refusal import SINGLE_ROUTE, EarlyRefusal
 from app.predict.routing import RouteTable
@@ -121,8 +119,8 @@ class StraightWay:
             taken = time.perf_counter() - begun
             answer = row_answer(request_id, served, rows, evaluation, model.level, started, unseen, model.additions)
             if self._durable is not None:
-                predictions = np.array([evaluation.prediction])
-                await self._flushed(self._durable.record(*logged(request_id, "single", served, rows, predictions)))
+                recorded = self._durable.record(*logged_one(request_id, served, rows, evaluation, started))
+                await self._flushed(recorded)
         except DeadlineExceeded as error:  # the log may have the row already, and must not get it again
             return error
         except Exception:  # the general way meets it again, and knows the answer to it
@@ -134,8 +132,7 @@ class StraightWay:
             status = 200
             await send({"type": "http.response.body", "body": answer, "more_body": False})
             if self._log is not None:
-                predictions = np.array([evaluation.prediction])
-                self._log.record(*logged(request_id, "single", served, rows, predictions))
+                self._log.record(*logged_one(request_id, served, rows, evaluation, started))
         finally:
             client = scope["client"]
             seconds = time.perf_counter() - started

@@ -1,32 +1,23 @@
 """The prediction log as a table of a SQLite or PostgreSQL database."""
 
 import time
-from contextlib import suppress
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from app.prediction_log.engine import open_engine
 from app.prediction_log.messages import LoggedPredictions, LogTarget
+from app.prediction_log.pruning import Pruning
 from app.prediction_log.sink import Moved
 from app.prediction_log.tables import POSITIONS, PREDICTIONS
-from app.prediction_log.values import columns, flat
+from app.prediction_log.values import COLUMNS, columns, flat
 
 STATEMENT_ROWS = 100
 """Rows of one statement: with many rows, drivers take longer for each."""
 
 TRANSACTION_ROWS = 5_000
-PRUNE_INTERVAL_ROWS = 10_000
 
-COLUMNS = (
-    "created_at",
-    "request_id",
-    "prediction_type",
-    "model_name",
-    "model_version",
-    "features",
-    "prediction",
-)
+NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 
 
 class LogDatabase:
@@ -48,8 +39,8 @@ class LogDatabase:
         self._target = target
         self._rest = rest
         self._engine: sa.Engine | None = None
-        self._since_prune = 0
         self._worked = time.thread_time()
+        self._pruning = Pruning(target, self._pause)
 
     def write(self, batch: list[LoggedPredictions]) -> None:
         """Write the rows of a batch, all or none.
@@ -100,7 +91,12 @@ class LogDatabase:
             connection.execute(sa.delete(POSITIONS).where(POSITIONS.c.segment == segment))
 
     def turn(self) -> None:
-        """Do what is due without rows: nothing."""
+        """Delete rows if it is time to."""
+        self._pruning.run(self._connected)
+
+    def pruned(self) -> int:
+        """Number of rows that were deleted since the last call."""
+        return self._pruning.told()
 
     def close(self) -> None:
         """Close the database."""
@@ -115,7 +111,7 @@ class LogDatabase:
             for start in range(0, predictions.count, STATEMENT_ROWS):
                 stop = min(start + STATEMENT_ROWS, predictions.count)
                 rows = ", ".join([values] * (stop - start))
-                statement = f"INSERT INTO {PREDICTIONS.name} ({', '.join(COLUMNS)}) VALUES {rows}"
+                statement = f"INSERT INTO {PREDICTIONS.name} ({NAMES}) VALUES {rows}"
                 connection.exec_driver_sql(statement, tuple(flat(block, start, stop)))
                 self._pause()
 
@@ -125,20 +121,7 @@ class LogDatabase:
         self._worked = time.thread_time()
 
     def _written(self, batch: list[LoggedPredictions]) -> None:
-        """Now and then delete the oldest rows. What fails here is tried again after the next write."""
-        self._since_prune += sum(predictions.count for predictions in batch)
-        if self._since_prune >= PRUNE_INTERVAL_ROWS:
-            with suppress(exc.SQLAlchemyError), self._connected().begin() as connection:
-                # By position, not by arithmetic, since a rolled-back write leaves a gap in the ids.
-                surplus = (
-                    sa.select(PREDICTIONS.c.id)
-                    .order_by(PREDICTIONS.c.id.desc())
-                    .offset(self._target.keep_rows)
-                    .limit(1)
-                )
-                if (last := connection.execute(surplus).scalar()) is not None:
-                    connection.execute(sa.delete(PREDICTIONS).where(PREDICTIONS.c.id <= last))
-                self._since_prune = 0
+        self._pruning.run(self._connected, sum(predictions.count for predictions in batch))
 
     def _connected(self) -> sa.Engine:
         if self._engine is None:

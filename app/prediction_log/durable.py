@@ -15,11 +15,11 @@ from prometheus_client import Counter
 
 from app.errors import PredictionLogUnavailable
 from app.prediction_log.group_commit import GroupCommit
-from app.prediction_log.messages import Categories, Drained
+from app.prediction_log.messages import Categories, Drained, Intervals
 from app.prediction_log.process import LogWriter
 from app.prediction_log.records import SpooledModel, SpooledRequest, encode
 from app.prediction_log.segments import Spool
-from app.prediction_log.status import PredictionLogStatus
+from app.prediction_log.status import PredictionLogStatus, PrunedRows
 from app.telemetry.counters import FastHistogram
 from app.telemetry.metrics import LATENCY_BUCKETS_S, Metrics
 
@@ -48,6 +48,7 @@ class DurableLog:
         writer: Writer of the rows.
         metrics: Metrics that count rows and time flushes.
         spool: Holds the rows until they are written.
+        key_id: Id of the key that requests give; None where none is needed.
 
     Attributes:
         enabled: Whether predictions are logged.
@@ -58,9 +59,10 @@ class DurableLog:
     enabled = True
     durable = True
 
-    def __init__(self, writer: LogWriter, metrics: Metrics, spool: Spool) -> None:
+    def __init__(self, writer: LogWriter, metrics: Metrics, spool: Spool, key_id: str | None = None) -> None:
         self.started = False
         self._writer = writer
+        self._pruned = PrunedRows(writer, metrics)
         self._written = metrics.logged_predictions.labels("written")
         self._damaged = Counter(
             "prediction_log_damaged_bytes", "Bytes of the spool that could not be read.", registry=metrics.registry
@@ -73,6 +75,7 @@ class DurableLog:
             metrics.registry,
         )
         self._spool = spool
+        self._key_id = key_id
         self._commit: GroupCommit | None = None
         self._models: dict[Model, tuple[int, bytes, tuple[object, ...]]] = {}
         self._numbers = 0
@@ -96,6 +99,10 @@ class DurableLog:
         rows: NDArray[np.float64],
         predictions: NDArray[np.float64],
         categories: Categories | None = None,
+        intervals: Intervals | None = None,
+        difficulty: bytes = b"",
+        latency_ms: float | None = None,
+        places: tuple[int, ...] | None = None,
     ) -> asyncio.Future[None]:
         """Have the rows of a request flushed to the disk; on the event loop only.
 
@@ -107,6 +114,10 @@ class DurableLog:
             rows: float64[B, F], B > 0; copied.
             predictions: float64[B], or float64[B, K]; copied.
             categories: Value of each code, of each column of categories.
+            intervals: Intervals of the model, None for a model without.
+            difficulty: Bytes of float64[B], from which the model's intervals are made; empty without.
+            latency_ms: Time since the request's start.
+            places: Index of each row within the request; None for 0 to B - 1.
 
         Returns:
             Done when the rows are on the disk, and may be answered. It raises PredictionLogUnavailable if they cannot
@@ -118,10 +129,11 @@ class DurableLog:
         if self._commit is None:
             raise PredictionLogUnavailable(IS_NOT_OPEN)
         count = len(rows)
-        number, declaration = self._declared(model, names, predictions.size // count, categories)
+        number, declaration = self._declared(model, names, predictions.size // count, categories, intervals)
         request = SpooledRequest(
-            number, request_id, prediction_type, time.time(), count, rows.tobytes(), predictions.tobytes()
-        )
+            number, request_id, prediction_type, time.time(), count, rows.tobytes(), predictions.tobytes(),
+            difficulty, latency_ms, places,
+        )  # fmt: skip
         return self._commit.append(encode(request, count), count, number, declaration)
 
     async def run(self) -> None:
@@ -135,6 +147,8 @@ class DurableLog:
         self._note(await started)
         while True:
             await asyncio.sleep(delay)
+            if self._pruned.is_due:
+                await asyncio.to_thread(self._pruned.ask)
             goes_on = await asyncio.to_thread(self.flush)
             delay = DRAIN_INTERVAL_S if goes_on else LONGEST_INTERVAL_S
 
@@ -182,8 +196,9 @@ class DurableLog:
         return True
 
     def _declared(
-        self, model: tuple[str, str], names: tuple[str, ...], outputs: int, categories: Categories | None
-    ) -> tuple[int, bytes]:
+        self, model: tuple[str, str], names: tuple[str, ...], outputs: int, categories: Categories | None,
+        intervals: Intervals | None,
+    ) -> tuple[int, bytes]:  # fmt: skip
         """Number and record of a model."""
         key = model, id(names), outputs
         known = self._models.get(key)
@@ -191,7 +206,9 @@ class DurableLog:
             if len(self._models) >= MODELS:
                 del self._models[next(iter(self._models))]
             self._numbers += 1
-            record = encode(SpooledModel(self._numbers, model, names, outputs, categories or {}), 0)
+            calibration = None if intervals is None else intervals.default
+            declared = SpooledModel(self._numbers, model, names, outputs, categories or {}, calibration, self._key_id)
+            record = encode(declared, 0)
             known = self._models[key] = (self._numbers, record, (names, categories))  # so that no id is used again
         return known[0], known[1]
 

@@ -14,9 +14,9 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from app.prediction_log.messages import Categories, LoggedPredictions, LoggedRequest
+from app.prediction_log.messages import Categories, Intervals, LoggedPredictions, LoggedRequest
 from app.prediction_log.process import LogWriter
-from app.prediction_log.status import PredictionLogStatus
+from app.prediction_log.status import PredictionLogStatus, PrunedRows
 from app.telemetry.metrics import Metrics
 
 QUEUE_ROWS = 100_000
@@ -38,6 +38,7 @@ class PredictionLog:
         writer: Writer of the rows.
         metrics: Metrics that count written and dropped rows.
         enabled: Whether predictions are logged.
+        key_id: Id of the key that requests give; None where none is needed.
 
     Attributes:
         enabled: Whether predictions are logged.
@@ -47,11 +48,13 @@ class PredictionLog:
 
     durable = False
 
-    def __init__(self, writer: LogWriter, metrics: Metrics, *, enabled: bool = True) -> None:
+    def __init__(self, writer: LogWriter, metrics: Metrics, *, enabled: bool = True, key_id: str | None = None) -> None:
         self.enabled = enabled
         self.started = not enabled
         self._writer = writer
         self._metrics = metrics
+        self._pruned = PrunedRows(writer, metrics)
+        self._key_id = key_id
         self._newest: LoggedPredictions | None = None
         self._most_rows = QUEUE_ROWS
         self._queue: deque[LoggedPredictions] = deque()
@@ -75,6 +78,10 @@ class PredictionLog:
         rows: NDArray[np.float64],
         predictions: NDArray[np.float64],
         categories: Categories | None = None,
+        intervals: Intervals | None = None,
+        difficulty: bytes = b"",
+        latency_ms: float | None = None,
+        places: tuple[int, ...] | None = None,
     ) -> None:
         """Queue the rows of a request. Rows beyond the room in the queue are dropped and counted.
 
@@ -86,6 +93,10 @@ class PredictionLog:
             rows: float64[B, F], B > 0; copied.
             predictions: float64[B], or float64[B, K]; copied.
             categories: Value of each code, of each column of categories.
+            intervals: Intervals of the model, None for a model without.
+            difficulty: Bytes of float64[B], from which the model's intervals are made; empty without.
+            latency_ms: Time since the request's start.
+            places: Index of each row within the request; None for 0 to B - 1.
         """
         if not self.enabled:
             return
@@ -94,15 +105,19 @@ class PredictionLog:
             self._metrics.logged_predictions.labels("dropped").inc(count - max(0, room))
             if room <= 0:
                 return
-            rows, predictions, count = rows[:room], predictions[:room], room
+            rows, predictions, difficulty, count = rows[:room], predictions[:room], difficulty[: 8 * room], room
+            places = places and places[:room]
         newest, outputs = self._newest, predictions.size // count
         fits = newest is not None and newest.names is names and newest.outputs == outputs
         if newest is None or not fits or newest.count >= TRANSACTION_ROWS:
             self._seal()
-            newest = self._newest = LoggedPredictions(model, names, outputs, categories or {})
+            calibration = None if intervals is None else intervals.default
+            newest = self._newest = LoggedPredictions(
+                model, names, outputs, categories or {}, calibration=calibration, key_id=self._key_id
+            )
             self._most_rows = min(QUEUE_ROWS, QUEUE_BYTES // (8 * (len(names) + outputs)))
-        request = LoggedRequest(request_id, prediction_type, time.time(), count)
-        newest.add(request, rows.tobytes(), predictions.tobytes())
+        request = LoggedRequest(request_id, prediction_type, time.time(), count, latency_ms, places)
+        newest.add(request, rows.tobytes(), predictions.tobytes(), difficulty)
         self._recorded += count
 
     def _seal(self) -> None:
@@ -124,6 +139,8 @@ class PredictionLog:
         while True:
             await asyncio.sleep(delay)
             self._seal()
+            if self._pruned.is_due:
+                await asyncio.to_thread(self._pruned.ask)
             if not self._queue or await asyncio.to_thread(self._flush):
                 delay = FLUSH_INTERVAL_S
             else:

@@ -1,15 +1,32 @@
 """Messages of the prediction log, from the service to the process that writes it, and back."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 LogFormat = Literal["sql", "parquet"]
 Category = str | int | float | bool
 Categories = dict[int, dict[int, Category]]
 """Value of each code, of each column of categories."""
+
+Calibration = tuple[float, float, float]
+"""Level, score q and least difficulty d of intervals, which are prediction ± q * max(difficulty, d)."""
+
+
+class Intervals(Protocol):
+    """Intervals of a model, of which the log takes those of the default level."""
+
+    @property
+    def default(self) -> Calibration:
+        """Calibration of the default level."""
+        ...
+
+
+PRUNED = msgspec.msgpack.encode([])
+"""Message that asks for the number of old rows that were deleted."""
 
 
 class LogTarget(msgspec.Struct, frozen=True):
@@ -21,6 +38,7 @@ class LogTarget(msgspec.Struct, frozen=True):
         directory: Directory of the log's own files: spool and Parquet files.
         format: Rows of a table, or Parquet files.
         durable: Whether rows come from a spool, and must be on the disk when they are written.
+        keep_days: Age in days up to which rows are kept; 0 for any.
     """
 
     url: str
@@ -28,6 +46,7 @@ class LogTarget(msgspec.Struct, frozen=True):
     directory: str = ""
     format: LogFormat = "sql"
     durable: bool = False
+    keep_days: float = 0.0
 
     @property
     def spool(self) -> Path:
@@ -48,12 +67,16 @@ class LoggedRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
         kind: Kind of prediction, such as `single` or `batch`.
         time: Seconds since 1970, UTC.
         count: B, number of rows.
+        latency_ms: Time from the request's start until it was logged; None where unknown.
+        places: Index of each row within the request; None for 0 to B - 1.
     """
 
     id: str
     kind: str
     time: float
     count: int
+    latency_ms: float | None = None
+    places: tuple[int, ...] | None = None
 
 
 class LoggedPredictions(msgspec.Struct, array_like=True):
@@ -68,6 +91,9 @@ class LoggedPredictions(msgspec.Struct, array_like=True):
         rows: Bytes of float64[N, F], a piece for each request.
         predictions: Bytes of float64[N, K], a piece for each request.
         count: N, number of rows.
+        calibration: Intervals of the model; None for a model without.
+        difficulties: Bytes of float64[N], a piece for each request; empty pieces for a model without intervals.
+        key_id: Id of the key that the requests gave; None where none was needed.
     """
 
     model: tuple[str, str]
@@ -78,12 +104,16 @@ class LoggedPredictions(msgspec.Struct, array_like=True):
     rows: list[bytes] = []
     predictions: list[bytes] = []
     count: int = 0
+    calibration: Calibration | None = None
+    difficulties: list[bytes] = []
+    key_id: str | None = None
 
-    def add(self, request: LoggedRequest, rows: bytes, predictions: bytes) -> None:
-        """Append a request with its rows and predictions."""
+    def add(self, request: LoggedRequest, rows: bytes, predictions: bytes, difficulty: bytes = b"") -> None:
+        """Append a request with its rows, their predictions and their difficulties."""
         self.requests.append(request)
         self.rows.append(rows)
         self.predictions.append(predictions)
+        self.difficulties.append(difficulty)
         self.count += request.count
 
     def drop_unused_categories(self) -> None:
@@ -108,6 +138,30 @@ class LoggedPredictions(msgspec.Struct, array_like=True):
         """Prediction for each row: a number, or a list of K where K > 1."""
         rows = _in_rows(self.predictions, self.count, self.outputs)
         return [row[0] for row in rows] if self.outputs == 1 else rows
+
+    def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Lower and upper bound of each row at the model's default level, as the answer has them; None without."""
+        difficulty = np.frombuffer(b"".join(self.difficulties))
+        if self.calibration is None or self.outputs != 1 or len(difficulty) != self.count:
+            return None
+        _, score, least = self.calibration
+        half_width = score * np.maximum(difficulty, least)
+        prediction = np.frombuffer(b"".join(self.predictions))
+        return prediction - half_width, prediction + half_width
+
+    def places(self) -> NDArray[np.int64]:
+        """Index of each row within its request."""
+        counts = np.array([request.count for request in self.requests])
+        starts = np.cumsum(counts) - counts
+        places = np.arange(self.count) - np.repeat(starts, counts)
+        for start, request in zip(starts.tolist(), self.requests, strict=True):
+            if request.places is not None:
+                places[start : start + request.count] = request.places
+        return places
+
+    def latencies(self) -> list[float | None]:
+        """Latency of each request in milliseconds, to the microsecond."""
+        return [None if one.latency_ms is None else round(one.latency_ms, 3) for one in self.requests]
 
 
 class Readable(msgspec.Struct, frozen=True, array_like=True):

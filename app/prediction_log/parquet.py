@@ -1,8 +1,4 @@
-"""The prediction log as Parquet files, each of which appears whole under its name.
-
-All files have one schema, also across models with other features, since readers of a folder take the schema of its
-first file for all. So features are a map from name to number, and those that are categories a map from name to text.
-"""
+"""The prediction log as Parquet files, each of which appears whole under its name."""
 
 import os
 import re
@@ -10,16 +6,14 @@ import time
 import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from app.files import sync_directory
-from app.prediction_log.messages import Categories, Category, LoggedPredictions, LogTarget
+from app.prediction_log.arrow import table_of
+from app.prediction_log.messages import LoggedPredictions, LogTarget
 from app.prediction_log.sink import Moved
 
 ROLL_S = 60.0
@@ -29,24 +23,14 @@ FILE_ROWS = 100_000
 FILE_BYTES = 32 * 2**20
 """Rows, and bytes of their numbers, that are enough for a file."""
 
+LOOK_S = 60.0
+"""Time after which old files are looked for again."""
+
 LEFT_OVER_S = 3600.0
 """Age at which an unfinished file is deleted, because its process was killed."""
 
 NAME = re.compile(r"(\d{8}T\d{6}\.\d{6}Z)-([0-9a-f]{32})-(\d+)-(\d+)-(\d+)\.parquet", re.ASCII)
 """A file's name: what `_File` holds."""
-
-SCHEMA = pa.schema(
-    [
-        pa.field("created_at", pa.timestamp("us", "UTC"), nullable=False),
-        pa.field("request_id", pa.string(), nullable=False),
-        pa.field("prediction_type", pa.string(), nullable=False),
-        pa.field("model_name", pa.string(), nullable=False),
-        pa.field("model_version", pa.string(), nullable=False),
-        pa.field("features", pa.map_(pa.string(), pa.float64()), nullable=False),
-        pa.field("categories", pa.map_(pa.string(), pa.string()), nullable=False),
-        pa.field("prediction", pa.list_(pa.float64()), nullable=False),
-    ]
-)
 
 
 class _File(NamedTuple):
@@ -78,7 +62,7 @@ class ParquetFiles:
     have waited for ROLL_S.
 
     Args:
-        target: Directory and number of rows.
+        target: Directory, and numbers of rows and days to keep.
 
     Attributes:
         most_rows: Rows of one write from a spool.
@@ -91,6 +75,9 @@ class ParquetFiles:
     def __init__(self, target: LogTarget) -> None:
         self._directory = target.parquet
         self._keep_rows = target.keep_rows
+        self._keep_s = target.keep_days * 86400
+        self._next_look = 0.0
+        self._deleted = 0
         self._held: list[LoggedPredictions] = []
         self._since = 0.0
         self._sync = target.durable
@@ -131,9 +118,15 @@ class ParquetFiles:
         """Nothing: the names of files stay."""
 
     def turn(self) -> None:
-        """Write rows that have waited for long enough. If that fails, the next write says so."""
+        """Write rows that have waited for long enough, and delete old ones. If that fails, the next write says so."""
         with suppress(OSError):
             self._roll_if_due()
+        self._prune_by_age_if_due()
+
+    def pruned(self) -> int:
+        """Number of rows in files that were deleted since the last call."""
+        deleted, self._deleted = self._deleted, 0
+        return deleted
 
     def close(self) -> None:
         """Write the rows that are held back."""
@@ -160,7 +153,7 @@ class ParquetFiles:
         unfinished = self._directory / f".{name}"
         try:
             with unfinished.open("wb") as file:
-                table = pa.concat_tables(_table(predictions) for predictions in batch)
+                table = pa.concat_tables(table_of(predictions) for predictions in batch)
                 pq.write_table(table, file, compression="zstd")
                 file.flush()
                 if self._sync:
@@ -172,6 +165,7 @@ class ParquetFiles:
         if self._sync:
             sync_directory(self._directory)
         self._prune(name)
+        self._prune_by_age_if_due()
 
     def _files(self) -> list[_File]:
         """All files, the oldest first."""
@@ -201,8 +195,27 @@ class ParquetFiles:
             rows -= file.rows
             if rows < self._keep_rows:
                 return
+            self._delete(file)
+
+    def _prune_by_age_if_due(self) -> None:
+        """Delete the files that were written too long ago; in a durable log not the last one, for its position."""
+        if not self._keep_s or time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_S
+        oldest = time.time() - self._keep_s
+        times: dict[_File, float] = {}
+        for file in self._files():
             with suppress(OSError):
-                (self._directory / file.name).unlink()
+                times[file] = (self._directory / file.name).stat().st_mtime
+        last = max(times.values(), default=0.0) if self._sync else float("inf")
+        for file, written in times.items():
+            if written < min(oldest, last):
+                self._delete(file)
+
+    def _delete(self, file: _File) -> None:
+        with suppress(OSError):
+            (self._directory / file.name).unlink()
+            self._deleted += file.rows
 
     def _remove_left_over(self) -> None:
         for path in self._directory.glob(".*.parquet"):
@@ -215,55 +228,3 @@ class ParquetFiles:
 def _key(segment: str) -> str:
     """The unique part of a segment's name."""
     return segment.partition("-")[2].partition(".")[0]
-
-
-def _table(predictions: LoggedPredictions) -> Any:
-    count, width = predictions.count, len(predictions.names)
-    counts = [request.count for request in predictions.requests]
-    rows = np.frombuffer(b"".join(predictions.rows)).reshape(count, width)
-    outputs = np.frombuffer(b"".join(predictions.predictions))
-    numeric = [column for column in range(width) if column not in predictions.categories]
-    which = pa.array(np.repeat(np.arange(len(counts)), counts))
-    seconds = np.array([request.time for request in predictions.requests])
-    numbers = pa.array(rows[:, numeric].ravel(), pa.float64(), from_pandas=True)  # a missing value is null
-    texts = pa.array(_category_texts(rows, predictions.categories), pa.string())
-    columns = [
-        pa.array((seconds * 1e6).astype("M8[us]"), pa.timestamp("us", "UTC")).take(which),
-        pa.array([request.id for request in predictions.requests], pa.string()).take(which),
-        pa.array([request.kind for request in predictions.requests], pa.string()).take(which),
-        *(pa.array([text] * count, pa.string()) for text in predictions.model),
-        _map([predictions.names[column] for column in numeric], numbers, count),
-        _map([predictions.names[column] for column in predictions.categories], texts, count),
-        pa.ListArray.from_arrays(_offsets(count, predictions.outputs), pa.array(outputs)),
-    ]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
-
-
-def _map(names: list[str], values: Any, count: int) -> Any:
-    """A map of N rows, which all have the same keys.
-
-    Args:
-        names: The K keys.
-        values: N x K values, row after row.
-        count: N.
-    """
-    keys = pa.array(names, pa.string()).take(pa.array(np.tile(np.arange(len(names)), count)))
-    return pa.MapArray.from_arrays(_offsets(count, len(names)), keys, values)
-
-
-def _offsets(count: int, width: int) -> Any:
-    return pa.array(np.arange(count + 1, dtype=np.int32) * np.int32(width))
-
-
-def _category_texts(rows: NDArray[np.float64], categories: Categories) -> list[str | None]:
-    """Values of the columns of categories, row after row; None where there is none."""
-    texts = {column: {code: _text(value) for code, value in values.items()} for column, values in categories.items()}
-    return [
-        texts[column].get(code)
-        for row in rows[:, list(categories)].tolist()
-        for column, code in zip(categories, row, strict=True)
-    ]
-
-
-def _text(value: Category) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -5,7 +5,7 @@ from typing import Protocol
 import msgspec
 
 from app.child_process import ChildClosed, ChildGone, ChildNotStarted, ChildProcess
-from app.prediction_log.messages import Drained, LoggedPredictions, LogTarget, Readable
+from app.prediction_log.messages import PRUNED, Drained, LoggedPredictions, LogTarget, Readable
 
 WRITE_TIMEOUT_S = 60.0
 """Timeout of one transaction; covers a network that drops packets silently."""
@@ -26,6 +26,10 @@ class LogWriter(Protocol):
 
     def drain(self, segments: list[Readable]) -> Drained:
         """Write the oldest rows of the spool's segments, of which there is at least one."""
+        ...
+
+    def pruned(self) -> int:
+        """Number of old rows that were deleted since the last call."""
         ...
 
     def close(self) -> None:
@@ -62,6 +66,11 @@ class LogWriterProcess:
         if isinstance(answer, str):
             return Drained(segments[0].name, fault=answer)
         return msgspec.msgpack.decode(answer, type=Drained)
+
+    def pruned(self) -> int:
+        """See `Writer.pruned`."""
+        answer = self._ask(PRUNED)
+        return 0 if isinstance(answer, str) else msgspec.msgpack.decode(answer, type=int)
 
     def close(self) -> None:
         """End the process, once it has written what it holds back."""

@@ -109,9 +109,11 @@ class _Segment:
             else:
                 if newest != payload.model:
                     newest = payload.model
-                    batch.append(LoggedPredictions(model.model, model.names, model.outputs, model.categories))
-                request = LoggedRequest(payload.id, payload.kind, payload.time, payload.count)
-                batch[-1].add(request, payload.rows, payload.predictions)
+                    batch.append(_begun(model))
+                request = LoggedRequest(
+                    payload.id, payload.kind, payload.time, payload.count, payload.latency_ms, payload.places
+                )
+                batch[-1].add(request, payload.rows, payload.predictions, payload.difficulty)
                 rows += payload.count
             end = record.end
             if rows >= most_rows:
@@ -190,6 +192,13 @@ class SpoolReader:
         while self._finished and self._finished[0] not in present:
             self._sink.forget(self._finished[0])
             del self._finished[0]
+
+
+def _begun(model: SpooledModel) -> LoggedPredictions:
+    """Predictions of a model, without any yet."""
+    return LoggedPredictions(
+        model.model, model.names, model.outputs, model.categories, calibration=model.calibration, key_id=model.key_id
+    )
 
 
 def _decoded(payload: bytes) -> SpooledModel | None:

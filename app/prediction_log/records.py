@@ -3,6 +3,9 @@
 A segment is records and nothing else. A record is a mark, a checksum (CRC-32 of all that follows), the length of the
 payload, the number of log rows in it, and the payload: MessagePack of `SpooledModel` or `SpooledRequest`. A model comes
 before the first request that it answered in the segment. After damage the next mark shows where to go on.
+
+Payloads are arrays. A field that a later release adds goes to the end and has a default, so that a spool of an earlier
+release can be read.
 """
 
 import struct
@@ -12,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from app.prediction_log.messages import Categories
+from app.prediction_log.messages import Calibration, Categories
 
 MARK = b"\xf5MP\x01"
 HEAD = struct.Struct("<4sIII")
@@ -31,6 +34,8 @@ class SpooledModel(msgspec.Struct, frozen=True, array_like=True, tag="m"):
         names: Names of the F features.
         outputs: K, predictions for each row.
         categories: Value of each code, of each column of categories.
+        calibration: Intervals of the model; None for a model without.
+        key_id: Id of the key that the requests gave; None where none was needed.
     """
 
     number: int
@@ -38,6 +43,8 @@ class SpooledModel(msgspec.Struct, frozen=True, array_like=True, tag="m"):
     names: tuple[str, ...]
     outputs: int
     categories: Categories
+    calibration: Calibration | None = None
+    key_id: str | None = None
 
 
 class SpooledRequest(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=False):
@@ -51,6 +58,9 @@ class SpooledRequest(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=F
         count: B, number of rows.
         rows: Bytes of float64[B, F].
         predictions: Bytes of float64[B, K].
+        difficulty: Bytes of float64[B]; empty for a model without intervals.
+        latency_ms: As in `LoggedRequest`.
+        places: As in `LoggedRequest`.
     """
 
     model: int
@@ -60,6 +70,9 @@ class SpooledRequest(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=F
     count: int
     rows: bytes
     predictions: bytes
+    difficulty: bytes = b""
+    latency_ms: float | None = None
+    places: tuple[int, ...] | None = None
 
 
 Payload = SpooledModel | SpooledRequest

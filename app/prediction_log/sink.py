@@ -41,7 +41,11 @@ class Sink(Protocol):
         ...
 
     def turn(self) -> None:
-        """Do what is due without rows."""
+        """Do what is due without rows, such as deleting old ones."""
+        ...
+
+    def pruned(self) -> int:
+        """Number of old rows that were deleted since the last call."""
         ...
 
     def close(self) -> None:

@@ -19,29 +19,47 @@ UNUSUAL = re.compile(r'["\\\x00-\x1f]')
 
 _encode_lines = msgspec.json.Encoder().encode_lines
 
-Column = Sequence[str]
+Column = Sequence[str | float | None]
+
+
+COLUMNS = (
+    "created_at", "request_id", "prediction_type", "model_name", "model_version", "features", "prediction",
+    "row", "interval_lower", "interval_upper", "interval_level", "latency_ms", "key_id",
+)  # fmt: skip
+"""All columns of the table but the id."""
 
 
 def columns(predictions: LoggedPredictions, *, zone: bool) -> tuple[Column, ...]:
-    """The N values of each column but the id: time, request id, kind, model, version, features, prediction.
+    """The N values of each of `COLUMNS`.
 
     Args:
         predictions: N rows.
         zone: Whether times get their zone, which is UTC.
     """
     counts = [request.count for request in predictions.requests]
-    texts = _moments(predictions, zone=zone)
-    moments, ids, kinds = texts, [one.id for one in predictions.requests], [one.kind for one in predictions.requests]
+    moments, latencies = _moments(predictions, zone=zone), predictions.latencies()
+    ids, kinds = [one.id for one in predictions.requests], [one.kind for one in predictions.requests]
     if len(counts) != predictions.count:
-        moments, ids, kinds = (_repeated(column, counts) for column in (moments, ids, kinds))
-    name, version = ([text] * predictions.count for text in predictions.model)
-    return moments, ids, kinds, name, version, _features(predictions), _lines(predictions.answers())
+        moments, ids, kinds, latencies = (_repeated(column, counts) for column in (moments, ids, kinds, latencies))
+    name, version, key = ([text] * predictions.count for text in (*predictions.model, predictions.key_id))
+    known = moments, ids, kinds, name, version, _features(predictions), _lines(predictions.answers())
+    return *known, predictions.places().tolist(), *_interval(predictions), latencies, key
 
 
-def flat(block: tuple[Column, ...], start: int, stop: int) -> list[str]:
+def _interval(predictions: LoggedPredictions) -> tuple[Column, Column, Column]:
+    """Lower bound, upper bound and level of each row."""
+    bounds, calibration = predictions.bounds(), predictions.calibration
+    if bounds is None or calibration is None:
+        nothing = [None] * predictions.count
+        return nothing, nothing, nothing
+    lower, upper = bounds
+    return lower.tolist(), upper.tolist(), [calibration[0]] * predictions.count
+
+
+def flat(block: tuple[Column, ...], start: int, stop: int) -> list[str | float | None]:
     """The values of rows `start` to `stop`, row after row."""
     width = len(block)
-    values: list[str] = [""] * (width * (stop - start))
+    values: list[str | float | None] = [None] * (width * (stop - start))
     for number, column in enumerate(block):
         values[number::width] = column[start:stop]
     return values
@@ -70,7 +88,7 @@ def _row_type(names: tuple[str, ...]) -> Any:
     return msgspec.defstruct("Row", fields, rename=rename, gc=False)
 
 
-def _repeated(values: list[str], counts: list[int]) -> list[str]:
+def _repeated(values: list[Any], counts: list[int]) -> list[Any]:
     return [value for value, count in zip(values, counts, strict=True) for _ in range(count)]
 
 

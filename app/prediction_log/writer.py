@@ -6,7 +6,7 @@ Making and writing a row takes as much CPU time as a prediction, half of it with
 would wait in the service's own process. When the service ends, however it does, its end of the connection closes; this
 process then writes all rows that it was given, and ends too. Its messages (`child_process`) are MessagePack:
 `LogTarget`, then either lists of `LoggedPredictions`, each answered by a fault or None, or (for a durable log) lists of
-`Readable`, each answered by a `Drained`.
+`Readable`, each answered by a `Drained`. An empty list is answered by the number of old rows that were deleted.
 """
 
 import fcntl
@@ -18,7 +18,7 @@ from sqlalchemy import exc
 
 from app.child_process import parent
 from app.prediction_log.database import LogDatabase, fault_of
-from app.prediction_log.messages import Drained, LoggedPredictions, LogTarget, Readable
+from app.prediction_log.messages import PRUNED, Drained, LoggedPredictions, LogTarget, Readable
 from app.prediction_log.reader import SpoolReader
 from app.prediction_log.sink import Sink
 
@@ -63,6 +63,10 @@ class Writer:
         if not self._has_claim():
             return Drained(segments[0].name, fault="SpoolLocked")
         return self._reader.drain(segments)
+
+    def pruned(self) -> int:
+        """Number of old rows that were deleted since the last call."""
+        return self._sink.pruned()
 
     def turn(self) -> None:
         """Do what is due without a message."""
@@ -115,7 +119,12 @@ def main() -> None:
             while not connection.poll(TURN_S):
                 writer.turn()
             content = connection.recv_bytes()
-            answer = writer.drain(segments.decode(content)) if target.durable else writer.write(given.decode(content))
+            if content == PRUNED:
+                answer = writer.pruned()
+            elif target.durable:
+                answer = writer.drain(segments.decode(content))
+            else:
+                answer = writer.write(given.decode(content))
             connection.send_bytes(msgspec.msgpack.encode(answer))
     except (EOFError, OSError):
         writer.close()

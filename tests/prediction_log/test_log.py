@@ -20,6 +20,7 @@ from app.config.settings import Settings
 from app.main import create_app
 from app.prediction_log import database as log_database
 from app.prediction_log import log as prediction_log
+from app.prediction_log import pruning
 from app.prediction_log.log import PredictionLog
 from app.prediction_log.messages import LoggedPredictions, LogTarget
 from app.prediction_log.tables import PREDICTIONS
@@ -310,7 +311,7 @@ def test_a_wrong_password_is_not_reported(
 def test_only_the_newest_rows_are_kept(
     database: Database, open_log: Callable[..., PredictionLog], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_database, "PRUNE_INTERVAL_ROWS", 10)
+    monkeypatch.setattr(pruning, "PRUNE_INTERVAL_ROWS", 10)
     log = open_log(database.url, keep_rows=4)
     for number in range(10):
         log.record(**prediction(number))
@@ -328,7 +329,7 @@ def test_ids_that_a_failed_write_used_up_cost_no_rows(
     open_log: Callable[..., PredictionLog],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(log_database, "PRUNE_INTERVAL_ROWS", 6)
+    monkeypatch.setattr(pruning, "PRUNE_INTERVAL_ROWS", 6)
     database = PostgresDatabase(postgres, f"log_{tmp_path.name}")
     database.create()
     log = open_log(database.url, keep_rows=4)
@@ -457,12 +458,12 @@ def test_of_a_batch_that_does_not_fit_the_first_rows_are_kept(
 def test_rows_are_not_written_twice_because_old_ones_could_not_be_deleted(
     database: Database, open_log: Callable[..., PredictionLog], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_database, "PRUNE_INTERVAL_ROWS", 1)
+    monkeypatch.setattr(pruning, "PRUNE_INTERVAL_ROWS", 1)
     log = open_log(database.url, keep_rows=1)
     log.record(**prediction(0))
     with monkeypatch.context() as context:
         broken = Mock(where=lambda _: sa.text("DELETE FROM missing"))
-        context.setattr(log_database.sa, "delete", lambda _: broken)
+        context.setattr(pruning.sa, "delete", lambda _: broken)
         log.record(**prediction(1))
         assert log.flush()
     assert [row["request_id"] for row in rows_in(database)] == ["request-0", "request-1"]

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.prediction_log import parquet
+from app.prediction_log.arrow import SCHEMA
 from app.prediction_log.messages import LoggedPredictions, LoggedRequest
-from app.prediction_log.parquet import SCHEMA, ParquetFiles
+from app.prediction_log.parquet import ParquetFiles
 from app.prediction_log.segments import Spool
 from app.prediction_log.writer import Writer
 from tests.prediction_log.spooling import append, segments, target
@@ -70,7 +71,10 @@ def test_columns_have_types_and_values(writer: Writer, tmp_path: Path) -> None:
         "features": [("MedInc", 1.5)],
         "categories": [("color", "red"), ("flag", "true")],
         "prediction": [0.25, 0.75],
+        "row": 0,
+        **dict.fromkeys(("interval_lower", "interval_upper", "interval_level", "latency_ms", "key_id")),
     }
+    assert second["row"] == 1
     assert second["features"] == [("MedInc", None)]
     assert second["categories"] == [("color", None), ("flag", "false")]
     assert oct(path.parent.stat().st_mode)[-3:] == "700"

@@ -203,7 +203,10 @@ def test_rows_that_another_version_does_not_take_are_counted(log: Log, directori
     assert (found.rows, found.compared, found.not_taken, found.other_outputs) == (5, 1, 3, 1)
     assert found.unused_features == ("old",)
     assert {(one.field, one.rows) for one in found.reasons} == {("tenure", 1), ("tenure", 1), ("contract", 1)}
-    assert {one.message for one in found.reasons if one.field == "tenure"} == {"is missing", "must be a whole number, not a fraction"}
+    assert {one.message for one in found.reasons if one.field == "tenure"} == {
+        "is missing",
+        "must be a whole number, not a fraction",
+    }
     text = describe_replay(log.replay(serve(directories["churn"])))
     assert "  Features that it does not take: old." in text
     assert "    tenure: is missing (1 rows)" in text

@@ -53,6 +53,7 @@ class RpcCall:
         headers: Metadata of the call by name, as headers of HTTP.
         raw_headers: All metadata, including repeated ones.
         request_id: Id of the call.
+        begun: When the call began, by `time.perf_counter`.
         peer: Address of the client.
         reply: Message of the answer, once it is made.
     """
@@ -64,7 +65,7 @@ class RpcCall:
         ]
         self.request_id = identify(next((value for name, value in self.raw_headers if name == b"x-request-id"), None))
         self.peer = address_of(context.peer())
-        self._begun = time.perf_counter()
+        self.begun = time.perf_counter()
         self._context = context
         self._gate = gate
         self._arrivals = arrivals
@@ -101,7 +102,7 @@ class RpcCall:
         if len(message) > limit:
             raise TooLarge(f"The message is larger than {setting}.")
         if len(message) <= SMALL_BODY_BYTES:
-            self._gate.has_read(time.perf_counter() - self._begun)
+            self._gate.has_read(time.perf_counter() - self.begun)
         self._message = message
         return message
 
