@@ -293,5 +293,5 @@ def test_a_version_that_is_not_there_is_told(registry_dir: Path, tmp_path: Path)
     with pytest.raises(ReplayFailed, match="has no version '99'"):
         load_version(settings, worker, "99")
     empty = Settings(data_dir=tmp_path, model_path=str(tmp_path))
-    with pytest.raises(ReplayFailed, match="The model cannot be fetched"):
+    with pytest.raises(ReplayFailed, match="There is no version to replay with: MODEL_PATH"):
         load_version(empty, ModelWorker(empty), None)
