@@ -1,4 +1,4 @@
-"""Authentication by key: API_KEY on prediction routes, ADMIN_API_KEY on admin routes."""
+"""Authentication by key: API_KEY on the routes of predictions and outcomes, ADMIN_API_KEY on admin routes."""
 
 import hmac
 from collections.abc import Mapping
@@ -16,6 +16,17 @@ KEY_SCHEME = "api_key"
 """Name of the security scheme in the OpenAPI document."""
 
 Connection = ASGIConnection[Any, Any, Any, Any]
+
+
+async def require_key(connection: Connection, _: BaseRouteHandler) -> None:
+    """Guard of routes that need API_KEY like the prediction routes, if it is set.
+
+    Raises:
+        Unauthorized: The key is missing or wrong.
+    """
+    settings: Settings = connection.app.state.services.settings
+    if settings.api_key is not None:
+        check_key(headers_of(connection.scope), settings.api_key)  # pyright: ignore[reportArgumentType]
 
 
 async def require_admin_key(connection: Connection, _: BaseRouteHandler) -> None:

@@ -10,6 +10,7 @@ from app.commands.check import check
 from app.commands.convert import convert
 from app.commands.predict import predict
 from app.commands.profile import profile
+from app.commands.replay import replay
 from app.commands.serve import serve
 from app.commands.settings import settings
 from app.commands.train import train
@@ -23,5 +24,5 @@ def main() -> None:
     load_dotenv(Path(".env"))
 
 
-for command in (serve, train, convert, predict, check, profile, settings):
+for command in (serve, train, convert, predict, check, profile, replay, settings):
     main.add_command(command)

@@ -10,6 +10,7 @@ from app.models.disk.store import ModelStore
 from app.models.keeper import ModelKeeper
 from app.models.refresher import Refresher
 from app.models.slot import ModelSlot
+from app.outcomes.intake import Outcomes
 from app.prediction_log.durable import DurableLog
 from app.prediction_log.log import PredictionLog
 from app.serving.admission import Admission
@@ -45,6 +46,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     gpu: GpuPoller
     system: SystemMonitor
     prediction_log: PredictionLog | DurableLog
+    outcomes: Outcomes
     request_log: RequestLog
 
 

@@ -35,6 +35,7 @@ from app.models.refresher import Refresher
 from app.models.registry.process import WorkerProcess
 from app.models.registry.source import ModelSource
 from app.models.slot import ModelSlot
+from app.outcomes.intake import Outcomes
 from app.predict.compressed import CompressedAnswers
 from app.predict.cors import CorsHeaders
 from app.predict.edge import Edge
@@ -55,6 +56,7 @@ from app.routes.drift import drift
 from app.routes.health import HealthController
 from app.routes.hooks import hooks_router
 from app.routes.info import info, metrics
+from app.routes.outcomes import OutcomesController
 from app.routes.predict import PredictController
 from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
@@ -150,7 +152,7 @@ def _direct_routes(
 def _litestar(services: Services, cors: CORSConfig | None) -> Litestar:
     """The part of the application that Litestar answers."""
     settings = services.settings
-    route_handlers: list[Any] = [PredictController, HealthController, info, *protocol_handlers()]
+    route_handlers: list[Any] = [PredictController, OutcomesController, HealthController, info, *protocol_handlers()]
     if settings.drift:
         route_handlers.append(drift)
     if settings.enable_prometheus:
@@ -209,6 +211,7 @@ def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: Lo
         gpu=gpu,
         system=SystemMonitor(settings.data_dir),
         prediction_log=_prediction_log(settings, log_writer, metrics),
+        outcomes=Outcomes(settings.prediction_log_target, slot, metrics.registry, settings.outcome_window_rows),
         request_log=RequestLog(),
     )
 
@@ -252,6 +255,8 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
             tasks.start("shadow", services.shadow.run)
         if services.prediction_log.enabled:
             tasks.start("prediction-log", services.prediction_log.run)
+        if services.outcomes.tracker is not None:
+            tasks.start("outcomes", services.outcomes.run)
         if settings.enable_prometheus:
             exporter = MetricsServer(settings.api_host, settings.prometheus_port, services.metrics)
             tasks.start("metrics-server", exporter.run)
@@ -268,4 +273,5 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
     services.shadow.close()
     services.drift.close()
     await asyncio.to_thread(services.slot.close)
+    await asyncio.to_thread(services.outcomes.close)
     await asyncio.to_thread(services.prediction_log.close)

@@ -44,11 +44,14 @@ def inside(folder: str, names: Iterator[str]) -> list[str]:
         *[("app", other) for other in ("benchmarks", "tests")],
         *[
             (f"app.{part}", "litestar")
-            for part in ("models", "codecs", "telemetry", "prediction_log", "serving", "errors")
+            for part in ("models", "codecs", "telemetry", "prediction_log", "outcomes", "replay", "serving", "errors")
         ],
         *[("app.telemetry", f"app.{part}") for part in ("models", "serving", "predict", "routes")],
         ("app.telemetry", "app.prediction_log"),
         *[("app.prediction_log", f"app.{part}") for part in ("models", "serving", "predict", "routes")],
+        *[("app.outcomes", f"app.{part}") for part in ("serving", "predict", "routes", "replay")],
+        *[("app.replay", f"app.{part}") for part in ("serving", "predict", "routes")],
+        *[(f"app.{part}", "app.outcomes") for part in ("codecs", "models", "telemetry", "prediction_log", "predict")],
         *[("app.codecs", f"app.{part}") for part in ("models", "serving", "predict", "routes", "telemetry")],
         *[("app.models", f"app.{part}") for part in ("serving", "predict", "routes")],
         *[(f"app.{part}", "app.protocols") for part in ("codecs", "models", "predict", "serving", "telemetry")],

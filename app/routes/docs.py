@@ -25,6 +25,7 @@ from app.container import Services
 from app.models.served import ServedModel
 from app.protocols.wiring import describe_protocols
 from app.routes.health import ReloadOrder
+from app.routes.outcomes import describe_outcomes
 
 ASSETS_PACKAGE = "fastapi_standalone_docs"
 ASSETS_PATH = "/docs/assets"
@@ -167,6 +168,7 @@ def document(openapi: dict[str, Any], served: ServedModel | None, *, open_to_all
     }
     if served is not None:
         _set_labels(schemas, served)
+    describe_outcomes(result, open_to_all=open_to_all)
     describe_protocols(result, served, open_to_all=open_to_all)
     return result
 

@@ -59,6 +59,11 @@ FAMILIES: dict[str, tuple[str, set[str]]] = {
         for what, label in (("", "feature"), ("prediction_", "output"))
         for name in ("psi", "js_divergence", "ks", "level")
     },
+    "outcomes": ("counter", {"result"}),
+    **{
+        f"outcome_{figure}": ("gauge", {"model_version"})
+        for figure in ("rows", "rmse", "mae", "r2", "interval_coverage", "log_loss", "auc", "calibration_error")
+    },
     "compute_backend_usable": ("gauge", {"backend", "device"}),
     "compute_backend_out_of_memory": ("counter", {"backend"}),
 }

@@ -1,0 +1,1 @@
+"""Outcomes of predictions: the actual values that callers report later, and the error of each model version."""

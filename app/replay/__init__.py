@@ -1,0 +1,1 @@
+"""Replay of the prediction log: logged rows scored by another version of the model."""
