@@ -8,6 +8,7 @@ from dotenv import load_dotenv
 from app import __version__
 from app.commands.check import check
 from app.commands.convert import convert
+from app.commands.ops import ops
 from app.commands.predict import predict
 from app.commands.serve import serve
 from app.commands.settings import settings
@@ -22,5 +23,5 @@ def main() -> None:
     load_dotenv(Path(".env"))
 
 
-for command in (serve, train, convert, predict, check, settings):
+for command in (serve, train, convert, predict, check, ops, settings):
     main.add_command(command)

@@ -55,7 +55,7 @@ class LoadHealth(msgspec.Struct, frozen=True, kw_only=True):
 def status_of(reasons: Iterable[Reason]) -> Status:
     """The worst status of all reasons; healthy without one."""
     given = {reason.status for reason in reasons}
-    return next((status for status in reversed(STATUSES) if status in given), "healthy")
+    return "unhealthy" if "unhealthy" in given else "degraded" if "degraded" in given else "healthy"
 
 
 def reasons_of(services: Services) -> list[Reason]:
