@@ -296,6 +296,35 @@ async def test_a_failed_refresh_degrades_but_answers(client: Client, example: di
     assert answered(await client.post("/predict", json=example))["model_version"] == "1"
 
 
+async def test_a_registry_that_has_not_answered_for_three_looks_degrades(
+    client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = services_of(client).registry
+    for looks, expected in ((2.9, []), (3.1, ["registry_old"])):
+        silence = looks * settings.model_cache_ttl
+        monkeypatch.setattr(registry, "silence", lambda silence=silence: silence)
+        assert [code for code, _, _ in await reasons(client)] == expected
+    assert "service_status 1.0" in (await client.get("/metrics")).text
+
+
+async def test_the_registry_and_the_logs_database_are_reported(client: Client, example: dict[str, float]) -> None:
+    log: PredictionLog = services_of(client).prediction_log
+    before = answered(await client.get("/health/detailed"))["dependencies"]
+    assert (before["registry"]["up"], before["prediction_log"]["up"]) == (True, None)  # nobody had to write
+    assert answered(await client.post("/predict", json=example))
+    assert log.flush()
+    answer = answered(await client.get("/health/detailed"))
+    for reading in answer["dependencies"].values():
+        assert reading["up"] is True
+        assert 0 <= reading["age_seconds"] < 60
+        assert 0 < reading["latency_seconds"] < 60
+        assert (reading["unanswered_seconds"], reading["last_error"], reading["detail"]) == (None, None, None)
+    assert answer["status"] == "healthy"
+    text = (await client.get("/metrics")).text
+    assert 'dependency_up{dependency="prediction_log"} 1.0' in text
+    assert "service_status 0.0" in text
+
+
 async def test_a_version_of_the_fallback_stage_is_served_and_reported(admin_settings: Settings) -> None:
     settings = msgspec.structs.replace(admin_settings, model_stage="Staging", model_fallback_stage="Production")
     async with client_of(settings) as client:
