@@ -8,6 +8,7 @@ from dotenv import load_dotenv
 from app import __version__
 from app.commands.check import check
 from app.commands.convert import convert
+from app.commands.ops import ops
 from app.commands.predict import predict
 from app.commands.profile import profile
 from app.commands.replay import replay
@@ -24,5 +25,5 @@ def main() -> None:
     load_dotenv(Path(".env"))
 
 
-for command in (serve, train, convert, predict, check, profile, replay, settings):
+for command in (serve, train, convert, predict, check, profile, replay, ops, settings):
     main.add_command(command)

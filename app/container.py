@@ -20,6 +20,7 @@ from app.serving.gate import Gate
 from app.serving.shadow import Shadow
 from app.serving.shutdown import Shutdown
 from app.tasks import BackgroundTasks
+from app.telemetry.dependencies import Dependency
 from app.telemetry.gpu import GpuPoller
 from app.telemetry.metrics import Metrics
 from app.telemetry.request_log import RequestLog
@@ -45,6 +46,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     drift: DriftMonitor
     gpu: GpuPoller
     system: SystemMonitor
+    registry: Dependency
+    log_database: Dependency
     prediction_log: PredictionLog | DurableLog
     outcomes: Outcomes
     request_log: RequestLog

@@ -32,6 +32,7 @@ from app.models.keeper import ModelKeeper
 from app.models.listener import RefreshListener
 from app.models.loader import ModelLoader
 from app.models.refresher import Refresher
+from app.models.registry.noted import NotedSource
 from app.models.registry.process import WorkerProcess
 from app.models.registry.source import ModelSource
 from app.models.slot import ModelSlot
@@ -46,6 +47,7 @@ from app.predict.scoring import Scoring
 from app.predict.straight import StraightWay
 from app.prediction_log.durable import DurableLog
 from app.prediction_log.log import PredictionLog
+from app.prediction_log.noted import NotedWriter
 from app.prediction_log.process import LogWriter, LogWriterProcess
 from app.prediction_log.segments import Spool
 from app.prediction_log.status import Waiting
@@ -58,6 +60,7 @@ from app.routes.hooks import hooks_router
 from app.routes.info import info, metrics
 from app.routes.outcomes import OutcomesController
 from app.routes.predict import PredictController
+from app.routes.reasons import ServiceStatus
 from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
 from app.serving.executor import Executor
@@ -65,6 +68,7 @@ from app.serving.gate import Gate
 from app.serving.shadow import Shadow
 from app.serving.shutdown import Shutdown, watch_parent
 from app.tasks import BackgroundTasks
+from app.telemetry.dependencies import Dependency, DependencySeries
 from app.telemetry.exporter import MetricsServer
 from app.telemetry.gpu import GpuPoller
 from app.telemetry.logging import logging_config
@@ -176,12 +180,14 @@ def _litestar(services: Services, cors: CORSConfig | None) -> Litestar:
 
 
 def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: LogWriter) -> Services:
+    registry, log_database = Dependency("registry"), Dependency("prediction_log")
+    source, log_writer = NotedSource(source, registry), NotedWriter(log_writer, log_database)
     gpu = GpuPoller(nvml)
     slot = ModelSlot()
     admission = Admission(settings.max_rows_in_flight, memory_bytes(), settings.longest_wait)
     metrics = Metrics()
     gate = Gate(settings.max_requests_in_progress, settings.longest_wait)
-    metrics.register(gpu, slot, admission, gate)
+    metrics.register(gpu, slot, admission, gate, DependencySeries(registry, log_database))
     store = ModelStore(
         settings.data_dir / "models", settings.source_uri, settings.model_name, settings.model_store_versions
     )
@@ -193,7 +199,7 @@ def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: Lo
         "asking the registry" if settings.place is None else "reading MODEL_PATH",
     )
     refresher = Refresher(slot, source, loader, store, pin, listener, RefusalBackoff(settings.model_cache_ttl))
-    return Services(
+    services = Services(
         settings=settings,
         slot=slot,
         store=store,
@@ -212,8 +218,12 @@ def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: Lo
         system=SystemMonitor(settings.data_dir),
         prediction_log=_prediction_log(settings, log_writer, metrics),
         outcomes=Outcomes(settings.prediction_log_target, slot, metrics.registry, settings.outcome_window_rows),
+        registry=registry,
+        log_database=log_database,
         request_log=RequestLog(),
     )
+    metrics.register(ServiceStatus(services))
+    return services
 
 
 def _drift(settings: Settings, slot: ModelSlot, metrics: Metrics) -> DriftMonitor:
@@ -247,6 +257,7 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
             tasks.start("start-status", partial(show_start, lambda: services.slot.current is not None))
         tasks.start("model-keeper", services.keeper.run)
         tasks.start("gpu-poller", services.gpu.run)
+        tasks.start("disk-poller", services.system.run)
         tasks.start("parent-watch", watch_parent)
         tasks.start("loop-lag", partial(watch_loop, services.metrics))
         if settings.drift:

@@ -6,8 +6,9 @@ import gc
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 # Before numba is imported anywhere: its CUDA simulator stands in for a GPU in this process.
 os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
@@ -33,6 +34,7 @@ from app.models.artifact import read_artifact
 from app.models.registry.embedded import BUNDLED
 from tests.faults import MlflowServer
 from tests.models.keeping import keep
+from tests.monitoring import Prometheus
 from tests.prediction_log.databases import PostgresServer, postgres_binaries, unprivileged_user
 from tests.support import Client, Server, free_port, in_process, loaded, server_environ
 
@@ -205,3 +207,17 @@ def postgres() -> Iterator[PostgresServer]:
         server.stop()
     finally:
         shutil.rmtree(directory)
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[Callable[..., Prometheus]]:
+    """Starts `prometheus` processes that scrape the ports given to them, and ends them after the test."""
+    started: list[Prometheus] = []
+
+    def start(ports: Sequence[int], **more: Any) -> Prometheus:
+        started.append(Prometheus(tmp_path / f"prometheus-{len(started)}", ports, **more))
+        return started[-1].wait_ready()
+
+    yield start
+    for one in started:
+        one.close()

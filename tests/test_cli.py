@@ -195,3 +195,28 @@ def test_a_system_without_openmp_is_told_which_package_it_lacks(monkeypatch: pyt
     assert result.exit_code == 1
     assert "libnothing.so.1" in result.stderr
     assert "apt-get install libgomp1" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["grafana", "rules"])
+def test_ops_prints_what_names_the_metrics_with_their_prefix(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    plain, prefixed = (CliRunner().invoke(main, ["ops", command, *more]) for more in ((), ("--prefix", "acme_")))
+    assert (plain.exit_code, prefixed.exit_code) == (0, 0)
+    assert "acme_" not in plain.output
+    assert prefixed.output.replace("acme_", "") == plain.output.replace("acme_", "")
+    assert "acme_api_requests_total" in prefixed.output
+
+
+def test_ops_prints_a_servicemonitor_unless_there_are_no_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_PORT", "9123")
+    done = CliRunner().invoke(main, ["ops", "servicemonitor"])
+    assert (done.exit_code, "targetPort: 9123" in done.output) == (0, True)
+    monkeypatch.setenv("ENABLE_PROMETHEUS", "false")
+    done = CliRunner().invoke(main, ["ops", "servicemonitor"])
+    assert (done.exit_code, done.output) == (1, "ENABLE_PROMETHEUS is false: there is nothing to scrape.\n")
+
+
+def test_ops_refuses_a_prefix_that_no_metric_can_have() -> None:
+    done = CliRunner().invoke(main, ["ops", "rules", "--prefix", "1-a"])
+    assert done.exit_code == 2
+    assert "must be letters, digits and _" in done.output

@@ -63,6 +63,8 @@ class PredictionLog:
         self._written = 0
         self._last_error: str | None = None
         self._writing = threading.Lock()
+        if enabled:
+            metrics.logged_predictions.labels("dropped")  # so that the first dropped row is an increase
 
     @property
     def status(self) -> PredictionLogStatus:

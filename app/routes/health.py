@@ -19,8 +19,10 @@ from app.models.outcome import Refresh
 from app.models.served import ServedModel
 from app.prediction_log.status import PredictionLogStatus
 from app.problems import problem_responses
-from app.routes.model_health import ModelHealth, Status, model_health, model_problems
+from app.routes.model_health import ModelHealth, model_health
+from app.routes.reasons import Reason, Status, reasons_of, status_of
 from app.tasks import TaskStatus
+from app.telemetry.dependencies import Dependency, DependencyReading
 from app.telemetry.gpu import GpuStatus
 from app.telemetry.system import SystemReading
 from kernels.dispatch import BackendStatus
@@ -47,19 +49,27 @@ class GpuHealth(GpuStatus, frozen=True, kw_only=True):
         backends: Backends in use, including the CPU; empty while no model is loaded.
         disabled: Backend that failed and is no longer used.
         disabled_reason: Reason of its failure.
+        age_seconds: Time since NVML was last read; None before.
     """
 
     backends: dict[str, BackendStatus]
     disabled: str | None
     disabled_reason: str | None
+    age_seconds: float | None
 
 
 class DetailedHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """All health reports together."""
+    """All health reports together, as background tasks and earlier calls know them: nothing is asked for the answer.
+
+    Attributes:
+        reasons: Why the status is not `healthy`.
+        dependencies: The registry, and the database of the prediction log, by name.
+    """
 
     status: Status
     version: str
-    problems: list[str]
+    reasons: list[Reason]
+    dependencies: dict[str, DependencyReading]
     model: ModelHealth
     tasks: dict[str, TaskStatus]
     prediction_log: PredictionLogStatus
@@ -106,13 +116,14 @@ class HealthController(Controller):
     @get("/", summary="Summarise health", responses=_unhealthy(Health))
     async def health(self, services: InjectedServices) -> Response[Health]:
         """Whether predictions are answered, and a list of problems; 503 while no model is loaded."""
-        status, problems = _status(services)
+        reasons = reasons_of(services)
+        status = status_of(reasons)
         return _answer(
             Health(
                 status=status,
                 version=services.settings.api_version,
                 model_loaded=services.slot.current is not None,
-                problems=problems,
+                problems=[reason.message for reason in reasons],
                 timestamp=datetime.now(UTC),
             ),
             ok=status != "unhealthy",
@@ -124,13 +135,15 @@ class HealthController(Controller):
 
         Error texts of the registry are included only for a request with ADMIN_API_KEY.
         """
-        status, problems = _status(services)
+        reasons, in_detail = reasons_of(services), has_admin_key(request)
+        status = status_of(reasons)
         return _answer(
             DetailedHealth(
                 status=status,
                 version=services.settings.api_version,
-                problems=problems,
-                model=model_health(services, in_detail=has_admin_key(request)),
+                reasons=reasons,
+                dependencies=_dependencies(services, in_detail=in_detail),
+                model=model_health(services, in_detail=in_detail),
                 tasks=services.tasks.status,
                 prediction_log=services.prediction_log.status,
                 system=services.system.read(),
@@ -241,21 +254,14 @@ def _answer(content: Any, *, ok: bool) -> Response[Any]:
     return Response(content, status_code=200 if ok else 503)
 
 
-def _status(services: Services) -> tuple[Status, list[str]]:
-    problems = [
-        f"background task {name} crashed and will be restarted"
-        for name, task in services.tasks.status.items()
-        if task.state == "waiting"
-    ]
-    problems += model_problems(services)
-    if services.prediction_log.status.last_error is not None:
-        problems.append("predictions cannot be logged")
-    engine = services.slot.engine_status()
-    if engine is None:
-        return "unhealthy", ["no model is loaded", *problems]
-    if engine.disabled_reason is not None:
-        problems.append(f"GPU backend is off: {engine.disabled_reason}")
-    return ("degraded" if problems else "healthy"), problems
+def _dependencies(services: Services, *, in_detail: bool) -> dict[str, DependencyReading]:
+    known: list[Dependency] = [services.registry]
+    if services.prediction_log.enabled:
+        known.append(services.log_database)
+    readings = {dependency.name: dependency.read() for dependency in known}
+    if in_detail:
+        return readings
+    return {name: msgspec.structs.replace(reading, detail=None) for name, reading in readings.items()}
 
 
 def _gpu(services: Services) -> GpuHealth:
@@ -267,4 +273,5 @@ def _gpu(services: Services) -> GpuHealth:
         backends=engine.backends if engine else {},
         disabled=engine and engine.disabled,
         disabled_reason=engine and engine.disabled_reason,
+        age_seconds=services.gpu.calls.read().age_seconds,
     )

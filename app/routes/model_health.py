@@ -1,6 +1,5 @@
 """Report on the model in use, its canary and shadow, and the last look into the registry: `/health/model`."""
 
-import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Literal
@@ -9,13 +8,11 @@ import msgspec
 
 from app.container import Services
 from app.models.disk.store import StoreStatus
-from app.models.loader import Stage
 from app.models.outcome import Refresh
-from app.models.registry.source import FALLBACK, REMAINING, LookUp
+from app.models.registry.source import LookUp
 from app.models.served import NotFinite
+from app.routes.reasons import LoadHealth, Status, loading, model_reasons, status_of
 from kernels.engine import EngineStatus
-
-Status = Literal["healthy", "degraded", "unhealthy"]
 
 
 class RolloutHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,24 +32,6 @@ class RolloutHealth(msgspec.Struct, frozen=True, kw_only=True):
     digest: str | None
     not_finite: tuple[NotFinite, ...]
     last_refresh: Refresh | None
-
-
-SLOW_STAGE_S = 30.0
-"""Time after which a stage of a load is reported as a problem. All stages of most models take a few seconds."""
-
-
-class LoadHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """Load of a model in progress.
-
-    Attributes:
-        version: Version that is being loaded.
-        stage: Current stage of the load.
-        seconds: Time since the stage began.
-    """
-
-    version: str
-    stage: Stage
-    seconds: float
 
 
 class ModelHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +86,7 @@ def model_health(services: Services, *, in_detail: bool) -> ModelHealth:
     served, keeper, refresher = services.slot.current, services.keeper, services.refresher
     freshness = services.slot.freshness()
     return ModelHealth(
-        status="unhealthy" if served is None else "degraded" if model_problems(services) else "healthy",
+        status="unhealthy" if served is None else status_of(model_reasons(services)),
         source="registry" if services.settings.place is None else "path",
         name=services.settings.model_name,
         version=served and served.identity.version,
@@ -123,7 +102,7 @@ def model_health(services: Services, *, in_detail: bool) -> ModelHealth:
         age_seconds=freshness and freshness.age,
         next_look_seconds=keeper.next_look(),
         pinned=services.slot.pinned,
-        loading=_loading(services),
+        loading=loading(services),
         look_ups=refresher.look_ups,
         canary=_rollout(services, "canary", show),
         shadow=_rollout(services, "shadow", show),
@@ -133,46 +112,12 @@ def model_health(services: Services, *, in_detail: bool) -> ModelHealth:
     )
 
 
-def model_problems(services: Services) -> list[str]:
-    """Problems of the model in use, its canary and its shadow, one sentence each."""
-    refreshes = {"model refresh": services.keeper.last_refresh, **services.refresher.rollout}
-    problems = [
-        f"{named}: {refresh.outcome}: {refresh.reason}"
-        for named, refresh in refreshes.items()
-        if refresh is not None and refresh.reason is not None
-    ]
-    served = services.slot.current
-    if served is not None and served.resolved_by.startswith((FALLBACK, REMAINING)):
-        problems.append(
-            f"version {served.identity.version} is served from {served.resolved_by}, "
-            f"not from stage {services.settings.model_stage}"
-        )
-    output = services.settings.model_output
-    problems += [
-        f"MODEL_OUTPUT is {output}, which version {model.identity.version} cannot give: it answers as with auto"
-        for model in (served, services.slot.canary)
-        if model is not None and output not in model.outputs
-    ]
-    if (loading := _loading(services)) is not None and loading.seconds > SLOW_STAGE_S:
-        problems.append(f"version {loading.version} has been loading ({loading.stage}) for {loading.seconds:.0f} s")
-    if (error := services.store.status().last_error) is not None:
-        problems.append(f"the model in use cannot be kept on disk: {error}")
-    return problems
-
-
 def _as_it_is(refresh: Refresh | None) -> Refresh | None:
     return refresh
 
 
 def _for_anybody(refresh: Refresh | None) -> Refresh | None:
     return refresh and refresh.for_anybody()
-
-
-def _loading(services: Services) -> LoadHealth | None:
-    if (loading := services.refresher.loading) is None:
-        return None
-    seconds = time.monotonic() - loading.since
-    return LoadHealth(version=loading.version, stage=loading.stage, seconds=seconds)
 
 
 def _rollout(

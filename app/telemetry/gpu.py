@@ -11,6 +11,9 @@ import msgspec
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.telemetry.dependencies import Dependency
+from app.telemetry.own_thread import in_own_thread
+
 POLL_INTERVAL_S = 5.0
 SEARCH_INTERVAL_S = 60.0
 """Interval of polls while there is no GPU, since a driver can be loaded later."""
@@ -54,16 +57,24 @@ class GpuPoller(Collector):
 
     Args:
         nvml: The `pynvml` module; a test passes a double.
+
+    Attributes:
+        status: The newest readings.
+        calls: How the polls went; one that hangs leaves the old readings in `status`.
     """
 
     def __init__(self, nvml: Any = None) -> None:
         self._nvml: Any = nvml if nvml is not None else importlib.import_module("pynvml")
         self._initialized = False
+        self.calls = Dependency("nvml")
         self.status = GpuStatus(available=False, reason="not looked yet", devices=())
 
     def collect(self) -> Iterable[Metric]:
-        """Prometheus series of the newest readings. Without a reading there is no series, rather than a zero."""
-        readings = self.status.devices
+        """Prometheus series of the newest readings. Without a reading there is no series, rather than a zero.
+
+        While NVML hangs, its last readings are too old to be series.
+        """
+        readings = () if self.calls.read().up is False else self.status.devices
         for name, help_text, attribute in SERIES:
             family = GaugeMetricFamily(name, help_text, labels=("gpu", "uuid"))
             for reading in readings:
@@ -74,9 +85,11 @@ class GpuPoller(Collector):
                 yield family
 
     async def run(self) -> None:
-        """Poll for ever, in a thread, since calls of NVML take milliseconds."""
+        """Poll for ever, in a thread, since calls of NVML take milliseconds, or hang with a dead driver."""
         while True:
-            await asyncio.to_thread(self.poll)
+            self.calls.began()
+            await in_own_thread(self.poll)
+            self.calls.ended()
             await asyncio.sleep(POLL_INTERVAL_S if self.status.available else SEARCH_INTERVAL_S)
 
     def poll(self) -> None:

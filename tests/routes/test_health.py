@@ -74,6 +74,14 @@ def answered(response: httpx.Response, status: int = 200) -> Any:
     return response.json()
 
 
+async def reasons(client: Client) -> list[tuple[str, str, str]]:
+    """Code, status and sentence of each reason in /health/detailed, whose status is the worst of them."""
+    answer = answered(await client.get("/health/detailed"))
+    found = [(reason["code"], reason["status"], reason["message"]) for reason in answer["reasons"]]
+    assert answer["status"] == max((status for _, status, _ in found), default="healthy")
+    return found
+
+
 async def test_a_service_with_a_model_is_healthy(client: Client) -> None:
     answer = answered(await client.get("/health"))
     assert answer.keys() == {"status", "version", "model_loaded", "problems", "timestamp"}
@@ -86,7 +94,10 @@ async def test_without_a_model_health_is_503_with_a_reason(no_model: Settings) -
         assert (answer["status"], answer["model_loaded"]) == ("unhealthy", False)
         assert answer["problems"][0] == "no model is loaded"
         assert "nobody-trained-this" in answer["problems"][1]
-        assert answered(await client.get("/health/detailed"), 503)["status"] == "unhealthy"
+        detailed = answered(await client.get("/health/detailed"), 503)
+        assert detailed["status"] == "unhealthy"
+        codes = [(reason["code"], reason["status"]) for reason in detailed["reasons"]]
+        assert codes == [("model_missing", "unhealthy"), ("model_unknown", "degraded")]
         model = answered(await client.get("/health/model"), 503)
         assert (model["status"], model["version"], model["engine"]) == ("unhealthy", None, None)
         assert model["last_refresh"]["outcome"] == "model_unknown"
@@ -114,12 +125,13 @@ async def test_the_detailed_page_has_all_other_reports(client: Client) -> None:
     assert answer["status"] == "healthy"
     assert answer["model"]["version"] == "1"
     assert answer["tasks"].keys() == {
-        "model-keeper", "gpu-poller", "parent-watch", "loop-lag", "prediction-log", "metrics-server",
+        "model-keeper", "gpu-poller", "disk-poller", "parent-watch", "loop-lag", "prediction-log", "metrics-server",
     }  # fmt: skip
     assert {task["state"] for task in answer["tasks"].values()} == {"running"}
     assert answer["prediction_log"] == {"enabled": True, "queued": 0, "last_error": None}
     assert answer["system"].keys() == answered(await client.get("/health/system")).keys()
-    assert answer["gpu"] == answered(await client.get("/health/gpu"))
+    assert answer["gpu"].keys() == answered(await client.get("/health/gpu")).keys()
+    assert answer["reasons"] == []
 
 
 async def test_the_host_is_reported(client: Client) -> None:
@@ -177,9 +189,9 @@ async def test_a_dead_gpu_fails_no_request_and_is_reported(client: Client, examp
     hardware.fails_after = 2
     assert answered(await client.post("/predict", json=example))["prediction"] == want
     reason = "RuntimeError: an illegal memory access was encountered"
-    for path in ("/health", "/health/detailed"):
-        answer = answered(await client.get(path))
-        assert (answer["status"], answer["problems"]) == ("degraded", [f"GPU backend is off: {reason}"])
+    answer = answered(await client.get("/health"))
+    assert (answer["status"], answer["problems"]) == ("degraded", [f"GPU backend is off: {reason}"])
+    assert await reasons(client) == [("gpu_off", "degraded", f"GPU backend is off: {reason}")]
     gpu = answered(await client.get("/health/gpu"))
     assert (gpu["disabled"], gpu["disabled_reason"]) == ("cuda", reason)
     assert gpu["backends"].keys() == {"cpu"}
@@ -275,13 +287,42 @@ async def test_a_crashed_task_degrades_but_answers(client: Client) -> None:
 
 async def test_a_failed_refresh_degrades_but_answers(client: Client, example: dict[str, float]) -> None:
     services_of(client).keeper.last_refresh = Refresh("registry_unreachable", reason="connection refused")
-    for path in ("/health", "/health/detailed"):
-        answer = answered(await client.get(path))
-        assert answer["status"] == "degraded"
-        assert answer["problems"] == ["model refresh: registry_unreachable: connection refused"]
+    answer = answered(await client.get("/health"))
+    assert answer["status"] == "degraded"
+    assert answer["problems"] == ["model refresh: registry_unreachable: connection refused"]
+    assert await reasons(client) == [("model_registry_unreachable", "degraded", answer["problems"][0])]
     assert answered(await client.get("/health/model"))["status"] == "degraded"
     assert answered(await client.get("/health/ready"))["status"] == "ready"
     assert answered(await client.post("/predict", json=example))["model_version"] == "1"
+
+
+async def test_a_registry_that_has_not_answered_for_three_looks_degrades(
+    client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = services_of(client).registry
+    for looks, expected in ((2.9, []), (3.1, ["registry_old"])):
+        silence = looks * settings.model_cache_ttl
+        monkeypatch.setattr(registry, "silence", lambda silence=silence: silence)
+        assert [code for code, _, _ in await reasons(client)] == expected
+    assert "service_status 1.0" in (await client.get("/metrics")).text
+
+
+async def test_the_registry_and_the_logs_database_are_reported(client: Client, example: dict[str, float]) -> None:
+    log: PredictionLog = services_of(client).prediction_log
+    before = answered(await client.get("/health/detailed"))["dependencies"]
+    assert (before["registry"]["up"], before["prediction_log"]["up"]) == (True, None)  # nobody had to write
+    assert answered(await client.post("/predict", json=example))
+    assert log.flush()
+    answer = answered(await client.get("/health/detailed"))
+    for reading in answer["dependencies"].values():
+        assert reading["up"] is True
+        assert 0 <= reading["age_seconds"] < 60
+        assert 0 < reading["latency_seconds"] < 60
+        assert (reading["unanswered_seconds"], reading["last_error"], reading["detail"]) == (None, None, None)
+    assert answer["status"] == "healthy"
+    text = (await client.get("/metrics")).text
+    assert 'dependency_up{dependency="prediction_log"} 1.0' in text
+    assert "service_status 0.0" in text
 
 
 async def test_a_version_of_the_fallback_stage_is_served_and_reported(admin_settings: Settings) -> None:
@@ -414,7 +455,7 @@ async def test_a_slow_load_is_a_problem_with_version_and_stage(
         assert (loading["version"], loading["stage"]) == (version, "build")
         assert 0 <= loading["seconds"] < 60
         assert answered(await client.get("/health"))["status"] == "healthy"
-        monkeypatch.setattr("app.routes.model_health.SLOW_STAGE_S", -1.0)
+        monkeypatch.setattr("app.routes.reasons.SLOW_STAGE_S", -1.0)
         health = answered(await client.get("/health"))
         assert health["status"] == "degraded"
         assert health["problems"][0].startswith(f"version {version} has been loading (build) for ")
