@@ -4,14 +4,20 @@ They are plain exceptions that know their HTTP status and no web framework. `app
 """
 
 from http import HTTPStatus
+from typing import Literal
 
 import msgspec
 
 REQUEST_ID = "madrone_request_id"
 ERROR_TYPE = "madrone_error_type"
+REFUSAL = "madrone_refusal"
 BROKEN_OFF = "madrone_broken_off"
-"""Keys of the ASGI scope: the id of the request, the kind of error with which it ended, and whether its client left or
-was cut off before it had the whole answer."""
+"""Keys of the ASGI scope: the id of the request, the kind of error with which it ended, the reason if it was refused,
+and whether its client left or was cut off before it had the whole answer."""
+
+Overload = Literal["in_progress", "wait", "queue", "arriving", "rows_in_flight"]
+"""Limits of overload: requests in progress, the wait of small ones, the queue for a thread, large bodies that arrive at
+once, and rows in flight."""
 
 MOST_IN_TEXT = 20
 """Most faults of fields in an error that is a single text."""
@@ -56,11 +62,14 @@ class ServiceError(Exception):
         status: HTTP status of the answer.
         kind: Short name, used in `type` and as the metrics label `error_type`.
         retry_after: Seconds after which the client may try again; None where that is of no use.
+        refusal: Metrics label `reason` of a request that was refused for a limit, a key or the state of the service,
+            whatever it asked for; None for other errors.
     """
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     kind = "internal"
     retry_after: int | None = None
+    refusal: str | None = None
 
     def __init__(self, detail: str, errors: tuple[FieldError, ...] = ()) -> None:
         super().__init__(detail)
@@ -93,7 +102,7 @@ class TooLarge(ServiceError):
     """The body has more rows or bytes than the limit allows."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    kind = "too_large"
+    kind = refusal = "too_large"
 
 
 class UnsupportedMediaType(ServiceError):
@@ -115,6 +124,7 @@ class Unauthorized(ServiceError):
 
     status = HTTPStatus.UNAUTHORIZED
     kind = "unauthorized"
+    refusal = "key"
 
 
 class Forbidden(ServiceError):
@@ -122,6 +132,7 @@ class Forbidden(ServiceError):
 
     status = HTTPStatus.FORBIDDEN
     kind = "forbidden"
+    refusal = "closed"
 
 
 class ModelUnavailable(ServiceError):
@@ -129,6 +140,7 @@ class ModelUnavailable(ServiceError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     kind = "model_unavailable"
+    refusal = "not_ready"
     retry_after = 5
 
 
@@ -177,14 +189,16 @@ class Overloaded(ServiceError):
     Args:
         detail: Text for the caller.
         retry_after: Seconds after which the client may try again.
+        refusal: The limit that was reached.
     """
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     kind = "overloaded"
 
-    def __init__(self, detail: str, retry_after: int = 1) -> None:
+    def __init__(self, detail: str, retry_after: int = 1, *, refusal: Overload = "in_progress") -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+        self.refusal = refusal
 
 
 class PredictionLogUnavailable(ServiceError):
@@ -192,6 +206,7 @@ class PredictionLogUnavailable(ServiceError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     kind = "prediction_log_unavailable"
+    refusal = "log_unavailable"
     retry_after = 1
 
 
@@ -204,6 +219,7 @@ class RateLimited(ServiceError):
 
     status = HTTPStatus.TOO_MANY_REQUESTS
     kind = "too_many_requests"
+    refusal = "rate_limit"
 
     def __init__(self, seconds: int) -> None:
         super().__init__("The client made more requests in this minute than RATE_LIMIT allows.")
@@ -214,7 +230,7 @@ class BodyTimeout(ServiceError):
     """The body did not arrive within REQUEST_TIMEOUT."""
 
     status = HTTPStatus.REQUEST_TIMEOUT
-    kind = "body_timeout"
+    kind = refusal = "body_timeout"
 
 
 class AnswerTimeout(Exception):
@@ -232,3 +248,4 @@ class DeadlineExceeded(ServiceError):
 
     status = HTTPStatus.GATEWAY_TIMEOUT
     kind = "timeout"
+    refusal = "deadline"

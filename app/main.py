@@ -185,7 +185,7 @@ def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: Lo
     gpu = GpuPoller(nvml)
     slot = ModelSlot()
     admission = Admission(settings.max_rows_in_flight, memory_bytes(), settings.longest_wait)
-    metrics = Metrics()
+    metrics = Metrics(settings.metrics_prefix or "")
     gate = Gate(settings.max_requests_in_progress, settings.longest_wait)
     metrics.register(gpu, slot, admission, gate, DependencySeries(registry, log_database))
     store = ModelStore(

@@ -16,7 +16,7 @@ from litestar.exceptions import HTTPException
 from litestar.openapi import ResponseSpec
 from litestar.types import HTTPScope, Send
 
-from app.errors import ERROR_TYPE, REQUEST_ID, Failure, FieldError, ServiceError
+from app.errors import ERROR_TYPE, REFUSAL, REQUEST_ID, Failure, FieldError, ServiceError
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
@@ -98,9 +98,9 @@ def failure_of(error: Exception, request_id: str) -> Failure:
 
 
 def answer_error(scope: MutableMapping[str, Any], error: Exception) -> Answer:
-    """Turn any exception into an answer, as `failure_of` does, and store its kind in the scope."""
+    """Turn any exception into an answer, as `failure_of` does; its kind and refusal go into the scope."""
     failure = failure_of(error, str(scope.get(REQUEST_ID, "")))
-    scope[ERROR_TYPE] = failure.kind
+    scope[ERROR_TYPE], scope[REFUSAL] = failure.kind, getattr(error, "refusal", None)
     headers = _headers(error, failure.status)
     form = protocol_error(scope["path"])
     if form is None:

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from app import __version__
 from app.address import Address, AddressError, parse_address
-from app.config.allowed import R2, HeaderName, Key, Name, Place, Port, Rmse, Rows, Uri
+from app.config.allowed import R2, HeaderName, Key, MetricPrefix, Name, Place, Port, Rmse, Rows, Uri
 from app.config.contradictions import contradictions
 from app.config.environ import values_of
 from app.prediction_log.messages import LogFormat, LogTarget
@@ -99,6 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     enable_prometheus: Annotated[bool, _help("Serve metrics at /metrics, and on PROMETHEUS_PORT as well")] = True
     prometheus_port: Annotated[Port, _help("Port that serves metrics only")] = 8001
+    metrics_prefix: Annotated[MetricPrefix | None, _help("Beginning of the names of all metrics of its own")] = None
     grpc_port: Annotated[
         Port | None, _help("Port of the Open Inference Protocol over gRPC, which needs the grpc extra. Unset: none")
     ] = None

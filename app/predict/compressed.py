@@ -18,6 +18,7 @@ PREFERRED = ("zstd", "gzip", "deflate")
 
 TEXTUAL = (
     b"application/json",
+    b"application/openmetrics-text",
     b"application/problem+json",
     b"application/vnd.oai.openapi+json",
     b"application/x-ndjson",

@@ -24,6 +24,7 @@ from app.serving.connection import Address, acknowledged, cut
 from app.serving.deadline import Deadline, Deadlines
 from app.serving.gate import Gate
 from app.telemetry.middleware import STARTED
+from app.telemetry.stages import Stages, StageTimes
 
 WHOLE_ANSWER_BYTES = 256 * 1024
 """Largest answer that is handed to the server whole. Of others the server takes a part when the client has read those
@@ -44,10 +45,12 @@ class Exchange:
         begun: When the request began, by `time.perf_counter`.
         deadline: Deadline of the request.
         started: Whether the answer has begun.
+        stages: Stages that the request has passed through.
     """
 
     __slots__ = (
-        "_gate", "_receive", "_scope", "_send", "_watcher", "begun", "deadline", "headers", "request_id", "started",
+        "_gate", "_receive", "_scope", "_send", "_sending", "_watcher", "begun", "deadline", "headers", "request_id",
+        "stages", "started",
     )  # fmt: skip
 
     def __init__(self, scope: HTTPScope, receive: Receive, send: Send, deadline: Deadline, gate: Gate) -> None:
@@ -55,6 +58,8 @@ class Exchange:
         self.request_id: str = scope.get(REQUEST_ID, "")  # pyright: ignore[reportAttributeAccessIssue]
         self.deadline = deadline
         self.started = False
+        self.stages: Stages = []
+        self._sending = 0.0
         # The straight way may have waited for the body already.
         self.begun: float = scope.get(STARTED) or time.perf_counter()  # pyright: ignore[reportAttributeAccessIssue]
         self._gate = gate
@@ -108,13 +113,16 @@ class Exchange:
         encoding = None if encoding is None else check_encoding(encoding)
         body = await read_body(self.headers, self._receive, limit, setting, reservation)
         self.deadline.reading = False
+        read = time.perf_counter()
+        self.stages.append(("read", self.begun, read))
         if len(body) <= SMALL_BODY_BYTES:
-            self._gate.has_read(time.perf_counter() - self.begun)
+            self._gate.has_read(read - self.begun)
         if encoding is None:
             return body
         if reservation is not None and len(body) > SMALL_BODY_BYTES:
             reservation.join_queue()
         plain = await in_thread(lambda: decompress(body, encoding, limit, setting))
+        self.stages.append(("decode", read, time.perf_counter()))
         if reservation is not None:
             reservation.reserve_bytes(len(plain))
         return plain
@@ -128,6 +136,12 @@ class Exchange:
         while (await self._receive())["type"] == "http.request":
             pass
         self.deadline.disconnect()
+
+    def ended(self) -> Stages:
+        """All stages, once the answer is sent or cannot be."""
+        if self.started:
+            self.stages.append(("send", self._sending, time.perf_counter()))
+        return self.stages
 
     def close(self) -> None:
         """Watch the client no more."""
@@ -146,6 +160,7 @@ class Exchange:
     async def begin(self, media_type: bytes, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the status and headers of an answer."""
         self.started = True
+        self._sending = time.perf_counter()
         message: Any = {
             "type": "http.response.start", "status": status, "headers": [(b"content-type", media_type), *headers],
         }  # fmt: skip
@@ -215,13 +230,17 @@ class Endpoint:
         handle: Answers a request, or raises the error to answer with.
         deadlines: Deadlines of the requests.
         gate: Counts requests in progress.
+        times: Counts the stages of the requests.
     """
 
-    def __init__(self, path: str, handle: Handle, deadlines: Deadlines, gate: Gate) -> None:
+    def __init__(
+        self, path: str, handle: Handle, deadlines: Deadlines, gate: Gate, times: StageTimes
+    ) -> None:  # fmt: skip
         self._path = path
         self._handle = handle
         self._deadlines = deadlines
         self._gate = gate
+        self._times = times
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or answer with its error."""
@@ -245,5 +264,6 @@ class Endpoint:
             await exchange.refuse(error)
         finally:
             exchange.close()
+            self._times.add(exchange.ended())
             if ticket is not None:
                 self._gate.leave(ticket)

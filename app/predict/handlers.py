@@ -49,12 +49,15 @@ class Predictions:
         with self._admission.enter(len(served.feature_names)) as reservation:
             body = await exchange.body(settings.max_json_bytes, "MAX_JSON_BYTES", self._executor.in_thread, reservation)
             level, additions = requested(exchange.query, served, settings.model_output, table=False)
+            begun = time.perf_counter()
             rows, unseen = served.codec.decode_row(body)
+            exchange.stages.append(("decode", begun, time.perf_counter()))
             raw_score = "raw_score" in additions
             if not self._executor.is_cheap(served, 1):
                 reservation.reserve(1)
                 reservation.join_queue()
-            evaluation = await self._executor.predict(served, rows, "single", raw_score)
+            evaluation = await self._executor.predict(served, rows, "single", raw_score, exchange.stages)
+        begun = time.perf_counter()
         try:
             answer = row_answer(
                 exchange.request_id, served, rows, evaluation.single(), level, started, unseen, additions
@@ -62,6 +65,7 @@ class Predictions:
         except PredictionNotFinite as error:
             self._scoring.count_not_finite(served, "single", error.rows)
             raise
+        exchange.stages.append(("encode", begun, time.perf_counter()))
         await flushed(self._log, exchange, "single", served, rows, evaluation)
         await exchange.answer(answer)
         self._scoring.after(exchange, served, "single", rows, evaluation)

@@ -12,6 +12,7 @@ from app.models.served import ServedModel
 from app.predict.body import SMALL_BODY_BYTES, Body
 from app.serving.admission import Reservation
 from app.serving.executor import Executor, PredictionType
+from app.telemetry.stages import Stages
 from kernels.engine import Evaluation
 
 
@@ -40,6 +41,11 @@ class Call(Protocol):
     @property
     def begun(self) -> float:
         """When the request began, by `time.perf_counter`."""
+        ...
+
+    @property
+    def stages(self) -> Stages:
+        """Stages that the request has passed through, which whoever does a stage adds to."""
         ...
 
     async def body(
@@ -114,16 +120,18 @@ class ManyRows:
         The thread that reads them also evaluates and answers them, unless they are more than their bytes told, or worth
         several threads or a device.
         """
-        executor = self._executor
+        executor, stages, clock = self._executor, exchange.stages, time.perf_counter
         body = await exchange.body(reader.limit, reader.setting, executor.in_thread, reservation)
         is_small = len(body) <= SMALL_BODY_BYTES
         if is_small and not reader.is_packed:
+            begun = clock()
             table = reader.decode(body)
+            stages.append(("decode", begun, clock()))
         else:
             if not is_small:
                 reservation.join_queue()
             exchange.watch()
-            whole = partial(self._whole, served, reader, body, reservation.rows)
+            whole = partial(self._whole, served, reader, body, reservation.rows, stages, clock())
             del body  # all of it will be in the rows
             table, seconds, answer = await executor.in_thread(whole)
             del whole
@@ -136,32 +144,41 @@ class ManyRows:
         if table.rows.nbytes <= SMALL_BODY_BYTES:
             if not executor.is_cheap(served, len(table.rows)):
                 reservation.join_queue()
-            evaluation = await executor.predict(served, table.rows, kind, reader.needs_raw_score(table))
+            evaluation = await executor.predict(served, table.rows, kind, reader.needs_raw_score(table), stages)
+            begun = clock()
             answer = reader.answer(table, evaluation)
+            stages.append(("encode", begun, clock()))
         else:
             reservation.join_queue()
             exchange.watch()
-            evaluation = await executor.predict(served, table.rows, kind, reader.needs_raw_score(table))
-            answer = await executor.in_thread(partial(_answer, reader, table, evaluation))
+            evaluation = await executor.predict(served, table.rows, kind, reader.needs_raw_score(table), stages)
+            answer = await executor.in_thread(partial(_answer, reader, table, evaluation, stages, clock()))
         reservation.leave_queue()  # how fast the client reads its answer is nobody else's wait
         return answer
 
     def _whole(
-        self, served: ServedModel, reader: Reader[R, A], body: Body, most_rows: int
+        self, served: ServedModel, reader: Reader[R, A], body: Body, most_rows: int, stages: Stages, queued: float
     ) -> tuple[R, float, A | None]:
         """The rows of a body; and the seconds of their evaluation, and their answer, if one thread does it all."""
+        started = time.perf_counter()
         with reader.decode_turn:
             table = reader.decode(body)
+        begun = time.perf_counter()
+        stages.extend((("queue", queued, started), ("decode", started, begun)))
         if table.size > most_rows:
             return table, 0.0, None
-        begun = time.perf_counter()
         evaluation = self._executor.evaluate_here(served, table.rows, reader.needs_raw_score(table))
         if evaluation is None:
             return table, 0.0, None
-        seconds = time.perf_counter() - begun
-        return table, seconds, _answer(reader, table, evaluation)
+        ended = time.perf_counter()
+        stages.append(("evaluate", begun, ended))
+        return table, ended - begun, _answer(reader, table, evaluation, stages, ended)
 
 
-def _answer(reader: Reader[R, A], table: R, evaluation: Evaluation) -> A:
+def _answer(reader: Reader[R, A], table: R, evaluation: Evaluation, stages: Stages, queued: float) -> A:
+    """Make the answer in a thread, which was asked for it at the time `queued`."""
+    started = time.perf_counter()
     with reader.answer_turn:
-        return reader.answer(table, evaluation)
+        answer = reader.answer(table, evaluation)
+    stages.extend((("queue", queued, started), ("encode", started, time.perf_counter())))
+    return answer

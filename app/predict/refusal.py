@@ -72,4 +72,5 @@ class EarlyRefusal:
             client and client[0],
             request_id,
             error.kind,
+            error.refusal,
         )

@@ -68,11 +68,12 @@ class Scoring:
         self._shadow = services.shadow
         self._not_finite = services.metrics.predictions_not_finite
         self._gate = services.gate
+        self._times = services.metrics.stages
         self._deadlines = Deadlines(services.settings.request_timeout)
 
     def endpoint(self, path: str, handle: Handle) -> Endpoint:
         """Application that answers the POST requests of a route."""
-        return Endpoint(path, handle, self._deadlines, self._gate)
+        return Endpoint(path, handle, self._deadlines, self._gate, self._times)
 
     def choose(self, exchange: Exchange) -> ServedModel:
         """The model that answers a request, which uses this snapshot only, and nothing else of any model.

@@ -68,6 +68,7 @@ class StraightWay:
         self._slot = services.slot
         self._executor = services.executor
         self._drift = services.drift
+        self._in_flight = services.metrics.in_flight
         log = services.prediction_log
         self._log = log if log.enabled and isinstance(log, PredictionLog) else None
         self._durable = log if isinstance(log, DurableLog) else None
@@ -93,9 +94,11 @@ class StraightWay:
             await self.general(scope, receive, send)
             return
         ticket = self._gate.enter()
+        self._in_flight.count += 1
         try:
             handed_on = await self._answer(model, headers, scope, receive, send, started)
         finally:
+            self._in_flight.count -= 1
             self._gate.leave(ticket)
         if handed_on is not None:
             await self._hand_on(scope, handed_on, receive, send, started)
@@ -119,26 +122,32 @@ class StraightWay:
             evaluation = served.engine.evaluate_single(rows)
             taken = time.perf_counter() - begun
             answer = row_answer(request_id, served, rows, evaluation, model.level, started, unseen, model.additions)
+            encoded = sending = time.perf_counter()
             if self._durable is not None:
                 recorded = self._durable.record(*logged_one(request_id, served, rows, evaluation, started))
                 await self._flushed(recorded)
+                sending = time.perf_counter()
         except DeadlineExceeded as error:  # the log may have the row already, and must not get it again
             return error
         except Exception:  # the general way meets it again, and knows the answer to it
             return message
         self._executor.count(served, "single", 1, taken)
-        status = ABANDONED
+        status, sent = ABANDONED, None
         try:
             await send(_start(answer, request_id))
             status = 200
             await send({"type": "http.response.body", "body": answer, "more_body": False})
+            sent = time.perf_counter()
             self._drift.add_one(served.watched, rows, evaluation.prediction)
             if self._log is not None:
                 self._log.record(*logged_one(request_id, served, rows, evaluation, started))
         finally:
             client = scope["client"]
-            seconds = time.perf_counter() - started
-            self.general.record("POST", SINGLE_ROUTE, status, seconds, client and client[0], request_id)
+            ended = time.perf_counter()
+            self.general.record(
+                "POST", SINGLE_ROUTE, status, ended - started, client and client[0], request_id,
+                times=(started, read, begun, begun + taken, encoded, sending, sent or ended),
+            )  # fmt: skip
         return None
 
     def _model_of_now(self) -> _Model | None:

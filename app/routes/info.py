@@ -1,15 +1,16 @@
 """Description of the service, and its metrics."""
 
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from litestar import Response, get
+from litestar import Request, Response, get
 
 from app.config.settings import Settings
 from app.container import InjectedServices
-from app.telemetry.metrics import CONTENT_TYPE
+from app.telemetry.exposition import OPENMETRICS, PLAIN, accepts_openmetrics
 
-METRICS_TYPE = CONTENT_TYPE.partition("; charset=")[0]
+METRICS_TYPE = PLAIN.partition("; charset=")[0]
 """Content type without its charset, which Litestar adds to text."""
 
 
@@ -78,6 +79,8 @@ def protocols_of(settings: Settings) -> list[Protocol]:
 
 
 @get("/metrics", tags=["info"], summary="Export metrics", media_type=METRICS_TYPE)
-async def metrics(services: InjectedServices) -> Response[bytes]:
-    """All metrics in the Prometheus text format."""
-    return Response(services.metrics.exposition(), media_type=METRICS_TYPE)
+async def metrics(services: InjectedServices, request: Request[Any, Any, Any]) -> Response[bytes]:
+    """All metrics in the Prometheus text format, or in OpenMetrics if Accept names it."""
+    openmetrics = accepts_openmetrics(request.headers.get("accept"))
+    text = services.metrics.exposition.text(openmetrics=openmetrics)
+    return Response(text, media_type=OPENMETRICS if openmetrics else METRICS_TYPE)

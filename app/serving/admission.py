@@ -110,7 +110,7 @@ class Admission(Collector):
         self._forget_slow()
         wait = (self.queued + self._expected_rows * expected) * self._seconds_per_row
         if wait > max(self._longest_wait, rows * self._seconds_per_row):
-            raise Overloaded("The service is overloaded. Try again later.", math.ceil(wait))
+            raise Overloaded("The service is overloaded. Try again later.", math.ceil(wait), refusal="queue")
 
     def check_arrival(self, rows: int) -> None:
         """Refuse a request before its body of about this many rows is read.
@@ -120,7 +120,8 @@ class Admission(Collector):
         """
         self.check_wait(rows)
         if len(self._expected) >= MOST_ARRIVING:
-            raise Overloaded("The service is reading as many large bodies as it can. Try again later.")
+            text = "The service is reading as many large bodies as it can. Try again later."
+            raise Overloaded(text, refusal="arriving")
 
     def expect(self, reservation: "Reservation", rows: int) -> None:
         """Count a body that has begun to arrive, and its rows.
@@ -231,7 +232,8 @@ class Reservation:
         """
         others = self._admission.in_flight - self.rows
         if rows > self.rows and others and others + rows > self._max_rows:
-            raise Overloaded("The service has as many rows in flight as MAX_ROWS_IN_FLIGHT allows.")
+            text = "The service has as many rows in flight as MAX_ROWS_IN_FLIGHT allows."
+            raise Overloaded(text, refusal="rows_in_flight")
         self._set(rows)
         if self._ticket is not None and rows > self._ticket.rows:
             self._admission.correct(self._ticket, rows)

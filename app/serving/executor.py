@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from app.models.served import ServedModel
 from app.serving.gather import LARGEST_BATCH, GatherQueue, joined
 from app.telemetry.metrics import Metrics
+from app.telemetry.stages import Stages
 from kernels.engine import Engine, Evaluation
 
 PredictionType = Literal["single", "batch", "bulk"]
@@ -50,8 +51,9 @@ class Executor:
         self._device = GatherQueue()
 
     async def predict(
-        self, served: ServedModel, rows: NDArray[np.float64], prediction_type: PredictionType, raw_score: bool = False
-    ) -> Evaluation:
+        self, served: ServedModel, rows: NDArray[np.float64], prediction_type: PredictionType, raw_score: bool = False,
+        stages: Stages | None = None,
+    ) -> Evaluation:  # fmt: skip
         """Evaluate float64[B, F] raw features.
 
         When the caller is cancelled, because its deadline has passed or its client has gone, chunks that no thread has
@@ -62,15 +64,26 @@ class Executor:
             rows: float64[B, F].
             prediction_type: Kind of the request.
             raw_score: Whether to compute the raw scores too, which takes as long again.
+            stages: Stages of the request, which are added to.
         """
         if len(rows) == 0:
             evaluation = served.engine.evaluate(rows)
             return evaluation._replace(raw_score=evaluation.prediction) if raw_score else evaluation
         started, engine = time.perf_counter(), served.engine
-        evaluation = engine.evaluate(rows) if self.is_cheap(served, len(rows)) else await self._run(engine, rows)
+        begins: list[float] = []
+        if self.is_cheap(served, len(rows)):
+            evaluation = engine.evaluate(rows)
+        else:
+            evaluation = await self._run(engine, rows, begins)
         if raw_score:
             evaluation = evaluation._replace(raw_score=await self._raw_score(served, rows))
-        self.count(served, prediction_type, len(rows), time.perf_counter() - started)
+        ended = time.perf_counter()
+        self.count(served, prediction_type, len(rows), ended - started)
+        if stages is not None:
+            begun = min(begins, default=started)
+            if begins:
+                stages.append(("queue", started, begun))
+            stages.append(("evaluate", begun, ended))
         return evaluation
 
     def evaluate_here(self, served: ServedModel, rows: NDArray[np.float64], raw_score: bool) -> Evaluation | None:
@@ -88,7 +101,7 @@ class Executor:
     async def check(self, served: ServedModel) -> NDArray[np.float64]:
         """Predict the model's sample row in the same way as a request, without counting it."""
         engine, sample = served.engine, served.artifact.sample()
-        evaluation = engine.evaluate(sample) if self.is_cheap(served, 1) else await self._run(engine, sample)
+        evaluation = engine.evaluate(sample) if self.is_cheap(served, 1) else await self._run(engine, sample, [])
         return evaluation.prediction
 
     def is_cheap(self, served: ServedModel, rows: int) -> bool:
@@ -101,21 +114,25 @@ class Executor:
         version = served.identity.version
         self._metrics.predictions.add((version, prediction_type), rows)
         self._metrics.prediction_duration.observe((version,), seconds)
+        self._metrics.rows.observe((prediction_type,), rows)
 
     async def _raw_score(self, served: ServedModel, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Raw scores by the CPU: on the event loop or in threads, as predictions are computed."""
         engine = served.engine
         if self.is_cheap(served, len(rows)):
             return engine.raw_score_on_cpu(rows)
-        scored = await self._run(engine, rows, on_cpu=lambda chunk: Evaluation(engine.raw_score_on_cpu(chunk)))
+        scored = await self._run(engine, rows, [], on_cpu=lambda chunk: Evaluation(engine.raw_score_on_cpu(chunk)))
         return scored.prediction
 
-    async def _run(self, engine: Engine, rows: NDArray[np.float64], *, on_cpu: Evaluate | None = None) -> Evaluation:
+    async def _run(
+        self, engine: Engine, rows: NDArray[np.float64], begins: list[float], *, on_cpu: Evaluate | None = None
+    ) -> Evaluation:
         """Evaluate chunk by chunk: on the device if the engine chooses it, else in threads.
 
         Args:
             engine: The engine.
             rows: float64[B, F].
+            begins: Times at which threads begin chunks, which are added; the device's thread does not tell.
             on_cpu: Evaluates every chunk, in threads; None to let the engine choose.
         """
         total, in_threads = len(rows), on_cpu is not None
@@ -133,11 +150,11 @@ class Executor:
                 begun = start + min(size, LARGEST_BATCH if on_device else left)
                 chunk = rows[start:begun]
                 if not on_device:
-                    evaluations[start] = await self.in_thread(partial(compute, chunk))
+                    evaluations[start] = await self.in_thread(partial(_timed, compute, chunk, begins))
                 elif (evaluation := await self._device.evaluate(engine, chunk)) is not None:
                     evaluations[start] = evaluation
                 else:  # the device failed, and the chunk is too large for a single thread of the CPU
-                    evaluations[start] = await self._run(engine, chunk, on_cpu=engine.evaluate_on_cpu)
+                    evaluations[start] = await self._run(engine, chunk, begins, on_cpu=engine.evaluate_on_cpu)
 
         chunks = -(-total // engine.chunk(total, CHUNK_SECONDS, on_cpu=in_threads))
         workers = [asyncio.ensure_future(work()) for _ in range(min(THREADS, chunks))]
@@ -156,3 +173,8 @@ class Executor:
         """End the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._device.close()
+
+
+def _timed(compute: Evaluate, chunk: NDArray[np.float64], begins: list[float]) -> Evaluation:
+    begins.append(time.perf_counter())
+    return compute(chunk)

@@ -76,7 +76,7 @@ class Gate(Collector):
         if self.is_full():
             raise Overloaded("The service has as many requests in progress as MAX_REQUESTS_IN_PROGRESS allows.")
         if self._wait > self._longest_wait and self.wait() > self._longest_wait:
-            raise Overloaded("The service is overloaded. Try again later.")
+            raise Overloaded("The service is overloaded. Try again later.", refusal="wait")
 
     def enter(self) -> int:
         """Begin a request.

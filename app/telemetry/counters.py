@@ -4,6 +4,8 @@ Those take two microseconds for each observation, for a lock and a search throug
 loop alone: an observation is appended to a list, and a list is sorted into buckets at a scrape or when it is long.
 """
 
+import time
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar, Sample
 from prometheus_client.utils import floatToGoString
 
 PENDING = 4096
@@ -48,13 +51,13 @@ class FastCounter(Collector):
 
 
 class FastHistogram(Collector):
-    """A histogram of seconds for the event loop.
+    """A histogram for the event loop.
 
     Args:
         name: Name of the family.
         documentation: Help text.
         labels: Names of the labels.
-        bounds: Upper bounds of the buckets, ascending, in seconds.
+        bounds: Upper bounds of the buckets, ascending.
         registry: Registry that exports the family.
     """
 
@@ -63,25 +66,41 @@ class FastHistogram(Collector):
     ) -> None:
         self._name, self._documentation, self._labels = name, documentation, labels
         self._bounds = np.array(bounds)
+        self._bounds_list = list(bounds)
         self._series: dict[Labels, _Series] = {}
+        self._exemplars: dict[tuple[Labels, int], Exemplar] = {}
         registry.register(self)
 
-    def observe(self, labels: Labels, seconds: float) -> None:
-        """Add a duration to the series of these label values."""
+    def observe(self, labels: Labels, value: float) -> None:
+        """Add a value to the series of these label values."""
         series = self._series.get(labels)
         if series is None:
             series = self._series[labels] = _Series(np.zeros(len(self._bounds) + 1, dtype=np.int64), 0.0, [])
-        series.pending.append(seconds)
+        series.pending.append(value)
         if len(series.pending) >= PENDING:
             self._series[labels] = _Series(*series.sorted(self._bounds), [])
+
+    def show(self, labels: Labels, value: float, trace_id: str) -> None:
+        """Keep the trace of a value that was observed, as the exemplar of its bucket."""
+        bucket = bisect_left(self._bounds_list, value)
+        self._exemplars[labels, bucket] = Exemplar({"trace_id": trace_id}, value, round(time.time(), 3))
 
     def collect(self) -> Iterable[Metric]:
         """The family, for the registry."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
-        names = [floatToGoString(bound) for bound in (*self._bounds.tolist(), np.inf)]
+        bounds = [{"le": floatToGoString(bound)} for bound in (*self._bounds_list, np.inf)]
         for labels, series in tuple(self._series.items()):
             counts, total = series.sorted(self._bounds)
-            family.add_metric(labels, list(zip(names, np.cumsum(counts).tolist(), strict=True)), total)
+            named = dict(zip(self._labels, labels, strict=True))
+            cumulated = np.cumsum(counts).tolist()
+            exemplars = self._exemplars
+            # What the family's own method would add, at a third of its time.
+            family.samples += [
+                Sample(f"{self._name}_bucket", named | le, float(count), None, exemplars.get((labels, place)))
+                for place, (le, count) in enumerate(zip(bounds, cumulated, strict=True))
+            ]
+            family.samples.append(Sample(f"{self._name}_count", named, float(cumulated[-1])))
+            family.samples.append(Sample(f"{self._name}_sum", named, total))
         yield family
 
 
@@ -90,8 +109,8 @@ class _Series(NamedTuple):
 
     Attributes:
         counts: int64[buckets], observations in each bucket.
-        total: Sum in seconds of the observations in buckets.
-        pending: Observations in no bucket yet, in seconds.
+        total: Sum of the observations in buckets.
+        pending: Observations in no bucket yet.
     """
 
     counts: NDArray[np.int64]

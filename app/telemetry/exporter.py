@@ -1,16 +1,19 @@
 """Serves the metrics on a separate port, for a scraper that cannot reach the port of the API."""
 
 import asyncio
+import gzip
 from collections.abc import Iterable
 from typing import Any
 
 from prometheus_client import start_http_server
+from prometheus_client.exposition import gzip_accepted
 
+from app.telemetry.exposition import OPENMETRICS, PLAIN, Exposition, accepts_openmetrics
 from app.telemetry.metrics import Metrics
 
 
 class MetricsServer:
-    """Serves /metrics from a thread, with prometheus-client's own server.
+    """Serves /metrics from a thread, with prometheus-client's own server and the writer of `exposition.py`.
 
     Args:
         host: Address to listen on.
@@ -30,14 +33,34 @@ class MetricsServer:
             OSError: The port is taken or not permitted.
             RuntimeError: The server's thread ended.
         """
-        server, thread = start_http_server(self._port, self._host, self._metrics.registry)
-        server.set_app(_answering_head(server.get_app()))
+        # The library's own application answers what no scraper asks for.
+        families: Any = self._metrics.families
+        server, thread = start_http_server(self._port, self._host, families)
+        server.set_app(_answering_head(_answering_scrapes(server.get_app(), self._metrics.exposition)))
         try:
             await asyncio.to_thread(thread.join)
         finally:
             await asyncio.to_thread(server.shutdown)
             server.server_close()
         raise RuntimeError("the metrics server's thread ended")
+
+
+def _answering_scrapes(app: Any, exposition: Exposition) -> Any:
+    """A WSGI application that answers scrapes by `exposition`, and all other requests as `app` does."""
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "GET" or environ["PATH_INFO"] == "/favicon.ico":
+            return app(environ, start_response)
+        openmetrics = accepts_openmetrics(environ.get("HTTP_ACCEPT"))
+        body = exposition.text(openmetrics=openmetrics)
+        headers = [("Content-Type", OPENMETRICS if openmetrics else PLAIN)]
+        if gzip_accepted(environ.get("HTTP_ACCEPT_ENCODING", "")):
+            body = gzip.compress(body, compresslevel=1)
+            headers.append(("Content-Encoding", "gzip"))
+        start_response("200 OK", headers)
+        return [body]
+
+    return answer
 
 
 def _answering_head(app: Any) -> Any:

@@ -1,13 +1,19 @@
 """The Prometheus metrics of one app, in a registry of its own."""
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+import platform
+from collections.abc import Iterable
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from app.telemetry.counters import FastCounter, FastHistogram
+from app.telemetry.exposition import Exposition, Prefixed
+from app.telemetry.stages import StageTimes
 
 LATENCY_BUCKETS_S = (
     *(0.0001, 0.00015, 0.00025, 0.0004, 0.0006, 0.001, 0.0015, 0.0025, 0.004, 0.006),
@@ -22,7 +28,11 @@ DIFFERENCE_BUCKETS = tuple(
 )
 """Bounds of either sign, in the target's unit: two a decade from a millionth to millions."""
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
+ROW_BUCKETS = tuple(float(step * 10**decade) for decade in range(7) for step in (1, 2, 5))
+"""Bounds in rows: three a decade, from one row to millions."""
+
+BUILT_WITH = ("granian", "lightgbm", "litestar", "mlflow", "msgspec", "numba", "numpy")
+"""Packages whose versions say most when an answer or a speed is in question."""
 
 # The _created series, the time of the first use of each label, would double the number of counters.
 disable_created_metrics()
@@ -33,10 +43,21 @@ class Metrics:
 
     Owners of other series are collectors, which `register` takes: `models/slot.py` (model in use, backends),
     `serving/admission.py` (rows in flight) and `gpu.py`.
+
+    Args:
+        prefix: METRICS_PREFIX.
+
+    Attributes:
+        registry: All series, under names without the prefix.
+        families: The same under the names of a scrape.
+        exposition: Writes these.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
         self.registry = registry = CollectorRegistry()
+        self.families = Prefixed(registry, prefix)
+        self.exposition = Exposition(self.families)
+        _build(registry)
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
@@ -64,6 +85,21 @@ class Metrics:
             LATENCY_BUCKETS_S,
             registry,
         )
+        self.stages = StageTimes(registry)
+        self.rows = FastHistogram(
+            "request_rows",
+            "Rows of a prediction request.",
+            ("prediction_type",),
+            ROW_BUCKETS,
+            registry,
+        )
+        self.refusals = FastCounter(
+            "requests_refused",
+            "Requests refused by a limit, for a key, or for want of a model or log.",
+            ("reason",),
+            registry,
+        )
+        self.in_flight = InFlight(registry)
         self.event_loop_lag = Histogram(
             "event_loop_lag_seconds",
             "How much later than asked for the event loop gave a turn, 50 times a second.",
@@ -99,6 +135,32 @@ class Metrics:
         for owner in owners:
             self.registry.register(owner)
 
-    def exposition(self) -> bytes:
-        """All metrics in the Prometheus text format."""
-        return generate_latest(self.registry)
+
+class InFlight(Collector):
+    """Gauge of the requests in flight.
+
+    Args:
+        registry: Registry that exports the gauge.
+
+    Attributes:
+        count: Number of them.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.count = 0
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """The family, for the registry."""
+        text = "Requests of HTTP and gRPC, of all routes, that have begun and are not answered yet."
+        yield GaugeMetricFamily("requests_in_flight", text, self.count)
+
+
+def _build(registry: CollectorRegistry) -> None:
+    """Export the versions of what computes and serves."""
+    labels = {name: version(name) for name in ("madrone", *BUILT_WITH)} | {
+        "python": platform.python_version(), "platform": f"{platform.system()}-{platform.machine()}".lower(),
+    }  # fmt: skip
+    labels["version"] = labels.pop("madrone")
+    build = Gauge("build_info", "1, with the versions of the service and its libraries.", labels, registry=registry)
+    build.labels(**labels).set(1)

@@ -7,11 +7,12 @@ import random
 import re
 import time
 
-from app.errors import BROKEN_OFF, ERROR_TYPE, REQUEST_ID
+from app.errors import BROKEN_OFF, ERROR_TYPE, REFUSAL, REQUEST_ID
 from app.telemetry.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from app.telemetry.logging import request_id
 from app.telemetry.metrics import Metrics
 from app.telemetry.request_log import RequestLog
+from app.telemetry.stages import Times
 
 STARTED = "madrone_started"
 """Key of the ASGI scope: when a request began, where it did before it came here."""
@@ -71,6 +72,7 @@ class RequestTelemetry:
                 message["headers"] = [*message.get("headers", ()), header]
             await send(message)
 
+        self._metrics.in_flight.count += 1
         try:
             await self._app(scope, receive, send_with_id)
         finally:
@@ -79,13 +81,14 @@ class RequestTelemetry:
             method = scope["method"] if scope["method"] in METHODS else "OTHER"
             client = scope["client"]
             seconds = time.perf_counter() - started
-            kind = scope.get(ERROR_TYPE)
-            self.record(method, self._endpoint(scope), status, seconds, client and client[0], identifier, kind)
+            self._metrics.in_flight.count -= 1
+            kind, refusal = scope.get(ERROR_TYPE), scope.get(REFUSAL)
+            self.record(method, self._endpoint(scope), status, seconds, client and client[0], identifier, kind, refusal)
             request_id.reset(token)
 
     def record(
         self, method: str, endpoint: str, status: int, seconds: float, client: str | None, identifier: str,
-        kind: str | None = None,
+        kind: str | None = None, refusal: str | None = None, times: Times | None = None,
     ) -> None:  # fmt: skip
         """Count a request, and write its line.
 
@@ -97,11 +100,17 @@ class RequestTelemetry:
             client: Address of the client.
             identifier: Id of the request.
             kind: Kind of error with which it ended.
+            refusal: Reason, if it was refused.
+            times: Its times, if it went the straight way; the general way counts its stages itself.
         """
         self._metrics.requests.add((method, endpoint, str(status)))
         self._metrics.request_duration.observe((method, endpoint), seconds)
+        if times is not None:
+            self._metrics.stages.add_times(times)
         if status >= 400:
             self._metrics.errors.labels(kind or UNNAMED_ERRORS.get(status, "other"), endpoint).inc()
+            if refusal is not None:
+                self._metrics.refusals.add((refusal,))
         self._log.record(method, endpoint, status, seconds, client, identifier)
 
     def _endpoint(self, scope: Scope) -> str:

@@ -17,6 +17,14 @@ PIECE_LINES = 500
 
 MOST_LINES = 100_000
 
+PROBES = (
+    *("/health", "/metrics", "/ping", "/v2/health/"),
+    *("/grpc.health.v1.Health/", "/inference.GRPCInferenceService/ServerLive"),
+    "/inference.GRPCInferenceService/ServerReady",
+)
+"""What the endpoints of probes and scrapes begin with. They come every few seconds, so their lines have the level DEBUG
+unless they failed."""
+
 log = logging.getLogger("madrone.request")
 
 _encode_lines = msgspec.json.Encoder().encode_lines
@@ -52,12 +60,14 @@ class RequestLog:
     def record(
         self, method: str, endpoint: str, status: int, seconds: float, client: str | None, request_id: str
     ) -> None:
-        """Add a line, unless INFO is not logged. If the reader of the log is blocked, the oldest lines are lost."""
-        if not log.isEnabledFor(logging.INFO):
+        """Add a line, if its level is logged. If the reader of the log is blocked, the oldest lines are lost."""
+        is_probe = status < 400 and endpoint.startswith(PROBES) and method != "POST"
+        if not log.isEnabledFor(logging.DEBUG if is_probe else logging.INFO):
             return
         self._lines.append(
             RequestLine(
                 time=datetime.now(UTC),
+                level="DEBUG" if is_probe else "INFO",
                 method=method,
                 endpoint=endpoint,
                 status=status,

@@ -32,7 +32,7 @@ def backend_series(metrics: Metrics) -> dict[tuple[str, str, str | None], float]
     """Values by name, backend and device."""
     return {
         (sample.name, sample.labels["backend"], sample.labels.get("device")): sample.value
-        for family in text_string_to_metric_families(metrics.exposition().decode())
+        for family in text_string_to_metric_families(metrics.exposition.text().decode())
         for sample in family.samples
         if sample.name.startswith("compute_backend_")
     }

@@ -82,7 +82,7 @@ class Ways:
         ]
 
     def _counts(self) -> dict[str, float]:
-        families = text_string_to_metric_families(services_of(self.client).metrics.exposition().decode())
+        families = text_string_to_metric_families(services_of(self.client).metrics.exposition.text().decode())
         samples = [sample for family in families for sample in family.samples]
         return {
             f"{sample.name} {sample.labels}": sample.value

@@ -104,7 +104,7 @@ def test_without_a_gpu_there_are_no_series_and_a_reason(nvml: FakeNvml, value: i
     metrics = Metrics()
     metrics.register(poller)
     poller.poll()
-    assert b"gpu_" not in metrics.exposition()
+    assert b"gpu_" not in metrics.exposition.text()
     assert poller.status.reason == reason
     assert not poller.status.available
 
@@ -173,11 +173,11 @@ def test_a_gpu_that_vanishes_takes_its_series_along_and_can_come_back(nvml: Fake
     poller.poll()
     nvml.failure = NVMLError(15, "GPU is lost")
     poller.poll()
-    assert b"gpu_" not in metrics.exposition()
+    assert b"gpu_" not in metrics.exposition.text()
     assert poller.status.reason == "GPU is lost"
     nvml.failure = None
     poller.poll()
-    assert b"gpu_utilization_percent" in metrics.exposition()
+    assert b"gpu_utilization_percent" in metrics.exposition.text()
     assert nvml.inits == 2
 
 
@@ -191,7 +191,7 @@ def test_the_real_library_answers_on_a_machine_of_either_kind() -> None:
 def test_gpu_readings_are_taken_at_each_scrape() -> None:
     poller, metrics = GpuPoller(FakeNvml()), Metrics()
     metrics.register(poller)
-    assert b"gpu_" not in metrics.exposition()
+    assert b"gpu_" not in metrics.exposition.text()
     reading = GpuReading(
         index=0,
         name="H100",
@@ -204,8 +204,8 @@ def test_gpu_readings_are_taken_at_each_scrape() -> None:
     poller.status = GpuStatus(available=True, reason=None, devices=(reading,))
     labels = {"gpu": "0", "uuid": "GPU-a"}
     assert metrics.registry.get_sample_value("gpu_memory_used_bytes", labels) == 5
-    text = metrics.exposition()
+    text = metrics.exposition.text()
     assert b"gpu_utilization_percent" not in text
     assert b"gpu_temperature_celsius" not in text
     poller.status = GpuStatus(available=False, reason="it is lost", devices=())
-    assert b"gpu_" not in metrics.exposition()
+    assert b"gpu_" not in metrics.exposition.text()

@@ -184,7 +184,7 @@ async def test_a_fault_of_the_model_and_of_the_service_are_internal(rpc: Rpc, ex
     compute_with(rpc.client, lambda rows: np.full(len(rows), np.inf))
     error = await rpc.refused(request(varied(example, 2)))
     assert (code(error), "no finite answer" in text(error)) == ("INTERNAL", True)
-    metrics = services_of(rpc.client).metrics.exposition().decode()
+    metrics = services_of(rpc.client).metrics.exposition.text().decode()
     assert 'predictions_not_finite_total{model_version="1",prediction_type="batch"} 2.0' in metrics
 
     def broken(rows: Any) -> Any:

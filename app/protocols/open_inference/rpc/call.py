@@ -15,6 +15,7 @@ from app.serving.connection import Address
 from app.serving.deadline import Deadline
 from app.serving.gate import Gate
 from app.telemetry.middleware import identify
+from app.telemetry.stages import Stages
 
 QUICK_S = 0.1
 """Time in which the message of most calls has arrived. Those whose message takes longer are counted."""
@@ -43,7 +44,8 @@ class Arrivals:
     def check(self) -> None:
         """Raise Overloaded if there is no room for another one."""
         if self.count >= self._most:
-            raise Overloaded("The service is reading as many large messages as it can. Try again later.")
+            text = "The service is reading as many large messages as it can. Try again later."
+            raise Overloaded(text, refusal="arriving")
 
 
 class RpcCall:
@@ -56,6 +58,7 @@ class RpcCall:
         begun: When the call began, by `time.perf_counter`.
         peer: Address of the client.
         reply: Message of the answer, once it is made.
+        stages: Stages that the call has passed through; grpcio sends the answer after them.
     """
 
     def __init__(self, context: Context, gate: Gate, arrivals: Arrivals) -> None:
@@ -72,6 +75,7 @@ class RpcCall:
         self._message = b""
         self._is_late = False
         self.reply = b""
+        self.stages: Stages = []
 
     @property
     def headers(self) -> Headers:
@@ -97,12 +101,14 @@ class RpcCall:
             timer.cancel()
             self._arrivals.count -= self._is_late
         deadline.reading = False
+        read = time.perf_counter()
+        self.stages.append(("read", self.begun, read))
         if message is EOF:
             raise MalformedBody("The call has no message that can be read.")
         if len(message) > limit:
             raise TooLarge(f"The message is larger than {setting}.")
         if len(message) <= SMALL_BODY_BYTES:
-            self._gate.has_read(time.perf_counter() - self.begun)
+            self._gate.has_read(read - self.begun)
         self._message = message
         return message
 

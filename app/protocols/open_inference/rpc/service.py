@@ -60,6 +60,7 @@ class Service(grpc.GenericRpcHandler):
         self._admission = services.admission
         self._slot = services.slot
         self._gate = services.gate
+        self._metrics = services.metrics
         self._limit = limit
         self._telemetry = telemetry
         self._arrivals = arrivals
@@ -97,7 +98,8 @@ class Service(grpc.GenericRpcHandler):
         call = RpcCall(context, self._gate, self._arrivals)
         token = request_id.set(call.request_id)
         context.set_trailing_metadata((("x-request-id", call.request_id),))
-        status, kind = 200, None
+        status, kind, refusal = 200, None, None
+        self._metrics.in_flight.count += 1
         try:
             return await handle(call, context)
         except asyncio.CancelledError:
@@ -105,10 +107,12 @@ class Service(grpc.GenericRpcHandler):
             raise
         except Exception as error:
             status, kind = self._refuse(call, context, error)
+            refusal = getattr(error, "refusal", None)
             return b""
         finally:
+            self._metrics.in_flight.count -= 1
             seconds = time.perf_counter() - started
-            self._telemetry.record(GRPC, path, int(status), seconds, call.peer[0], call.request_id, kind)
+            self._telemetry.record(GRPC, path, int(status), seconds, call.peer[0], call.request_id, kind, refusal)
             request_id.reset(token)
 
     def _refuse(self, call: RpcCall, context: Context, error: Exception) -> tuple[int, str]:
@@ -135,6 +139,7 @@ class Service(grpc.GenericRpcHandler):
                 reply = await self._inference.answer(call, deadline)
         finally:
             self._gate.leave(ticket)
+            self._metrics.stages.add(call.stages)
         if len(reply) > WHOLE_ANSWER_BYTES:
             served = self._slot.current
             reservation = self._admission.enter(1 if served is None else len(served.feature_names))
