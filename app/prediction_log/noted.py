@@ -34,6 +34,10 @@ class NotedWriter:
         """See `LogWriter`."""
         return self._noted(lambda: self._writer.drain(segments), lambda drained: drained.fault)
 
+    def pruned(self) -> int:
+        """See `LogWriter`."""
+        return self._writer.pruned()
+
     def close(self) -> None:
         """See `LogWriter`."""
         self._writer.close()
