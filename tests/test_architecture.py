@@ -44,10 +44,12 @@ def inside(folder: str, names: Iterator[str]) -> list[str]:
         *[("app", other) for other in ("benchmarks", "tests")],
         *[
             (f"app.{part}", "litestar")
-            for part in ("models", "codecs", "telemetry", "prediction_log", "outcomes", "replay", "serving", "errors")
+            for part in ("codecs", "drift", "errors", "models", "outcomes", "prediction_log", "replay", "serving")
         ],
         *[("app.telemetry", f"app.{part}") for part in ("models", "serving", "predict", "routes")],
         ("app.telemetry", "app.prediction_log"),
+        *[("app.drift", f"app.{part}") for part in ("models", "serving", "predict", "routes", "telemetry", "training")],
+        ("app.drift", "app.prediction_log"),
         *[("app.prediction_log", f"app.{part}") for part in ("models", "serving", "predict", "routes")],
         *[("app.outcomes", f"app.{part}") for part in ("serving", "predict", "routes", "replay")],
         *[("app.replay", f"app.{part}") for part in ("serving", "predict", "routes")],

@@ -19,6 +19,11 @@ from app.drift.window import WindowedCounts
 FEATURE = ("model_version", "feature")
 OUTPUT = ("model_version", "output")
 
+OF_FEATURES = ("drift_psi", "drift_js_divergence", "drift_ks", "drift_level")
+OF_PREDICTION = (
+    "drift_prediction_psi", "drift_prediction_js_divergence", "drift_prediction_ks", "drift_prediction_level",
+)  # fmt: skip
+
 
 class DriftSeries(Collector):
     """Exports the counts and shifts of all trackers.
@@ -135,21 +140,22 @@ def _windows(found: Sequence[_Found]) -> Iterable[Metric]:
     for version, _, measured, _, _ in found:
         rows.add_metric((version,), measured.window.features.rows)
     yield rows
-    yield from _shifts("drift", "a feature", FEATURE, [(each.features, each.measured.features) for each in found])
-    yield from _shifts(
-        "drift_prediction", "an output", OUTPUT, [(each.prediction, each.measured.prediction) for each in found]
-    )
+    by_feature = [(each.features, each.measured.features) for each in found]
+    by_output = [(each.prediction, each.measured.prediction) for each in found]
+    yield from _shifts(OF_FEATURES, "a feature", FEATURE, by_feature)
+    yield from _shifts(OF_PREDICTION, "an output", OUTPUT, by_output)
 
 
 def _shifts(
-    prefix: str, what: str, labels: Sequence[str], found: Sequence[tuple[_Labels, Shifts | None]]
+    names: Sequence[str], what: str, labels: Sequence[str], found: Sequence[tuple[_Labels, Shifts | None]]
 ) -> Iterable[Metric]:
-    psi = GaugeMetricFamily(f"{prefix}_psi", f"Population stability index of {what}.", labels=labels)
-    js = GaugeMetricFamily(f"{prefix}_js_divergence", f"Jensen-Shannon divergence of {what}, in bits.", labels=labels)
-    ks = GaugeMetricFamily(f"{prefix}_ks", f"Kolmogorov-Smirnov statistic of {what}.", labels=labels)
-    level = GaugeMetricFamily(
-        f"{prefix}_level", f"Shift of {what}: 0 stable, 1 moderate (PSI 0.1), 2 major (PSI 0.25).", labels=labels
+    helps = (
+        f"Population stability index of {what}.",
+        f"Jensen-Shannon divergence of {what}, in bits.",
+        f"Kolmogorov-Smirnov statistic of {what}.",
+        f"Shift of {what}: 0 stable, 1 moderate (PSI 0.1), 2 major (PSI 0.25).",
     )
+    psi, js, ks, level = (GaugeMetricFamily(name, text, labels=labels) for name, text in zip(names, helps, strict=True))
     for each, shifts in found:
         if shifts is not None:
             _fill(psi, each.columns, shifts.psi)
