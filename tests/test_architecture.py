@@ -44,7 +44,19 @@ def inside(folder: str, names: Iterator[str]) -> list[str]:
         *[("app", other) for other in ("benchmarks", "tests")],
         *[
             (f"app.{part}", "litestar")
-            for part in ("codecs", "drift", "errors", "models", "outcomes", "prediction_log", "replay", "serving")
+            for part in (
+                *(
+                    "codecs",
+                    "drift",
+                    "errors",
+                    "models",
+                    "outcomes",
+                    "prediction_log",
+                    "replay",
+                    "serving",
+                    "telemetry",
+                ),
+            )
         ],
         *[("app.telemetry", f"app.{part}") for part in ("models", "serving", "predict", "routes")],
         ("app.telemetry", "app.prediction_log"),
