@@ -11,6 +11,7 @@ from app.models.refresher import Refresher
 from app.models.slot import ModelSlot
 from app.prediction_log.durable import DurableLog
 from app.prediction_log.log import PredictionLog
+from app.prediction_log.reading.reader import LogReader
 from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
 from app.serving.executor import Executor
@@ -43,6 +44,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     gpu: GpuPoller
     system: SystemMonitor
     prediction_log: PredictionLog | DurableLog
+    log_reader: LogReader
     request_log: RequestLog
 
 

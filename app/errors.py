@@ -157,6 +157,13 @@ class NotFound(ServiceError):
     kind = "not_found"
 
 
+class Conflict(ServiceError):
+    """The request makes no sense with the settings of this service."""
+
+    status = HTTPStatus.CONFLICT
+    kind = "conflict"
+
+
 class NotSupported(ServiceError):
     """The request asks for something that its protocol has, and this service does not."""
 
@@ -181,7 +188,7 @@ class Overloaded(ServiceError):
 
 
 class PredictionLogUnavailable(ServiceError):
-    """The prediction could not be logged durably, so it is not answered."""
+    """The prediction log cannot be written or read now; a prediction that must be logged durably is not answered."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     kind = "prediction_log_unavailable"
