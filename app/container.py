@@ -13,6 +13,7 @@ from app.models.slot import ModelSlot
 from app.outcomes.intake import Outcomes
 from app.prediction_log.durable import DurableLog
 from app.prediction_log.log import PredictionLog
+from app.prediction_log.reading.reader import LogReader
 from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
 from app.serving.executor import Executor
@@ -50,6 +51,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     log_database: Dependency
     prediction_log: PredictionLog | DurableLog
     outcomes: Outcomes
+    log_reader: LogReader
     request_log: RequestLog
 
 

@@ -49,6 +49,7 @@ from app.prediction_log.durable import DurableLog
 from app.prediction_log.log import PredictionLog
 from app.prediction_log.noted import NotedWriter
 from app.prediction_log.process import LogWriter, LogWriterProcess
+from app.prediction_log.reading.reader import LogReader
 from app.prediction_log.segments import Spool
 from app.prediction_log.status import Waiting
 from app.problems import to_answer
@@ -60,6 +61,7 @@ from app.routes.hooks import hooks_router
 from app.routes.info import info, metrics
 from app.routes.outcomes import OutcomesController
 from app.routes.predict import PredictController
+from app.routes.prediction_log import read_predictions
 from app.routes.reasons import ServiceStatus
 from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
@@ -156,7 +158,8 @@ def _direct_routes(
 def _litestar(services: Services, cors: CORSConfig | None) -> Litestar:
     """The part of the application that Litestar answers."""
     settings = services.settings
-    route_handlers: list[Any] = [PredictController, OutcomesController, HealthController, info, *protocol_handlers()]
+    route_handlers: list[Any] = [PredictController, HealthController, OutcomesController, *protocol_handlers()]
+    route_handlers += [info, read_predictions]
     if settings.drift:
         route_handlers.append(drift)
     if settings.enable_prometheus:
@@ -220,6 +223,7 @@ def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: Lo
         outcomes=Outcomes(settings.prediction_log_target, slot, metrics.registry, settings.outcome_window_rows),
         registry=registry,
         log_database=log_database,
+        log_reader=LogReader(settings.prediction_log_target, enabled=settings.prediction_log_target.keep_rows > 0),
         request_log=RequestLog(),
     )
     metrics.register(ServiceStatus(services))
@@ -285,4 +289,5 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
     services.drift.close()
     await asyncio.to_thread(services.slot.close)
     await asyncio.to_thread(services.outcomes.close)
+    services.log_reader.close()
     await asyncio.to_thread(services.prediction_log.close)
