@@ -22,6 +22,7 @@ from app.telemetry.gpu import GpuPoller
 from app.telemetry.metrics import Metrics
 from app.telemetry.request_log import RequestLog
 from app.telemetry.system import SystemMonitor
+from app.telemetry.tracing.current import Traces
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +45,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     system: SystemMonitor
     prediction_log: PredictionLog | DurableLog
     request_log: RequestLog
+    traces: Traces | None
 
 
 InjectedServices = NamedDependency[SkipValidation[Services]]

@@ -30,6 +30,7 @@ from app.models.refresher import Refresher
 from app.models.registry.process import WorkerProcess
 from app.models.registry.source import ModelSource
 from app.models.slot import ModelSlot
+from app.models.traced import TracedLoader, TracedSource
 from app.predict.compressed import CompressedAnswers
 from app.predict.cors import CorsHeaders
 from app.predict.edge import Edge
@@ -66,6 +67,9 @@ from app.telemetry.middleware import RequestTelemetry
 from app.telemetry.request_log import RequestLog
 from app.telemetry.start_status import show_start
 from app.telemetry.system import SystemMonitor, memory_bytes
+from app.telemetry.tracing.current import Traces
+from app.telemetry.tracing.middleware import TracedRequests
+from app.telemetry.tracing.process import SpanProcess, SpanSink
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +94,9 @@ class Application:
 
 
 def create_app(
-    settings: Settings, *, nvml: Any = None, source: ModelSource | None = None, log_writer: LogWriter | None = None
-) -> Application:
+    settings: Settings, *, nvml: Any = None, source: ModelSource | None = None, log_writer: LogWriter | None = None,
+    span_sink: SpanSink | None = None,
+) -> Application:  # fmt: skip
     """Build the application; nothing runs until its lifespan is entered.
 
     Args:
@@ -99,9 +104,13 @@ def create_app(
         nvml: A stand-in for the `pynvml` module, for tests.
         source: Source of models; by default a process that speaks to the registry.
         log_writer: Writer of the prediction log; by default a process that holds the database connection.
+        span_sink: Exporter of traces, if there are any; by default a process that sends them to a collector.
     """
     target = settings.prediction_log_target
-    services = _services(settings, nvml, source or WorkerProcess(settings), log_writer or LogWriterProcess(target))
+    metrics = Metrics(settings.metrics_prefix or "")
+    traces = _traces(settings, metrics, span_sink)
+    source, log_writer = source or WorkerProcess(settings), log_writer or LogWriterProcess(target)
+    services = _services(settings, metrics, traces, nvml, source, log_writer)
     cors = CORSConfig(allow_origins=list(settings.cors_origins)) if settings.cors_origins else None
     litestar = _litestar(services, cors)
     paths = frozenset(route.path for route in litestar.routes)
@@ -109,13 +118,14 @@ def create_app(
     limit = RateLimit(settings.rate_limit) if settings.rate_limit else None
     routes = RouteTable(_direct_routes(services, scoring, limit, cors))
     app = Edge(CompressedAnswers(DirectRoutes(litestar, routes), services.executor.in_thread))
-    telemetry = RequestTelemetry(app, services.metrics, services.request_log, paths)
+    telemetry = RequestTelemetry(app, metrics, services.request_log, paths, traces)
     if settings.grpc_port is not None:
         from app.protocols.open_inference.rpc.server import RpcServer  # grpcio is an extra
 
         litestar.state["rpc"] = RpcServer(services, scoring, limit, telemetry)
     # Answers to other web origins have headers of their own, refusals as well.
-    return Application(StraightWay(telemetry, services, routes) if cors is None else telemetry, litestar, services)
+    entrance: ASGIApp = StraightWay(telemetry, services, routes) if cors is None else telemetry
+    return Application(entrance if traces is None else TracedRequests(entrance, traces), litestar, services)
 
 
 def serve_app() -> Application:
@@ -165,17 +175,31 @@ def _litestar(services: Services, cors: CORSConfig | None) -> Litestar:
     )
 
 
-def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: LogWriter) -> Services:
+def _traces(settings: Settings, metrics: Metrics, sink: SpanSink | None) -> Traces | None:
+    if not settings.traces or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return None
+    from app.telemetry.tracing.tracer import Tracer  # OpenTelemetry is an extra
+
+    return Tracer(sink or SpanProcess(), metrics.registry)
+
+
+def _services(
+    settings: Settings, metrics: Metrics, traces: Traces | None, nvml: Any, source: ModelSource, log_writer: LogWriter
+) -> Services:
     gpu = GpuPoller(nvml)
     slot = ModelSlot()
     admission = Admission(settings.max_rows_in_flight, memory_bytes(), settings.longest_wait)
-    metrics = Metrics(settings.metrics_prefix or "")
     gate = Gate(settings.max_requests_in_progress, settings.longest_wait)
     metrics.register(gpu, slot, admission, gate)
     store = ModelStore(
         settings.data_dir / "models", settings.source_uri, settings.model_name, settings.model_store_versions
     )
-    loader = ModelLoader(settings, source, store, BatchCosts(settings.data_dir / "calibrations.json"))
+    costs = BatchCosts(settings.data_dir / "calibrations.json")
+    if traces is None:
+        loader = ModelLoader(settings, source, store, costs)
+    else:
+        source = TracedSource(source, traces)
+        loader = TracedLoader(settings, source, store, costs, traces)
     pin = Pin(settings.data_dir / "pin.json", settings.source_uri, settings.model_name)
     listener = RefreshListener(
         metrics.registry,
@@ -201,6 +225,7 @@ def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: Lo
         system=SystemMonitor(settings.data_dir),
         prediction_log=_prediction_log(settings, log_writer, metrics),
         request_log=RequestLog(),
+        traces=traces,
     )
 
 
@@ -236,6 +261,8 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         if settings.enable_prometheus:
             exporter = MetricsServer(settings.api_host, settings.prometheus_port, services.metrics)
             tasks.start("metrics-server", exporter.run)
+        if services.traces is not None:
+            tasks.start("traces", services.traces.run)
         rpc = app.state.get("rpc")
         if rpc is not None:
             tasks.start("grpc-server", rpc.run)
@@ -243,6 +270,8 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         yield
         if rpc is not None:
             await rpc.stop()  # while the other tasks run, which the calls in progress need
+    if services.traces is not None:
+        await asyncio.to_thread(services.traces.close)
     await asyncio.to_thread(services.request_log.close)
     services.keeper.close()
     services.executor.close()
