@@ -99,7 +99,7 @@ def test_every_variable_is_read() -> None:
 
 @pytest.mark.parametrize("prefix", ["1st_", "a-b", "a:", "über_", "a b", "x" * 65, "{"])
 def test_a_prefix_that_no_metric_may_have_is_a_bad_setting(prefix: str) -> None:
-    with pytest.raises(SettingsError, match=r"^METRICS_PREFIX: must be 1 to 64 letters, digits or _, the first of them"):
+    with pytest.raises(SettingsError, match=r"^METRICS_PREFIX: must be 1 to 64 letters, digits or _, the first"):
         Settings.from_environ({"METRICS_PREFIX": prefix})
 
 

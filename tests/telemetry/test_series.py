@@ -51,7 +51,8 @@ async def flood(client: Client, example: Row, seed: int) -> None:
         ("GET", f"/v2/models/{name()}/versions/{name()}/ready", {}), ("GET", f"/v2/models/{name()}/stats", {}),
         ("POST", f"/v2/models/california-housing-model/versions/{name()}/infer", {"json": {}}),
         ("POST", f"/v1/models/{name()}:predict", {"json": {}}), ("GET", f"/v1/models/{name()}", {}),
-        ("POST", "/health/reload", {"json": {"version": name()}}), ("GET", "/metrics", {"params": {"name[]": name()}}),
+        ("POST", "/health/model/reload", {"json": {"version": name()}}),
+        ("GET", "/metrics", {"params": {"name[]": name()}}),
         ("POST", "/invocations", {"json": {name(): []}}),
     ]  # fmt: skip
     for method, path, more in requests:
@@ -93,7 +94,7 @@ async def test_refusals_are_counted_by_their_reason(settings: Settings, example:
         await client.post("/predict", json=example)
         await client.post("/predict", json={"nothing": 1}, headers=key)
         await client.post("/predict", content=b" " * 2000, headers=key | {"Content-Type": "application/json"})
-        await client.post("/health/reload", json={"version": "1"})
+        await client.post("/health/model/reload", json={"version": "1"})
         services = services_of(client)
         services.slot.current, served = None, services.slot.current
         await client.post("/predict", json=example, headers=key)
