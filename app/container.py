@@ -26,6 +26,7 @@ from app.telemetry.gpu import GpuPoller
 from app.telemetry.metrics import Metrics
 from app.telemetry.request_log import RequestLog
 from app.telemetry.system import SystemMonitor
+from app.telemetry.tracing.current import Traces
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +54,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: Outcomes
     log_reader: LogReader
     request_log: RequestLog
+    traces: Traces | None
 
 
 InjectedServices = NamedDependency[SkipValidation[Services]]

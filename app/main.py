@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import logging
 import logging.config
 import os
 import sys
@@ -17,26 +16,10 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from app.auth import key_id
+from app.assembly import assemble
 from app.config.settings import Settings
 from app.container import Services
-from app.drift.monitor import DriftMonitor
-from app.drift.series import DriftSeries
-from app.drift.store import ProfileStore
-from app.drift.tracker import Options
-from app.models.backoff import RefusalBackoff
-from app.models.disk.batch_costs import BatchCosts
-from app.models.disk.pin import Pin
-from app.models.disk.store import ModelStore
-from app.models.keeper import ModelKeeper
-from app.models.listener import RefreshListener
-from app.models.loader import ModelLoader
-from app.models.refresher import Refresher
-from app.models.registry.noted import NotedSource
-from app.models.registry.process import WorkerProcess
 from app.models.registry.source import ModelSource
-from app.models.slot import ModelSlot
-from app.outcomes.intake import Outcomes
 from app.predict.compressed import CompressedAnswers
 from app.predict.cors import CorsHeaders
 from app.predict.edge import Edge
@@ -45,13 +28,7 @@ from app.predict.rate_limit import RateLimit
 from app.predict.routing import DirectRoutes, RouteTable
 from app.predict.scoring import Scoring
 from app.predict.straight import StraightWay
-from app.prediction_log.durable import DurableLog
-from app.prediction_log.log import PredictionLog
-from app.prediction_log.noted import NotedWriter
-from app.prediction_log.process import LogWriter, LogWriterProcess
-from app.prediction_log.reading.reader import LogReader
-from app.prediction_log.segments import Spool
-from app.prediction_log.status import Waiting
+from app.prediction_log.process import LogWriter
 from app.problems import to_answer
 from app.protocols.wiring import prediction_routes, protocol_handlers
 from app.routes.docs import assets_router, openapi_config
@@ -62,26 +39,14 @@ from app.routes.info import info, metrics
 from app.routes.outcomes import OutcomesController
 from app.routes.predict import PredictController
 from app.routes.prediction_log import read_predictions
-from app.routes.reasons import ServiceStatus
-from app.serving.admission import Admission
-from app.serving.canary import CanaryRouter
-from app.serving.executor import Executor
-from app.serving.gate import Gate
-from app.serving.shadow import Shadow
-from app.serving.shutdown import Shutdown, watch_parent
-from app.tasks import BackgroundTasks
-from app.telemetry.dependencies import Dependency, DependencySeries
+from app.serving.shutdown import watch_parent
 from app.telemetry.exporter import MetricsServer
-from app.telemetry.gpu import GpuPoller
 from app.telemetry.logging import logging_config
 from app.telemetry.loop_lag import watch_loop
-from app.telemetry.metrics import Metrics
 from app.telemetry.middleware import RequestTelemetry
-from app.telemetry.request_log import RequestLog
 from app.telemetry.start_status import show_start
-from app.telemetry.system import SystemMonitor, memory_bytes
-
-log = logging.getLogger(__name__)
+from app.telemetry.tracing.middleware import TracedRequests
+from app.telemetry.tracing.process import SpanSink
 
 
 class Application:
@@ -104,8 +69,9 @@ class Application:
 
 
 def create_app(
-    settings: Settings, *, nvml: Any = None, source: ModelSource | None = None, log_writer: LogWriter | None = None
-) -> Application:
+    settings: Settings, *, nvml: Any = None, source: ModelSource | None = None, log_writer: LogWriter | None = None,
+    span_sink: SpanSink | None = None,
+) -> Application:  # fmt: skip
     """Build the application; nothing runs until its lifespan is entered.
 
     Args:
@@ -113,9 +79,9 @@ def create_app(
         nvml: A stand-in for the `pynvml` module, for tests.
         source: Source of models; by default a process that speaks to the registry.
         log_writer: Writer of the prediction log; by default a process that holds the database connection.
+        span_sink: Exporter of traces, if there are any; by default a process that sends them to a collector.
     """
-    target = settings.prediction_log_target
-    services = _services(settings, nvml, source or WorkerProcess(settings), log_writer or LogWriterProcess(target))
+    services = assemble(settings, nvml, source, log_writer, span_sink)
     cors = CORSConfig(allow_origins=list(settings.cors_origins)) if settings.cors_origins else None
     litestar = _litestar(services, cors)
     paths = frozenset(route.path for route in litestar.routes)
@@ -123,13 +89,16 @@ def create_app(
     limit = RateLimit(settings.rate_limit) if settings.rate_limit else None
     routes = RouteTable(_direct_routes(services, scoring, limit, cors))
     app = Edge(CompressedAnswers(DirectRoutes(litestar, routes), services.executor.in_thread))
-    telemetry = RequestTelemetry(app, services.metrics, services.request_log, paths)
+    telemetry = RequestTelemetry(app, services.metrics, services.request_log, paths, services.traces)
     if settings.grpc_port is not None:
         from app.protocols.open_inference.rpc.server import RpcServer  # grpcio is an extra
 
         litestar.state["rpc"] = RpcServer(services, scoring, limit, telemetry)
     # Answers to other web origins have headers of their own, refusals as well.
-    return Application(StraightWay(telemetry, services, routes) if cors is None else telemetry, litestar, services)
+    entrance: ASGIApp = StraightWay(telemetry, services, routes) if cors is None else telemetry
+    if services.traces is not None:
+        entrance = TracedRequests(entrance, services.traces)
+    return Application(entrance, litestar, services)
 
 
 def serve_app() -> Application:
@@ -182,76 +151,6 @@ def _litestar(services: Services, cors: CORSConfig | None) -> Litestar:
     )
 
 
-def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: LogWriter) -> Services:
-    registry, log_database = Dependency("registry"), Dependency("prediction_log")
-    source, log_writer = NotedSource(source, registry), NotedWriter(log_writer, log_database)
-    gpu = GpuPoller(nvml)
-    slot = ModelSlot()
-    admission = Admission(settings.max_rows_in_flight, memory_bytes(), settings.longest_wait)
-    metrics = Metrics(settings.metrics_prefix or "")
-    gate = Gate(settings.max_requests_in_progress, settings.longest_wait)
-    metrics.register(gpu, slot, admission, gate, DependencySeries(registry, log_database))
-    store = ModelStore(
-        settings.data_dir / "models", settings.source_uri, settings.model_name, settings.model_store_versions
-    )
-    loader = ModelLoader(settings, source, store, BatchCosts(settings.data_dir / "calibrations.json"))
-    pin = Pin(settings.data_dir / "pin.json", settings.source_uri, settings.model_name)
-    listener = RefreshListener(
-        metrics.registry,
-        settings.model_name,
-        "asking the registry" if settings.place is None else "reading MODEL_PATH",
-    )
-    refresher = Refresher(slot, source, loader, store, pin, listener, RefusalBackoff(settings.model_cache_ttl))
-    services = Services(
-        settings=settings,
-        slot=slot,
-        store=store,
-        refresher=refresher,
-        keeper=ModelKeeper(slot, source, refresher, settings.model_cache_ttl),
-        canary=CanaryRouter(slot, settings.model_canary_percent, settings.model_canary_header),
-        shadow=Shadow(slot, metrics, settings.model_shadow_percent),
-        executor=Executor(metrics),
-        admission=admission,
-        gate=gate,
-        shutdown=Shutdown(),
-        metrics=metrics,
-        tasks=BackgroundTasks(metrics),
-        drift=_drift(settings, slot, metrics),
-        gpu=gpu,
-        system=SystemMonitor(settings.data_dir),
-        prediction_log=_prediction_log(settings, log_writer, metrics),
-        outcomes=Outcomes(settings.prediction_log_target, slot, metrics.registry, settings.outcome_window_rows),
-        registry=registry,
-        log_database=log_database,
-        log_reader=LogReader(settings.prediction_log_target, enabled=settings.prediction_log_target.keep_rows > 0),
-        request_log=RequestLog(),
-    )
-    metrics.register(ServiceStatus(services))
-    return services
-
-
-def _drift(settings: Settings, slot: ModelSlot, metrics: Metrics) -> DriftMonitor:
-    options = Options(settings.drift_window, settings.drift_baseline_rows)
-    monitor = DriftMonitor(settings.drift, slot.answering, options, ProfileStore(settings.profiles))
-    if monitor.enabled:
-        metrics.register(DriftSeries(monitor.trackers))
-    return monitor
-
-
-def _prediction_log(settings: Settings, writer: LogWriter, metrics: Metrics) -> PredictionLog | DurableLog:
-    target = settings.prediction_log_target
-    if target.durable:
-        spool = Spool(target.spool, settings.prediction_log_spool_bytes)
-        metrics.register(Waiting(lambda: spool.rows, lambda: spool.size))
-        return DurableLog(writer, metrics, spool, key_id(settings.api_key))
-    if any(target.spool.glob("*.spool")):
-        log.warning("rows of an earlier start wait in the spool, and only PREDICTION_LOG=durable writes them")
-    queue = PredictionLog(writer, metrics, enabled=target.keep_rows > 0, key_id=key_id(settings.api_key))
-    if queue.enabled:
-        metrics.register(Waiting(lambda: queue.status.queued))
-    return queue
-
-
 @asynccontextmanager
 async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
     services: Services = app.state.services
@@ -275,6 +174,8 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         if settings.enable_prometheus:
             exporter = MetricsServer(settings.api_host, settings.prometheus_port, services.metrics)
             tasks.start("metrics-server", exporter.run)
+        if services.traces is not None:
+            tasks.start("traces", services.traces.run)
         rpc = app.state.get("rpc")
         if rpc is not None:
             tasks.start("grpc-server", rpc.run)
@@ -282,6 +183,8 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         yield
         if rpc is not None:
             await rpc.stop()  # while the other tasks run, which the calls in progress need
+    if services.traces is not None:
+        await asyncio.to_thread(services.traces.close)
     await asyncio.to_thread(services.request_log.close)
     services.keeper.close()
     services.executor.close()

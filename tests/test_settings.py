@@ -34,6 +34,8 @@ DEFAULTS = {
     "mlflow_registry_uri": None,
     "enable_prometheus": True,
     "prometheus_port": 8001,
+    "metrics_prefix": None,
+    "traces": False,
     "grpc_port": None,
     "log_level": "INFO",
     "max_batch_size": 100,
@@ -79,6 +81,7 @@ def test_every_variable_is_read() -> None:
         "MODEL_OUTPUT": "labels",
         "MLFLOW_TRACKING_URI": "http://mlflow:5000", "MLFLOW_REGISTRY_URI": "http://registry:5000",
         "ENABLE_PROMETHEUS": "false", "PROMETHEUS_PORT": "9001", "GRPC_PORT": "9002", "LOG_LEVEL": "debug",
+        "METRICS_PREFIX": "madrone_", "TRACES": "true",
         "MAX_BATCH_SIZE": "7",
         "MAX_BULK_ROWS": "8", "MAX_BODY_BYTES": "4096", "MAX_JSON_BYTES": "2048",
         "MAX_REQUESTS_IN_PROGRESS": "3", "LONGEST_WAIT": "0.3", "MAX_ROWS_IN_FLIGHT": "9",
@@ -97,6 +100,12 @@ def test_every_variable_is_read() -> None:
     assert settings.cors_origins == ("https://a.example", "https://b.example")
     assert settings.data_dir == Path("/var/lib/madrone")
     assert settings.log_level == "DEBUG"
+
+
+@pytest.mark.parametrize("prefix", ["1st_", "a-b", "a:", "über_", "a b", "x" * 65, "{"])
+def test_a_prefix_that_no_metric_may_have_is_a_bad_setting(prefix: str) -> None:
+    with pytest.raises(SettingsError, match=r"^METRICS_PREFIX: must be 1 to 64 letters, digits or _, the first"):
+        Settings.from_environ({"METRICS_PREFIX": prefix})
 
 
 def test_empty_variables_count_as_unset() -> None:

@@ -42,6 +42,9 @@ CLIENTS = {"s3": "boto3", "gcs": "google.cloud.storage", "azure": "azure.storage
 GRPC_MODULES = ("grpc", "grpc_health", "grpc_reflection", "google.protobuf")
 """Modules that the grpc extra installs."""
 
+OTEL_MODULES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
+"""Modules that the otel extra installs."""
+
 
 def contradictions(settings: "Settings", given: frozenset[str]) -> list[str]:
     """Lines about settings that cannot be together, each beginning with the name of one.
@@ -54,6 +57,9 @@ def contradictions(settings: "Settings", given: frozenset[str]) -> list[str]:
     if settings.enable_prometheus and settings.prometheus_port == settings.api_port:
         problems.append(f"PROMETHEUS_PORT: must differ from API_PORT, both are {settings.api_port}")
     problems += _about_grpc(settings)
+    if settings.traces and not all(_is_installed(module) for module in OTEL_MODULES):
+        extra = "install the otel extra, in a checkout by uv pip install -e '.[otel]'"
+        problems.append(f"TRACES: needs OpenTelemetry's SDK and exporter, which are not installed: {extra}")
     for name, schemes in (
         ("mlflow_tracking_uri", MLFLOW_SCHEMES),
         ("mlflow_registry_uri", MLFLOW_SCHEMES),

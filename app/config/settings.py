@@ -100,6 +100,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     enable_prometheus: Annotated[bool, _help("Serve metrics at /metrics, and on PROMETHEUS_PORT as well")] = True
     prometheus_port: Annotated[Port, _help("Port that serves metrics only")] = 8001
     metrics_prefix: Annotated[MetricPrefix | None, _help("Beginning of the names of all metrics of its own")] = None
+    traces: Annotated[
+        bool, _help("Export traces to the collector that OTEL_… variables name; needs the otel extra")
+    ] = False
     grpc_port: Annotated[
         Port | None, _help("Port of the Open Inference Protocol over gRPC, which needs the grpc extra. Unset: none")
     ] = None

@@ -70,7 +70,7 @@ async def read_predictions(
     `features`, `prediction` and `actual` of the latter two are JSON as text.
     """
     deadlines = Deadlines(services.settings.request_timeout)
-    return Endpoint(PATH, partial(_answer, services), deadlines, services.gate)
+    return Endpoint(PATH, partial(_answer, services), deadlines, services.gate, services.metrics.stages)
 
 
 async def _answer(services: Services, exchange: Exchange) -> None:

@@ -23,6 +23,7 @@ from app.models.served import ServedModel
 from app.serving.gather import LARGEST_BATCH, GatherQueue, joined
 from app.telemetry.metrics import Metrics
 from app.telemetry.stages import Stages
+from app.telemetry.tracing.current import current_trace
 from kernels.engine import Engine, Evaluation
 
 PredictionType = Literal["single", "batch", "bulk"]
@@ -115,6 +116,8 @@ class Executor:
         self._metrics.predictions.add((version, prediction_type), rows)
         self._metrics.prediction_duration.observe((version,), seconds)
         self._metrics.rows.observe((prediction_type,), rows)
+        if (trace := current_trace.get()) is not None:
+            trace.computed(served.identity.name, version, prediction_type, rows)
 
     async def _raw_score(self, served: ServedModel, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Raw scores by the CPU: on the event loop or in threads, as predictions are computed."""

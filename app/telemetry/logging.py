@@ -7,6 +7,8 @@ from typing import Any, TextIO
 
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
+from app.telemetry.tracing.current import current_trace
+
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Id of the request that the current task is answering."""
 
@@ -30,10 +32,12 @@ class JsonFormatter(MsgspecFormatter):
         return record.getMessage() if getattr(record, "is_json", False) else super().format(record)
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
-        """Add the id of the request."""
+        """Add the ids of the request and its trace."""
         super().add_fields(log_data, record, message_dict)
         if identifier := request_id.get():
             log_data["request_id"] = identifier
+        if (trace := current_trace.get()) is not None:
+            log_data |= {"trace_id": trace.trace_id, "span_id": trace.span_id}
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):

@@ -13,6 +13,7 @@ from app.telemetry.logging import request_id
 from app.telemetry.metrics import Metrics
 from app.telemetry.request_log import RequestLog
 from app.telemetry.stages import Times
+from app.telemetry.tracing.current import Traces, current_trace
 
 STARTED = "madrone_started"
 """Key of the ASGI scope: when a request began, where it did before it came here."""
@@ -45,9 +46,17 @@ class RequestTelemetry:
         metrics: Metrics that count and time requests.
         request_log: Log with a line for each request.
         routes: Paths of all routes, so that a 405 is counted under its route.
+        traces: Traces of requests; None while there are none.
+
+    Attributes:
+        traces: The same, for calls of gRPC. `tracing.middleware` records those of HTTP, on the straight way as well.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, request_log: RequestLog, routes: frozenset[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, request_log: RequestLog, routes: frozenset[str],
+        traces: Traces | None = None,
+    ) -> None:  # fmt: skip
+        self.traces = traces
         self._app = app
         self._metrics = metrics
         self._log = request_log
@@ -105,13 +114,16 @@ class RequestTelemetry:
         """
         self._metrics.requests.add((method, endpoint, str(status)))
         self._metrics.request_duration.observe((method, endpoint), seconds)
+        if (trace := current_trace.get()) is not None:
+            trace.answered(method, None if endpoint == UNMATCHED else endpoint, status, kind, identifier)
+            self._metrics.request_duration.show((method, endpoint), seconds, trace.trace_id)
         if times is not None:
             self._metrics.stages.add_times(times)
         if status >= 400:
             self._metrics.errors.labels(kind or UNNAMED_ERRORS.get(status, "other"), endpoint).inc()
             if refusal is not None:
                 self._metrics.refusals.add((refusal,))
-        self._log.record(method, endpoint, status, seconds, client, identifier)
+        self._log.record(method, endpoint, status, seconds, client, identifier, trace)
 
     def _endpoint(self, scope: Scope) -> str:
         if template := scope.get("path_template"):

@@ -10,6 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import msgspec
+from msgspec import UNSET, UnsetType
+
+from app.telemetry.tracing.current import Trace
 
 FLUSH_SECONDS = 0.1
 PIECE_LINES = 500
@@ -43,6 +46,8 @@ class RequestLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     duration_ms: float
     client: str | None
     request_id: str
+    trace_id: str | UnsetType = UNSET
+    span_id: str | UnsetType = UNSET
 
 
 class RequestLog:
@@ -58,8 +63,9 @@ class RequestLog:
         self._writing: Future[None] | None = None
 
     def record(
-        self, method: str, endpoint: str, status: int, seconds: float, client: str | None, request_id: str
-    ) -> None:
+        self, method: str, endpoint: str, status: int, seconds: float, client: str | None, request_id: str,
+        trace: Trace | None = None,
+    ) -> None:  # fmt: skip
         """Add a line, if its level is logged. If the reader of the log is blocked, the oldest lines are lost."""
         is_probe = status < 400 and endpoint.startswith(PROBES) and method != "POST"
         if not log.isEnabledFor(logging.DEBUG if is_probe else logging.INFO):
@@ -74,6 +80,8 @@ class RequestLog:
                 duration_ms=round(seconds * 1e3, 3),
                 client=client,
                 request_id=request_id,
+                trace_id=UNSET if trace is None else trace.trace_id,
+                span_id=UNSET if trace is None else trace.span_id,
             )
         )
         if len(self._lines) >= MOST_LINES:

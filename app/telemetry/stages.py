@@ -14,6 +14,8 @@ from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from app.telemetry.tracing.current import current_trace
+
 Stage = Literal["read", "decode", "queue", "evaluate", "encode", "send"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
@@ -59,12 +61,16 @@ class StageTimes(Collector):
         registry.register(self)
 
     def add_times(self, times: Times) -> None:
-        """Count a request of the straight way."""
+        """Count a request of the straight way, and give its stages to its trace."""
+        if (trace := current_trace.get()) is not None:
+            trace.set_stages(stages_of(times))
         started, read, decoded, evaluated, encoded, sending, sent = times
         self._add((read - started, decoded - read, NaN, evaluated - decoded, encoded - evaluated, sent - sending))
 
     def add(self, stages: Stages) -> None:
-        """Count the stages of a request."""
+        """Count the stages of a request, and give them to its trace."""
+        if (trace := current_trace.get()) is not None:
+            trace.set_stages(stages)
         seconds: dict[Stage, float] = {}
         for stage, start, end in stages:
             seconds[stage] = seconds.get(stage, 0.0) + end - start

@@ -26,6 +26,7 @@ from app.protocols.open_inference.rpc.unread import UnreadAnswer
 from app.serving.deadline import Deadlines
 from app.telemetry.logging import request_id
 from app.telemetry.middleware import ABANDONED, UNMATCHED, RequestTelemetry
+from app.telemetry.tracing.current import Traces, current_trace
 
 GRPC = "GRPC"
 """Method of the calls in metrics and log."""
@@ -84,13 +85,17 @@ class Service(grpc.GenericRpcHandler):
         for name in (REFLECTION, NEWER):
             streams[f"/{name}/ServerReflectionInfo"] = self._reflect
         return {path: self._unary(path, handle) for path, handle in handles.items()} | {
-            path: grpc.stream_stream_rpc_method_handler(partial(self._answer, path, handle))
+            path: grpc.stream_stream_rpc_method_handler(self._behaviour(path, handle))
             for path, handle in streams.items()
         }
 
     def _unary(self, path: str, handle: Handle) -> Any:
         """Handler of a method with one message. As a stream, it can refuse the call before the message is read."""
-        return grpc.stream_unary_rpc_method_handler(partial(self._answer, path, handle))
+        return grpc.stream_unary_rpc_method_handler(self._behaviour(path, handle))
+
+    def _behaviour(self, path: str, handle: Handle) -> Any:
+        answer = partial(self._answer, path, handle)
+        return answer if self._telemetry.traces is None else partial(_traced, self._telemetry.traces, answer)
 
     async def _answer(self, path: str, handle: Handle, _: Any, context: Context) -> bytes | None:
         """Answer a call, and record it."""
@@ -171,6 +176,22 @@ class Service(grpc.GenericRpcHandler):
 
     async def _unsupported(self, call: RpcCall, _: Context) -> bytes:
         raise NotSupported(f"This method is not supported. {SERVICE} has {', '.join(METHODS)}.")
+
+
+async def _traced(
+    traces: Traces, answer: Callable[[Any, Context], Awaitable[Any]], messages: Any, context: Context
+) -> Any:
+    """Answer a call, and record its trace if it is sampled."""
+    metadata = context.invocation_metadata()
+    trace = traces.begin((name.encode(), value.encode()) for name, value in metadata if isinstance(value, str))
+    if trace is None:
+        return await answer(messages, context)
+    token = current_trace.set(trace)
+    try:
+        return await answer(messages, context)
+    finally:
+        current_trace.reset(token)
+        traces.end(trace)
 
 
 def _is_too_late(context: Context) -> bool:

@@ -1,0 +1,140 @@
+"""Construction of the collaborators of one application."""
+
+import logging
+import os
+from typing import Any
+
+from app.auth import key_id
+from app.config.settings import Settings
+from app.container import Services
+from app.drift.monitor import DriftMonitor
+from app.drift.series import DriftSeries
+from app.drift.store import ProfileStore
+from app.drift.tracker import Options
+from app.models.backoff import RefusalBackoff
+from app.models.disk.batch_costs import BatchCosts
+from app.models.disk.pin import Pin
+from app.models.disk.store import ModelStore
+from app.models.keeper import ModelKeeper
+from app.models.listener import RefreshListener
+from app.models.loader import ModelLoader
+from app.models.refresher import Refresher
+from app.models.registry.noted import NotedSource
+from app.models.registry.process import WorkerProcess
+from app.models.registry.source import ModelSource
+from app.models.slot import ModelSlot
+from app.models.traced import TracedLoader, TracedSource
+from app.outcomes.intake import Outcomes
+from app.prediction_log.durable import DurableLog
+from app.prediction_log.log import PredictionLog
+from app.prediction_log.noted import NotedWriter
+from app.prediction_log.process import LogWriter, LogWriterProcess
+from app.prediction_log.reading.reader import LogReader
+from app.prediction_log.segments import Spool
+from app.prediction_log.status import Waiting
+from app.routes.reasons import ServiceStatus
+from app.serving.admission import Admission
+from app.serving.canary import CanaryRouter
+from app.serving.executor import Executor
+from app.serving.gate import Gate
+from app.serving.shadow import Shadow
+from app.serving.shutdown import Shutdown
+from app.tasks import BackgroundTasks
+from app.telemetry.dependencies import Dependency, DependencySeries
+from app.telemetry.gpu import GpuPoller
+from app.telemetry.metrics import Metrics
+from app.telemetry.request_log import RequestLog
+from app.telemetry.system import SystemMonitor, memory_bytes
+from app.telemetry.tracing.current import Traces
+from app.telemetry.tracing.process import SpanProcess, SpanSink
+
+log = logging.getLogger(__name__)
+
+
+def assemble(
+    settings: Settings, nvml: Any, source: ModelSource | None, log_writer: LogWriter | None, span_sink: SpanSink | None
+) -> Services:
+    """The collaborators of one application; for what is None, see `create_app`."""
+    metrics = Metrics(settings.metrics_prefix or "")
+    traces = _traces(settings, metrics, span_sink)
+    registry, log_database = Dependency("registry"), Dependency("prediction_log")
+    source = NotedSource(source or WorkerProcess(settings), registry)
+    log_writer = NotedWriter(log_writer or LogWriterProcess(settings.prediction_log_target), log_database)
+    gpu = GpuPoller(nvml)
+    slot = ModelSlot()
+    admission = Admission(settings.max_rows_in_flight, memory_bytes(), settings.longest_wait)
+    gate = Gate(settings.max_requests_in_progress, settings.longest_wait)
+    metrics.register(gpu, slot, admission, gate, DependencySeries(registry, log_database))
+    store = ModelStore(
+        settings.data_dir / "models", settings.source_uri, settings.model_name, settings.model_store_versions
+    )
+    costs = BatchCosts(settings.data_dir / "calibrations.json")
+    if traces is None:
+        loader = ModelLoader(settings, source, store, costs)
+    else:
+        source = TracedSource(source, traces)
+        loader = TracedLoader(settings, source, store, costs, traces)
+    pin = Pin(settings.data_dir / "pin.json", settings.source_uri, settings.model_name)
+    listener = RefreshListener(
+        metrics.registry,
+        settings.model_name,
+        "asking the registry" if settings.place is None else "reading MODEL_PATH",
+    )
+    refresher = Refresher(slot, source, loader, store, pin, listener, RefusalBackoff(settings.model_cache_ttl))
+    services = Services(
+        settings=settings,
+        slot=slot,
+        store=store,
+        refresher=refresher,
+        keeper=ModelKeeper(slot, source, refresher, settings.model_cache_ttl),
+        canary=CanaryRouter(slot, settings.model_canary_percent, settings.model_canary_header),
+        shadow=Shadow(slot, metrics, settings.model_shadow_percent),
+        executor=Executor(metrics),
+        admission=admission,
+        gate=gate,
+        shutdown=Shutdown(),
+        metrics=metrics,
+        tasks=BackgroundTasks(metrics),
+        drift=_drift(settings, slot, metrics),
+        gpu=gpu,
+        system=SystemMonitor(settings.data_dir),
+        prediction_log=_prediction_log(settings, log_writer, metrics),
+        outcomes=Outcomes(settings.prediction_log_target, slot, metrics.registry, settings.outcome_window_rows),
+        registry=registry,
+        log_database=log_database,
+        log_reader=LogReader(settings.prediction_log_target, enabled=settings.prediction_log_target.keep_rows > 0),
+        request_log=RequestLog(),
+        traces=traces,
+    )
+    metrics.register(ServiceStatus(services))
+    return services
+
+
+def _traces(settings: Settings, metrics: Metrics, sink: SpanSink | None) -> Traces | None:
+    if not settings.traces or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return None
+    from app.telemetry.tracing.tracer import Tracer  # OpenTelemetry is an extra
+
+    return Tracer(sink or SpanProcess(), metrics.registry)
+
+
+def _drift(settings: Settings, slot: ModelSlot, metrics: Metrics) -> DriftMonitor:
+    options = Options(settings.drift_window, settings.drift_baseline_rows)
+    monitor = DriftMonitor(settings.drift, slot.answering, options, ProfileStore(settings.profiles))
+    if monitor.enabled:
+        metrics.register(DriftSeries(monitor.trackers))
+    return monitor
+
+
+def _prediction_log(settings: Settings, writer: LogWriter, metrics: Metrics) -> PredictionLog | DurableLog:
+    target = settings.prediction_log_target
+    if target.durable:
+        spool = Spool(target.spool, settings.prediction_log_spool_bytes)
+        metrics.register(Waiting(lambda: spool.rows, lambda: spool.size))
+        return DurableLog(writer, metrics, spool, key_id(settings.api_key))
+    if any(target.spool.glob("*.spool")):
+        log.warning("rows of an earlier start wait in the spool, and only PREDICTION_LOG=durable writes them")
+    queue = PredictionLog(writer, metrics, enabled=target.keep_rows > 0, key_id=key_id(settings.api_key))
+    if queue.enabled:
+        metrics.register(Waiting(lambda: queue.status.queued))
+    return queue

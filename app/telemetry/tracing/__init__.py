@@ -1,0 +1,1 @@
+"""Traces of requests and model loads, in the form of OpenTelemetry."""

@@ -1,0 +1,198 @@
+"""What traces and scrapes cost a service of one-row requests.
+
+    just bench telemetry [--rounds 9] [--seconds 3] [--quick]
+
+Method: services with the bundled model run beside each other and are loaded by wrk in turns, round after round, each
+over 16 connections with one thread of wrk. They differ in one thing: nothing, a scrape of /metrics each second in
+OpenMetrics, traces that are all sampled (with a collector that takes them and without one), and traces of which one in
+a hundred is sampled. A ratio is the median of the ratios to the plain service within each round. The scrapes are timed
+beside, in a service without load. Where wrk is not installed (Debian: `apt-get install wrk`) this says so and ends. The
+report goes to benchmarks/reports/telemetry.md and .json; with `--quick` to the cache.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager, nullcontext
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks.bodies import JSON, ROW
+from benchmarks.contenders import BUNDLED, Peer, Place, free_port, start, wait_ready
+from benchmarks.report import Report, at_least, at_most, begin, context, parser, ratio, render, save, spread
+from benchmarks.rows import make_rows
+
+CONNECTIONS = 16
+SCRAPES = 50
+PLAIN = "plain"
+SCRAPED = "a scrape a second"
+TRACED = "all traces, to a collector"
+ALONE = "all traces, no collector"
+SAMPLED = "1 % of traces, to a collector"
+OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
+PACKAGES = ("madrone", "granian", "opentelemetry-sdk", "prometheus-client")
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Takes what OTLP sends, and forgets it."""
+
+    def do_POST(self) -> None:
+        """Answer a POST."""
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing."""
+
+
+@contextmanager
+def collecting() -> Generator[str, None, None]:
+    """Address of a collector."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def serving(directory: Path, cache: Path, environ: dict[str, str]) -> Generator[Peer, None, None]:
+    """A service with a directory of its own."""
+    directory.mkdir()
+    place = Place(free_port(), directory, directory, BUNDLED.python(cache))
+    peer = start(BUNDLED, place, DATA_DIR=str(directory / "data"), SHUTDOWN_DELAY="0", PREDICTION_LOG="off", **environ)
+    try:
+        wait_ready(peer)
+        yield peer
+    finally:
+        peer.stop()
+
+
+@contextmanager
+def scraping(peer: Peer) -> Generator[None, None, None]:
+    """Scrapes of a service, one a second."""
+    ended = threading.Event()
+
+    def scrape() -> None:
+        with httpx.Client(trust_env=False, headers=OPENMETRICS, timeout=30) as client:
+            while not ended.wait(1.0):
+                client.get(f"{peer.url}/metrics").raise_for_status()
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def by_wrk(peer: Peer, script: Path, seconds: int) -> float:
+    """Requests a second."""
+    options = [f"--connections={CONNECTIONS}", "--threads=1", f"--duration={seconds}s", f"--script={script}"]
+    done = subprocess.run(["wrk", *options, f"{peer.url}/predict"], capture_output=True, text=True, check=True)
+    found = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
+    assert found, done.stdout
+    assert "Non-2xx" not in done.stdout, done.stdout
+    return float(found[1])
+
+
+def lua(path: Path) -> Path:
+    """Script of wrk that sends one row."""
+    body = ROW.request(make_rows(1, 3)).partition(b"\r\n\r\n")[2].decode()
+    script = f'wrk.method = "POST"\nwrk.body = {json.dumps(body)}\nwrk.headers["Content-Type"] = "{JSON}"\n'
+    path.write_text(script)
+    return path
+
+
+def scrape_times(peer: Peer) -> dict[str, Any]:
+    """Milliseconds of a scrape, and its lines."""
+    taken: list[float] = []
+    lines = 0
+    with httpx.Client(trust_env=False, headers=OPENMETRICS) as client:
+        for _ in range(SCRAPES):
+            started = time.perf_counter()
+            text = client.get(f"{peer.url}/metrics").text
+            taken.append(1e3 * (time.perf_counter() - started))
+            lines = text.count("\n")
+    return {"ms": spread(taken), "lines": lines}
+
+
+def measure(arguments: argparse.Namespace, directory: Path) -> Report:
+    """Requests a second of each service by rounds, and the time of a scrape."""
+    script = lua(directory / "row.lua")
+    with ExitStack() as stack:
+        there = {"TRACES": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": stack.enter_context(collecting())}
+        nowhere = {"TRACES": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
+        few = there | {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
+        environs: dict[str, dict[str, str]] = {PLAIN: {}, SCRAPED: {}, TRACED: there, ALONE: nowhere, SAMPLED: few}
+        peers = {
+            name: stack.enter_context(serving(directory / str(number), arguments.cache, environ))
+            for number, (name, environ) in enumerate(environs.items())
+        }
+        found: dict[str, list[float]] = {name: [] for name in peers}
+        for number in range(-1, arguments.rounds):
+            for name, peer in peers.items():
+                with scraping(peer) if name == SCRAPED else nullcontext():
+                    rate = by_wrk(peer, script, arguments.seconds)
+                if number >= 0:  # the first round warms up
+                    found[name].append(rate)
+        scrape = scrape_times(peers[PLAIN])
+    return {
+        "services": {
+            name: {"requests_per_s": spread(rates), "ratio": ratio(rates, found[PLAIN])}
+            for name, rates in found.items()
+        },
+        "scrape": scrape,
+    }
+
+
+def page(report: Report) -> str:
+    services = report["services"]
+    targets = [
+        at_least("A scrape a second, of the throughput", 100 * services[SCRAPED]["ratio"], 99, "{:.1f} %"),
+        *(
+            at_least(f"With {name}, of the throughput", 100 * services[name]["ratio"], 90, "{:.1f} %")
+            for name in (TRACED, ALONE)
+        ),
+        at_most("A scrape", report["scrape"]["ms"]["median"], 10, "{:.1f} ms"),
+    ]
+    return render("telemetry", report, targets=targets)
+
+
+def main() -> None:
+    options = parser(__doc__, quick="2 rounds of a second")
+    options.add_argument("--rounds", type=int, default=9)
+    options.add_argument("--seconds", type=int, default=3, help="length of one measurement")
+    arguments = begin(options)
+    if shutil.which("wrk") is None:
+        sys.exit("wrk is not installed.")
+    if arguments.quick:
+        arguments.rounds, arguments.seconds = 2, 1
+    with tempfile.TemporaryDirectory() as name:
+        found = measure(arguments, Path(name))
+    report = context("telemetry", *PACKAGES) | {
+        "rounds": arguments.rounds,
+        "seconds": arguments.seconds,
+        "connections": CONNECTIONS,
+    }
+    save("telemetry", report | found, page, arguments.reports)
+
+
+if __name__ == "__main__":
+    main()
