@@ -12,6 +12,7 @@ from app.models.slot import ModelSlot
 from app.outcomes.intake import Outcomes
 from app.prediction_log.durable import DurableLog
 from app.prediction_log.log import PredictionLog
+from app.prediction_log.reading.reader import LogReader
 from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
 from app.serving.executor import Executor
@@ -45,6 +46,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     system: SystemMonitor
     prediction_log: PredictionLog | DurableLog
     outcomes: Outcomes
+    log_reader: LogReader
     request_log: RequestLog
 
 

@@ -43,6 +43,7 @@ from app.predict.straight import StraightWay
 from app.prediction_log.durable import DurableLog
 from app.prediction_log.log import PredictionLog
 from app.prediction_log.process import LogWriter, LogWriterProcess
+from app.prediction_log.reading.reader import LogReader
 from app.prediction_log.segments import Spool
 from app.prediction_log.status import Waiting
 from app.problems import to_answer
@@ -53,6 +54,7 @@ from app.routes.hooks import hooks_router
 from app.routes.info import info, metrics
 from app.routes.outcomes import OutcomesController
 from app.routes.predict import PredictController
+from app.routes.prediction_log import read_predictions
 from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
 from app.serving.executor import Executor
@@ -147,7 +149,9 @@ def _direct_routes(
 def _litestar(services: Services, cors: CORSConfig | None) -> Litestar:
     """The part of the application that Litestar answers."""
     settings = services.settings
-    route_handlers: list[Any] = [PredictController, OutcomesController, HealthController, info, *protocol_handlers()]
+    route_handlers: list[Any] = [
+        PredictController, OutcomesController, HealthController, info, read_predictions, *protocol_handlers(),
+    ]  # fmt: skip
     if settings.enable_prometheus:
         route_handlers.append(metrics)
     if settings.mlflow_webhook_secret is not None:
@@ -204,6 +208,7 @@ def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: Lo
         system=SystemMonitor(settings.data_dir),
         prediction_log=_prediction_log(settings, log_writer, metrics),
         outcomes=Outcomes(settings.prediction_log_target, slot, metrics.registry, settings.outcome_window_rows),
+        log_reader=LogReader(settings.prediction_log_target, enabled=settings.prediction_log_target.keep_rows > 0),
         request_log=RequestLog(),
     )
 
@@ -255,4 +260,5 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
     services.shadow.close()
     await asyncio.to_thread(services.slot.close)
     await asyncio.to_thread(services.outcomes.close)
+    services.log_reader.close()
     await asyncio.to_thread(services.prediction_log.close)

@@ -48,6 +48,7 @@ FORMATS: dict[str, Format] = {
 }
 """Formats by media type and alias; a request that uses an alias is answered with that alias."""
 
+ALL = tuple(FORMATS.values())
 NAMES = ", ".join(module.MEDIA_TYPE for module, _ in _MODULES)
 TEXT = frozenset(
     name for name, found in FORMATS.items() if found.decode in (table_json.decode, ndjson.decode, csv.decode)
@@ -87,7 +88,7 @@ def is_json(content_type: str | None) -> bool:
 
 
 @lru_cache(maxsize=64)
-def accepted_format(accept: str | None, default: Format) -> Format:
+def accepted_format(accept: str | None, default: Format, offered: tuple[Format, ...] = ALL) -> Format:
     """Format of the answer, by proactive negotiation (RFC 9110, section 12.5.1).
 
     The weight of a format is that of the most specific media range that matches it. Among formats of the greatest
@@ -96,6 +97,7 @@ def accepted_format(accept: str | None, default: Format) -> Format:
     Args:
         accept: Value of the header, None if absent.
         default: Format of the answer without a preference.
+        offered: Formats that the route has.
 
     Raises:
         NotAcceptable: No format has a weight above 0.
@@ -103,10 +105,11 @@ def accepted_format(accept: str | None, default: Format) -> Format:
     if accept is None or not accept.strip():
         return default
     ranges = _ranges(accept)
-    weights = {found: _weight(found, ranges) for found in (default, *FORMATS.values())}
+    weights = {found: _weight(found, ranges) for found in (default, *offered)}
     best = max(weights, key=lambda found: (weights[found][0], found == default, -weights[found][1]))
     if weights[best][0] == 0:
-        raise NotAcceptable(f"Accept must allow one of these: {NAMES}.")
+        names = NAMES if offered is ALL else ", ".join(found.media_type for found in offered)
+        raise NotAcceptable(f"Accept must allow one of these: {names}.")
     return best
 
 

@@ -3,7 +3,6 @@
 import time
 
 import sqlalchemy as sa
-from sqlalchemy import exc
 
 from app.prediction_log.engine import open_engine
 from app.prediction_log.messages import LoggedPredictions, LogTarget
@@ -127,8 +126,3 @@ class LogDatabase:
         if self._engine is None:
             self._engine = open_engine(self._target)
         return self._engine
-
-
-def fault_of(error: exc.SQLAlchemyError | OSError) -> str:
-    """Class of an error, without its text, which can hold the URL with its password."""
-    return type(error.orig if isinstance(error, exc.DBAPIError) and error.orig else error).__name__

@@ -13,10 +13,9 @@ from typing import NamedTuple
 import msgspec
 from sqlalchemy import exc
 
-from app.prediction_log.database import fault_of
 from app.prediction_log.messages import Drained, LoggedPredictions, LoggedRequest, Readable
 from app.prediction_log.records import SpooledModel, decode, records
-from app.prediction_log.sink import Moved, Sink
+from app.prediction_log.sink import Moved, Sink, fault_of
 
 
 class _Rows(NamedTuple):

@@ -2,11 +2,18 @@
 
 from typing import Protocol
 
+from sqlalchemy import exc
+
 from app.prediction_log.messages import LoggedPredictions
 
 
 class Moved(Exception):
     """The position of a segment is not where this process left it."""
+
+
+def fault_of(error: Exception) -> str:
+    """Class of an error, without its text, which can hold the URL with its password."""
+    return type(error.orig if isinstance(error, exc.DBAPIError) and error.orig else error).__name__
 
 
 class Sink(Protocol):

@@ -1,0 +1,112 @@
+"""Rows of the log's tables, by keyset paging: each page begins behind the id of the last row of the one before.
+
+So each page is a short transaction of its own, and rows that are added or deleted meanwhile move no others.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from app.prediction_log.engine import open_engine
+from app.prediction_log.messages import LogTarget
+from app.prediction_log.reading.page import Page, as_row
+from app.prediction_log.reading.query import Query
+from app.prediction_log.tables import OUTCOMES, PREDICTIONS
+
+STATEMENT_TIMEOUT_S = 10.0
+
+_C = PREDICTIONS.c
+_JOINED = PREDICTIONS.outerjoin(OUTCOMES, sa.and_(OUTCOMES.c.request_id == _C.request_id, OUTCOMES.c.row == _C.row))
+
+
+def _text(column: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    """JSON as the text that the database holds."""
+    return sa.cast(column, sa.Text)
+
+
+class TableRows:
+    """Reads the tables.
+
+    Args:
+        target: The database.
+    """
+
+    def __init__(self, target: LogTarget) -> None:
+        self._target = target
+        self._opening = threading.Lock()
+        self._engine: sa.Engine | None = None
+
+    def pages(self, query: Query, limit: int, size: int) -> Iterator[Page]:
+        """See `Source.pages`."""
+        after = query.after if isinstance(query.after, int) else None
+        while limit > 0:
+            page = self._page(query, after, min(size, limit))
+            if page.rows:
+                yield page
+                after = page.rows[-1].id
+            if len(page.rows) < min(size, limit):
+                return
+            limit -= len(page.rows)
+
+    def close(self) -> None:
+        """Close the database."""
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def _page(self, query: Query, after: int | None, size: int) -> Page:
+        engine = self._connected()
+        sqlite = engine.dialect.name == "sqlite"
+        with engine.connect() as connection:
+            found: Sequence[Any] = connection.execute(_statement(query, after, size, raw_times=sqlite)).all()
+        moment = _rfc3339 if sqlite else _same
+        rows = [
+            as_row(
+                id_, moment(created), *known, msgspec.Raw(features), msgspec.Raw(prediction), *measured,
+                None if actual is None else msgspec.Raw(actual), moment(received),
+            )
+            for (id_, created, *known), features, prediction, (*measured, actual, received) in map(_split, found)
+        ]  # fmt: skip
+        return Page(rows, [row[0] for row in found])
+
+    def _connected(self) -> sa.Engine:
+        with self._opening:
+            if self._engine is None:
+                self._engine = open_engine(self._target, STATEMENT_TIMEOUT_S)
+            return self._engine
+
+
+def _statement(query: Query, after: int | None, size: int, *, raw_times: bool) -> Any:
+    """The rows behind an id. Raw times are the text that SQLite holds."""
+    conditions: list[sa.ColumnElement[bool]] = [_C[name] == value for name, value in query.equal.items()]
+    if query.since is not None:
+        conditions.append(_C.created_at >= query.since)
+    if query.until is not None:
+        conditions.append(_C.created_at < query.until)
+    if after is not None:
+        conditions.append(_C.id < after if query.order == "newest" else _C.id > after)
+    times = [_C.created_at, OUTCOMES.c.received_at]
+    created, received = (sa.type_coerce(time, sa.Text) for time in times) if raw_times else times
+    columns = (
+        _C.id, created, _C.request_id, _C.row, _C.prediction_type, _C.model_name, _C.model_version,
+        _text(_C.features), _text(_C.prediction), _C.interval_lower, _C.interval_upper, _C.interval_level,
+        _C.latency_ms, _C.key_id, _text(OUTCOMES.c.actual), received,
+    )  # fmt: skip
+    order = _C.id.desc() if query.order == "newest" else _C.id
+    return sa.select(*columns).select_from(_JOINED).where(*conditions).order_by(order).limit(size)
+
+
+def _split(row: Any) -> tuple[Any, Any, Any, Any]:
+    """What stands before the JSON of a row, that JSON, and what stands behind it."""
+    return row[:7], row[7], row[8], row[9:]
+
+
+def _same(moment: Any) -> Any:
+    return moment
+
+
+def _rfc3339(text: str | None) -> Any:
+    """SQLite's text of a time, which is UTC."""
+    return None if text is None else f"{text[:10]}T{text[11:]}Z"
