@@ -263,7 +263,7 @@ def _is_of(outcomes: sa.FromClause) -> sa.ColumnElement[bool]:
     return PREDICTIONS.c.id == rows.order_by(rows.selected_columns.id.desc()).limit(1).scalar_subquery()
 
 
-def _joined_columns(outcomes: sa.FromClause) -> sa.Select[Any]:
+def _joined_columns(outcomes: sa.FromClause) -> Any:
     """The columns of `Joined`."""
     return sa.select(
         outcomes.c.request_id, outcomes.c.row, outcomes.c.actual, outcomes.c.received_at, PREDICTIONS.c.id,

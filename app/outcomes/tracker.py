@@ -21,7 +21,7 @@ from app.outcomes.series import OutcomeSeries
 from app.outcomes.store import Fate, Joined, Key, Model, OutcomeStore, Refused, Stopped
 from app.outcomes.target import Target, target_of
 from app.outcomes.window import Window
-from app.prediction_log.database import fault_of
+from app.prediction_log.sink import fault_of
 
 WAIT = timedelta(hours=1)
 """Time in which the prediction of an outcome must be logged: it may still be in a queue or in the spool. After that the

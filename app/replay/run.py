@@ -15,9 +15,9 @@ from app.models.loader import ModelLoader
 from app.models.refusal import ModelRefused
 from app.models.registry.source import ModelSource, NothingToServe, RegistryUnreachable, VersionUnknown
 from app.models.served import ServedModel
-from app.prediction_log.database import fault_of
 from app.prediction_log.engine import open_engine
 from app.prediction_log.messages import LogTarget
+from app.prediction_log.sink import fault_of
 from app.replay.comparison import Compared, Pair
 from app.replay.report import ReplayReport
 from app.replay.rows import LoggedRow, Selection, logged_pages

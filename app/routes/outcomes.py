@@ -107,7 +107,7 @@ class OutcomesController(Controller):
 
     @route("/", http_method=[HttpMethod.OPTIONS], status_code=204, include_in_schema=False)
     async def allowed(self) -> Response[None]:
-        """Methods of the path. Its name sorts first: after another one, Litestar has made such a handler of that alone."""
+        """Methods of the path. Its name sorts first, for else Litestar has made one that names fewer methods."""
         return Response(None, headers={"Allow": "GET, OPTIONS, POST"})
 
 
