@@ -17,7 +17,7 @@ from app.codecs.json import ndjson
 from app.codecs.json import table as json_table
 from app.codecs.json.duplicates import has_repeated
 from app.codecs.rules import BODY, REPEATED, Buffer
-from app.errors import FieldError, InvalidInput, MalformedBody, TooLarge, UnsupportedMediaType
+from app.errors import FieldError, InvalidInput, MalformedBody, UnsupportedMediaType
 from app.feature import Category
 
 MOST_OUTCOMES = 10_000
@@ -81,18 +81,16 @@ def read_outcomes(body: Buffer, content_type: str | None) -> list[Read]:
     Raises:
         UnsupportedMediaType: It is in another format.
         MalformedBody: The body is not in its format.
-        InvalidInput: It holds no outcome, or its one outcome is not valid.
-        TooLarge: It holds more than MOST_OUTCOMES.
+        InvalidInput: It holds no outcome or more than MOST_OUTCOMES, or its one outcome is not valid.
     """
     name = content_format(content_type).media_type
     readers = {json_table.MEDIA_TYPE: _read_json, ndjson.MEDIA_TYPE: _read_lines, csv_table.MEDIA_TYPE: _read_csv}
     if name not in readers:
         raise UnsupportedMediaType(f"Outcomes must come with one of these as Content-Type: {', '.join(readers)}.")
     outcomes = list(islice(readers[name](bytes(body)), MOST_OUTCOMES + 1))
-    if len(outcomes) > MOST_OUTCOMES:
-        raise TooLarge(f"The body holds more than {MOST_OUTCOMES} outcomes.")
-    if not outcomes:
-        raise InvalidInput("The body is not valid.", (FieldError("outcomes", "must hold at least one outcome"),))
+    if not 1 <= len(outcomes) <= MOST_OUTCOMES:
+        error = FieldError("outcomes", f"must be 1 to {MOST_OUTCOMES}")
+        raise InvalidInput("The body is not valid.", (error,))
     return outcomes
 
 

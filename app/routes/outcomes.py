@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import msgspec
-from litestar import Controller, Request, Response, get, post
+from litestar import Controller, HttpMethod, Request, Response, get, post, route
 
 from app.auth import KEY_SCHEME, require_key
 from app.codecs.columns import csv
@@ -58,16 +58,16 @@ class OutcomesController(Controller):
 
     path = "/outcomes"
     tags = ("outcomes",)
-    guards = (require_key,)
-    security = ({KEY_SCHEME: []},)
 
     @post(
         "/",
         status_code=200,
+        guards=[require_key],
+        security=[{KEY_SCHEME: []}],
         responses=problem_responses(400, 401, 408, 409, 413, 415, 422, 500, 503),
         summary="Report what became of predictions",
     )
-    async def add_outcomes(
+    async def report_outcomes(
         self, services: InjectedServices, request: Request[Any, Any, Any]
     ) -> Response[OutcomesAnswer]:
         """Take the actual values for predictions, by the id of the request and the index of the row in it.
@@ -94,10 +94,21 @@ class OutcomesController(Controller):
         )
         return Response(answer, status_code=200)
 
-    @get("/", responses=problem_responses(400, 401, 500), summary="Report the error of the models in service")
+    @get(
+        "/",
+        guards=[require_key],
+        security=[{KEY_SCHEME: []}],
+        responses=problem_responses(400, 401, 500),
+        summary="Report the error of the models in service",
+    )
     async def outcomes(self, services: InjectedServices) -> OutcomesReport:
         """Error of each model version in service, over its newest rows whose outcomes are known."""
         return services.outcomes.report
+
+    @route("/", http_method=[HttpMethod.OPTIONS], status_code=204, include_in_schema=False)
+    async def allowed(self) -> Response[None]:
+        """Methods of the path. Its name sorts first, for else Litestar has made one that names fewer methods."""
+        return Response(None, headers={"Allow": "GET, OPTIONS, POST"})
 
 
 async def _body(request: Request[Any, Any, Any], limit: int) -> Buffer:

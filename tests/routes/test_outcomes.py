@@ -86,15 +86,20 @@ async def test_bad_bodies_are_problems(client: Client) -> None:
     assert problem(await client.post("/outcomes", content=b"{"))["status"] == 415
     json = {"Content-Type": "application/json"}
     assert problem(await client.post("/outcomes", content=b"{", headers=json))["status"] == 400
-    assert fields(await report(client, status=422)) == {"outcomes": "must hold at least one outcome"}
+    assert fields(await report(client, status=422)) == {"outcomes": "must be 1 to 10000"}
     assert fields(await client.post("/outcomes", json={"request_id": "a"})) == {"actual": "is missing"}
     large = problem(await client.post("/outcomes", content=b" " * 2**20 + b"{}", headers=json))
     assert (large["status"], large["detail"]) == (413, "The body is larger than MAX_JSON_BYTES.")
     bomb = gzip.compress(b" " * (2**20 + 1))
     headers = json | {"Content-Encoding": "gzip"}
     assert problem(await client.post("/outcomes", content=bomb, headers=headers))["status"] == 413
-    many = problem(await report(client, *[{}] * 10_001, status=413))
-    assert many["detail"] == "The body holds more than 10000 outcomes."
+    assert fields(await report(client, *[{}] * 10_001, status=422)) == {"outcomes": "must be 1 to 10000"}
+
+
+async def test_both_methods_are_allowed(client: Client) -> None:
+    assert (await client.options("/outcomes")).headers["allow"] == "GET, HEAD, OPTIONS, POST"
+    wrong = await client.delete("/outcomes")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, HEAD, OPTIONS, POST")
 
 
 async def test_both_routes_need_the_key(keyed: Client) -> None:
