@@ -71,6 +71,9 @@ from app.telemetry.request_log import RequestLog
 from app.telemetry.start_status import show_start
 from app.telemetry.system import SystemMonitor, memory_bytes
 
+LOOK_PATIENCE_S = 60.0
+"""Time after which a look into the registry hangs. It may start a process that imports MLflow, slowly if busy."""
+
 log = logging.getLogger(__name__)
 
 
@@ -170,7 +173,7 @@ def _litestar(services: Services, cors: CORSConfig | None) -> Litestar:
 
 
 def _services(settings: Settings, nvml: Any, source: ModelSource, log_writer: LogWriter) -> Services:
-    registry, log_database = Dependency("registry"), Dependency("prediction_log")
+    registry, log_database = Dependency("registry", LOOK_PATIENCE_S), Dependency("prediction_log")
     source, log_writer = NotedSource(source, registry), NotedWriter(log_writer, log_database)
     gpu = GpuPoller(nvml)
     slot = ModelSlot()

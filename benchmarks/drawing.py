@@ -17,7 +17,8 @@ PALETTE = ("#3b7dd8", "#e0752d", "#5aa454", "#b877d9", "#c4a000", "#2ab0b0", "#d
 COLOURS = {"green": "#4c9a52", "orange": "#e69138", "red": "#cc3d3d"}
 TEXT, FAINT, GRID = "#24292e", "#6a737d", "#e4e7eb"
 SMALL = 7.5
-MOST_LEGENDS = 8
+LEGEND_LINES = 3
+"""Lines of a legend below the axes; what does not fit is counted in its last entry."""
 
 Series = list[dict[str, Any]]
 Query = Callable[[str], Series]
@@ -45,18 +46,19 @@ def shown(value: float, unit: str) -> str:
     if unit == "bytes":
         return f"{value / 2**20:.3g} MiB" if abs(value) >= 2**20 else f"{value / 2**10:.3g} KiB"
     suffix = {"reqps": " req/s", "rowsps": " rows/s", "cps": "/s", "celsius": " °C"}.get(unit, "")
-    return (f"{value / 1000:.3g}k" if abs(value) >= 10_000 else f"{value:.4g}") + suffix
+    return (f"{value / 1000:.3g}k" if abs(value) >= 1000 else f"{value:.3g}") + suffix
 
 
-def draw(dashboard: dict[str, Any], query: Query, start: float) -> Figure:
-    """The panels of a dashboard, but the rows of which no panel has data.
+def draw(dashboard: dict[str, Any], query: Query, start: float, end: float) -> Figure:
+    """The panels of a dashboard, but the rows most of whose panels have no data.
 
     Args:
         dashboard: Its JSON model.
         query: Evaluates an expression.
         start: Time that is drawn as 0, in seconds since 1970.
+        end: End of the time that is drawn.
     """
-    rows = [row for row in _rows(dashboard, query) if any(found for _, found in row[1])]
+    rows = [row for row in _rows(dashboard, query) if 2 * sum(bool(found) for _, found in row[1]) >= len(row[1])]
     heights = [
         1 + max(p["gridPos"]["y"] + p["gridPos"]["h"] - row[0]["gridPos"]["y"] - 1 for p, _ in row[1]) for row in rows
     ]
@@ -70,7 +72,7 @@ def draw(dashboard: dict[str, Any], query: Query, start: float) -> Figure:
             left = place["x"] * CELL_WIDTH
             below = top - (place["y"] - heading["gridPos"]["y"] + place["h"]) * CELL_HEIGHT
             box = (left, below, place["w"] * CELL_WIDTH, place["h"] * CELL_HEIGHT)
-            _Panel(figure, panel, found, start).draw(box)
+            _Panel(figure, panel, found, (start, end)).draw(box)
         top -= cells * CELL_HEIGHT
     return figure
 
@@ -101,11 +103,11 @@ def _points(series: dict[str, Any], start: float) -> tuple[np.ndarray, np.ndarra
 class _Panel:
     """One panel of a figure."""
 
-    def __init__(self, figure: Figure, panel: dict[str, Any], found: list[Any], start: float) -> None:
+    def __init__(self, figure: Figure, panel: dict[str, Any], found: list[Any], times: tuple[float, float]) -> None:
         self._figure = figure
         self._panel = panel
         self._found = found
-        self._start = start
+        self._start, self._end = times
         self._defaults = panel["fieldConfig"]["defaults"]
         self._unit: str = self._defaults["unit"]
 
@@ -130,9 +132,11 @@ class _Panel:
             wide = 1.0 if kind == "status-history" else 0.75
             axes = self._axes((left + wide, bottom + lower, width - wide - 0.2, height - lower - 0.42))
             axes.tick_params(labelsize=SMALL, colors=FAINT, length=0)
+            axes.tick_params(axis="x", pad=6)
             for spine in axes.spines.values():
                 spine.set_visible(False)
             {"timeseries": self._lines, "heatmap": self._heatmap, "status-history": self._history}[kind](axes)
+            axes.set_xlim(0, self._end - self._start)
             axes.xaxis.set_major_locator(MultipleLocator(30))
             axes.xaxis.set_major_formatter(lambda value, _: f"{int(value) // 60}:{int(value) % 60:02}")
 
@@ -172,14 +176,15 @@ class _Panel:
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.yaxis.set_major_formatter(lambda value, _: shown(value, self._unit))
         names = [name if len(name) <= 30 else f"{name[:29]}…" for name, _, _ in named]
-        if len(names) > MOST_LEGENDS:
-            names[MOST_LEGENDS - 1] = f"and {len(names) - MOST_LEGENDS + 1} more"
-        columns = max(1, min(4, int(axes.get_position().width * self._figure.get_size_inches()[0] / 0.11
-                                    / (max(map(len, names[:MOST_LEGENDS])) * 0.62 + 5))))  # fmt: skip
+        inches = axes.get_position().width * self._figure.get_size_inches()[0]
+        columns = min(4, max(1, int(inches / (0.35 + 0.062 * max(map(len, names))))))
+        most = columns * LEGEND_LINES
+        if len(names) > most:
+            names[most - 1] = f"and {len(names) - most + 1} more"
         axes.legend(
-            drawn[:MOST_LEGENDS], names[:MOST_LEGENDS], loc="upper left", bbox_to_anchor=(-0.02, -0.14), frameon=False,
-            fontsize=SMALL, ncols=columns, labelcolor=TEXT, handlelength=1, columnspacing=1.2, borderpad=0,
-            labelspacing=0.25, borderaxespad=0,
+            drawn[:most], names[:most], loc="upper left", bbox_to_anchor=(-0.02, -0.14), frameon=False, fontsize=SMALL,
+            ncols=columns, labelcolor=TEXT, handlelength=1, columnspacing=1.2, borderpad=0, labelspacing=0.25,
+            borderaxespad=0,
         )  # fmt: skip
 
     def _heatmap(self, axes: Axes) -> None:

@@ -206,8 +206,7 @@ def main() -> None:
         prometheus = _prometheus(stack, directory, metrics)
         start = time.time()
         Clients(url, data, arguments.seconds).run()
-        time.sleep(2 * SCRAPE_S)
-        end = time.time()
+        end = start + arguments.seconds  # the last answers came later
 
         def query(expression: str) -> list[dict[str, Any]]:
             asked = expression.replace("$__rate_interval", WINDOW)
@@ -220,7 +219,7 @@ def main() -> None:
             assert answer["status"] == "success", answer
             return answer["data"]["result"]
 
-        figure = draw(json.loads(dashboard("")), query, start)
+        figure = draw(json.loads(dashboard("")), query, start, end)
     figure.savefig(arguments.output, dpi=75)
     print(f"{arguments.output}: {arguments.output.stat().st_size / 1024:.0f} KiB")
 
