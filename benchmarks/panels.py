@@ -102,7 +102,7 @@ class Clients:
         client.post("/predict/batch", json={"predictions": self._rows(random, int(random.integers(5, 60)))[0]})
 
     def _bulk(self, client: httpx.Client, random: np.random.Generator) -> None:
-        client.post("/predict/bulk", json={"dataframe_records": self._rows(random, 2000)[0]})
+        client.post("/predict/bulk", json={"rows": self._rows(random, 2000)[0]})
 
     def _mistakes(self, client: httpx.Client, random: np.random.Generator) -> None:
         row = self._rows(random, 1)[0][0]
