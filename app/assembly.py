@@ -48,6 +48,9 @@ from app.telemetry.system import SystemMonitor, memory_bytes
 from app.telemetry.tracing.current import Traces
 from app.telemetry.tracing.process import SpanProcess, SpanSink
 
+LOOK_PATIENCE_S = 60.0
+"""Time after which a look into the registry hangs. It may start a process that imports MLflow, slowly if busy."""
+
 log = logging.getLogger(__name__)
 
 
@@ -57,7 +60,7 @@ def assemble(
     """The collaborators of one application; for what is None, see `create_app`."""
     metrics = Metrics(settings.metrics_prefix or "")
     traces = _traces(settings, metrics, span_sink)
-    registry, log_database = Dependency("registry"), Dependency("prediction_log")
+    registry, log_database = Dependency("registry", LOOK_PATIENCE_S), Dependency("prediction_log")
     source = NotedSource(source or WorkerProcess(settings), registry)
     log_writer = NotedWriter(log_writer or LogWriterProcess(settings.prediction_log_target), log_database)
     gpu = GpuPoller(nvml)

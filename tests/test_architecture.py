@@ -68,6 +68,8 @@ def inside(folder: str, names: Iterator[str]) -> list[str]:
         *[(f"app.{part}", "app.outcomes") for part in ("codecs", "models", "telemetry", "prediction_log", "predict")],
         *[("app.codecs", f"app.{part}") for part in ("models", "serving", "predict", "routes", "telemetry")],
         *[("app.models", f"app.{part}") for part in ("serving", "predict", "routes")],
+        *[("app.ops", f"app.{part}") for part in ("models", "serving", "predict", "routes", "telemetry")],
+        ("app.ops", "litestar"),
         *[(f"app.{part}", "app.protocols") for part in ("codecs", "models", "predict", "serving", "telemetry")],
         ("app.predict", "app.routes"),
         *[

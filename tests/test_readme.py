@@ -5,7 +5,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import mlflow.lightgbm
 import pytest
@@ -15,6 +15,8 @@ from app.codecs.formats import FORMATS
 from app.config.allowed import settings_table
 from app.config.settings import Settings
 from app.main import create_app
+from app.models.outcome import Outcome
+from app.ops.rules import alerts_table
 from app.training.california import MODEL_NAME
 from tests.models.support import mlflows_own_warnings_silenced
 from tests.support import HTTP, ROOT, Server
@@ -72,6 +74,18 @@ def test_the_front_page_links_to_every_other() -> None:
 
 def test_the_settings_table_is_that_of_the_code() -> None:
     assert blocks(READMES["app/README.md"])["settings"] == settings_table(Settings)
+
+
+def test_the_table_of_alerts_is_that_of_the_rules() -> None:
+    assert blocks(READMES["app/telemetry/README.md"])["alerts"] == alerts_table(Settings())
+
+
+def test_every_reason_for_a_status_is_documented() -> None:
+    code = (ROOT / "app" / "routes" / "reasons.py").read_text(encoding="utf-8")
+    documented = first_column(blocks(READMES["app/telemetry/README.md"])["reasons"])
+    assert {name for name in documented if "…" not in name} == set(re.findall(r'code="(\w+)"', code))
+    outcomes = {outcome.removeprefix("model_") for outcome in get_args(Outcome)} - {"swapped", "unchanged"}
+    assert outcomes <= set(re.findall(r"`(\w+)`", blocks(READMES["app/telemetry/README.md"])["reasons"]))
 
 
 def test_embedded_reports_are_the_committed_ones() -> None:
@@ -189,7 +203,9 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert subprocess.run(["bash", "-n", str(ROOT / ".ci" / "run")], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("folder", ["app", "app/codecs", "app/models", "app/protocols", "app/training", "kernels"])
+@pytest.mark.parametrize(
+    "folder", ["app", "app/codecs", "app/models", "app/protocols", "app/telemetry", "app/training", "kernels"]
+)
 def test_a_map_names_every_module_of_its_folder(folder: str) -> None:
     section = re.search(
         r"^## (?:Where is what|The map)\n(.*?)(?=^## |\Z)", READMES[f"{folder}/README.md"], re.DOTALL | re.M

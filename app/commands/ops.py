@@ -57,4 +57,4 @@ def servicemonitor() -> None:
 
 def _prefix(given: str | None) -> str:
     """The prefix that was given, or that of the settings."""
-    return getattr(settings_of_environment(), "metrics_prefix", "") if given is None else given
+    return given if given is not None else getattr(settings_of_environment(), "metrics_prefix", None) or ""

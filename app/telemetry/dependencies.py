@@ -8,7 +8,7 @@ import msgspec
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-HANGS_AFTER_S = 10.0
+PATIENCE_S = 30.0
 """Time without an answer after which a call under way counts as failed."""
 
 
@@ -16,8 +16,7 @@ class DependencyReading(msgspec.Struct, frozen=True, kw_only=True):
     """How the last calls of a dependency went.
 
     Attributes:
-        up: Whether the last call was answered, and none has waited for longer than HANGS_AFTER_S; None before the
-            first.
+        up: Whether the last call was answered, and none has waited for too long; None before the first.
         age_seconds: Time since the last answer; None before the first.
         latency_seconds: Duration of the last call that ended.
         unanswered_seconds: Time since the first call after the last answer began; None if there was none. It grows
@@ -58,11 +57,13 @@ class Dependency:
 
     Args:
         name: Its name in reports.
+        patience: Seconds without an answer after which a call under way counts as failed.
         clock: Monotonic seconds; a test passes its own.
     """
 
-    def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, name: str, patience: float = PATIENCE_S, clock: Callable[[], float] = time.monotonic) -> None:
         self.name = name
+        self._patience = patience
         self._clock = clock
         self._created = clock()
         self._state = _State()
@@ -91,7 +92,7 @@ class Dependency:
         """How the last calls went, without waiting for one."""
         state, now = self._state, self._clock()
         unanswered = None if state.unanswered is None else now - state.unanswered
-        failed = state.error is not None or (unanswered is not None and unanswered > HANGS_AFTER_S)
+        failed = state.error is not None or (unanswered is not None and unanswered > self._patience)
         return DependencyReading(
             up=None if not failed and state.answered is None else not failed,
             age_seconds=None if state.answered is None else now - state.answered,
@@ -119,9 +120,9 @@ class DependencySeries(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The families, for the registry. What is not known yet has no series."""
-        up = _family("up", "1 if the last call was answered, 0 if it failed or hangs.")
-        latency = _family("latency_seconds", "Duration of the last call that ended.")
-        age = _family("age_seconds", "Time since the last answer.")
+        up = _family("dependency_up", "1 if the last call was answered, 0 if it failed or hangs.")
+        latency = _family("dependency_latency_seconds", "Duration of the last call that ended.")
+        age = _family("dependency_age_seconds", "Time since the last answer.")
         for dependency in self._dependencies:
             reading = dependency.read()
             for family, value in ((up, reading.up), (latency, reading.latency_seconds), (age, reading.age_seconds)):
@@ -130,5 +131,5 @@ class DependencySeries(Collector):
         yield from (up, latency, age)
 
 
-def _family(suffix: str, text: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"dependency_{suffix}", text, labels=("dependency",))
+def _family(name: str, text: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, labels=("dependency",))

@@ -66,7 +66,6 @@ async def occupied(client: Client, released: threading.Event) -> list["asyncio.F
 async def test_it_waits_for_no_registry_database_driver_or_thread(
     settings: Settings, example: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.telemetry.dependencies.HANGS_AFTER_S", 0.1)
     nvml, released, source, silent = HungNvml(), threading.Event(), ModelWorker(settings), silent_server()
     address = f"127.0.0.1:{silent.getsockname()[1]}"
     away = ModelWorker(msgspec.structs.replace(settings, mlflow_tracking_uri=f"http://{address}"))
@@ -78,10 +77,12 @@ async def test_it_waits_for_no_registry_database_driver_or_thread(
     )
     async with client_of(hung, source=source, nvml=nvml) as client:
         services = services_of(client)
+        hanging = services.registry, services.log_database, services.gpu.calls
+        for dependency in hanging:
+            monkeypatch.setattr(dependency, "_patience", 0.1)
         monkeypatch.setattr(source, "look", away.look)
         assert (await client.post("/predict", json=example)).status_code == 200
         assert (await client.post("/health/model/reload", headers=ADMIN)).status_code == 202
-        hanging = services.registry, services.log_database, services.gpu.calls
         await come_true(lambda: all(dependency.read().up is False for dependency in hanging))
         waiting = await occupied(client, released)
         try:

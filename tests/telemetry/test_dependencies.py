@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client import CollectorRegistry
 
-from app.telemetry.dependencies import HANGS_AFTER_S, Dependency, DependencySeries
+from app.telemetry.dependencies import PATIENCE_S, Dependency, DependencySeries
 from tests.clock import Clock
 
 
@@ -14,7 +14,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def database(clock: Clock) -> Dependency:
-    return Dependency("database", clock)
+    return Dependency("database", clock=clock)
 
 
 def call(database: Dependency, clock: Clock, seconds: float, error: str | None = None) -> None:
@@ -61,18 +61,18 @@ def test_a_call_that_hangs_makes_it_down(database: Dependency, clock: Clock, was
         call(database, clock, 1)
     clock.now += 1
     database.began()
-    clock.now += HANGS_AFTER_S
+    clock.now += PATIENCE_S
     assert database.read().up is (True if was_called else None)
     clock.now += 1
     reading = database.read()
-    assert (reading.up, reading.unanswered_seconds, reading.last_error) == (False, HANGS_AFTER_S + 1, None)
+    assert (reading.up, reading.unanswered_seconds, reading.last_error) == (False, PATIENCE_S + 1, None)
     database.ended()
     assert database.read().up is True
 
 
 def test_what_is_known_becomes_series(database: Dependency, clock: Clock) -> None:
     registry = CollectorRegistry()
-    registry.register(DependencySeries(database, Dependency("nobody", clock)))
+    registry.register(DependencySeries(database, Dependency("nobody", clock=clock)))
     call(database, clock, 0.5, "Locked")
 
     def series() -> dict[str, float]:
