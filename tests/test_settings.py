@@ -44,6 +44,7 @@ DEFAULTS = {
     "prediction_log_format": "sql",
     "prediction_log_spool_bytes": 2**30,
     "prediction_log_rows": 1_000_000,
+    "prediction_log_days": 0.0,
     "cors_origins": (),
     "api_key": None,
     "admin_api_key": None,

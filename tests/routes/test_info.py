@@ -43,6 +43,7 @@ FAMILIES: dict[str, tuple[str, set[str]]] = {
     "model_shadow_difference": ("histogram", {"model_version", "shadow_version"}),
     "background_task_restarts": ("counter", {"task"}),
     "prediction_log_rows": ("counter", {"outcome"}),
+    "prediction_log_pruned_rows": ("counter", set()),
     "prediction_log_rows_waiting": ("gauge", set()),
     "compute_backend_usable": ("gauge", {"backend", "device"}),
     "compute_backend_out_of_memory": ("counter", {"backend"}),
