@@ -25,7 +25,7 @@ from app.prediction_log.reading.query import query_of
 from app.prediction_log.reading.reader import LogReader
 from app.prediction_log.tables import OUTCOMES, PREDICTIONS
 from app.prediction_log.writer import Writer
-from tests.prediction_log.databases import PASSWORD, PostgresDatabase
+from tests.prediction_log.databases import PASSWORD, PostgresDatabase, PostgresServer
 from tests.prediction_log.spooling import target
 from tests.support import free_port
 
@@ -56,6 +56,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         return LogTarget(f"sqlite:///{tmp_path / 'predictions.db'}", 1000)
     database = PostgresDatabase(request.getfixturevalue("postgres"), f"log_{tmp_path.name}")
     database.create()
+    server: PostgresServer = request.getfixturevalue("postgres")
+    server.execute(f"ALTER DATABASE \"log_{tmp_path.name}\" SET timezone = 'Asia/Tokyo'")
     return LogTarget(database.url, 1000)
 
 
@@ -101,6 +103,7 @@ async def test_a_row_has_all_that_the_log_knows(reader: LogReader, write: Callab
     write(1)
     (row,) = json.loads(msgspec.json.encode(await reader.page(query_of(b"", export=False))))["predictions"]
     row.pop("id")
+    assert row["created_at"].endswith("Z")
     assert datetime.fromisoformat(row.pop("created_at")) == datetime.fromtimestamp(TIME + 1, UTC)
     assert row == {
         "request_id": "request-1", "row": 0, "prediction_type": "single", "model_name": "houses", "model_version": "3",
