@@ -2,7 +2,9 @@
 
 import re
 import subprocess
+import sys
 import tomllib
+import zipfile
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
@@ -53,6 +55,15 @@ def test_the_lock_has_a_hash_for_each_package_and_names_no_index() -> None:
     pins = re.split(r"^(?=\S)", LOCK, flags=re.MULTILINE)[1:]
     assert [pin.split(maxsplit=1)[0] for pin in pins if "--hash=sha256:" not in pin] == []
     assert re.findall(r"://|^\s*-[-if]", LOCK.replace("--hash=", ""), re.MULTILINE) == []
+
+
+def test_the_wheel_holds_the_migrations(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    folder = Path("app/prediction_log/migrations")
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith(str(folder))}
+    assert held == {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*.py")}
 
 
 def stages() -> dict[str, list[str]]:

@@ -57,4 +57,4 @@ def servicemonitor() -> None:
 
 def _prefix(given: str | None) -> str:
     """The prefix that was given, or that of the settings."""
-    return given if given is not None else getattr(settings_of_environment(), "metrics_prefix", None) or ""
+    return given if given is not None else settings_of_environment().metrics_prefix or ""

@@ -1,5 +1,6 @@
 """Connections to the log's database, whose tables are brought to the newest version first."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,15 @@ def open_engine(target: LogTarget, statement_timeout_s: float | None = None) -> 
     if url.drivername.startswith("postgresql"):
         arguments["connect_timeout"] = CONNECT_TIMEOUT_S
         if statement_timeout_s is not None:
-            milliseconds = int(statement_timeout_s * 1e3)
-            arguments["options"] = f"-c statement_timeout={milliseconds}"
-            arguments["tcp_user_timeout"] = milliseconds
+            arguments["tcp_user_timeout"] = int(statement_timeout_s * 1e3)
     elif url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     engine = sa.create_engine(url, connect_args=arguments, pool_size=1, max_overflow=1, pool_pre_ping=True)
     try:
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _flushed if target.durable else _write_ahead)
+        elif statement_timeout_s is not None:
+            event.listen(engine, "connect", partial(_limited, int(statement_timeout_s * 1e3)))
         _migrate(engine)
     except BaseException:
         engine.dispose()
@@ -93,6 +94,13 @@ def _upgrade(connection: sa.Connection) -> None:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     command.upgrade(config, "head")
+
+
+def _limited(milliseconds: int, connection: Any, _: object) -> None:
+    """Limit the time of statements, and have times told in UTC. A pooler may refuse both as options of a connection."""
+    connection.execute(f"SET statement_timeout = {milliseconds}")
+    connection.execute("SET timezone = 'UTC'")
+    connection.commit()
 
 
 def _write_ahead(connection: Any, _: object) -> None:

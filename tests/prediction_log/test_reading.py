@@ -25,21 +25,24 @@ from app.prediction_log.reading.query import query_of
 from app.prediction_log.reading.reader import LogReader
 from app.prediction_log.tables import OUTCOMES, PREDICTIONS
 from app.prediction_log.writer import Writer
-from tests.prediction_log.databases import PASSWORD, PostgresDatabase
+from tests.prediction_log.databases import PASSWORD, PostgresDatabase, PostgresServer
 from tests.prediction_log.spooling import target
 from tests.support import free_port
+
+FRACTION = 0.38174321554792
+"""Part of each prediction, whose sum with a number takes 16 digits or more."""
 
 TIME = 1_767_225_600  # 2026-01-01
 
 
 def batch(*numbers: int, version: str = "3", kind: str = "single") -> list[LoggedPredictions]:
-    """Requests of one row, a second apart, whose predictions are their numbers."""
+    """Requests of one row, a second apart, whose predictions tell their numbers."""
     made = LoggedPredictions(("houses", version), ("MedInc", "color"), 1, {1: {0: "red"}}, key_id="abcd")
     made.calibration = 0.9, 2.0, 0.125
     for number in numbers:
         row = np.array([math.nan if number % 2 else 1.5, 0])
         request = LoggedRequest(f"request-{number}", kind, TIME + number, 1, 0.25)
-        made.add(request, row.tobytes(), np.array([float(number)]).tobytes(), np.array([0.5]).tobytes())
+        made.add(request, row.tobytes(), np.array([number + FRACTION]).tobytes(), np.array([0.5]).tobytes())
     return [made]
 
 
@@ -53,6 +56,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         return LogTarget(f"sqlite:///{tmp_path / 'predictions.db'}", 1000)
     database = PostgresDatabase(request.getfixturevalue("postgres"), f"log_{tmp_path.name}")
     database.create()
+    server: PostgresServer = request.getfixturevalue("postgres")
+    server.execute(f"ALTER DATABASE \"log_{tmp_path.name}\" SET timezone = 'Asia/Tokyo'")
     return LogTarget(database.url, 1000)
 
 
@@ -98,10 +103,12 @@ async def test_a_row_has_all_that_the_log_knows(reader: LogReader, write: Callab
     write(1)
     (row,) = json.loads(msgspec.json.encode(await reader.page(query_of(b"", export=False))))["predictions"]
     row.pop("id")
+    assert row["created_at"].endswith("Z")
     assert datetime.fromisoformat(row.pop("created_at")) == datetime.fromtimestamp(TIME + 1, UTC)
     assert row == {
         "request_id": "request-1", "row": 0, "prediction_type": "single", "model_name": "houses", "model_version": "3",
-        "features": {"MedInc": None, "color": "red"}, "prediction": 1.0, "interval_lower": 0.0, "interval_upper": 2.0,
+        "features": {"MedInc": None, "color": "red"}, "prediction": 1 + FRACTION,
+        "interval_lower": 1 + FRACTION - 1, "interval_upper": 1 + FRACTION + 1,
         "interval_level": 0.9, "latency_ms": 0.25, "key_id": "abcd", "actual": None, "received_at": None,
     }  # fmt: skip
 
@@ -185,7 +192,7 @@ async def test_exports_hold_all_rows_in_each_format(
     lines = [part async for part in reader.export(query, export.ndjson)]
     assert len(lines) >= 3
     rows = [json.loads(line) for line in b"".join(lines).splitlines()]
-    assert [row["prediction"] for row in rows] == [*range(9)]
+    assert [row["prediction"] for row in rows] == [number + FRACTION for number in range(9)]
     file = b"".join([part async for part in reader.export(query, export.parquet)])
     stream = b"".join([part async for part in reader.export(query, export.arrow)])
     for table in (pq.read_table(io.BytesIO(file)), pa.ipc.open_stream(stream).read_all()):

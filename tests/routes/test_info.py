@@ -55,6 +55,7 @@ FAMILIES: dict[str, tuple[str, set[str]]] = {
     "model_shadow_difference": ("histogram", {"model_version", "shadow_version"}),
     "background_task_restarts": ("counter", {"task"}),
     "prediction_log_rows": ("counter", {"outcome"}),
+    "prediction_log_pruned_rows": ("counter", set()),
     "prediction_log_rows_waiting": ("gauge", set()),
     "feature_rows": ("counter", {"model_version"}),
     "feature_bin": ("counter", {"model_version", "feature", "bin"}),

@@ -1,6 +1,7 @@
 """Rows of the log's tables, by keyset paging: each page begins behind the id of the last row of the one before.
 
-So each page is a short transaction of its own, and rows that are added or deleted meanwhile move no others.
+So each page is a short transaction of its own, and rows that are added or deleted meanwhile move no others. Times and
+JSON are taken as the database holds them: SQLite has text for both, but numbers where the JSON is one.
 """
 
 import threading
@@ -20,11 +21,6 @@ STATEMENT_TIMEOUT_S = 10.0
 
 _C = PREDICTIONS.c
 _JOINED = PREDICTIONS.outerjoin(OUTCOMES, sa.and_(OUTCOMES.c.request_id == _C.request_id, OUTCOMES.c.row == _C.row))
-
-
-def _text(column: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
-    """JSON as the text that the database holds."""
-    return sa.cast(column, sa.Text)
 
 
 class TableRows:
@@ -60,12 +56,12 @@ class TableRows:
         engine = self._connected()
         sqlite = engine.dialect.name == "sqlite"
         with engine.connect() as connection:
-            found: Sequence[Any] = connection.execute(_statement(query, after, size, raw_times=sqlite)).all()
+            found: Sequence[Any] = connection.execute(_statement(query, after, size, sqlite=sqlite)).all()
         moment = _rfc3339 if sqlite else _same
         rows = [
             as_row(
-                id_, moment(created), *known, msgspec.Raw(features), msgspec.Raw(prediction), *measured,
-                None if actual is None else msgspec.Raw(actual), moment(received),
+                id_, moment(created), *known, _json(features), _json(prediction), *measured,
+                _json(actual), moment(received),
             )
             for (id_, created, *known), features, prediction, (*measured, actual, received) in map(_split, found)
         ]  # fmt: skip
@@ -78,8 +74,8 @@ class TableRows:
             return self._engine
 
 
-def _statement(query: Query, after: int | None, size: int, *, raw_times: bool) -> Any:
-    """The rows behind an id. Raw times are the text that SQLite holds."""
+def _statement(query: Query, after: int | None, size: int, *, sqlite: bool) -> Any:
+    """The rows behind an id."""
     conditions: list[sa.ColumnElement[bool]] = [_C[name] == value for name, value in query.equal.items()]
     if query.since is not None:
         conditions.append(_C.created_at >= query.since)
@@ -87,12 +83,13 @@ def _statement(query: Query, after: int | None, size: int, *, raw_times: bool) -
         conditions.append(_C.created_at < query.until)
     if after is not None:
         conditions.append(_C.id < after if query.order == "newest" else _C.id > after)
-    times = [_C.created_at, OUTCOMES.c.received_at]
-    created, received = (sa.type_coerce(time, sa.Text) for time in times) if raw_times else times
+    created, received = (_raw(column) if sqlite else column for column in (_C.created_at, OUTCOMES.c.received_at))
+    # A cast would round SQLite's numbers to 15 digits; without one, psycopg would decode the JSON.
+    text = _raw if sqlite else _as_text
     columns = (
         _C.id, created, _C.request_id, _C.row, _C.prediction_type, _C.model_name, _C.model_version,
-        _text(_C.features), _text(_C.prediction), _C.interval_lower, _C.interval_upper, _C.interval_level,
-        _C.latency_ms, _C.key_id, _text(OUTCOMES.c.actual), received,
+        text(_C.features), text(_C.prediction), _C.interval_lower, _C.interval_upper, _C.interval_level,
+        _C.latency_ms, _C.key_id, text(OUTCOMES.c.actual), received,
     )  # fmt: skip
     order = _C.id.desc() if query.order == "newest" else _C.id
     return sa.select(*columns).select_from(_JOINED).where(*conditions).order_by(order).limit(size)
@@ -101,6 +98,18 @@ def _statement(query: Query, after: int | None, size: int, *, raw_times: bool) -
 def _split(row: Any) -> tuple[Any, Any, Any, Any]:
     """What stands before the JSON of a row, that JSON, and what stands behind it."""
     return row[:7], row[7], row[8], row[9:]
+
+
+def _raw(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    return sa.type_coerce(column, sa.Text)
+
+
+def _as_text(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    return sa.cast(column, sa.Text)
+
+
+def _json(value: Any) -> Any:
+    return msgspec.Raw(value) if isinstance(value, str) else value
 
 
 def _same(moment: Any) -> Any:
