@@ -34,7 +34,7 @@ from app.models.artifact import read_artifact
 from app.models.registry.embedded import BUNDLED
 from app.predict.answers import row_answer
 from app.predict.exchange import Endpoint, Exchange
-from app.predict.routing import DirectRoutes
+from app.predict.routing import DirectRoutes, RouteTable
 from app.serving.deadline import Deadlines
 from app.telemetry.logging import logging_config
 from app.telemetry.middleware import RequestTelemetry
@@ -130,7 +130,7 @@ def parts(caller: Caller, services: Services, body: bytes) -> dict[str, Run]:
     rows, _ = served.codec.decode_row(body)
     evaluation = served.engine.evaluate(rows)
     single = evaluation.single()
-    exchange = Exchange(caller.scope("/predict"), caller.receive, caller.send, Deadlines(30).start())
+    exchange = Exchange(caller.scope("/predict"), caller.receive, caller.send, Deadlines(30).start(), services.gate)
     level = served.artifact.intervals and served.artifact.intervals.default_level
     counters, log = services.metrics, services.prediction_log
     model = served.identity.name, served.identity.version
@@ -148,11 +148,12 @@ def parts(caller: Caller, services: Services, body: bytes) -> dict[str, Run]:
     async def nothing_at_all(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
-    endpoint = Endpoint(nothing, Deadlines(30), services.gate)
+    endpoint = Endpoint("/predict", nothing, Deadlines(30), services.gate, services.metrics.stages)
+    routes = RouteTable({"/predict": nothing_at_all})
     telemetry = RequestTelemetry(nothing_at_all, services.metrics, services.request_log, frozenset({"/predict"}))
     return {
         "id, metrics and log line": caller.call(telemetry, "/predict"),
-        "the way past Litestar's router": caller.call(DirectRoutes(echo, {"/predict": nothing_at_all}), "/predict"),
+        "the way past Litestar's router": caller.call(DirectRoutes(echo, routes), "/predict"),
         "deadline, headers, answer's messages": caller.call(endpoint, "/predict"),
         "choice of the model": sync(lambda: services.canary.choose(exchange.raw_headers, exchange.request_id)),
         "body": lambda: exchange.body(2**20, "", services.executor.in_thread),

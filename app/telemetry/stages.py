@@ -5,6 +5,7 @@ A request costs one tuple in a list, which is sorted into buckets at a scrape or
 
 import math
 from collections.abc import Iterable
+from itertools import chain
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -109,7 +110,9 @@ class _State(NamedTuple):
 
     def sorted(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Counts and sums including pending times. A time equal to a bound belongs to its bucket."""
-        seconds = np.array(self.pending, dtype=np.float64).reshape(-1, len(STAGES))
+        pending = self.pending[:]  # a request may be added meanwhile
+        size = len(STAGES) * len(pending)
+        seconds = np.fromiter(chain.from_iterable(pending), np.float64, size).reshape(-1, len(STAGES))
         width = self.counts.shape[1]
         places = np.searchsorted(STAGE_BUCKETS_S, seconds, side="left") + width * np.arange(len(STAGES))
         counts = np.bincount(places[~np.isnan(seconds)], minlength=self.counts.size).reshape(self.counts.shape)

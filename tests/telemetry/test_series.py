@@ -70,7 +70,7 @@ async def test_a_flood_of_invented_names_adds_no_series(client: Client, example:
     assert sum(after.values()) > sum(before.values())
 
 
-async def test_stages_and_rows_are_counted_on_every_way(client: Client, example: Row) -> None:
+async def test_stages_rows_and_overload_are_counted_on_every_way(client: Client, example: Row) -> None:
     for path in ("/predict", "/predict/"):
         await client.post(path, json=example)
     await client.post("/predict/batch", json={"predictions": [example] * 3})
@@ -84,6 +84,12 @@ async def test_stages_and_rows_are_counted_on_every_way(client: Client, example:
     assert found["request_rows_sum", "prediction_type=batch"] == 5
     assert found["requests_in_flight",] == 1  # the scrape itself
     total = sum(found["request_stage_duration_seconds_sum", f"stage={stage}"] for stage in ("evaluate", "encode"))
+    services = services_of(client)
+    tickets = [services.gate.enter() for _ in range(services.settings.max_requests_in_progress)]
+    assert (await client.post("/predict", json=example)).status_code == 503
+    for ticket in tickets:
+        services.gate.leave(ticket)
+    assert (await scraped(client))["requests_refused_total", "reason=in_progress"] == 1
     assert 0 < total < sum(value for key, value in found.items() if key[0] == "api_request_duration_seconds_sum")
 
 
@@ -107,15 +113,6 @@ async def test_refusals_are_counted_by_their_reason(settings: Settings, example:
     )
     errors_counted = sum(value for key, value in found.items() if key[0] == "errors_total")
     assert errors_counted == len(refused) + 1  # and the body that did not fit the model
-
-
-async def test_overload_is_counted_by_the_limit_that_was_reached(client: Client, example: Row) -> None:
-    services = services_of(client)
-    tickets = [services.gate.enter() for _ in range(services.settings.max_requests_in_progress)]
-    assert (await client.post("/predict", json=example)).status_code == 503
-    for ticket in tickets:
-        services.gate.leave(ticket)
-    assert (await scraped(client))["requests_refused_total", "reason=in_progress"] == 1
 
 
 def test_every_reason_is_documented() -> None:

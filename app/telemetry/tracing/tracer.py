@@ -37,6 +37,8 @@ EXPORT_TIMEOUT_S = 60.0
 END_S = 2.0
 """Time for the last traces when the service ends."""
 
+NO_CALLER = Context()
+
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -70,22 +72,20 @@ class Tracer:
             headers: Headers of the request. A traceparent that is malformed or repeated is ignored.
             is_server: Whether the span is a request.
         """
-        context, given = Context(), [pair for pair in headers if pair[0] in (b"traceparent", b"tracestate")]
-        if given:
-            context = self._caller(given)
-        caller = trace.get_current_span(context).get_span_context()
-        trace_id = caller.trace_id or random.getrandbits(128) or 1
+        given = [pair for pair in headers if pair[0] in (b"traceparent", b"tracestate")]
+        context = self._caller(given) if given else NO_CALLER
+        trace_id, parent_id, state = random.getrandbits(128) or 1, None, ""
+        if context is not NO_CALLER and (caller := trace.get_current_span(context).get_span_context()).is_valid:
+            trace_id, parent_id, state = caller.trace_id, f"{caller.span_id:016x}", caller.trace_state.to_header()
         kind = SpanKind.SERVER if is_server else SpanKind.INTERNAL
         if self._sampler.should_sample(context, trace_id, "request", kind).decision is not Decision.RECORD_AND_SAMPLE:
             return None
-        parent_id = f"{caller.span_id:016x}" if caller.is_valid else None
-        state = caller.trace_state.to_header() if caller.trace_state else ""
         span_id = random.getrandbits(64) or 1
         return Trace(f"{trace_id:032x}", f"{span_id:016x}", parent_id, state, is_server=is_server)
 
     def _caller(self, given: list[tuple[bytes, bytes]]) -> Context:
         if sum(name == b"traceparent" for name, _ in given) != 1:
-            return Context()
+            return NO_CALLER
         carrier: dict[str, str] = {}
         for name, value in given:  # a tracestate may come in several headers
             key = name.decode()

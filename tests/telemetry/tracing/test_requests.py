@@ -17,7 +17,7 @@ from tritonclient.grpc import InferInput
 
 from app.config.settings import Settings
 from app.telemetry.logging import JsonFormatter
-from app.telemetry.tracing import current, tracer
+from app.telemetry.tracing import current
 from app.telemetry.tracing.spans import SpanWriter
 from app.telemetry.tracing.tracer import Tracer
 from tests.protocols.open_inference.rpc_support import rpc_of
@@ -109,6 +109,12 @@ async def test_a_trace_goes_on_from_the_caller_and_back_to_it(traced: Traced, ex
     assert context.trace_state.to_header() == "vendor=1"
     assert answer.headers["traceresponse"] == f"00-{TRACE_ID:032x}-{context.span_id:016x}-01"
 
+    unsampled = await traced.client.post("/predict", json=example, headers={"traceparent": CALLER[:-1] + "0"})
+    assert unsampled.status_code == 200
+    assert "traceresponse" not in unsampled.headers
+    assert traced.traces() == {}
+    assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)  # the global one is left alone
+
 
 @pytest.mark.parametrize(
     "given",
@@ -123,14 +129,6 @@ def test_a_malformed_caller_is_ignored(counted: Callable[[], Tracer], given: lis
     assert begun is not None
     assert begun.recorded().parent_id is None
     assert int(begun.trace_id, 16) != TRACE_ID
-
-
-async def test_what_the_caller_does_not_sample_costs_no_span(traced: Traced, example: Row) -> None:
-    traced.traces()
-    answer = await traced.client.post("/predict", json=example, headers={"traceparent": CALLER[:-1] + "0"})
-    assert answer.status_code == 200
-    assert "traceresponse" not in answer.headers
-    assert traced.traces() == {}
 
 
 async def test_errors_are_said_and_only_those_of_the_service_are_its_failures(traced: Traced, example: Row) -> None:
@@ -208,21 +206,18 @@ async def test_calls_of_grpc_are_traced(settings: Settings, exporter: InMemorySp
     assert [child.name for child in children] == ["decode", "evaluate", "encode"]
 
 
-async def test_a_full_queue_drops_traces_and_counts_them(
-    traced: Traced, example: Row, monkeypatch: pytest.MonkeyPatch
+def test_a_full_queue_drops_traces_and_counts_them(
+    exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    traced.traces()
-    monkeypatch.setattr(tracer, "QUEUE", 0)
+    monkeypatch.setattr("app.telemetry.tracing.tracer.QUEUE", 2)
+    registry = CollectorRegistry()
+    tracer = Tracer(SpanWriter(exporter), registry)
     for _ in range(5):
-        assert (await traced.client.post("/predict", json=example)).status_code == 200
-    assert traced.traces() == {}
-    dropped = services_of(traced.client).metrics.registry.get_sample_value("traces_total", {"outcome": "dropped"})
-    assert dropped == 5
-
-
-async def test_the_global_provider_is_left_alone(traced: Traced, example: Row) -> None:
-    await traced.client.post("/predict", json=example)
-    assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+        assert tracer.timed("work", lambda: 7) == 7
+    tracer.flush()
+    assert len(exporter.get_finished_spans()) == 2
+    outcomes = {one: registry.get_sample_value("traces_total", {"outcome": one}) for one in ("exported", "dropped")}
+    assert outcomes == {"exported": 2, "dropped": 3}
 
 
 def test_a_sampler_of_the_standard_variables_is_used(
