@@ -57,7 +57,7 @@ class DriftMonitor:
 
         Args:
             model: The model that answered.
-            rows: float64[1, F], which nobody changes any more.
+            rows: float64[1, F]; copied.
             prediction: Its prediction.
         """
         if self.enabled:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from array import array
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -76,10 +77,12 @@ class Tracker:
     def __init__(self, model: WatchedModel, options: Options) -> None:
         self.model = model
         self.counts: WindowedCounts | None = None
-        self._single: list[tuple[Array, float | list[float]]] = []
+        self._single = array("d")  # rather than the rows themselves, whose memory is used again at once
+        self._single_predictions = array("d")
         self._small: list[tuple[Array, Array]] = []
         self._small_rows = 0
         self._most_pending = max(1, min(PENDING_ROWS, PENDING_VALUES // len(model.features)))
+        self._most_predictions = self._most_pending * model.outputs
         self._options = options
         self._flushing = threading.Lock()
         self._collecting = threading.Lock()
@@ -109,11 +112,15 @@ class Tracker:
         """Note a single row.
 
         Args:
-            rows: float64[1, F], which nobody changes any more.
+            rows: float64[1, F]; copied.
             prediction: Its prediction.
         """
-        self._single.append((rows, prediction))
-        if len(self._single) >= self._most_pending:
+        self._single.frombytes(rows.tobytes())
+        if isinstance(prediction, list):
+            self._single_predictions.extend(prediction)
+        else:
+            self._single_predictions.append(prediction)
+        if len(self._single_predictions) >= self._most_predictions:
             self.flush()
 
     def add(self, rows: Array, prediction: Array) -> None:
@@ -149,11 +156,12 @@ class Tracker:
     def flush(self) -> None:
         """Count the rows of small requests."""
         with self._flushing:
-            # Removed from the same lists, to which the event loop may append meanwhile.
-            if count := len(self._single):
-                rows, predictions = zip(*self._single[:count], strict=True)
-                del self._single[:count]
-                self.count(np.concatenate(rows), np.array(predictions, dtype=np.float64))
+            # Removed from the same objects, to which the event loop may append meanwhile: a row before its prediction.
+            width, outputs = len(self.model.features), self.model.outputs
+            if count := len(self._single_predictions) // outputs:
+                rows, predictions = self._single[: count * width], self._single_predictions[: count * outputs]
+                del self._single[: count * width], self._single_predictions[: count * outputs]
+                self.count(np.frombuffer(rows).reshape(count, -1), np.frombuffer(predictions).reshape(count, -1))
             if count := len(self._small):
                 rows, arrays = zip(*self._small[:count], strict=True)
                 del self._small[:count]

@@ -15,6 +15,7 @@ import numpy as np
 from app.codecs.categories import code, holds_numbers, holds_text
 from app.codecs.rules import FloatArray
 from app.drift.profile import Profile, ProfileError
+from app.drift.watched import watched_features
 from app.feature import Category, Feature
 from app.models.directory import (
     MAX_EXAMPLE_BYTES,
@@ -28,7 +29,6 @@ from app.models.objects.booster import stored_booster
 from app.models.parts import PARTS, part_names
 from app.models.refusal import ModelRefused
 from app.models.signature import Layout, join_features, layout_of, signature_columns
-from app.models.watched import watched_features
 from kernels.backend import AnyForest
 from kernels.engine import Engine, EngineError
 from kernels.forest.forest import ForestError, make_forest

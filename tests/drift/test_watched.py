@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from app.drift.profile import MAX_FEATURES
+from app.drift.watched import watched_features
 from app.feature import Feature
-from app.models.watched import watched_features
 from tests.models.support import PARAMETERS
 
 WIDTH = 70
