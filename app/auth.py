@@ -44,16 +44,16 @@ async def require_admin_key(connection: Connection, _: BaseRouteHandler) -> None
     check_key(headers_of(connection.scope), settings.admin_api_key)  # pyright: ignore[reportArgumentType]
 
 
+def has_key(connection: Connection) -> bool:
+    """Whether a request to a public route carries API_KEY, or that is not set."""
+    settings: Settings = connection.app.state.services.settings
+    return settings.api_key is None or _has(connection, settings.api_key)
+
+
 def has_admin_key(connection: Connection) -> bool:
     """Whether a request to a public route carries ADMIN_API_KEY."""
     settings: Settings = connection.app.state.services.settings
-    if settings.admin_api_key is None:
-        return False
-    try:
-        check_key(headers_of(connection.scope), settings.admin_api_key)  # pyright: ignore[reportArgumentType]
-    except Unauthorized:
-        return False
-    return True
+    return settings.admin_api_key is not None and _has(connection, settings.admin_api_key)
 
 
 def key_id(key: str | None) -> str | None:
@@ -83,3 +83,11 @@ def check_key(headers: Mapping[bytes, bytes], expected: str) -> None:
         raise Unauthorized("This route requires a key, as X-API-Key or as Authorization: Bearer.")
     if not hmac.compare_digest(given, expected.encode()):
         raise Unauthorized("The key is not valid.")
+
+
+def _has(connection: Connection, key: str) -> bool:
+    try:
+        check_key(headers_of(connection.scope), key)  # pyright: ignore[reportArgumentType]
+    except Unauthorized:
+        return False
+    return True

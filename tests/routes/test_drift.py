@@ -141,3 +141,11 @@ async def test_it_can_be_switched_off(settings: Settings, example: Row) -> None:
         assert "drift_" not in (await client.get("/metrics")).text
         assert "drift" not in services_of(client).tasks.status
         assert np.isfinite((await client.post("/predict", json=example)).json()["prediction"])
+
+
+async def test_the_error_of_the_model_is_told_to_those_who_have_the_key(settings: Settings) -> None:
+    async with client_of(settings_with(settings, api_key="key")) as client:
+        assert (await client.get("/drift")).json()["performance"] is None
+        headers = {"X-API-Key": "key"}
+        told = (await client.get("/drift", headers=headers)).json()["performance"]
+        assert told == (await client.get("/outcomes", headers=headers)).json()["versions"]
