@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from app.drift.profile import MAX_PROFILE_BYTES
 from app.models import directory as model_directory
 from app.models.artifact import read_artifact
 from app.models.directory import MAX_MLMODEL_BYTES, MAX_SIGNATURE_BYTES, read_mlmodel
@@ -86,6 +87,7 @@ PARTS = {
     "MLmodel": MAX_MLMODEL_BYTES + MAX_SIGNATURE_BYTES,
     "model.lgb": model_directory.MAX_BOOSTER_BYTES,
     "plan.json": model_directory.MAX_PLAN_BYTES,
+    "profile.json": MAX_PROFILE_BYTES,
     "references.npy": model_directory.MAX_REFERENCES_BYTES,
     "difficulty.lgb": model_directory.MAX_BOOSTER_BYTES,
     "intervals.json": model_directory.MAX_INTERVALS_BYTES,

@@ -30,7 +30,7 @@ from tests.models.disk.storing import (
 )
 from tests.models.support import SavedModel
 
-REFERRING = ("MLmodel", "model.lgb", "plan.json", "references.npy", "difficulty.lgb", "intervals.json")
+REFERRING = ("MLmodel", "model.lgb", "plan.json", "references.npy", "difficulty.lgb", "intervals.json", "profile.json")
 
 
 @pytest.fixture
@@ -57,7 +57,8 @@ def test_a_model_of_many_files_comes_back(referring: Path, directory: Path) -> N
     store = open_store(directory)
     store.keep(referring, [name for name in REFERRING if (referring / name).exists()], described(referring))
     assert versions_that_load(store) == ["1"]
-    assert store.load(store.entries()[0]).intervals == read_artifact(referring).intervals
+    loaded, saved = store.load(store.entries()[0]), read_artifact(referring)
+    assert (loaded.intervals, loaded.profile) == (saved.intervals, saved.profile)
 
 
 def test_only_the_owner_can_read_and_the_source_is_hashed(saved: SavedModel, directory: Path) -> None:
