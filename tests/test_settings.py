@@ -82,7 +82,8 @@ def test_every_variable_is_read() -> None:
         "REQUEST_TIMEOUT": "1.5", "RATE_LIMIT": "10", "IDLE_TIMEOUT": "4",
         "SHUTDOWN_DELAY": "0.5", "SHUTDOWN_GRACE": "3", "DATABASE_URL": "postgresql://db/predictions",
         "PREDICTION_LOG": "durable", "PREDICTION_LOG_FORMAT": "parquet", "PREDICTION_LOG_SPOOL_BYTES": "2000000",
-        "PREDICTION_LOG_ROWS": "5", "PREDICTION_LOG_DAYS": "2.5", "CORS_ORIGINS": "https://a.example, https://b.example", "API_KEY": "key",
+        "PREDICTION_LOG_ROWS": "5", "PREDICTION_LOG_DAYS": "2.5",
+            "CORS_ORIGINS": "https://a.example, https://b.example", "API_KEY": "key",
         "ADMIN_API_KEY": "admin", "MLFLOW_WEBHOOK_SECRET": "hook",
         "DATA_DIR": "/var/lib/madrone",
     }  # fmt: skip
