@@ -30,7 +30,7 @@ from app.prediction_log.log import PredictionLog
 from app.prediction_log.noted import NotedWriter
 from app.prediction_log.process import LogWriter, LogWriterProcess
 from app.prediction_log.reading.reader import LogReader
-from app.prediction_log.segments import Spool
+from app.prediction_log.spool.segments import Spool
 from app.prediction_log.status import Waiting
 from app.routes.reasons import ServiceStatus
 from app.serving.admission import Admission

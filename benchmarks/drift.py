@@ -49,7 +49,7 @@ from app.drift.tracker import Options, Tracker, WatchedModel
 from app.feature import Feature
 from app.models.artifact import read_artifact
 from app.models.registry.embedded import BUNDLED as BUNDLED_FILES
-from app.telemetry.metrics import Metrics
+from app.telemetry.exposition import Exposition
 from app.training.dataset import FEATURES, load_dataset
 from app.training.split import split_rows
 from benchmarks.bodies import FORMATS, ROW, content_of
@@ -224,10 +224,10 @@ def scrape(features: int) -> dict[str, float]:
     model = WatchedModel(version="12", digest="", features=watched, outputs=1, profile=profile, names=())
     tracker = Tracker(model, Options(3600, 0))
     tracker.count(rows, rows[:, 0])
-    metrics = Metrics()
-    metrics.registry = CollectorRegistry()
+    registry = CollectorRegistry()
     series = DriftSeries(lambda: [tracker])
-    metrics.register(series)
+    registry.register(series)
+    exposition = Exposition(registry)
 
     def milliseconds(work: Callable[[], object]) -> float:
         taken: list[float] = []
@@ -240,7 +240,7 @@ def scrape(features: int) -> dict[str, float]:
     return {
         "series": sum(len(family.samples) for family in series.collect()),
         "collect_ms": milliseconds(lambda: list(series.collect())),
-        "text_ms": milliseconds(metrics.exposition),
+        "text_ms": milliseconds(exposition.text),
     }
 
 

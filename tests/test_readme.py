@@ -204,7 +204,11 @@ def test_ci_runs_the_readmes_test_command() -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", ["app", "app/codecs", "app/models", "app/protocols", "app/telemetry", "app/training", "kernels"]
+    "folder",
+    [
+        *("app", "app/codecs", "app/drift", "app/models", "app/prediction_log", "app/protocols", "app/telemetry"),
+        *("app/training", "kernels"),
+    ],
 )
 def test_a_map_names_every_module_of_its_folder(folder: str) -> None:
     section = re.search(

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from prometheus_client import Counter
 
 from app.errors import PredictionLogUnavailable
-from app.prediction_log.group_commit import GroupCommit
 from app.prediction_log.messages import Categories, Drained, Intervals
 from app.prediction_log.process import LogWriter
-from app.prediction_log.records import SpooledModel, SpooledRequest, encode
-from app.prediction_log.segments import Spool
+from app.prediction_log.spool.group_commit import GroupCommit
+from app.prediction_log.spool.records import SpooledModel, SpooledRequest, encode
+from app.prediction_log.spool.segments import Spool
 from app.prediction_log.status import PredictionLogStatus, PrunedRows
 from app.telemetry.counters import FastHistogram
 from app.telemetry.metrics import LATENCY_BUCKETS_S, Metrics

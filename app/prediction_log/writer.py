@@ -19,8 +19,8 @@ from sqlalchemy import exc
 from app.child_process import parent
 from app.prediction_log.database import LogDatabase
 from app.prediction_log.messages import PRUNED, Drained, LoggedPredictions, LogTarget, Readable
-from app.prediction_log.reader import SpoolReader
 from app.prediction_log.sink import Sink, fault_of
+from app.prediction_log.spool.reader import SpoolReader
 
 NICENESS = 5
 """Niceness of the process: requests go first on a busy machine, but the log must keep up with them."""

@@ -22,7 +22,7 @@ STEP = 2**-20
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on PATH")
 def test_the_query_for_several_replicas_gives_the_psi_of_all_rows(tmp_path: Path) -> None:
-    text = (ROOT / "app" / "README.md").read_text()
+    text = (ROOT / "app" / "drift" / "README.md").read_text()
     query = re.findall(r"<!-- psi -->\n```promql\n(.*?)```", text, re.DOTALL)
     rule = {"groups": [{"name": "drift", "rules": [{"record": "psi", "expr": f"round({query[0]}, {STEP})"}]}]}
     (tmp_path / "rules.yml").write_text(yaml.safe_dump(rule))

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from app.prediction_log.messages import LogTarget
-from app.prediction_log.records import SpooledModel, SpooledRequest, encode
-from app.prediction_log.segments import Spool
+from app.prediction_log.spool.records import SpooledModel, SpooledRequest, encode
+from app.prediction_log.spool.segments import Spool
 from tests.prediction_log.databases import Database, rows_in
 
 NAMES = ("MedInc", "année")

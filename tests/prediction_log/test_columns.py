@@ -15,7 +15,7 @@ from app.main import create_app
 from app.models.interval import Intervals, Quantile
 from app.prediction_log.log import PredictionLog
 from app.prediction_log.messages import LogTarget, Readable
-from app.prediction_log.segments import Spool
+from app.prediction_log.spool.segments import Spool
 from app.prediction_log.writer import Writer
 from app.telemetry.metrics import Metrics
 from tests.prediction_log.databases import Database, FoundDatabase, rows_in

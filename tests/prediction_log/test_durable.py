@@ -16,10 +16,10 @@ import pytest
 from app.config.settings import Settings
 from app.errors import PredictionLogUnavailable
 from app.main import create_app
-from app.prediction_log import segments as spool_files
 from app.prediction_log.durable import DurableLog
 from app.prediction_log.messages import Drained, Readable
-from app.prediction_log.segments import Spool
+from app.prediction_log.spool import segments as spool_files
+from app.prediction_log.spool.segments import Spool
 from app.prediction_log.writer import Writer
 from app.telemetry.metrics import Metrics
 from tests.prediction_log.databases import Database, FoundDatabase, rows_in
@@ -293,7 +293,7 @@ async def test_a_full_disk_is_answered_with_503_and_no_half_answer(
         raise OSError(errno.ENOSPC, "")
 
     with monkeypatch.context() as context:
-        context.setattr("app.prediction_log.segments.os.write", fail)
+        context.setattr("app.prediction_log.spool.segments.os.write", fail)
         response = await client.post(path, json=body)
         answer = problem(response)
         assert (answer["status"], answer["type"]) == (503, "urn:madrone:problem:prediction-log-unavailable")

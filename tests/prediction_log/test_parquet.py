@@ -13,7 +13,7 @@ from app.prediction_log import parquet
 from app.prediction_log.arrow import SCHEMA
 from app.prediction_log.messages import LoggedPredictions, LoggedRequest
 from app.prediction_log.parquet import ParquetFiles
-from app.prediction_log.segments import Spool
+from app.prediction_log.spool.segments import Spool
 from app.prediction_log.writer import Writer
 from tests.prediction_log.spooling import append, segments, target
 

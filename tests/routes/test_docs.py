@@ -92,7 +92,7 @@ async def test_the_document_describes_every_public_route(client: Client) -> None
         ("get", "/info"), ("get", "/drift"), ("get", "/metrics"), ("post", "/invocations"), ("get", "/ping"),
         ("get", "/version"),
         ("get", "/v1/models"), ("get", "/v1/models/{model_name}"), ("post", "/v1/models/{model_name}:predict"),
-        ("post", "/outcomes"), ("get", "/outcomes"), *OPEN_INFERENCE,
+        ("post", "/outcomes"), ("get", "/outcomes"), ("get", "/predictions"), *OPEN_INFERENCE,
     }  # fmt: skip
 
 
@@ -131,6 +131,7 @@ async def test_the_document_requires_a_key_if_one_is_set(settings: Settings) -> 
         }
         assert asking == {
             "/predict", "/predict/batch", "/predict/bulk", "/health/model/reload", "/invocations", "/outcomes",
+                "/predictions",
             "/v1/models/{model_name}:predict", *INFER,
         }  # fmt: skip
         assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []

@@ -16,9 +16,6 @@ Attribute = str | int | float | bool
 SHOWN_STAGES = ("decode", "queue", "evaluate", "encode")
 """Stages that are spans; what is before and after them is `read` and `send`."""
 
-LONGEST_PATH = 256
-"""Most characters of a path in an attribute."""
-
 
 class RecordedSpan(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A span with its children, as the process that exports it takes it.

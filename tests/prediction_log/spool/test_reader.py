@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from app.prediction_log import database as log_database
 from app.prediction_log.messages import Drained, Readable
-from app.prediction_log.segments import Spool
+from app.prediction_log.spool.segments import Spool
 from app.prediction_log.tables import POSITIONS
 from app.prediction_log.writer import Writer
 from tests.prediction_log.databases import Database, PostgresDatabase, PostgresServer, rows_in

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from app.prediction_log import segments as spool_files
 from app.prediction_log.messages import Drained
-from app.prediction_log.segments import Spool, SpoolFull, SpoolLocked
+from app.prediction_log.spool import segments as spool_files
+from app.prediction_log.spool.segments import Spool, SpoolFull, SpoolLocked
 from tests.prediction_log.spooling import MODEL, append, record, segments
 
 

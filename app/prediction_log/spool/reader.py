@@ -14,8 +14,8 @@ import msgspec
 from sqlalchemy import exc
 
 from app.prediction_log.messages import Drained, LoggedPredictions, LoggedRequest, Readable
-from app.prediction_log.records import SpooledModel, decode, records
 from app.prediction_log.sink import Moved, Sink, fault_of
+from app.prediction_log.spool.records import SpooledModel, decode, records
 
 
 class _Rows(NamedTuple):

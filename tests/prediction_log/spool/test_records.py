@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.prediction_log.records import HEAD, MARK, SpooledModel, SpooledRequest, decode, encode, records
+from app.prediction_log.spool.records import HEAD, MARK, SpooledModel, SpooledRequest, decode, encode, records
 
 PAYLOADS = (
     SpooledModel(1, ("houses", "3"), ("MedInc", "année"), 1, {1: {0: "red", 1: True}}),

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from app.errors import PredictionLogUnavailable
-from app.prediction_log.segments import Spool, SpoolFull
+from app.prediction_log.spool.segments import Spool, SpoolFull
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 IS_FULL = "The prediction could not be logged: the disk is full."
