@@ -2,7 +2,10 @@
 
 import asyncio
 import gzip
+import socket
 from collections.abc import Iterable
+from contextlib import suppress
+from threading import Thread
 from typing import Any
 
 from prometheus_client import start_http_server
@@ -40,9 +43,18 @@ class MetricsServer:
         try:
             await asyncio.to_thread(thread.join)
         finally:
-            await asyncio.to_thread(server.shutdown)
+            await asyncio.to_thread(_end, server)
             server.server_close()
         raise RuntimeError("the metrics server's thread ended")
+
+
+def _end(server: Any) -> None:
+    """End the server's loop, which looks for the wish to end each half second, or when somebody connects."""
+    ending = Thread(target=server.shutdown)
+    ending.start()
+    with suppress(OSError), socket.create_connection(server.server_address[:2], timeout=1):
+        ending.join()
+    ending.join()
 
 
 def _answering_scrapes(app: Any, exposition: Exposition) -> Any:
