@@ -1,0 +1,1 @@
+"""Settings: all of them, their values from environment variables, and which cannot be together."""
