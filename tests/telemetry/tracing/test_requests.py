@@ -56,7 +56,7 @@ class Traced(NamedTuple):
 def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     """Exporter of all apps that a test starts."""
     exporter = InMemorySpanExporter()
-    monkeypatch.setattr("app.main.SpanProcess", lambda: SpanWriter(exporter))
+    monkeypatch.setattr("app.assembly.SpanProcess", lambda: SpanWriter(exporter))
     return exporter
 
 
