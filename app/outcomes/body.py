@@ -28,7 +28,8 @@ COLUMNS = ("request_id", "row", "actual")
 
 RequestId = Annotated[
     str,
-    Meta(pattern=r"^[A-Za-z0-9._:/+=@-]{1,128}$", description="Id of the request, as its answer has it."),
+    # The lookahead, since $ also stands before a line feed at the end.
+    Meta(pattern=r"^[A-Za-z0-9._:/+=@-]{1,128}$(?!\n)", description="Id of the request, as its answer has it."),
 ]
 RowIndex = Annotated[int, Meta(ge=0, le=2**31 - 1, description="Index of the row within its request.")]
 Actual = Annotated[str, Meta(min_length=1, max_length=LABEL_LENGTH)] | float | bool

@@ -37,7 +37,7 @@ ODD = [
     (b'{"request_id": "a", "actual": 1, "when": 2}', FieldError("when", "is not a field of an outcome")),
     (b'{"request_id": "a", "actual": 1, "actual": 2}', FieldError("(body)", "appears more than once")),
     *[(b'{"request_id": %s, "actual": 1}' % value, FieldError("request_id", FAULTS["request_id"]))
-      for value in (b'""', b'"a b"', b"7", b"null", b'"%s"' % (b"a" * 129))],
+      for value in (b'""', b'"a b"', b'"a\\n"', b"7", b"null", b'"%s"' % (b"a" * 129))],
     *[(b'{"request_id": "a", "actual": %s}' % value, FieldError("actual", FAULTS["actual"]))
       for value in (b'""', b"null", b"[1]", b"1e999", b'"%s"' % (b"a" * 257))],
     *[(b'{"request_id": "a", "actual": 1, "row": %s}' % value, FieldError("row", FAULTS["row"]))
