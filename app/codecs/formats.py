@@ -60,11 +60,12 @@ _WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 
 
 @lru_cache(maxsize=64)
-def content_format(content_type: str | None) -> Format:
+def content_format(content_type: str | None, names: str = NAMES) -> Format:
     """Format of a body.
 
     Args:
         content_type: Value of the header, None if absent.
+        names: The media types that an error names.
 
     Raises:
         UnsupportedMediaType: The media type is not read, or the charset is not UTF-8.
@@ -72,7 +73,7 @@ def content_format(content_type: str | None) -> Format:
     name, parameters = _parsed(content_type or "")
     found = FORMATS.get(name)
     if found is None:
-        raise UnsupportedMediaType(f"The body must come with one of these as Content-Type: {NAMES}.")
+        raise UnsupportedMediaType(f"The body must come with one of these as Content-Type: {names}.")
     if not _fits(found, parameters):
         raise UnsupportedMediaType(
             f"The body must be {name} in UTF-8." if name in TEXT else f"The body must be {name} without a charset."

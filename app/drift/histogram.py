@@ -46,7 +46,8 @@ def quantile_histogram(values: Array, bins: int = 20) -> Histogram:
     """Histogram with bins of about equally many rows.
 
     Edges are values of the column itself (quantiles by `numpy.quantile`'s method inverted_cdf), so that no bin is
-    empty. Equal edges are merged, which leaves fewer bins where values repeat.
+    empty. Equal edges are merged, which leaves fewer bins where values repeat. A value that is several quantiles has a
+    bin by itself, as the zeros of a count that is mostly zero.
 
     Args:
         values: float64[N], at least one; values that are not finite count as missing.
@@ -62,7 +63,11 @@ def quantile_histogram(values: Array, bins: int = 20) -> Histogram:
     if not len(present):
         return Histogram(edges=(), shares=(), missing=missing)
     quantiles = np.quantile(present, np.arange(bins + 1) / bins, method="inverted_cdf")
-    edges = np.unique(quantiles)
+    edges, repeats = np.unique(quantiles, return_counts=True)
+    frequent = edges[:-1][repeats[:-1] > 1]
+    if len(frequent):
+        ascending = np.sort(present)
+        edges = np.union1d(edges, ascending[np.searchsorted(ascending, frequent, side="right")])
     if quantiles[-2] == edges[-1]:
         # Otherwise the last bin would reach down from this value to the edge before it, and hold every row of a flag
         # that is nearly always 1.

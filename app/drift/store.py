@@ -23,6 +23,7 @@ class ProfileStore:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._seen: dict[str, int] = {}
+        self._unread: dict[str, str] = {}  # why the file of a model could not be looked at
 
     def path(self, digest: str) -> Path:
         """File of a model.
@@ -58,6 +59,7 @@ class ProfileStore:
         try:
             path = self.path(model.digest)
             modified = path.stat().st_mtime_ns
+            self._unread.pop(model.digest, None)
             if self._seen.get(model.digest) == modified:
                 return None
             self._seen[model.digest] = modified
@@ -66,14 +68,17 @@ class ProfileStore:
         except FileNotFoundError:
             return None
         except (OSError, ProfileError) as error:
-            told = {"digest": model.digest, "reason": reason(error)}
-            log.warning("profile cannot be used", extra=told)
+            why = reason(error)
+            if self._unread.get(model.digest) != why:
+                log.warning("profile cannot be used", extra={"digest": model.digest, "reason": why})
+            self._unread[model.digest] = why
             return None
         return profile
 
     def forget(self, digest: str) -> None:
         """Read the file of a model anew at the next look."""
         self._seen.pop(digest, None)
+        self._unread.pop(digest, None)
 
 
 def read_profile(path: Path) -> Profile:

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Annotated, Any, cast
 
@@ -23,12 +23,15 @@ from app.feature import Category
 MOST_OUTCOMES = 10_000
 """Most outcomes of one request, which one transaction writes."""
 
+NAMES = ", ".join((json_table.MEDIA_TYPE, ndjson.MEDIA_TYPE, csv_table.MEDIA_TYPE))
+
 LABEL_LENGTH = 256
 COLUMNS = ("request_id", "row", "actual")
 
 RequestId = Annotated[
     str,
-    Meta(pattern=r"^[A-Za-z0-9._:/+=@-]{1,128}$", description="Id of the request, as its answer has it."),
+    # The lookahead, since $ also stands before a line feed at the end.
+    Meta(pattern=r"^[A-Za-z0-9._:/+=@-]{1,128}$(?!\n)", description="Id of the request, as its answer has it."),
 ]
 RowIndex = Annotated[int, Meta(ge=0, le=2**31 - 1, description="Index of the row within its request.")]
 Actual = Annotated[str, Meta(min_length=1, max_length=LABEL_LENGTH)] | float | bool
@@ -83,11 +86,13 @@ def read_outcomes(body: Buffer, content_type: str | None) -> list[Read]:
         MalformedBody: The body is not in its format.
         InvalidInput: It holds no outcome or more than MOST_OUTCOMES, or its one outcome is not valid.
     """
-    name = content_format(content_type).media_type
-    readers = {json_table.MEDIA_TYPE: _read_json, ndjson.MEDIA_TYPE: _read_lines, csv_table.MEDIA_TYPE: _read_csv}
-    if name not in readers:
-        raise UnsupportedMediaType(f"Outcomes must come with one of these as Content-Type: {', '.join(readers)}.")
-    outcomes = list(islice(readers[name](bytes(body)), MOST_OUTCOMES + 1))
+    readers: dict[Any, Callable[[bytes], Iterator[Read]]] = {
+        json_table.decode: _read_json, ndjson.decode: _read_lines, csv_table.decode: _read_csv,
+    }  # fmt: skip
+    read = readers.get(content_format(content_type, NAMES).decode)
+    if read is None:
+        raise UnsupportedMediaType(f"Outcomes must come with one of these as Content-Type: {NAMES}.")
+    outcomes = list(islice(read(bytes(body)), MOST_OUTCOMES + 1))
     if not 1 <= len(outcomes) <= MOST_OUTCOMES:
         error = FieldError("outcomes", f"must be 1 to {MOST_OUTCOMES}")
         raise InvalidInput("The body is not valid.", (error,))

@@ -20,7 +20,7 @@ MOST_CLASSES = 20
 
 
 class _Row(NamedTuple):
-    """A row: see `Joined`; `actual` is None where the model cannot predict such a value."""
+    """A row: see `Joined`; `actual` is None where it is no value of the model, or the prediction is none."""
 
     id: int
     actual: float | None
@@ -48,11 +48,16 @@ class Window:
             return
         before = self._rows.get(joined.key)
         if before is None or before.id <= joined.id:
-            actual = self.target.number(joined.actual)
+            actual = self.target.number(joined.actual) if self._has_outputs(joined.prediction) else None
             row = _Row(joined.id, actual, joined.prediction, joined.interval, joined.created_at)
             self._rows[joined.key] = row
         if len(self._rows) > 2 * self._most:
             self._drop_oldest()
+
+    def _has_outputs(self, prediction: float | list[float] | None) -> bool:
+        """Whether a prediction has the model's outputs; a registry that was made anew counts its versions from 1."""
+        outputs = len(prediction) if isinstance(prediction, list) else 0 if prediction is None else 1
+        return outputs == self.target.outputs
 
     def _drop_oldest(self) -> None:
         newest = sorted(self._rows.items(), key=lambda item: item[1].id)[-self._most :]
@@ -111,8 +116,11 @@ def figures_of(target: Target, actual: FloatArray, predicted: FloatArray) -> Fig
     """
     if target.kind != "regression":
         return of_classes(actual, predicted)
-    errors = predicted - actual
-    return Figures(rmse=figures.rmse(errors), mae=float(np.abs(errors).mean()), r2=figures.r2(actual, errors))
+    with np.errstate(over="ignore", invalid="ignore"):  # an actual value of 1e308 has no square
+        errors = predicted - actual
+        found = figures.rmse(errors), float(np.abs(errors).mean()), figures.r2(actual, errors)
+    rmse, mae, r2 = (one if one is not None and np.isfinite(one) else None for one in found)
+    return Figures(rmse=rmse, mae=mae, r2=r2)
 
 
 def of_classes(actual: FloatArray, predicted: FloatArray) -> Figures:

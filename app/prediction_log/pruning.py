@@ -84,7 +84,12 @@ class Pruning:
                 return 0
             gone = sa.and_(PREDICTIONS.c.id <= newest, condition)
             rows = sa.select(PREDICTIONS.c.request_id, PREDICTIONS.c.row).where(gone)
-            connection.execute(sa.delete(OUTCOMES).where(sa.tuple_(OUTCOMES.c.request_id, OUTCOMES.c.row).in_(rows)))
+            # Callers may give several requests one id, whose outcome is of the newest of them.
+            newer = PREDICTIONS.alias()
+            same = sa.and_(newer.c.request_id == OUTCOMES.c.request_id, newer.c.row == OUTCOMES.c.row)
+            stays = sa.exists().where(same, newer.c.id.not_in(sa.select(PREDICTIONS.c.id).where(gone)))
+            of_rows = sa.tuple_(OUTCOMES.c.request_id, OUTCOMES.c.row).in_(rows)
+            connection.execute(sa.delete(OUTCOMES).where(of_rows, ~stays))
             deleted = connection.execute(sa.delete(PREDICTIONS).where(gone)).rowcount
         self._deleted += deleted
         return deleted

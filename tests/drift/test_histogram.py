@@ -49,9 +49,10 @@ def test_a_histogram_is_of_its_values(values: np.ndarray, bins: int) -> None:
         ([0, 0, 0, 1], (0, 1, 1), (0.75, 0.25)),
         ([0] + [1] * 99, (0, 1, 1), (0.01, 0.99)),
         ([1, 2, 2, 3, 3, 3], (1, 2, 3, 3), (1 / 6, 2 / 6, 3 / 6)),
+        ([0] * 97 + [1, 2, 3], (0, 1, 3), (0.97, 0.03)),
     ],
 )
-def test_few_distinct_values_have_a_bin_each(
+def test_values_that_are_frequent_have_a_bin_each(
     values: list[float], edges: tuple[float, ...], shares: tuple[float, ...]
 ) -> None:
     histogram = quantile_histogram(np.array(values, dtype=np.float64))

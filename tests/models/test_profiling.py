@@ -9,9 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import main
+from app.commands.profile import FEW_ROWS
 from app.config.settings import Settings
 from app.drift.profile import make_profile
 from app.feature import Feature
+from app.models import profiling
 from app.models.profiling import DataRefused, Profiled, profile_model
 from app.models.registry.worker import ModelWorker
 from tests.models.support import NAMES, SavedModel, tiny_rows
@@ -57,6 +59,21 @@ def test_rows_of_another_model_are_refused(frame: pd.DataFrame, reason: str, pro
     frame.to_csv(tmp_path / "rows.csv", index=False)
     with pytest.raises(DataRefused, match=reason):
         profiled(tmp_path / "rows.csv")
+
+
+def test_a_reference_of_few_rows_is_written_with_a_warning(
+    saved: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.touch()
+    for count, warns in ((FEW_ROWS, False), (FEW_ROWS - 1, True)):
+        made = make_profile((Feature(name="a"),), np.ones((count, 1)), np.ones(count), "profile")
+        monkeypatch.setattr(profiling, "profile_model", lambda *_, made=made: Profiled("ab" * 32, "1", None, made))
+        environ = {"DATA_DIR": str(tmp_path / "data")}
+        done = CliRunner().invoke(main, ["profile", str(saved.directory), "--data", str(path)], env=environ)
+        assert done.exit_code == 0, done.output
+        assert ("false alarms" in done.output) is warns
+        assert f"1 features of {count} rows" in done.output
 
 
 def test_a_file_of_another_kind_is_bad_usage(saved: SavedModel, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ ODD = [
     (b'{"request_id": "a", "actual": 1, "when": 2}', FieldError("when", "is not a field of an outcome")),
     (b'{"request_id": "a", "actual": 1, "actual": 2}', FieldError("(body)", "appears more than once")),
     *[(b'{"request_id": %s, "actual": 1}' % value, FieldError("request_id", FAULTS["request_id"]))
-      for value in (b'""', b'"a b"', b"7", b"null", b'"%s"' % (b"a" * 129))],
+      for value in (b'""', b'"a b"', b'"a\\n"', b"7", b"null", b'"%s"' % (b"a" * 129))],
     *[(b'{"request_id": "a", "actual": %s}' % value, FieldError("actual", FAULTS["actual"]))
       for value in (b'""', b"null", b"[1]", b"1e999", b'"%s"' % (b"a" * 257))],
     *[(b'{"request_id": "a", "actual": 1, "row": %s}' % value, FieldError("row", FAULTS["row"]))
@@ -83,8 +83,6 @@ def test_a_faulty_line_of_csv_is_refused_alone() -> None:
         (b"request_id,actual\na", CSV, MalformedBody),
         (b'request_id,actual\n"a,1', CSV, MalformedBody),
         (b"request_id,actual\na,\xff", CSV, MalformedBody),
-        (b"", None, UnsupportedMediaType),
-        (b"", "application/vnd.apache.parquet", UnsupportedMediaType),
         (LIST % b",".join([b"1"] * (MOST_OUTCOMES + 1)), JSON, InvalidInput),
         (b"1\n" * (MOST_OUTCOMES + 1), NDJSON, InvalidInput),
     ],
@@ -92,6 +90,13 @@ def test_a_faulty_line_of_csv_is_refused_alone() -> None:
 def test_a_body_that_is_not_in_its_format_is_refused(body: bytes, kind: str | None, error: type[ServiceError]) -> None:
     with pytest.raises(error):
         read_outcomes(body, kind)
+
+
+@pytest.mark.parametrize("kind", [None, "application/xml", "application/vnd.apache.parquet"])
+def test_another_format_is_refused_with_those_that_are_read(kind: str | None) -> None:
+    with pytest.raises(UnsupportedMediaType, match=r": application/json, application/x-ndjson, text/csv\.$"):
+        read_outcomes(b"", kind)
+    assert read_outcomes(b'{"request_id": "a", "actual": 1}', "application/jsonl") == [Outcome("a", 1.0)]
 
 
 def test_the_most_outcomes_are_taken() -> None:

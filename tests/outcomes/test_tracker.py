@@ -249,6 +249,22 @@ def test_a_value_that_the_model_cannot_predict_is_refused_or_left_out(tracked: T
     assert tracked.counts() == {"waiting": 1, "refused": 2, "matched": 1}
 
 
+def test_values_whose_squares_are_infinite_leave_figures_out(tracked: Tracked) -> None:
+    tracked.log(ids(FLOOR), [1.0] * FLOOR)
+    tracked.tracker.add(outcomes(ids(FLOOR), [1e300] * FLOOR))
+    figures = tracked.version().figures
+    assert figures is not None
+    assert (figures.rmse, figures.mae, figures.r2) == (None, pytest.approx(1e300), None)
+
+
+def test_predictions_of_other_outputs_are_left_out(tracked: Tracked) -> None:
+    tracked.log(["other"], [[0.5, 0.5]])  # of the version 1 of a registry that was made anew
+    tracked.log(ids(FLOOR), [1.0] * FLOOR)
+    tracked.tracker.add(outcomes(["other", *ids(FLOOR)], [2.0] * (FLOOR + 1)))
+    version = tracked.version()
+    assert (version.rows, version.unusable, version.figures and version.figures.rmse) == (FLOOR + 1, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("served", "good", "bad"),
     [

@@ -60,6 +60,24 @@ def test_rows_are_deleted_by_age_and_with_their_outcomes(database: Database, mon
     writer.close()
 
 
+def test_an_outcome_stays_with_a_newer_request_of_the_same_id(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = LogTarget(database.url, 1000, keep_days=2)
+    engine = open_engine(place)
+    with engine.begin() as connection:
+        values = {"request_id": "0", "row": 1, "actual": 2.5, "received_at": datetime.now(UTC)}
+        connection.execute(sa.insert(OUTCOMES).values(values))
+    monkeypatch.setattr(pruning, "PRUNE_INTERVAL_ROWS", 4)
+    writer = Writer(place)
+    assert writer.write([*aged(9), *aged(0)]) is None
+    assert ids(database) == ["0", "0"]
+    with engine.connect() as connection:
+        assert connection.execute(sa.select(OUTCOMES.c.row)).scalars().all() == [1]
+    engine.dispose()
+    writer.close()
+
+
 def test_a_call_deletes_no_more_than_some_pieces_and_the_next_one_goes_on(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
