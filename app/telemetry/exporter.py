@@ -1,6 +1,7 @@
 """Serves the metrics on a separate port, for a scraper that cannot reach the port of the API."""
 
 import asyncio
+import contextlib
 import gzip
 from collections.abc import Iterable
 from typing import Any
@@ -10,6 +11,9 @@ from prometheus_client.exposition import gzip_accepted
 
 from app.telemetry.exposition import OPENMETRICS, PLAIN, Exposition, accepts_openmetrics
 from app.telemetry.metrics import Metrics
+
+IDLE_S = 30.0
+"""Time for which a client may send or read nothing, since each has a thread and an open file."""
 
 
 class MetricsServer:
@@ -36,6 +40,7 @@ class MetricsServer:
         # The library's own application answers what no scraper asks for.
         families: Any = self._metrics.families
         server, thread = start_http_server(self._port, self._host, families)
+        server.RequestHandlerClass = _impatient(server.RequestHandlerClass)
         server.set_app(_answering_head(_answering_scrapes(server.get_app(), self._metrics.exposition)))
         try:
             await asyncio.to_thread(thread.join)
@@ -43,6 +48,19 @@ class MetricsServer:
             await asyncio.to_thread(server.shutdown)
             server.server_close()
         raise RuntimeError("the metrics server's thread ended")
+
+
+def _impatient(handler: Any) -> Any:
+    """A handler of connections that ends those that are idle for too long."""
+
+    class Impatient(handler):
+        timeout = IDLE_S
+
+        def handle(self) -> None:
+            with contextlib.suppress(TimeoutError):
+                super().handle()
+
+    return Impatient
 
 
 def _answering_scrapes(app: Any, exposition: Exposition) -> Any:
