@@ -1,5 +1,6 @@
 """Settings that contradict each other, or ask for something that is not installed here."""
 
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -57,9 +58,8 @@ def contradictions(settings: "Settings", given: frozenset[str]) -> list[str]:
     if settings.enable_prometheus and settings.prometheus_port == settings.api_port:
         problems.append(f"PROMETHEUS_PORT: must differ from API_PORT, both are {settings.api_port}")
     problems += _about_grpc(settings)
-    if settings.traces and not all(_is_installed(module) for module in OTEL_MODULES):
-        extra = "install the otel extra, in a checkout by uv pip install -e '.[otel]'"
-        problems.append(f"TRACES: needs OpenTelemetry's SDK and exporter, which are not installed: {extra}")
+    if settings.traces:
+        problems += _about_traces()
     for name, schemes in (
         ("mlflow_tracking_uri", MLFLOW_SCHEMES),
         ("mlflow_registry_uri", MLFLOW_SCHEMES),
@@ -138,6 +138,17 @@ def missing_client(scheme: str) -> str | None:
     if extra is None or _is_installed(CLIENTS[extra]):
         return None
     return f"install the {extra} extra, in a checkout by uv pip install -e '.[{extra}]'"
+
+
+def _about_traces() -> list[str]:
+    if not all(_is_installed(module) for module in OTEL_MODULES):
+        extra = "install the otel extra, in a checkout by uv pip install -e '.[otel]'"
+        return [f"TRACES: needs OpenTelemetry's SDK and exporter, which are not installed: {extra}"]
+    try:
+        import_module(OTEL_MODULES[0]).SpanLimits()  # reads OTEL_…_LIMIT variables, as each start of traces does
+    except ValueError as error:
+        return [f"TRACES: {error}"]
+    return []
 
 
 def _is_installed(module: str) -> bool:

@@ -11,6 +11,9 @@ UID = "madrone"
 SCHEMA_VERSION = 41
 GRID_COLUMNS = 24
 
+HISTORY_POINTS = 100
+"""Columns of a status history. Grafana draws none where there are more than one for two pixels of the panel."""
+
 SELECTED = 'job=~"$job",instance=~"$instance"'
 """Matchers of the variables that every series has. Panels name `model_version` where a series has it."""
 
@@ -76,6 +79,7 @@ def _panel(panel: Panel, number: int, place: Json, prefix: str) -> Json:
         "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
         "options": _options(panel),
         **({"transformations": _joined(panel)} if panel.kind == "table" else {}),
+        **({"maxDataPoints": HISTORY_POINTS} if panel.kind == "status-history" else {}),
     }
 
 
@@ -102,9 +106,12 @@ def _defaults(panel: Panel) -> Json:
         named = {value: {"text": text, "color": color} for value, (text, color) in panel.names.items()}
         defaults["mappings"] = [{"type": "value", "options": named}]
     if panel.kind == "timeseries":
-        defaults["min"] = 0
-        stacking = {"mode": "normal" if panel.stacked else "none", "group": "A"}
-        defaults["custom"] = {"fillOpacity": 30 if panel.stacked else 0, "showPoints": "never", "stacking": stacking}
+        defaults["custom"] = {
+            "axisSoftMin": 0,  # R² can be below 0, and is then shown
+            "fillOpacity": 30 if panel.stacked else 0,
+            "showPoints": "never",
+            "stacking": {"mode": "normal" if panel.stacked else "none", "group": "A"},
+        }
     if panel.kind in ("table", "status-history"):
         defaults["color"] = {"mode": "thresholds"}
     if panel.kind == "table":

@@ -13,7 +13,7 @@ RUNBOOK = "app/README.md#when-something-is-wrong"
 BY = "namespace, job"
 """Labels of one deployment, over whose instances alerts sum. Without Kubernetes there is no namespace."""
 
-PREDICTIONS = 'endpoint=~"/predict(/batch|/bulk)?|/invocations|/v1/.+:predict|/v2/.+/infer|/inference.+"'
+PREDICTIONS = 'endpoint=~"/predict(/batch|/bulk)?|/invocations|/v1/.+:predict|/v2/.+/infer|/.+/ModelInfer"'
 BULK = 'endpoint!="/predict/bulk"'
 """Matchers of the prediction routes, and of those whose requests have few rows."""
 

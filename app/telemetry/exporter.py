@@ -14,6 +14,9 @@ from prometheus_client.exposition import gzip_accepted
 from app.telemetry.exposition import OPENMETRICS, PLAIN, Exposition, accepts_openmetrics
 from app.telemetry.metrics import Metrics
 
+IDLE_S = 30.0
+"""Time for which a client may send or read nothing, since each has a thread and an open file."""
+
 
 class MetricsServer:
     """Serves /metrics from a thread, with prometheus-client's own server and the writer of `exposition.py`.
@@ -39,6 +42,7 @@ class MetricsServer:
         # The library's own application answers what no scraper asks for.
         families: Any = self._metrics.families
         server, thread = start_http_server(self._port, self._host, families)
+        server.RequestHandlerClass = _impatient(server.RequestHandlerClass)
         server.set_app(_answering_head(_answering_scrapes(server.get_app(), self._metrics.exposition)))
         try:
             await asyncio.to_thread(thread.join)
@@ -55,6 +59,19 @@ def _end(server: Any) -> None:
     with suppress(OSError), socket.create_connection(server.server_address[:2], timeout=1):
         ending.join()
     ending.join()
+
+
+def _impatient(handler: Any) -> Any:
+    """A handler of connections that ends those that are idle for too long."""
+
+    class Impatient(handler):
+        timeout = IDLE_S
+
+        def handle(self) -> None:
+            with suppress(TimeoutError):
+                super().handle()
+
+    return Impatient
 
 
 def _answering_scrapes(app: Any, exposition: Exposition) -> Any:

@@ -115,3 +115,11 @@ def test_promtool_can_read_its_expressions(tmp_path: Path) -> None:
     (tmp_path / "panels.yml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
     check = subprocess.run(["promtool", "check", "rules", str(tmp_path / "panels.yml")], capture_output=True, text=True)
     assert (check.returncode, check.stderr) == (0, ""), check.stdout
+
+
+def test_grafana_draws_every_value_of_it() -> None:
+    """A status history with more points than half its pixels is not drawn, nor is a value below a fixed minimum."""
+    histories = [panel for panel in PANELS if panel["type"] == "status-history"]
+    assert histories
+    assert all(panel["maxDataPoints"] <= 100 for panel in histories)
+    assert all("min" not in panel["fieldConfig"]["defaults"] for panel in PANELS)

@@ -42,6 +42,7 @@ def one(name: str, values: str, labels: str = "") -> dict[str, str]:
 
 
 FAILED = OK.replace("200", "500")
+PROBED = OK.replace('"POST"', '"GRPC"').replace("/predict", "/inference.GRPCInferenceService/ServerLive")
 REFUSED = f'errors_total{{{HERE},error_type="overloaded",endpoint="/predict"}}'
 FEATURE = 'model_version="1",feature="MedInc"'
 OUTPUT = 'model_version="1",output="0"'
@@ -49,7 +50,9 @@ DROPPED, WRITTEN = 'outcome="dropped"', 'outcome="written"'
 
 CASES: dict[str, Case] = {
     "MadroneNotReady": Case(one("service_status", "0x2 2x30"), 5, one("service_status", "0x2 2x1 0x30")),
-    "MadroneErrors": Case({OK: "0+100x30", FAILED: "0+2x30"}, 6, {OK: "0+1000x30", FAILED: "0+9x30"}),
+    "MadroneErrors": Case(
+        {OK: "0+100x30", FAILED: "0+2x30", PROBED: "0+1000x30"}, 6, {OK: "0+1000x30", FAILED: "0+9x30"}
+    ),
     "MadroneSlow": Case(latency(98, "/predict"), 11, latency(98, "/predict/bulk") | latency(100, "/predict")),
     "MadroneModelStale": Case(one("model_stale", "1x60"), 15, one("model_stale", "1x13 0x60")),
     "MadroneAliasMissing": Case(one("model_alias_missing", "1x30"), 5, one("model_alias_missing", "0x30")),

@@ -38,6 +38,25 @@ async def test_the_port_serves_the_metrics_until_the_task_is_cancelled() -> None
     assert not listens(port)
 
 
+async def test_an_idle_client_is_cut_off_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("app.telemetry.exporter.IDLE_S", 0.1)
+    port = free_port()
+    task = asyncio.create_task(MetricsServer("127.0.0.1", port, Metrics()).run())
+    await asyncio.to_thread(eventually, lambda: task.done() or listens(port))
+    for sent in (b"", b"GET /met", b"GET /metrics HTTP/1.1\r\nHost: x\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        async with asyncio.timeout(30):
+            assert await reader.read() == b""
+        writer.close()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert capfd.readouterr().err == ""
+
+
 async def test_a_released_port_can_be_taken_at_once() -> None:
     port = free_port()
     for _ in range(2):

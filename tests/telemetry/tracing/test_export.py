@@ -97,3 +97,9 @@ def test_traces_need_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match=r"TRACES: needs OpenTelemetry.*\[otel\]"):
         Settings.from_environ({"TRACES": "true"})
     assert not Settings.from_environ({"TRACES": "false"}).traces
+
+
+def test_a_limit_that_opentelemetry_cannot_read_stops_the_start_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SPAN_EVENT_COUNT_LIMIT", "many")
+    with pytest.raises(SettingsError, match=r"^TRACES: OTEL_SPAN_EVENT_COUNT_LIMIT must be .*got many$"):
+        Settings.from_environ({"TRACES": "true"})
