@@ -194,6 +194,10 @@ def test_the_path_of_a_registered_model_stands_for_settings_of_the_registry() ->
             ["PREDICTION_LOG: must not be durable with PREDICTION_LOG_ROWS=0, which keeps no row"],
         ),
         (
+            {"DRIFT_BASELINE_ROWS": "1999"},
+            ["DRIFT_BASELINE_ROWS: must be 0 or at least 2000, since a reference of fewer rows alarms by chance"],
+        ),
+        (
             {"MODEL_PATH": "models:/a/1", "MODEL_STAGE": "None", "MODEL_NAME": "a", "MLFLOW_TRACKING_URI": "http://m"},
             [f"{name}: must not be set together with MODEL_PATH, .*" for name in ("MODEL_NAME", "MODEL_STAGE")],
         ),

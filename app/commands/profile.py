@@ -7,11 +7,7 @@ import click
 
 from app.address import parse_address
 from app.commands.common import check_openmp, keep_kernels, model_address, settings_of_environment, stop
-from app.config.contradictions import OF_A_REGISTRY, OF_A_RUN
-
-FEW_ROWS = 2000
-"""Rows below which a reference alarms by chance: of 500 rows, that of 2,000 does so once in 200 windows and features,
-that of 500 in five."""
+from app.config.contradictions import LEAST_BASELINE, OF_A_REGISTRY, OF_A_RUN
 
 
 @click.command()
@@ -66,5 +62,5 @@ def profile(model: str, data: Path, output: Path | None) -> None:
     made = found.made
     features, outputs = len(made.numbers) + len(made.categories), len(made.prediction)
     click.echo(f"{path}: {features} features of {made.rows} rows, {outputs} outputs, model version {found.version}")
-    if made.rows < FEW_ROWS:
-        click.echo(f"Chance alone moves so few rows: take {FEW_ROWS} or more, or expect false alarms.", err=True)
+    if made.rows < LEAST_BASELINE:
+        click.echo(f"Chance alone moves so few rows: take {LEAST_BASELINE} or more, or expect false alarms.", err=True)

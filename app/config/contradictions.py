@@ -40,6 +40,9 @@ HINTS = {
 CLIENTS = {"s3": "boto3", "gcs": "google.cloud.storage", "azure": "azure.storage.blob"}
 """Module that each extra for an object store installs."""
 
+LEAST_BASELINE = 2_000
+"""Fewest rows of a reference. One window of 500 rows in 200 then has a PSI above 0.1 by chance; with 500, one in 5."""
+
 GRPC_MODULES = ("grpc", "grpc_health", "grpc_reflection", "google.protobuf")
 """Modules that the grpc extra installs."""
 
@@ -72,6 +75,9 @@ def contradictions(settings: "Settings", given: frozenset[str]) -> list[str]:
         problems.append("MLFLOW_REGISTRY_URI: must be set together with MLFLOW_TRACKING_URI")
     if settings.prediction_log == "durable" and not settings.prediction_log_rows:
         problems.append("PREDICTION_LOG: must not be durable with PREDICTION_LOG_ROWS=0, which keeps no row")
+    if 0 < settings.drift_baseline_rows < LEAST_BASELINE:
+        because = "a reference of fewer rows alarms by chance"
+        problems.append(f"DRIFT_BASELINE_ROWS: must be 0 or at least {LEAST_BASELINE}, since {because}")
     return problems + _about_path(settings, given)
 
 

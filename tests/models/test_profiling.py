@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import main
-from app.commands.profile import FEW_ROWS
+from app.config.contradictions import LEAST_BASELINE
 from app.config.settings import Settings
 from app.drift.profile import make_profile
 from app.feature import Feature
@@ -66,7 +66,7 @@ def test_a_reference_of_few_rows_is_written_with_a_warning(
 ) -> None:
     path = tmp_path / "rows.csv"
     path.touch()
-    for count, warns in ((FEW_ROWS, False), (FEW_ROWS - 1, True)):
+    for count, warns in ((LEAST_BASELINE, False), (LEAST_BASELINE - 1, True)):
         made = make_profile((Feature(name="a"),), np.ones((count, 1)), np.ones(count), "profile")
         monkeypatch.setattr(profiling, "profile_model", lambda *_, made=made: Profiled("ab" * 32, "1", None, made))
         environ = {"DATA_DIR": str(tmp_path / "data")}
