@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import psutil
 import pytest
 from msgspec.json import decode, encode
 
@@ -73,19 +74,22 @@ def unread(server: Server) -> float:
     return metric(server, "errors_total", error_type="answer_timeout", endpoint="/predict/bulk")
 
 
-def open_files(server: Server) -> float:
-    return metric(server, "process_open_fds")
+def connections(server: Server) -> int:
+    """Connections of the API that the service has not closed."""
+    workers = psutil.Process(server.popen.pid).children(recursive=True)
+    found = [connection for worker in workers for connection in worker.net_connections(kind="tcp")]
+    return sum(one.laddr.port == server.port and one.status != psutil.CONN_LISTEN for one in found)
 
 
 def test_an_answer_that_is_not_read_is_counted_until_its_connection_is_cut(server: Server, bulk: bytes) -> None:
-    before, files = unread(server), open_files(server)
+    before, open_before = unread(server), connections(server)
     with asking(server, bulk) as reader:
         held = rows_in_flight(server)
         assert 0 < held["held"] < ROWS  # what the answer is made from, no rows any more
         assert held["queued"] == 0
         eventually(lambda: unread(server) == before + 1, WITHIN_S, server)
         assert rows_in_flight(server) == EMPTY
-        eventually(lambda: open_files(server) <= files, WITHIN_S, server)
+        eventually(lambda: connections(server) <= open_before, WITHIN_S, server)
         assert not reader.rest().endswith(b"\r\n0\r\n\r\n")  # nor can what came be taken for the whole
     assert f"The client read nothing of the answer for {SECONDS} seconds." in server.log()
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from prometheus_client import CollectorRegistry
 
 from app.codecs.columns import parquet
 from app.codecs.rules import check_rows
@@ -21,6 +22,7 @@ from app.predict.body import SMALL_BODY_BYTES
 from app.predict.exchange import Endpoint, Exchange
 from app.serving.deadline import Deadlines
 from app.serving.gate import Gate
+from app.telemetry.stages import StageTimes
 from tests.routes.support import (
     ARROW,
     Array,
@@ -162,7 +164,7 @@ async def test_what_a_refused_request_held_is_freed_before_the_rest_of_its_body_
 
     freed: list[bool] = []
     sent: list[Any] = []
-    endpoint = Endpoint("/predict", refuse, Deadlines(WITHIN_S), Gate(10, 0.5))
+    endpoint = Endpoint("/predict", refuse, Deadlines(WITHIN_S), Gate(10, 0.5), StageTimes(CollectorRegistry()))
     scope: Any = {"type": "http", "method": "POST", "path": "/predict", "headers": [], "query_string": b""}
     await endpoint(scope, receive, send)
     assert sent[0]["status"] == 400

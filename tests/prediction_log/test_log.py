@@ -48,7 +48,7 @@ def open_log(metrics: Metrics) -> Iterator[Callable[..., PredictionLog]]:
     """Makes logs, and lets go of their databases after the test."""
     logs: list[PredictionLog] = []
 
-    def make(url: str, keep_rows: int = 1000) -> PredictionLog:
+    def make(url: str, keep_rows: int = 1000, metrics: Metrics = metrics) -> PredictionLog:
         logs.append(PredictionLog(Writer(LogTarget(url, keep_rows)), metrics, enabled=keep_rows > 0))
         return logs[-1]
 
@@ -194,7 +194,7 @@ def test_a_log_goes_on_where_the_last_process_left_it(
     database: Database, open_log: Callable[..., PredictionLog]
 ) -> None:
     for number in range(2):
-        log = open_log(database.url)
+        log = open_log(database.url, metrics=Metrics())
         log.record(**prediction(number))
         log.close()
     assert [row["request_id"] for row in rows_in(database)] == ["request-0", "request-1"]

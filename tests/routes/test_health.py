@@ -125,7 +125,8 @@ async def test_the_detailed_page_has_all_other_reports(client: Client) -> None:
     assert answer["status"] == "healthy"
     assert answer["model"]["version"] == "1"
     assert answer["tasks"].keys() == {
-        "model-keeper", "gpu-poller", "disk-poller", "parent-watch", "loop-lag", "prediction-log", "metrics-server",
+        "model-keeper", "gpu-poller", "disk-poller", "parent-watch", "loop-lag", "drift", "outcomes", "prediction-log",
+        "metrics-server",
     }  # fmt: skip
     assert {task["state"] for task in answer["tasks"].values()} == {"running"}
     assert answer["prediction_log"] == {"enabled": True, "queued": 0, "last_error": None}

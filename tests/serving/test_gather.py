@@ -437,7 +437,7 @@ async def test_threads_take_small_chunks_when_a_device_fails(
     monkeypatch.setattr("app.serving.executor.THREADS", 1)  # one chunk after the other
     monkeypatch.setattr("app.serving.executor.LARGEST_BATCH", largest)
     in_thread = executor.in_thread
-    monkeypatch.setattr(executor, "in_thread", lambda work: threads.append(len(work.args[0])) or in_thread(work))
+    monkeypatch.setattr(executor, "in_thread", lambda work: threads.append(len(work.args[1])) or in_thread(work))
     evaluation = await executor.predict(model, rows, "bulk")
     np.testing.assert_array_equal(evaluation.prediction, booster.predict(rows))
     assert (hardware.batches, threads) == (batches, [2] * in_threads)

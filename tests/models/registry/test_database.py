@@ -27,7 +27,7 @@ from app.models.registry.process import WorkerProcess
 from app.models.registry.source import RegistrySchema, RegistryUnreachable
 from tests.prediction_log.databases import PostgresDatabase, PostgresServer
 from tests.routes.support import client_of
-from tests.support import ROOT
+from tests.support import ROOT, free_port
 from tests.training.test_dataset import COLUMNS
 
 FIRST = "451aebb31d03"
@@ -50,7 +50,7 @@ def url_of(database: Path) -> str:
 def settings_of(database: Path | str, data_dir: Path | None = None) -> Settings:
     """Settings that name a database as anybody's registry."""
     uri = url_of(database) if isinstance(database, Path) else database
-    return Settings(mlflow_tracking_uri=uri, data_dir=data_dir or Path("/nowhere"))
+    return Settings(mlflow_tracking_uri=uri, data_dir=data_dir or Path("/nowhere"), prometheus_port=free_port())
 
 
 def migrate(url: str, revision: str) -> None:

@@ -184,7 +184,7 @@ def test_a_version_with_unfetchable_files_is_refused(evil: Evil, worker: WorkerP
     with pytest.raises(ModelRefused, match=r"^its store lists a file outside the model's directory$"):
         worker.fetch(IDENTITY, tmp_path)
     evil.source = "gs://bucket/model"
-    assert importlib.util.find_spec("google.cloud") is None
+    assert importlib.util.find_spec("google.cloud.storage") is None
     hint = r"is not installed here: install the gcs extra, in a checkout by uv pip install -e '\.\[gcs\]'$"
     with pytest.raises(ModelRefused, match=hint):
         worker.fetch(IDENTITY, tmp_path)
