@@ -8,6 +8,7 @@ collector fills the queue, and further traces are dropped and counted.
 import asyncio
 import logging
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -16,7 +17,7 @@ from typing import TypeVar
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import CollectorRegistry, Counter
@@ -39,9 +40,8 @@ END_S = 2.0
 
 NO_CALLER = Context()
 
-TAKES_ALL = ("AlwaysOnSampler", "ParentBased{root:AlwaysOnSampler")
-"""Beginnings of the descriptions of samplers that take every request of a caller without a trace. They need not be
-asked, which takes as long as all else at the beginning of a trace."""
+ROOT = re.compile(r"(?:ParentBased\{root:)?(?:(AlwaysOn|AlwaysOff)Sampler|TraceIdRatioBased\{([0-9.e-]+)\})")
+"""What the description of a sampler tells of requests whose callers have no trace."""
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Tracer:
     def __init__(self, sink: SpanSink, registry: CollectorRegistry) -> None:
         self._sink = sink
         self._sampler = TracerProvider(shutdown_on_exit=False).sampler
-        self._takes_all = self._sampler.get_description().startswith(TAKES_ALL)
+        self._bound = _bound_of(self._sampler.get_description())
         self._propagator = TraceContextTextMapPropagator()
         self._queue: list[RecordedSpan] = []
         self._exporting = threading.Lock()
@@ -67,8 +67,9 @@ class Tracer:
         self._traces = Counter(
             "traces_total", "Sampled traces, by what became of them.", ("outcome",), registry=registry
         )
-        for outcome in ("exported", "failed", "dropped"):
+        for outcome in ("exported", "failed"):
             self._traces.labels(outcome)
+        self._dropped = self._traces.labels("dropped")
 
     def begin(self, headers: Iterable[tuple[bytes, bytes]], *, is_server: bool = True) -> Trace | None:
         """Begin the span of a request; None where it is not sampled.
@@ -82,7 +83,14 @@ class Tracer:
         trace_id, parent_id, state = random.getrandbits(128) or 1, None, ""
         if context is not NO_CALLER and (caller := trace.get_current_span(context).get_span_context()).is_valid:
             trace_id, parent_id, state = caller.trace_id, f"{caller.span_id:016x}", caller.trace_state.to_header()
-        if not (self._takes_all and context is NO_CALLER) and not self._is_sampled(context, trace_id, is_server):
+        if context is NO_CALLER and self._bound is not None:
+            sampled = trace_id & TraceIdRatioBased.TRACE_ID_LIMIT < self._bound
+        else:
+            sampled = self._is_sampled(context, trace_id, is_server)
+        if not sampled:
+            return None
+        if len(self._queue) >= QUEUE:  # what would not be exported is not recorded either
+            self._dropped.inc()
             return None
         span_id = random.getrandbits(64) or 1
         return Trace(f"{trace_id:032x}", f"{span_id:016x}", parent_id, state, is_server=is_server)
@@ -103,10 +111,7 @@ class Tracer:
 
     def end(self, trace: Trace) -> None:
         """End a span, and queue it."""
-        if len(self._queue) < QUEUE:
-            self._queue.append(trace.recorded())
-        else:
-            self._traces.labels("dropped").inc()
+        self._queue.append(trace.recorded())
 
     def timed(self, name: str, work: Callable[[], T], attributes: dict[str, Attribute] | None = None) -> T:
         """Do work that belongs to no request, such as a load of a model, and record it."""
@@ -162,3 +167,15 @@ class Tracer:
         if fault is not None and self._fault != fault and not self._ending:
             log.warning("traces cannot be exported", extra={"error": fault})
         self._fault = fault
+
+
+def _bound_of(description: str) -> int | None:
+    """Least trace id that is not sampled where the caller has no trace, by its lower 64 bits.
+
+    A sampler that is asked takes as long as all else at the beginning of a trace. None for one that must be.
+    """
+    found = ROOT.match(description)
+    if found is None:
+        return None
+    always, rate = found.groups()
+    return TraceIdRatioBased.get_bound_for_rate(float(rate) if rate else float(always == "AlwaysOn"))
