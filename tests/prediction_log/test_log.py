@@ -462,7 +462,7 @@ def test_rows_are_not_written_twice_because_old_ones_could_not_be_deleted(
     log = open_log(database.url, keep_rows=1)
     log.record(**prediction(0))
     with monkeypatch.context() as context:
-        broken = Mock(where=lambda _: sa.text("DELETE FROM missing"))
+        broken = Mock(where=lambda *_: sa.text("DELETE FROM missing"))
         context.setattr(pruning.sa, "delete", lambda _: broken)
         log.record(**prediction(1))
         assert log.flush()
