@@ -1,5 +1,6 @@
 """Connections to the log's database, whose tables are brought to the newest version first."""
 
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 class NewerSchema(exc.SQLAlchemyError):
     """The tables are of a newer release, which alone knows what they mean."""
+
+
+MIGRATING = threading.Lock()
+"""Taken for a migration: what Alembic migrates is global to the process, and two services may live in one."""
 
 
 def open_engine(target: LogTarget, statement_timeout_s: float | None = None) -> sa.Engine:
@@ -93,7 +98,8 @@ def _upgrade(connection: sa.Connection) -> None:
 
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    command.upgrade(config, "head")
+    with MIGRATING:
+        command.upgrade(config, "head")
 
 
 def _limited(milliseconds: int, connection: Any, _: object) -> None:

@@ -3,7 +3,9 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,6 +148,15 @@ def test_processes_that_start_at_once_migrate_once(database: Database) -> None:
     assert differences(database) == []
     with connected(database) as connection:
         assert connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").all() == [(NEWEST_VERSION,)]
+
+
+def test_services_of_one_process_migrate_their_databases_at_once(tmp_path: Path) -> None:
+    urls = [f"sqlite:///{tmp_path / str(number)}.db" for number in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        engines = list(threads.map(lambda url: open_engine(LogTarget(url, 1)), urls))
+    for engine in engines:
+        assert sa.inspect(engine).has_table("outcomes")
+        engine.dispose()
 
 
 def test_a_migration_that_fails_changes_nothing_and_is_tried_again(database: Database) -> None:
