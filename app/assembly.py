@@ -19,11 +19,11 @@ from app.models.keeper import ModelKeeper
 from app.models.listener import RefreshListener
 from app.models.loader import ModelLoader
 from app.models.refresher import Refresher
-from app.models.registry.noted import NotedSource
 from app.models.registry.process import WorkerProcess
 from app.models.registry.source import ModelSource
 from app.models.slot import ModelSlot
-from app.models.traced import TracedLoader, TracedSource
+from app.models.watch.noted import NotedSource
+from app.models.watch.traced import TracedLoader, TracedSource
 from app.outcomes.intake import Outcomes
 from app.prediction_log.durable import DurableLog
 from app.prediction_log.log import PredictionLog

@@ -34,10 +34,10 @@ def profile(model: str, data: Path, output: Path | None) -> None:
 
     from app.drift.store import ProfileStore
     from app.files import reason
-    from app.models.profiling import SUFFIXES, DataRefused, profile_model
     from app.models.refusal import ModelRefused
     from app.models.registry.process import WorkerProcess
     from app.models.registry.source import NothingToServe, RegistryUnreachable
+    from app.models.watch.profiling import SUFFIXES, DataRefused, profile_model
 
     if data.suffix not in SUFFIXES:
         raise click.BadParameter(f"{data} ends in none of {', '.join(SUFFIXES)}.", param_hint="--data")

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from app.models.registry.noted import NotedSource
 from app.models.registry.source import ModelUnknown, Offer, RegistryUnreachable, VersionUnknown
+from app.models.watch.noted import NotedSource
 from app.telemetry.dependencies import Dependency
 
 

@@ -1,21 +1,23 @@
 """Looks into the registry and loads of models, as spans of their own."""
 
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
+from typing import TypeVar
 
-from app.codecs.rules import FloatArray
 from app.config.settings import Settings
-from app.models.artifact import ModelContent
 from app.models.disk.batch_costs import BatchCosts
 from app.models.disk.store import ModelStore, StoredModel
 from app.models.identity import ModelIdentity
 from app.models.loader import ModelLoader
-from app.models.registry.source import Candidate, Fetched, ModelSource, Offer
+from app.models.registry.source import Candidate, ModelSource
 from app.models.served import ServedModel
+from app.models.watch.around import SourceAround
 from app.telemetry.tracing.current import Attribute, Traces
 
+T = TypeVar("T")
 
-class TracedSource:
+
+class TracedSource(SourceAround):
     """A source of models whose looks are recorded.
 
     Args:
@@ -24,32 +26,11 @@ class TracedSource:
     """
 
     def __init__(self, source: ModelSource, traces: Traces) -> None:
-        self._source = source
+        super().__init__(source)
         self._traces = traces
 
-    def look(self) -> Offer:
-        """See `Registry.look`."""
-        return self._traces.timed("registry look", self._source.look)
-
-    def version(self, number: str) -> Candidate:
-        """See `Registry.version`."""
-        return self._traces.timed("registry look", partial(self._source.version, number))
-
-    def fetch(self, identity: ModelIdentity, destination: Path) -> Fetched:
-        """See `Registry.fetch`."""
-        return self._source.fetch(identity, destination)
-
-    def build(self, directory: Path, digest: str | None) -> ModelContent:
-        """See `app.models.registry.worker.ModelWorker.build`."""
-        return self._source.build(directory, digest)
-
-    def raw_scores(self, booster: Path, rows: FloatArray) -> FloatArray:
-        """See `app.models.registry.worker.ModelWorker.raw_scores`."""
-        return self._source.raw_scores(booster, rows)
-
-    def close(self) -> None:
-        """End a call under way."""
-        self._source.close()
+    def _ask(self, question: Callable[[], T]) -> T:
+        return self._traces.timed("registry look", question)
 
 
 class TracedLoader(ModelLoader):

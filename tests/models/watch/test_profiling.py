@@ -13,9 +13,9 @@ from app.config.contradictions import LEAST_BASELINE
 from app.config.settings import Settings
 from app.drift.profile import make_profile
 from app.feature import Feature
-from app.models import profiling
-from app.models.profiling import DataRefused, Profiled, profile_model
 from app.models.registry.worker import ModelWorker
+from app.models.watch import profiling
+from app.models.watch.profiling import DataRefused, Profiled, profile_model
 from tests.models.support import NAMES, SavedModel, tiny_rows
 
 
