@@ -42,8 +42,9 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 from scipy.stats import ks_2samp
 
+from app.drift.limits import LEAST_ROWS
 from app.drift.profile import make_profile
-from app.drift.report import LEAST_ROWS, ModelDrift, measure, report
+from app.drift.report import ModelDrift, measure, report
 from app.drift.series import DriftSeries
 from app.drift.tracker import Options, Tracker, WatchedModel
 from app.feature import Feature

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.drift.bins import Binned, Bins, Column
+from app.drift.limits import LEAST_ROWS, MAJOR, MODERATE
 from app.drift.profile import Categories, Source
 from app.drift.statistics import Shifts, shifts
 from app.drift.tracker import Tracker
@@ -17,12 +18,6 @@ Level = Literal["stable", "moderate", "major"]
 State = Literal["no reference", "not enough rows", "stable", "moderate", "major"]
 
 LEVELS: tuple[Level, ...] = ("stable", "moderate", "major")
-LIMITS = (0.1, 0.25)
-"""PSI from which a shift is moderate, and major: the usual limits, see N. Siddiqi, Credit Risk Scorecards (2006)."""
-
-LEAST_ROWS = 500
-"""Rows of a window below which nothing is said: chance alone would make the PSI of 20 bins 0.04 or more."""
-
 MOST_BINS = 3
 """Bins of a column that are listed."""
 
@@ -137,7 +132,7 @@ def measure(counts: WindowedCounts) -> Measured:
 
 def levels_of(psi: NDArray[np.float64]) -> NDArray[np.intp]:
     """Index in `LEVELS` of each PSI's level."""
-    return np.searchsorted(np.array(LIMITS), psi, side="right")
+    return np.searchsorted(np.array((MODERATE, MAJOR)), psi, side="right")
 
 
 def report(tracker: Tracker, window_seconds: float) -> ModelDrift:

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from app.drift.bins import Bins
+from app.drift.limits import MAJOR, MODERATE
 from app.drift.report import Measured, levels_of, measure
 from app.drift.statistics import Shifts
 from app.drift.tracker import Tracker
@@ -153,7 +154,7 @@ def _shifts(
         f"Population stability index of {what}.",
         f"Jensen-Shannon divergence of {what}, in bits.",
         f"Kolmogorov-Smirnov statistic of {what}.",
-        f"Shift of {what}: 0 stable, 1 moderate (PSI 0.1), 2 major (PSI 0.25).",
+        f"Shift of {what}: 0 stable, 1 moderate (PSI {MODERATE}), 2 major (PSI {MAJOR}).",
     )
     psi, js, ks, level = (GaugeMetricFamily(name, text, labels=labels) for name, text in zip(names, helps, strict=True))
     for each, shifts in found:

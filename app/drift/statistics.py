@@ -6,15 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.drift.bins import Binned, Bins
+from app.drift.limits import LEAST_SHARE
 
 Array = NDArray[np.float64]
-
-FLOOR = 1e-4
-"""Least share of a cell in the PSI, in place of 0, whose logarithm is infinite.
-
-A share that does not depend on the number of rows: a cell that is rarer than this on both sides adds nothing, however
-many such cells there are. An empty bin of 5 % of the reference adds 0.31.
-"""
 
 
 class Shifts(NamedTuple):
@@ -61,7 +55,7 @@ def psi(expected: Array, actual: Array) -> Array:
         expected: float64[K, C], shares p in the reference.
         actual: float64[K, C], shares q now.
     """
-    p, q = np.maximum(expected, FLOOR), np.maximum(actual, FLOOR)
+    p, q = np.maximum(expected, LEAST_SHARE), np.maximum(actual, LEAST_SHARE)
     return ((q - p) * np.log(q / p)).sum(axis=1)
 
 
@@ -79,7 +73,7 @@ def psi_by_chance(expected: Array, actual: Array, expected_rows: int, actual_row
         expected_rows: m.
         actual_rows: n.
     """
-    cells = ((expected > FLOOR) | (actual > FLOOR)).sum(axis=1)
+    cells = ((expected > LEAST_SHARE) | (actual > LEAST_SHARE)).sum(axis=1)
     return (cells - 1) * (1 / actual_rows + 1 / expected_rows)
 
 

@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from app.drift.limits import MAJOR, MODERATE
 from app.ops.rules import BULK, PREDICTIONS
 
 Kind = Literal["stat", "timeseries", "table", "status-history", "heatmap"]
@@ -15,7 +16,7 @@ WINDOW = "$__rate_interval"
 VERSION = 'model_version=~"$model_version"'
 GREEN: Steps = ((None, "green"),)
 HEALTH: Names = {"0": ("healthy", "green"), "1": ("degraded", "orange"), "2": ("unhealthy", "red")}
-DRIFT_STEPS: Steps = ((None, "green"), (0.1, "orange"), (0.25, "red"))
+DRIFT_STEPS: Steps = ((None, "green"), (MODERATE, "orange"), (MAJOR, "red"))
 
 
 class Panel(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,12 +170,12 @@ DRIFT = Row(
     "Drift (it is not error: see below for that)",
     (
         Panel(title="Features, the most shifted first", text="Distance of each feature's distribution from the "
-              "reference, in the window of the service. PSI of 0.1 is moderate, 0.25 is major.", unit="none",
+              f"reference, in the window of the service. PSI of {MODERATE} is moderate, {MAJOR} is major.", unit="none",
               kind="table", steps=DRIFT_STEPS,
               series={PSI: "PSI", f"max by (feature) (drift_ks{{{VERSION}}})": "KS",
                       f"max by (feature) (drift_js_divergence{{{VERSION}}})": "Jensen-Shannon"}),
-        Panel(title="PSI by feature", text="Green is stable, orange moderate (0.1), red major (0.25).", unit="none",
-              kind="status-history", width=16, steps=DRIFT_STEPS, series={PSI: "{{feature}}"}),
+        Panel(title="PSI by feature", text=f"Green is stable, orange moderate ({MODERATE}), red major ({MAJOR}).",
+              unit="none", kind="status-history", width=16, steps=DRIFT_STEPS, series={PSI: "{{feature}}"}),
         Panel(title="Shift of predictions", text="Distance of the predictions' distribution from that in training.",
               unit="none",
               series={f"max by (output) (drift_prediction_psi{{{VERSION}}})": "PSI of output {{output}}",

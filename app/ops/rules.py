@@ -6,6 +6,7 @@ import msgspec
 import yaml
 
 from app.config.settings import Settings
+from app.drift.limits import LEAST_ROWS, LEAST_SHARE, MAJOR
 from app.ops.expressions import rewritten
 
 RUNBOOK = "app/README.md#when-something-is-wrong"
@@ -25,10 +26,6 @@ LEAST_STALE_S = 900
 
 WIDTH = 10_000
 """Longest line: an expression is easier to search and to change in one."""
-
-DRIFT_FLOOR = 0.0001
-LEAST_ROWS = 500
-"""Least share of a bin, which keeps the PSI of an empty one finite, and least rows of a PSI."""
 
 
 class Recording(msgspec.Struct, frozen=True):
@@ -73,8 +70,8 @@ def recordings() -> list[Recording]:
     """
     bins = "namespace, job, model_version, feature"
     counts = "increase(feature_bin_total[1h])"
-    now = f"clamp_min(madrone:feature_bin_share:increase1h, {DRIFT_FLOOR})"
-    reference = f"clamp_min(max by ({bins}, bin) (feature_bin_reference_share), {DRIFT_FLOOR})"
+    now = f"clamp_min(madrone:feature_bin_share:increase1h, {LEAST_SHARE})"
+    reference = f"clamp_min(max by ({bins}, bin) (feature_bin_reference_share), {LEAST_SHARE})"
     duration = f"api_request_duration_seconds_bucket{{{PREDICTIONS},{BULK}}}"
     return [
         Recording("madrone:requests:rate5m", f"sum by ({BY}) (rate(api_requests_total{{{PREDICTIONS}}}[5m]))"),
@@ -171,7 +168,7 @@ def alerts(settings: Settings) -> list[Alert]:
             hold="15m",
             severity="warning",
             summary="{{ $labels.feature }} of {{ $labels.job }} is not distributed as in training",
-            description="PSI against the reference of version {{ $labels.model_version }} is 0.25 or more.",
+            description=f"PSI against the reference of version {{{{ $labels.model_version }}}} is {MAJOR} or more.",
             first="/drift, which shows the bins that moved, and where the feature comes from. Drift is not error.",
         ),
         Alert(
@@ -180,7 +177,7 @@ def alerts(settings: Settings) -> list[Alert]:
             hold="15m",
             severity="warning",
             summary="Predictions of {{ $labels.job }} are not distributed as in training",
-            description="PSI against the reference of version {{ $labels.model_version }} is 0.25 or more.",
+            description=f"PSI against the reference of version {{{{ $labels.model_version }}}} is {MAJOR} or more.",
             first="/drift, which shows the features that moved too. Drift is not error: outcome_rmse is.",
         ),
         Alert(

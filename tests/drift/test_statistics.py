@@ -8,7 +8,8 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import ks_2samp
 
 from app.drift.bins import bins_of_features
-from app.drift.statistics import FLOOR, Shifts, jensen_shannon, psi, psi_by_chance, shifts
+from app.drift.limits import LEAST_SHARE
+from app.drift.statistics import Shifts, jensen_shannon, psi, psi_by_chance, shifts
 from tests.drift.rows import FEATURES, Array, profile_of, rows_of
 
 REFERENCE = rows_of(4000)
@@ -23,7 +24,7 @@ def shifts_of(rows: Array) -> Shifts:
 
 def test_psi_by_hand() -> None:
     expected, actual = np.array([[0.5, 0.5, 0.0]]), np.array([[0.25, 0.7, 0.05]])
-    by_hand = -0.25 * math.log(0.5) + 0.2 * math.log(1.4) + (0.05 - FLOOR) * math.log(0.05 / FLOOR)
+    by_hand = -0.25 * math.log(0.5) + 0.2 * math.log(1.4) + (0.05 - LEAST_SHARE) * math.log(0.05 / LEAST_SHARE)
     assert psi(expected, actual)[0] == pytest.approx(by_hand)
     assert psi(expected, expected)[0] == 0
     assert psi_by_chance(expected, actual, 4000, 500)[0] == pytest.approx(2 * (1 / 500 + 1 / 4000))
@@ -31,7 +32,7 @@ def test_psi_by_hand() -> None:
 
 
 def test_cells_that_are_rare_on_both_sides_add_nothing() -> None:
-    rare = FLOOR / 2
+    rare = LEAST_SHARE / 2
     assert psi(np.array([[1.0, 0.0, rare]]), np.array([[1.0, rare, 0.0]]))[0] == 0
 
 
