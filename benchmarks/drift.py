@@ -23,10 +23,8 @@ The report goes to benchmarks/reports/drift.md and .json; with `--quick` to the 
 """
 
 import argparse
-import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -53,9 +51,10 @@ from app.models.registry.embedded import BUNDLED as BUNDLED_FILES
 from app.telemetry.exposition import Exposition
 from app.training.dataset import FEATURES, load_dataset
 from app.training.split import split_rows
-from benchmarks.bodies import FORMATS, ROW, content_of
+from benchmarks.bodies import FORMATS
 from benchmarks.contenders import BUNDLED, Peer, running
 from benchmarks.load.plan import Plan, load
+from benchmarks.load.wrk import ONE_ROW, by_wrk
 from benchmarks.report import Report, Target, at_least, at_most, begin, context, parser, ratio, render, save, spread
 from benchmarks.rows import make_rows
 
@@ -171,19 +170,6 @@ def monthly_ks(wheel: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def by_wrk(peer: Peer, body: bytes, seconds: float, directory: Path) -> float:
-    """Requests of one row a second."""
-    script = directory / "row.lua"
-    quoted = body.decode().replace("\\", "\\\\").replace("'", "\\'")
-    script.write_text(f"wrk.method = 'POST'\nwrk.body = '{quoted}'\nwrk.headers['Content-Type'] = 'application/json'\n")
-    options = ["--connections=16", "--threads=1", f"--duration={max(1, round(seconds))}s", f"--script={script}"]
-    done = subprocess.run(["wrk", *options, f"{peer.url}/predict"], capture_output=True, text=True, check=True)
-    found = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
-    assert found, done.stdout
-    assert "Non-2xx" not in done.stdout, done.stdout
-    return float(found[1])
-
-
 def by_bulk(peer: Peer, request: bytes, seconds: float) -> float:
     """Rows a second of large tables."""
     record = load(Plan(port=peer.port, requests=[request], connections=1, seconds=seconds))
@@ -193,7 +179,7 @@ def by_bulk(peer: Peer, request: bytes, seconds: float) -> float:
 
 def cost(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
     """Throughput with and without drift."""
-    row, table = content_of(ROW.request(make_rows(1, 3))), FORMATS[0].request(make_rows(BULK_ROWS, 3))
+    table = FORMATS[0].request(make_rows(BULK_ROWS, 3))
     rates: dict[str, dict[str, list[float]]] = {what: {mode: [] for mode in MODES} for what in ("one row", "bulk")}
     peers: dict[str, Peer] = {}
     with ExitStack() as stack:
@@ -205,7 +191,8 @@ def cost(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
         for number in range(arguments.rounds):
             # Backwards every other time, so that none always follows the same.
             for mode, peer in list(peers.items())[:: 1 if number % 2 else -1]:
-                rates["one row"][mode].append(by_wrk(peer, row, arguments.seconds, directory))
+                one = by_wrk(peer, "/predict", 16, max(1, round(arguments.seconds)), ONE_ROW)
+                rates["one row"][mode].append(one.requests_per_s)
                 rates["bulk"][mode].append(by_bulk(peer, table, arguments.seconds))
     return {
         what: {

@@ -7,28 +7,18 @@ connections; wrk with one thread. The ratio is the median of the ratios within e
 (Debian: `apt-get install wrk`) this says so and ends. The report goes to benchmarks/reports/wrk.md and .json.
 """
 
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks.contenders import ECHO, Peer, running
 from benchmarks.load.plan import Plan, load
+from benchmarks.load.wrk import by_wrk
 from benchmarks.report import Report, begin, context, parser, ratio, render, save, spread
 
 CONNECTIONS = (1, 16, 64)
 REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
-
-
-def by_wrk(peer: Peer, connections: int, seconds: int) -> float:
-    """Requests a second."""
-    options = [f"--connections={connections}", "--threads=1", f"--duration={seconds}s"]
-    done = subprocess.run(["wrk", *options, f"{peer.url}/"], capture_output=True, text=True, check=True)
-    found = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
-    assert found, done.stdout
-    return float(found[1])
 
 
 def by_generator(peer: Peer, connections: int, seconds: int) -> float:
@@ -39,8 +29,11 @@ def by_generator(peer: Peer, connections: int, seconds: int) -> float:
 
 
 def measure(peer: Peer, connections: int, rounds: int, seconds: int) -> dict[str, object]:
-    pairs = [(by_generator(peer, connections, seconds), by_wrk(peer, connections, seconds)) for _ in range(rounds)]
-    ours, theirs = zip(*pairs, strict=True)
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(rounds):
+        ours.append(by_generator(peer, connections, seconds))
+        theirs.append(by_wrk(peer, "/", connections, seconds).requests_per_s)
     return {"generator": spread(ours), "wrk": spread(theirs), "ratio": ratio(ours, theirs)}
 
 

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE_OPENMETRICS
-from prometheus_client.samples import Exemplar, Sample
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 PLAIN = CONTENT_TYPE_PLAIN_0_0_4
@@ -76,24 +76,20 @@ class Exposition:
         if len(self._heads) > MOST_HEADS:
             self._heads = {}
         lines: list[str] = []
+        heads = self._heads
         for family in self._families.collect():
             lines += (_about_in_openmetrics if openmetrics else _about)(family)
             for sample in family.samples:
-                lines.append(self._line(sample, openmetrics))
+                name, labels, value = sample[:3]
+                key = (name, *labels.values())  # the series of a name have the same labels in the same order
+                head = heads.get(key)
+                if head is None:
+                    head = heads[key] = name + _labels(labels)
+                exemplar = _exemplar(sample.exemplar) if openmetrics and sample.exemplar is not None else ""
+                lines.append(f"{head} {_number(value)}{exemplar}\n")
         if openmetrics:
             lines.append("# EOF\n")
         return "".join(lines).encode()
-
-    def _line(self, sample: Sample, openmetrics: bool) -> str:
-        key = (sample.name, *sample.labels.values())  # the series of a name have the same labels in the same order
-        head = self._heads.get(key)
-        if head is None:
-            head = self._heads[key] = sample.name + _labels(sample.labels)
-        value = sample.value
-        # Most values are whole numbers that Go writes as Python does.
-        text = repr(value) if type(value) is float and -1e6 < value < 1e6 else floatToGoString(value)
-        exemplar = _exemplar(sample.exemplar) if openmetrics and sample.exemplar is not None else ""
-        return f"{head} {text}{exemplar}\n"
 
 
 def accepts_openmetrics(accept: str | None) -> bool:
@@ -127,6 +123,17 @@ def _labels(labels: dict[str, str]) -> str:
     if not labels:
         return ""
     return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in sorted(labels.items())) + "}"
+
+
+def _number(value: float) -> str:
+    """A value as Go writes it, which for most numbers is as Python does."""
+    if -1e6 < value < 1e6:
+        kind = type(value)
+        if kind is float:
+            return repr(value)
+        if kind is int:
+            return f"{value}.0"
+    return floatToGoString(value)
 
 
 def _exemplar(exemplar: Exemplar) -> str:
