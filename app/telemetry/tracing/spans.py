@@ -2,9 +2,9 @@
 
     python -m app.telemetry.tracing.spans
 
-To make and encode the spans of a request takes 0.15 ms with the GIL held, three times the time of its answer. The messages
-(`child_process`) are MessagePack: an empty setup, then lists of `RecordedSpan`, each answered by a fault or None. When
-the service ends, its end of the connection closes, and this process ends too.
+To make and encode the spans of a request takes 0.15 ms with the GIL held, three times the time of its answer. The
+messages (`child_process`) are MessagePack: an empty setup, then lists of `RecordedSpan`, each answered by a fault or
+None. When the service ends, its end of the connection closes, and this process ends too.
 """
 
 import logging
