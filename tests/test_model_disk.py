@@ -40,6 +40,7 @@ def test_a_model_that_fills_the_disk_is_served_and_stored_later(mlflow_server: s
     assert sender.versions(shelf.predictions) == [first, second]
 
 
+@pytest.mark.slow
 def test_a_read_only_data_dir_is_reported_and_stops_no_model(mlflow_server: str, tmp_path: Path) -> None:
     shelf = Shelf(mlflow_server, "read-only", tmp_path)
     first = shelf.good()
@@ -63,6 +64,7 @@ def test_a_read_only_data_dir_is_reported_and_stops_no_model(mlflow_server: str,
     assert sender.versions(shelf.predictions) == [first, second, first]
 
 
+@pytest.mark.slow
 def test_a_damaged_stored_model_is_set_aside_and_the_one_before_it_served(
     mlflow_server: str, proxy: FaultProxy, tmp_path: Path
 ) -> None:

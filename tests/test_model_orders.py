@@ -53,6 +53,7 @@ def test_a_moved_alias_is_followed_and_a_deleted_version_stays_served(mlflow_ser
     assert predictions[-1] == shelf.predictions[again] != predictions[0]
 
 
+@pytest.mark.slow
 def test_a_pin_outlives_the_process_while_the_registry_is_down(
     mlflow_server: str, proxy: FaultProxy, tmp_path: Path
 ) -> None:
@@ -109,6 +110,7 @@ def test_admin_routes_need_a_key_and_metric_limits_refuse_worse_models(mlflow_se
     assert sender.versions(shelf.predictions) == [first, better]
 
 
+@pytest.mark.slow
 def test_a_registry_that_is_not_the_tracking_server_is_served_from(
     mlflow_server: str, private_registry_dir: Path, tmp_path: Path
 ) -> None:
@@ -139,6 +141,7 @@ def test_a_model_that_mlflow_logged_apart_from_its_run_is_served(
     assert sender.versions({"1": predicted(model)}) == ["1"]
 
 
+@pytest.mark.slow
 def test_a_canary_answers_its_share_and_a_broken_one_leaves_the_rest_alone(mlflow_server: str, tmp_path: Path) -> None:
     shelf = Shelf(mlflow_server, "canary", tmp_path)
     first, second = shelf.good(), shelf.good(alias=None)
@@ -179,6 +182,7 @@ def test_a_canary_answers_its_share_and_a_broken_one_leaves_the_rest_alone(mlflo
         assert 0.2 < share < 0.6
 
 
+@pytest.mark.slow
 def test_a_link_in_a_model_directory_is_not_followed(private_registry_dir: Path, tmp_path: Path) -> None:
     uri = f"sqlite:///{private_registry_dir / 'mlflow.db'}"
     shelf = Shelf(uri, "links", tmp_path)

@@ -131,7 +131,14 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("build", "check", "reason"), REFUSED.values(), ids=REFUSED.keys())
+SHORT = ("other features", "half a booster", "a name that leads up")
+"""Versions that `just test` tries. What the checks find is tested in `tests/models` without a server."""
+
+
+@pytest.mark.parametrize(
+    ("build", "check", "reason"),
+    [pytest.param(*case, id=name, marks=[] if name in SHORT else pytest.mark.slow) for name, case in REFUSED.items()],
+)
 def test_a_bad_version_is_refused_and_the_next_good_one_served(
     scene: Scene, good: Path, tmp_path: Path, build: Callable[[Path, Path], Path], check: str, reason: str
 ) -> None:

@@ -93,6 +93,7 @@ def test_a_request_that_hangs_keeps_the_process_no_longer_than_its_grace(serve: 
         assert wire.rest() == b""
 
 
+@pytest.mark.slow
 def test_a_connection_that_idles_keeps_the_process_no_longer(
     serve: Serve, tmp_path: Path, example: dict[str, float]
 ) -> None:
@@ -126,7 +127,7 @@ def test_told_to_end_while_it_starts_it_ends_like_any_other_time(serve: Serve, t
     assert "Traceback" not in server.log()
 
 
-@pytest.mark.parametrize("again", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("again", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_told_again_and_again_it_ends_once(serve: Serve, tmp_path: Path, again: signal.Signals) -> None:
     server = serve(SHUTDOWN_DELAY="1").wait_ready()
     server.popen.terminate()
@@ -158,7 +159,7 @@ def test_an_interrupt_ends_it_too(serve: Serve, tmp_path: Path) -> None:
     assert "Traceback" not in server.log()
 
 
-@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("told", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_all_of_its_processes_may_be_told_at_once(serve: Serve, tmp_path: Path, told: signal.Signals) -> None:
     """Ctrl-C does so, and systemd."""
     server = serve(SHUTDOWN_DELAY="0.5").wait_ready()

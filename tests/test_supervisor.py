@@ -141,6 +141,7 @@ def refuses_connections(server: Server) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_sigterm_answers_the_request_in_flight_and_takes_no_new_one(serve: Serve, example: dict[str, float]) -> None:
     server = serve().wait_ready()
     body = msgspec.json.encode(example)

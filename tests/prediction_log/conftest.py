@@ -19,3 +19,11 @@ def absent(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
 def database(absent: Database) -> Database:
     absent.create()
     return absent
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Database:
+    """A database for tests to which its kind makes no difference."""
+    database = SqliteDatabase(tmp_path / "predictions.db")
+    database.create()
+    return database

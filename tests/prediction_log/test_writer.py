@@ -82,19 +82,19 @@ def test_a_fault_is_named_by_its_class_alone(
     assert PASSWORD not in "".join(capfd.readouterr())
 
 
-def test_a_killed_process_is_replaced(database: Database, start: Callable[[str], LogWriterProcess]) -> None:
-    writer = start(database.url)
+def test_a_killed_process_is_replaced(sqlite: Database, start: Callable[[str], LogWriterProcess]) -> None:
+    writer = start(sqlite.url)
     assert writer.write(batch(1.0)) is None
     (process,) = children()
     process.kill()
     assert writer.write(batch(2.0)) is None
-    assert predictions_in(database) == [1.0, 2.0]
+    assert predictions_in(sqlite) == [1.0, 2.0]
 
 
 def test_a_process_that_hangs_is_ended_and_replaced(
-    database: Database, start: Callable[[str], LogWriterProcess], monkeypatch: pytest.MonkeyPatch
+    sqlite: Database, start: Callable[[str], LogWriterProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = start(database.url)
+    writer = start(sqlite.url)
     assert writer.write(batch(1.0)) is None
     (process,) = children()
     process.suspend()
@@ -102,7 +102,7 @@ def test_a_process_that_hangs_is_ended_and_replaced(
         patch.setattr("app.prediction_log.process.WRITE_TIMEOUT_S", 0.2)
         assert writer.write(batch(2.0)) == "TimeoutError"
     assert writer.write(batch(3.0)) is None
-    assert predictions_in(database) == [1.0, 3.0]
+    assert predictions_in(sqlite) == [1.0, 3.0]
 
 
 def test_one_that_cannot_be_started_is_a_fault(
@@ -130,7 +130,7 @@ def test_the_writer_outlives_the_service_and_writes_its_rows(database: Database)
     assert predictions_in(database) == [1.0, 2.0]
 
 
-def test_it_takes_a_lower_priority_than_requests(database: Database, start: Callable[[str], LogWriterProcess]) -> None:
-    assert start(database.url).write(batch(1.0)) is None
+def test_it_takes_a_lower_priority_than_requests(sqlite: Database, start: Callable[[str], LogWriterProcess]) -> None:
+    assert start(sqlite.url).write(batch(1.0)) is None
     (process,) = children()
     eventually(lambda: process.nice() > psutil.Process().nice())

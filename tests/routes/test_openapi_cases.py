@@ -13,11 +13,6 @@ from tests.support import Server
 KEY = "schemathesis"
 OPTIONS = Path(__file__).with_name("schemathesis.toml")
 
-EXAMPLES = 50
-"""Most cases that are made of each route at random, beside those made of its schema's edges."""
-
-LEAST_CASES = 3000
-
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
@@ -28,10 +23,12 @@ def server(tmp_path: Path) -> Iterator[Server]:
         server.kill()
 
 
-def test_answers_are_what_the_document_says(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("examples", "least_cases"), [(10, 1500), pytest.param(50, 3000, marks=pytest.mark.slow)])
+def test_answers_are_what_the_document_says(server: Server, tmp_path: Path, examples: int, least_cases: int) -> None:
+    """Each route gets the cases made of its schema's edges, and at most so many that are made at random."""
     command = [
         sys.executable, "-m", "schemathesis.cli", "--config-file", str(OPTIONS), "run", f"{server.url}/openapi.json",
-        "--seed=1", f"--max-examples={EXAMPLES}", "--continue-on-failure", "--generation-database=none",
+        "--seed=1", f"--max-examples={examples}", "--continue-on-failure", "--generation-database=none",
         "--no-color", "--header", f"X-API-Key: {KEY}", "--report=json", f"--report-json-path={tmp_path / 'cases.json'}",
     ]  # fmt: skip
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
@@ -39,4 +36,4 @@ def test_answers_are_what_the_document_says(server: Server, tmp_path: Path) -> N
     report = json.loads((tmp_path / "cases.json").read_text())
     assert report["complete"]
     assert report["operations"]["tested"] == report["operations"]["total"]
-    assert report["test_cases"]["generated"] >= LEAST_CASES
+    assert report["test_cases"]["generated"] >= least_cases

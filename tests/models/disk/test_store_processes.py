@@ -70,10 +70,10 @@ POINTS = 48
 @pytest.mark.parametrize(
     ("prepare", "versions", "outcomes"),
     [
-        (first, 2, ([], ["2"])),
-        (one, 2, (["1"], ["2", "1"])),
+        pytest.param(first, 2, ([], ["2"]), marks=pytest.mark.slow),
+        pytest.param(one, 2, (["1"], ["2", "1"]), marks=pytest.mark.slow),
         (one, 1, (["1"], ["2", "1"], ["2"])),
-        (both, 2, (["2", "1"],)),
+        pytest.param(both, 2, (["2", "1"],), marks=pytest.mark.slow),
         (same_with_another_example, 2, (["2", "1"], ["1"])),
     ],
     ids=["first", "one more", "the oldest goes", "again", "replaced"],

@@ -255,6 +255,7 @@ async def test_health_names_the_schema_that_the_database_needs(database: Path, t
     assert content(database.parent) == before
 
 
+@pytest.mark.slow
 def test_training_publishes_into_a_new_database_and_migrates_none(database: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.db").touch()
     for name in ("new.db", "empty.db"):
@@ -318,6 +319,7 @@ def rows(url: str) -> dict[str, list[Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_postgresql_is_not_written_to_either(postgres: PostgresServer, tmp_path: Path) -> None:
     database = PostgresDatabase(postgres, f"registry_{tmp_path.name}")
     with pytest.raises(RegistryUnreachable):

@@ -188,6 +188,7 @@ def test_a_hanging_registry_is_unreachable_in_time_and_ends_the_process(hung: so
         np.testing.assert_array_equal(worker.raw_scores(text, saved.rows), expected)
 
 
+@pytest.mark.slow
 def test_closing_ends_a_call_that_hangs(hung: socket.socket) -> None:
     worker = WorkerProcess(Settings(mlflow_tracking_uri=url(hung), model_lookup_timeout=600))
     with ThreadPoolExecutor(1) as pool:
@@ -236,6 +237,7 @@ def test_it_ends_with_its_parent_though_it_hangs(hung: socket.socket) -> None:
         parent.wait()
 
 
+@pytest.mark.slow
 def test_it_ends_when_nothing_is_asked_for_a_while(tmp_path: Path) -> None:
     python = altered_python(tmp_path, "worker.LINGER_S = 0.1")
     ours, theirs = socket.socketpair()
@@ -305,6 +307,7 @@ def test_a_missing_interpreter_is_reported(tmp_path: Path, monkeypatch: pytest.M
         worker.look()
 
 
+@pytest.mark.slow
 def test_it_works_beyond_a_thousand_descriptors(saved: SavedModel) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with ExitStack() as stack:
