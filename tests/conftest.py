@@ -111,15 +111,19 @@ def environment_is_restored() -> Iterator[None]:
     os.environ.update(before)
 
 
+def shared_directory(config: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of this run that all of its processes have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if hasattr(config, "workerinput") else own
+
+
 @pytest.fixture(scope="session")
 def registry_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """DATA_DIR of an embedded registry that holds the bundled model, which was served before; not to be changed.
 
     The first process that needs it makes it, and compiles the kernels that every app needs; the others wait for it.
     """
-    shared = tmp_path_factory.getbasetemp()
-    if hasattr(request.config, "workerinput"):
-        shared = shared.parent
+    shared = shared_directory(request.config, tmp_path_factory)
     directory, finished = shared / "shared-registry", shared / "shared-registry-is-finished"
     with (shared / "shared-registry-lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -184,10 +188,31 @@ def serve(registry_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a real `mlflow server` with an empty SQLite store and proxied artifacts."""
-    with MlflowServer(tmp_path_factory.mktemp("mlflow-server")) as server:
-        yield server.url
+def mlflow_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real `mlflow server` with an SQLite store and proxied artifacts; each test names models of its own.
+
+    The run's processes share it, since it takes twenty seconds of processor time to start. The one that started it ends
+    it, once the others use it no more.
+    """
+    shared = shared_directory(request.config, tmp_path_factory)
+    address = shared / "mlflow-server-url"
+    with (shared / "mlflow-server-lock").open("w") as lock, (shared / "mlflow-server-users").open("w") as users:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if address.exists():
+            fcntl.flock(users, fcntl.LOCK_SH)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            yield address.read_text()
+            return
+        directory = shared / "mlflow-server"
+        directory.mkdir()
+        with MlflowServer(directory) as server:
+            address.write_text(server.url)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            yield server.url
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(users, fcntl.LOCK_EX)
+            address.unlink()
+        shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="session")
