@@ -9,6 +9,7 @@ misses a deadline, and ends by itself after LINGER_S seconds without a call.
 Its messages (`child_process`) are MessagePack; the first one is the settings.
 """
 
+import gc
 import logging.config
 import os
 import sys
@@ -247,6 +248,8 @@ def main() -> None:
     """Answer until the parent has gone or nothing more comes."""
     # Requests are served first where the processor is short.
     os.nice(NICENESS)
+    # MLflow and LightGBM make a million objects that stay: to search them for garbage is a sixth of their import.
+    gc.set_threshold(100_000)
     connection = parent()
     settings = msgspec.msgpack.decode(connection.recv_bytes(), type=Settings, dec_hook=path_from_text)
     logging.config.dictConfig(logging_config(settings.effective_log_level))
