@@ -76,7 +76,8 @@ def stopped_while_it_hangs_and_once_more(server: MlflowServer) -> None:
     server.stop()
 
 
-@pytest.mark.parametrize("end", [pytest.param(killed, marks=pytest.mark.slow), stopped_while_it_hangs_and_once_more])
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [killed, stopped_while_it_hangs_and_once_more])
 def test_a_server_that_ended_starts_again_on_its_port_with_what_it_held(
     server: MlflowServer, end: Callable[[MlflowServer], None]
 ) -> None:

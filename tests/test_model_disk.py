@@ -22,6 +22,7 @@ def stored(server: Watched, version: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_model_that_fills_the_disk_is_served_and_stored_later(mlflow_server: str, tmp_path: Path) -> None:
     shelf = Shelf(mlflow_server, "full-disk", tmp_path)
     first = shelf.good()

@@ -88,6 +88,7 @@ def test_a_pin_outlives_the_process_while_the_registry_is_down(
     assert after.versions(shelf.predictions) == [first, second]
 
 
+@pytest.mark.slow
 def test_admin_routes_need_a_key_and_metric_limits_refuse_worse_models(mlflow_server: str, tmp_path: Path) -> None:
     shelf = Shelf(mlflow_server, "limits", tmp_path)
     first = shelf.good(metrics={"test_r2": 0.8, "test_rmse": 0.5})
@@ -126,6 +127,7 @@ def test_a_registry_that_is_not_the_tracking_server_is_served_from(
     assert sender.versions(shelf.predictions) == [version]
 
 
+@pytest.mark.slow
 def test_a_model_that_mlflow_logged_apart_from_its_run_is_served(
     mlflow_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

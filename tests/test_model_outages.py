@@ -161,6 +161,7 @@ def test_a_restart_without_the_registry_serves_the_last_model(registry: MlflowSe
     assert sender.versions(shelf.predictions) == [first, second]
 
 
+@pytest.mark.slow
 def test_a_first_start_without_the_registry_waits_for_it(registry: MlflowServer, tmp_path: Path) -> None:
     shelf = Shelf(registry.url, "nothing", tmp_path)
     version = shelf.good()

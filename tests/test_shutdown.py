@@ -127,7 +127,8 @@ def test_told_to_end_while_it_starts_it_ends_like_any_other_time(serve: Serve, t
     assert "Traceback" not in server.log()
 
 
-@pytest.mark.parametrize("again", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("again", [signal.SIGTERM, signal.SIGINT])
 def test_told_again_and_again_it_ends_once(serve: Serve, tmp_path: Path, again: signal.Signals) -> None:
     server = serve(SHUTDOWN_DELAY="1").wait_ready()
     server.popen.terminate()
@@ -152,6 +153,7 @@ def test_a_signal_while_one_is_handled_is_no_deadlock(monkeypatch: pytest.Monkey
     assert noted == [True]
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_it_too(serve: Serve, tmp_path: Path) -> None:
     server = serve(SHUTDOWN_DELAY="0").wait_ready()
     server.popen.send_signal(signal.SIGINT)
@@ -169,6 +171,7 @@ def test_all_of_its_processes_may_be_told_at_once(serve: Serve, tmp_path: Path, 
     assert ends(server, tmp_path) == 0
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_leaves_no_process_behind(
     serve: Serve, tmp_path: Path, example: dict[str, float]
 ) -> None:

@@ -217,6 +217,7 @@ def test_a_taken_port_is_named_without_a_traceback(serve: Serve) -> None:
     assert "Traceback" not in server.log()
 
 
+@pytest.mark.slow
 def test_a_taken_metrics_port_degrades_health_and_nothing_else(serve: Serve, example: dict[str, float]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -249,6 +250,7 @@ def test_a_real_mlflow_server_is_served_from(
     assert HTTP.post(f"{server.url}/predict", json=example).status_code == 200
 
 
+@pytest.mark.slow
 def test_without_any_registry_the_process_stays_up_and_says_so(
     serve: Serve, tmp_path: Path, example: dict[str, float]
 ) -> None:
@@ -269,6 +271,7 @@ def test_without_any_registry_the_process_stays_up_and_says_so(
     assert server.terminate() == 0
 
 
+@pytest.mark.slow
 def test_a_model_with_stored_rows_answers_as_it_was_evaluated(serve: Serve, tmp_path: Path) -> None:
     """`just train` and `just serve` in small: the shipped recipe, on a part of the rows."""
     if not SHARED_COPY.is_file():

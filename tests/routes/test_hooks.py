@@ -150,6 +150,7 @@ def telling_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield server.url
 
 
+@pytest.mark.slow
 def test_a_real_server_tells_of_an_alias(telling_server: str, serve: Callable[..., Server], tmp_path: Path) -> None:
     shelf = Shelf(telling_server, "told", tmp_path)
     first, second = shelf.good(), shelf.good(alias=None)

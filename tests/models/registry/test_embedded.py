@@ -62,6 +62,7 @@ def test_for_another_model_nothing_is_registered(tmp_path: Path) -> None:
         Registry(settings).look()
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_register_one_version(tmp_path: Path) -> None:
     processes = [
         subprocess.Popen(

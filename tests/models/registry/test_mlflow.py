@@ -390,6 +390,7 @@ print(prepared, "mlflow.store.model_registry.sqlalchemy_store" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_database_libraries_are_imported_before_a_deadline_runs(tmp_path: Path) -> None:
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", PREPARED]

@@ -102,6 +102,7 @@ def test_a_message_may_be_larger_than_any_pipe(worker: WorkerProcess, saved: Sav
     np.testing.assert_array_equal(scores, saved.booster.predict(rows))
 
 
+@pytest.mark.slow
 def test_missing_models_and_versions_raise_as_they_do_here(houses: Settings, saved: SavedModel, tmp_path: Path) -> None:
     here = ModelWorker(houses)
     gone = ModelIdentity(name=MODEL, version="77")
@@ -203,6 +204,7 @@ def test_closing_ends_a_call_that_hangs(hung: socket.socket) -> None:
         worker.look()
 
 
+@pytest.mark.slow
 def test_closing_leaves_neither_process_nor_pipes(saved: SavedModel) -> None:
     before, descriptors = psutil.Process().children(), psutil.Process().num_fds()
     worker = WorkerProcess(Settings())
@@ -278,6 +280,7 @@ def spoilt(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory, saved: 
         yield worker
 
 
+@pytest.mark.slow
 def test_a_librarys_print_is_not_taken_for_an_answer(spoilt: WorkerProcess, saved: SavedModel) -> None:
     scores = spoilt.raw_scores(saved.directory / BOOSTER, saved.rows)
     np.testing.assert_array_equal(scores, saved.booster.predict(saved.rows))

@@ -109,6 +109,7 @@ def test_a_model_that_harms_the_process_is_refused(
             worker.build(Path("defect"), None)
 
 
+@pytest.mark.slow
 def test_a_version_of_more_bytes_than_allowed_is_refused(
     houses: Settings, catalogue: Catalogue, saved: SavedModel, tmp_path: Path
 ) -> None:

@@ -86,6 +86,7 @@ def test_as_many_names_as_rows_take_no_time_that_the_body_does_not_show(layout: 
     assert Looked.times == 0
 
 
+@pytest.mark.slow
 def test_a_frame_of_many_other_columns_leaves_nothing_behind() -> None:
     reader = ScoringReader((Feature(name="a"), Feature(name="b")), "named", False)
 

@@ -248,6 +248,7 @@ def test_the_port_needs_packages_and_must_be_its_own(monkeypatch: pytest.MonkeyP
     assert contradictions(Settings(), frozenset()) == []
 
 
+@pytest.mark.slow
 def test_grpcio_is_imported_only_where_the_port_is_set() -> None:
     program = "import sys, app.main; print(sorted(name for name in sys.modules if name.startswith('grpc')))"
     ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
