@@ -34,6 +34,7 @@ from app.models.artifact import read_artifact
 from app.models.registry.embedded import BUNDLED
 from app.predict.answers import row_answer
 from app.predict.exchange import Endpoint, Exchange
+from app.predict.query import requested
 from app.predict.routing import DirectRoutes, RouteTable
 from app.serving.deadline import Deadlines
 from app.telemetry.logging import logging_config
@@ -131,7 +132,7 @@ def parts(caller: Caller, services: Services, body: bytes) -> dict[str, Run]:
     evaluation = served.engine.evaluate(rows)
     single = evaluation.single()
     exchange = Exchange(caller.scope("/predict"), caller.receive, caller.send, Deadlines(30).start(), services.gate)
-    level = served.artifact.intervals and served.artifact.intervals.default_level
+    asked = requested(b"", served, "auto", table=False)
     counters, log = services.metrics, services.prediction_log
     model = served.identity.name, served.identity.version
 
@@ -160,7 +161,7 @@ def parts(caller: Caller, services: Services, body: bytes) -> dict[str, Run]:
         "JSON to a row": sync(lambda: served.codec.decode_row(body)),
         "transforms and both forests": sync(lambda: served.engine.evaluate_single(rows)),
         "the rest of the executor": sync(count),
-        "interval, warnings, answer to JSON": sync(lambda: row_answer("id", served, rows, single, level, 0.0)),
+        "interval, warnings, answer to JSON": sync(lambda: row_answer("id", served, rows, single, asked, 0.0)),
         "prediction log, queued": sync(record),
     }
 

@@ -1,73 +1,37 @@
 """A feature plan, one or two forests and the devices that compute them: raw features in, predictions out."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.backend import AnyForest, Backend, Outcome, Pipeline
+from kernels.backend import AnyForest, Backend, Pipeline
 from kernels.cost import Cost
 from kernels.cpu.single import SingleRow, single_row
 from kernels.dispatch import BackendStatus, Device, DeviceError, Dispatcher, find_backends
+from kernels.evaluation import Evaluation, Outputs, SingleEvaluation, evaluation_of
+from kernels.explainer import Explainer, Explanation, Space
 from kernels.forest.forest import Forest
 from kernels.forest.status import ForestStatus
+from kernels.plan.attribution import FeatureGroup
 from kernels.plan.plan import Neighbours, Plan, PlanError
 from kernels.rows import check_columns, writable_rows
+
+__all__ = [
+    "Engine",
+    "EngineError",
+    "EngineStatus",
+    "Evaluation",
+    "Explanation",
+    "FeatureGroup",
+    "Outputs",
+    "SingleEvaluation",
+]
 
 
 class EngineError(ValueError):
     """Plan, table and forests do not fit each other, or the requested device cannot be used."""
-
-
-class Evaluation(NamedTuple):
-    """The engine's result for a batch.
-
-    Attributes:
-        prediction: float64[B], or float64[B, K] for K > 1 outputs.
-        difficulty: float64[B], expected absolute error; None without a second forest.
-        distance: float32[B], distance to the nearest stored row in the plan's units; None where the plan has no
-            `outside_distance`.
-        raw_score: The sums of the leaf values, without the objective's transformation, in the shape of `prediction`;
-            None where nobody asked for them.
-    """
-
-    prediction: NDArray[np.float64]
-    difficulty: NDArray[np.float64] | None = None
-    distance: NDArray[np.float32] | None = None
-    raw_score: NDArray[np.float64] | None = None
-
-    def single(self) -> "SingleEvaluation":
-        """The evaluation of a batch of one row, in plain numbers."""
-        return SingleEvaluation(
-            self.prediction[0].tolist(),
-            None if self.difficulty is None else self.difficulty.item(),
-            None if self.distance is None else self.distance.item(),
-            None if self.raw_score is None else self.raw_score[0].tolist(),
-        )
-
-
-Outputs = float | list[float]
-"""The outputs for one row: a number, or K > 1 numbers."""
-
-
-class SingleEvaluation(NamedTuple):
-    """The engine's result for one row, in plain numbers; see `Evaluation`."""
-
-    prediction: Outputs
-    difficulty: float | None = None
-    distance: float | None = None
-    raw_score: Outputs | None = None
-
-    def batch(self) -> Evaluation:
-        """The evaluation of a batch of this row."""
-        return Evaluation(
-            np.array([self.prediction]),
-            None if self.difficulty is None else np.array([self.difficulty]),
-            None if self.distance is None else np.array([self.distance], dtype=np.float32),
-            None if self.raw_score is None else np.array([self.raw_score]),
-        )
 
 
 class EngineStatus(msgspec.Struct, frozen=True):
@@ -148,6 +112,7 @@ class Engine:
         self._everything = Pipeline(program, forests, column)
         self._prediction = Pipeline(program, (forest,))
         self._single: SingleRow | None = None
+        self._explainer = Explainer(forest, plan)
         self.input_names: tuple[str, ...] = forest.feature_names if plan is None else plan.input_names
         self.n_inputs = len(self.input_names)
         try:
@@ -192,7 +157,7 @@ class Engine:
         """
         if len(X) == 1 and self._single is not None and not self._dispatcher.on_device(1):
             return self.evaluate_single(X).batch()
-        return _evaluation(self._dispatcher.run(self._everything, self._checked(X)))
+        return evaluation_of(self._dispatcher.run(self._everything, self._checked(X)))
 
     def evaluate_single(self, X: NDArray[np.floating]) -> SingleEvaluation:
         """`evaluate` for one row float64[1, F] on the CPU, in two thirds of the time."""
@@ -202,7 +167,7 @@ class Engine:
 
     def evaluate_on_cpu(self, X: NDArray[np.floating]) -> Evaluation:
         """`evaluate` on the CPU, even where a GPU is cheaper."""
-        return _evaluation(self._dispatcher.cpu.evaluate(self._everything, self._checked(X)))
+        return evaluation_of(self._dispatcher.cpu.evaluate(self._everything, self._checked(X)))
 
     def raw_score_on_cpu(self, X: NDArray[np.floating]) -> NDArray[np.float64]:
         """`predict` with raw scores on the CPU, even where a GPU is cheaper."""
@@ -218,7 +183,43 @@ class Engine:
             ValueError: X has not F columns.
         """
         outcome = self._dispatcher.try_device(self._everything, self._checked(X))
-        return None if outcome is None else _evaluation(outcome)
+        return None if outcome is None else evaluation_of(outcome)
+
+    @property
+    def explainable(self) -> str | None:
+        """None if rows can be explained; else why not, a sentence."""
+        return self._explainer.reason
+
+    def explain(self, X: NDArray[np.floating], space: Space = "raw") -> Explanation:
+        """Say what each feature adds to the raw scores of a batch, on the CPU.
+
+        Args:
+            X: float64[B, F] raw features; NaN is a missing value.
+            space: Whether to explain by the raw features or by those that a plan makes of them.
+
+        Raises:
+            ValueError: X has not F columns, or `explainable` gives a reason.
+        """
+        return self._explainer.explain(self.transform(self._checked(X)), space)
+
+    def explain_cost(self, rows: int) -> float:
+        """Seconds that the explanation of a batch is expected to take; infinite before `warm_up`."""
+        return self._explainer.cost(rows)
+
+    def explain_chunk(self, rows: int, seconds: float) -> int:
+        """How many rows of a batch to explain at a time, as many as take so many seconds; at least 1."""
+        return self._explainer.chunk(rows, seconds)
+
+    def leaves(self, X: NDArray[np.floating]) -> NDArray[np.int32]:
+        """The leaf of each tree that a row comes to: int32[B, T], numbered as by LightGBM's `pred_leaf`.
+
+        Args:
+            X: float64[B, F] raw features; NaN is a missing value.
+
+        Raises:
+            ValueError: X has not F columns.
+        """
+        return self._explainer.leaves(self.transform(self._checked(X)))
 
     def on_device(self, rows: int) -> bool:
         """Whether a batch of this many rows goes to a GPU, for which batches are better gathered."""
@@ -246,6 +247,7 @@ class Engine:
         self._dispatcher.measure(self._everything, sample, known or {})
         self._single = single_row(self._everything)
         self.evaluate_single(sample[:1])  # compiled before a request needs it
+        self._explainer.measure(self.transform(sample))
 
     def costs(self) -> dict[str, Cost]:
         """Costs by device, for a later `warm_up` of the same model."""
@@ -269,11 +271,6 @@ class Engine:
         """X itself. Its shape is checked here, because a backend that raises is disabled."""
         check_columns(X, self.n_inputs)
         return X
-
-
-def _evaluation(outcome: Outcome) -> Evaluation:
-    prediction, *difficulty = outcome.predictions
-    return Evaluation(prediction, difficulty[0] if difficulty else None, outcome.distance)
 
 
 def _check_difficulty(forest: AnyForest, difficulty: AnyForest) -> None:

@@ -41,8 +41,11 @@ class Worker:
         self.engine: Any = import_module(f"benchmarks.peers.{name}")
         self.import_seconds = time.perf_counter() - started
         self.at = 0
+        self.first_batch = FIRST_BATCH
 
-    def open(self, model: str, rows: str, kept: str, options: dict[str, Any]) -> dict[str, Any]:
+    def open(
+        self, model: str, rows: str, kept: str, options: dict[str, Any], first_batch: int = FIRST_BATCH
+    ) -> dict[str, Any]:
         """Build the engine's form of the model at first use, and predict for the first time.
 
         Args:
@@ -50,7 +53,9 @@ class Worker:
             rows: A .npy file, float64[N, F].
             kept: A folder for what is built.
             options: Further arguments of the engine's `build` and `load`.
+            first_batch: Rows of the first batch.
         """
+        self.first_batch = first_batch
         self.rows = np.load(rows)
         stamp = Path(kept) / "build.json"
         if not stamp.exists():
@@ -75,7 +80,7 @@ class Worker:
         self.predict = self.load()
         self.predict(self.rows[:1])
         row = time.perf_counter()
-        self.predict(self.rows[:FIRST_BATCH])
+        self.predict(self.rows[: self.first_batch])
         return row - started, time.perf_counter() - row
 
     def scores(self, batch: int, count: int, path: str) -> None:
@@ -83,12 +88,12 @@ class Worker:
         parts = [self.predict(self.rows[at : at + batch]) for at in range(0, count, batch)]
         np.save(path, np.concatenate(parts))
 
-    def time(self, batch: int, seconds: float) -> float:
+    def time(self, batch: int, seconds: float, most_calls: int = 100) -> float:
         """Seconds a row in calls of `batch` rows, each call with other rows, for at least so many seconds.
 
         Another engine has used the cores until now, so some calls come first that are not timed.
         """
-        calls = max(1, min(100, 1000 // batch))  # a look at the clock costs something too
+        calls = max(1, min(most_calls, 1000 // batch))  # a look at the clock costs something too
         self._call(min(batch, WARM_ROWS), calls)
         rows, started = 0, time.perf_counter()
         while (spent := time.perf_counter() - started) < seconds or not rows:

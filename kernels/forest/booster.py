@@ -1,18 +1,23 @@
 """A LightGBM model of a kind that the kernels do not evaluate, predicted by LightGBM."""
 
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernels.forest.errors import ForestError
+from kernels.forest.explanation.explainer import ExplanationCost
 from kernels.forest.layout import BoosterText
+from kernels.forest.model_text import LINEAR
 from kernels.forest.sections import END_OF_TREES, divide
 from kernels.forest.status import ForestStatus
 from kernels.rows import check_columns
 
 if TYPE_CHECKING:
     import lightgbm as lgb
+
+NOT_EXPLAINED = "LightGBM, which evaluates this model, does not explain linear trees"
 
 THREADS = 1
 """LightGBM's threads for a batch of any size; must be the same in every call of the process.
@@ -44,6 +49,8 @@ class BoosterForest:
         self.n_trees = data.n_trees
         self.objective = data.objective
         self.status = ForestStatus(evaluator="lightgbm", reason=data.reason)
+        reason = NOT_EXPLAINED if LINEAR in data.reason else None
+        self.explainer = BoosterExplainer(self._booster, self.n_features, self.n_outputs, reason)
 
     def predict(self, X: NDArray[np.floating], raw_score: bool = False) -> NDArray[np.float64]:
         """Predict a batch: see `Forest.predict`."""
@@ -52,6 +59,46 @@ class BoosterForest:
             return np.empty((0, self.n_outputs) if self.n_outputs > 1 else 0)
         # The booster was read from text, so what it returns for a dense array is an array.
         return np.asarray(self._booster.predict(X, raw_score=raw_score, num_threads=THREADS))
+
+
+class BoosterExplainer:
+    """Explains a model that only LightGBM evaluates, by its `pred_contrib`: see `ForestExplainer`."""
+
+    ready = True
+
+    def __init__(self, booster: "lgb.Booster", n_features: int, n_outputs: int, reason: str | None) -> None:
+        self._booster = booster
+        self._shape = (n_outputs, n_features + 1)
+        self.reason = reason
+
+    def base(self) -> NDArray[np.float64]:
+        """See `ForestExplainer`."""
+        return self._explained(np.zeros((1, self._shape[1] - 1)))[0, :, -1]
+
+    def contributions(self, X: NDArray[np.floating]) -> NDArray[np.float64]:
+        """See `ForestExplainer`."""
+        return self._explained(X)[:, :, :-1]
+
+    def leaves(self, X: NDArray[np.floating]) -> NDArray[np.int32]:
+        """See `ForestExplainer`."""
+        if len(X) == 0:
+            return np.empty((0, self._booster.num_trees()), dtype=np.int32)
+        found = self._booster.predict(X, pred_leaf=True, num_threads=THREADS)
+        return np.asarray(found, dtype=np.int32).reshape(len(X), -1)
+
+    def measure(self, rows: NDArray[np.floating]) -> ExplanationCost:
+        """See `ForestExplainer`."""
+        started = time.perf_counter()
+        self.contributions(rows[:1])
+        seconds = time.perf_counter() - started
+        return ExplanationCost(seconds, seconds, 0.0)
+
+    def _explained(self, X: NDArray[np.floating]) -> NDArray[np.float64]:
+        """float64[B, K, F + 1], the expected value last."""
+        if len(X) == 0:
+            return np.empty((0, *self._shape))
+        found = self._booster.predict(X, pred_contrib=True, num_threads=THREADS)
+        return np.asarray(found, dtype=np.float64).reshape(len(X), *self._shape)
 
 
 def read_booster(text: str) -> "lgb.Booster":

@@ -10,6 +10,7 @@ from kernels.forest.choice import DEFAULT, Evaluate, measure_choice, sample_rows
 from kernels.forest.errors import ForestError, UnsupportedForestError
 from kernels.forest.evaluators import sliced
 from kernels.forest.evaluators.few import FewRows, RowKernelCall
+from kernels.forest.explanation.explainer import KernelExplainer
 from kernels.forest.layout import ForestData, ForestLayout, lay_out, read_forest
 from kernels.forest.model_text import read_model_text
 from kernels.forest.objective import conversion, identity
@@ -39,6 +40,7 @@ class Forest:
         status: Kernels in use.
         predicates: Distinct tests of the nodes, for other backends.
         traversal: Trees as records, for other backends.
+        explainer: Contributions of features, and leaves.
     """
 
     def __init__(self, layout: ForestLayout, kernel: Kernel | None = None) -> None:
@@ -51,6 +53,7 @@ class Forest:
         self._iterations = layout.n_trees // layout.n_outputs if layout.average else None
         self.predicates = predicates = layout.predicates
         self.traversal = layout.walk
+        self.explainer = KernelExplainer(layout.walk, layout.covers, predicates, self.n_features, self.n_outputs)
         self._sliced = layout.sliced
         self._workspaces: list[NDArray[np.uint64]] = []
         tests = (predicates.columns, predicates.thresholds, predicates.sets)

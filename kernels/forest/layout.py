@@ -11,6 +11,7 @@ from kernels.forest.evaluators import quickscorer, sliced, traversal
 from kernels.forest.evaluators.quickscorer import QuickScorer
 from kernels.forest.evaluators.sliced import SlicedForest
 from kernels.forest.evaluators.traversal import Lanes, Traversal
+from kernels.forest.explanation.covers import Covers, covers_of
 from kernels.forest.model_text import ModelText, read_model_text
 from kernels.forest.objective import conversion
 from kernels.forest.pandas_categories import Category
@@ -35,6 +36,7 @@ class ForestLayout(msgspec.Struct, frozen=True, tag=True):
         quick: Layout of QuickScorer, for few rows.
         walk: Trees, node by node.
         lanes: Layout of the traversal, for few rows.
+        covers: Training rows of each record of `walk`, for explanations.
     """
 
     feature_names: tuple[str, ...]
@@ -50,6 +52,7 @@ class ForestLayout(msgspec.Struct, frozen=True, tag=True):
     quick: QuickScorer
     walk: Traversal
     lanes: Lanes
+    covers: Covers
 
 
 class BoosterText(msgspec.Struct, frozen=True, tag=True):
@@ -101,6 +104,7 @@ def lay_out(model: ModelText) -> ForestLayout:
         quick=quickscorer.quick_scorer(shape, predicates),
         walk=walk,
         lanes=traversal.in_lanes(walk, predicates),
+        covers=covers_of(model.trees, shape),
     )
 
 

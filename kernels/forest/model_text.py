@@ -18,6 +18,8 @@ from kernels.forest.trees import CATEGORICAL, Trees, join_trees, read_tree
 MAX_LEAVES = 2**25
 """Most leaves of all trees together: layouts number them with 32 bits."""
 
+LINEAR = "it has linear trees"
+
 CATEGORICAL_PARAMETER = "\n[categorical_feature: "
 
 
@@ -70,7 +72,7 @@ def read_model_text(text: str) -> ModelText:
         leaves = bounded("leaves", leaves + len(trees[-1][0].leaf_value), MAX_LEAVES)
     unsupported = None
     if any(linear for _, linear in trees):
-        unsupported = "it has linear trees"
+        unsupported = LINEAR
     elif "\n[pred_early_stop: 1]\n" in rest:
         unsupported = "it asks for early stopping of predictions (pred_early_stop)"
     joined = join_trees([tree for tree, _ in trees])

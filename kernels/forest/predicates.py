@@ -26,6 +26,9 @@ from kernels.forest.trees import CATEGORICAL, Trees
 NEAR_ZERO = float(np.float32(1e-35))
 """kZeroThreshold of LightGBM's meta.h, a float32 literal: what is not above it is zero."""
 
+LARGEST = 1e300
+"""Thresholds from this size on are none: see `Predicates.span`."""
+
 MISSING_NONE, MISSING_ZERO, MISSING_NAN, CATEGORIES = range(4)
 """Kinds of column: nothing, zero or NaN goes a way of its own, the first three numbered as in a node's decision; or the
 thresholds are categories."""
@@ -54,6 +57,21 @@ class Predicates(NamedTuple):
     column: NDArray[np.int32]
     rank: NDArray[np.int32]
     of_node: NDArray[np.int64]
+
+    def span(self, feature: int) -> tuple[float, float] | None:
+        """Least and greatest threshold of a feature that is a number; None where no node tests it.
+
+        A threshold of the size of the greatest float64 stands for none: LightGBM writes it where only missing values
+        go right.
+        """
+        own = [
+            self.thresholds[column[FIRST] : column[FIRST] + column[COUNT]]
+            for column in self.columns
+            if column[FEATURE] == feature and column[KIND] != CATEGORIES
+        ]
+        found = np.concatenate([np.zeros(0), *own])
+        found = found[np.abs(found) < LARGEST]
+        return (float(found.min()), float(found.max())) if len(found) else None
 
 
 def collect(trees: Trees) -> Predicates:

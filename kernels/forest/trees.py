@@ -17,7 +17,7 @@ from kernels.forest.fields import count_numbers, integer, integers, numbers, rea
 NODE_INTEGERS = ("split_feature", "decision_type", "left_child", "right_child")
 LEAF_STATISTICS = ("leaf_weight", "leaf_count")
 NODE_STATISTICS = ("split_gain", "internal_value", "internal_weight", "internal_count")
-"""Columns that no prediction reads, but LightGBM parses."""
+"""Columns that no prediction reads, but LightGBM parses; explanations read the counts."""
 
 MOST_LINES = 23
 """Most lines of a tree, the first of them its number: LightGBM reads no more."""
@@ -37,6 +37,8 @@ class Trees(NamedTuple):
         left: int64[N], a node of the same tree, always above its parent's number, or ~leaf.
         right: int64[N], likewise.
         leaf_value: float64[L].
+        node_count: int64[N], training rows that came to a node; zeros for a tree whose text does not tell.
+        leaf_count: int64[L], likewise.
         sets: uint32, of each categorical node a bitmap of the categories that go left, 32 to a word, up to its last
             word that is not zero.
     """
@@ -48,6 +50,8 @@ class Trees(NamedTuple):
     left: NDArray[np.int64]
     right: NDArray[np.int64]
     leaf_value: NDArray[np.float64]
+    node_count: NDArray[np.int64]
+    leaf_count: NDArray[np.int64]
     sets: tuple[NDArray[np.uint32], ...]
 
 
@@ -92,7 +96,7 @@ def read_tree(index: int, block: str, features: int) -> tuple[Trees, bool]:
     if leaves == 1:
         # A tree of one leaf has no more than its value; its other columns are there and empty, or hold one zero.
         none = np.zeros(0, dtype=np.int64)
-        return Trees(np.array([1]), none, np.zeros(0), none, none, none, values, ()), linear
+        return Trees(np.array([1]), none, np.zeros(0), none, none, none, values, none, np.zeros(1, int), ()), linear
     lengths |= dict(zip(NODE_INTEGERS, map(len, (feature, decision, left, right)), strict=True))
     lengths["threshold"] = len(thresholds)
     for name, length in lengths.items():
@@ -110,7 +114,9 @@ def read_tree(index: int, block: str, features: int) -> tuple[Trees, bool]:
         np.sort(children), np.concatenate([np.arange(-leaves, 0), np.arange(1, nodes)])
     ):
         raise ForestError(f"tree {index} of the booster has a child that does not exist, or one with two parents")
-    return Trees(np.array([leaves]), feature, thresholds, decision, left, right, values, tuple(sets)), linear
+    node_count, leaf_count = _counts(fields, "internal_count", nodes), _counts(fields, "leaf_count", leaves)
+    columns = (feature, thresholds, decision, left, right, values, node_count, leaf_count)
+    return Trees(np.array([leaves]), *columns, tuple(sets)), linear
 
 
 def join_trees(trees: Sequence[Trees]) -> Trees:
@@ -133,8 +139,22 @@ def join_trees(trees: Sequence[Trees]) -> Trees:
         left=column("left"),
         right=column("right"),
         leaf_value=np.concatenate([np.zeros(0), *(tree.leaf_value for tree in trees)]),
+        node_count=column("node_count"),
+        leaf_count=column("leaf_count"),
         sets=tuple(sets),
     )
+
+
+def _counts(fields: dict[str, str], name: str, length: int) -> NDArray[np.int64]:
+    """A line of counts; zeros where it is absent or holds others than whole numbers that are not negative.
+
+    No prediction reads them, so a text is not refused for them.
+    """
+    try:
+        found = integers(fields, name)
+    except ValueError:
+        found = np.zeros(0, dtype=np.int64)
+    return found if len(found) == length and found.min(initial=0) >= 0 else np.zeros(length, dtype=np.int64)
 
 
 def _categories(

@@ -128,6 +128,15 @@ class Neighbours(ReferenceStep, frozen=True, forbid_unknown_fields=True, kw_only
         """Coordinates first, then attributes."""
         return tuple(dict.fromkeys((*self.inputs, *self.attributes)))
 
+    def reads(self) -> dict[str, tuple[str, ...]]:
+        """The coordinates, which say which rows are near; an own value only where it is compared or put in."""
+        found = dict.fromkeys(self.outputs, self.inputs)
+        for name in self.contrasts:
+            found |= {f"{self.output}_contrast_{name}_{count}": (*self.inputs, name) for count in self.contrast_counts}
+        for regression in self.regressions:
+            found[f"{self.output}_{regression.outputs[0]}"] = (*self.inputs, *regression.inputs)
+        return found
+
     def table_names(self) -> tuple[str, ...]:
         """Operands and target."""
         return (*self.operand_names(), self.target)

@@ -97,6 +97,10 @@ class ReferenceStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         """The columns of the table that the step reads, its operands' among them."""
         raise NotImplementedError
 
+    def reads(self) -> dict[str, tuple[str, ...]]:
+        """For each output the operands that it depends on."""
+        return dict.fromkeys(self.outputs, self.operand_names())
+
     def _check(self) -> None:
         """Raise PlanError if a parameter is out of its domain."""
 

@@ -84,24 +84,34 @@ class Lanes(NamedTuple):
 
 def lay_out(shape: TreeShape, predicates: Predicates) -> Traversal:
     """Lay out a forest: each tree level by level."""
-    nodes = shape.node[np.lexsort((shape.depth[shape.node], shape.tree[shape.node]))]
     slot_node = np.full(len(shape.tree), -1)
     slot_node[shape.node] = np.arange(len(shape.node))
-    node_start = np.concatenate(
-        [np.zeros(1, dtype=np.int64), np.cumsum(np.bincount(shape.tree[nodes], minlength=len(shape.start) - 1))]
-    )
-    place = np.arange(len(nodes)) - node_start[shape.tree[nodes]]
-    position = shape.start[shape.tree].copy()
-    right = shape.start[shape.tree[nodes]] + 1 + 2 * place
-    position[shape.right[slot_node[nodes]]] = right
-    position[shape.left[slot_node[nodes]]] = right + 1
-    records = np.arange(len(position), dtype=np.uint64) << np.uint64(32) | AT_LEAF | np.uint64(len(predicates.column))
+    nodes, position = places(shape)
     of_node = predicates.of_node[slot_node[nodes]].astype(np.uint64)
+    right = position[shape.right[slot_node[nodes]]]
+    records = np.arange(len(position), dtype=np.uint64) << np.uint64(32) | AT_LEAF | np.uint64(len(predicates.column))
     records[position[nodes]] = right.astype(np.uint64) << np.uint64(32) | of_node
     values = np.zeros(len(position))
     leaves = np.flatnonzero(slot_node < 0)
     values[position[leaves]] = shape.leaf_value[shape.leaf_start[shape.tree[leaves]] + shape.first_leaf[leaves]]
     return Traversal(records, shape.start[:-1].astype(np.uint32), values)
+
+
+def places(shape: TreeShape) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The slots of all nodes, each tree's level by level, and the record of each slot.
+
+    The right child of a tree's node k, so counted, is its record 2 k + 1, and the left one the next.
+    """
+    nodes = shape.node[np.lexsort((shape.depth[shape.node], shape.tree[shape.node]))]
+    node_of = np.empty(len(shape.tree), dtype=np.int64)
+    node_of[shape.node] = np.arange(len(shape.node))
+    tree = shape.tree[nodes]
+    counts = np.bincount(tree, minlength=len(shape.start) - 1)
+    place = np.arange(len(nodes)) - (np.cumsum(counts) - counts)[tree]
+    position = shape.start[shape.tree].copy()
+    position[shape.right[node_of[nodes]]] = shape.start[tree] + 1 + 2 * place
+    position[shape.left[node_of[nodes]]] = shape.start[tree] + 2 + 2 * place
+    return nodes, position
 
 
 def in_lanes(walk: Traversal, predicates: Predicates) -> Lanes:

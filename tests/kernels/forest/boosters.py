@@ -65,8 +65,14 @@ def divisions(shape: str, leaves: int, random: np.random.Generator) -> list[int]
     return [node if shape == "right" else 0 for node in range(leaves - 1)]
 
 
-def tree_text(splits: Sequence[Split], leaves: Sequence[int], values: Sequence[float]) -> str:
-    """The lines of a tree, grown as LightGBM does: split i divides leaf `leaves[i]`, whose right part is leaf i + 1."""
+def tree_text(
+    splits: Sequence[Split], leaves: Sequence[int], values: Sequence[float], counts: Sequence[int] | None = None
+) -> str:
+    """The lines of a tree, grown as LightGBM does: split i divides leaf `leaves[i]`, whose right part is leaf i + 1.
+
+    `counts` are the training rows of each leaf, 1 if they are not given.
+    """
+    counts = [1] * len(values) if counts is None else counts
     left: list[int] = []
     right: list[int] = []
     places: dict[int, tuple[list[int], int]] = {}
@@ -77,6 +83,9 @@ def tree_text(splits: Sequence[Split], leaves: Sequence[int], values: Sequence[f
         left.append(~leaf)
         right.append(~(node + 1))
         places[leaf], places[node + 1] = (left, node), (right, node)
+    rows = [0] * len(splits)
+    for node in reversed(range(len(splits))):
+        rows[node] = sum(rows[child] if child >= 0 else counts[~child] for child in (left[node], right[node]))
     # The sets stand in the opposite order of their nodes, so that none is found by counting nodes.
     sets = [split.words for split in reversed(splits) if split.decision & CATEGORICAL]
     numbers = iter(reversed(range(len(sets))))
@@ -92,10 +101,10 @@ def tree_text(splits: Sequence[Split], leaves: Sequence[int], values: Sequence[f
         "right_child": right,
         "leaf_value": [repr(float(value)) for value in values],
         "leaf_weight": [1] * len(values),
-        "leaf_count": [1] * len(values),
+        "leaf_count": counts,
         "internal_value": [0] * len(splits),
         "internal_weight": [0] * len(splits),
-        "internal_count": [2] * len(splits),
+        "internal_count": rows,
     }
     if sets:
         columns["cat_boundaries"] = np.cumsum([0, *map(len, sets)]).tolist()
@@ -183,7 +192,8 @@ def model_texts(draw: st.DrawFn, most_nodes: int = 2500) -> str:
             "wide": random.normal(size=count) * 10.0 ** random.uniform(-300, 300, count),
             "hard": random.choice(HARD_LEAVES, count),
         }[values]
-        return tree_text([split() for _ in divided], divided, chosen.tolist())
+        counts = random.integers(1, 1000, count) if random.random() < 0.9 else random.choice([1, 2**20], count)
+        return tree_text([split() for _ in divided], divided, chosen.tolist(), counts.tolist())
 
     trees = [tree() for _ in range(iterations * outputs)]
     return model_text(trees, len(kinds), outputs, "" if outputs > 1 else "regression", draw(st.booleans()))
