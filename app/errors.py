@@ -183,6 +183,20 @@ class NotSupported(ServiceError):
     kind = "not_supported"
 
 
+class NotExplainable(ServiceError):
+    """The predictions of the model in use cannot be explained.
+
+    Args:
+        reason: Why, without a full stop.
+    """
+
+    status = HTTPStatus.NOT_IMPLEMENTED
+    kind = "not_explainable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The predictions of the model cannot be explained: {reason}.")
+
+
 class Overloaded(ServiceError):
     """The service has no room for the request, or could not answer it within a reasonable time.
 
@@ -199,6 +213,14 @@ class Overloaded(ServiceError):
         super().__init__(detail)
         self.retry_after = retry_after
         self.refusal = refusal
+
+
+class TooManyViewers(ServiceError):
+    """As many watch the console's figures as may."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    kind = "too_many_viewers"
+    retry_after = 10
 
 
 class PredictionLogUnavailable(ServiceError):

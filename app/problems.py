@@ -31,6 +31,7 @@ MLFLOW_CODES = {
     "unauthorized": "UNAUTHENTICATED",
     "forbidden": "PERMISSION_DENIED",
     "not_found": "RESOURCE_DOES_NOT_EXIST",
+    "not_explainable": "NOT_IMPLEMENTED",
     "too_many_requests": "RESOURCE_EXHAUSTED",
     "model_unavailable": "TEMPORARILY_UNAVAILABLE",
     "overloaded": "TEMPORARILY_UNAVAILABLE",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -12,11 +12,28 @@ from app.codecs.classes import Labels, class_indices, probabilities
 from app.codecs.rules import FloatArray
 from app.errors import FieldError, PredictionNotFinite
 
-PIECE_ROWS = 65_536
-"""Rows encoded at a time, so that an answer of any size takes little memory."""
+PIECE_ROWS, PIECE_VALUES = 65_536, 2**21
+"""Most rows, and most numbers, encoded at a time, so that an answer of any size takes little memory."""
 
 LABEL = "label"
 """Name of the column of labels."""
+
+
+class Columns(NamedTuple):
+    """Columns of one kind beside the predictions.
+
+    Attributes:
+        places: Place of each column by its name, in order.
+        values: float64[B, N] or int32[B, N].
+    """
+
+    places: dict[str, int]
+    values: NDArray[Any]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the numbers are whole ones."""
+        return self.values.dtype.kind == "i"
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -29,6 +46,7 @@ class Result(msgspec.Struct, frozen=True):
         labels: Label of each class, for an answer with the label of each row; None without.
         probabilities: Whether the answer has the probability of each class.
         raw_score: Raw scores in the shape of `prediction`, for an answer that has them; None without.
+        further: Further columns of numbers.
     """
 
     prediction: FloatArray
@@ -37,6 +55,7 @@ class Result(msgspec.Struct, frozen=True):
     labels: Labels | None = None
     probabilities: bool = False
     raw_score: FloatArray | None = None
+    further: tuple[Columns, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -46,7 +65,9 @@ class Result(msgspec.Struct, frozen=True):
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        return sum(array.nbytes for array in (self.prediction, self.half_widths, self.raw_score) if array is not None)
+        further = (columns.values for columns in self.further)
+        arrays = (self.prediction, self.half_widths, self.raw_score, *further)
+        return sum(array.nbytes for array in arrays if array is not None)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -58,9 +79,14 @@ class Result(msgspec.Struct, frozen=True):
         """Names of the columns of numbers.
 
         They are `prediction` or `prediction_0` to `prediction_{K-1}`, then any `lower` and `upper`, `probability_0` to
-        `probability_{C-1}`, and `raw_score` or `raw_score_0` to `raw_score_{K-1}`.
+        `probability_{C-1}`, `raw_score` or `raw_score_0` to `raw_score_{K-1}`, and the further ones.
         """
         return tuple(self._views(0, 0))
+
+    @property
+    def whole(self) -> frozenset[str]:
+        """Names of the columns of whole numbers."""
+        return frozenset(name for columns in self.further if columns.is_whole for name in columns.places)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -68,13 +94,18 @@ class Result(msgspec.Struct, frozen=True):
         width = len(self.numbers)
         return (self.rows,) if width == 1 else (self.rows, width)
 
-    def columns(self, start: int, stop: int) -> dict[str, FloatArray]:
-        """Columns of numbers by name, each float64[stop - start], C-contiguous."""
+    def columns(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """Columns of numbers by name, each float64[stop - start] or int32[stop - start], C-contiguous."""
         return {name: np.ascontiguousarray(values) for name, values in self._views(start, stop).items()}
 
     def column(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """One column: float64[stop - start], or object[stop - start] for that of labels."""
-        return self.labels_of(start, stop) if name == LABEL else self._views(start, stop)[name]
+        if name == LABEL:
+            return self.labels_of(start, stop)
+        for columns in self.further:  # of which there may be hundreds
+            if name in columns.places:
+                return columns.values[start:stop, columns.places[name]]
+        return self._views(start, stop)[name]
 
     def class_indices(self, start: int, stop: int) -> NDArray[np.intp]:
         """Index of each row's label: intp[stop - start]."""
@@ -86,14 +117,14 @@ class Result(msgspec.Struct, frozen=True):
 
     def matrix(self, start: int, stop: int) -> FloatArray:
         """Columns of numbers as one C-contiguous array: float64[b] for a single one, else float64[b, columns]."""
-        if self.half_widths is None and not self.probabilities and self.raw_score is None:
+        if self.half_widths is None and not self.probabilities and self.raw_score is None and not self.further:
             return np.ascontiguousarray(self.prediction[start:stop])
         return np.column_stack(tuple(self._views(start, stop).values()))
 
-    def _views(self, start: int, stop: int) -> dict[str, FloatArray]:
+    def _views(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
         """Columns of numbers by name, as views where they need not be computed."""
         part = self.prediction[start:stop]
-        views = _by_name("prediction", part)
+        views: dict[str, NDArray[Any]] = _by_name("prediction", part)
         if self.half_widths is not None:
             half = self.half_widths[start:stop]
             views |= {"lower": part - half, "upper": part + half}
@@ -101,10 +132,19 @@ class Result(msgspec.Struct, frozen=True):
             views |= _by_name("probability", probabilities(part))
         if self.raw_score is not None:
             views |= _by_name("raw_score", self.raw_score[start:stop])
+        for columns in self.further:
+            views |= {name: columns.values[start:stop, place] for name, place in columns.places.items()}
         return views
 
-    def pieces(self, rows: int = PIECE_ROWS) -> Iterator[tuple[int, int]]:
-        """First row of each piece of at most `rows` rows, and the one after its last."""
+    def pieces(self, rows: int | None = None) -> Iterator[tuple[int, int]]:
+        """First row of each piece, and the one after its last.
+
+        Args:
+            rows: Most rows of a piece; None for as many as are encoded at a time.
+        """
+        if rows is None:
+            width = 1 + sum(len(columns.places) for columns in self.further)
+            rows = max(1, min(PIECE_ROWS, PIECE_VALUES // width))
         return ((start, min(start + rows, self.rows)) for start in range(0, self.rows, rows))
 
     def finite(self, start: int, stop: int) -> NDArray[np.bool_]:
@@ -114,7 +154,12 @@ class Result(msgspec.Struct, frozen=True):
             with np.errstate(over="ignore"):  # the size of the farther bound, which exceeds the prediction's
                 value = np.abs(value) + np.abs(self.half_widths[start:stop])
         finite = _all_finite(value)
-        return finite if self.raw_score is None else finite & _all_finite(self.raw_score[start:stop])
+        if self.raw_score is not None:
+            finite = finite & _all_finite(self.raw_score[start:stop])
+        for columns in self.further:
+            if not columns.is_whole:
+                finite = finite & _all_finite(columns.values[start:stop])
+        return finite
 
     def faults(self, row: int) -> tuple[FieldError, ...]:
         """Errors for the columns of a row that are not finite; the others are left out if the prediction is not."""

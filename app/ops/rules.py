@@ -14,7 +14,10 @@ RUNBOOK = "app/README.md#when-something-is-wrong"
 BY = "namespace, job"
 """Labels of one deployment, over whose instances alerts sum. Without Kubernetes there is no namespace."""
 
-PREDICTIONS = 'endpoint=~"/predict(/batch|/bulk)?|/invocations|/v1/.+:predict|/v2/.+/infer|/.+/ModelInfer"'
+PREDICTION_ENDPOINTS = "/predict(/batch|/bulk|/explain|/curve)?|/invocations|/v1/.+:predict|/v2/.+/infer|/.+/ModelInfer"
+"""Regular expression of the endpoints of the prediction routes."""
+
+PREDICTIONS = f'endpoint=~"{PREDICTION_ENDPOINTS}"'
 BULK = 'endpoint!="/predict/bulk"'
 """Matchers of the prediction routes, and of those whose requests have few rows."""
 

@@ -20,8 +20,10 @@ from app.codecs.result import Result
 from app.codecs.rules import FloatArray
 from app.errors import FieldError, PredictionNotFinite
 from app.models.served import ServedModel
+from app.predict.bulk import half_widths, table_answer
 from app.predict.exchange import Exchange
-from app.predict.query import Addition
+from app.predict.explanation import RowExplanation, explained_rows
+from app.predict.query import Addition, Asked
 from kernels.engine import Evaluation, Outputs, SingleEvaluation
 
 ITEMS = 256
@@ -49,12 +51,16 @@ class PredictionResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         label: Label of the most probable class, the first of equally probable ones.
         probabilities: Probability of each class, in the order of the model's labels.
         raw_score: Sum of the leaf values, without the objective's transformation.
+        explanation: What each feature adds to the raw score.
+        leaves: Leaf that the row reaches in each tree, as LightGBM numbers them.
     """
 
     prediction: float | list[float]
     label: Label | UnsetType = UNSET
     probabilities: list[float] | UnsetType = UNSET
     raw_score: float | list[float] | UnsetType = UNSET
+    explanation: RowExplanation | UnsetType = UNSET
+    leaves: list[int] | UnsetType = UNSET
     model_version: str
     model_stage: str | None
     confidence_interval: ConfidenceInterval | None
@@ -64,7 +70,7 @@ class PredictionResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class PredictedItem(msgspec.Struct, frozen=True, tag_field="status", tag="predicted", gc=False):
-    """Predicted row of a batch; for the last three fields see `PredictionResponse`."""
+    """Predicted row of a batch; for the last five fields see `PredictionResponse`."""
 
     index: int
     prediction: float | list[float]
@@ -73,6 +79,8 @@ class PredictedItem(msgspec.Struct, frozen=True, tag_field="status", tag="predic
     label: Label | UnsetType = UNSET
     probabilities: list[float] | UnsetType = UNSET
     raw_score: float | list[float] | UnsetType = UNSET
+    explanation: RowExplanation | UnsetType = UNSET
+    leaves: list[int] | UnsetType = UNSET
 
 
 class FailedItem(msgspec.Struct, frozen=True, tag_field="status", tag="failed", gc=False):
@@ -97,8 +105,8 @@ class BatchResponse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def row_answer(
-    request_id: str, served: ServedModel, rows: FloatArray, evaluation: SingleEvaluation, level: float | None,
-    started: float, unseen: tuple[str, ...] = (), additions: tuple[Addition, ...] = (),
+    request_id: str, served: ServedModel, rows: FloatArray, evaluation: SingleEvaluation, asked: Asked,
+    started: float, unseen: tuple[str, ...] = (), explained: Evaluation | None = None,
 ) -> bytes:  # fmt: skip
     """The answer for one row, as JSON.
 
@@ -107,18 +115,19 @@ def row_answer(
         served: The model.
         rows: float64[1, F], the row.
         evaluation: Its evaluation.
-        level: Level of the interval, where one is wanted.
+        asked: What the request asks for.
         started: When the request began.
         unseen: Warnings of `decode_row`.
-        additions: Fields beside the prediction that are wanted.
+        explained: The evaluation with an explanation or leaves, where they were asked for.
 
     Raises:
-        PredictionNotFinite: The prediction, the interval or a raw score that was asked for is not finite.
+        PredictionNotFinite: A number of the answer is not finite.
     """
     prediction, raw_score = evaluation.prediction, evaluation.raw_score
-    interval = _interval(served, evaluation, level)
-    if not (_is_finite(prediction, interval) and (raw_score is None or _is_finite(raw_score, None))):
-        faults = table_answer(served, evaluation.batch(), level).faults(0)
+    interval = _interval(served, evaluation, asked.level)
+    finite = _is_finite(prediction, interval) and (raw_score is None or _is_finite(raw_score, None))
+    if not finite or (explained is not None and not table_answer(served, explained, asked).finite(0, 1)[0]):
+        faults = table_answer(served, explained or evaluation.batch(), asked).faults(0)
         raise PredictionNotFinite("The model has no finite answer to this row.", faults, rows=1)
     warnings = served.warnings_of_one(rows[0].tolist(), evaluation.distance)
     answer = PredictionResponse(
@@ -130,9 +139,13 @@ def row_answer(
         processing_time_ms=_milliseconds(started),
         warnings=[*unseen, *warnings] if unseen else warnings,
     )
-    if not additions:
-        return _encode(answer)
-    return _encode(msgspec.structs.replace(answer, **_added_to_one(served, prediction, raw_score, additions)))
+    if asked.additions:
+        added = _added_to_one(served, prediction, raw_score, asked.additions)
+        answer = msgspec.structs.replace(answer, **added)
+    if explained is not None:
+        explanations, leaves = explained_rows(served, rows, explained, asked)
+        answer = msgspec.structs.replace(answer, explanation=next(explanations), leaves=next(leaves))
+    return _encode(answer)
 
 
 def _added_to_one(
@@ -144,7 +157,7 @@ def _added_to_one(
         added["label"] = label_of_one(prediction, served.labels)
     if "probabilities" in additions:
         added["probabilities"] = probabilities_of_one(prediction)
-    if raw_score is not None:
+    if raw_score is not None and "raw_score" in additions:
         added["raw_score"] = raw_score
     return added
 
@@ -175,19 +188,19 @@ class BatchAnswer(NamedTuple):
 
 
 def batch_answer(
-    exchange: Exchange, served: ServedModel, batch: Batch, evaluation: Evaluation, level: float | None,
-    started: float, additions: tuple[Addition, ...] = (),
-) -> BatchAnswer:  # fmt: skip
+    exchange: Exchange, served: ServedModel, batch: Batch, evaluation: Evaluation, asked: Asked, started: float
+) -> BatchAnswer:
     """Build the answer for a batch."""
     valid = len(batch.rows)
-    batch, evaluation = _finite_rows(batch, evaluation, table_answer(served, evaluation, level))
+    batch, evaluation = _finite_rows(batch, evaluation, table_answer(served, evaluation, asked))
     predicted = map(
         PredictedItem,
         batch.positions,
         evaluation.prediction.tolist(),
-        _intervals(served, evaluation, level),
+        _intervals(served, evaluation, asked.level),
         _warnings(served, batch, evaluation),
-        *_added(served, evaluation, additions),
+        *_added(served, evaluation, asked.additions),
+        *explained_rows(served, batch.rows, evaluation, asked),
     )
     items: list[PredictedItem | FailedItem] = []
     yield_gil = GilYield()
@@ -224,14 +237,14 @@ def _warnings(served: ServedModel, batch: Batch, evaluation: Evaluation) -> list
 
 def _added(served: ServedModel, evaluation: Evaluation, additions: tuple[Addition, ...]) -> list[Iterable[Any]]:
     """Labels, probabilities and raw scores of the rows, unset for all rows where they are not asked for."""
-    if not additions:
-        return []
     prediction, labels, raw = evaluation.prediction, served.labels, evaluation.raw_score
-    columns: list[Iterable[Any]] = [repeat(UNSET), repeat(UNSET), repeat(UNSET) if raw is None else raw.tolist()]
+    columns: list[Iterable[Any]] = [repeat(UNSET), repeat(UNSET), repeat(UNSET)]
     if "label" in additions and labels is not None:
         columns[0] = map(labels.__getitem__, class_indices(prediction, labels).tolist())
     if "probabilities" in additions:
         columns[1] = probabilities(prediction).tolist()
+    if "raw_score" in additions and raw is not None:
+        columns[2] = raw.tolist()
     return columns
 
 
@@ -247,34 +260,12 @@ def _finite_rows(batch: Batch, evaluation: Evaluation, result: Result) -> tuple[
         positions=tuple(compress(batch.positions, finite.tolist())),
         errors=batch.errors | failed,
     )
-    return left, Evaluation(*(None if part is None else part[finite] for part in evaluation))  # pyright: ignore[reportArgumentType]
-
-
-def table_answer(
-    served: ServedModel, evaluation: Evaluation, level: float | None, additions: tuple[Addition, ...] = ()
-) -> Result:
-    """The answer for a table: predictions, bounds if the model has intervals and a level is given, and additions."""
-    return Result(
-        evaluation.prediction,
-        _half_widths(served, evaluation, level),
-        served.identity.version,
-        served.labels if "label" in additions else None,
-        "probabilities" in additions,
-        evaluation.raw_score,
-    )
-
-
-def _half_widths(served: ServedModel, evaluation: Evaluation, level: float | None) -> FloatArray | None:
-    """float64[B] in the unit of the target; None if the model has no intervals or no level is given."""
-    intervals, difficulty = served.artifact.intervals, evaluation.difficulty
-    if intervals is None or difficulty is None or level is None:
-        return None
-    return intervals.half_width(difficulty, level)
+    return left, evaluation.of(finite)
 
 
 def _intervals(served: ServedModel, evaluation: Evaluation, level: float | None) -> list[ConfidenceInterval | None]:
     """The interval of each row, or None for each."""
-    widths = _half_widths(served, evaluation, level)
+    widths = half_widths(served, evaluation, level)
     if widths is None or level is None:
         return [None] * len(evaluation.prediction)
     bounds = (evaluation.prediction - widths).tolist(), (evaluation.prediction + widths).tolist()

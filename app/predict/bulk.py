@@ -5,12 +5,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from app.codecs.formats import Format
+from app.codecs.result import Result
 from app.codecs.rules import Buffer, FloatArray
 from app.models.identity import ModelIdentity
 from app.models.served import ServedModel
-from app.predict.answers import table_answer
 from app.predict.exchange import WHOLE_ANSWER_BYTES, Exchange
-from app.predict.query import Addition
+from app.predict.explanation import explained_columns
+from app.predict.query import Asked
 from kernels.engine import Evaluation
 
 
@@ -55,21 +56,42 @@ class BulkAnswer(NamedTuple):
     body: TableBody
 
 
-def bulk_answer(
-    served: ServedModel, wanted: Format, level: float | None, additions: tuple[Addition, ...],
-    table: Table, evaluation: Evaluation,
-) -> BulkAnswer:  # fmt: skip
+def bulk_answer(served: ServedModel, wanted: Format, asked: Asked, table: Table, evaluation: Evaluation) -> BulkAnswer:
     """Begin the answer for a table.
 
     Raises:
         PredictionNotFinite: The model has no finite answer to some of the rows.
     """
-    result = table_answer(served, evaluation, level, additions)
+    result = table_answer(served, evaluation, asked)
     result.check_finite()
     pieces = iter(wanted.encode(result))
     part, ended = _collect(pieces)
     held = len(part) if ended else len(part) + result.nbytes
     return BulkAnswer(table.rows, evaluation, TableBody(part, ended, pieces, held))
+
+
+def table_answer(served: ServedModel, evaluation: Evaluation, asked: Asked) -> Result:
+    """The answer for a table: predictions, bounds if the model has intervals and a level is asked for, and the rest.
+
+    Raw scores, contributions and leaves are there if they were computed.
+    """
+    return Result(
+        evaluation.prediction,
+        half_widths(served, evaluation, asked.level),
+        served.identity.version,
+        served.labels if "label" in asked.additions else None,
+        "probabilities" in asked.additions,
+        evaluation.raw_score,
+        explained_columns(served, evaluation, asked),
+    )
+
+
+def half_widths(served: ServedModel, evaluation: Evaluation, level: float | None) -> FloatArray | None:
+    """float64[B] in the unit of the target; None if the model has no intervals or no level is given."""
+    intervals, difficulty = served.artifact.intervals, evaluation.difficulty
+    if intervals is None or difficulty is None or level is None:
+        return None
+    return intervals.half_width(difficulty, level)
 
 
 def identity_headers(identity: ModelIdentity) -> tuple[tuple[bytes, bytes], ...]:

@@ -25,6 +25,9 @@ TEXTUAL = (
 )
 """Media types beside text/* that are compressed. Predictions in binary would get smaller by a twentieth only."""
 
+EVENTS = b"text/event-stream"
+"""Media type that is not compressed, since the compressor would hold each event back."""
+
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
@@ -128,4 +131,6 @@ class _Answer:
 def _is_textual(headers: Headers) -> bool:
     names = {name.lower(): value for name, value in headers.items()}
     media_type = names.get(b"content-type", b"").partition(b";")[0].strip()
-    return b"content-encoding" not in names and (media_type in TEXTUAL or media_type.startswith(b"text/"))
+    if b"content-encoding" in names or media_type == EVENTS:
+        return False
+    return media_type in TEXTUAL or media_type.startswith(b"text/")

@@ -1,4 +1,4 @@
-"""Prediction handlers: one row, a batch whose rows fail one by one, and bulk, which answers a table by a table."""
+"""Prediction handlers: one row, a batch whose rows fail one by one, a table by a table, and a what-if curve."""
 
 import time
 from functools import partial
@@ -11,10 +11,11 @@ from app.codecs.json import table as table_json
 from app.errors import PredictionNotFinite, UnsupportedMediaType
 from app.predict.answers import batch_answer, row_answer
 from app.predict.bulk import Table, bulk_answer, send_table
+from app.predict.curve import curve_answer, read_curve
 from app.predict.exchange import Exchange, Handle
 from app.predict.logged import flushed
 from app.predict.many_rows import NO_TURN, Reader
-from app.predict.query import requested
+from app.predict.query import Asked, requested, requested_interval
 from app.predict.scoring import Scoring
 
 JSON = b"application/json"
@@ -37,31 +38,41 @@ class Predictions:
         self._admission = scoring.admission
         self._log = scoring.log
         self._many = scoring.many
-        handles: dict[str, Handle] = {"/predict": self._one, "/predict/batch": self._batch, "/predict/bulk": self._bulk}
+        handles: dict[str, Handle] = {
+            "/predict": self._one, "/predict/explain": partial(self._one, explain=True), "/predict/batch": self._batch,
+            "/predict/bulk": self._bulk, "/predict/curve": self._curve,
+        }  # fmt: skip
         self.routes: dict[str, ASGIApp] = {path: scoring.endpoint(path, handle) for path, handle in handles.items()}
 
-    async def _one(self, exchange: Exchange) -> None:
-        """One row: a short path of its own, since most of what many rows need costs more than predicting one."""
+    async def _one(self, exchange: Exchange, *, explain: bool = False) -> None:
+        """One row: a short path of its own, since most of what many rows need costs more than predicting one.
+
+        Args:
+            exchange: The request.
+            explain: Whether it is explained unless it says so itself.
+        """
         started = time.perf_counter()
         served = self._scoring.choose(exchange)
         _check_json(exchange)
         settings = self._settings
         with self._admission.enter(len(served.feature_names)) as reservation:
             body = await exchange.body(settings.max_json_bytes, "MAX_JSON_BYTES", self._executor.in_thread, reservation)
-            level, additions = requested(exchange.query, served, settings.model_output, table=False)
+            asked = requested(exchange.query, served, settings.model_output, table=False, explain=explain)
+            needs = asked.needs
             begun = time.perf_counter()
             rows, unseen = served.codec.decode_row(body)
             exchange.stages.append(("decode", begun, time.perf_counter()))
-            raw_score = "raw_score" in additions
-            if not self._executor.is_cheap(served, 1):
+            if not self._executor.is_cheap(served, 1, needs):
+                reservation.weigh(*self._executor.weight(served, needs))
                 reservation.reserve(1)
                 reservation.join_queue()
-            evaluation = await self._executor.predict(served, rows, "single", raw_score, exchange.stages)
+            evaluation = await self._executor.predict(served, rows, "single", needs, exchange.stages)
         begun = time.perf_counter()
         try:
             answer = row_answer(
-                exchange.request_id, served, rows, evaluation.single(), level, started, unseen, additions
-            )
+                exchange.request_id, served, rows, evaluation.single(), asked, started, unseen,
+                None if needs.is_plain else evaluation,
+            )  # fmt: skip
         except PredictionNotFinite as error:
             self._scoring.count_not_finite(served, "single", error.rows)
             raise
@@ -76,11 +87,11 @@ class Predictions:
         served = self._scoring.choose(exchange)
         _check_json(exchange)
         settings = self._settings
-        level, additions = requested(exchange.query, served, settings.model_output, table=False)
+        asked = requested(exchange.query, served, settings.model_output, table=False)
         reader = Reader(
-            lambda _: "batch", "raw_score" in additions, settings.max_json_bytes, "MAX_JSON_BYTES",
+            lambda _: "batch", asked.needs, settings.max_json_bytes, "MAX_JSON_BYTES",
             lambda body: served.codec.decode_batch(body, settings.max_batch_size), self._many.turns,
-            lambda batch, evaluation: batch_answer(exchange, served, batch, evaluation, level, started, additions),
+            lambda batch, evaluation: batch_answer(exchange, served, batch, evaluation, asked, started),
             self._many.turns,
         )  # fmt: skip
         with self._admission.enter(len(served.artifact.features)) as reservation:
@@ -96,18 +107,18 @@ class Predictions:
         given = content_format(exchange.header(b"content-type"))
         wanted = accepted_format(exchange.header(b"accept"), given)
         features, settings, executor = served.artifact.features, self._settings, self._executor
-        level, additions = requested(exchange.query, served, settings.model_output, table=True)
-        if "label" in additions and wanted.media_type == npy.MEDIA_TYPE:
+        asked = requested(exchange.query, served, settings.model_output, table=True)
+        if "label" in asked.additions and wanted.media_type == npy.MEDIA_TYPE:
             npy.check_labels(served.labels)
         is_json = given.media_type == table_json.MEDIA_TYPE
         limit, setting = settings.max_body_bytes, "MAX_BODY_BYTES"
         if is_json:
             limit, setting = settings.max_json_bytes, "MAX_JSON_BYTES"
         reader = Reader(
-            lambda _: "bulk", "raw_score" in additions, limit, setting,
+            lambda _: "bulk", asked.needs, limit, setting,
             lambda body: Table(given.decode(body, features, settings.max_bulk_rows)),
             self._many.turns if is_json else NO_TURN,
-            partial(bulk_answer, served, wanted, level, additions),
+            partial(bulk_answer, served, wanted, asked),
             self._many.turns if wanted.media_type == table_json.MEDIA_TYPE else NO_TURN,
             given.is_packed,
         )  # fmt: skip
@@ -122,6 +133,26 @@ class Predictions:
             del answer  # while the client reads, what the body is made from is held, but not the rows
             reservation.reserve_answer(body.held)
             await send_table(exchange, served.identity, wanted.media_type, body, executor.in_thread)
+
+    async def _curve(self, exchange: Exchange) -> None:
+        """What would be predicted for a row with other values of a feature; no prediction that is logged."""
+        served = self._scoring.choose(exchange)
+        _check_json(exchange)
+        limit = self._settings.max_json_bytes
+        with self._admission.enter(len(served.feature_names)) as reservation:
+            body = await exchange.body(limit, "MAX_JSON_BYTES", self._executor.in_thread, reservation)
+            asked = Asked(requested_interval(exchange.query, served), ())
+            begun = time.perf_counter()
+            curve = read_curve(body, served)
+            exchange.stages.append(("decode", begun, time.perf_counter()))
+            reservation.reserve(len(curve.rows))
+            if not self._executor.is_cheap(served, len(curve.rows)):
+                reservation.join_queue()
+            evaluation = await self._executor.predict(served, curve.rows, None, stages=exchange.stages)
+        begun = time.perf_counter()
+        answer = curve_answer(exchange.request_id, served, curve, evaluation, asked)
+        exchange.stages.append(("encode", begun, time.perf_counter()))
+        await exchange.answer(answer)
 
 
 def _check_json(exchange: Exchange) -> None:

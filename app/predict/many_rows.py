@@ -12,6 +12,7 @@ from app.models.served import ServedModel
 from app.predict.body import SMALL_BODY_BYTES, Body
 from app.serving.admission import Reservation
 from app.serving.executor import Executor, PredictionType
+from app.serving.needs import Needs
 from app.telemetry.stages import Stages
 from kernels.engine import Evaluation
 
@@ -64,6 +65,9 @@ R = TypeVar("R", bound=Rows)
 A = TypeVar("A")
 Turn = AbstractContextManager[None]
 
+VALUE_BYTES = 64
+"""Bytes of a body that take as long to read as a contribution takes to write."""
+
 NO_TURN: Turn = nullcontext()
 """For work that releases the GIL."""
 
@@ -73,7 +77,7 @@ class Reader(NamedTuple, Generic[R, A]):
 
     Attributes:
         kind: Gives the kind of a request with so many rows, for metrics and log.
-        raw_score: Whether the request asks for raw scores, which its rows tell where its body does.
+        needs: What the request needs beside predictions, which its rows tell where its body does.
         limit: Most bytes of the body.
         setting: Name of that limit.
         decode: Reads the body.
@@ -84,7 +88,7 @@ class Reader(NamedTuple, Generic[R, A]):
     """
 
     kind: Callable[[int], PredictionType]
-    raw_score: bool | Callable[[R], bool]
+    needs: Needs | Callable[[R], Needs]
     limit: int
     setting: str
     decode: Callable[[Body], R]
@@ -93,9 +97,9 @@ class Reader(NamedTuple, Generic[R, A]):
     answer_turn: Turn
     is_packed: bool = False
 
-    def needs_raw_score(self, table: R) -> bool:
-        """Whether the raw scores of decoded rows are to be computed."""
-        return self.raw_score if isinstance(self.raw_score, bool) else self.raw_score(table)
+    def needs_of(self, table: R) -> Needs:
+        """What decoded rows need beside predictions."""
+        return self.needs if isinstance(self.needs, Needs) else self.needs(table)
 
 
 class ManyRows:
@@ -121,6 +125,8 @@ class ManyRows:
         several threads or a device.
         """
         executor, stages, clock = self._executor, exchange.stages, time.perf_counter
+        if isinstance(reader.needs, Needs):
+            reservation.weigh(*executor.weight(served, reader.needs))
         body = await exchange.body(reader.limit, reader.setting, executor.in_thread, reservation)
         is_small = len(body) <= SMALL_BODY_BYTES
         if is_small and not reader.is_packed:
@@ -139,19 +145,21 @@ class ManyRows:
                 executor.count(served, reader.kind(table.size), len(table.rows), seconds)
                 reservation.leave_queue()
                 return answer
+        needs, kind = reader.needs_of(table), reader.kind(table.size)
+        times, values = executor.weight(served, needs)
+        reservation.weigh(times, values)
         reservation.reserve(table.size)
-        kind = reader.kind(table.size)
-        if table.rows.nbytes <= SMALL_BODY_BYTES:
-            if not executor.is_cheap(served, len(table.rows)):
+        if table.rows.nbytes + VALUE_BYTES * values * len(table.rows) <= SMALL_BODY_BYTES:
+            if not executor.is_cheap(served, len(table.rows), needs):
                 reservation.join_queue()
-            evaluation = await executor.predict(served, table.rows, kind, reader.needs_raw_score(table), stages)
+            evaluation = await executor.predict(served, table.rows, kind, needs, stages)
             begun = clock()
             answer = reader.answer(table, evaluation)
             stages.append(("encode", begun, clock()))
         else:
             reservation.join_queue()
             exchange.watch()
-            evaluation = await executor.predict(served, table.rows, kind, reader.needs_raw_score(table), stages)
+            evaluation = await executor.predict(served, table.rows, kind, needs, stages)
             answer = await executor.in_thread(partial(_answer, reader, table, evaluation, stages, clock()))
         reservation.leave_queue()  # how fast the client reads its answer is nobody else's wait
         return answer
@@ -167,7 +175,7 @@ class ManyRows:
         stages.extend((("queue", queued, started), ("decode", started, begun)))
         if table.size > most_rows:
             return table, 0.0, None
-        evaluation = self._executor.evaluate_here(served, table.rows, reader.needs_raw_score(table))
+        evaluation = self._executor.evaluate_here(served, table.rows, reader.needs_of(table))
         if evaluation is None:
             return table, 0.0, None
         ended = time.perf_counter()

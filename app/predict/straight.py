@@ -19,7 +19,7 @@ from app.headers import Headers, is_host
 from app.models.served import ServedModel
 from app.predict.answers import row_answer
 from app.predict.logged import logged_one
-from app.predict.query import Addition, requested
+from app.predict.query import Asked, requested
 from app.predict.refusal import SINGLE_ROUTE, EarlyRefusal
 from app.predict.routing import RouteTable
 from app.prediction_log.durable import DurableLog
@@ -41,14 +41,12 @@ class _Model(NamedTuple):
     Attributes:
         served: The model.
         quick: Whether rows go the straight way.
-        level: Level of the intervals that a request without a query gets.
-        additions: Fields beside the prediction that it gets.
+        asked: What a request without a query gets beside the prediction.
     """
 
     served: ServedModel
     quick: bool
-    level: float | None
-    additions: tuple[Addition, ...]
+    asked: Asked
 
 
 class StraightWay:
@@ -121,7 +119,7 @@ class StraightWay:
             begun = time.perf_counter()
             evaluation = served.engine.evaluate_single(rows)
             taken = time.perf_counter() - begun
-            answer = row_answer(request_id, served, rows, evaluation, model.level, started, unseen, model.additions)
+            answer = row_answer(request_id, served, rows, evaluation, model.asked, started, unseen)
             encoded = sending = time.perf_counter()
             if self._durable is not None:
                 recorded = self._durable.record(*logged_one(request_id, served, rows, evaluation, started))
@@ -157,9 +155,9 @@ class StraightWay:
         if served is None or slot.canary is not None or slot.shadow is not None or self._limited:
             return None
         if model is None or model.served is not served:
-            level, additions = requested(b"", served, self._output, table=False)
-            quick = self._executor.is_cheap(served, 1) and "raw_score" not in additions
-            model = self._model = _Model(served, quick, level, additions)
+            asked = requested(b"", served, self._output, table=False)
+            quick = self._executor.is_cheap(served, 1) and "raw_score" not in asked.additions
+            model = self._model = _Model(served, quick, asked)
         return model if model.quick else None
 
     def _may_ask(self, headers: Headers) -> bool:

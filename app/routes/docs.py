@@ -23,6 +23,8 @@ from app.codecs.json.types import value_schema
 from app.config.settings import Settings
 from app.container import Services
 from app.models.served import ServedModel
+from app.predict.curve import MOST_POINTS, POINTS
+from app.predict.query import most_features
 from app.protocols.wiring import describe_protocols
 from app.routes.health import ReloadOrder
 from app.routes.outcomes import describe_outcomes
@@ -133,11 +135,23 @@ def document(openapi: dict[str, Any], served: ServedModel | None, *, open_to_all
         "required": ["predictions"],
         "additionalProperties": False,
     }
+    schemas["CurveRequest"] = {
+        "type": "object",
+        "properties": {
+            "row": {"$ref": "#/components/schemas/Features"},
+            "feature": {"enum": list(served.feature_names)} if served else {"type": "string"},
+            "points": {"type": "integer", "minimum": 2, "maximum": MOST_POINTS, "default": POINTS},
+        },
+        "required": ["row", "feature"],
+        "additionalProperties": False,
+    }
     schemas["Table"] = _table(served)
     example = served.artifact.example if served else None
     tables = {name: {"schema": {"type": "string", "format": "binary"}} for name in FORMATS}
     bodies: dict[str, dict[str, Any]] = {
         "/predict": {JSON: _body("Features", example)},
+        "/predict/explain": {JSON: _body("Features", example)},
+        "/predict/curve": {JSON: _body("CurveRequest", example and {"row": example, "feature": next(iter(example))})},
         "/predict/batch": {JSON: _body("BatchRequest", example and {"predictions": [example]})},
         "/predict/bulk": tables | {JSON: _body("Table", example and {"rows": [example]})},
     }
@@ -174,14 +188,26 @@ def document(openapi: dict[str, Any], served: ServedModel | None, *, open_to_all
 
 
 def _set_choices(operation: dict[str, Any], served: ServedModel) -> None:
-    """List the interval levels and outputs that can be requested; without intervals, remove their parameter."""
-    intervals = served.artifact.intervals
-    interval, output = operation["parameters"]
-    output["schema"]["enum"] = list(served.outputs)
-    if intervals is None:
-        operation["parameters"].remove(interval)
-    else:
-        interval["schema"]["enum"] = list(intervals.levels)
+    """List what can be requested: interval levels, outputs, numbers of features; without intervals, no interval."""
+    intervals, outputs = served.artifact.intervals, list(served.outputs)
+    most = most_features(served)
+    has_top = any(parameter["name"] == "top" for parameter in operation["parameters"])
+    for parameter in [*operation["parameters"]]:
+        schema = parameter["schema"]
+        match parameter["name"]:
+            case "interval" if intervals is None:
+                operation["parameters"].remove(parameter)
+            case "interval":
+                schema["enum"] = list(intervals.levels) if intervals else []
+            case "output":
+                schema["enum"] = outputs
+            case "explain":
+                flag, count = {"enum": ["false", "true"]}, {"type": "integer", "minimum": 1, "maximum": most}
+                parameter["schema"] = {"anyOf": [flag, count]} if has_top else flag
+            case "top":
+                schema["maximum"] = most
+            case _:
+                pass
 
 
 def _set_labels(schemas: dict[str, Any], served: ServedModel) -> None:

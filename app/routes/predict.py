@@ -17,16 +17,19 @@ from app.container import InjectedServices
 from app.feature import Feature
 from app.models.output import Meaning, meaning
 from app.predict.answers import BatchResponse, Label, PredictionResponse
+from app.predict.curve import CurveResponse
 from app.problems import PROBLEM_STATUSES, problem_responses
+from kernels.explainer import Space
 
 OPTIONS: dict[str, Any] = {
     "status_code": 200,
     "security": [{KEY_SCHEME: []}],
-    "responses": problem_responses(*PROBLEM_STATUSES),
+    "responses": problem_responses(*PROBLEM_STATUSES, 501),
 }
 """Common options of the prediction routes."""
 
-BULK_OPTIONS: dict[str, Any] = {**OPTIONS, "responses": problem_responses(*PROBLEM_STATUSES, 406)}
+BULK_OPTIONS: dict[str, Any] = {**OPTIONS, "responses": problem_responses(*PROBLEM_STATUSES, 406, 501)}
+CURVE_OPTIONS: dict[str, Any] = {**OPTIONS, "responses": problem_responses(*PROBLEM_STATUSES)}
 
 AskedInterval = Annotated[
     list[str] | None,
@@ -46,6 +49,45 @@ AskedOutput = Annotated[
             "the sum of the leaf values."
         ),
         schema_extra={"type": "string", "one_of": None, "enum": [*get_args(Output)]},
+    ),
+]
+
+
+AskedExplanation = Annotated[
+    list[str] | None,
+    QueryParameter(
+        description=(
+            "Whether the answer explains each prediction, and by how many features: what each adds to the raw score. "
+            "A number is that of the features that are listed, and the others are summed up."
+        ),
+        schema_extra={"type": "string", "one_of": None},
+    ),
+]
+
+AskedTop = Annotated[
+    list[str] | None,
+    QueryParameter(
+        description="Explain by so many features: as a number in `explain`, and instead of it.",
+        schema_extra={"type": "integer", "one_of": None, "minimum": 1},
+    ),
+]
+
+AskedSpace = Annotated[
+    list[str] | None,
+    QueryParameter(
+        description=(
+            "Features of an explanation: raw, those of the request; model, those that the booster takes, which a "
+            "feature plan makes."
+        ),
+        schema_extra={"type": "string", "one_of": None, "enum": [*get_args(Space)], "default": "raw"},
+    ),
+]
+
+AskedLeaves = Annotated[
+    list[str] | None,
+    QueryParameter(
+        description="Whether the answer has the leaf that each row reaches in each tree, as LightGBM numbers them.",
+        schema_extra={"type": "string", "one_of": None, "enum": ["false", "true"]},
     ),
 ]
 
@@ -89,17 +131,41 @@ class PredictController(Controller):
     tags = ("predict",)
 
     @post("/", **OPTIONS, summary="Predict one row")
-    async def predict_one(self, interval: AskedInterval = None, output: AskedOutput = None) -> PredictionResponse:
+    async def predict_one(
+        self, interval: AskedInterval = None, output: AskedOutput = None, explain: AskedExplanation = None,
+        top: AskedTop = None, space: AskedSpace = None, leaves: AskedLeaves = None,
+    ) -> PredictionResponse:  # fmt: skip
         """Predict one row: an object with the features of the model by name.
 
         The answer of a classifier with labels has `label`, that of the most probable class, and `probabilities`, one
         for each of the model's labels. All numbers of the answer are finite. If the model's are not, the answer is 500,
-        `prediction-not-finite`.
+        `prediction-not-finite`. A request for an explanation of a model that has none is answered by 501,
+        `not-explainable`.
+        """
+        raise NotImplementedError
+
+    @post("/explain", **OPTIONS, summary="Predict one row and explain it")
+    async def predict_explained(
+        self, interval: AskedInterval = None, output: AskedOutput = None, explain: AskedExplanation = None,
+        top: AskedTop = None, space: AskedSpace = None, leaves: AskedLeaves = None,
+    ) -> PredictionResponse:  # fmt: skip
+        """Predict one row as /predict does, where `explain` is true unless it is given."""
+        raise NotImplementedError
+
+    @post("/curve", **CURVE_OPTIONS, summary="Predict one row with other values of a feature")
+    async def predict_curve(self, interval: AskedInterval = None) -> CurveResponse:
+        """Predict what would be predicted for a row if one of its features had other values.
+
+        The values go evenly through the range that the feature had in training, if the model knows it. Of a category
+        they are all categories. These predictions are neither logged nor counted.
         """
         raise NotImplementedError
 
     @post("/batch", **OPTIONS, summary="Predict a batch")
-    async def predict_batch(self, interval: AskedInterval = None, output: AskedOutput = None) -> BatchResponse:
+    async def predict_batch(
+        self, interval: AskedInterval = None, output: AskedOutput = None, explain: AskedExplanation = None,
+        top: AskedTop = None, space: AskedSpace = None, leaves: AskedLeaves = None,
+    ) -> BatchResponse:  # fmt: skip
         """Predict up to MAX_BATCH_SIZE rows as one batch.
 
         A row that is not valid, or whose prediction is not finite, fails alone.
@@ -107,14 +173,19 @@ class PredictController(Controller):
         raise NotImplementedError
 
     @post("/bulk", **BULK_OPTIONS, media_type=arrow.MEDIA_TYPE, summary="Predict in bulk")
-    async def predict_bulk(self, interval: AskedInterval = None, output: AskedOutput = None) -> bytes:
+    async def predict_bulk(
+        self, interval: AskedInterval = None, output: AskedOutput = None, explain: AskedExplanation = None,
+        space: AskedSpace = None, leaves: AskedLeaves = None,
+    ) -> bytes:  # fmt: skip
         """Predict up to MAX_BULK_ROWS rows of a table whose columns are the features.
 
         Content-Type names the format of the table, and Accept the format of the answer, by default the same. The answer
         has the column `prediction` (or `prediction_0` and so on for several outputs) and, if an interval is requested,
         `lower` and `upper`. The query parameter `output` adds the column `label`, columns `probability_0` and so on, or
-        the column `raw_score` (or `raw_score_0` and so on). All numbers are finite. If a row has no finite prediction,
-        the whole request fails with 500, `prediction-not-finite`.
+        the column `raw_score` (or `raw_score_0` and so on). With `explain` it has the columns `raw_score`,
+        `base_value` and, for each feature, `contribution:NAME` (or `base_value_0`, `contribution_0:NAME` and so on),
+        with `leaves` a column `leaf_0` and so on for each tree. All numbers are finite. If a row has no finite
+        prediction, the whole request fails with 500, `prediction-not-finite`.
         """
         raise NotImplementedError
 

@@ -10,14 +10,16 @@ about as fast as ever, and refused ones can try elsewhere. Requests small enough
 Rows of a body that has begun to arrive count as queued ones for EXPECTED_S, or else all bodies that arrive at the same
 time would be let in, and most of them refused after they were read. A body that takes longer is not waited for. For the
 same time it counts as one of MOST_ARRIVING.
+
+A row that is explained counts as the rows that are predicted in the same time, or fit into the same memory.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterable
-from types import TracebackType
 from typing import Self
 
+import msgspec
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -173,7 +175,7 @@ class Admission(Collector):
             self._seconds_per_row = seconds if old == 0 else old + SMOOTHING * (seconds - old)
 
 
-class Ticket:
+class Ticket(msgspec.Struct, eq=False):
     """Place of a request in the queue.
 
     Attributes:
@@ -182,12 +184,9 @@ class Ticket:
         since: Time at which it joined the queue.
     """
 
-    __slots__ = ("ahead", "rows", "since")
-
-    def __init__(self, rows: int, ahead: int, since: float) -> None:
-        self.rows = rows
-        self.ahead = ahead
-        self.since = since
+    rows: int
+    ahead: int
+    since: float
 
 
 class Reservation:
@@ -196,9 +195,12 @@ class Reservation:
     Args:
         admission: Admission that counts them.
         columns: F, number of features.
+
+    Attributes:
+        rows: Rows of the request, as far as they are known.
     """
 
-    __slots__ = ("_admission", "_bytes_per_row", "_max_rows", "_ticket", "rows")
+    __slots__ = ("_admission", "_bytes_per_row", "_held", "_max_rows", "_share", "_ticket", "_times", "rows")
 
     def __init__(self, admission: Admission, columns: int) -> None:
         self.rows = 0
@@ -206,6 +208,13 @@ class Reservation:
         self._bytes_per_row = 8 * max(1, columns)
         self._max_rows = admission.max_rows(columns)
         self._ticket: Ticket | None = None
+        self._times = self._share = 1.0
+        self._held = 0
+
+    def weigh(self, times: float, values: int) -> None:
+        """Say that a row takes `times` as long as a prediction, and memory for so many float64 beside one."""
+        self._times = times
+        self._share = 1 + 8 * values / (COPIES * self._bytes_per_row)
 
     def rows_of(self, count: int) -> int:
         """Number of rows that this many bytes of float64 would be."""
@@ -217,6 +226,7 @@ class Reservation:
 
     def reserve_answer(self, count: int) -> None:
         """Reserve rows for an answer of which so many bytes are held, and nothing else any more; never refused."""
+        self._share = 1.0
         self._set(-(-count // (COPIES * self._bytes_per_row)))
 
     def reserve(self, rows: int) -> None:
@@ -230,17 +240,21 @@ class Reservation:
         Raises:
             Overloaded: Together with the rows of other requests they are too many.
         """
-        others = self._admission.in_flight - self.rows
-        if rows > self.rows and others and others + rows > self._max_rows:
+        held, others = math.ceil(self._share * rows), self._admission.in_flight - self._held
+        if held > self._held and others and others + held > self._max_rows:
             text = "The service has as many rows in flight as MAX_ROWS_IN_FLIGHT allows."
             raise Overloaded(text, refusal="rows_in_flight")
         self._set(rows)
-        if self._ticket is not None and rows > self._ticket.rows:
-            self._admission.correct(self._ticket, rows)
+        if self._ticket is not None and self._weighed(rows) > self._ticket.rows:
+            self._admission.correct(self._ticket, self._weighed(rows))
+
+    def _weighed(self, rows: int) -> int:
+        return math.ceil(self._times * rows)
 
     def _set(self, rows: int) -> None:
-        self._admission.in_flight += rows - self.rows
-        self.rows = rows
+        held = math.ceil(self._share * rows)
+        self._admission.in_flight += held - self._held
+        self.rows, self._held = rows, held
 
     def check_arrival(self, count: int) -> None:
         """Refuse the request before its body of this many bytes is read.
@@ -248,7 +262,7 @@ class Reservation:
         Raises:
             Overloaded: As `Admission.check_arrival` does.
         """
-        self._admission.check_arrival(self.rows_of(count))
+        self._admission.check_arrival(self._weighed(self.rows_of(count)))
 
     def expect_bytes(self, count: int) -> None:
         """Count the rows that this many bytes would be as queued while the body arrives.
@@ -256,7 +270,7 @@ class Reservation:
         Raises:
             Overloaded: The queue is too long.
         """
-        self._admission.expect(self, self.rows_of(count))
+        self._admission.expect(self, self._weighed(self.rows_of(count)))
 
     def join_queue(self) -> None:
         """Queue the reserved rows for a thread, unless they are queued already.
@@ -267,8 +281,8 @@ class Reservation:
         if self._ticket is not None:
             return
         self._admission.arrived(self)
-        self._admission.check_wait(self.rows, expected=False)
-        self._ticket = self._admission.enqueue(self.rows)
+        self._admission.check_wait(self._weighed(self.rows), expected=False)
+        self._ticket = self._admission.enqueue(self._weighed(self.rows))
 
     def leave_queue(self) -> None:
         """Leave the queue, if the request is in it, since its rows are done."""
@@ -279,10 +293,8 @@ class Reservation:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._admission.in_flight -= self.rows
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._admission.in_flight -= self._held
         self._admission.arrived(self)
         if self._ticket is not None:
             self._admission.dequeue(self._ticket, done=kind is None)

@@ -9,18 +9,20 @@ it, other requests get a thread soon, and the rest is not computed when the call
 """
 
 import asyncio
+import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.models.served import ServedModel
 from app.serving.gather import LARGEST_BATCH, GatherQueue, joined
+from app.serving.needs import PLAIN, Needs
 from app.telemetry.metrics import Metrics
 from app.telemetry.stages import Stages
 from app.telemetry.tracing.current import current_trace
@@ -35,6 +37,12 @@ INLINE_SECONDS = 0.0005
 
 CHUNK_SECONDS = 0.02
 """Cost of one chunk of a large batch."""
+
+WEIGHED_ROWS = 1000
+"""Rows of the batch by which the cost of a row with an explanation is compared with that of a row alone."""
+
+LEAF_ROWS = 1024
+"""Rows of one chunk whose leaves are found, in some 20 ms by LightGBM."""
 
 THREADS = os.cpu_count() or 1
 
@@ -52,8 +60,8 @@ class Executor:
         self._device = GatherQueue()
 
     async def predict(
-        self, served: ServedModel, rows: NDArray[np.float64], prediction_type: PredictionType, raw_score: bool = False,
-        stages: Stages | None = None,
+        self, served: ServedModel, rows: NDArray[np.float64], prediction_type: PredictionType | None,
+        needs: Needs = PLAIN, stages: Stages | None = None,
     ) -> Evaluation:  # fmt: skip
         """Evaluate float64[B, F] raw features.
 
@@ -63,41 +71,51 @@ class Executor:
         Args:
             served: The model.
             rows: float64[B, F].
-            prediction_type: Kind of the request.
-            raw_score: Whether to compute the raw scores too, which takes as long again.
+            prediction_type: Kind of the request; None for rows that are not counted.
+            needs: What to compute beside the predictions. Raw scores take as long again, an explanation longer.
             stages: Stages of the request, which are added to.
         """
         if len(rows) == 0:
             evaluation = served.engine.evaluate(rows)
-            return evaluation._replace(raw_score=evaluation.prediction) if raw_score else evaluation
+            evaluation = evaluation._replace(raw_score=evaluation.prediction) if needs.raw_score else evaluation
+            return await self._explained(served.engine, rows, needs, evaluation)
         started, engine = time.perf_counter(), served.engine
         begins: list[float] = []
         if self.is_cheap(served, len(rows)):
             evaluation = engine.evaluate(rows)
         else:
             evaluation = await self._run(engine, rows, begins)
-        if raw_score:
+        if needs.raw_score:
             evaluation = evaluation._replace(raw_score=await self._raw_score(served, rows))
         ended = time.perf_counter()
-        self.count(served, prediction_type, len(rows), ended - started)
+        if prediction_type is not None:
+            self.count(served, prediction_type, len(rows), ended - started)
         if stages is not None:
             begun = min(begins, default=started)
             if begins:
                 stages.append(("queue", started, begun))
             stages.append(("evaluate", begun, ended))
+        if needs.is_plain:
+            return evaluation
+        evaluation = await self._explained(engine, rows, needs, evaluation)
+        if stages is not None:
+            stages.append(("explain", ended, time.perf_counter()))
         return evaluation
 
-    def evaluate_here(self, served: ServedModel, rows: NDArray[np.float64], raw_score: bool) -> Evaluation | None:
+    def evaluate_here(self, served: ServedModel, rows: NDArray[np.float64], needs: Needs) -> Evaluation | None:
         """Evaluate rows in the calling thread, without counting them; None if they are better divided, or on a device.
 
-        So a thread that has decoded rows evaluates them as well, and the request is handed over only once.
+        So a thread that has decoded rows evaluates them as well, and the request is handed over only once. Rows that
+        are to be explained are not evaluated here.
         """
         engine = served.engine
         total = len(rows)
         if not total or engine.on_device(total) or engine.chunk(total, CHUNK_SECONDS, on_cpu=True) < total:
             return None
+        if not needs.is_plain:
+            return None
         evaluation = engine.evaluate_on_cpu(rows)
-        return evaluation._replace(raw_score=engine.raw_score_on_cpu(rows)) if raw_score else evaluation
+        return evaluation._replace(raw_score=engine.raw_score_on_cpu(rows)) if needs.raw_score else evaluation
 
     async def check(self, served: ServedModel) -> NDArray[np.float64]:
         """Predict the model's sample row in the same way as a request, without counting it."""
@@ -105,10 +123,29 @@ class Executor:
         evaluation = engine.evaluate(sample) if self.is_cheap(served, 1) else await self._run(engine, sample, [])
         return evaluation.prediction
 
-    def is_cheap(self, served: ServedModel, rows: int) -> bool:
-        """Whether a batch of this many rows is computed on the event loop."""
+    def is_cheap(self, served: ServedModel, rows: int, needs: Needs = PLAIN) -> bool:
+        """Whether a batch of this many rows is computed on the event loop, with all that it needs."""
         engine = served.engine
-        return not engine.on_device(rows) and engine.cost(rows) <= INLINE_SECONDS
+        cheap = not engine.on_device(rows) and engine.cost(rows) <= INLINE_SECONDS
+        return cheap and (needs.is_plain or (not needs.leaves and engine.explain_cost(rows) <= INLINE_SECONDS))
+
+    def weight(self, served: ServedModel, needs: Needs) -> tuple[float, int]:
+        """How many times as long as a row alone one takes with what it needs, and numbers that are held for it.
+
+        What is not known yet counts as nothing.
+        """
+        if needs.is_plain:
+            return 1.0, 0
+        engine, forest = served.engine, served.artifact.forest
+        alone, times, values = engine.cost(WEIGHED_ROWS), 1.0, 0
+        if needs.space is not None:
+            values += forest.n_outputs * (len(served.feature_names) if needs.space == "raw" else forest.n_features)
+            ratio = engine.explain_cost(WEIGHED_ROWS) / alone
+            times += ratio if math.isfinite(ratio) else 0.0
+        if needs.leaves:
+            values += -(-forest.n_trees // 2)  # each takes half a float64
+            times += 1.0
+        return times, values
 
     def count(self, served: ServedModel, prediction_type: PredictionType, rows: int, seconds: float) -> None:
         """Count predicted rows, and the seconds that they took."""
@@ -118,6 +155,39 @@ class Executor:
         self._metrics.rows.observe((prediction_type,), rows)
         if (trace := current_trace.get()) is not None:
             trace.computed(served.identity.name, version, prediction_type, rows)
+
+    async def _explained(
+        self, engine: Engine, rows: NDArray[np.float64], needs: Needs, evaluation: Evaluation
+    ) -> Evaluation:
+        """The evaluation with contributions and leaves: on the event loop, or chunk by chunk in threads."""
+        if needs.space is not None:
+            explain = partial(engine.explain, space=needs.space)
+            if engine.explain_cost(len(rows)) <= INLINE_SECONDS:
+                explanation = explain(rows)
+            else:
+                parts = await self._in_chunks(explain, rows, engine.explain_chunk(len(rows), CHUNK_SECONDS))
+                contributions = np.concatenate([part.contributions for part in parts])
+                explanation = parts[0]._replace(contributions=contributions)
+            evaluation = evaluation._replace(explanation=explanation)
+        if needs.leaves:
+            evaluation = evaluation._replace(
+                leaves=np.concatenate(await self._in_chunks(engine.leaves, rows, LEAF_ROWS))
+            )
+        return evaluation
+
+    async def _in_chunks(
+        self, compute: Callable[[NDArray[np.float64]], T], rows: NDArray[np.float64], size: int
+    ) -> list[T]:
+        """What is computed for each `size` rows, in threads. When the caller is cancelled, the rest is not computed."""
+        starts = iter(range(0, max(1, len(rows)), size))  # no rows are a chunk, too
+        found: dict[int, T] = {}
+
+        async def work() -> None:
+            for start in starts:
+                found[start] = await self.in_thread(partial(compute, rows[start : start + size]))
+
+        await _together([work() for _ in range(max(1, min(THREADS, -(-len(rows) // size))))])
+        return [found[start] for start in sorted(found)]
 
     async def _raw_score(self, served: ServedModel, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Raw scores by the CPU: on the event loop or in threads, as predictions are computed."""
@@ -160,12 +230,7 @@ class Executor:
                     evaluations[start] = await self._run(engine, chunk, begins, on_cpu=engine.evaluate_on_cpu)
 
         chunks = -(-total // engine.chunk(total, CHUNK_SECONDS, on_cpu=in_threads))
-        workers = [asyncio.ensure_future(work()) for _ in range(min(THREADS, chunks))]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:  # once a chunk has failed, the others are useless
-                worker.cancel()
+        await _together([work() for _ in range(min(THREADS, chunks))])
         return joined(evaluations[start] for start in sorted(evaluations))
 
     async def in_thread(self, work: Callable[[], T]) -> T:
@@ -176,6 +241,16 @@ class Executor:
         """End the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._device.close()
+
+
+async def _together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do several works at once, and none of them any more once one has failed."""
+    workers = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
 
 
 def _timed(compute: Evaluate, chunk: NDArray[np.float64], begins: list[float]) -> Evaluation:

@@ -17,7 +17,7 @@ from prometheus_client.utils import floatToGoString
 
 from app.telemetry.tracing.current import current_trace
 
-Stage = Literal["read", "decode", "queue", "evaluate", "encode", "send"]
+Stage = Literal["read", "decode", "queue", "evaluate", "explain", "encode", "send"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 Stages = list[tuple[Stage, float, float]]
@@ -66,7 +66,7 @@ class StageTimes(Collector):
         if (trace := current_trace.get()) is not None:
             trace.set_stages(stages_of(times))
         started, read, decoded, evaluated, encoded, sending, sent = times
-        self._add((read - started, decoded - read, NaN, evaluated - decoded, encoded - evaluated, sent - sending))
+        self._add((read - started, decoded - read, NaN, evaluated - decoded, NaN, encoded - evaluated, sent - sending))
 
     def add(self, stages: Stages) -> None:
         """Count the stages of a request, and give them to its trace."""

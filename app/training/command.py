@@ -1,16 +1,16 @@
-"""The command `madrone train`: the California Housing model, with a progress bar."""
+"""The command `madrone train`: the California Housing model, with its progress."""
 
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from app.config.settings import Settings
 from app.models.registry.publish import check_publishable
 from app.training.california import MODEL_NAME, TITLE
 from app.training.dataset import Dataset
 from app.training.model import train
+from app.training.progress import shown_progress
 from app.training.recipe import Recipe
 
 
@@ -29,15 +29,7 @@ def train_and_register(
         raise FileExistsError(f"{output} is not empty.")
     console = Console()
     console.print(f"{len(dataset.target)} rows from {dataset.source}, SHA-256 {dataset.sha256}")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done)
-
+    with shown_progress(console) as report:
         model = train(dataset, recipe, TITLE, report)
     for name, value in model.metrics.items():
         console.print(f"  {name:18} {value:.6g}")

@@ -87,6 +87,7 @@ async def test_the_document_describes_every_public_route(client: Client) -> None
     operations = {(method, path) for path, item in document["paths"].items() for method in item}
     assert operations == {
         ("post", "/predict"), ("post", "/predict/batch"), ("post", "/predict/bulk"), ("get", "/predict/model/info"),
+        ("post", "/predict/explain"), ("post", "/predict/curve"),
         ("get", "/health"), ("get", "/health/detailed"), ("get", "/health/model"), ("get", "/health/system"),
         ("get", "/health/gpu"), ("get", "/health/live"), ("get", "/health/ready"), ("post", "/health/model/reload"),
         ("get", "/info"), ("get", "/drift"), ("get", "/metrics"), ("post", "/invocations"), ("get", "/ping"),
@@ -109,11 +110,12 @@ async def test_operations_have_distinct_ids_and_documented_answers(client: Clien
     operations = [operation for item in document["paths"].values() for operation in item.values()]
     assert len({operation["operationId"] for operation in operations}) == len(operations)
     assert all("200" in operation["responses"] and operation["summary"] for operation in operations)
-    for path in ("/predict", "/predict/batch", "/predict/bulk"):
+    own = {"/predict/bulk": {"406", "501"}, "/predict/curve": set()}
+    for path in ("/predict", "/predict/explain", "/predict/batch", "/predict/bulk", "/predict/curve"):
         operation = document["paths"][path]["post"]
         assert operation["responses"].keys() == {
             "200", "400", "401", "408", "413", "415", "422", "429", "500", "503", "504",
-        } | ({"406"} if path == "/predict/bulk" else set())  # fmt: skip
+        } | own.get(path, {"501"})  # fmt: skip
         assert "security" not in operation
         assert operation["requestBody"]["required"]
     reload = document["paths"]["/health/model/reload"]["post"]
@@ -130,8 +132,8 @@ async def test_the_document_requires_a_key_if_one_is_set(settings: Settings) -> 
             path for path, item in document["paths"].items() for operation in item.values() if "security" in operation
         }
         assert asking == {
-            "/predict", "/predict/batch", "/predict/bulk", "/health/model/reload", "/invocations", "/outcomes",
-                "/predictions",
+            "/predict", "/predict/batch", "/predict/bulk", "/predict/explain", "/predict/curve",
+            "/health/model/reload", "/invocations", "/outcomes", "/predictions",
             "/v1/models/{model_name}:predict", *INFER,
         }  # fmt: skip
         assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
@@ -187,19 +189,24 @@ async def test_answers_with_each_output_match_the_document(
     bodies = {"/predict": row, "/predict/batch": {"predictions": [row]}, "/predict/bulk": {"rows": [row]}}
     for path, body in bodies.items():
         operation = document["paths"][path]["post"]
-        (parameter,) = operation["parameters"]
+        parameter, *others = operation["parameters"]
+        top = [] if path == "/predict/bulk" else ["top"]
+        assert [other["name"] for other in others] == ["explain", *top, "space", "leaves"]
+        flag, count = {"enum": ["false", "true"]}, {"type": "integer", "minimum": 1, "maximum": 1}
+        assert others[0]["schema"] == ({"anyOf": [flag, count]} if top else flag)
         assert (parameter["name"], parameter["in"], parameter["required"]) == ("output", "query", False)
         choices = ["auto", "labels", "probabilities", "raw"] if labels else ["auto", "probabilities", "raw"]
         assert parameter["schema"].pop("enum") == choices
-        for output in choices:
-            answer = (await client.post(f"{path}?output={output}", json=body)).json()
+        for query in (*(f"output={output}" for output in choices), "explain=true&leaves=true", "space=model"):
+            answer = (await client.post(f"{path}?{query}", json=body)).json()
             schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
             validator = Draft202012Validator(schema | {"components": document["components"]})
             assert [error.message for error in validator.iter_errors(answer)] == []
     answers = document["components"]["schemas"]
     for name in ("PredictionResponse", "PredictedItem"):
         assert answers[name]["properties"].get("label") == (labels and {"enum": list(labels)})
-        assert {"label", "probabilities", "raw_score"}.isdisjoint(answers[name]["required"])
+        optional = {"label", "probabilities", "raw_score", "explanation", "leaves"}
+        assert optional.isdisjoint(answers[name]["required"])
     info = (await client.get("/predict/model/info")).json()
     validator = Draft202012Validator(answers["ModelInfo"] | {"components": document["components"]})
     assert [error.message for error in validator.iter_errors(info)] == []
@@ -222,12 +229,12 @@ async def test_the_document_lists_the_interval_levels(client: Client, referring:
     for model in (referring, None, served_by(client)):
         services_of(client).slot.current = model
         document = (await client.get("/openapi.json")).json()
-        for path in ("/predict", "/predict/batch", "/predict/bulk"):
+        for path in ("/predict", "/predict/batch", "/predict/bulk", "/predict/explain"):
             operation = document["paths"][path]["post"]
             if model is not None and model.artifact.intervals is None:
-                assert [parameter["name"] for parameter in operation["parameters"]] == ["output"]
+                assert operation["parameters"][0]["name"] == "output"
                 continue
-            parameter, _ = operation["parameters"]
+            parameter = operation["parameters"][0]
             assert (parameter["name"], parameter["in"], parameter["required"]) == ("interval", "query", False)
             assert parameter["schema"].pop("enum", None) == (model and list(model.artifact.intervals.levels))
             assert parameter["schema"].keys() == {"type", "description"}

@@ -75,6 +75,28 @@ def test_a_body_counts_as_rows_of_float64(admission: Admission, count: int, rows
         assert (reservation.rows, reservation.rows_of(count), admission.in_flight) == (rows, rows, rows)
 
 
+def test_a_row_that_is_explained_counts_as_many(measured: Admission) -> None:
+    with measured.enter(COLUMNS) as reservation:
+        reservation.weigh(10.0, 3 * COLUMNS)  # ten times the time, and half of its memory once more in each copy
+        reservation.reserve(7)
+        reservation.join_queue()
+        assert (reservation.rows, measured.rows()) == (7, {"held": 14, "queued": 70})
+        reservation.reserve(8)
+        assert measured.rows() == {"held": 16, "queued": 80}
+        reservation.leave_queue()
+        reservation.reserve_answer(2 * COPIES * 8 * COLUMNS)
+        assert measured.rows() == {"held": 2, "queued": 0}
+    assert measured.rows() == {"held": 0, "queued": 0}
+
+
+def test_the_wait_for_rows_that_are_explained_is_refused_by_their_time(measured: Admission) -> None:
+    with measured.enter(COLUMNS) as explained:
+        explained.weigh(10.0, 0)
+        explained.reserve(ROWS_A_SECOND // 10)
+        explained.join_queue()
+        assert refusal(measured, 1).refusal == "queue"
+
+
 def test_no_more_rows_are_in_flight_than_allowed(admission: Admission) -> None:
     with admission.enter(COLUMNS) as first, admission.enter(COLUMNS) as second:
         first.reserve(400)

@@ -1,5 +1,7 @@
 """The executor returns what the engine computes for all rows, however it cuts them into chunks."""
 
+import asyncio
+import threading
 from pathlib import Path
 from typing import cast
 
@@ -9,9 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from app.models.served import ServedModel
-from app.serving.executor import Executor
+from app.serving.executor import INLINE_SECONDS, Executor
+from app.serving.needs import Needs
 from app.telemetry.metrics import Metrics
-from kernels.engine import Engine, Evaluation
+from app.telemetry.stages import Stages
+from kernels.engine import Engine, Evaluation, Explanation
+from kernels.explainer import Space
 from tests.models.support import save_booster, save_referring, serve, tiny_booster, tiny_rows
 
 
@@ -37,6 +42,19 @@ class ExpensiveEngine:
     def evaluate_on_cpu(self, rows: NDArray[np.float64]) -> Evaluation:
         self.sizes.append(len(rows))
         return self._engine.evaluate(rows)
+
+    def explain_cost(self, rows: int) -> float:
+        return 0.02 * rows
+
+    def explain_chunk(self, rows: int, seconds: float) -> int:
+        return min(rows, 2)
+
+    def explain(self, rows: NDArray[np.float64], space: Space) -> Explanation:
+        self.sizes.append(len(rows))
+        return self._engine.explain(rows, space)
+
+    def leaves(self, rows: NDArray[np.float64]) -> NDArray[np.int32]:
+        return self._engine.leaves(rows)
 
     def raw_score_on_cpu(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         self.sizes.append(len(rows))
@@ -77,7 +95,7 @@ async def test_parts_the_model_does_not_compute_stay_none(classes: int, tmp_path
 async def test_an_empty_batch_has_an_empty_evaluation(tmp_path: Path) -> None:
     served, _ = expensive(save_referring(tmp_path / "model"))
     evaluation = await Executor(Metrics()).predict(served, np.empty((0, 3)), "batch")
-    assert [field is not None and field.shape for field in evaluation] == [(0,)] * 3 + [False]
+    assert [field is not None and field.shape for field in evaluation] == [(0,)] * 3 + [False] * 3
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5, 23])
@@ -88,7 +106,7 @@ async def test_raw_scores_are_lightgbms_in_threads_and_on_the_loop(classes: int,
     in_threads, engine = expensive(save_booster(booster, tmp_path / "model"))
     on_the_loop, batch = serve(tmp_path / "model"), tiny_rows()[:rows]
     for served in (in_threads, on_the_loop):
-        evaluation = await Executor(Metrics()).predict(served, batch, "bulk", raw_score=True)
+        evaluation = await Executor(Metrics()).predict(served, batch, "bulk", Needs(raw_score=True))
         raw, shape = evaluation.raw_score, (rows, 3) if classes == 3 else (rows,)
         assert raw is not None
         assert raw.shape == evaluation.prediction.shape == shape
@@ -104,7 +122,7 @@ async def test_raw_scores_are_lightgbms_in_threads_and_on_the_loop(classes: int,
 async def test_raw_scores_of_other_kinds_of_model_are_lightgbms(changes: dict[str, object], tmp_path: Path) -> None:
     booster = tiny_booster(objective="binary", target=tiny_rows()[:, 2] % 2, **changes)
     served = serve(save_booster(booster, tmp_path / "model"))
-    evaluation = await Executor(Metrics()).predict(served, tiny_rows(), "bulk", raw_score=True)
+    evaluation = await Executor(Metrics()).predict(served, tiny_rows(), "bulk", Needs(raw_score=True))
     np.testing.assert_array_equal(evaluation.raw_score, booster.predict(tiny_rows(), raw_score=True))
 
 
@@ -122,10 +140,70 @@ async def test_the_sample_is_predicted_and_not_counted(tmp_path: Path) -> None:
 def test_rows_of_one_chunk_are_evaluated_in_the_calling_thread(raw_score: bool, tmp_path: Path) -> None:
     served, engine = expensive(save_referring(tmp_path / "model"))
     executor, batch = Executor(Metrics()), tiny_rows()
-    evaluation = executor.evaluate_here(served, batch[:5], raw_score)
+    evaluation = executor.evaluate_here(served, batch[:5], Needs(raw_score))
     assert evaluation is not None
     np.testing.assert_array_equal(evaluation.prediction, served.engine.evaluate(batch[:5]).prediction)
     assert (evaluation.raw_score is not None) == raw_score
     assert engine.sizes == [5] * (1 + raw_score)
-    assert executor.evaluate_here(served, batch[:6], raw_score) is None
-    assert executor.evaluate_here(served, batch[:0], raw_score) is None
+    assert executor.evaluate_here(served, batch[:6], Needs(raw_score)) is None
+    assert executor.evaluate_here(served, batch[:0], Needs(raw_score)) is None
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 5])
+async def test_explanations_and_leaves_are_the_engines_in_threads_and_on_the_loop(rows: int, tmp_path: Path) -> None:
+    in_threads, engine = expensive(save_referring(tmp_path / "model"))
+    on_the_loop, batch = serve(tmp_path / "model"), tiny_rows()[:rows]
+    expected, leaves = on_the_loop.engine.explain(batch), on_the_loop.engine.leaves(batch)
+    stages: Stages = []
+    for served in (in_threads, on_the_loop):
+        evaluation = await Executor(Metrics()).predict(served, batch, "bulk", Needs(True, "raw", True), stages)
+        assert evaluation.explanation is not None
+        np.testing.assert_array_equal(evaluation.explanation.contributions, expected.contributions)
+        assert evaluation.explanation.groups == expected.groups
+        np.testing.assert_array_equal(evaluation.leaves, leaves)
+    assert {1: [1], 2: [2], 5: [1, 2, 2]}.get(rows, [0]) == sorted(engine.sizes)[: (rows + 1) // 2 or 1]
+    assert [stage for stage, _, _ in stages].count("explain") == (2 if rows else 0)
+
+
+async def test_a_caller_that_has_gone_is_explained_no_further(tmp_path: Path) -> None:
+    served, engine = expensive(save_referring(tmp_path / "model"))
+    executor = Executor(Metrics())
+    started, go_on = asyncio.Event(), threading.Event()
+    loop, explain = asyncio.get_running_loop(), engine.explain
+
+    def waiting(rows: NDArray[np.float64], space: Space) -> Explanation:
+        loop.call_soon_threadsafe(started.set)
+        go_on.wait()
+        return explain(rows, space)
+
+    engine.explain = waiting  # type: ignore[method-assign]
+    engine.sizes.clear()
+    request = asyncio.ensure_future(executor.predict(served, tiny_rows(), "bulk", Needs(space="raw")))
+    await started.wait()
+    request.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    executor.close()
+    assert engine.sizes.count(2) < len(tiny_rows()) // 2
+
+
+def test_a_row_that_is_explained_weighs_its_time_and_memory(tmp_path: Path) -> None:
+    served, _ = expensive(save_referring(tmp_path / "model"))
+    executor, forest = Executor(Metrics()), served.artifact.forest
+    assert executor.weight(served, Needs(raw_score=True)) == (1.0, 0)
+    assert executor.weight(served, Needs(space="raw")) == (6.0, 3)
+    assert executor.weight(served, Needs(space="model")) == (6.0, forest.n_features)
+    assert executor.weight(served, Needs(leaves=True)) == (2.0, -(-forest.n_trees // 2))
+
+
+def test_only_what_is_quick_to_explain_is_explained_on_the_loop(tmp_path: Path) -> None:
+    served, executor = serve(save_referring(tmp_path / "model")), Executor(Metrics())
+    engine = ExpensiveEngine(served.engine)
+    engine.cost = lambda rows: 0.0  # type: ignore[method-assign]
+    for seconds, cheap in ((INLINE_SECONDS, True), (2 * INLINE_SECONDS, False)):
+        engine.explain_cost = lambda rows, seconds=seconds: seconds  # type: ignore[method-assign]
+        model = msgspec.structs.replace(served, engine=cast(Engine, engine))
+        assert executor.is_cheap(model, 1)
+        assert executor.is_cheap(model, 1, Needs(space="raw")) is cheap
+        assert not executor.is_cheap(model, 1, Needs(leaves=True))

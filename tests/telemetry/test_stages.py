@@ -26,7 +26,7 @@ def test_both_ways_are_counted_alike(pending: int, monkeypatch: pytest.MonkeyPat
         one.add_times(TIMES)
         other.add(stages_of(TIMES))
     assert read(straight, "sum") == {
-        "read": 1.5, "decode": 0.75, "queue": 0.0, "evaluate": 6.0, "encode": 0.75, "send": 1.5,
+        "read": 1.5, "decode": 0.75, "queue": 0.0, "evaluate": 6.0, "explain": 0.0, "encode": 0.75, "send": 1.5,
     }  # fmt: skip
     for suffix in ("sum", "count"):
         assert read(straight, suffix) == read(general, suffix)

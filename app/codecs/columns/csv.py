@@ -122,7 +122,9 @@ def encode(result: Result) -> Iterator[Buffer]:
     """Encode as a header line of column names and a line for each row."""
     schema = schema_of(result)
     options = arrow_csv.WriteOptions(include_header=False)
-    yield ",".join(result.names).encode() + b"\n"
+    header = io.StringIO()
+    csv.writer(header, lineterminator="\n").writerow(result.names)
+    yield header.getvalue().encode()
     for start, stop in result.pieces():
         sink = pa.BufferOutputStream()
         arrow_csv.write_csv(record_batch(result, schema, start, stop), sink, options)

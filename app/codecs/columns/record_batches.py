@@ -115,8 +115,9 @@ def needs_kinds(features: tuple[Feature, ...], places: list[int | None], kinds: 
 
 
 def schema_of(result: Result) -> Any:
-    """Arrow schema of a result: float64 columns, any labels, and the model's version in the metadata."""
-    fields = [(name, pa.float64()) for name in result.numbers]
+    """Arrow schema of a result: float64 and int32 columns, any labels, and the model's version in the metadata."""
+    whole = result.whole
+    fields = [(name, pa.int32() if name in whole else pa.float64()) for name in result.numbers]
     if result.labels is not None:
         fields.append((LABEL, label_array(result.labels).type))
     return pa.schema(fields, {"model_version": result.model_version})

@@ -1,6 +1,6 @@
 """NDJSON: lines of JSON, each an object (https://github.com/ndjson/ndjson-spec)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -120,5 +120,8 @@ def _most_rows(size: int, features: tuple[Feature, ...]) -> int:
 
 
 @lru_cache(maxsize=16)
-def _row(names: tuple[str, ...]) -> type[msgspec.Struct]:
-    return msgspec.defstruct("Row", [(name, Any) for name in names], gc=False)
+def _row(names: tuple[str, ...]) -> Callable[..., Any]:
+    """Makes a row of values: a struct, which is quicker than a dict, unless a name can be no attribute."""
+    if all(map(str.isidentifier, names)):
+        return msgspec.defstruct("Row", [(name, Any) for name in names], gc=False)
+    return lambda *values: dict(zip(names, values, strict=True))

@@ -141,13 +141,22 @@ class JsonCodec:
         numbers = self._reader.coding.numbers(values, unseen)
         return numbers, self._reader.coding.warnings(unseen) if unseen else ()
 
-    def _read_again(self, body: bytes | bytearray) -> tuple[FloatArray, tuple[str, ...]]:
-        """Decode a row without types, to name every fault, or to take what the typed pass does not."""
-        values, errors, unseen = self._reader.errors(parse(body))
+    def check_row(self, value: object) -> tuple[FloatArray, tuple[str, ...]]:
+        """`decode_row` for a row that was parsed by `duplicates.parse`.
+
+        Raises:
+            InvalidInput: As `decode_row` does.
+        """
+        values, errors, unseen = self._reader.errors(value)
         if errors:
             raise InvalidInput("Some features are not valid.", errors)
-        check_json(body)
         return to_array((values,), *self._one_row), unseen
+
+    def _read_again(self, body: bytes | bytearray) -> tuple[FloatArray, tuple[str, ...]]:
+        """Decode a row without types, to name every fault, or to take what the typed pass does not."""
+        row = self.check_row(parse(body))
+        check_json(body)
+        return row
 
     def _check_batch(self, body: bytes | bytearray, max_rows: int) -> Batch:
         """Decode a batch without types."""

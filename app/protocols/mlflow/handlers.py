@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from litestar.types import ASGIApp
@@ -12,13 +13,15 @@ from app.codecs.rules import FloatArray
 from app.errors import UnsupportedMediaType
 from app.models.served import ServedModel
 from app.predict.body import Body
-from app.predict.bulk import Table, identity_headers
+from app.predict.bulk import identity_headers
 from app.predict.exchange import Exchange
 from app.predict.many_rows import NO_TURN, Reader
 from app.predict.scoring import Scored, Scoring
+from app.protocols.mlflow.params import contributions_of, needs_of
 from app.protocols.mlflow.predictions import all_finite, answer_body, predictions_of
 from app.protocols.mlflow.scoring_json import scoring_reader
 from app.protocols.mlflow.tables import decode_csv, decode_parquet
+from app.serving.needs import PLAIN, Needs
 from kernels.engine import Evaluation
 
 PATH = "/invocations"
@@ -26,6 +29,23 @@ PATH = "/invocations"
 MEDIA_TYPES = (table_json.MEDIA_TYPE, csv.MEDIA_TYPE, parquet.MEDIA_TYPE)
 
 Decode = Callable[[Body], FloatArray]
+
+
+class Asked(NamedTuple):
+    """What a request asks for.
+
+    Attributes:
+        rows: float64[B, F].
+        needs: What is computed beside predictions.
+    """
+
+    rows: FloatArray
+    needs: Needs
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return len(self.rows)
 
 
 class Invocations:
@@ -61,23 +81,29 @@ class Invocations:
         turns = scoring.many.turns
         decode = _decoder(served, media_type, settings.max_bulk_rows, arrays=arrays)
         reader = Reader(
-            scoring.kind, False,
+            scoring.kind, _needs,
             settings.max_json_bytes if is_json else settings.max_body_bytes,
             "MAX_JSON_BYTES" if is_json else "MAX_BODY_BYTES",
-            lambda body: Table(decode(body)), turns if is_json else NO_TURN,
+            lambda body: Asked(decode(body), needs_of(body, served) if is_json and not arrays else PLAIN),
+            turns if is_json else NO_TURN,
             lambda table, evaluation: self._scored(served, table, evaluation), turns,
             media_type == parquet.MEDIA_TYPE,
         )  # fmt: skip
         await scoring.answer(exchange, served, reader)
 
-    def _scored(self, served: ServedModel, table: Table, evaluation: Evaluation) -> Scored:
+    def _scored(self, served: ServedModel, table: Asked, evaluation: Evaluation) -> Scored:
         """The answer for a table, also where the model has no finite prediction."""
         prediction = evaluation.prediction
-        finite = all_finite(prediction)
-        if not finite:
+        if not all_finite(prediction):
             rows = np.isfinite(prediction).reshape(len(prediction), -1).all(axis=1)
             self._scoring.count_not_finite(served, self._scoring.kind(table.size), int(np.count_nonzero(~rows)))
-        body = answer_body(predictions_of(served, prediction), finite=finite)
+        if evaluation.explanation is not None:
+            contributions = contributions_of(evaluation.explanation)
+            body = answer_body(contributions.tolist(), finite=all_finite(contributions))
+        elif evaluation.leaves is not None:
+            body = answer_body(evaluation.leaves.tolist(), finite=True)
+        else:
+            body = answer_body(predictions_of(served, prediction), finite=all_finite(prediction))
         return Scored(table.rows, evaluation, body, identity_headers(served.identity))
 
 
@@ -99,6 +125,10 @@ def media_type_of(content_type: str | None) -> str:
     if name not in MEDIA_TYPES:
         raise UnsupportedMediaType(f"The body must come with one of these as Content-Type: {', '.join(MEDIA_TYPES)}.")
     return name
+
+
+def _needs(asked: Asked) -> Needs:
+    return asked.needs
 
 
 def _decoder(served: ServedModel, media_type: str, max_rows: int, *, arrays: bool) -> Decode:

@@ -14,6 +14,7 @@ from app.models.served import ServedModel
 from app.problems import PROBLEM_STATUSES, MlflowError
 from app.protocols.mlflow.frames import INPUTS, INSTANCES, RECORDS, SPLIT
 from app.protocols.mlflow.handlers import MEDIA_TYPES, PATH
+from app.protocols.mlflow.params import CONTRIBUTIONS, LEAVES
 
 MLFLOW_VERSION = version("mlflow")
 
@@ -60,12 +61,14 @@ async def mlflow_version() -> Response[bytes]:
     security=[{KEY_SCHEME: []}],
     tags=["mlflow"],
     summary="Predict rows in MLflow's formats",
-    responses={status: ResponseSpec(MlflowError, generate_examples=False) for status in STATUSES},
+    responses={status: ResponseSpec(MlflowError, generate_examples=False) for status in (*STATUSES, 501)},
 )
 async def invocations() -> Predictions:
     """Predict rows as MLflow's scoring server does.
 
-    Columns may be in any order. Others are ignored, as are other fields of the body and `params`.
+    Columns may be in any order. Others are ignored, as are other fields of the body. Of `params` two are read: with
+    `pred_contrib` each prediction is the list of the contributions of the booster's features and the base value, and
+    with `pred_leaf` the list of the leaves that the row reaches, both as LightGBM gives them.
     """
     raise NotImplementedError
 
@@ -93,7 +96,8 @@ def describe(document: dict[str, Any], served: ServedModel | None, *, open_to_al
             response["content"] = {MEDIA_TYPES[0]: {}}
     operation["requestBody"] = {"required": True, "content": content}
     if served is not None:
-        schemas["Predictions"]["properties"]["predictions"]["items"] = _prediction(served)
+        lists = {"type": "array", "items": {"type": "number"}, "description": "Contributions or leaves."}
+        schemas["Predictions"]["properties"]["predictions"]["items"] = {"anyOf": [_prediction(served), lists]}
 
 
 def _row(served: ServedModel | None) -> dict[str, Any]:
@@ -125,5 +129,11 @@ def _parts() -> dict[str, dict[str, Any]]:
     return {SPLIT: split, RECORDS: rows, INSTANCES: inputs, INPUTS: inputs}
 
 
+_PARAMS = {
+    "anyOf": [{"type": "object", "properties": {name: {"type": "boolean"} for name in (CONTRIBUTIONS, LEAVES)}}, {}]
+}
+
+
 def _format(name: str, part: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": {name: part, "params": {}}, "required": [name]}
+    params = {"properties": {param: {"type": "boolean"} for param in (CONTRIBUTIONS, LEAVES)}}
+    return {"type": "object", "properties": {name: part, "params": params}, "required": [name]}

@@ -45,7 +45,7 @@ class Inference:
             limit, setting = settings.max_body_bytes, "MAX_BODY_BYTES"
         turns = scoring.many.turns
         reader: Reader[Asked, Scored] = Reader(
-            scoring.kind, lambda asked: asked.wanted.raw_score, limit, setting,
+            scoring.kind, lambda asked: asked.wanted.needs, limit, setting,
             lambda body: read_request(body, head, served, settings),
             turns if head is None or head > SMALL_BODY_BYTES else NO_TURN,
             partial(infer_answer, served, turns), NO_TURN,

@@ -16,8 +16,9 @@ from app.errors import FieldError, InvalidInput
 from app.feature import Feature
 from app.models.interval import Intervals
 from app.models.served import ServedModel
-from app.predict.answers import table_answer
-from app.predict.query import ADDITIONS
+from app.predict.bulk import table_answer
+from app.predict.query import ADDITIONS, Asked
+from app.serving.needs import Needs
 from kernels.engine import Evaluation
 
 FEATURES = "features"
@@ -59,12 +60,12 @@ class Wanted(NamedTuple):
     Attributes:
         names: Their names, in the order of the answer.
         level: Level of the intervals; None where no bound is asked for.
-        raw_score: Whether raw scores are to be computed.
+        needs: What is to be computed beside predictions.
     """
 
     names: tuple[str, ...]
     level: float | None
-    raw_score: bool
+    needs: Needs
 
 
 def inputs_of(served: ServedModel) -> tuple[TensorMetadata, ...]:
@@ -115,7 +116,7 @@ def wanted_of(
         level = None
     elif level is None:
         level = intervals.default_level
-    return Wanted(tuple(names), level, RAW_SCORE in names)
+    return Wanted(tuple(names), level, Needs(RAW_SCORE in names))
 
 
 def output_tensors(served: ServedModel, wanted: Wanted, evaluation: Evaluation) -> list[Tensor]:
@@ -124,7 +125,7 @@ def output_tensors(served: ServedModel, wanted: Wanted, evaluation: Evaluation) 
     Raises:
         PredictionNotFinite: The model has no finite answer to some of the rows.
     """
-    result = table_answer(served, evaluation, wanted.level)
+    result = table_answer(served, evaluation, Asked(wanted.level, ()))
     result.check_finite()
     bounds = result.columns(0, result.rows) if wanted.level is not None else {}
     tensors: list[Tensor] = []

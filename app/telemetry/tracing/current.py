@@ -13,7 +13,7 @@ import msgspec
 T = TypeVar("T")
 Attribute = str | int | float | bool
 
-SHOWN_STAGES = ("decode", "queue", "evaluate", "encode")
+SHOWN_STAGES = ("decode", "queue", "evaluate", "explain", "encode")
 """Stages that are spans; what is before and after them is `read` and `send`."""
 
 

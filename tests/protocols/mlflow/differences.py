@@ -189,7 +189,11 @@ ELSEWHERE = (
     ("415", "text", "the JSON of all errors"),
     ("a number outside the physical range of a feature plan", "answered", "400: the model's owner calls it impossible"),
     ("null in an optional column of whole numbers or booleans", "refused, or false", "missing"),
-    ("`params`", "checked if the signature declares any", "ignored, since LightGBM takes none"),
+    (
+        "`params`",
+        "checked if the signature declares any, and ignored",
+        "ignored but for `pred_contrib` and `pred_leaf`",
+    ),
     ("`messages`, `prompt` and `input` in JSON", "a request to a language model", "ignored, as all other fields"),
     ("numbers in CSV", "read by pandas, which may miss the nearest float64 by one", "the nearest float64"),
 )

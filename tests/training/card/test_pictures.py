@@ -15,6 +15,15 @@ def test_the_bars_are_the_gain_of_the_first_twenty_features() -> None:
     assert axes.yaxis_inverted()
 
 
+def test_the_bars_have_a_scale_and_are_labelled_by_their_size() -> None:
+    picture = importance_picture(FULL.importance)
+    png(picture)
+    axes = picture.axes[0]
+    assert [label.get_text() for label in axes.texts] == [f"{100 * item.gain:.1f} %" for item in FULL.importance[:20]]
+    assert {label.get_text()[-2:] for label in axes.get_xticklabels()} == {" %"}
+    assert axes.get_xlabel() == "Share of the gain of all splits"
+
+
 def test_a_forest_without_splits_has_a_picture() -> None:
     picture = importance_picture([Importance(feature="a", gain=0.0, splits=0)])
     assert pixels(png(picture)).shape == (900, 1200, 3)
@@ -51,6 +60,22 @@ def test_only_a_map_in_degrees_is_scaled_by_latitude() -> None:
     assert error_map_picture(error_map(), "").axes[0].get_aspect() == "auto"
     aspect = error_map_picture(error_map(degrees=True), "").axes[0].get_aspect()
     assert aspect == pytest.approx(1 / np.cos(np.radians(37)), rel=0.01)
+
+
+def test_a_map_in_degrees_has_a_scale_in_kilometres() -> None:
+    x, y = np.repeat([-124.0, -114.0], 2), np.tile([32.0, 42.0], 2)
+    figure = error_map_picture(error_map(x=x, y=y, absolute_error=np.ones(4), degrees=True), "")
+    png(figure)
+    axes = figure.axes[0]
+    (scale,) = axes.lines
+    (label,) = [text.get_text() for text in axes.texts]
+    (left, right), (bottom, top) = np.asarray(scale.get_xdata()), np.asarray(scale.get_ydata())
+    assert label == "200 km"
+    assert (right - left) * 111.2 * np.cos(np.radians(37)) == pytest.approx(200)
+    assert bottom == top
+    ticks = {text.get_text() for text in (*axes.get_xticklabels(), *axes.get_yticklabels())}
+    assert {"120° W", "36° N"} <= ticks
+    assert not error_map_picture(error_map(), "").axes[0].lines
 
 
 @pytest.mark.parametrize("degrees", [False, True])

@@ -22,6 +22,7 @@ from app.protocols.open_inference.rpc.contents import tensors_of
 from app.protocols.open_inference.rpc.messages import message
 from app.protocols.open_inference.rpc.wire import NOT_A_REQUEST, named_model, split
 from app.serving.deadline import Deadline
+from app.serving.needs import Needs
 from kernels.engine import Evaluation
 
 REQUEST = message("ModelInferRequest")
@@ -74,7 +75,7 @@ class Inference:
         del body
         served = model_of(name, version, services, call.raw_headers, call.request_id)
         reader = Reader(
-            self._scoring.kind, _needs_raw_score, settings.max_body_bytes, "MAX_BODY_BYTES",
+            self._scoring.kind, _needs, settings.max_body_bytes, "MAX_BODY_BYTES",
             partial(self._asked, served), NO_TURN, partial(_scored, served), NO_TURN,
         )  # fmt: skip
         await self._scoring.answer(call, served, reader)
@@ -96,8 +97,8 @@ class Inference:
         return Asked(rows, wanted, request.id, bool(parts.raw))
 
 
-def _needs_raw_score(asked: Asked) -> bool:
-    return asked.wanted.raw_score
+def _needs(asked: Asked) -> Needs:
+    return asked.wanted.needs
 
 
 def _scored(served: ServedModel, asked: Asked, evaluation: Evaluation) -> Scored:
