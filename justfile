@@ -97,6 +97,12 @@ proto folder="app/protocols/open_inference/rpc": setup-dev
 image tag="madrone":
     docker build --file Containerfile --tag {{ tag }} .
 
+# Make the pictures of the console in its README
+[group('maintain')]
+screenshots folder="app/console/screenshots": setup-dev
+    mkdir -p {{ folder }}
+    CONSOLE_SCREENSHOTS={{ absolute_path(folder) }} {{ pytest }} -n 0 -q tests/console/browser/test_screenshots.py
+
 # Remove the environment, caches, and the embedded registry with its models
 [confirm("This also removes .madrone, the embedded registry and prediction log. Go on?")]
 [group('maintain')]

@@ -19,6 +19,7 @@ from app.models.keeper import ModelKeeper
 from app.models.listener import RefreshListener
 from app.models.loader import ModelLoader
 from app.models.refresher import Refresher
+from app.models.registry.card import ModelCards
 from app.models.registry.process import WorkerProcess
 from app.models.registry.source import ModelSource
 from app.models.slot import ModelSlot
@@ -90,6 +91,7 @@ def assemble(
         store=store,
         refresher=refresher,
         keeper=ModelKeeper(slot, source, refresher, settings.model_cache_ttl),
+        cards=ModelCards(source),
         canary=CanaryRouter(slot, settings.model_canary_percent, settings.model_canary_header),
         shadow=Shadow(slot, metrics, settings.model_shadow_percent),
         executor=Executor(metrics),

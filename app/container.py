@@ -9,6 +9,7 @@ from app.drift.monitor import DriftMonitor
 from app.models.disk.store import ModelStore
 from app.models.keeper import ModelKeeper
 from app.models.refresher import Refresher
+from app.models.registry.card import ModelCards
 from app.models.slot import ModelSlot
 from app.outcomes.intake import Outcomes
 from app.prediction_log.durable import DurableLog
@@ -37,6 +38,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     store: ModelStore
     refresher: Refresher
     keeper: ModelKeeper
+    cards: ModelCards
     canary: CanaryRouter
     shadow: Shadow
     executor: Executor

@@ -18,6 +18,10 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from app.assembly import assemble
 from app.config.settings import Settings
+from app.console.card import card_picture, model_card
+from app.console.facts import model_facts
+from app.console.live import Live, live
+from app.console.page import PageForBrowsers, page_file
 from app.container import Services
 from app.models.registry.source import ModelSource
 from app.predict.compressed import CompressedAnswers
@@ -88,7 +92,8 @@ def create_app(
     scoring = Scoring(services)
     limit = RateLimit(settings.rate_limit) if settings.rate_limit else None
     routes = RouteTable(_direct_routes(services, scoring, limit, cors))
-    app = Edge(CompressedAnswers(DirectRoutes(litestar, routes), services.executor.in_thread))
+    inside: ASGIApp = PageForBrowsers(litestar) if settings.console else litestar
+    app = Edge(CompressedAnswers(DirectRoutes(inside, routes), services.executor.in_thread))
     telemetry = RequestTelemetry(app, services.metrics, services.request_log, paths, services.traces)
     if settings.grpc_port is not None:
         from app.protocols.open_inference.rpc.server import RpcServer  # grpcio is an extra
@@ -133,6 +138,8 @@ def _litestar(services: Services, cors: CORSConfig | None) -> Litestar:
         route_handlers.append(drift)
     if settings.enable_prometheus:
         route_handlers.append(metrics)
+    if settings.console:
+        route_handlers += [page_file, model_facts, model_card, card_picture, live]
     if settings.mlflow_webhook_secret is not None:
         route_handlers.append(hooks_router())
     if settings.api_debug:
@@ -140,7 +147,7 @@ def _litestar(services: Services, cors: CORSConfig | None) -> Litestar:
     return Litestar(
         route_handlers=route_handlers,
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
-        state=State({"services": services}),
+        state=State({"services": services, "live": Live(services)}),
         lifespan=[_lifespan],
         exception_handlers={Exception: to_answer},
         openapi_config=openapi_config(settings),

@@ -26,6 +26,7 @@ from functools import lru_cache
 
 import hypothesis
 import pytest
+import pytest_asyncio
 
 from app.config.settings import Settings
 from app.main import create_app
@@ -54,6 +55,8 @@ LONGEST = (
     "cuda/test_ptx.py",
     "tests/test_logged_models.py",
     "tests/test_overload.py",
+    "browser/test_changes.py",
+    "browser/test_views.py",
     "tests/test_readme.py",
     "tests/test_model_orders.py",
     "cpu/test_backend.py",
@@ -163,6 +166,28 @@ async def client(settings: Settings) -> AsyncIterator[Client]:
     async with Client(create_app(settings, **in_process(settings))) as client:
         await loaded(client)
         yield client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def module_client(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
+    """The app behind `shared_client`."""
+    log = tmp_path_factory.mktemp("shared") / "predictions.db"
+    settings = Settings(data_dir=registry_dir, database_url=f"sqlite:///{log}", prometheus_port=free_port())
+    async with Client(create_app(settings, **in_process(settings))) as client:
+        await loaded(client)
+        yield client
+
+
+@pytest.fixture
+def shared_client(module_client: Client) -> Iterator[Client]:
+    """A client of one app for all tests of a module, whose event loop is the module's.
+
+    It serves the bundled model again after each test. What tests count and log adds up.
+    """
+    slot = module_client.app.services.slot
+    served = slot.current
+    yield module_client
+    slot.current = served
 
 
 @pytest.fixture(scope="session")

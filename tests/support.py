@@ -147,11 +147,17 @@ class Server:
             "API_PORT": str(self.port),
             "PROMETHEUS_PORT": str(self.prometheus_port),
         }
+        self._environ = {name: value for name, value in (inherited | own | environ).items() if value is not None}
+        self._arguments, self._directory = arguments, directory
+        self.start()
+
+    def start(self) -> None:
+        """Start the process, again after it has ended; the log then begins anew."""
         with self._log.open("wb") as log:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "app", "serve", *arguments],
-                cwd=directory,
-                env={name: value for name, value in (inherited | own | environ).items() if value is not None},
+                [sys.executable, "-m", "app", "serve", *self._arguments],
+                cwd=self._directory,
+                env=self._environ,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

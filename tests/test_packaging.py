@@ -57,13 +57,14 @@ def test_the_lock_has_a_hash_for_each_package_and_names_no_index() -> None:
     assert re.findall(r"://|^\s*-[-if]", LOCK.replace("--hash=", ""), re.MULTILINE) == []
 
 
-def test_the_wheel_holds_the_migrations(tmp_path: Path) -> None:
+def test_the_wheel_holds_the_migrations_and_the_console(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
-    folder = Path("app/prediction_log/migrations")
-    held = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith(str(folder))}
-    assert held == {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*.py")}
+    names = zipfile.ZipFile(wheel).namelist()
+    for folder, files in (("app/prediction_log/migrations", "*.py"), ("app/console/static", "*.*")):
+        held = {name for name in names if name.startswith(folder)}
+        assert held == {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob(files)}
 
 
 def stages() -> dict[str, list[str]]:

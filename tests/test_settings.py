@@ -51,6 +51,7 @@ DEFAULTS = {
     "drift_baseline_rows": 5000,
     "outcome_window_rows": 10_000,
     "prediction_log_days": 0.0,
+    "console": True,
     "cors_origins": (),
     "api_key": None,
     "admin_api_key": None,
@@ -90,7 +91,7 @@ def test_every_variable_is_read() -> None:
         "SHUTDOWN_DELAY": "0.5", "SHUTDOWN_GRACE": "3", "DATABASE_URL": "postgresql://db/predictions",
         "PREDICTION_LOG": "durable", "PREDICTION_LOG_FORMAT": "parquet", "PREDICTION_LOG_SPOOL_BYTES": "2000000",
         "PREDICTION_LOG_ROWS": "5", "PREDICTION_LOG_DAYS": "2.5", "OUTCOME_WINDOW_ROWS": "200",
-        "CORS_ORIGINS": "https://a.example, https://b.example", "API_KEY": "key",
+        "CONSOLE": "false", "CORS_ORIGINS": "https://a.example, https://b.example", "API_KEY": "key",
         "ADMIN_API_KEY": "admin", "MLFLOW_WEBHOOK_SECRET": "hook",
         "DATA_DIR": "/var/lib/madrone", "DRIFT": "false", "DRIFT_WINDOW": "60", "DRIFT_BASELINE_ROWS": "0",
     }  # fmt: skip

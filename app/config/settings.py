@@ -181,6 +181,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=100, le=1_000_000),
         _help("Newest rows with a known outcome from which the error of a version is computed"),
     ] = 10_000
+    console: Annotated[bool, _help("Serve the console, a page for people, at / to browsers")] = True
     cors_origins: Annotated[tuple[Name, ...], _help("Web origins that may call the API; * for all")] = ()
     api_key: Annotated[Key | None, _help("Key for the prediction routes. Unset: no key is needed")] = None
     admin_api_key: Annotated[Key | None, _help("Key for the admin routes. Unset: they are closed")] = None

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from app.codecs.columns import arrow
-from app.codecs.result import Result
+from app.codecs.result import PIECE_VALUES, Columns, Result
 from app.feature import Category
 
 
@@ -59,6 +59,20 @@ def test_a_raw_score_that_is_not_finite_is_a_fault() -> None:
     answer = Result(np.array([1.0, 0.5]), None, "7", raw_score=np.array([np.inf, 0.0]))
     assert answer.finite(0, 2).tolist() == [False, True]
     assert [fault.field for fault in answer.faults(0)] == ["raw_score"]
+
+
+def test_further_columns_follow_and_make_pieces_smaller() -> None:
+    wide = Columns({f"leaf_{place}": place for place in range(999)}, np.zeros((10_000, 999), dtype=np.int32))
+    numbers = Columns({"a": 0, "b": 1}, np.array([[0.5, np.inf]] * 10_000))
+    answer = Result(np.zeros(10_000), None, "7", further=(numbers, wide))
+    assert answer.names[:4] == ("prediction", "a", "b", "leaf_0")
+    assert answer.whole == wide.places.keys()
+    rows = PIECE_VALUES // (1 + 2 + 999)
+    assert next(answer.pieces()) == (0, rows)
+    assert answer.matrix(0, 3).shape == (3, 1002)
+    assert answer.column("b", 2, 4).tolist() == [np.inf] * 2
+    assert not answer.finite(0, 1)[0]
+    assert [fault.field for fault in answer.faults(0)] == ["b"]
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 MAX_CANDIDATES = 20
 """Versions in one `Offer`, the preferred ones first."""
 
+CARD_PATH = "card"
+"""Folder of a run with the model card."""
+
 DIGEST_TAG = "madrone.digest"
 """Tag of a version with the digest that its files must have."""
 
@@ -143,6 +146,32 @@ class Registry:
             directory = download(uri, destination, settings)
         metrics = run_metrics(client, identity.run_id)
         return Fetched(directory, metrics, dict(version.tags or {}).get(DIGEST_TAG))
+
+    def card(self, identity: ModelIdentity, destination: Path) -> Path | None:
+        """Download the model card that `madrone train` logs in the run of a version.
+
+        Args:
+            identity: The version.
+            destination: Empty directory for the files.
+
+        Returns:
+            The directory of the card; None where the run has none, or the version has no run.
+
+        Raises:
+            NothingToServe: The run is gone.
+            ModelRefused: As `fetch`.
+            RegistryUnreachable: The download failed.
+        """
+        settings, run_id = self._settings, identity.run_id
+        if run_id is None:
+            return None
+        with answering(NothingToServe(f"the run of version {identity.version} is gone"), settings):
+            client = mlflow_client(settings)
+            uri, named_by = final_place(client, f"runs:/{run_id}/{CARD_PATH}", settings)
+            check_source(uri, named_by or settings.tracking_uri, settings)
+            if not client.list_artifacts(run_id, CARD_PATH):
+                return None
+            return download(uri, destination, settings)
 
     @property
     def _unknown(self) -> ModelUnknown:

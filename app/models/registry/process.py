@@ -33,6 +33,8 @@ from app.models.registry.worker import (
     Answer,
     Build,
     Built,
+    Card,
+    Carded,
     Failure,
     Fetch,
     Look,
@@ -125,6 +127,14 @@ class WorkerProcess:
         if (reason := self._too_large(destination)) is not None:  # the last bytes came after the last check
             raise ModelRefused(reason)
         return fetched
+
+    def card(self, identity: ModelIdentity, destination: Path) -> Path | None:
+        """See `Registry.card`. A download beyond MODEL_FETCH_TIMEOUT has failed."""
+        timeout, watch = self._settings.model_fetch_timeout, self._watch(destination)
+        try:
+            return self._ask_registry(Card(identity, destination), timeout, Carded, watch).directory
+        except ChildStopped as stopped:
+            raise self._unreachable(str(stopped)) from None
 
     def build(self, directory: Path, digest: str | None) -> ModelContent:
         """See `ModelWorker.build`.

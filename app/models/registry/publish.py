@@ -6,11 +6,10 @@ from pathlib import Path
 from app.config.settings import Settings
 from app.models.artifact import read_artifact
 from app.models.registry.database import check_schema
-from app.models.registry.mlflow import DIGEST_TAG
+from app.models.registry.mlflow import CARD_PATH, DIGEST_TAG
 
 EXPERIMENT = "madrone"
 ARTIFACT_PATH = "model"
-CARD_PATH = "card"
 ALIAS = "champion"
 STAGE = "Production"
 

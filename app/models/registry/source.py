@@ -130,6 +130,10 @@ class ModelSource(Protocol):
         """See `Registry.fetch`."""
         ...
 
+    def card(self, identity: ModelIdentity, destination: Path) -> Path | None:
+        """See `Registry.card`."""
+        ...
+
     def build(self, directory: Path, digest: str | None) -> ModelContent:
         """See `app.models.registry.worker.ModelWorker.build`."""
         ...

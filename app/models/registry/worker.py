@@ -72,6 +72,19 @@ class Fetch(msgspec.Struct, frozen=True, tag=True):
     destination: Path
 
 
+class Card(msgspec.Struct, frozen=True, tag=True):
+    """Request for `ModelWorker.card`."""
+
+    identity: ModelIdentity
+    destination: Path
+
+
+class Carded(msgspec.Struct, frozen=True, tag=True):
+    """Answer to `Card`."""
+
+    directory: Path | None
+
+
 class Build(msgspec.Struct, frozen=True, tag=True):
     """Request for `ModelWorker.build`, whose result goes to the file `destination`."""
 
@@ -125,8 +138,8 @@ class Failure(msgspec.Struct, frozen=True, tag=True):
     detail: str | None = None
 
 
-Request = Look | Version | Fetch | Build | Score
-Answer = Offer | Candidate | Fetched | Built | Scores | Failure
+Request = Look | Version | Fetch | Card | Build | Score
+Answer = Offer | Candidate | Fetched | Carded | Built | Scores | Failure
 
 
 class ModelWorker:
@@ -162,6 +175,10 @@ class ModelWorker:
     def fetch(self, identity: ModelIdentity, destination: Path) -> Fetched:
         """See `Registry.fetch`."""
         return self._registry.fetch(identity, destination)
+
+    def card(self, identity: ModelIdentity, destination: Path) -> Path | None:
+        """See `Registry.card`. A model without a registry has none."""
+        return None if isinstance(self._registry, Place) else self._registry.card(identity, destination)
 
     def build(self, directory: Path, digest: str | None) -> ModelContent:
         """Read a model directory, and lay out its content.
@@ -223,6 +240,8 @@ def answer(worker: ModelWorker, request: Request) -> Answer:
                 return worker.version(number)
             case Fetch(identity, destination):
                 return worker.fetch(identity, destination)
+            case Card(identity, destination):
+                return Carded(worker.card(identity, destination))
             case Build(directory, digest, destination):
                 write_struct(destination, worker.build(directory, digest))
                 return Built()

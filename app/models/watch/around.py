@@ -35,6 +35,10 @@ class SourceAround:
         """See `ModelSource`."""
         return self._source.fetch(identity, destination)
 
+    def card(self, identity: ModelIdentity, destination: Path) -> Path | None:
+        """See `ModelSource`."""
+        return self._source.card(identity, destination)
+
     def build(self, directory: Path, digest: str | None) -> ModelContent:
         """See `ModelSource`."""
         return self._source.build(directory, digest)

@@ -1,0 +1,99 @@
+/** Contributions of the features to a prediction: from the base value down to the score, one row each. @module */
+
+import { stepBar } from './chart.js';
+import { h } from './dom.js';
+import { number, shown, signed } from './format.js';
+
+const MOST_ROWS = 12;
+
+/**
+ * @param {any} value A number, or a list of one for each output.
+ * @param {number} output
+ * @returns {number}
+ */
+export function ofOutput(value, output) {
+  return Array.isArray(value) ? value[output] : value;
+}
+
+/**
+ * The waterfall of an explanation.
+ * @param {any} explanation As `/predict/explain` answers it.
+ * @param {number} output Index of the output that is shown.
+ * @param {(feature: string) => void} pick Called with a feature whose curve is wanted.
+ */
+export function waterfall(explanation, output, pick) {
+  const base = ofOutput(explanation.base_value, output);
+  const end = ofOutput(explanation.raw_score, output);
+  const all = explanation.contributions.map((one) => ({ ...one, amount: ofOutput(one.contribution, output) }));
+  const shownOnes = all.length > MOST_ROWS ? all.slice(0, MOST_ROWS - 1) : all;
+  const rest = all.slice(shownOnes.length);
+  let others = explanation.other ? ofOutput(explanation.other.contribution, output) : 0;
+  let count = explanation.other?.features ?? 0;
+  for (const one of rest) {
+    others += one.amount;
+    count += 1;
+  }
+  const steps = shownOnes.map((one) => ({ name: one.feature, features: one.features, value: one.value, amount: one.amount }));
+  if (count > 0) steps.push({ name: `${count} others`, features: [], value: undefined, amount: others });
+  let at = base;
+  const reached = [base, end];
+  for (const step of steps) reached.push((at += step.amount));
+  const room = (Math.max(...reached) - Math.min(...reached)) * 0.02 || 1;
+  /** @type {[number, number]} */
+  const scale = [Math.min(...reached) - room, Math.max(...reached) + room];
+  at = base;
+  const rows = steps.map((step) => {
+    const from = at;
+    at += step.amount;
+    return h(
+      'tr',
+      {},
+      h('th', { scope: 'row' }, nameOf(step, pick), valueOf(step)),
+      h('td', { class: 'bar' }, stepBar(from, at, scale, step.amount < 0 ? 'less' : 'more')),
+      h('td', { class: `amount ${step.amount < 0 ? 'less' : 'more'}` }, signed(step.amount)),
+    );
+  });
+  return h(
+    'table',
+    { class: 'waterfall' },
+    h('caption', {}, `Contributions, in units of the ${explanation.units}`),
+    h('thead', { class: 'hidden' }, h('tr', {}, ...['Feature', 'Bar', 'Contribution'].map((text) => h('th', { scope: 'col' }, text)))),
+    h('tbody', {}, ends('Base value', base, scale), ...rows, ends(upper(explanation.units), end, scale)),
+  );
+}
+
+/** @param {string} text */
+function upper(text) {
+  return text[0].toUpperCase() + text.slice(1);
+}
+
+/**
+ * @param {any} step
+ * @param {(feature: string) => void} pick
+ */
+function nameOf(step, pick) {
+  const feature = step.features === undefined ? step.name : step.features[0];
+  if (feature === undefined) return step.name;
+  return h('button', { type: 'button', class: 'plain', title: `Show the curve of ${feature}`, onclick: () => pick(feature) }, step.name);
+}
+
+/** @param {any} step */
+function valueOf(step) {
+  return step.value === undefined ? null : h('span', { class: 'value' }, shown(step.value));
+}
+
+/**
+ * The first or the last row.
+ * @param {string} name
+ * @param {number} value
+ * @param {[number, number]} scale
+ */
+function ends(name, value, scale) {
+  return h(
+    'tr',
+    { class: 'end' },
+    h('th', { scope: 'row' }, name),
+    h('td', { class: 'bar' }, stepBar(value - (scale[1] - scale[0]) * 0.006, value, scale, 'end')),
+    h('td', { class: 'amount' }, number(value)),
+  );
+}
