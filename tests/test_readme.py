@@ -175,7 +175,8 @@ def test_every_documented_metric_exists() -> None:
 def test_every_route_is_documented() -> None:
     app = create_app(Settings(api_debug=True, mlflow_webhook_secret="hook")).litestar
     paths = {route.path for route in app.routes if "{" not in route.path} - {"/oauth2-redirect.html"}
-    named = set(re.findall(r"`(?:GET |POST )?(/[a-z0-9/_.]*)`", FRONT + READMES["app/protocols/README.md"]))
+    pages = FRONT + READMES["app/protocols/README.md"] + READMES["app/console/README.md"]
+    named = set(re.findall(r"`(?:GET |POST )?(/[a-z0-9/_.]*)`", pages))
     assert paths - named == set()
 
 

@@ -14,6 +14,7 @@ import logging.config
 import os
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
@@ -50,7 +51,7 @@ from kernels.forest.layout import BoosterText
 LINGER_S = 30.0
 """Seconds without a request after which the process ends: looks in quick succession share it, rare ones free it."""
 
-NICENESS = 10
+NICENESS = 10  # requests are served first where the processor is short
 
 
 class Look(msgspec.Struct, frozen=True, tag=True):
@@ -265,7 +266,6 @@ def answer(worker: ModelWorker, request: Request) -> Answer:
 
 def main() -> None:
     """Answer until the parent has gone or nothing more comes."""
-    # Requests are served first where the processor is short.
     os.nice(NICENESS)
     # MLflow and LightGBM make a million objects that stay: to search them for garbage is a sixth of their import.
     gc.set_threshold(100_000)
@@ -288,12 +288,10 @@ def main() -> None:
     threading.Thread(target=read, daemon=True).start()
     decoder = msgspec.msgpack.Decoder(Request, dec_hook=path_from_text)
     encoder = msgspec.msgpack.Encoder(enc_hook=str)
-    while True:
-        try:
-            request = queue.get(timeout=LINGER_S)
-        except Empty:
-            break
-        connection.send_bytes(encoder.encode(answer(worker, decoder.decode(request))))
+    with suppress(Empty):
+        while True:
+            request = decoder.decode(queue.get(timeout=LINGER_S))
+            connection.send_bytes(encoder.encode(answer(worker, request)))
     sys.stderr.flush()
     os._exit(0)
 
