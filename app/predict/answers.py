@@ -22,7 +22,7 @@ from app.errors import FieldError, PredictionNotFinite
 from app.models.served import ServedModel
 from app.predict.bulk import half_widths, table_answer
 from app.predict.exchange import Exchange
-from app.predict.explanation import RowExplanation, explained_rows
+from app.predict.explain.explanation import RowExplanation, explained_rows
 from app.predict.query import Addition, Asked
 from kernels.engine import Evaluation, Outputs, SingleEvaluation
 

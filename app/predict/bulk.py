@@ -10,7 +10,7 @@ from app.codecs.rules import Buffer, FloatArray
 from app.models.identity import ModelIdentity
 from app.models.served import ServedModel
 from app.predict.exchange import WHOLE_ANSWER_BYTES, Exchange
-from app.predict.explanation import explained_columns
+from app.predict.explain.explanation import explained_columns
 from app.predict.query import Asked
 from kernels.engine import Evaluation
 

@@ -11,8 +11,8 @@ from app.codecs.json import table as table_json
 from app.errors import PredictionNotFinite, UnsupportedMediaType
 from app.predict.answers import batch_answer, row_answer
 from app.predict.bulk import Table, bulk_answer, send_table
-from app.predict.curve import curve_answer, read_curve
 from app.predict.exchange import Exchange, Handle
+from app.predict.explain.curve import curve_answer, read_curve
 from app.predict.logged import flushed
 from app.predict.many_rows import NO_TURN, Reader
 from app.predict.query import Asked, requested, requested_interval

@@ -23,7 +23,7 @@ from app.codecs.json.types import value_schema
 from app.config.settings import Settings
 from app.container import Services
 from app.models.served import ServedModel
-from app.predict.curve import MOST_POINTS, POINTS
+from app.predict.explain.curve import MOST_POINTS, POINTS
 from app.predict.query import most_features
 from app.protocols.wiring import describe_protocols
 from app.routes.health import ReloadOrder

@@ -17,7 +17,7 @@ from app.container import InjectedServices
 from app.feature import Feature
 from app.models.output import Meaning, meaning
 from app.predict.answers import BatchResponse, Label, PredictionResponse
-from app.predict.curve import CurveResponse
+from app.predict.explain.curve import CurveResponse
 from app.problems import PROBLEM_STATUSES, problem_responses
 from kernels.explainer import Space
 

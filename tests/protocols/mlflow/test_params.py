@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.models.support import NAMES, save_booster, save_text, serve, tiny_booster, tiny_rows
-from tests.predict.test_explain import HUGE, UNCOUNTED
+from tests.predict.explain.test_explain import HUGE, UNCOUNTED
 from tests.routes.support import Client, Row, put, row_of, served_by
 
 URL = "/invocations"

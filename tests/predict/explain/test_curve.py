@@ -10,7 +10,7 @@ import pytest
 from app.codecs.json.row import JsonCodec
 from app.config.settings import Settings
 from app.models.served import ServedModel
-from app.predict.curve import MOST_POINTS
+from app.predict.explain.curve import MOST_POINTS
 from tests.kernels.forest.boosters import Split, model_text, tree_text
 from tests.models.colors import COLORS, SIZES, trained_on
 from tests.models.support import save_booster, save_text, serve, tiny_booster, tiny_rows

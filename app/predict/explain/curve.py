@@ -16,7 +16,7 @@ from app.errors import FieldError, InvalidInput, PredictionNotFinite
 from app.feature import Feature
 from app.models.served import ServedModel
 from app.predict.bulk import table_answer
-from app.predict.explanation import Value, value_reader
+from app.predict.explain.explanation import Value, value_reader
 from app.predict.query import Asked
 from kernels.engine import Evaluation
 from kernels.forest.forest import Forest
