@@ -25,9 +25,9 @@ import lightgbm as lgb
 import numpy as np
 
 from app.training.dataset import load_dataset
-from benchmarks.forest import progress, train
+from benchmarks.forest import begin_comparison, progress, train
 from benchmarks.peers.process import Peer, PeerError, Process
-from benchmarks.report import MIB, Report, at_least, at_most, begin, context, parser, ratio, render, save, spread
+from benchmarks.report import MIB, Report, at_least, at_most, context, parser, ratio, render, save, spread
 from kernels.engine import Engine
 from kernels.forest.forest import Forest
 
@@ -76,17 +76,11 @@ class Entrant:
 
 def main() -> None:
     options = parser(__doc__, quick="2 rounds of 0.02 s of the first forest", data=True)
-    options.add_argument("--rounds", type=int, default=7)
-    options.add_argument("--seconds", type=float, default=0.2, help="for one engine, batch size and round, at least")
-    options.add_argument("--forests", type=int, default=len(FORESTS), help="how many of the forests are measured")
-    arguments = begin(options)
-    cache = arguments.cache
-    for directory in (cache / "logs", cache / "models"):
-        directory.mkdir(parents=True, exist_ok=True)
+    arguments = begin_comparison(options, len(FORESTS))
+    cache, rounds, seconds = arguments.cache, arguments.rounds, arguments.seconds
     dataset = load_dataset(arguments.data)
     rows = dataset.features[np.random.default_rng(1).permutation(len(dataset.features))[:KEPT_ROWS]]
     np.save(cache / "explained_rows.npy", rows)
-    rounds, seconds = (2, 0.02) if arguments.quick else (arguments.rounds, arguments.seconds)
     models: dict[str, Any] = {}
     for trees, leaves in FORESTS[: 1 if arguments.quick else arguments.forests]:
         name = f"{trees:,} trees of {leaves} leaves"

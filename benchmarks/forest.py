@@ -17,6 +17,7 @@ A peer that cannot be installed or built is reported with the reason. With `--qu
 report goes to the cache.
 """
 
+import argparse
 import hashlib
 import json
 import sys
@@ -82,23 +83,26 @@ class Settings:
     rows: Path
 
 
-def main() -> None:
-    options = parser(__doc__, quick="2 rounds of 0.02 s", data=True)
+def begin_comparison(options: argparse.ArgumentParser, forests: int) -> argparse.Namespace:
+    """The arguments of a benchmark that compares engines on some forests, whose directories in the cache are made."""
     options.add_argument("--rounds", type=int, default=7)
     options.add_argument("--seconds", type=float, default=0.2, help="for one engine, batch size and round, at least")
-    options.add_argument("--only", default="", help="parts of the peers' names, separated by commas")
-    options.add_argument("--forests", type=int, default=len(FORESTS), help="how many of the forests are measured")
+    options.add_argument("--forests", type=int, default=forests, help="how many of the forests are measured")
     arguments = begin(options)
-    cache = arguments.cache
-    for directory in (cache / "logs", cache / "models"):
+    if arguments.quick:
+        arguments.rounds, arguments.seconds = 2, 0.02
+    for directory in (arguments.cache / "logs", arguments.cache / "models"):
         directory.mkdir(parents=True, exist_ok=True)
+    return arguments
+
+
+def main() -> None:
+    options = parser(__doc__, quick="2 rounds of 0.02 s", data=True)
+    options.add_argument("--only", default="", help="parts of the peers' names, separated by commas")
+    arguments = begin_comparison(options, len(FORESTS))
+    cache = arguments.cache
     dataset = load_dataset(arguments.data)
-    settings = Settings(
-        rounds=2 if arguments.quick else arguments.rounds,
-        seconds=0.02 if arguments.quick else arguments.seconds,
-        cache=cache,
-        rows=cache / "rows.npy",
-    )
+    settings = Settings(rounds=arguments.rounds, seconds=arguments.seconds, cache=cache, rows=cache / "rows.npy")
     order = np.random.default_rng(1).permutation(len(dataset.features))[: max(BATCHES)]
     np.save(settings.rows, dataset.features[order])
     models: dict[str, Any] = {}
