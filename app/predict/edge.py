@@ -1,6 +1,6 @@
 """Checks and rewrites of every request before it reaches a route."""
 
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Message, Receive, Scope, Send
 
 from app.errors import BadRequest
 from app.headers import check_host
@@ -35,16 +35,30 @@ class Edge:
             await self._app(scope, receive, send)
 
     async def _answer_head(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        async def send_head(message: Message) -> None:
-            if message["type"] == "http.response.body":
-                message["body"] = b""
-            await send(message)
+        asked = started = False
+
+        async def receive_once() -> HTTPReceiveMessage:
+            # Nobody waits for a body, so that a stream, which ends when its reader goes, ends at once.
+            nonlocal asked
+            if asked:
+                return {"type": "http.disconnect"}
+            message: HTTPReceiveMessage = await receive()  # pyright: ignore[reportAssignmentType]
+            asked = not message.get("more_body", False)
+            return message
+
+        async def send_start(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                await send(message)
 
         scope["method"] = "GET"
         try:
-            await self._app(scope, receive, send_head)
+            await self._app(scope, receive_once, send_start)
         finally:
             scope["method"] = "HEAD"  # for metrics and log
+        if started:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _allowing_head(send: Send) -> Send:

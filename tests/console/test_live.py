@@ -145,6 +145,12 @@ async def test_a_stream_ends_with_the_service(client: Client, monkeypatch: pytes
         assert viewer.sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
 
 
+async def test_head_of_a_stream_is_answered_at_once(client: Client) -> None:
+    head = await client.head("/console/live")
+    assert (head.status_code, head.headers["content-type"], head.content) == (200, "text/event-stream", b"")
+    assert live_of(client).viewers == 0
+
+
 async def test_a_stream_ends_after_a_while(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "PERIOD_S", 0.02)
     monkeypatch.setattr(live, "LONGEST_S", 0.05)

@@ -4,13 +4,16 @@ import msgspec
 import pytest
 
 from app.config.settings import Settings
+from app.console.live import LIVE_ROUTE
 from tests.routes.support import Client, Row, ask, client_of
 
 VOLATILE = {"date", "x-request-id", "content-length"}
 
 
-def routes_of(client: Client, method: str) -> list[str]:
-    return [route.path for route in client.app.litestar.routes if method in getattr(route, "methods", ())]
+def pages_of(client: Client) -> list[str]:
+    """Paths that answer GET, without parameters in them, and that come to an end by themselves."""
+    routes = [route.path for route in client.app.litestar.routes if "GET" in getattr(route, "methods", ())]
+    return [path for path in routes if "{" not in path and path != LIVE_ROUTE]
 
 
 PLAIN = {"Accept-Encoding": "identity"}
@@ -18,7 +21,7 @@ PLAIN = {"Accept-Encoding": "identity"}
 
 async def test_head_answers_like_get_without_a_body(settings: Settings) -> None:
     async with client_of(msgspec.structs.replace(settings, api_debug=True)) as client:
-        routes = [path for path in routes_of(client, "GET") if "{" not in path]
+        routes = pages_of(client)
         assert {"/info", "/metrics", "/health", "/health/ready", "/predict/model/info", "/openapi.json"} < set(routes)
         for path in [*routes, "/docs/assets/swagger/swagger-ui.css", "/nothing"]:
             whole, head = await client.get(path, headers=PLAIN), await client.head(path, headers=PLAIN)
@@ -51,8 +54,7 @@ async def test_options_lists_the_methods_of_a_route(client: Client) -> None:
 
 async def test_no_content_type_repeats_a_parameter(settings: Settings, example: Row) -> None:
     async with client_of(msgspec.structs.replace(settings, api_debug=True)) as client:
-        paths = [path for path in routes_of(client, "GET") if "{" not in path]
-        answers = [await client.get(path) for path in [*paths, "/nothing"]]
+        answers = [await client.get(path) for path in [*pages_of(client), "/nothing"]]
         answers += [await client.post("/predict", json=row) for row in (example, {})]
         for accept in ("text/csv", "application/x-ndjson", "application/json"):
             bulk = await client.post("/predict/bulk", json={"rows": [example]}, headers={"Accept": accept})
