@@ -25,18 +25,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 
 
 @pytest.fixture
-def proxy(server: MlflowServer) -> Iterator[FaultProxy]:
-    with FaultProxy(server.url) as proxy:
+def proxy(mlflow_server: str) -> Iterator[FaultProxy]:
+    with FaultProxy(mlflow_server) as proxy:
         yield proxy
 
 
 @pytest.fixture(scope="module")
-def files(server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+def files(mlflow_server: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Id of a run with the artifacts `model/model.lgb` and `model/other.lgb`, uploaded through a proxy."""
     directory = tmp_path_factory.mktemp("files")
     for name in ("model.lgb", "other.lgb"):
         (directory / name).write_bytes(CONTENT)
-    with FaultProxy(server.url) as proxy:
+    with FaultProxy(mlflow_server) as proxy:
         client = MlflowClient(proxy.url, proxy.url)
         run_id = str(client.create_run("0").info.run_id)
         client.log_artifacts(run_id, str(directory), "model")
@@ -91,6 +91,7 @@ def test_a_server_that_ended_starts_again_on_its_port_with_what_it_held(
     assert MlflowClient(url, url).get_registered_model(name).name == name
 
 
+@pytest.mark.slow
 def test_a_hung_server_takes_connections_and_answers_once_it_is_resumed(server: MlflowServer) -> None:
     server.hang()
     try:
@@ -106,10 +107,10 @@ def test_a_hung_server_takes_connections_and_answers_once_it_is_resumed(server: 
     assert get(server.url).status_code == 200
 
 
-def test_without_a_fault_everything_passes_and_is_counted(server: MlflowServer, proxy: FaultProxy) -> None:
-    through, direct = get(proxy.url), get(server.url)
+def test_without_a_fault_everything_passes_and_is_counted(mlflow_server: str, proxy: FaultProxy) -> None:
+    through, direct = get(proxy.url), get(mlflow_server)
     assert (through.status_code, through.content) == (direct.status_code, direct.content) == (200, b"OK")
-    assert get(proxy.url, "/absent?a=b").status_code == get(server.url, "/absent?a=b").status_code == 404
+    assert get(proxy.url, "/absent?a=b").status_code == get(mlflow_server, "/absent?a=b").status_code == 404
     assert proxy.requests == {HEALTH: 1, "/absent": 1}
     assert proxy.connections == 2
 
@@ -140,8 +141,8 @@ def test_mlflows_client_raises_on_an_error(proxy: FaultProxy, monkeypatch: pytes
         MlflowClient(proxy.url, proxy.url).get_registered_model("any")
 
 
-def test_a_drip_gives_a_byte_and_then_waits(server: MlflowServer) -> None:
-    proxy = FaultProxy(server.url, pace=3600)
+def test_a_drip_gives_a_byte_and_then_waits(mlflow_server: str) -> None:
+    proxy = FaultProxy(mlflow_server, pace=3600)
     proxy.fault = "drip"
     with ask(proxy) as connection:
         assert connection.recv(65536) == b"H"
@@ -149,8 +150,8 @@ def test_a_drip_gives_a_byte_and_then_waits(server: MlflowServer) -> None:
         assert read_all(connection) == b""
 
 
-def test_a_drip_loses_nothing(server: MlflowServer) -> None:
-    with FaultProxy(server.url, pace=0) as proxy:
+def test_a_drip_loses_nothing(mlflow_server: str) -> None:
+    with FaultProxy(mlflow_server, pace=0) as proxy:
         proxy.fault = "drip"
         assert get(proxy.url).content == b"OK"
 
@@ -178,15 +179,15 @@ def test_a_corrupted_download_differs_in_one_byte_of_the_named_file(proxy: Fault
 
 @pytest.mark.parametrize("fault", ["truncate", "corrupt"])
 def test_what_spoils_downloads_lets_all_else_pass(
-    server: MlflowServer, proxy: FaultProxy, files: str, fault: Fault
+    mlflow_server: str, proxy: FaultProxy, files: str, fault: Fault
 ) -> None:
     proxy.fault = fault
     for path in (HEALTH, f"/api/2.0/mlflow-artifacts/artifacts?path=0/{files}/artifacts/model"):
-        assert get(proxy.url, path).content == get(server.url, path).content
+        assert get(proxy.url, path).content == get(mlflow_server, path).content
     path = f"/api/2.0/mlflow-artifacts/artifacts/0/{files}/artifacts/uploaded/model.lgb"
-    through, direct = (HTTP.put(url + path, content=CONTENT) for url in (proxy.url, server.url))
+    through, direct = (HTTP.put(url + path, content=CONTENT) for url in (proxy.url, mlflow_server))
     assert (through.status_code, through.content) == (direct.status_code, direct.content)
-    assert get(server.url, path).content == CONTENT
+    assert get(mlflow_server, path).content == CONTENT
 
 
 def test_refused_connections_are_taken_and_closed(proxy: FaultProxy) -> None:
@@ -202,6 +203,7 @@ def test_a_server_that_is_away_closes_the_connection() -> None:
         get(proxy.url)
 
 
+@pytest.mark.slow
 def test_closing_ends_connections_that_wait_for_a_hung_server(server: MlflowServer) -> None:
     proxy = FaultProxy(server.url)
     server.hang()

@@ -4,7 +4,7 @@ import contextlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import mlflow
 import mlflow.lightgbm
@@ -30,13 +30,40 @@ ARROW = "application/vnd.apache.arrow.stream"
 WAYS = {f"{way.log.__module__.rpartition('.')[2]}-{way.log.__name__}": way for ways in GROUPS.values() for way in ways}
 
 
-class Library(NamedTuple):
-    """A registry with a version for each way, and the service that is asked for them."""
+SHORT = 5
+"""`just test` tries each fifth way of an outcome, `just test-all` each."""
 
-    server: Watched
-    registry: str
-    logged: dict[str, tuple[str, Logged]]
-    unlogged: dict[str, str]
+
+class Library:
+    """A registry that gets a version for each way that is asked for, and the service that is asked for them.
+
+    Attributes:
+        server: The service.
+        registry: URI of the registry.
+    """
+
+    def __init__(self, server: Watched, registry: str, directory: Path) -> None:
+        self.server = server
+        self.registry = registry
+        self._directory = directory
+        self._logged: dict[str, tuple[str, Logged] | str] = {}
+
+    def logged(self, name: str) -> tuple[str, Logged]:
+        """A way's version and what was logged."""
+        found = self._found(name)
+        assert not isinstance(found, str), found
+        return found
+
+    def unlogged(self, name: str) -> str:
+        """What MLflow says of a way that it does not take."""
+        found = self._found(name)
+        assert isinstance(found, str), name
+        return found
+
+    def _found(self, name: str) -> tuple[str, Logged] | str:
+        if name not in self._logged:
+            self._logged[name] = log(WAYS[name], self._directory / name)
+        return self._logged[name]
 
 
 def latest() -> int:
@@ -56,35 +83,30 @@ def registry(directory: Path) -> Iterator[str]:
         yield uri
 
 
-def logged(way: Way, directory: Path) -> Logged | str:
-    """Log a model; MLflow's reason where it does not."""
+def log(way: Way, directory: Path) -> tuple[str, Logged] | str:
+    """Log a model; its version, or MLflow's reason where there is none."""
     directory.mkdir()
+    before = latest()
     try:
-        return way.log(directory)
+        result = way.log(directory)
     except MlflowException as error:
         return str(error)
     finally:
         for flavor in (mlflow.lightgbm, mlflow.sklearn):
             flavor.autolog(disable=True, silent=True)
+    return "" if latest() == before else (str(latest()), result)
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
     directory = tmp_path_factory.mktemp("ways")
-    versions: dict[str, tuple[str, Logged]] = {}
-    unlogged: dict[str, str] = {}
     with registry(directory) as uri:
-        for name, way in WAYS.items():
-            before, result = latest(), logged(way, directory / name)
-            if latest() == before:
-                unlogged[name] = str(result) if isinstance(result, str) else ""
-            else:
-                assert isinstance(result, Logged)
-                versions[name] = (str(latest()), result)
+        first = next(iter(WAYS))
+        assert log(WAYS[first], directory / "first") != ""
         MlflowClient().set_registered_model_alias(REGISTERED, ALIAS, "1")
         environ = {"MODEL_CACHE_TTL": "3600", "MODEL_STORE_VERSIONS": "1"}
         with Watched(directory, uri, REGISTERED, **environ) as server:
-            yield Library(server.wait_ready(), uri, versions, unlogged)
+            yield Library(server.wait_ready(), uri, directory)
 
 
 def sent(asked: pd.DataFrame) -> list[dict[str, Any]]:
@@ -188,7 +210,11 @@ def convert(library: Library, version: str) -> Result:
 
 
 def ways(outcome: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("name", [name for name, way in WAYS.items() if way.outcome == outcome])
+    names = [name for name, way in WAYS.items() if way.outcome == outcome]
+    return pytest.mark.parametrize(
+        "name",
+        [pytest.param(name, marks=[pytest.mark.slow] if place % SHORT else []) for place, name in enumerate(names)],
+    )
 
 
 def test_the_table_of_ways_is_that_of_the_tests() -> None:
@@ -198,7 +224,7 @@ def test_the_table_of_ways_is_that_of_the_tests() -> None:
 
 @ways("served")
 def test_a_logged_model_is_served_to_the_last_bit(library: Library, name: str) -> None:
-    version, told = library.logged[name]
+    version, told = library.logged(name)
     swap(library.server, version)
     check_answers(library.server, WAYS[name], told, version)
 
@@ -206,17 +232,17 @@ def test_a_logged_model_is_served_to_the_last_bit(library: Library, name: str) -
 @ways("not logged")
 def test_mlflow_does_not_store_it(library: Library, name: str) -> None:
     # An autologged model's reason is only in MLflow's log.
-    assert WAYS[name].unlogged in (library.unlogged[name] or UNTRUSTED)
+    assert WAYS[name].unlogged in (library.unlogged(name) or UNTRUSTED)
 
 
 @ways("refused")
 def test_a_model_is_refused_with_its_reason(library: Library, name: str) -> None:
-    refuse(library.server, library.logged[name][0], WAYS[name].refused)
+    refuse(library.server, library.logged(name)[0], WAYS[name].refused)
 
 
 @ways("converted")
 def test_a_refused_model_is_served_once_it_is_converted(library: Library, name: str) -> None:
-    version, told = library.logged[name]
+    version, told = library.logged(name)
     refuse(library.server, version, WAYS[name].refused)
     converted = convert(library, version)
     assert converted.exit_code == 0, converted.output
@@ -229,7 +255,7 @@ def test_a_refused_model_is_served_once_it_is_converted(library: Library, name: 
 @ways("refused")
 def test_a_model_that_cannot_be_converted_says_why(library: Library, name: str) -> None:
     before = latest()
-    converted = convert(library, library.logged[name][0])
+    converted = convert(library, library.logged(name)[0])
     assert converted.exit_code != 0
     assert WAYS[name].kept in " ".join(converted.output.split())
     assert latest() == before

@@ -141,6 +141,7 @@ def test_a_killed_model_worker_is_replaced_and_costs_no_prediction(scene: Scene)
     assert now.pid != killed[0].pid
 
 
+@pytest.mark.slow
 def test_a_restart_without_the_registry_serves_the_last_model(registry: MlflowServer, tmp_path: Path) -> None:
     shelf = Shelf(registry.url, "kept", tmp_path)
     first = shelf.good()

@@ -83,6 +83,7 @@ def test_readiness_ends_then_the_port_closes_then_the_last_answer_leaves(
     assert ends(server, tmp_path) == 0
 
 
+@pytest.mark.slow
 def test_a_request_that_hangs_keeps_the_process_no_longer_than_its_grace(serve: Serve, tmp_path: Path) -> None:
     server = serve(SHUTDOWN_DELAY="0", SHUTDOWN_GRACE="1", REQUEST_TIMEOUT=LONG).wait_ready()
     with Wire(server) as wire:
@@ -113,7 +114,14 @@ def workers(server: Server) -> list[psutil.Process]:
         return []
 
 
-@pytest.mark.parametrize("moment", ["a worker was started", "the port is open", "no model is there yet"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "a worker was started",
+        pytest.param("the port is open", marks=pytest.mark.slow),
+        pytest.param("no model is there yet", marks=pytest.mark.slow),
+    ],
+)
 def test_told_to_end_while_it_starts_it_ends_like_any_other_time(serve: Serve, tmp_path: Path, moment: str) -> None:
     server = serve(DATA_DIR=str(tmp_path / "fresh"), SHUTDOWN_DELAY="0.5")
     moments: dict[str, Callable[[], bool]] = {

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -158,9 +159,15 @@ class InFlight(Collector):
 
 def _build(registry: CollectorRegistry) -> None:
     """Export the versions of what computes and serves."""
+    labels = _versions()
+    build = Gauge("build_info", "1, with the versions of the service and its libraries.", labels, registry=registry)
+    build.labels(**labels).set(1)
+
+
+@cache
+def _versions() -> dict[str, str]:
     labels = {name: version(name) for name in ("madrone", *BUILT_WITH)} | {
         "python": platform.python_version(), "platform": f"{platform.system()}-{platform.machine()}".lower(),
     }  # fmt: skip
     labels["version"] = labels.pop("madrone")
-    build = Gauge("build_info", "1, with the versions of the service and its libraries.", labels, registry=registry)
-    build.labels(**labels).set(1)
+    return labels

@@ -35,6 +35,7 @@ def pipeline(booster: lgb.Booster) -> Pipeline:
 
 
 @pytest.mark.skipif(cuda_unavailable_reason() is None, reason="there is a GPU")
+@pytest.mark.slow
 def test_without_a_gpu_it_says_so_in_a_line() -> None:
     environ = os.environ | {"NUMBA_ENABLE_CUDASIM": "0"}
     root = Path(gpu.__file__).parents[1]

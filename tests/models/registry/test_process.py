@@ -177,6 +177,7 @@ def test_a_process_that_was_killed_is_started_anew(saved: SavedModel) -> None:
         assert started(before) != killed
 
 
+@pytest.mark.slow
 def test_a_hanging_registry_is_unreachable_in_time_and_ends_the_process(hung: socket.socket, saved: SavedModel) -> None:
     text, expected = saved.directory / BOOSTER, saved.booster.predict(saved.rows)
     before = psutil.Process().children()
@@ -224,6 +225,7 @@ WorkerProcess(Settings(mlflow_tracking_uri=sys.argv[1], model_lookup_timeout=600
 """
 
 
+@pytest.mark.slow
 def test_it_ends_with_its_parent_though_it_hangs(hung: socket.socket) -> None:
     # MLflow itself must not give up before.
     patience = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "600"}

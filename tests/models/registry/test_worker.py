@@ -87,9 +87,9 @@ worker.ModelWorker.build = build
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("hang", "reading it took longer than MODEL_BUILD_TIMEOUT = 0.5 s"),
+        pytest.param("hang", "reading it took longer than MODEL_BUILD_TIMEOUT = 0.5 s", marks=pytest.mark.slow),
         pytest.param("hoard", "to read it takes more than 1024 MiB of memory", marks=pytest.mark.slow),
-        pytest.param("end", "the process that was to read it ended over it", marks=pytest.mark.slow),
+        ("end", "the process that was to read it ended over it"),
     ],
 )
 def test_a_model_that_harms_the_process_is_refused(

@@ -5,7 +5,6 @@ Status, predictions to the last bit, and error code are equal, but for what `dif
 
 import ast
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +22,9 @@ from tests.routes.support import Client, client_of, put
 from tests.support import ROOT, free_port
 
 URL = "/invocations"
+
+SHORT = ("doubles", "classifier", "binary", "categories", "tensor")
+"""Models that `just test` compares; `just test-all` compares each."""
 
 
 class Answer(NamedTuple):
@@ -89,44 +91,61 @@ def check_error(response: httpx.Response) -> None:
     assert len(content["message"]) < 2000
 
 
-async def compare_all(settings: Settings, directory: Path) -> dict[str, list[Pair]]:
-    async with client_of(settings) as client:
-        return {name: await compare(client, name, directory / name.replace(" ", "-")) for name in MODELS}
+class Answers:
+    """Pairs of answers by model, which are asked for once."""
+
+    def __init__(self, settings: Settings, directory: Path) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._found: dict[str, list[Pair]] = {}
+
+    def __getitem__(self, model: str) -> list[Pair]:
+        if model not in self._found:
+            with mlflows_own_warnings_silenced():
+                self._found[model] = asyncio.run(self._compare(model))
+        return self._found[model]
+
+    async def _compare(self, model: str) -> list[Pair]:
+        async with client_of(self._settings) as client:
+            return await compare(client, model, self._directory / model.replace(" ", "-"))
 
 
 @pytest.fixture(scope="module")
-def answers(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Pair]]]:
+def answers(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Answers:
     directory = tmp_path_factory.mktemp("scoring")
     settings = Settings(
         data_dir=registry_dir, database_url=f"sqlite:///{directory / 'log.db'}", prometheus_port=free_port()
     )
-    with mlflows_own_warnings_silenced():
-        yield asyncio.run(compare_all(settings, directory))
+    return Answers(settings, directory)
 
 
 def reasons(model: str, pair: Pair) -> list[Difference]:
     return [difference for difference in DIFFERENCES if difference.covers(model, pair.body.name, pair.outcome)]
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_answers_are_mlflows(answers: dict[str, list[Pair]], model: str) -> None:
+@pytest.mark.parametrize(
+    "model", [pytest.param(model, marks=[] if model in SHORT else pytest.mark.slow) for model in MODELS]
+)
+def test_answers_are_mlflows(answers: Answers, model: str) -> None:
     differ = [pair for pair in answers[model] if pair.outcome]
     assert [pair for pair in differ if len(reasons(model, pair)) != 1] == []
 
 
-def test_many_bodies_are_sent_and_answered(answers: dict[str, list[Pair]]) -> None:
-    pairs = [pair for found in answers.values() for pair in found]
+@pytest.mark.slow
+def test_many_bodies_are_sent_and_answered(answers: Answers) -> None:
+    pairs = [pair for model in MODELS for pair in answers[model]]
     equal = [pair for pair in pairs if not pair.outcome]
     assert len(pairs) >= 1000
     assert len([pair for pair in equal if pair.here.status == 200]) >= 400
     assert len([pair for pair in equal if pair.here.status == 400]) >= 300
     assert {pair.here.code for pair in equal} == {None, "BAD_REQUEST", "INVALID_PARAMETER_VALUE"}
-    for model, found in answers.items():
-        assert len({pair.here.predictions for pair in found}) > 2, model
+    for model in MODELS:
+        assert len({pair.here.predictions for pair in answers[model]}) > 2, model
 
 
-def test_every_difference_is_met(answers: dict[str, list[Pair]]) -> None:
-    met = {difference for model, pairs in answers.items() for pair in pairs for difference in reasons(model, pair)}
+@pytest.mark.slow
+def test_every_difference_is_met(answers: Answers) -> None:
+    met = {difference for model in MODELS for pair in answers[model] for difference in reasons(model, pair)}
     assert [difference.what for difference in DIFFERENCES if difference not in met] == []
 
 
@@ -135,15 +154,23 @@ def test_the_readme_lists_the_differences() -> None:
     assert page.split("<!-- differences -->\n")[1].split("\n<!-- /differences -->")[0] == table()
 
 
-def test_classifiers_answer_labels(answers: dict[str, list[Pair]]) -> None:
-    first = {model: ast.literal_eval(pairs[0].here.predictions or "[]") for model, pairs in answers.items()}
-    assert set(first["classifier"]) <= {"low", "middle", "hïgh"}
-    assert set(first["binary"]) <= {True, False}
-    assert [len(row) for row in first["probabilities"]] == [2, 2]
-    assert [len(row) for row in first["multiclass"]] == [3, 3]
+def first(answers: Answers, model: str) -> list[Any]:
+    """Our predictions for the first body."""
+    return ast.literal_eval(answers[model][0].here.predictions or "[]")
 
 
-def test_an_absent_content_type_is_refused(answers: dict[str, list[Pair]], settings: Settings) -> None:
+def test_classifiers_answer_labels(answers: Answers) -> None:
+    assert set(first(answers, "classifier")) <= {"low", "middle", "hïgh"}
+    assert set(first(answers, "binary")) <= {True, False}
+
+
+@pytest.mark.slow
+def test_probabilities_are_answered_in_rows(answers: Answers) -> None:
+    assert [len(row) for row in first(answers, "probabilities")] == [2, 2]
+    assert [len(row) for row in first(answers, "multiclass")] == [3, 3]
+
+
+def test_an_absent_content_type_is_refused(settings: Settings) -> None:
     async def ask() -> Any:
         async with client_of(settings) as client:
             return await client.post(URL, content=b"{}")

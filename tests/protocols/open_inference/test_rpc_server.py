@@ -220,6 +220,7 @@ async def test_a_port_in_use_is_an_error_that_names_the_setting(settings: Settin
         await second.stop()
 
 
+@pytest.mark.slow
 def test_the_command_serves_on_the_port_and_ends_at_a_signal(serve: Callable[..., Server], example: Row) -> None:
     port = free_port()
     server = serve(GRPC_PORT=str(port), SHUTDOWN_DELAY="0").wait_ready()
