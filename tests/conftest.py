@@ -120,7 +120,13 @@ way.
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the modules that take longest first; a module's tests stay together and in their order."""
+    """Put the modules that take longest first; a module's tests stay together and in their order.
+
+    Those that share a client run in their module's event loop, which is the client's.
+    """
+    for item in items:
+        if "shared_client" in getattr(item, "fixturenames", ()) and item.get_closest_marker("asyncio"):
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
     ranks: dict[Path, int] = {}
     for path in {item.path for item in items}:
         ends = (rank for rank, end in enumerate(LONGEST) if path.as_posix().endswith(f"/{end}"))
@@ -195,11 +201,17 @@ def settings(registry_dir: Path, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[Client]:
-    """A client of an app that serves the bundled model."""
+async def own_client(settings: Settings) -> AsyncIterator[Client]:
+    """A client of an app that serves the bundled model, and that has counted and logged nothing yet."""
     async with Client(create_app(settings, **in_process(settings))) as client:
         await loaded(client)
         yield client
+
+
+@pytest.fixture
+def client(own_client: Client) -> Client:
+    """The client of an app of its own; in modules that say so, `shared_client`."""
+    return own_client
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -214,7 +226,7 @@ async def module_client(registry_dir: Path, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def shared_client(module_client: Client) -> Iterator[Client]:
-    """A client of one app for all tests of a module, whose event loop is the module's.
+    """A client of one app for all tests of a module.
 
     It serves the bundled model again after each test. What tests count and log adds up.
     """

@@ -93,6 +93,7 @@ def ask(example: dict[str, float]) -> Iterator[Callable[[Server], Asker]]:
         asker.stop()
 
 
+@pytest.mark.slow
 def test_no_row_of_an_answer_is_lost_or_logged_twice(
     data_dir: Path, tmp_path: Path, serve: Serve, ask: Callable[[Server], Asker]
 ) -> None:

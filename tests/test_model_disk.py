@@ -96,6 +96,7 @@ def test_a_damaged_stored_model_is_set_aside_and_the_one_before_it_served(
     assert sender.versions(shelf.predictions) == [first, third]
 
 
+@pytest.mark.slow
 def test_a_process_killed_during_a_swap_leaves_whole_models(
     mlflow_server: str, proxy: FaultProxy, tmp_path: Path
 ) -> None:

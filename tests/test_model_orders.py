@@ -21,6 +21,7 @@ def proxy(mlflow_server: str) -> Iterator[FaultProxy]:
         yield proxy
 
 
+@pytest.mark.slow
 def test_a_moved_alias_is_followed_and_a_deleted_version_stays_served(mlflow_server: str, tmp_path: Path) -> None:
     shelf = Shelf(mlflow_server, "moved", tmp_path)
     first, second = shelf.good(), shelf.good(alias=None)

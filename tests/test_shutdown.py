@@ -122,6 +122,7 @@ def workers(server: Server) -> list[psutil.Process]:
         pytest.param("no model is there yet", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_told_to_end_while_it_starts_it_ends_like_any_other_time(serve: Serve, tmp_path: Path, moment: str) -> None:
     server = serve(DATA_DIR=str(tmp_path / "fresh"), SHUTDOWN_DELAY="0.5")
     moments: dict[str, Callable[[], bool]] = {
@@ -170,6 +171,7 @@ def test_an_interrupt_ends_it_too(serve: Serve, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("told", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_all_of_its_processes_may_be_told_at_once(serve: Serve, tmp_path: Path, told: signal.Signals) -> None:
     """Ctrl-C does so, and systemd."""
     server = serve(SHUTDOWN_DELAY="0.5").wait_ready()

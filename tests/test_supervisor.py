@@ -194,6 +194,7 @@ def test_under_traffic_sigterm_cuts_no_answer_short(serve: Serve, example: dict[
     assert len(broken) <= len(threads)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_and_an_open_door_is_named_once(serve: Serve) -> None:
     server = serve(API_HOST="0.0.0.0").wait_ready()
     (worker,) = psutil.Process(server.popen.pid).children()

@@ -26,6 +26,11 @@ from tests.routes.support import (
 from tests.support import problem
 
 
+@pytest.fixture
+def client(shared_client: Client) -> Client:
+    return shared_client
+
+
 async def test_an_invalid_row_fails_alone_at_its_index(client: Client, example: Row) -> None:
     rows = [
         example,
@@ -100,13 +105,13 @@ async def test_a_batch_is_one_call_of_the_engine(client: Client, example: Row) -
     np.testing.assert_array_equal(batch, rows)
 
 
-async def test_a_batch_of_invalid_rows_is_answered_with_an_error_per_row(client: Client) -> None:
-    response = await client.post("/predict/batch", json={"predictions": [{}, {"MedInc": 1}]})
+async def test_a_batch_of_invalid_rows_is_answered_with_an_error_per_row(own_client: Client) -> None:
+    response = await own_client.post("/predict/batch", json={"predictions": [{}, {"MedInc": 1}]})
     assert response.status_code == 200
     answer = response.json()
     assert [item["status"] for item in answer["predictions"]] == ["failed", "failed"]
     assert (answer["successful_predictions"], answer["failed_predictions"]) == (0, 2)
-    metrics = services_of(client).metrics.registry
+    metrics = services_of(own_client).metrics.registry
     labels = {"model_version": "1", "prediction_type": "batch"}
     assert not metrics.get_sample_value("predictions_total", labels)
 

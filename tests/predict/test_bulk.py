@@ -25,6 +25,11 @@ from tests.routes.support import (
 from tests.support import problem
 
 
+@pytest.fixture
+def client(shared_client: Client) -> Client:
+    return shared_client
+
+
 async def test_a_bulk_answer_has_the_predictions_of_the_engine(client: Client, example: Row) -> None:
     rows = varied(example, 1000)
     response = await client.post("/predict/bulk", content=stream_of(rows, example), headers=ARROW)

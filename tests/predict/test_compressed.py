@@ -28,6 +28,12 @@ from tests.routes.support import (
 )
 from tests.support import problem
 
+
+@pytest.fixture
+def client(shared_client: Client) -> Client:
+    return shared_client
+
+
 BOMB_BYTES = 10**7
 
 

@@ -11,6 +11,12 @@ import pytest
 from app.predict.compressed import LEAST_BYTES, chosen_encoding
 from tests.routes.support import ARROW, JSON, Client, Row, services_of, stream_of, varied
 
+
+@pytest.fixture
+def client(shared_client: Client) -> Client:
+    return shared_client
+
+
 UNPACK: dict[str, Any] = {
     "gzip": gzip.decompress,
     "deflate": zlib.decompress,

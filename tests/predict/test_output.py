@@ -31,6 +31,12 @@ from tests.routes.support import (
 )
 from tests.support import problem
 
+
+@pytest.fixture
+def client(shared_client: Client) -> Client:
+    return shared_client
+
+
 NAMES = ("Column_0", "Column_1", "Column_2")
 OPTIONS: dict[str, Any] = {"n_estimators": 4, "num_leaves": 4, "min_child_samples": 5, "n_jobs": 1, "verbosity": -1}
 ROUTES = ("/predict", "/predict/batch", "/predict/bulk")

@@ -30,6 +30,12 @@ from tests.routes.support import (
 )
 from tests.support import problem
 
+
+@pytest.fixture
+def client(shared_client: Client) -> Client:
+    return shared_client
+
+
 HOUSE = {"income": 0.25, "rooms": -0.5, "age": 2.0}
 
 
@@ -264,10 +270,10 @@ async def test_a_model_of_several_classes_validates_and_answers_lists(
 
 
 async def test_two_apps_in_one_process_share_neither_model_nor_metrics(
-    client: Client, churn_settings: Settings, example: Row
+    own_client: Client, churn_settings: Settings, example: Row
 ) -> None:
     async with client_of(churn_settings) as other:
-        assert (await client.post("/predict", json=example)).status_code == 200
+        assert (await own_client.post("/predict", json=example)).status_code == 200
         assert (await other.post("/predict", json=example)).status_code == 422
         assert (await other.post("/predict", json=CHURN_ROW)).status_code == 200
         assert (await other.post("/predict", json=CHURN_ROW)).status_code == 200
@@ -275,10 +281,10 @@ async def test_two_apps_in_one_process_share_neither_model_nor_metrics(
             services_of(one).metrics.registry.get_sample_value(
                 "predictions_total", {"model_version": "1", "prediction_type": "single"}
             )
-            for one in (client, other)
+            for one in (own_client, other)
         ]
         assert counts == [1, 2]
-        assert 'model_name="churn"' not in (await client.get("/metrics")).text
+        assert 'model_name="churn"' not in (await own_client.get("/metrics")).text
         assert "california-housing-model" not in (await other.get("/metrics")).text
 
 

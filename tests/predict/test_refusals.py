@@ -27,6 +27,11 @@ from tests.routes.support import (
 from tests.support import problem
 
 
+@pytest.fixture
+def client(shared_client: Client) -> Client:
+    return shared_client
+
+
 async def test_401_for_a_missing_or_wrong_key(settings: Settings, example: Row) -> None:
     async with client_of(settings_with(settings, api_key="sesame")) as client:
         for headers in (

@@ -23,6 +23,12 @@ from tests.models.support import ready, save_text, serve
 from tests.routes.support import Client, client_of, served_by, services_of
 from tests.support import Server, problem
 
+
+@pytest.fixture
+def client(shared_client: Client) -> Client:
+    return shared_client
+
+
 PAGES = ("/docs", "/redoc")
 MODEL, VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 INFER = {f"{MODEL}/infer", f"{VERSION}/infer"}
@@ -326,6 +332,7 @@ async def test_a_description_cannot_end_the_script_around_it(debug: Settings, pa
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not on PATH")
+@pytest.mark.slow
 def test_a_browser_renders_both_pages(serve: Callable[..., Server], tmp_path: Path) -> None:
     server = serve(API_DEBUG="true").wait_ready()
     for path in PAGES:

@@ -28,8 +28,6 @@ from tests.routes.support import (
 )
 from tests.support import problem
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 
 @pytest.fixture
 def client(shared_client: Client) -> Client:

@@ -35,9 +35,6 @@ from tests.support import problem
 TOLERANCE = 1e-9
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
 @pytest.fixture
 def client(shared_client: Client) -> Client:
     return shared_client

@@ -30,9 +30,6 @@ ODD = ("in, come", 'a "room"', "age")
 Columns = dict[str, list[Any]]
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
 @pytest.fixture
 def client(shared_client: Client) -> Client:
     return shared_client

@@ -10,6 +10,12 @@ from tests.models.support import serve
 from tests.protocols.mlflow.models import save_classifier, save_doubles, save_tensor, save_unsigned
 from tests.routes.support import Client, Row, client_of, put, services_of, settings_with
 
+
+@pytest.fixture
+def client(shared_client: Client) -> Client:
+    return shared_client
+
+
 NAME = "california-housing-model"
 URL = f"/v1/models/{NAME}:predict"
 

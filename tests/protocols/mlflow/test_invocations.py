@@ -22,6 +22,12 @@ from tests.predict.test_not_finite import MODELS as NOT_FINITE
 from tests.protocols.mlflow.models import save_doubles
 from tests.routes.support import JSON, Client, Row, client_of, compute_with, put, served_by, services_of, settings_with
 
+
+@pytest.fixture
+def client(shared_client: Client) -> Client:
+    return shared_client
+
+
 URL, PREDICT = "/invocations", "/v1/models/california-housing-model:predict"
 
 
@@ -91,17 +97,19 @@ async def test_a_failure_inside_tells_nothing_of_it(client: Client, example: Row
     assert "secret" not in message
 
 
-async def test_requests_are_counted_and_logged_as_on_the_native_routes(client: Client, example: Row) -> None:
-    services = services_of(client)
+async def test_requests_are_counted_and_logged_as_on_the_native_routes(own_client: Client, example: Row) -> None:
+    services = services_of(own_client)
     with patch.object(services.prediction_log, "record") as record:
         for path, name in ((URL, "dataframe_records"), (PREDICT, "instances")):
-            response = await client.post(path, json={name: [example, example]}, headers={"x-request-id": "of-a-test"})
+            response = await own_client.post(
+                path, json={name: [example, example]}, headers={"x-request-id": "of-a-test"}
+            )
             assert response.status_code == 200
             assert response.headers["x-request-id"] == "of-a-test"
     assert [(call.args[0], call.args[1], call.args[4].shape) for call in record.mock_calls] == [
         ("of-a-test", "batch", (2, 8)), ("of-a-test", "batch", (2, 8)),
     ]  # fmt: skip
-    text = (await client.get("/metrics")).text
+    text = (await own_client.get("/metrics")).text
     for template in (URL, "/v1/models/{model_name}:predict"):
         assert f'api_requests_total{{endpoint="{template}",method="POST",status_code="200"}} 1.0' in text
 
@@ -139,14 +147,14 @@ async def test_a_physical_range_of_the_plan_is_kept(client: Client, example: Row
 
 
 @pytest.mark.parametrize("kind", NOT_FINITE)
-async def test_predictions_that_are_not_finite_are_answered(client: Client, kind: str, tmp_path: Path) -> None:
-    put(client, serve(save_text(NOT_FINITE[kind][0], tmp_path / "model")))
-    answer = await client.post(URL, json=records(GOOD, BAD))
+async def test_predictions_that_are_not_finite_are_answered(own_client: Client, kind: str, tmp_path: Path) -> None:
+    put(own_client, serve(save_text(NOT_FINITE[kind][0], tmp_path / "model")))
+    answer = await own_client.post(URL, json=records(GOOD, BAD))
     assert answer.status_code == 200
     good, bad = json.loads(answer.content)["predictions"]
     assert np.isfinite(good).all()
     assert not np.isfinite(bad).all()
-    counted = services_of(client).metrics.registry.get_sample_value(
+    counted = services_of(own_client).metrics.registry.get_sample_value(
         "predictions_not_finite_total", {"model_version": "1", "prediction_type": "batch"}
     )
     assert counted == 1

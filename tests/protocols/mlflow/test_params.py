@@ -16,9 +16,6 @@ URL = "/invocations"
 ROWS = 4
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
 @pytest.fixture
 def client(shared_client: Client) -> Client:
     return shared_client
