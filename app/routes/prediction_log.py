@@ -16,6 +16,7 @@ from app.codecs.json import ndjson, table
 from app.container import InjectedServices, Services
 from app.predict.exchange import Endpoint, Exchange
 from app.prediction_log.reading import export
+from app.prediction_log.reading.moment import FORMS
 from app.prediction_log.reading.page import PredictionsPage
 from app.prediction_log.reading.query import KINDS, MOST_EXPORT_ROWS, query_of
 from app.problems import problem_responses
@@ -35,7 +36,7 @@ def _parameter(description: str, **schema: Any) -> Any:
     return QueryParameter(description=description, schema_extra={"type": "string", "one_of": None} | schema)
 
 
-Time = Annotated[list[str] | None, _parameter("A time such as 2026-01-31T08:00:00Z, or seconds since 1970.")]
+Time = Annotated[list[str] | None, _parameter(f"{FORMS[0].upper()}{FORMS[1:]}. A date begins in UTC.")]
 Text = Annotated[list[str] | None, _parameter("The value that rows must have.", min_length=1, max_length=128)]
 Kind = Annotated[list[str] | None, _parameter("The value that rows must have.", enum=[*KINDS])]
 Order = Annotated[list[str] | None, _parameter("Which row comes first.", enum=["newest", "oldest"])]

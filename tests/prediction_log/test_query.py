@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from app.errors import InvalidInput
+from app.prediction_log.reading.moment import FORMS
 from app.prediction_log.reading.query import MOST_EXPORT_ROWS, Order, Position, cursor_of, query_of
 
 MOMENT = datetime(2026, 1, 31, 8, 0, 0, 500_000, UTC)
@@ -17,6 +18,12 @@ MOMENT = datetime(2026, 1, 31, 8, 0, 0, 500_000, UTC)
 def test_times_are_rfc_3339_or_seconds(text: str) -> None:
     query = query_of(f"since={text}&until={text}".encode(), export=False)
     assert (query.since, query.until) == (MOMENT, MOMENT)
+
+
+@pytest.mark.parametrize("text", ["2026-01-31", "20260131", "1769817600"])
+def test_a_date_begins_in_utc(text: str) -> None:
+    query = query_of(f"since={text}&until={text}".encode(), export=False)
+    assert (query.since, query.until) == (datetime(2026, 1, 31, tzinfo=UTC),) * 2
 
 
 def test_without_parameters_it_is_the_newest_page() -> None:
@@ -37,9 +44,13 @@ def test_a_cursor_keeps_order_and_position(order: Order, position: Position) -> 
 @pytest.mark.parametrize(
     ("query", "field", "message"),
     [
-        ("since=yesterday", "since", "must be a time such as 2026-01-31T08:00:00Z, or seconds since 1970"),
+        ("since=yesterday", "since", f"must be {FORMS}; a time needs its zone"),
         ("until=2026-01-31T08:00:00", "until", "must be a time"),  # without a zone
         ("until=1e9", "until", "must be a time"),
+        *[
+            (f"since={text}", "since", "a date such as 2026-01-31 or 20260131, or seconds since 1970")
+            for text in ("2026", "202601", "20261301", "20260131.5", "202601310800", "1769817600000", "2026-01", "0")
+        ],
         ("since=99999999999999999999", "since", "must be a time"),
         ("since=0001-01-01T00:00:00%2B23:00", "since", "must be a time"),
         ("since=", "since", "must be a time"),

@@ -3,7 +3,8 @@
 import base64
 import binascii
 from collections.abc import Callable
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from typing import Any, Literal, get_args
 from urllib.parse import parse_qs
@@ -11,6 +12,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from app.errors import FieldError, InvalidInput
+from app.prediction_log.reading.moment import FORMS, read_moment
 
 Order = Literal["newest", "oldest"]
 Position = int | tuple[str, int]
@@ -106,15 +108,10 @@ def _decoded(text: str) -> tuple[Order, Position]:
 def _time(text: str) -> datetime:
     """A time in UTC. In a query string that is not quoted, the plus of an offset is a blank."""
     for spelling in (text, "+".join(text.rsplit(" ", 1))):
-        try:
-            if spelling.replace(".", "", 1).isascii() and spelling.replace(".", "", 1).isdecimal():
-                return datetime.fromtimestamp(float(spelling), UTC)
-            moment = datetime.fromisoformat(spelling)
-            if moment.tzinfo is not None:
-                return moment.astimezone(UTC)
-        except (ValueError, OverflowError, OSError):
-            continue
-    raise ValueError("must be a time such as 2026-01-31T08:00:00Z, or seconds since 1970")
+        with suppress(ValueError):
+            if (moment := read_moment(spelling)).tzinfo is not None:
+                return moment
+    raise ValueError(f"must be {FORMS}; a time needs its zone")
 
 
 def _text(text: str) -> str:
