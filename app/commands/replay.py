@@ -66,11 +66,11 @@ def replay(
     source = WorkerProcess(chosen)
     try:
         with contextlib.ExitStack() as stack:
-            engine = open_log(settings.prediction_log_target)
-            stack.callback(engine.dispose)
+            rows = open_log(settings.prediction_log_target)
+            stack.callback(rows.close)
             file = None if output is None else stack.enter_context(output.open("wb"))
             served = load_version(chosen, source, None if version is None else str(version))
-            report = replay_rows(engine, Selection(settings.model_name, since, until, limit), served, file)
+            report = replay_rows(rows, Selection(settings.model_name, since, until, limit), served, file)
     except ReplayFailed as error:
         stop(str(error))
     except OSError as error:

@@ -18,7 +18,7 @@ from app.feature import Category
 from app.outcomes.body import Outcome
 from app.prediction_log.engine import open_engine
 from app.prediction_log.messages import LogTarget
-from app.prediction_log.tables import OUTCOMES, PREDICTIONS
+from app.prediction_log.tables import OUTCOMES, PREDICTIONS, newest_of, place_of, rows_of
 
 STATEMENT_TIMEOUT_S = 5.0
 
@@ -80,6 +80,7 @@ class Joined(NamedTuple):
 
 
 KEY = sa.tuple_(OUTCOMES.c.request_id, OUTCOMES.c.row)
+MODEL = PREDICTIONS.c.model_name, PREDICTIONS.c.model_version
 
 
 class OutcomeStore:
@@ -142,7 +143,7 @@ class OutcomeStore:
         while True:
             # A subquery, for else all rows of the same time would be joined before the page ends.
             some = sa.select(OUTCOMES).where(after).order_by(*order).limit(PAGE).subquery()
-            join = some.outerjoin(PREDICTIONS, _is_of(some))
+            join = some.outerjoin(PREDICTIONS, newest_of(some))
             query = _joined_columns(some).select_from(join).order_by(some.c.received_at, some.c.request_id, some.c.row)
             with self._resting(), self._connected().connect() as connection:
                 page = [_joined(row) for row in connection.execute(query)]
@@ -156,7 +157,7 @@ class OutcomeStore:
 
     def found(self, keys: Iterable[Key]) -> Iterator[Joined]:
         """Those of some outcomes whose predictions are logged by now; with pauses."""
-        query = _joined_columns(OUTCOMES).select_from(OUTCOMES.join(PREDICTIONS, _is_of(OUTCOMES)))
+        query = _joined_columns(OUTCOMES).select_from(OUTCOMES.join(PREDICTIONS, newest_of(OUTCOMES)))
         for chunk in _chunks(list(keys)):
             with self._resting(), self._connected().connect() as connection:
                 found = [_joined(row) for row in connection.execute(query.where(_among(chunk)))]
@@ -168,7 +169,7 @@ class OutcomeStore:
         Returns:
             Number of outcomes that this call deleted. Of several replicas that try so, one counts each.
         """
-        there = _logged(OUTCOMES).exists()
+        there = rows_of(OUTCOMES).exists()
         deleted = 0
         for chunk in _chunks(list(keys)):
             with self._resting(), self._connected().begin() as connection:
@@ -212,14 +213,15 @@ class OutcomeStore:
         return {(row.request_id, row[1]): row.actual for row in rows}
 
     def _models(self, connection: sa.Connection, keys: list[Key]) -> dict[Key, Model]:
-        """Model of each row that is logged; one of them where callers gave several requests one id."""
-        place = place_of(PREDICTIONS).label("place")
-        columns = PREDICTIONS.c.request_id, place, PREDICTIONS.c.model_name, PREDICTIONS.c.model_version
-        query, wanted = sa.select(*columns).distinct(), set(keys)
+        """Model of each row that is logged; of the newest where callers gave several requests one id."""
+        columns = PREDICTIONS.c.request_id, place_of(PREDICTIONS).label("place"), *MODEL, PREDICTIONS.c.id
+        wanted = set(keys)
         found: dict[Key, Model] = {}
         for chunk in _chunks(list({request_id for request_id, _ in keys})):
-            rows = connection.execute(query.where(PREDICTIONS.c.request_id.in_(chunk)))
-            for request_id, row, name, version in rows:
+            logged = sa.select(*columns).where(PREDICTIONS.c.request_id.in_(chunk)).subquery().c
+            known = logged.request_id, logged.place, logged.model_name, logged.model_version
+            newest_last = sa.select(*known).group_by(*known).order_by(sa.func.max(logged.id))
+            for request_id, row, name, version in connection.execute(newest_last):
                 if (request_id, row) in wanted:
                     found[request_id, row] = name, version
         return found
@@ -250,19 +252,6 @@ def _fate(
     return "waiting" if model is None else "matched"
 
 
-def _logged(outcomes: sa.FromClause) -> sa.Select[tuple[int]]:
-    """Ids of an outcome's predictions: several where callers gave several requests one id."""
-    rows = PREDICTIONS.alias()
-    of_request = rows.c.request_id == outcomes.c.request_id
-    return sa.select(rows.c.id).where(of_request, place_of(rows) == outcomes.c.row).correlate(outcomes)
-
-
-def _is_of(outcomes: sa.FromClause) -> sa.ColumnElement[bool]:
-    """What joins an outcome with its prediction, the newest one."""
-    rows = _logged(outcomes)
-    return PREDICTIONS.c.id == rows.order_by(rows.selected_columns.id.desc()).limit(1).scalar_subquery()
-
-
 def _joined_columns(outcomes: sa.FromClause) -> Any:
     """The columns of `Joined`."""
     return sa.select(
@@ -283,11 +272,6 @@ def _joined(row: Any) -> Joined:
         (request_id, place), actual, as_utc(received_at), number, (name, version), prediction, (lower, upper, level),
         None if created_at is None else as_utc(created_at),
     )  # fmt: skip
-
-
-def place_of(predictions: sa.FromClause) -> sa.ColumnElement[int]:
-    """Index of a logged row in its request. Rows of earlier releases have none, but that of a single row is known."""
-    return sa.func.coalesce(predictions.c.row, sa.case((predictions.c.prediction_type == "single", 0)))
 
 
 def as_utc(moment: datetime) -> datetime:

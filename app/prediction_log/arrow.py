@@ -88,7 +88,7 @@ def _offsets(count: int, width: int) -> Any:
 
 def _category_texts(rows: NDArray[np.float64], categories: Categories) -> list[str | None]:
     """Values of the columns of categories, row after row; None where there is none."""
-    texts = {column: {code: _text(value) for code, value in values.items()} for column, values in categories.items()}
+    texts = {column: {code: text_of(value) for code, value in values.items()} for column, values in categories.items()}
     return [
         texts[column].get(code)
         for row in rows[:, list(categories)].tolist()
@@ -96,5 +96,6 @@ def _category_texts(rows: NDArray[np.float64], categories: Categories) -> list[s
     ]
 
 
-def _text(value: Category) -> str:
+def text_of(value: Category) -> str:
+    """A category as the files have it: a text as it is, others as JSON."""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from sqlalchemy import exc
 
+from app.prediction_log.engine import NewerSchema
 from app.prediction_log.messages import LoggedPredictions
 
 
@@ -14,6 +15,13 @@ class Moved(Exception):
 def fault_of(error: Exception) -> str:
     """Class of an error, without its text, which can hold the URL with its password."""
     return type(error.orig if isinstance(error, exc.DBAPIError) and error.orig else error).__name__
+
+
+def explained(error: Exception) -> str:
+    """Why the log cannot be used, as the end of a sentence that names no host."""
+    if isinstance(error, NewerSchema):
+        return "its tables have a newer schema than this release knows"
+    return fault_of(error)
 
 
 class Sink(Protocol):

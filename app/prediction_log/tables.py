@@ -58,3 +58,21 @@ POSITIONS = sa.Table(
     sa.Column("position", sa.BigInteger, nullable=False),
 )
 """Number of bytes of each segment of a spool whose rows are in the table."""
+
+
+def place_of(predictions: sa.FromClause) -> sa.ColumnElement[int]:
+    """Index of a row in its request: 0 for a single row of version 1, null for a row of a batch of that version."""
+    return sa.func.coalesce(predictions.c.row, sa.case((predictions.c.prediction_type == "single", 0)))
+
+
+def rows_of(outcomes: sa.FromClause) -> sa.Select[tuple[int]]:
+    """Ids of the rows that an outcome names: several where callers gave several requests one id."""
+    rows = PREDICTIONS.alias()
+    of_request = rows.c.request_id == outcomes.c.request_id
+    return sa.select(rows.c.id).where(of_request, place_of(rows) == outcomes.c.row).correlate(outcomes)
+
+
+def newest_of(outcomes: sa.FromClause) -> sa.ColumnElement[bool]:
+    """What joins an outcome with the one row that it counts for: the newest that it names."""
+    rows = rows_of(outcomes)
+    return PREDICTIONS.c.id == rows.order_by(rows.selected_columns.id.desc()).limit(1).scalar_subquery()

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from app.codecs.categories import values_of
 from app.codecs.json.row import Batch
 from app.codecs.rules import BODY, FloatArray
 from app.models.served import ServedModel
 from app.outcomes.target import Target, target_of
 from app.outcomes.window import figures_of
+from app.prediction_log.arrow import text_of
 from app.replay.report import Comparison, Differences, KnownOutcomes, Reason, WorstRow
 from app.replay.rows import LoggedRow
 
@@ -25,6 +27,7 @@ class Pair(NamedTuple):
     """A logged row and what another version predicts for it."""
 
     row: LoggedRow
+    logged: float | list[float]
     replayed: float | list[float]
     difference: float
 
@@ -42,6 +45,11 @@ class Compared:
         self._version = version
         self._known = [feature.name for feature in served.artifact.features]
         self._booleans = [feature.name for feature in served.artifact.features if feature.kind == "boolean"]
+        self._categories = {
+            feature.name: {text_of(value): value for value in values_of(feature).values() if not isinstance(value, str)}
+            for feature in served.artifact.features
+            if feature.kind == "category"
+        }
         self._target: Target = target_of(served)
         self._counts = Counter[str]()
         self._reasons = Counter[tuple[str, str]]()
@@ -54,16 +62,14 @@ class Compared:
     def add(self, rows: list[LoggedRow]) -> Iterator[Pair]:
         """Replay rows, and give those that both versions can predict."""
         self._counts["rows"] += len(rows)
+        self._counts["without index"] += sum(row.row is None for row in rows)
         batch = self._decode(rows)
         self._note(batch)
         if not batch.positions:
             return
         replayed = self._served.engine.evaluate_on_cpu(batch.rows).prediction
-        pairs = [
-            Pair(rows[position], prediction, _difference(rows[position].prediction, prediction))
-            for position, prediction in zip(batch.positions, replayed.tolist(), strict=True)
-            if self._is_comparable(rows[position], prediction)
-        ]
+        both = zip(batch.positions, replayed.tolist(), strict=True)
+        pairs = [pair for position, prediction in both if (pair := self._paired(rows[position], prediction))]
         for pair in pairs:
             self._count(pair)
         self._differences.append(np.array([pair.difference for pair in pairs]))
@@ -76,6 +82,7 @@ class Compared:
         return Comparison(
             logged_version=self._version,
             rows=counts["rows"],
+            without_index=counts["without index"],
             compared=counts["compared"],
             identical=counts["identical"],
             not_taken=counts["not taken"],
@@ -101,6 +108,9 @@ class Compared:
             for name in self._booleans:  # which the log has as numbers
                 if isinstance(value := features.get(name), float) and value in (0.0, 1.0):
                     features[name] = bool(value)
+            for name, values in self._categories.items():  # which Parquet files have as text
+                if isinstance(value := features.get(name), str):
+                    features[name] = values.get(value, value)
         return self._served.codec.decode_batch(msgspec.json.encode({"predictions": given}), len(rows))
 
     def _note(self, batch: Batch) -> None:
@@ -111,26 +121,27 @@ class Compared:
         for warnings in batch.warnings.values():
             self._warnings.update((BODY, warning) for warning in warnings)
 
-    def _is_comparable(self, row: LoggedRow, prediction: float | list[float]) -> bool:
+    def _paired(self, row: LoggedRow, prediction: float | list[float]) -> Pair | None:
+        """A row with both predictions, or None where these cannot be compared."""
+        if row.prediction is None or not np.isfinite(prediction).all():
+            self._counts["not finite"] += 1
+            return None
         if np.shape(row.prediction) != np.shape(prediction):
             self._counts["other outputs"] += 1
-            return False
-        if not np.isfinite(prediction).all():
-            self._counts["not finite"] += 1
-            return False
-        return True
+            return None
+        return Pair(row, row.prediction, prediction, _difference(row.prediction, prediction))
 
     def _count(self, pair: Pair) -> None:
         row, prediction = pair.row, pair.replayed
         self._counts["compared"] += 1
-        self._counts["identical"] += row.prediction == prediction
-        if row.lower is not None and row.upper is not None and isinstance(prediction, float):
+        self._counts["identical"] += pair.logged == prediction
+        if row.interval_lower is not None and row.interval_upper is not None and isinstance(prediction, float):
             self._counts["with interval"] += 1
-            self._counts["outside interval"] += not row.lower <= prediction <= row.upper
+            self._counts["outside interval"] += not row.interval_lower <= prediction <= row.interval_upper
         if row.actual is not None and self._target.kind != "none":
             actual = self._target.number(row.actual)
             if actual is not None:
-                self._judged.append((actual, row.prediction, prediction))
+                self._judged.append((actual, pair.logged, prediction))
 
     def _outcomes(self) -> KnownOutcomes | None:
         if not self._judged:
@@ -145,8 +156,6 @@ class Compared:
 
 def _difference(logged: float | list[float], replayed: float | list[float]) -> float:
     """Replayed minus logged prediction; of several outputs, the one that differs most."""
-    if np.shape(logged) != np.shape(replayed):
-        return np.nan
     differences = np.atleast_1d(np.subtract(replayed, logged))
     return float(differences[np.abs(differences).argmax()])
 
@@ -175,7 +184,7 @@ def _worst_row(pair: Pair) -> WorstRow:
         request_id=row.request_id,
         row=row.row,
         created_at=row.created_at,
-        logged=row.prediction,
+        logged=pair.logged,
         replayed=pair.replayed,
         difference=pair.difference,
         actual=row.actual,

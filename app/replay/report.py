@@ -73,6 +73,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         logged_version: The version.
         rows: Its rows.
+        without_index: Rows of batches that an early release logged, without their index: their outcomes are unknown.
         compared: Rows that both versions could predict.
         identical: Rows of these whose predictions are the same to the last bit.
         not_taken: Rows that the replayed version does not take.
@@ -90,6 +91,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     logged_version: str
     rows: int
+    without_index: int
     compared: int
     identical: int
     not_taken: int
@@ -167,6 +169,8 @@ def _lines(found: Comparison) -> list[str]:
         lines.append(f"  Quantiles: {shares}.")
     if found.with_interval:
         lines.append(f"  {found.outside_interval} of {found.with_interval} are outside the logged interval.")
+    if found.without_index:
+        lines.append(f"  {found.without_index} rows of batches have no index (early releases), so no known outcome.")
     if (outcomes := found.outcomes) is not None:
         lines.append(f"  Outcomes of {outcomes.rows} rows are known:")
         for name, figures in (("logged", outcomes.logged), ("replayed", outcomes.replayed)):

@@ -1,15 +1,13 @@
-"""Logged rows of the prediction log, the newest first, with their outcomes."""
+"""Logged rows that are replayed, the newest first, with their outcomes: those that `GET /predictions` tells."""
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, NamedTuple
 
 import msgspec
-import sqlalchemy as sa
 
 from app.feature import Category
-from app.outcomes.store import as_utc, place_of
-from app.prediction_log.tables import OUTCOMES, PREDICTIONS
+from app.prediction_log.reading.page import Source
+from app.prediction_log.reading.query import Query
 
 PAGE = 1000
 
@@ -30,60 +28,42 @@ class Selection(msgspec.Struct, frozen=True):
     limit: int
 
 
-class LoggedRow(NamedTuple):
+class LoggedRow(msgspec.Struct, frozen=True, gc=False):
     """A row of the log.
 
     Attributes:
         created_at: When it was answered.
         request_id: Id of its request.
-        row: Its index in the request, None where that is not known.
-        version: Version that answered.
+        row: Its index in the request, None for a row of a batch that an early release logged.
+        model_version: Version that answered.
         features: Its features, as JSON.
-        prediction: The prediction.
-        lower: Lower bound of the logged interval, None where there is none.
-        upper: Upper bound.
+        prediction: The prediction; None if it was not finite.
+        interval_lower: Lower bound of the logged interval, None where there is none.
+        interval_upper: Upper bound.
         actual: The actual value, None where it is not known.
     """
 
     created_at: datetime
     request_id: str
     row: int | None
-    version: str
-    features: str
-    prediction: float | list[float]
-    lower: float | None
-    upper: float | None
+    model_version: str
+    features: msgspec.Raw
+    prediction: float | list[float] | None
+    interval_lower: float | None
+    interval_upper: float | None
     actual: Category | None
 
 
-def logged_pages(engine: sa.Engine, selection: Selection) -> Iterator[list[LoggedRow]]:
+_encoder, _decoder = msgspec.json.Encoder(), msgspec.json.Decoder(LoggedRow)
+
+
+def logged_pages(source: Source, selection: Selection) -> Iterator[list[LoggedRow]]:
     """Rows in pages, the newest first. A page is read when it is asked for.
 
     Raises:
-        SQLAlchemyError, OSError: The database does not answer.
+        SQLAlchemyError, OSError: The log cannot be read.
     """
-    columns, place = PREDICTIONS.c, place_of(PREDICTIONS)
-    own = sa.and_(OUTCOMES.c.request_id == columns.request_id, OUTCOMES.c.row == place)
-    query = (
-        sa.select(
-            columns.id, columns.created_at, columns.request_id, place, columns.model_version,
-            sa.cast(columns.features, sa.Text), columns.prediction, columns.interval_lower, columns.interval_upper,
-            OUTCOMES.c.actual,
-        )
-        .select_from(PREDICTIONS.outerjoin(OUTCOMES, own))
-        .where(columns.model_name == selection.model, columns.created_at >= selection.since)
-        .order_by(columns.id.desc())
-    )  # fmt: skip
-    if selection.until is not None:
-        query = query.where(columns.created_at < selection.until)
-    left, last = selection.limit, None
-    while left > 0:
-        page = query.limit(min(left, PAGE))
-        with engine.connect() as connection:
-            found: Any = connection.execute(page if last is None else page.where(columns.id < last)).all()
-        if found:
-            last = found[-1][0]
-            yield [LoggedRow(as_utc(moment), *rest) for _, moment, *rest in found]
-        if len(found) < min(left, PAGE):
-            return
-        left -= len(found)
+    query = Query(since=selection.since, until=selection.until, equal={"model_name": selection.model})
+    for page in source.pages(query, selection.limit, PAGE):
+        # By way of JSON, since a database's rows hold parts of it, whose numbers it keeps to the last bit.
+        yield _decoder.decode_lines(_encoder.encode_lines(page.rows))

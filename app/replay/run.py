@@ -15,9 +15,10 @@ from app.models.loader import ModelLoader
 from app.models.refusal import ModelRefused
 from app.models.registry.source import ModelSource, NothingToServe, RegistryUnreachable, VersionUnknown
 from app.models.served import ServedModel
-from app.prediction_log.engine import open_engine
 from app.prediction_log.messages import LogTarget
-from app.prediction_log.sink import fault_of
+from app.prediction_log.reading.page import Source
+from app.prediction_log.reading.reader import open_source
+from app.prediction_log.sink import explained
 from app.replay.comparison import Compared, Pair
 from app.replay.report import ReplayReport
 from app.replay.rows import LoggedRow, Selection, logged_pages
@@ -62,45 +63,46 @@ def load_version(settings: Settings, source: ModelSource, version: str | None) -
         raise ReplayFailed(f"This machine could not load the model: {error}.") from None
 
 
-def open_log(target: LogTarget) -> sa.Engine:
-    """Open the table of the log.
+def open_log(target: LogTarget) -> Source:
+    """Open the tables or the files of the log.
 
     Raises:
-        ReplayFailed: Predictions are not logged in a table, or its database does not answer.
+        ReplayFailed: Predictions are not logged, or the log cannot be read.
     """
     if target.keep_rows == 0:
         raise ReplayFailed("Predictions are not logged (PREDICTION_LOG, PREDICTION_LOG_ROWS), so none can be replayed.")
-    if target.format != "sql":
-        raise ReplayFailed("Predictions are logged in Parquet files, and only a table can be replayed.")
-    url = sa.make_url(target.url)
-    if url.drivername.startswith("sqlite") and url.database and not Path(url.database).exists():
-        raise ReplayFailed("There is no prediction log yet: its file does not exist (DATABASE_URL, DATA_DIR).")
+    if target.format == "parquet" and not target.parquet.exists():
+        raise ReplayFailed("There is no prediction log yet: its folder does not exist (DATA_DIR).")
+    if target.format == "sql":
+        url = sa.make_url(target.url)
+        if url.drivername.startswith("sqlite") and url.database and not Path(url.database).exists():
+            raise ReplayFailed("There is no prediction log yet: its file does not exist (DATABASE_URL, DATA_DIR).")
     try:
-        return open_engine(target, STATEMENT_TIMEOUT_S)
+        return open_source(target, STATEMENT_TIMEOUT_S)
     except (exc.SQLAlchemyError, OSError) as error:
-        raise ReplayFailed(f"The database of the prediction log does not answer: {fault_of(error)}.") from None
+        raise _unreadable(error) from None
 
 
-def replay(engine: sa.Engine, selection: Selection, served: ServedModel, output: BinaryIO | None) -> ReplayReport:
+def replay(source: Source, selection: Selection, served: ServedModel, output: BinaryIO | None) -> ReplayReport:
     """Score logged rows with a version, and compare.
 
     Args:
-        engine: Database of the log, from `open_log`.
+        source: The log, from `open_log`.
         selection: The rows.
         served: The version.
         output: File that gets each compared row as a line of JSON.
 
     Raises:
-        ReplayFailed: No such row is logged, or the database does not answer.
+        ReplayFailed: No such row is logged, or the log cannot be read.
         OSError: The file cannot be written.
     """
     compared: dict[str, Compared] = {}
     rows = 0
-    for page in _pages(engine, selection):
+    for page in _pages(source, selection):
         rows += len(page)
-        for version in dict.fromkeys(row.version for row in page):
+        for version in dict.fromkeys(row.model_version for row in page):
             comparison = compared.setdefault(version, Compared(served, version))
-            pairs = list(comparison.add([row for row in page if row.version == version]))
+            pairs = list(comparison.add([row for row in page if row.model_version == version]))
             if output is not None:
                 output.write(msgspec.json.Encoder().encode_lines([_line(pair) for pair in pairs]))
     if not rows:
@@ -119,11 +121,15 @@ def replay(engine: sa.Engine, selection: Selection, served: ServedModel, output:
     )
 
 
-def _pages(engine: sa.Engine, selection: Selection) -> Iterator[list[LoggedRow]]:
+def _pages(source: Source, selection: Selection) -> Iterator[list[LoggedRow]]:
     try:
-        yield from logged_pages(engine, selection)
-    except exc.SQLAlchemyError as error:
-        raise ReplayFailed(f"The database of the prediction log does not answer: {fault_of(error)}.") from None
+        yield from logged_pages(source, selection)
+    except (exc.SQLAlchemyError, OSError) as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> ReplayFailed:
+    return ReplayFailed(f"The prediction log cannot be read: {explained(error)}.")
 
 
 def _line(pair: Pair) -> dict[str, object]:
@@ -132,8 +138,8 @@ def _line(pair: Pair) -> dict[str, object]:
         "request_id": row.request_id,
         "row": row.row,
         "created_at": row.created_at,
-        "logged_version": row.version,
-        "logged": row.prediction,
+        "logged_version": row.model_version,
+        "logged": pair.logged,
         "replayed": pair.replayed,
         "difference": pair.difference,
         "actual": row.actual,

@@ -16,10 +16,12 @@ import pytest
 import sqlalchemy as sa
 
 from app.errors import Conflict, Overloaded, PredictionLogUnavailable
+from app.outcomes.body import Outcome
+from app.outcomes.store import OutcomeStore, Refused
 from app.prediction_log import parquet
 from app.prediction_log.engine import open_engine
 from app.prediction_log.messages import LoggedPredictions, LoggedRequest, LogTarget
-from app.prediction_log.reading import export
+from app.prediction_log.reading import export, files
 from app.prediction_log.reading.page import PredictionsPage
 from app.prediction_log.reading.query import query_of
 from app.prediction_log.reading.reader import LogReader
@@ -181,6 +183,47 @@ async def test_an_outcome_stands_beside_its_row(
     assert times == [moment, None, moment]
 
 
+@pytest.mark.parametrize("place", ["sqlite", "postgresql"], indirect=True)
+async def test_of_rows_with_one_id_the_newest_has_the_outcome(place: LogTarget, reader: LogReader) -> None:
+    """The report on errors reads the same."""
+    store = OutcomeStore(place)
+    engine = open_engine(place)
+    for version, row in (("1", 0), ("2", 0), ("2", 1), ("3", None)):  # the last one of an early release
+        values = {
+            "created_at": datetime.fromtimestamp(TIME, UTC), "request_id": "a", "row": row, "model_name": "houses",
+            "prediction_type": "batch" if row == 1 else "single", "model_version": version, "features": {},
+            "prediction": 1.0,
+        }  # fmt: skip
+        with engine.begin() as connection:
+            connection.execute(sa.insert(PREDICTIONS), [values])
+        outcome, now = [Outcome("a", 2.5, row or 0)], datetime.now(UTC)
+        assert store.add(outcome, now, lambda model, _: Refused("actual", model[1]), 10)[0][1] == version
+        store.add(outcome, now, lambda *_: None, 10)
+    rows = json.loads(msgspec.json.encode(await reader.page(query_of(b"", export=False))))["predictions"]
+    shown = [(row["model_version"], row["row"], row["actual"]) for row in rows]
+    assert shown == [("3", 0, 2.5), ("2", 1, 2.5), ("2", 0, None), ("1", 0, None)]
+    counted = [(joined.model[1], joined.key[1]) for found in store.pages(None) for joined in found]
+    assert sorted(counted) == [("2", 1), ("3", 0)]
+    store.close()
+    engine.dispose()
+
+
+@pytest.mark.parametrize("place", ["sqlite", "postgresql"], indirect=True)
+async def test_a_row_of_a_batch_of_an_early_release_has_no_index(place: LogTarget, reader: LogReader) -> None:
+    engine = open_engine(place)
+    values = {
+        "created_at": datetime.fromtimestamp(TIME, UTC), "request_id": "a", "prediction_type": "batch",
+        "model_name": "houses", "model_version": "1", "features": {}, "prediction": 1.0,
+    }  # fmt: skip
+    outcome = {"request_id": "a", "row": 0, "actual": 2.5, "received_at": datetime.now(UTC)}
+    with engine.begin() as connection:
+        connection.execute(sa.insert(PREDICTIONS), [values, values])
+        connection.execute(sa.insert(OUTCOMES), [outcome])
+    engine.dispose()
+    lines = b"".join([part async for part in reader.export(query_of(b"", export=True), export.ndjson)])
+    assert [(row["row"], row["actual"]) for row in map(json.loads, lines.splitlines())] == [(None, None)] * 2
+
+
 async def test_exports_hold_all_rows_in_each_format(
     reader: LogReader, write: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,8 +287,27 @@ async def test_files_of_early_releases_are_read_beside_others(
     table = pq.read_table(path)
     early = path.with_name(path.name.replace("20260101T", "20250101T"))
     pq.write_table(table.select(table.column_names[:8]), early)
+    write(2, kind="batch")
+    batch = max(place.parquet.iterdir())
+    table = pq.read_table(batch)
+    pq.write_table(table.select(table.column_names[:8]), batch.with_name(batch.name.replace("20260101T", "20240101T")))
+    batch.unlink()
     rows = (await reader.page(query_of(b"", export=False))).predictions
     assert [(row.request_id, row.row, row.key_id) for row in rows] == [
         ("request-1", 0, "abcd"),
-        ("request-1", None, None),
+        ("request-1", 0, None),  # a single row is the first of its request
+        ("request-2", None, None),
     ]
+
+
+@pytest.mark.parametrize("place", ["parquet"], indirect=True)
+async def test_files_of_another_time_are_not_read(
+    place: LogTarget, reader: LogReader, write: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(*range(12))
+    assert len(list(place.parquet.iterdir())) == 3
+    read: list[int] = []
+    matches = files._matches  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(files, "_matches", lambda table, query: (read.append(len(table)), matches(table, query))[1])
+    assert await numbers(reader, f"since={TIME + 5}&until={TIME + 8}") == [7, 6, 5]
+    assert read == [4]

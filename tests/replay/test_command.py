@@ -58,7 +58,7 @@ async def test_the_champion_says_again_what_it_said(
         (("--since", "1h"), {"PREDICTION_LOG_ROWS": "x"}, 2, "PREDICTION_LOG_ROWS: must be"),
         (("--since", "1h"), {}, 1, "There is no prediction log yet"),
         (("--since", "1h"), {"PREDICTION_LOG": "off"}, 1, "Predictions are not logged"),
-        (("--since", "1h"), {"DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:1/x"}, 1, "does not answer"),
+        (("--since", "1h"), {"DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:1/x"}, 1, "cannot be read"),
     ],
 )
 def test_what_cannot_be_replayed_is_told(

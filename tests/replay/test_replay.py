@@ -4,6 +4,7 @@ import asyncio
 import io
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ import sqlalchemy as sa
 from app.config.settings import Settings
 from app.models.registry.worker import ModelWorker
 from app.models.served import ServedModel
-from app.prediction_log.messages import LogTarget
-from app.prediction_log.tables import OUTCOMES, PREDICTIONS
+from app.prediction_log.engine import open_engine
+from app.prediction_log.messages import LogFormat, LogTarget
+from app.prediction_log.tables import OUTCOMES, PREDICTIONS, VERSION_TABLE
 from app.replay.period import parse_time
 from app.replay.report import Comparison, ReplayReport, describe_replay
 from app.replay.rows import Selection
@@ -37,7 +39,13 @@ class Log:
     """A log of hand-written rows."""
 
     def __init__(self, path: Path) -> None:
-        self.engine = open_log_at(path)
+        self.target = LogTarget(f"sqlite:///{path}", 1000)
+        self.engine = open_engine(self.target)
+        self.source = open_log(self.target)
+
+    def close(self) -> None:
+        self.source.close()
+        self.engine.dispose()
 
     def add(self, rows: list[dict[str, Any]], predictions: list[Any], **changes: Any) -> None:
         given = {
@@ -60,23 +68,18 @@ class Log:
 
     def replay(self, served: ServedModel, output: Any = None, **changes: Any) -> ReplayReport:
         selection = msgspec.structs.replace(Selection(MODEL, PAST, None, 100_000), **changes)
-        return replay(self.engine, selection, served, output)
+        return replay(self.source, selection, served, output)
 
     def compare(self, served: ServedModel, **changes: Any) -> Comparison:
         (comparison,) = self.replay(served, **changes).comparisons
         return comparison
 
 
-def open_log_at(path: Path) -> sa.Engine:
-    path.touch()
-    return open_log(LogTarget(f"sqlite:///{path}", 1000))
-
-
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[Log]:
     log = Log(tmp_path / "log.db")
     yield log
-    log.engine.dispose()
+    log.close()
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +102,12 @@ def directories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-@pytest.mark.parametrize("name", ["referring", "churn", "colors"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("referring", "sql"), ("churn", "sql"), ("colors", "sql"), ("churn", "parquet"), ("colors", "parquet")],
+)
 def test_a_version_replays_its_own_predictions_to_the_last_bit(
-    directories: dict[str, Path], name: str, registry_dir: Path, tmp_path: Path
+    directories: dict[str, Path], name: str, kind: LogFormat, tmp_path: Path
 ) -> None:
     random = np.random.default_rng(5)
     rows: dict[str, list[dict[str, Any]]] = {
@@ -118,7 +124,7 @@ def test_a_version_replays_its_own_predictions_to_the_last_bit(
     }
     settings = Settings(
         data_dir=tmp_path / "data", model_path=str(directories[name]), model_name=name,
-        database_url=f"sqlite:///{tmp_path / 'log.db'}",
+        database_url=f"sqlite:///{tmp_path / 'log.db'}", prediction_log_format=kind,
     )  # fmt: skip
 
     async def predict() -> str:
@@ -130,13 +136,13 @@ def test_a_version_replays_its_own_predictions_to_the_last_bit(
             return answer.json()["model_version"]
 
     version = asyncio.run(predict())
-    engine = open_log(settings.prediction_log_target)
-    (comparison,) = replay(engine, Selection(name, PAST, None, 1000), serve(directories[name]), None).comparisons
-    engine.dispose()
+    with closing(open_log(settings.prediction_log_target)) as source:
+        (comparison,) = replay(source, Selection(name, PAST, None, 1000), serve(directories[name]), None).comparisons
     assert comparison.logged_version == version
     assert (comparison.rows, comparison.compared, comparison.identical) == (61, 61, 61)
     assert comparison.differences is not None
     assert (comparison.differences.largest, comparison.worst, comparison.outside_interval) == (0, (), 0)
+    assert comparison.warnings == ()
 
 
 def test_the_differences_of_another_version_are_told(log: Log, houses: ServedModel) -> None:
@@ -193,6 +199,29 @@ def test_the_newest_rows_of_a_time_are_replayed(log: Log, houses: ServedModel, m
     assert {row.logged for row in report.comparisons[0].worst} == {2.0}
     with pytest.raises(ReplayFailed, match="No row of houses is logged in that time"):
         log.replay(houses, since=NOW + timedelta(days=1))
+
+
+def test_of_rows_with_one_id_the_newest_has_the_outcome(log: Log, houses: ServedModel) -> None:
+    for version, kind in (("1", "single"), ("2", "batch"), ("3", "single")):
+        log.add(features()[:1], [1.0], model_version=version, prediction_type=kind)
+    log.know([1.5])
+    known = {one.logged_version: one.outcomes and one.outcomes.rows for one in log.replay(houses).comparisons}
+    assert known == {"1": None, "2": None, "3": 1}
+
+
+def test_rows_of_early_releases_are_counted(log: Log, houses: ServedModel) -> None:
+    log.add(features()[:3], [1.0] * 3)
+    log.add(features()[:1], [1.0], request_id="b", prediction_type="single")
+    with log.engine.begin() as connection:
+        connection.execute(sa.update(PREDICTIONS).values(row=None))
+    log.know([1.5])
+    log.know([1.5], "b")
+    report = log.replay(houses)
+    (found,) = report.comparisons
+    assert (found.rows, found.without_index, found.compared) == (4, 3, 4)
+    assert found.outcomes is not None
+    assert found.outcomes.rows == 1  # a single row is the first of its request
+    assert "  3 rows of batches have no index (early releases), so no known outcome." in describe_replay(report)
 
 
 def test_rows_that_another_version_does_not_take_are_counted(log: Log, directories: dict[str, Path]) -> None:
@@ -252,6 +281,8 @@ def test_each_row_is_written_to_the_file(log: Log, houses: ServedModel) -> None:
     ("text", "moment"),
     [
         ("2026-03-01", datetime(2026, 3, 1, tzinfo=UTC)),
+        ("20260301", datetime(2026, 3, 1, tzinfo=UTC)),
+        ("2026-03-01 12:00", NOW),
         ("2026-03-01T12:00:00Z", NOW),
         ("2026-03-01 13:00+01:00", NOW),
         (str(NOW.timestamp()), NOW),
@@ -264,7 +295,9 @@ def test_times_are_read_as_people_type_them(text: str, moment: datetime) -> None
     assert parse_time(text, NOW) == moment
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "24", "7w", "999999999d", "2026-13-01", "9" * 400])
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "24", "7w", "999999999d", "2026-13-01", "20261301", "202603011200", "9" * 400]
+)
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be a time such as"):
         parse_time(text, NOW)
@@ -274,15 +307,22 @@ def test_what_is_no_time_is_refused(text: str) -> None:
     ("changes", "reason"),
     [
         ({"keep_rows": 0}, "Predictions are not logged"),
-        ({"format": "parquet"}, "Parquet files"),
+        ({"format": "parquet", "directory": "/nothing/here"}, "There is no prediction log yet: its folder"),
         ({"url": "sqlite:////nothing/here.db"}, "There is no prediction log yet"),
-        ({"url": "postgresql+psycopg://madrone:hunter2@127.0.0.1:1/log"}, "does not answer: OperationalError"),
+        ({"url": "postgresql+psycopg://madrone:hunter2@127.0.0.1:1/log"}, "cannot be read: OperationalError"),
     ],
 )
 def test_a_log_that_cannot_be_read_is_told(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(ReplayFailed, match=reason) as caught:
         open_log(msgspec.structs.replace(LogTarget("sqlite://", 1), **changes))
     assert "hunter2" not in str(caught.value)
+
+
+def test_tables_of_a_newer_release_cannot_be_replayed(log: Log) -> None:
+    with log.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '99'")
+    with pytest.raises(ReplayFailed, match="cannot be read: its tables have a newer schema than this release knows"):
+        open_log(log.target)
 
 
 def test_a_version_that_is_not_there_is_told(registry_dir: Path, tmp_path: Path) -> None:

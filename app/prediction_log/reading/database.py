@@ -4,7 +4,6 @@ So each page is a short transaction of its own, and rows that are added or delet
 JSON are taken as the database holds them: SQLite has text for both, but numbers where the JSON is one.
 """
 
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,12 +14,13 @@ from app.prediction_log.engine import open_engine
 from app.prediction_log.messages import LogTarget
 from app.prediction_log.reading.page import Page, as_row
 from app.prediction_log.reading.query import Query
-from app.prediction_log.tables import OUTCOMES, PREDICTIONS
-
-STATEMENT_TIMEOUT_S = 10.0
+from app.prediction_log.tables import OUTCOMES, PREDICTIONS, newest_of, place_of
 
 _C = PREDICTIONS.c
-_JOINED = PREDICTIONS.outerjoin(OUTCOMES, sa.and_(OUTCOMES.c.request_id == _C.request_id, OUTCOMES.c.row == _C.row))
+_ROW = place_of(PREDICTIONS)
+# The key of an outcome finds it; of the rows with this key, `newest_of` chooses one.
+_OWN = sa.and_(OUTCOMES.c.request_id == _C.request_id, OUTCOMES.c.row == _ROW, newest_of(OUTCOMES))
+_JOINED = PREDICTIONS.outerjoin(OUTCOMES, _OWN)
 
 
 class TableRows:
@@ -28,12 +28,14 @@ class TableRows:
 
     Args:
         target: The database.
+        statement_timeout_s: Time limit of each statement.
+
+    Raises:
+        SQLAlchemyError, OSError: The database cannot be opened.
     """
 
-    def __init__(self, target: LogTarget) -> None:
-        self._target = target
-        self._opening = threading.Lock()
-        self._engine: sa.Engine | None = None
+    def __init__(self, target: LogTarget, statement_timeout_s: float) -> None:
+        self._engine = open_engine(target, statement_timeout_s)
 
     def pages(self, query: Query, limit: int, size: int) -> Iterator[Page]:
         """See `Source.pages`."""
@@ -49,13 +51,11 @@ class TableRows:
 
     def close(self) -> None:
         """Close the database."""
-        if self._engine is not None:
-            self._engine.dispose()
+        self._engine.dispose()
 
     def _page(self, query: Query, after: int | None, size: int) -> Page:
-        engine = self._connected()
-        sqlite = engine.dialect.name == "sqlite"
-        with engine.connect() as connection:
+        sqlite = self._engine.dialect.name == "sqlite"
+        with self._engine.connect() as connection:
             found: Sequence[Any] = connection.execute(_statement(query, after, size, sqlite=sqlite)).all()
         moment = _rfc3339 if sqlite else _same
         rows = [
@@ -66,12 +66,6 @@ class TableRows:
             for (id_, created, *known), features, prediction, (*measured, actual, received) in map(_split, found)
         ]  # fmt: skip
         return Page(rows, [row[0] for row in found])
-
-    def _connected(self) -> sa.Engine:
-        with self._opening:
-            if self._engine is None:
-                self._engine = open_engine(self._target, STATEMENT_TIMEOUT_S)
-            return self._engine
 
 
 def _statement(query: Query, after: int | None, size: int, *, sqlite: bool) -> Any:
@@ -87,7 +81,7 @@ def _statement(query: Query, after: int | None, size: int, *, sqlite: bool) -> A
     # A cast would round SQLite's numbers to 15 digits; without one, psycopg would decode the JSON.
     text = _raw if sqlite else _as_text
     columns = (
-        _C.id, created, _C.request_id, _C.row, _C.prediction_type, _C.model_name, _C.model_version,
+        _C.id, created, _C.request_id, _ROW, _C.prediction_type, _C.model_name, _C.model_version,
         text(_C.features), text(_C.prediction), _C.interval_lower, _C.interval_upper, _C.interval_level,
         _C.latency_ms, _C.key_id, text(OUTCOMES.c.actual), received,
     )  # fmt: skip

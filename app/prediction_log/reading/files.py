@@ -17,7 +17,7 @@ from app.prediction_log.reading.query import Query
 
 pc: Any = pyarrow.compute  # whose functions are made when it is imported
 
-PLAIN = ("created_at", "request_id", "row", "prediction_type", "model_name", "model_version")
+PLAIN = ("prediction_type", "model_name", "model_version")
 MEASURED = ("interval_lower", "interval_upper", "interval_level", "latency_ms", "key_id")
 
 
@@ -43,7 +43,10 @@ class FileRows:
             if last is not None and (name > last if newest else name < last):
                 continue
             try:
-                table = pq.ParquetFile(self._directory / name).read()
+                file = pq.ParquetFile(self._directory / name)
+                if _is_outside(file.metadata, query):
+                    continue
+                table = file.read()
             except FileNotFoundError:
                 continue
             except pa.ArrowException as error:
@@ -71,6 +74,15 @@ class FileRows:
         return sorted(filter(NAME.fullmatch, names), reverse=newest)
 
 
+def _is_outside(metadata: Any, query: Query) -> bool:
+    """Whether a file tells, before its rows are read, that all of them are of another time."""
+    groups = [metadata.row_group(number).column(0).statistics for number in range(metadata.num_row_groups)]
+    if not groups or not all(times is not None and times.has_min_max for times in groups):
+        return False
+    first, last = min(times.min for times in groups), max(times.max for times in groups)
+    return (query.since is not None and last < query.since) or (query.until is not None and first >= query.until)
+
+
 def _matches(table: Any, query: Query) -> Any:
     """bool[N], whether a query holds for each row."""
     moment = SCHEMA.field("created_at").type
@@ -89,9 +101,16 @@ def _rows(table: Any) -> list[LoggedRow]:
     """Rows of a table, which lacks columns if an early release wrote it."""
     return [
         as_row(
-            None, *(row.get(name) for name in PLAIN), dict(row["features"]) | dict(row["categories"]),
+            None, row["created_at"], row["request_id"], _place(row), *(row[name] for name in PLAIN),
+            dict(row["features"]) | dict(row["categories"]),
             row["prediction"][0] if len(row["prediction"]) == 1 else row["prediction"],
             *(row.get(name) for name in MEASURED), None, None,
         )
         for row in table.to_pylist()
     ]  # fmt: skip
+
+
+def _place(row: dict[str, Any]) -> int | None:
+    """Index of a row in its request, by the rule of the tables' `place_of`."""
+    place = row.get("row")
+    return 0 if place is None and row["prediction_type"] == "single" else place

@@ -16,13 +16,13 @@ class LoggedRow(msgspec.Struct, frozen=True, gc=False):
         id: Number of the row, which grows with the time; null in the log's Parquet files.
         created_at: When it was predicted.
         request_id: Id of the request.
-        row: Index within the request; null if the row was logged by an early release.
+        row: Index within the request; null for a row of a batch that an early release logged, which has no outcome.
         features: Features by name, null where missing.
         prediction: A number, or a list of one for each output.
         interval_lower, interval_upper, interval_level: Interval at the model's default level.
         latency_ms: Time from the request's start until it was logged.
         key_id: First 8 hex digits of the SHA-256 of API_KEY; null if none was needed.
-        actual: The actual value, if an outcome is known.
+        actual: The actual value, if an outcome is known; of rows with one id and index, the newest has it.
         received_at: When that came.
     """
 

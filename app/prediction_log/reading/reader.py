@@ -1,6 +1,7 @@
 """Reads the log beside the requests: in threads, and with a bound on the time."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -16,6 +17,8 @@ T = TypeVar("T")
 
 READ_TIMEOUT_S = 20.0
 """Time for a page, after which the log counts as away."""
+
+STATEMENT_TIMEOUT_S = 10.0
 
 READERS = 2
 """Requests that read at a time."""
@@ -38,6 +41,7 @@ class LogReader:
         self._target = target
         self._enabled = enabled
         self._source: Source | None = None
+        self._opening = threading.Lock()
         self._readers = 0
         self._threads = ThreadPoolExecutor(READERS, "log-reader")
 
@@ -116,23 +120,34 @@ class LogReader:
         """Pages, whose faults have no text of the database in them: it can hold hosts and names."""
         from sqlalchemy import exc  # nearly half a second, which a service has only once it is asked
 
-        from app.prediction_log.sink import fault_of
+        from app.prediction_log.sink import explained
 
         try:
-            if self._source is None:
-                self._source = self._opened()
+            with self._opening:
+                if self._source is None:
+                    self._source = open_source(self._target, STATEMENT_TIMEOUT_S)
             yield from self._source.pages(query, limit, PIECE_ROWS)
         except (exc.SQLAlchemyError, OSError) as error:
-            raise PredictionLogUnavailable(f"The prediction log cannot be read now: {fault_of(error)}.") from None
+            raise PredictionLogUnavailable(f"The prediction log cannot be read now: {explained(error)}.") from None
 
-    def _opened(self) -> Source:
-        if self._target.format == "sql":
-            from app.prediction_log.reading.database import TableRows
 
-            return TableRows(self._target)
-        from app.prediction_log.reading.files import FileRows  # pyarrow takes a second and 40 MB
+def open_source(target: LogTarget, statement_timeout_s: float) -> Source:
+    """Open the place of a log.
 
-        return FileRows(self._target.parquet)
+    Args:
+        target: The place.
+        statement_timeout_s: Time limit of each statement of a database.
+
+    Raises:
+        SQLAlchemyError, OSError: It cannot be opened.
+    """
+    if target.format == "sql":
+        from app.prediction_log.reading.database import TableRows
+
+        return TableRows(target, statement_timeout_s)
+    from app.prediction_log.reading.files import FileRows  # pyarrow takes a second and 40 MB
+
+    return FileRows(target.parquet)
 
 
 def _collected(parts: Iterator[bytes]) -> bytes | None:
