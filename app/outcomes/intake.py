@@ -17,6 +17,7 @@ from app.outcomes.body import read_outcomes
 from app.outcomes.report import OutcomesReport
 from app.outcomes.store import Fate, OutcomeStore, Refused
 from app.outcomes.tracker import OutcomeTracker
+from app.prediction_log.engine import NewerSchema
 from app.prediction_log.messages import LogTarget
 
 THREADS = 2
@@ -30,6 +31,7 @@ LEAST_PAUSE_S, LONGEST_PAUSE_S = 10.0, 60.0
 """Time between two passes over the tables, if outcomes came here meanwhile, and if none did."""
 
 UNAVAILABLE = "The database of the prediction log does not answer. No outcome was written: send them again later."
+NEWER = "No outcome was written, since the tables of the prediction log have a newer schema than this release knows."
 
 T = TypeVar("T")
 
@@ -78,7 +80,7 @@ class Outcomes:
 
         Raises:
             Conflict: Predictions are not logged in a table.
-            PredictionLogUnavailable: The database does not answer.
+            PredictionLogUnavailable: The database does not answer, or its schema is newer.
             Overloaded: Too many requests wait for it.
             ServiceError: The body is not valid, as of `read_outcomes`.
         """
@@ -90,6 +92,8 @@ class Outcomes:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 fates = await self._in_thread(lambda: tracker.add(read_outcomes(body, content_type)))
+        except NewerSchema:
+            raise PredictionLogUnavailable(NEWER) from None
         except (exc.SQLAlchemyError, OSError, TimeoutError):
             raise PredictionLogUnavailable(UNAVAILABLE) from None
         self._changed.set()

@@ -13,6 +13,8 @@ from app.config.settings import Settings
 from app.outcomes import intake
 from app.outcomes.report import FLOOR
 from app.outcomes.store import OutcomeStore
+from app.prediction_log.engine import open_engine
+from app.prediction_log.tables import VERSION_TABLE
 from tests.prediction_log.databases import PostgresServer
 from tests.routes.support import Client, Row, client_of, fields, services_of
 from tests.support import come_true, problem
@@ -132,6 +134,22 @@ async def test_a_database_that_is_away_is_told_and_nothing_is_written(
         answer = problem(await report(client, {"request_id": "a", "actual": 1}, status=503))
         assert answer["type"] == "urn:madrone:problem:prediction-log-unavailable"
         assert "wrong" not in str(answer)
+
+
+async def test_tables_of_a_newer_release_are_told(settings: Settings) -> None:
+    settings = msgspec.structs.replace(settings, admin_api_key=KEY)
+    engine = open_engine(settings.prediction_log_target)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '99'")
+    engine.dispose()
+    async with client_of(settings) as client:
+        answer = problem(await report(client, {"request_id": "a", "actual": 1}, status=503))
+        assert answer["type"] == "urn:madrone:problem:prediction-log-unavailable"
+        read = problem(await client.get("/predictions", headers={"X-API-Key": KEY}))
+        assert read["type"] == answer["type"]
+        for told in (answer, read):
+            assert "have a newer schema than this release knows" in str(told["detail"])
+            assert "predictions.db" not in str(told)
 
 
 async def test_a_database_that_hangs_is_waited_for_in_bounded_time(
