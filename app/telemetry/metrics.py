@@ -153,7 +153,7 @@ class InFlight(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The family, for the registry."""
-        text = "Requests of HTTP and gRPC, of all routes, that have begun and are not answered yet."
+        text = "HTTP and gRPC requests that are not answered yet, but for scrapes and the console's stream."
         yield GaugeMetricFamily("requests_in_flight", text, self.count)
 
 

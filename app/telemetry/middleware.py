@@ -27,6 +27,9 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS",
 UNMATCHED = "unmatched"
 """Endpoint label of all requests that match no route, for the same reason."""
 
+WATCHERS = frozenset({"/metrics", "/console/live"})
+"""Paths of those who watch, and are not in flight: a scrape would always see itself, and a page stays for hours."""
+
 UNNAMED_ERRORS = {ABANDONED: "disconnected", 503: "unavailable"}
 """Error types of statuses that are answered without an exception, such as an unhealthy health page."""
 
@@ -81,7 +84,8 @@ class RequestTelemetry:
                 message["headers"] = [*message.get("headers", ()), header]
             await send(message)
 
-        self._metrics.in_flight.count += 1
+        counted = scope["path"] not in WATCHERS
+        self._metrics.in_flight.count += counted
         try:
             await self._app(scope, receive, send_with_id)
         finally:
@@ -90,7 +94,7 @@ class RequestTelemetry:
             method = scope["method"] if scope["method"] in METHODS else "OTHER"
             client = scope["client"]
             seconds = time.perf_counter() - started
-            self._metrics.in_flight.count -= 1
+            self._metrics.in_flight.count -= counted
             kind, refusal = scope.get(ERROR_TYPE), scope.get(REFUSAL)
             self.record(method, self._endpoint(scope), status, seconds, client and client[0], identifier, kind, refusal)
             request_id.reset(token)
