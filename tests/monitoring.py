@@ -22,15 +22,13 @@ class Prometheus:
         directory: Where its configuration and data are.
         ports: Ports of this machine whose /metrics it scrapes, as the job `madrone`.
         rules: Files of rules.
-        interval: Time between scrapes and between evaluations of rules, as Prometheus writes it.
+        interval: Time between scrapes, and that each may take, as Prometheus writes it. A busy machine needs a second.
 
     Attributes:
         url: Its address.
     """
 
-    def __init__(
-        self, directory: Path, ports: Sequence[int], rules: Sequence[Path] = (), interval: str = "200ms"
-    ) -> None:
+    def __init__(self, directory: Path, ports: Sequence[int], rules: Sequence[Path] = (), interval: str = "1s") -> None:
         if shutil.which("prometheus") is None:
             pytest.skip("prometheus is not on PATH")
         directory.mkdir(parents=True, exist_ok=True)
@@ -43,7 +41,7 @@ class Prometheus:
             json.dumps(
                 {
                     "global": {
-                        "scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval,
+                        "scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": "200ms",
                     },
                     "rule_files": [str(path.resolve()) for path in rules],
                     "scrape_configs": [
@@ -96,9 +94,10 @@ class Prometheus:
         targets = self.get("targets")["activeTargets"]
         return {one["labels"]["instance"]: one["lastError"] or one["health"] for one in targets}
 
-    def firing(self) -> set[str]:
-        """Names of the alerts that fire."""
-        return {one["labels"]["alertname"] for one in self.get("alerts")["alerts"] if one["state"] == "firing"}
+    def firing(self) -> dict[str, dict[str, str]]:
+        """Annotations of the alerts that fire, by name."""
+        alerts = self.get("alerts")["alerts"]
+        return {one["labels"]["alertname"]: one["annotations"] for one in alerts if one["state"] == "firing"}
 
     def close(self) -> None:
         """End the process."""
