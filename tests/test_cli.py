@@ -216,6 +216,14 @@ def test_ops_prints_a_servicemonitor_unless_there_are_no_metrics(monkeypatch: py
     assert (done.exit_code, done.output) == (1, "ENABLE_PROMETHEUS is false: there is nothing to scrape.\n")
 
 
+def test_ops_refers_to_a_page_of_the_operators_own() -> None:
+    done = CliRunner().invoke(main, ["ops", "rules", "--runbook-url", "https://wiki.example/madrone#alerts"])
+    assert (done.exit_code, "runbook_url: https://wiki.example/madrone#alerts\n" in done.output) == (0, True)
+    for wrong in ("README.md", "https://a b", "https://{{ $value }}"):
+        done = CliRunner().invoke(main, ["ops", "rules", "--runbook-url", wrong])
+        assert (done.exit_code, "must begin with http:// or https://" in done.output) == (2, True)
+
+
 def test_ops_refuses_a_prefix_that_no_metric_can_have() -> None:
     done = CliRunner().invoke(main, ["ops", "rules", "--prefix", "1-a"])
     assert done.exit_code == 2

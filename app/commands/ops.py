@@ -8,11 +8,20 @@ from app.commands.common import settings_of_environment, stop
 
 PREFIX = re.compile(r"[A-Za-z_]\w*|", re.ASCII)
 
+WEB_ADDRESS = re.compile(r"https?://[^\s{}]+")
+
 
 def metric_prefix(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """A prefix given to a command; one that no metric can begin with is bad usage."""
     if value is not None and not PREFIX.fullmatch(value):
         raise click.BadParameter("must be letters, digits and _, and not begin with a digit.", param=parameter)
+    return value
+
+
+def web_address(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """An address given to a command; one that no browser opens is bad usage, and so is a template of Prometheus."""
+    if value is not None and not WEB_ADDRESS.fullmatch(value):
+        raise click.BadParameter("must begin with http:// or https://, without blanks and braces.", param=parameter)
     return value
 
 
@@ -37,11 +46,14 @@ def grafana(prefix: str | None) -> None:
 
 @ops.command()
 @prefix_option
-def rules(prefix: str | None) -> None:
+@click.option(
+    "--runbook-url", callback=web_address, help="Page that each alert refers to. Default: the installed README."
+)
+def rules(prefix: str | None, runbook_url: str | None) -> None:
     """Print recording rules and alerts of Prometheus as YAML."""
     from app.ops.rules import rules
 
-    click.echo(rules(settings_of_environment(), _prefix(prefix)), nl=False)
+    click.echo(rules(settings_of_environment(), _prefix(prefix), runbook_url), nl=False)
 
 
 @ops.command()

@@ -9,7 +9,8 @@ from app.config.settings import Settings
 from app.drift.limits import LEAST_ROWS, LEAST_SHARE, MAJOR
 from app.ops.expressions import rewritten
 
-RUNBOOK = "app/README.md#when-something-is-wrong"
+SECTION = "When something is wrong"
+RUNBOOK = f"Section '{SECTION}' of app/README.md, which is installed with Madrone."
 
 BY = "namespace, job"
 """Labels of one deployment, over whose instances alerts sum. Without Kubernetes there is no namespace."""
@@ -222,13 +223,15 @@ def alerts(settings: Settings) -> list[Alert]:
     ]  # fmt: skip
 
 
-def rules(settings: Settings, prefix: str) -> str:
+def rules(settings: Settings, prefix: str, runbook_url: str | None = None) -> str:
     """All rules as YAML, for `rule_files` of Prometheus.
 
     Args:
         settings: Those of the service.
         prefix: METRICS_PREFIX of the service.
+        runbook_url: Address of a page that says what to do; None leaves it out.
     """
+    runbook = {"runbook": RUNBOOK} if runbook_url is None else {"runbook_url": runbook_url}
     recorded: list[Any] = [
         {"record": one.name, "expr": rewritten(one.expression, prefix)} for one in recordings()
     ]  # fmt: skip
@@ -241,7 +244,7 @@ def rules(settings: Settings, prefix: str) -> str:
             "annotations": {
                 "summary": alert.summary,
                 "description": f"{alert.description} Look first at {alert.first}",
-                "runbook": RUNBOOK,
+                **runbook,
             },
         }
         for alert in alerts(settings)

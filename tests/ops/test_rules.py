@@ -12,7 +12,7 @@ import yaml
 
 from app.config.settings import Settings
 from app.ops.expressions import metric_names, rewritten
-from app.ops.rules import RUNBOOK, alerts, recordings, rules
+from app.ops.rules import RUNBOOK, SECTION, alerts, recordings, rules
 from tests.ops.families import SERIES
 from tests.support import ROOT
 
@@ -167,10 +167,16 @@ def test_the_limits_are_those_of_the_settings() -> None:
 
 def test_every_alert_says_what_to_look_at_first() -> None:
     (group,) = yaml.safe_load(rules(Settings(), ""))["groups"]
-    page, _, anchor = RUNBOOK.partition("#")
-    assert f"## {anchor.replace('-', ' ').capitalize()}" in (ROOT / page).read_text()
+    assert f"\n## {SECTION}\n" in (ROOT / "app" / "README.md").read_text()
     for rule in group["rules"][len(recordings()) :]:
         assert rule["labels"]["severity"] in ("critical", "warning", "info")
         assert rule["annotations"]["runbook"] == RUNBOOK
         assert " Look first at " in rule["annotations"]["description"]
         assert rule["annotations"]["description"].endswith(".")
+
+
+def test_alerts_refer_to_a_page_of_the_operators_own() -> None:
+    address = "https://wiki.example/madrone#alerts"
+    (group,) = yaml.safe_load(rules(Settings(), "", address))["groups"]
+    assert {one["annotations"]["runbook_url"] for one in group["rules"] if "alert" in one} == {address}
+    assert not [one for one in group["rules"] if "runbook" in one.get("annotations", {})]
