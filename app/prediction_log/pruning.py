@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from app.prediction_log.messages import LogTarget
-from app.prediction_log.tables import OUTCOMES, PREDICTIONS
+from app.prediction_log.tables import OUTCOMES, PREDICTIONS, place_of
 
 PRUNE_INTERVAL_ROWS = 10_000
 PRUNE_INTERVAL_S = 60.0
@@ -83,10 +83,10 @@ class Pruning:
             if newest is None:
                 return 0
             gone = sa.and_(PREDICTIONS.c.id <= newest, condition)
-            rows = sa.select(PREDICTIONS.c.request_id, PREDICTIONS.c.row).where(gone)
+            rows = sa.select(PREDICTIONS.c.request_id, place_of(PREDICTIONS)).where(gone)
             # Callers may give several requests one id, whose outcome is of the newest of them.
             newer = PREDICTIONS.alias()
-            same = sa.and_(newer.c.request_id == OUTCOMES.c.request_id, newer.c.row == OUTCOMES.c.row)
+            same = sa.and_(newer.c.request_id == OUTCOMES.c.request_id, place_of(newer) == OUTCOMES.c.row)
             stays = sa.exists().where(same, newer.c.id.not_in(sa.select(PREDICTIONS.c.id).where(gone)))
             of_rows = sa.tuple_(OUTCOMES.c.request_id, OUTCOMES.c.row).in_(rows)
             connection.execute(sa.delete(OUTCOMES).where(of_rows, ~stays))

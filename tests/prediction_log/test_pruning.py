@@ -14,7 +14,7 @@ from app.prediction_log import parquet, pruning
 from app.prediction_log.engine import open_engine
 from app.prediction_log.log import PredictionLog
 from app.prediction_log.messages import LoggedPredictions, LoggedRequest, LogTarget
-from app.prediction_log.tables import OUTCOMES
+from app.prediction_log.tables import OUTCOMES, PREDICTIONS
 from app.prediction_log.writer import Writer
 from app.telemetry.metrics import Metrics
 from tests.prediction_log.databases import Database, rows_in
@@ -45,15 +45,20 @@ def ids(database: Database) -> list[str]:
 def test_rows_are_deleted_by_age_and_with_their_outcomes(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     place = LogTarget(database.url, 1000, keep_days=2)
     engine = open_engine(place)
+    early = {  # a single row of an early release, which has no index
+        "created_at": datetime.fromtimestamp(time.time() - 9 * DAY_S, UTC), "request_id": "early",
+        "prediction_type": "single", "model_name": "houses", "model_version": "3", "features": {}, "prediction": 1.0,
+    }  # fmt: skip
     with engine.begin() as connection:
-        for identifier in ("0", "1", "3", "unknown"):
-            values = {"request_id": identifier, "row": 1, "actual": 2.5, "received_at": datetime.now(UTC)}
+        connection.execute(sa.insert(PREDICTIONS).values(early))
+        for identifier, row in (("early", 0), ("0", 1), ("1", 1), ("3", 1), ("unknown", 1)):
+            values = {"request_id": identifier, "row": row, "actual": 2.5, "received_at": datetime.now(UTC)}
             connection.execute(sa.insert(OUTCOMES).values(values))
     monkeypatch.setattr(pruning, "PRUNE_INTERVAL_ROWS", 8)
     writer = Writer(place)
     assert writer.write(aged(9, 2.1, 1.9, 0)) is None
     assert ids(database) == ["2", "2", "3", "3"]
-    assert (writer.pruned(), writer.pruned()) == (4, 0)
+    assert (writer.pruned(), writer.pruned()) == (5, 0)
     with engine.connect() as connection:
         assert sorted(connection.execute(sa.select(OUTCOMES.c.request_id)).scalars()) == ["3", "unknown"]
     engine.dispose()
