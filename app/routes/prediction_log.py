@@ -68,7 +68,8 @@ async def read_predictions(
 
     `since` is the time of the oldest row, `until` that before which all rows are. JSON has a page of rows, and `next`,
     the `cursor` of the next page. With Accept, NDJSON, Parquet or Arrow has all rows up to `limit`; the columns
-    `features`, `prediction` and `actual` of the latter two are JSON as text.
+    `features`, `prediction` and `actual` of the latter two are JSON as text. Of rows with one id and index, the newest
+    has the outcome. `row` is null in batches that an early release logged, whose rows no outcome can name.
     """
     deadlines = Deadlines(services.settings.request_timeout)
     return Endpoint(PATH, partial(_answer, services), deadlines, services.gate, services.metrics.stages)
