@@ -11,7 +11,7 @@ import numpy as np
 
 from app.codecs.json.duplicates import check_json, parse
 from app.codecs.json.row import wrong_fields
-from app.codecs.rules import BODY, INVALID, MISSING, FloatArray, limits_of
+from app.codecs.rules import BODY, INVALID, MAX_ERRORS, MISSING, NOT_OBJECT, FloatArray, limits_of
 from app.errors import FieldError, InvalidInput, PredictionNotFinite
 from app.feature import Feature
 from app.models.served import ServedModel
@@ -90,12 +90,14 @@ def read_curve(body: bytes | bytearray, served: ServedModel) -> Curve:
     errors = wrong_fields(fields, FIELDS)
     errors += [FieldError(name, MISSING) for name in FIELDS[:2] if name not in fields]
     name, points = fields.get("feature"), fields.get("points", POINTS)
+    if "row" in fields and not isinstance(fields["row"], dict):
+        errors.append(FieldError("row", NOT_OBJECT))
     if "feature" in fields and name not in served.feature_names:
         errors.append(FieldError("feature", "must be the name of one of the model's features"))
     if isinstance(points, bool) or not isinstance(points, int | float) or points not in range(2, MOST_POINTS + 1):
         errors.append(FieldError("points", f"must be a whole number from 2 to {MOST_POINTS}"))
     if errors:
-        raise InvalidInput(INVALID, tuple(errors))
+        raise InvalidInput(INVALID, tuple(errors[:MAX_ERRORS]))
     row, _ = served.codec.check_row(fields["row"])
     check_json(body)
     column = served.feature_names.index(cast(str, name))

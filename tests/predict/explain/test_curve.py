@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from app.codecs.json.row import JsonCodec
+from app.codecs.rules import MAX_ERRORS
 from app.config.settings import Settings
 from app.models.served import ServedModel
 from app.predict.explain.curve import MOST_POINTS
@@ -150,6 +151,7 @@ async def test_a_feature_of_which_nothing_is_known_has_no_curve(client: Client, 
 
 
 NAME = "must be the name of one of the model's features"
+OBJECT = "must be an object of features by name"
 POINTS = f"must be a whole number from 2 to {MOST_POINTS}"
 
 
@@ -166,7 +168,12 @@ async def test_bodies_that_are_not_valid_are_refused(client: Client, example: Ro
         (whole | {"points": True}, {"points": POINTS}),
         (whole | {"points": None}, {"points": POINTS}),
         (whole | {"values": [1]}, {"values": "unknown field"}),
-        (whole | {"row": 5}, {"(body)": "must be an object of features by name"}),
+        (whole | {"feature": None}, {"feature": NAME}),
+        (whole | {"points": "50"}, {"points": POINTS}),
+        (whole | {"row": 5}, {"row": OBJECT}),
+        (whole | {"row": None}, {"row": OBJECT}),
+        (whole | {"row": [example]}, {"row": OBJECT}),
+        ({"row": "MedInc", "feature": 5, "points": []}, {"row": OBJECT, "feature": NAME, "points": POINTS}),
         (whole | {"row": example | {"MedInc": "high"}}, {"MedInc": "must be a number, not text"}),
     ]
     for body, expected in cases:
@@ -175,6 +182,8 @@ async def test_bodies_that_are_not_valid_are_refused(client: Client, example: Ro
     twice = msgspec.json.encode(whole)[:-1] + b', "feature": "AveRooms"}'
     response = await client.post("/predict/curve", content=twice, headers={"Content-Type": "application/json"})
     assert fields(response) == {"feature": "appears more than once"}
+    many = await client.post("/predict/curve", json=dict.fromkeys(map(str, range(2 * MAX_ERRORS)), 1))
+    assert len(problem(many)["errors"]) == MAX_ERRORS
     assert (await curve(client, example, "MedInc", points=3.0))["values"] == (
         await curve(client, example, "MedInc", points=3)
     )["values"]
