@@ -13,6 +13,7 @@ from app.console.page import PREFIX
 from app.container import InjectedServices
 from app.drift.profile import Profile
 from app.models.artifact import Artifact
+from app.models.refusal import Check
 from kernels.plan.plan import PointDistance, PolylineDistance
 
 LATITUDES = ("latitude", "lat")
@@ -80,11 +81,15 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         digest: Digest of the model's files.
+        outputs: Numbers that it predicts for a row.
+        checks: Checks that it passed before it was served.
         reference: How its training rows are spread, or those that drift is measured against; None without any.
         map: None for a model without coordinates.
     """
 
     digest: str
+    outputs: int
+    checks: tuple[Check, ...]
     reference: Profile | None
     map: Map | None
 
@@ -93,7 +98,14 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
 async def model_facts(services: InjectedServices) -> ModelFacts:
     """Facts about the model in use; 503 while there is none."""
     served = services.slot.require()
-    return ModelFacts(digest=served.artifact.digest, reference=served.artifact.profile, map=map_of(served.artifact))
+    artifact = served.artifact
+    return ModelFacts(
+        digest=artifact.digest,
+        outputs=artifact.forest.n_outputs,
+        checks=served.checks,
+        reference=artifact.profile,
+        map=map_of(artifact),
+    )
 
 
 def map_of(artifact: Artifact) -> Map | None:

@@ -24,11 +24,13 @@ from app.models.checks import (
 from app.models.disk.batch_costs import BatchCosts
 from app.models.disk.store import ModelStore, StoredModel
 from app.models.identity import ModelIdentity
+from app.models.refusal import Check
 from app.models.registry.source import STAGES, Candidate, ModelSource, RegistryUnreachable
 from app.models.served import ServedModel, serve_artifact
 from kernels.cache import kernels_version
 from kernels.compiling import compiling_logged
 from kernels.engine import Engine
+from kernels.forest.forest import Forest
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +112,8 @@ class ModelLoader:
             engine = artifact.engine()
             check_scores(artifact, engine, fetched.directory, self._source.raw_scores)
             served = self._serve(artifact, engine, candidate, metrics, started)
+            checks = self._checks(artifact, digest=fetched.digest is not None, interface=current is not None)
+            served = msgspec.structs.replace(served, checks=checks)
             if keep:
                 self._enter("keep", candidate)
                 self._store.keep(fetched.directory, list(artifact.files.values()), self._entry(served))
@@ -154,7 +158,8 @@ class ModelLoader:
             engine = artifact.engine()
             if not known:
                 check_scores(artifact, engine, self._store.model_directory(entry), self._source.raw_scores)
-            return self._serve(artifact, engine, candidate, entry.metrics, started)
+            served = self._serve(artifact, engine, candidate, entry.metrics, started)
+            return msgspec.structs.replace(served, checks=self._checks(artifact, digest=True, interface=False))
 
     def describe(self, served: ServedModel) -> None:
         """Update the description of a stored model: stage, aliases and rule."""
@@ -187,6 +192,21 @@ class ModelLoader:
     @property
     def _limited(self) -> bool:
         return self._settings.model_min_r2 is not None or self._settings.model_max_rmse is not None
+
+    def _checks(self, artifact: Artifact, *, digest: bool, interface: bool) -> tuple[Check, ...]:
+        """Checks that a model has passed, in their order.
+
+        Args:
+            artifact: The model. Scores are compared where kernels compute them: of a stored model, when it was stored.
+            digest: Whether its digest was known before its files were read.
+            interface: Whether it was compared with a model in service.
+        """
+        kernels = any(isinstance(forest, Forest) for forest in (artifact.forest, artifact.difficulty))
+        passed: dict[Check, bool] = {
+            **{"digest": digest, "artifact": True, "agreement": True, "metrics": self._limited},
+            **{"interface": interface, "kernels": kernels, "prediction": True},
+        }
+        return tuple(check for check in passed if passed[check])
 
     def _built(self, directory: Path) -> Artifact:
         return self._source.build(directory, None).artifact()

@@ -18,6 +18,7 @@ from app.feature import Category
 from app.models.artifact import Artifact
 from app.models.identity import ModelIdentity
 from app.models.output import outputs, usable_labels
+from app.models.refusal import Check
 from kernels.cpu.bounds import outside
 from kernels.engine import Engine, Evaluation
 from kernels.rows import as_rows
@@ -51,6 +52,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
         load_seconds: Time from look-up to readiness.
         not_finite: Rows without a finite prediction that were found when the model was loaded.
         categories: Value of each code, of each column of categories.
+        checks: Checks that it has passed, in their order.
         watched: What drift detection knows of the model.
     """
 
@@ -69,6 +71,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     watched: WatchedModel
     not_finite: tuple[NotFinite, ...] = ()
     categories: dict[int, dict[int, Category]] = {}
+    checks: tuple[Check, ...] = ()
 
     def warnings(self, rows: FloatArray, evaluation: Evaluation) -> list[list[str]]:
         """Warnings about rows unlike the training rows, a list for each row.

@@ -94,7 +94,7 @@ def judge_model(settings: Settings, source: ModelSource) -> Verdict:
         if not offer.candidates:
             return Verdict(servable=False, reason=offer.problem, name=name)
         candidate = offer.candidates[0]
-        return _accepted(loader.load(candidate, None, keep=False), settings)
+        return _accepted(loader.load(candidate, None, keep=False))
     except ModelRefused as error:
         before = CHECKS[: CHECKS.index(error.check)]
         passed: tuple[Check, ...] = tuple(check for check in _checks(settings) if check in before)
@@ -108,7 +108,7 @@ def judge_model(settings: Settings, source: ModelSource) -> Verdict:
         return Verdict(servable=False, reason=f"this machine could not load it: {error}", name=name)
 
 
-def _accepted(served: ServedModel, settings: Settings) -> Verdict:
+def _accepted(served: ServedModel) -> Verdict:
     artifact = served.artifact
     forest, intervals = artifact.forest, artifact.intervals
     return Verdict(
@@ -116,7 +116,7 @@ def _accepted(served: ServedModel, settings: Settings) -> Verdict:
         name=served.identity.name,
         version=served.identity.version,
         digest=artifact.digest,
-        checks=_checks(settings),
+        checks=served.checks,
         features=artifact.features,
         outputs=Outputs(
             count=forest.n_outputs,

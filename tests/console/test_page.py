@@ -114,6 +114,8 @@ def test_the_page_weighs_less_than_200_kilobytes() -> None:
 
 async def test_the_map_has_what_the_feature_plan_knows(client: Client) -> None:
     facts = (await client.get("/console/model")).json()
+    assert facts["outputs"] == 1
+    assert facts["checks"] == ["digest", "artifact", "agreement", "kernels", "prediction"]
     assert facts["reference"]["numbers"].keys() == {feature["name"] for feature in await features(client)}
     found = facts["map"]
     assert (found["latitude"], found["longitude"]) == ("Latitude", "Longitude")

@@ -128,6 +128,30 @@ async def test_every_stage_of_a_load_is_logged_as_it_begins(
     assert kept.refresher.loading is None
 
 
+async def test_a_model_knows_the_checks_that_it_has_passed(
+    kept: Kept, houses: Settings, catalogue: Catalogue, saved: SavedModel, tmp_path: Path
+) -> None:
+    catalogue.add(saved.directory, "Production")
+    await kept.keeper.refresh()
+    always = ("artifact", "agreement", "kernels", "prediction")
+    assert kept.slot.require().checks == always  # no digest is known of it, and no model was in service before
+    catalogue.add(save_booster(tiny_booster(rounds=2, linear_tree=True), tmp_path / "linear"), "Production")
+    await kept.keeper.refresh()
+    assert kept.slot.require().checks == ("artifact", "agreement", "interface", "prediction")
+    restarted = keep(houses)
+    restarted.refresher.start()
+    restarted.keeper.close()
+    assert restarted.slot.require().checks == ("digest", "artifact", "agreement", "prediction")
+
+
+async def test_the_digest_of_the_registry_and_limits_of_metrics_are_checks(registry_dir: Path, tmp_path: Path) -> None:
+    settings = Settings(data_dir=registry_dir, model_min_r2=0.1)
+    kept = keep(msgspec.structs.replace(settings, data_dir=tmp_path, mlflow_tracking_uri=settings.tracking_uri))
+    await kept.keeper.refresh()
+    kept.keeper.close()
+    assert kept.slot.require().checks == ("digest", "artifact", "agreement", "metrics", "kernels", "prediction")
+
+
 async def test_a_restored_model_refuses_unseen_values_as_set(
     houses: Settings, catalogue: Catalogue, tmp_path: Path
 ) -> None:
