@@ -66,12 +66,14 @@ class ShadowFigures(msgspec.Struct, frozen=True, kw_only=True):
         rows: Rows sampled, by what became of them.
         compared: Predictions that were compared.
         mean_difference: Their mean difference, the shadow's less the other's; None before the first.
+        mean_size: Mean size of the differences, without their signs; likewise.
     """
 
     version: str
     rows: dict[str, float]
-    compared: float
+    compared: int
     mean_difference: float | None
+    mean_size: float | None
 
 
 class LiveFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,16 +218,12 @@ def _shadow(services: Services) -> ShadowFigures | None:
     shadow, metrics = services.slot.shadow, services.metrics
     if shadow is None:
         return None
-    version = shadow.identity.version
-    differences = list(metrics.shadow_difference.collect())
-
-    def total(suffix: str) -> float:
-        return sum(value for labels, value in _samples(differences, suffix) if labels["shadow_version"] == version)
-
-    compared = total("_count")
+    version, known = shadow.identity.version, services.shadow.compared
+    compared = known if known is not None and known.version == version and known.predictions else None
     return ShadowFigures(
         version=version,
         rows=_summed((labels["outcome"], value) for labels, value in _samples(metrics.shadow_rows.collect(), "_total")),
-        compared=compared,
-        mean_difference=total("_sum") / compared if compared else None,
+        compared=compared.predictions if compared else 0,
+        mean_difference=compared and compared.total / compared.predictions,
+        mean_size=compared and compared.size / compared.predictions,
     )

@@ -57,6 +57,22 @@ class _Answers(NamedTuple):
     prediction: FloatArray
 
 
+class Compared(NamedTuple):
+    """Differences of a shadow's predictions from those that were answered, the shadow's less the other's.
+
+    Attributes:
+        version: Version of the shadow.
+        predictions: Number of predictions that were compared.
+        total: Sum of the differences.
+        size: Sum of the differences without their signs.
+    """
+
+    version: str
+    predictions: int = 0
+    total: float = 0.0
+    size: float = 0.0
+
+
 class Shadow:
     """Queues answered rows and scores them by the slot's shadow.
 
@@ -67,10 +83,12 @@ class Shadow:
 
     Attributes:
         queued: Number of rows that wait or are being scored.
+        compared: Differences of the last version that was a shadow; None before the first.
     """
 
     def __init__(self, slot: ModelSlot, metrics: Metrics, percent: float) -> None:
         self.queued = 0
+        self.compared: Compared | None = None
         self._slot = slot
         self._metrics = metrics
         self._share = Share(percent, b"shadow")
@@ -170,11 +188,19 @@ class Shadow:
         scored = int(np.count_nonzero(finite))
         if scored:
             histogram = self._metrics.shadow_difference.labels(served.identity.version, shadow.identity.version)
-            for value in difference[finite].ravel().tolist():
+            values = difference[finite].ravel()
+            for value in values.tolist():
                 histogram.observe(value)
+            self._add(shadow.identity.version, values)
             self._count("scored", scored)
         if scored < len(difference):
             self._fail(shadow, served, len(difference) - scored, ValueError("the difference is not finite"))
+
+    def _add(self, version: str, values: FloatArray) -> None:
+        """Add differences to those of the version. A histogram with negative bounds has no sum that could be read."""
+        known = self.compared if self.compared is not None and self.compared.version == version else Compared(version)
+        total, size = known.total + float(values.sum()), known.size + float(np.abs(values).sum())
+        self.compared = Compared(version, known.predictions + len(values), total, size)
 
     def _fail(self, shadow: ServedModel | None, served: ServedModel, rows: int, error: Exception) -> None:
         self._count("failed", rows)

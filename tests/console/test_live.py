@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from app.config.settings import Settings
 from app.console import live
 from app.console.figures import figures
+from app.serving.shadow import Compared
 from tests.routes.support import Row, client_of, services_of
 from tests.support import Client, come_true
 
@@ -55,7 +56,7 @@ class Viewer:
 
 
 @asynccontextmanager
-async def watching(client: Client, count: int = 1) -> AsyncIterator[list[Viewer]]:
+async def watching(client: Client, count: int = 1) -> AsyncGenerator[list[Viewer]]:
     """Viewers that have had an event, and leave in the end."""
     viewers = [Viewer(client) for _ in range(count)]
     await come_true(lambda: all(viewer.events for viewer in viewers))
@@ -113,6 +114,24 @@ async def test_figures_are_made_once_for_all_viewers(client: Client, monkeypatch
     monkeypatch.setattr(live, "figures", counted)
     async with watching(client, 20):
         assert made == 1
+
+
+async def test_the_shadow_s_differences_are_those_of_its_version(client: Client) -> None:
+    services = services_of(client)
+    served = services.slot.require()
+    identity = msgspec.structs.replace(served.identity, version="2")
+    services.slot.shadow = msgspec.structs.replace(served, identity=identity)
+    shown = figures(services, 0.0).shadow
+    assert shown is not None
+    assert (shown.version, shown.compared, shown.mean_difference, shown.mean_size) == ("2", 0, None, None)
+    for compared, expected in (
+        (Compared("2", 4, -2.0, 6.0), (4, -0.5, 1.5)),
+        (Compared("1", 4, 1, 1), (0, None, None)),
+    ):
+        services.shadow.compared = compared
+        shown = figures(services, 0.0).shadow
+        assert shown is not None
+        assert (shown.compared, shown.mean_difference, shown.mean_size) == expected
 
 
 async def test_figures_take_little_time(client: Client, example: Row) -> None:

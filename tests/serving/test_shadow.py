@@ -122,6 +122,11 @@ async def test_the_difference_is_the_shadows_prediction_minus_the_answer(
     await score_all(shadow)
     assert (buckets(metrics)[0.1], buckets(metrics)[1.0]) == (0, 50)
     assert counted(metrics) == {"scored": 50}
+    assert shadow.compared == ("2", 50, pytest.approx(12.5), pytest.approx(12.5))
+    slot.shadow = doubled(model, EngineDouble(lambda rows: model.engine.predict(rows) - 0.5), version="3")
+    answer(shadow, model, tiny_rows())
+    await score_all(shadow)
+    assert shadow.compared == ("3", 50, pytest.approx(-25.0), pytest.approx(25.0))
     shadow.close()
 
 
