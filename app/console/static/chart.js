@@ -1,9 +1,17 @@
 /** Charts, as SVG. Each has a text for screen readers. @module */
 
 import { svg } from './dom.js';
-import { number, shown, ticks } from './format.js';
+import { number, percent, shown, ticks } from './format.js';
 
-const MARGIN = { top: 10, right: 12, bottom: 38, left: 52 };
+const MARGIN = { top: 10, right: 12, bottom: 38 };
+
+/** Height of a row of a chart, and width of a character in the charts' texts. */
+const ROW = 24;
+const CHARACTER = 7.2;
+
+/** Least range of a curve: of probabilities, and of other predictions as a share of their size. */
+const LEAST_PROBABILITIES = 0.1;
+const LEAST_SHARE = 0.01;
 
 /**
  * A scale from values to pixels.
@@ -37,79 +45,142 @@ function path(points) {
 
 /**
  * What a prediction would be for other values of one feature, with its interval.
- * @param {object} curve
- * @param {string} curve.feature
- * @param {any[]} curve.values Numbers, or categories.
- * @param {number[]} curve.predictions
- * @param {number[] | null} curve.lower
- * @param {number[] | null} curve.upper
- * @param {{value: any, prediction: number} | null} curve.at The row itself.
- * @param {string} curve.unit
+ * @typedef {object} Curve
+ * @property {string} feature
+ * @property {boolean} isNumber Whether its values are numbers on a scale.
+ * @property {any[]} values Numbers, ascending, or categories.
+ * @property {number[]} predictions
+ * @property {number[] | null} lower
+ * @property {number[] | null} upper
+ * @property {{value: any, prediction: number}} at The row itself.
+ * @property {string} unit Of the feature.
+ * @property {boolean} isProbability Whether its predictions are probabilities.
+ */
+
+/**
+ * The chart of a curve: a line for numbers, and a row for each category.
+ * @param {Curve} curve
  * @param {number} width
  * @param {(value: any) => void} pick Called with the value that is clicked on.
  */
-export function curveChart({ feature, values, predictions, lower, upper, at, unit }, width, pick) {
+export function curveChart(curve, width, pick) {
+  const { feature, predictions } = curve;
+  const [least, most] = [Math.min(...predictions), Math.max(...predictions)].map((value) => markOf(curve)(value));
+  const label = `Prediction by ${feature}: from ${least} to ${most}.`;
+  return curve.isNumber ? lineChart(curve, label, width, pick) : rowChart(curve, label, width, pick);
+}
+
+/**
+ * Range of the predictions. It is so large that the marks of the axis differ, and that what makes no difference looks
+ * like it.
+ * @param {Curve} curve
+ * @returns {[number, number]}
+ */
+function predictionRange({ predictions, lower, upper, at, isProbability }) {
+  const [low, high] = extent([...predictions, ...(lower ?? []), ...(upper ?? []), at.prediction]);
+  const least = isProbability ? LEAST_PROBABILITIES : LEAST_SHARE * Math.max(Math.abs(low), Math.abs(high));
+  const room = Math.max(0, (least - (high - low)) / 2);
+  return isProbability ? [Math.max(0, low - room), Math.min(1, high + room)] : [low - room, high + room];
+}
+
+/** @param {Curve} curve */
+function markOf({ isProbability }) {
+  return isProbability ? percent : number;
+}
+
+/**
+ * @param {Curve} curve
+ * @param {string} label
+ * @param {number} width
+ * @param {(value: number) => void} pick
+ */
+function lineChart(curve, label, width, pick) {
+  const { feature, values, predictions, lower, upper, at, unit } = curve;
   const height = Math.max(200, Math.min(300, width * 0.5));
-  const isNumber = values.every((value) => typeof value === 'number');
-  const places = isNumber ? values : values.map((_, place) => place);
-  const ends = [at?.prediction ?? null];
-  const [low, high] = extent([...predictions, ...(lower ?? []), ...(upper ?? []), ...ends]);
-  const [first, last] = isNumber ? [Math.min(...places), Math.max(...places)] : [-0.5, places.length - 0.5];
-  const x = linear(first, last, MARGIN.left, width - MARGIN.right);
+  const [low, high] = predictionRange(curve);
+  const [first, last] = values.length > 1 ? [values[0], values[values.length - 1]] : extent(values);
   const y = linear(low, high, height - MARGIN.bottom, MARGIN.top);
-  const line = predictions.map((value, place) => /** @type {[number, number]} */ ([x(places[place]), y(value)]));
-  const marks = isNumber
-    ? ticks(first, last, width / 90).map((value) => ({ at: value, text: number(value) }))
-    : values.map((value, place) => ({ at: place, text: shown(value).slice(0, Math.max(3, 60 / values.length)) }));
+  const marks = ticks(low, high, height / 50).map((value) => ({ at: y(value), text: markOf(curve)(value) }));
+  const start = 14 + CHARACTER * Math.max(...marks.map(({ text }) => text.length));
+  const end = width - MARGIN.right;
+  const x = linear(first, last, start, end);
+  const points = (/** @type {number[]} */ list) => list.map((value, place) => /** @type {[number, number]} */ ([x(values[place]), y(value)]));
+  const title = unit ? `${feature}, ${unit}` : feature;
   const parts = [
-    ...ticks(low, high, height / 50).map((value) =>
+    ...marks.map(({ at: up, text }) =>
       svg(
         'g',
         { class: 'axis' },
-        svg('line', { x1: MARGIN.left, x2: width - MARGIN.right, y1: y(value), y2: y(value) }),
-        svg('text', { x: MARGIN.left - 8, y: y(value) + 4, 'text-anchor': 'end' }, number(value)),
+        svg('line', { x1: start, x2: end, y1: up, y2: up }),
+        svg('text', { x: start - 8, y: up + 4, 'text-anchor': 'end' }, text),
       ),
     ),
-    ...marks.map(({ at: value, text }) =>
-      svg('text', { class: 'mark', x: x(value), y: height - MARGIN.bottom + 18, 'text-anchor': 'middle' }, text),
+    ...ticks(first, last, Math.max(3, (end - start) / 80)).map((value) =>
+      svg('text', { class: 'mark', x: x(value), y: height - MARGIN.bottom + 18, 'text-anchor': x(value) > end - 16 ? 'end' : 'middle' }, shown(value)),
     ),
-    svg(
-      'text',
-      { class: 'mark', x: (MARGIN.left + width - MARGIN.right) / 2, y: height - 4, 'text-anchor': 'middle' },
-      unit ? `${feature}, ${unit}` : feature,
-    ),
+    svg('text', { class: 'mark', x: width / 2, y: height - 4, 'text-anchor': 'middle' }, cut(title, width)),
   ];
-  if (isNumber) {
-    if (lower && upper) {
-      const band = [
-        ...upper.map((value, place) => /** @type {[number, number]} */ ([x(places[place]), y(value)])),
-        ...lower.map((value, place) => /** @type {[number, number]} */ ([x(places[place]), y(value)])).reverse(),
-      ];
-      parts.push(svg('path', { class: 'band', d: `${path(band)}Z` }));
-    }
-    parts.push(svg('path', { class: 'line', d: path(line) }));
+  if (lower && upper) parts.push(svg('path', { class: 'band', d: `${path([...points(upper), ...points(lower).reverse()])}Z` }));
+  if (values.length > 1) parts.push(svg('path', { class: 'line', d: path(points(predictions)) }));
+  else parts.push(svg('circle', { class: 'point', cx: x(values[0]), cy: y(predictions[0]), r: 4 }));
+  if (typeof at.value === 'number' && at.value >= first && at.value <= last) {
+    parts.push(svg('line', { class: 'here', x1: x(at.value), x2: x(at.value), y1: MARGIN.top, y2: height - MARGIN.bottom }));
+    parts.push(svg('circle', { class: 'here', cx: x(at.value), cy: y(at.prediction), r: 5 }));
   } else {
-    line.forEach(([across, up], place) => {
-      if (lower && upper) {
-        parts.push(svg('line', { class: 'whisker', x1: across, x2: across, y1: y(lower[place]), y2: y(upper[place]) }));
-      }
-      parts.push(svg('circle', { class: 'point', cx: across, cy: up, r: 4 }));
-    });
+    parts.push(svg('line', { class: 'here', x1: start, x2: end, y1: y(at.prediction), y2: y(at.prediction) }));
+    parts.push(svg('text', { class: 'mark', x: end, y: y(at.prediction) - 5, 'text-anchor': 'end' }, `this row: ${shown(at.value)}`));
   }
-  const here = at && (isNumber ? at.value : values.indexOf(at.value));
-  if (at && typeof here === 'number' && here >= first && here <= last) {
-    parts.push(svg('line', { class: 'here', x1: x(here), x2: x(here), y1: MARGIN.top, y2: height - MARGIN.bottom }));
-    parts.push(svg('circle', { class: 'here', cx: x(here), cy: y(at.prediction), r: 5 }));
-  }
-  const [least, most] = [Math.min(...predictions), Math.max(...predictions)];
-  const label = `Prediction by ${feature}: from ${number(least)} to ${number(most)}.`;
   const onclick = (/** @type {MouseEvent} */ event) => {
     const box = /** @type {Element} */ (event.currentTarget).getBoundingClientRect();
-    const value = first + ((event.clientX - box.left - MARGIN.left) / (width - MARGIN.left - MARGIN.right)) * (last - first);
-    const clamped = Math.max(first, Math.min(last, value));
-    pick(isNumber ? Number(clamped.toPrecision(5)) : values[Math.max(0, Math.min(values.length - 1, Math.round(value)))]);
+    const value = first + ((event.clientX - box.left - start) / (end - start)) * (last - first);
+    pick(Number(Math.max(first, Math.min(last, value)).toPrecision(5)));
   };
   return svg('svg', { class: 'chart pick', role: 'img', 'aria-label': label, width, height, onclick }, ...parts);
+}
+
+/**
+ * @param {Curve} curve
+ * @param {string} label
+ * @param {number} width
+ * @param {(value: any) => void} pick
+ */
+function rowChart(curve, label, width, pick) {
+  const { values, predictions, lower, upper, at } = curve;
+  const here = values.indexOf(at.value);
+  const rows = values.map((value, place) => ({ text: shown(value), value, low: lower?.[place], high: upper?.[place], prediction: predictions[place] }));
+  if (here < 0) rows.push({ text: shown(at.value), value: at.value, low: undefined, high: undefined, prediction: at.prediction });
+  const longest = Math.max(...rows.map(({ text }) => text.length));
+  const start = Math.min(width * 0.4, 14 + CHARACTER * longest);
+  const [low, high] = predictionRange(curve);
+  const x = linear(low, high, start, width - MARGIN.right);
+  const bottom = MARGIN.top + ROW * rows.length;
+  const parts = ticks(low, high, Math.max(3, (width - start) / 80)).flatMap((value) => [
+    svg('g', { class: 'axis' }, svg('line', { x1: x(value), x2: x(value), y1: MARGIN.top, y2: bottom })),
+    svg('text', { class: 'mark', x: x(value), y: bottom + 16, 'text-anchor': x(value) > width - 24 ? 'end' : 'middle' }, markOf(curve)(value)),
+  ]);
+  rows.forEach(({ text, low: from, high: to, prediction }, place) => {
+    const y = MARGIN.top + ROW * (place + 0.5);
+    const isHere = place === (here < 0 ? rows.length - 1 : here);
+    parts.push(svg('text', { class: isHere ? 'mark this' : 'mark', x: start - 8, y: y + 4, 'text-anchor': 'end' }, cut(text, start - 8)));
+    if (from !== undefined && to !== undefined) parts.push(svg('line', { class: 'whisker', x1: x(from), x2: x(to), y1: y, y2: y }));
+    parts.push(svg('circle', { class: isHere ? 'here' : 'point', cx: x(prediction), cy: y, r: isHere ? 6 : 4 }));
+  });
+  const onclick = (/** @type {MouseEvent} */ event) => {
+    const box = /** @type {Element} */ (event.currentTarget).getBoundingClientRect();
+    const place = Math.floor((event.clientY - box.top - MARGIN.top) / ROW);
+    pick(rows[Math.max(0, Math.min(rows.length - 1, place))].value);
+  };
+  return svg('svg', { class: 'chart pick', role: 'img', 'aria-label': label, width, height: bottom + 24, onclick }, ...parts);
+}
+
+/**
+ * A text that fits into a width.
+ * @param {string} text
+ * @param {number} width
+ */
+function cut(text, width) {
+  const most = Math.max(3, Math.floor(width / CHARACTER));
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 
 /**

@@ -6,6 +6,12 @@ import { number } from './format.js';
 const MOST_OPTIONS = 2000;
 const STEPS = 200;
 
+/** Characters of a category from which its field has a line of its own. */
+const LONG = 14;
+
+/** End of the range of a 32-bit integer. A range that reaches so far is a type's, and says nothing of the values. */
+const LIMIT_OF_A_TYPE = 2 ** 31 - 1;
+
 /**
  * A field of the form.
  * @typedef {object} Field
@@ -57,6 +63,39 @@ export function rowForm(model, changed) {
 }
 
 /**
+ * A row for a model without an example: the middle of each range, and each first category.
+ * @param {any} model
+ */
+export function middleRow(model) {
+  /** @type {Record<string, any>} */
+  const row = {};
+  for (const feature of model.features) {
+    const [low, high] = rangeOf(feature) ?? [0, 0];
+    const edges = model.facts.reference?.numbers[feature.name]?.edges ?? [];
+    const value = edges.length > 0 ? edges[Math.floor(edges.length / 2)] : (low + high) / 2;
+    if (feature.type === 'category') row[feature.name] = feature.categories?.[0] ?? null;
+    else if (feature.type === 'boolean') row[feature.name] = false;
+    else row[feature.name] = feature.type === 'integer' ? Math.round(value) : value;
+  }
+  return row;
+}
+
+/**
+ * Range of a feature's values, as far as the model tells one.
+ * @param {any} feature
+ * @returns {[number, number] | null}
+ */
+function rangeOf(feature) {
+  const range = feature.training_range ?? feature.physical_range;
+  return range && range.every((end) => Math.abs(end) < LIMIT_OF_A_TYPE) ? range : null;
+}
+
+/** @param {any} feature */
+function takesMissing(feature) {
+  return feature.type === 'category' || feature.nullable || !feature.required;
+}
+
+/**
  * What stands around the control of a field.
  * @param {string} id
  * @param {any} feature
@@ -95,23 +134,29 @@ function frame(id, feature, control, ...more) {
  * @returns {Field}
  */
 function quantity(id, feature, reference, changed) {
-  const scale = scaleOf(reference?.numbers[feature.name], feature.training_range ?? feature.physical_range);
-  const input = h('input', { id, type: 'text', inputmode: 'decimal', autocomplete: 'off', spellcheck: 'false' });
+  const known = reference?.numbers[feature.name];
+  const scale = scaleOf(known, rangeOf(feature));
+  const placeholder = takesMissing(feature) && 'missing';
+  const input = h('input', { id, type: 'text', inputmode: 'decimal', autocomplete: 'off', spellcheck: 'false', placeholder });
   const slider = scale && h('input', { type: 'range', min: 0, max: STEPS, 'aria-label': `${feature.name}, slider` });
   const { element, place, setFault } = frame(id, feature, input, slider);
   const read = () => {
     const text = input.value.trim().replace('−', '-');
-    if (text === '') return feature.required && !feature.nullable ? undefined : null;
-    return Number.isNaN(Number(text)) ? text : Number(text); // the service says what is wrong with a text
+    if (text === '') return takesMissing(feature) ? null : undefined;
+    return Number.isFinite(Number(text)) ? Number(text) : text; // the service says what is wrong with a text
   };
   const follow = () => {
     const value = read();
-    if (!slider || typeof value !== 'number') return;
+    if (!slider) return;
+    if (typeof value !== 'number') {
+      slider.setAttribute('aria-valuetext', value ?? 'missing');
+      put(place);
+      return;
+    }
     const share = scale.shareOf(value);
     slider.value = String(Math.round(STEPS * share));
     slider.setAttribute('aria-valuetext', number(value));
-    const known = reference?.numbers[feature.name]?.edges.length > 1;
-    put(place, known && rank(scale, value, share));
+    put(place, known?.edges.length > 1 && rank(scale, value, share));
   };
   input.addEventListener('input', () => {
     follow();
@@ -149,9 +194,10 @@ function choice(id, feature, reference, changed) {
     return place < 0 ? String(value) : `${value} (${Math.round(100 * shares.shares[place])} % of training rows)`;
   };
   const options = values.map((value, place) => h('option', { value: place }, text(value)));
-  const missing = feature.type === 'category' || feature.nullable || !feature.required;
+  const missing = takesMissing(feature);
   if (missing) options.unshift(h('option', { value: '' }, 'missing'));
-  const select = h('select', { id, onchange: changed }, ...options);
+  const isLong = values.some((value) => text(value).length > LONG);
+  const select = h('select', { id, onchange: changed, class: isLong && 'long' }, ...options);
   const { element, setFault } = frame(id, feature, select);
   return {
     element,

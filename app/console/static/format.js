@@ -65,13 +65,14 @@ export function moment(iso) {
 }
 
 /**
- * A value of a feature as text.
+ * A value of a feature as text. Whole numbers of four digits have no comma, since many are years.
  * @param {any} value
  */
 export function shown(value) {
   if (Array.isArray(value)) return value.map(shown).join(', ');
   if (value === null || value === undefined) return 'missing';
-  return typeof value === 'number' ? number(value) : String(value);
+  if (typeof value !== 'number') return String(value);
+  return Number.isInteger(value) && Math.abs(value) < 10_000 ? String(value).replace('-', '−') : number(value);
 }
 
 /**

@@ -2,21 +2,25 @@
 
 import { ask, mayAsk, report } from './api.js';
 import { card, facts, h, put, table } from './dom.js';
-import { duration, moment, number, percent } from './format.js';
+import { duration, moment, number, percent, signed } from './format.js';
 import { onFigures } from './stream.js';
 
 const PARTS = ['fit', 'validation', 'test'];
 const MEASURES = { rmse: 'RMSE', mae: 'MAE', r2: 'R²' };
 
-const CHECKS = [
-  'the files are whole and of the registry’s digest',
-  'only data is read, and no code of the model runs',
-  'signature, feature plan and booster fit each other',
-  'the metrics of its run are within the limits that are set',
-  'callers of the model before can call this one',
-  'its scores are LightGBM’s',
-  'its predictions are finite',
-];
+/** What each check of the service has found, in a few words. */
+const CHECKS = {
+  digest: 'its files are whole: they have the digest that was noted for them',
+  artifact: 'its files could be read as data; no code of the model was run',
+  agreement: 'its signature, feature plan and booster fit each other',
+  metrics: 'the metrics of its run are within the limits that are set',
+  interface: 'callers of the version before can call it',
+  kernels: 'its raw scores are LightGBM’s, bit for bit, on all rows compared',
+  prediction: 'its predictions for an example row, and for rows like it, are finite',
+};
+
+/** Seconds between looks at the report while the view is visible. */
+const PERIOD = 5;
 
 /**
  * The view Model.
@@ -29,7 +33,9 @@ export function modelView(root, reload) {
   let model = null;
   /** @type {any} */
   let shadow = null;
-  const body = h('div', { class: 'columns' });
+  let shown = '';
+  let ticks = 0;
+  const parts = h('div', { class: 'parts' });
   const outcome = h('div', { 'aria-live': 'polite' });
   const version = h('input', { id: 'pin-version', type: 'text', inputmode: 'numeric', size: 6, autocomplete: 'off' });
   const rollback = h('button', { type: 'button', hidden: true });
@@ -60,7 +66,7 @@ export function modelView(root, reload) {
     outcome,
   );
   const cardBox = h('div', {});
-  put(root, body, cardBox);
+  put(root, h('div', { class: 'columns' }, parts, shadowBox, orders), cardBox);
 
   /** @param {{version: string | null} | undefined} content */
   async function order(content) {
@@ -77,19 +83,28 @@ export function modelView(root, reload) {
   }
 
   async function show() {
+    await showHealth();
+    const found = await ask('console/card').catch(() => null);
+    put(cardBox, found && cardCard(found));
+  }
+
+  /** Shows the report, unless it says what is shown already. */
+  async function showHealth() {
     try {
       const health = await report('health/model');
+      const now = JSON.stringify([{ ...health, age_seconds: 0, next_look_seconds: 0 }, model]);
+      if (now === shown) return;
+      shown = now;
       const before = health.store.entries.find((entry) => Number(entry) < Number(health.version));
       rollback.hidden = before === undefined;
       rollback.onclick = () => order({ version: before });
       put(rollback, `Roll back to version ${before}`);
-      put(body, ...content(health, model), shadowBox, orders);
-      showShadow();
-      const shown = await ask('console/card');
-      put(cardBox, shown && cardCard(shown));
+      put(parts, ...content(health, model));
     } catch (problem) {
-      put(body, h('p', { class: 'note', role: 'alert' }, problem.message));
+      shown = '';
+      put(parts, h('p', { class: 'note', role: 'alert' }, problem.message));
     }
+    showShadow();
   }
 
   function showShadow() {
@@ -99,7 +114,10 @@ export function modelView(root, reload) {
 
   onFigures((figures) => {
     shadow = figures.shadow;
-    if (!root.hidden) showShadow();
+    if (root.hidden) return;
+    showShadow();
+    ticks += 1;
+    if (ticks % PERIOD === 0) showHealth();
   });
 
   return {
@@ -125,9 +143,8 @@ function content(health, model) {
         ['Rule', health.resolved_by],
         ['Pinned to', health.pinned],
         ['Source', health.source === 'registry' ? 'a registry' : 'MODEL_PATH'],
-        ['Registry answered', health.age_seconds === null ? 'not yet' : `${duration(health.age_seconds)} ago${health.stale ? ' (stale)' : ''}`],
-        ['Next look', health.next_look_seconds === null ? 'now' : `in ${duration(health.next_look_seconds)}`],
-        ['Last look', refresh(health.last_refresh)],
+        ['Registry', health.age_seconds === null ? 'has not answered yet' : health.stale ? 'did not answer the last look' : null],
+        ['Last look', refresh(health.last_refresh?.outcome === 'refused' ? { ...health.last_refresh, reason: null } : health.last_refresh)],
         ['Kept on disk', health.store.entries.join(', ')],
       ]),
       health.look_ups.length > 0 &&
@@ -138,7 +155,7 @@ function content(health, model) {
         ),
     ),
     model && figuresCard(model),
-    checks(health),
+    checks(health, model),
     ...['canary', 'shadow'].filter((role) => health[role]).map((role) => rollout(role, health[role])),
   ].filter(Boolean);
 }
@@ -155,7 +172,7 @@ function identity(health, model) {
     facts([
       ['Name', health.name],
       ['Version', health.version ?? 'none is loaded'],
-      ['Stage', health.stage],
+      ['Stage', health.stage !== 'None' && health.stage],
       ['Aliases', health.aliases.join(', ')],
       ['Digest', health.digest && h('code', {}, health.digest.slice(0, 16))],
       ['Run', model?.run_id && h('code', {}, model.run_id)],
@@ -176,7 +193,8 @@ function identity(health, model) {
  */
 function figuresCard(model) {
   const parts = PARTS.filter((part) => Object.keys(MEASURES).some((measure) => `${part}_${measure}` in model.metrics));
-  const rows = Object.entries(MEASURES).map(([measure, name]) => [name, ...parts.map((part) => number(model.metrics[`${part}_${measure}`]))]);
+  const measures = Object.entries(MEASURES).filter(([measure]) => PARTS.some((part) => `${part}_${measure}` in model.metrics));
+  const rows = measures.map(([measure, name]) => [name, ...parts.map((part) => number(model.metrics[`${part}_${measure}`]))]);
   const others = Object.entries(model.metrics).filter(([name]) => !parts.some((part) => name.startsWith(`${part}_`)));
   if (parts.length + others.length === 0) return null;
   return card(
@@ -187,15 +205,18 @@ function figuresCard(model) {
   );
 }
 
-/** @param {any} health */
-function checks(health) {
+/**
+ * @param {any} health
+ * @param {any} model
+ */
+function checks(health, model) {
   const faults = health.not_finite.map((one) => h('li', { class: 'fault' }, one.message));
   const refusal = health.last_refusal;
   return card(
     'Checks',
     {},
-    health.version && h('p', { class: 'about' }, `Version ${health.version} was served after these checks:`),
-    health.version && h('ul', { class: 'checks' }, ...CHECKS.map((text) => h('li', {}, text)), ...faults),
+    model && h('p', { class: 'about' }, `Version ${model.version} passed these before it was served:`),
+    model && h('ul', { class: 'checks' }, ...model.facts.checks.map((check) => h('li', {}, CHECKS[check] ?? check)), ...faults),
     refusal
       ? h('p', { class: 'note warning' }, `Version ${refusal.version} was refused: ${refusal.reason} (${moment(refusal.at)})`)
       : h('p', { class: 'about' }, 'No version was refused.'),
@@ -228,7 +249,8 @@ function shadowCard(shadow) {
     facts([
       ['Version', shadow.version],
       ['Predictions compared', number(shadow.compared)],
-      ['Mean difference', shadow.mean_difference === null ? null : number(shadow.mean_difference)],
+      ['Mean difference', shadow.mean_difference === null ? null : signed(shadow.mean_difference)],
+      ['Mean size of the differences', shadow.mean_size === null ? null : number(shadow.mean_size)],
       ...Object.entries(shadow.rows).map(([outcome, rows]) => /** @type {[string, string]} */ ([`Rows ${outcome}`, number(rows)])),
     ]),
   );

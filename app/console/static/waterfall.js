@@ -3,28 +3,25 @@
 import { stepBar } from './chart.js';
 import { h } from './dom.js';
 import { number, shown, signed } from './format.js';
+import { ofOutput } from './output.js';
 
 const MOST_ROWS = 12;
 
-/**
- * @param {any} value A number, or a list of one for each output.
- * @param {number} output
- * @returns {number}
- */
-export function ofOutput(value, output) {
-  return Array.isArray(value) ? value[output] : value;
-}
+/** Share of the chart's width below which a contribution is called nothing. */
+const NOTHING = 1e-4;
 
 /**
  * The waterfall of an explanation.
  * @param {any} explanation As `/predict/explain` answers it.
- * @param {number} output Index of the output that is shown.
+ * @param {number} output Place of the output that is shown.
+ * @param {string} scored Class that the raw score is the score of, if any.
  * @param {(feature: string) => void} pick Called with a feature whose curve is wanted.
  */
-export function waterfall(explanation, output, pick) {
+export function waterfall(explanation, output, scored, pick) {
   const base = ofOutput(explanation.base_value, output);
   const end = ofOutput(explanation.raw_score, output);
   const all = explanation.contributions.map((one) => ({ ...one, amount: ofOutput(one.contribution, output) }));
+  all.sort((one, other) => Math.abs(other.amount) - Math.abs(one.amount));
   const shownOnes = all.length > MOST_ROWS ? all.slice(0, MOST_ROWS - 1) : all;
   const rest = all.slice(shownOnes.length);
   let others = explanation.other ? ofOutput(explanation.other.contribution, output) : 0;
@@ -45,18 +42,20 @@ export function waterfall(explanation, output, pick) {
   const rows = steps.map((step) => {
     const from = at;
     at += step.amount;
+    const isNothing = Math.abs(step.amount) < NOTHING * (scale[1] - scale[0]);
+    const kind = isNothing ? 'end' : step.amount < 0 ? 'less' : 'more';
     return h(
       'tr',
       {},
       h('th', { scope: 'row' }, nameOf(step, pick), valueOf(step)),
-      h('td', { class: 'bar' }, stepBar(from, at, scale, step.amount < 0 ? 'less' : 'more')),
-      h('td', { class: `amount ${step.amount < 0 ? 'less' : 'more'}` }, signed(step.amount)),
+      h('td', { class: 'bar' }, stepBar(from, at, scale, kind)),
+      h('td', { class: `amount ${kind}` }, isNothing && step.amount !== 0 ? '≈ 0' : signed(step.amount)),
     );
   });
   return h(
     'table',
-    { class: 'waterfall' },
-    h('caption', {}, `Contributions, in units of the ${explanation.units}`),
+    { class: 'bars waterfall' },
+    h('caption', {}, `Contributions to the ${explanation.units}${scored ? ` of the class ${scored}` : ''}`),
     h('thead', { class: 'hidden' }, h('tr', {}, ...['Feature', 'Bar', 'Contribution'].map((text) => h('th', { scope: 'col' }, text)))),
     h('tbody', {}, ends('Base value', base, scale), ...rows, ends(upper(explanation.units), end, scale)),
   );

@@ -1,47 +1,32 @@
-"""Fixtures: one headless Chromium for all tests of a module, and one service."""
+"""Fixtures: one headless Chromium for all modules, and one service for those that bring none of their own."""
 
-import asyncio
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from app.config.settings import Settings
-from app.models.registry.embedded import BUNDLED
-from app.models.registry.publish import publish
 from tests.console.browser.support import CHROMIUM, KEYS, Console, Scheme
-from tests.models.keeping import keep
 from tests.support import Server, server_environ
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """A headless Chromium; skips where there is none."""
     if CHROMIUM is None:
         pytest.skip("no Chromium is on PATH")
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    # It lives no longer than its module: while it does, no event loop of an asynchronous test can run.
+    # It lives no longer than the tests of this folder: while it does, no event loop of an asynchronous test can run.
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=CHROMIUM, args=arguments) as found:
         yield found
 
 
 @pytest.fixture(scope="session")
 def server(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service with both keys, whose registry has a second version, which is in no stage."""
+    """A service with both keys, which finds its model on disk and so starts at once."""
     directory = tmp_path_factory.mktemp("console")
-    shutil.copy(registry_dir / "mlflow.db", directory)
-    registry = f"sqlite:///{directory / 'mlflow.db'}"
-    settings = Settings(data_dir=registry_dir, mlflow_tracking_uri=registry)
-    name = settings.model_name
-    publish(settings, BUNDLED / "model", name=name, params={}, metrics={}, tags={}, alias="next", stage=None)
-    kept = keep(settings)  # so that the service finds the first version on disk, and starts at once
-    assert asyncio.run(kept.keeper.refresh()).outcome == "swapped"
-    kept.keeper.close()
-    environ = server_environ(registry_dir, directory) | KEYS | {"MLFLOW_TRACKING_URI": registry}
-    server = Server(environ, directory)
+    server = Server(server_environ(registry_dir, directory) | KEYS, directory)
     try:
         yield server.wait_ready()
     finally:

@@ -1,11 +1,41 @@
 """What an open page does when the model or the service changes under it."""
 
 import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 
-from tests.console.browser.support import ADMIN_API_KEY, API_KEY, Console
-from tests.support import HTTP, Server
+from app.config.settings import Settings
+from app.models.registry.embedded import BUNDLED
+from app.models.registry.publish import publish
+from tests.console.browser.support import ADMIN_API_KEY, API_KEY, KEYS, Console
+from tests.models.keeping import keep
+from tests.support import HTTP, Server, server_environ
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def server(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service whose registry has a second version, which is in no stage."""
+    directory = tmp_path_factory.mktemp("console")
+    shutil.copy(registry_dir / "mlflow.db", directory)
+    registry = f"sqlite:///{directory / 'mlflow.db'}"
+    settings = Settings(data_dir=registry_dir, mlflow_tracking_uri=registry)
+    name = settings.model_name
+    publish(settings, BUNDLED / "model", name=name, params={}, metrics={}, tags={}, alias="next", stage=None)
+    kept = keep(settings)  # so that the service finds the first version on disk, and starts at once
+    kept.refresher.look(retry_refused=False)
+    kept.keeper.close()
+    environ = server_environ(registry_dir, directory) | KEYS | {"MLFLOW_TRACKING_URI": registry}
+    server = Server(environ, directory)
+    try:
+        yield server.wait_ready()
+    finally:
+        server.kill()
 
 
 def test_the_operator_pins_a_version_and_rolls_back(console: Console) -> None:

@@ -58,6 +58,7 @@ def test_the_prediction_follows_what_is_typed(console: Console, server: Server, 
     expect(console.field("MedInc")).to_have_value(str(example["MedInc"]))
 
 
+@pytest.mark.slow
 def test_the_answer_to_an_older_row_is_dropped(console: Console, server: Server, example: Row) -> None:
     held: list[Route] = []
     console.page.route(PREDICT, lambda route: route.continue_() if held else held.append(route))
@@ -94,6 +95,7 @@ def test_faults_stand_beside_their_fields(console: Console, example: Row) -> Non
     console.prediction()
 
 
+@pytest.mark.slow
 def test_the_pin_moves_by_keys_and_by_pointer(console: Console, example: Row) -> None:
     console.prediction()
     pin = console.page.get_by_role("slider", name="Place")
@@ -150,6 +152,7 @@ def test_a_curve_shows_the_prediction_for_other_values(console: Console, server:
     page.get_by_label("Feature").select_option("MedInc")
 
 
+@pytest.mark.slow
 def test_a_service_that_cannot_explain_says_why(open_page: Open) -> None:
     opened = open_page()
     reason = "The model has too many leaves."
@@ -211,6 +214,7 @@ def test_a_csv_file_is_predicted_and_its_faulty_rows_are_named(console: Console,
     assert re.fullmatch(re.escape(rows[5_100]) + r",[\d.]+,[\d.]+,[\d.]+", lines[5_101])
 
 
+@pytest.mark.slow
 def test_a_parquet_file_is_predicted_whole_and_other_files_are_refused(
     console: Console, server: Server, example: Row, tmp_path: Path
 ) -> None:
@@ -232,7 +236,7 @@ def test_a_parquet_file_is_predicted_whole_and_other_files_are_refused(
         expect(panel.get_by_role("alert")).to_contain_text(fault)
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(320, "dark"), (1600, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [(320, "dark"), pytest.param(1600, "light", marks=pytest.mark.slow)])
 def test_no_view_is_too_wide_or_hard_to_use(open_page: Open, width: int, scheme: Scheme) -> None:
     opened = open_page(width, scheme)
     opened.give_key()
