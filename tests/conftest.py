@@ -87,6 +87,7 @@ LONGEST = (
     "tests/test_overload.py",
     "browser/test_changes.py",
     "browser/test_views.py",
+    "browser/test_other_models.py",
     "tests/test_readme.py",
     "tests/test_model_orders.py",
     "cpu/test_backend.py",

@@ -83,7 +83,10 @@ export function dataView(root) {
     stop.hidden = progress.hidden = false;
     progress.value = 0;
     put(state, `Predicting ${given.name} …`);
-    const query = level.value ? `?interval=${level.value}` : '';
+    const asked = new URLSearchParams();
+    if (level.value) asked.set('interval', level.value);
+    if (model?.labels) asked.set('output', 'labels');
+    const query = asked.size > 0 ? `?${asked}` : '';
     const told = (/** @type {number} */ share, /** @type {number} */ rows) => {
       progress.value = share;
       put(state, `${number(rows)} rows of ${given.name} predicted`);

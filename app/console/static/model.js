@@ -147,17 +147,25 @@ function content(health, model) {
         ['Last look', refresh(health.last_refresh?.outcome === 'refused' ? { ...health.last_refresh, reason: null } : health.last_refresh)],
         ['Kept on disk', health.store.entries.join(', ')],
       ]),
-      health.look_ups.length > 0 &&
-        table(
-          'Rules that were tried',
-          ['Rule', 'Outcome', 'Version', 'Reason'],
-          health.look_ups.map((one) => [one.rule, one.outcome.replace('_', ' '), one.version, one.reason]),
-        ),
+      ...lookUps(health.look_ups),
     ),
     model && figuresCard(model),
     checks(health, model),
     ...['canary', 'shadow'].filter((role) => health[role]).map((role) => rollout(role, health[role])),
   ].filter(Boolean);
+}
+
+/**
+ * The rules that were tried, unless the first of them has found the version.
+ * @param {any[]} tried
+ */
+function lookUps(tried) {
+  if (tried.every((one) => one.outcome === 'found')) return [];
+  const rows = tried.map((one) => {
+    const version = one.version ? ` version ${one.version}` : '';
+    return /** @type {[string, string]} */ ([one.rule, `${one.outcome.replace('_', ' ')}${version}${one.reason ? `: ${one.reason}` : ''}`]);
+  });
+  return [h('p', { class: 'about tried' }, 'Rules that were tried:'), facts(rows)];
 }
 
 /**

@@ -4,13 +4,17 @@ import re
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
+import lightgbm as lgb
+import numpy as np
+import pandas as pd
 import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.console.browser.support import MINUS, VIEWS, Console
 from tests.models.colors import trained_on
-from tests.models.support import mlflows_own_warnings_silenced, save_booster, tiny_booster, tiny_rows
+from tests.models.support import NAMES, save_booster, tiny_booster, tiny_rows
 from tests.support import HTTP, Server, server_environ
 
 pytestmark = pytest.mark.slow
@@ -67,22 +71,30 @@ def test_categories_and_missing_values_can_be_asked_for(shown: Shown, tmp_path: 
 
 
 def test_the_class_of_the_greatest_probability_comes_first(shown: Shown, tmp_path: Path) -> None:
-    booster = tiny_booster(tiny_rows()[:, 2] % 3, rounds=10, objective="multiclass", num_class=3)
-    with mlflows_own_warnings_silenced():
-        directory = save_booster(booster, tmp_path / "classes", signature=None, input_example=None)
-    with shown(directory) as (server, console):
+    names = ["plain", "of a very long name", "none"]
+    frame = pd.DataFrame(tiny_rows(), columns=list(NAMES))
+    classifier: Any = lgb.LGBMClassifier(n_estimators=10, min_child_samples=3, verbose=-1, n_jobs=1)
+    classifier.fit(frame, np.array(names)[(frame["age"] % 3).astype(int)])
+    labels = [str(label) for label in classifier.classes_]
+    with shown(save_booster(classifier, tmp_path / "classes", input_example=None)) as (server, console):
         page = console.page
-        row = dict.fromkeys(["income", "rooms", "age"], 0)
+        row = dict.fromkeys(NAMES, 0)
         answer = HTTP.post(f"{server.url}/predict/explain", json=row).json()
         order = sorted(range(3), key=lambda place: -answer["prediction"][place])
-        expect(page.locator(".big")).to_contain_text(f"{order[0]} with probability")
-        expect(page.locator(".prediction tbody th")).to_have_text([str(place) for place in order])
-        expect(page.locator(".waterfall caption")).to_contain_text(f"of the class {order[0]}")
+        expect(page.locator(".big")).to_contain_text(f"{labels[order[0]]} with probability")
+        expect(page.locator(".prediction tbody th")).to_have_text([labels[place] for place in order])
+        expect(page.locator(".waterfall caption")).to_contain_text(f"of the class {labels[order[0]]}")
         page.get_by_label("Explain the class").select_option(str(order[-1]))
-        expect(page.locator(".waterfall caption")).to_contain_text(f"of the class {order[-1]}")
+        expect(page.locator(".waterfall caption")).to_contain_text(f"of the class {labels[order[-1]]}")
         base = answer["explanation"]["base_value"][order[-1]]
         expect(page.locator(".waterfall .end").first).to_contain_text(f"{base:.4g}".replace("-", MINUS))
-        expect(page.locator(".curve")).to_contain_text(f"Probability of the class {order[-1]}")
+        expect(page.locator(".curve")).to_contain_text(f"Probability of the class {labels[order[-1]]}")
+        console.show("data").locator("#file").set_input_files(
+            {"name": "rows.csv", "mimeType": "text/csv", "buffer": b"income,rooms,age\n0,0,0\n"}
+        )
+        first = page.get_by_role("region", name="First rows").get_by_role("row")
+        expect(first.nth(0)).to_contain_text("label")
+        expect(first.nth(1)).to_contain_text(labels[order[0]])
 
 
 def test_the_checks_are_those_that_the_service_made(shown: Shown, tmp_path: Path) -> None:
