@@ -170,7 +170,8 @@ function makeView(model, before) {
   async function loadCurve(row, signal) {
     const feature = curve.feature();
     try {
-      const headers = { 'X-Request-ID': answered }; // with a canary, the id decides which version answers
+      /** @type {Record<string, string>} */
+      const headers = answered ? { 'X-Request-ID': answered } : {}; // with a canary, the id decides which version answers
       const found = await ask(`predict/curve${query()}`, { json: { row, feature, points: POINTS }, headers, signal });
       if (!signal.aborted && feature === curve.feature()) curve.take(found);
     } catch (problem) {

@@ -135,6 +135,12 @@ def test_a_curve_shows_the_prediction_for_other_values(console: Console, server:
     page = console.page
     chart = page.locator(".curve svg")
     expect(chart).to_have_accessible_name(re.compile("^Prediction by MedInc: from "))
+    explained, curve = "**/predict/explain?*", "**/predict/curve?*"
+    with page.expect_response(explained) as answer, page.expect_request(curve) as asked:
+        console.field("MedInc").fill("4.5")
+    assert asked.value.headers["x-request-id"] == answer.value.json()["request_id"]  # so the same version gives both
+    console.field("MedInc").fill(str(example["MedInc"]))
+    console.settled()
     page.locator(".waterfall").get_by_role("button", name="AveOccup").click()
     expect(page.get_by_label("Feature")).to_have_value("AveOccup")
     expect(chart).to_have_accessible_name(re.compile("^Prediction by AveOccup: from "))
