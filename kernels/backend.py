@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.forest.booster import BoosterForest
+from kernels.forest.explanation.paths import Paths
 from kernels.forest.forest import Forest
 from kernels.plan.program import Program
 
@@ -83,4 +84,23 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free its memory once calls in progress have ended. Later calls may fail."""
+        ...
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """What a GPU does besides. On the CPU a forest explains itself."""
+
+    def explain(self, pipeline: Pipeline, X: NDArray[np.floating], paths: Paths) -> NDArray[np.float64]:
+        """Contributions of features to raw scores, of the same inputs to the same bits: float64[B, K, O].
+
+        Args:
+            pipeline: Of one forest.
+            X: float[B, F] raw features.
+            paths: Of all of its trees, or of the first ones. What the device needs of them is kept for the next call
+                with the same object.
+
+        Raises:
+            OutOfDeviceMemory: The device's memory does not suffice now.
+        """
         ...

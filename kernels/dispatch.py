@@ -3,20 +3,22 @@
 import logging
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.backend import AnyForest, Backend, Outcome, OutOfDeviceMemory, Pipeline
+from kernels.backend import AnyForest, Backend, Explains, Outcome, OutOfDeviceMemory, Pipeline
 from kernels.cost import Cost, measure, measure_larger, vary
 from kernels.cpu.backend import CpuBackend
 from kernels.cuda.device_thread import DEVICE
+from kernels.forest.explanation.paths import Paths
 from kernels.forest.forest import Forest
 
+T = TypeVar("T")
 Device = Literal["auto", "cpu", "cuda"]
 
 SMALLEST_CHUNK = 1024
@@ -122,16 +124,11 @@ class Dispatcher:
 
     def _measure_larger(self, backend: Backend, cost: Cost, pipeline: Pipeline, rows: NDArray[np.float64]) -> Cost:
         """A backend's cost, extended to the rows that it computes at a time as far as it answers."""
-        if backend not in self._usable or backend.name in self._out_of_memory:
+        if backend.name in self._out_of_memory:
             return cost
-        try:
-            predict = partial(self._in_chunks, backend, pipeline, raw_score=False)
-            return measure_larger(cost, predict, rows, backend.chunk(pipeline))
-        except OutOfDeviceMemory:
-            return cost
-        except Exception as error:
-            self._disable(backend, error)
-            return cost
+        predict = partial(self._in_chunks, backend, pipeline, raw_score=False)
+        larger = self._attempt(backend, lambda: measure_larger(cost, predict, rows, backend.chunk(pipeline)))
+        return cost if larger is None else larger
 
     def costs(self) -> dict[str, Cost]:
         """Costs by device, for a later `warm_up` of the same model.
@@ -177,6 +174,18 @@ class Dispatcher:
         """Evaluate on the cheapest backend if that is a GPU; None if it is the CPU, or fails."""
         return self._try(self._cheapest(len(X)), pipeline, X)
 
+    @property
+    def explains(self) -> bool:
+        """Whether there is a GPU in use that explains."""
+        return isinstance(self._usable[0], Explains)
+
+    def try_explain(self, pipeline: Pipeline, X: NDArray[np.floating], paths: Paths) -> NDArray[np.float64] | None:
+        """Contributions by the GPU, as `Explains` gives them; None if there is none, or it fails."""
+        backend = self._usable[0]
+        if not isinstance(backend, Explains):
+            return None
+        return self._attempt(backend, lambda: backend.explain(pipeline, X, paths))
+
     def _run_on(
         self, backend: Backend, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False
     ) -> Outcome:
@@ -188,11 +197,15 @@ class Dispatcher:
         self, backend: Backend, pipeline: Pipeline, X: NDArray[np.floating], raw_score: bool = False
     ) -> Outcome | None:
         """Evaluate on this backend; None if it is the CPU, fails, or has failed."""
+        return self._attempt(backend, lambda: self._in_chunks(backend, pipeline, X, raw_score))
+
+    def _attempt(self, backend: Backend, work: Callable[[], T]) -> T | None:
+        """What work on this backend gives; None if it is the CPU, fails, or has failed."""
         if backend is not self.cpu and backend in self._usable:
             try:
-                return self._in_chunks(backend, pipeline, X, raw_score)
+                return work()
             except OutOfDeviceMemory:  # even for the smallest chunk
-                pass
+                self._count_out_of_memory(backend)
             except Exception as error:  # whatever a driver raises, the CPU can answer
                 self._disable(backend, error)
         return None
@@ -208,17 +221,17 @@ class Dispatcher:
                 start += chunk
             except OutOfDeviceMemory:
                 chunk //= 2
-                self._count_out_of_memory(backend, chunk)
                 if chunk < SMALLEST_CHUNK:
                     raise
+                self._count_out_of_memory(backend, chunk)
         return outcomes[0] if len(outcomes) == 1 else _joined(outcomes)
 
-    def _count_out_of_memory(self, backend: Backend, chunk: int) -> None:
-        """Count it, and limit later chunks to this many rows unless that is too few."""
+    def _count_out_of_memory(self, backend: Backend, chunk: int | None = None) -> None:
+        """Count it, and limit later chunks to this many rows."""
         name = backend.name
         with self._lock:
             count = self._out_of_memory[name] = self._out_of_memory.get(name, 0) + 1
-            if chunk >= SMALLEST_CHUNK:
+            if chunk is not None:
                 self._chunks[name] = min(chunk, self._chunks.get(name, chunk))
         if count == 1:  # a device that stays full would fill the log
             log.warning("device ran out of memory", extra={"backend": name})

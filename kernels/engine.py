@@ -112,7 +112,6 @@ class Engine:
         self._everything = Pipeline(program, forests, column)
         self._prediction = Pipeline(program, (forest,))
         self._single: SingleRow | None = None
-        self._explainer = Explainer(forest, plan)
         self.input_names: tuple[str, ...] = forest.feature_names if plan is None else plan.input_names
         self.n_inputs = len(self.input_names)
         try:
@@ -121,6 +120,7 @@ class Engine:
             )
         except DeviceError as error:
             raise EngineError(str(error)) from error
+        self._explainer = Explainer(self._prediction, plan, self._dispatcher)
 
     def transform(self, X: NDArray[np.floating]) -> NDArray[np.floating]:
         """Transform raw features float[B, F] into the forest's on the CPU: float32[B, O], or X itself without a plan.
@@ -191,7 +191,7 @@ class Engine:
         return self._explainer.reason
 
     def explain(self, X: NDArray[np.floating], space: Space = "raw") -> Explanation:
-        """Say what each feature adds to the raw scores of a batch, on the CPU.
+        """Say what each feature adds to the raw scores of a batch.
 
         Args:
             X: float64[B, F] raw features; NaN is a missing value.
@@ -200,7 +200,11 @@ class Engine:
         Raises:
             ValueError: X has not F columns, or `explainable` gives a reason.
         """
-        return self._explainer.explain(self.transform(self._checked(X)), space)
+        return self._explainer.explain(self._checked(X), space)
+
+    def explains_on_device(self, rows: int) -> bool:
+        """Whether the explanation of a batch goes to a GPU, which the caller's thread then waits for."""
+        return self._explainer.on_device(rows)
 
     def explain_cost(self, rows: int) -> float:
         """Seconds that the explanation of a batch is expected to take; infinite before `warm_up`."""
@@ -219,7 +223,7 @@ class Engine:
         Raises:
             ValueError: X has not F columns.
         """
-        return self._explainer.leaves(self.transform(self._checked(X)))
+        return self._explainer.leaves(self._checked(X))
 
     def on_device(self, rows: int) -> bool:
         """Whether a batch of this many rows goes to a GPU, for which batches are better gathered."""
@@ -247,7 +251,7 @@ class Engine:
         self._dispatcher.measure(self._everything, sample, known or {})
         self._single = single_row(self._everything)
         self.evaluate_single(sample[:1])  # compiled before a request needs it
-        self._explainer.measure(self.transform(sample))
+        self._explainer.measure(sample)
 
     def costs(self) -> dict[str, Cost]:
         """Costs by device, for a later `warm_up` of the same model."""

@@ -127,7 +127,7 @@ class Executor:
         """Whether a batch of this many rows is computed on the event loop, with all that it needs."""
         engine = served.engine
         cheap = not engine.on_device(rows) and engine.cost(rows) <= INLINE_SECONDS
-        return cheap and (needs.is_plain or (not needs.leaves and engine.explain_cost(rows) <= INLINE_SECONDS))
+        return cheap and (needs.is_plain or (not needs.leaves and _explains_cheaply(engine, rows)))
 
     def weight(self, served: ServedModel, needs: Needs) -> tuple[float, int]:
         """How many times as long as a row alone one takes with what it needs, and numbers that are held for it.
@@ -162,7 +162,7 @@ class Executor:
         """The evaluation with contributions and leaves: on the event loop, or chunk by chunk in threads."""
         if needs.space is not None:
             explain = partial(engine.explain, space=needs.space)
-            if engine.explain_cost(len(rows)) <= INLINE_SECONDS:
+            if _explains_cheaply(engine, len(rows)):
                 explanation = explain(rows)
             else:
                 parts = await self._in_chunks(explain, rows, engine.explain_chunk(len(rows), CHUNK_SECONDS))
@@ -251,6 +251,11 @@ async def _together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
     finally:
         for worker in workers:
             worker.cancel()
+
+
+def _explains_cheaply(engine: Engine, rows: int) -> bool:
+    """Whether a batch of this many rows is explained on the event loop."""
+    return not engine.explains_on_device(rows) and engine.explain_cost(rows) <= INLINE_SECONDS
 
 
 def _timed(compute: Evaluate, chunk: NDArray[np.float64], begins: list[float]) -> Evaluation:

@@ -9,6 +9,7 @@ import functools
 import weakref
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,16 +19,15 @@ from kernels.backend import Outcome, OutOfDeviceMemory, Pipeline
 from kernels.cuda import availability
 from kernels.cuda.buffers import StreamBuffers, rounded
 from kernels.cuda.device_thread import DEVICE
-from kernels.cuda.memory import DeviceMemory
+from kernels.cuda.memory import DeviceMemory, out_of_memory
 from kernels.cuda.pairing import pairs
 from kernels.cuda.pipeline import forests_of, row_bytes, width
+from kernels.forest.explanation.paths import Paths
 from kernels.plan.program import Program, pack
 from kernels.rows import as_rows
 
 T = TypeVar("T")
-
-OUT_OF_MEMORY = 2
-"""CUDA_ERROR_OUT_OF_MEMORY and cudaErrorMemoryAllocation."""
+Compute = Callable[[StreamBuffers, Any, int], Any]
 
 CHUNK_BYTES = 2**28
 """Device memory for the rows of a chunk."""
@@ -123,7 +123,7 @@ class CudaBackend:
         def work() -> NDArray[np.float32]:
             self._memory.keep(program)
             features = np.empty((len(rows), program.n_outputs), dtype=np.float32)
-            self._in_chunks(rows, features, "features", row_bytes(Pipeline(program, ())))
+            self._in_chunks(rows, features, "features", self._size(row_bytes(Pipeline(program, ()))), None)
             return features
 
         return self._run(work)
@@ -144,7 +144,7 @@ class CudaBackend:
             self._memory.keep(program)
             self._memory.keep_forests(forests)
             scores = np.empty((len(rows), width(pipeline)))
-            self._in_chunks(rows, scores, "scores", row_bytes(pipeline), -1 if distance is None else distance)
+            self._score(rows, scores, self._size(row_bytes(pipeline)), -1 if distance is None else distance)
             return scores
 
         scores = self._run(work)
@@ -154,6 +154,30 @@ class CudaBackend:
             predictions.append(forest.finished(own, raw_score))
             first += forest.n_outputs
         return Outcome(tuple(predictions), None if distance is None else scores[:, -1].astype(np.float32))
+
+    def explain(self, pipeline: Pipeline, X: NDArray[np.floating], paths: Paths) -> NDArray[np.float64]:
+        """Contributions of the forest's features to its raw scores: see `Explains`.
+
+        Rows go in slices that work in `WORK_BYTES` each, and trees in rounds whose tables take `TABLE_BYTES`. A row's
+        bits do not depend on its batch.
+        """
+        program, (forest,) = pipeline.program, forests_of(pipeline)
+        rows = as_rows(X, forest.n_features if program is None else program.n_inputs)
+        contributions = np.zeros((len(rows), forest.n_outputs, forest.n_features))
+        if not len(paths.features):
+            return contributions
+
+        def work() -> NDArray[np.float64]:
+            self._memory.keep(program)
+            self._memory.keep_forests((forest,))
+            kept = self._memory.keep_paths(forest, paths)
+            found = np.empty((len(rows), kept.division.n_columns))
+            size = min(self._chunk_rows, kept.division.slice_rows(row_bytes(pipeline)))
+            self._in_chunks(rows, found, "contributions", size, partial(self.launcher.explain, kept))
+            return found
+
+        contributions[:, :, paths.features] = self._run(work).reshape(len(rows), forest.n_outputs, -1)
+        return contributions
 
     def warm_up(self, pipeline: Pipeline | None = None) -> None:
         """Create the context and compile the kernels, in the calling thread: other callers need the device's.
@@ -169,7 +193,7 @@ class CudaBackend:
         def work() -> None:
             self._memory.keep(None)
             self._memory.keep_forests(())
-            self._in_chunks(row, np.empty((1, 1)), "scores", 1, 0)
+            self._score(row, np.empty((1, 1)), 1, 0)
 
         self._run(work)
 
@@ -184,7 +208,7 @@ class CudaBackend:
         try:
             return work()
         except Exception as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 self._look_for_death(error)
                 raise
             said = " ".join(str(error).split())
@@ -204,19 +228,26 @@ class CudaBackend:
     def _size(self, row_bytes: int) -> int:
         return max(1, min(self._chunk_rows, CHUNK_BYTES // row_bytes))
 
+    def _score(self, rows: NDArray[np.float64], scores: NDArray[np.float64], size: int, distance: int) -> None:
+        """Write the scores float64[B, M] by the forests that are kept."""
+
+        def compute(buffers: StreamBuffers, features: Any, count: int) -> Any:
+            return self.launcher.evaluate(buffers, features, scores.shape[1], distance, count)
+
+        self._in_chunks(rows, scores, "scores", size, compute)
+
     def _in_chunks(
-        self, rows: NDArray[np.float64], out: NDArray[Any], name: str, row_bytes: int, distance: int = -1
+        self, rows: NDArray[np.float64], out: NDArray[Any], name: str, size: int, compute: Compute | None
     ) -> None:
-        """Compute what is kept of all rows: features, or scores.
+        """Compute what is kept of all rows.
 
         Args:
             rows: float64[B, F].
-            out: float32[B, O] features or float64[B, M] scores, written.
-            name: Which of them.
-            row_bytes: Of the device's memory, that a row takes.
-            distance: As the kernel of ranks takes it.
+            out: [B, columns], written.
+            name: What it holds.
+            size: Most rows of a chunk.
+            compute: Launches what makes it of the features of a chunk; None where it is these.
         """
-        size = self._size(row_bytes)
         under_way: deque[tuple[StreamBuffers, NDArray[Any], slice]] = deque()
         for number, first in enumerate(range(0, len(rows), size)):
             if number >= 2:
@@ -231,8 +262,8 @@ class CudaBackend:
             device_rows.copy_to_device(staged, stream=buffers.stream)
             program = self._memory.program
             result = device_rows if program is None else self.launcher.transform(buffers, device_rows, program, count)
-            if name == "scores":
-                result = self.launcher.evaluate(buffers, result, out.shape[1], distance, count)
+            if compute is not None:
+                result = compute(buffers, result, count)
             answer = buffers.pinned(name, (shape[0], out.shape[1]), out.dtype.type)
             result.copy_to_host(answer, stream=buffers.stream)
             under_way.append((buffers, answer[:count], part))
@@ -265,13 +296,3 @@ def _collect(buffers: StreamBuffers, answer: NDArray[Any], part: slice, out: NDA
     """Wait for a chunk. An error of a kernel surfaces here."""
     buffers.stream.synchronize()
     out[part] = answer
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether the memory of the device or of the host was too little.
-
-    numba's errors have the driver's code (CUresult and cudaError_t have the same), cuda-core's its name alone.
-    """
-    if isinstance(error, MemoryError) or getattr(error, "code", None) == OUT_OF_MEMORY:
-        return True
-    return "CUDA_ERROR_OUT_OF_MEMORY" in str(error) or "cudaErrorMemoryAllocation" in str(error)

@@ -130,13 +130,19 @@ def _leaf_value(places, record, records, values, sets, set_starts, row):
         row: uint64, which.
     """
     while True:
-        place = np.uint64(places[record >> np.uint64(16) & np.uint64(0x7FFF), row])
-        bound = record & np.uint64(0xFFFF)
-        left = in_set(place, sets, set_starts[bound]) if record & CATEGORICAL else np.uint64(place < bound)
+        left = goes_left(places, record, sets, set_starts, row)
         child = (record >> np.uint64(32) & np.uint64(0x3FFFFFFF)) + left
         if record >> (np.uint64(62) + left) & ONE:
             return values[child]
         record = records[child]
+
+
+@cuda.jit(device=True)
+def goes_left(places, record, sets, set_starts, row):
+    """Whether a row goes left at a node: uint64, 1 or 0. Arguments are those of `_leaf_value`, and the node's word."""
+    place = np.uint64(places[record >> np.uint64(16) & np.uint64(0x7FFF), row])
+    bound = record & np.uint64(0xFFFF)
+    return in_set(place, sets, set_starts[bound]) if record & CATEGORICAL else np.uint64(place < bound)
 
 
 SIGNATURES = {

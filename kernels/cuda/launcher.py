@@ -4,12 +4,15 @@ from typing import Any
 
 import numpy as np
 
-from kernels.cuda import forest, references, steps
+from kernels.cuda import contributions, forest, references, steps
 from kernels.cuda.buffers import StreamBuffers
-from kernels.cuda.memory import DeviceMemory
+from kernels.cuda.memory import DeviceMemory, DevicePaths
 from kernels.plan.program import Program
 
 MAX_ROW_BITS = 5
+
+MOST_BLOCKS_DOWN = 2**16 - 1
+"""Rows of a grid that a device takes."""
 
 
 class Launcher:
@@ -33,6 +36,7 @@ class Launcher:
         self._steps: Any = steps
         self._references: Any = references
         self._forest: Any = forest
+        self._contributions: Any = contributions
         self._memory = memory
         self._threads_per_block = threads_per_block
         self._forest_threads = forest_threads
@@ -41,7 +45,8 @@ class Launcher:
 
     def compile(self, with_references: bool) -> None:
         """Compile the kernels, in the calling thread; the one of reference steps, which takes longest, on request."""
-        for module in (self._steps, *([self._references] if with_references else []), self._forest):
+        referring = [self._references] if with_references else []
+        for module in (self._steps, *referring, self._forest, self._contributions):
             for name, signatures in module.SIGNATURES.items():
                 compile_ = getattr(getattr(module, name), "compile", None)  # numba's simulator compiles nothing
                 if compile_ is not None:
@@ -86,15 +91,8 @@ class Launcher:
         _, packed, values = self._memory.forests[0]
         capacity = features.shape[0]
         n_rows = capacity if count is None else count
-        n_columns = max(1, packed.columns.shape[0])
-        ranks = buffers.device("ranks", (n_columns, capacity), np.uint16)
         scores = buffers.device("scores", (capacity, width), np.float64)
-        blocks = max(
-            min(-(-capacity // self._threads_per_block), self._max_blocks), -(-self._min_blocks // n_columns)
-        )  # fmt: skip
-        self._forest.ranks[(blocks, n_columns), self._threads_per_block, buffers.stream](
-            features, n_rows, packed.columns, packed.thresholds, distance, ranks, scores
-        )
+        ranks = self._rank(buffers, features, n_rows, distance, scores)
         row_bits = self._row_bits(capacity)
         blocks = self._blocks(capacity, 1 << row_bits)
         self._forest.forest[blocks, self._forest_threads, buffers.stream](
@@ -102,6 +100,51 @@ class Launcher:
             row_bits, scores,
         )  # fmt: skip
         return scores
+
+    def explain(self, paths: DevicePaths, buffers: StreamBuffers, features: Any, count: int) -> Any:
+        """Launch contributions by the first forest that is kept: float64[>= B, K * U] on the device.
+
+        Args:
+            paths: The forest's.
+            buffers: Of the stream.
+            features: As `evaluate` takes them.
+            count: B.
+        """
+        division, arrays, packed = paths.division, paths.arrays, self._memory.forests[0].arrays
+        capacity, n_parts, n_columns = features.shape[0], division.n_parts, division.n_columns
+        out = buffers.device("contributions", (capacity, n_columns), np.float64)
+        ranks = self._rank(buffers, features, count, -1, out)
+        table = buffers.device("table", (1, division.table_size), np.float64)
+        states = buffers.device("states", (n_parts * division.n_nodes, capacity), np.uint8)
+        products = buffers.device("products", (n_parts * division.n_edges, capacity), np.float64)
+        sums = buffers.device("sums", (n_parts * division.n_used, capacity), np.float64)
+        threads, stream = self._threads_per_block, buffers.stream
+        for trees, nodes, start in division.rounds:
+            blocks = self._blocks(nodes[1] - nodes[0], threads)
+            self._contributions.tabulate[blocks, threads, stream](*nodes, *arrays, start, table)
+            self._contributions.contributions[self._grid(capacity, n_parts), threads, stream](
+                ranks, count, *trees, n_parts, arrays.trees, arrays.nodes, packed.sets, packed.set_starts, start,
+                table, states, products, sums,
+            )  # fmt: skip
+        self._contributions.add_parts[self._grid(capacity, n_columns), threads, stream](
+            sums, count, n_parts, n_columns // division.n_used, out
+        )
+        return out
+
+    def _rank(self, buffers: StreamBuffers, features: Any, n_rows: int, distance: int, scores: Any) -> Any:
+        """Launch the ranks of the features: uint16[V, >= B] on the device."""
+        packed = self._memory.forests[0].arrays
+        capacity, n_columns = features.shape[0], max(1, packed.columns.shape[0])
+        ranks = buffers.device("ranks", (n_columns, capacity), np.uint16)
+        self._forest.ranks[self._grid(capacity, n_columns), self._threads_per_block, buffers.stream](
+            features, n_rows, packed.columns, packed.thresholds, distance, ranks, scores
+        )
+        return ranks
+
+    def _grid(self, count: int, down: int) -> tuple[int, int]:
+        """Blocks of a grid with a thread for each of so many rows, and so many times."""
+        across = min(-(-count // self._threads_per_block), self._max_blocks)
+        return max(across, -(-self._min_blocks // down)), min(down, MOST_BLOCKS_DOWN)
 
     def _blocks(self, count: int, rows_per_block: int) -> int:
         return min(max(-(-count // rows_per_block), self._min_blocks), self._max_blocks)

@@ -87,12 +87,10 @@ def pack_forests(forests: Sequence[Forest]) -> PackedForests:
     places = [0] * 5
     for forest in forests:
         column, threshold, record, word, set_number = places
-        predicates, categorical = forest.predicates, _categorical(forest)
+        predicates = forest.predicates
         own = predicates.columns.copy()
         own[:, FIRST] += threshold
-        bound = np.where(categorical, set_number + np.cumsum(categorical) - 1, predicates.rank.astype(np.int64) + 1)
-        test = bound | (predicates.column.astype(np.int64) + column) << 16 | categorical.astype(np.int64) << 31
-        packed, root = _records(forest, test, record)
+        packed, root = _records(forest, words_of(forest, column, set_number), record)
         for output in range(forest.n_outputs):
             roots.append(root[output :: forest.n_outputs])
             starts.append(starts[-1] + len(roots[-1]))
@@ -100,7 +98,7 @@ def pack_forests(forests: Sequence[Forest]) -> PackedForests:
         thresholds.append(predicates.thresholds)
         records.append(packed)
         sets.append(predicates.sets)
-        set_starts.append(predicates.rank[categorical].astype(np.int64) + word)
+        set_starts.append(predicates.rank[_categorical(forest)].astype(np.int64) + word)
         grown = (own, predicates.thresholds, packed, predicates.sets, set_starts[-1])
         places = [place + len(part) for place, part in zip(places, grown, strict=True)]
     return PackedForests(
@@ -112,6 +110,13 @@ def pack_forests(forests: Sequence[Forest]) -> PackedForests:
         sets=np.concatenate(sets),
         set_starts=np.concatenate(set_starts).astype(np.int32),
     )
+
+
+def words_of(forest: Forest, first_column: int, first_set: int) -> NDArray[np.int64]:
+    """int64[P], the lower half of a node's word by predicate, after so many columns and sets of other forests."""
+    predicates, categorical = forest.predicates, _categorical(forest)
+    bound = np.where(categorical, first_set + np.cumsum(categorical) - 1, predicates.rank.astype(np.int64) + 1)
+    return bound | (predicates.column.astype(np.int64) + first_column) << 16 | categorical.astype(np.int64) << 31
 
 
 def _categorical(forest: Forest) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""The program, forests and buffers that stay on a GPU between calls."""
+"""The program, forests, paths and buffers that stay on a GPU between calls."""
 
 import contextlib
 import operator
@@ -9,8 +9,13 @@ import numpy as np
 from kernels.cuda.buffers import StreamBuffers
 from kernels.cuda.layout import PackedForests, pack_forests
 from kernels.cuda.pairing import pairs, searched_whole
+from kernels.cuda.paths import Division, PackedPaths, pack_paths
+from kernels.forest.explanation.paths import Paths
 from kernels.forest.forest import Forest
 from kernels.plan.program import Program
+
+OUT_OF_MEMORY = 2
+"""CUDA_ERROR_OUT_OF_MEMORY and cudaErrorMemoryAllocation."""
 
 
 class DeviceForests(NamedTuple):
@@ -21,8 +26,16 @@ class DeviceForests(NamedTuple):
     values: Any
 
 
+class DevicePaths(NamedTuple):
+    """Paths packed on the device, and how their explanation is divided."""
+
+    paths: Paths
+    arrays: PackedPaths
+    division: Division
+
+
 class DeviceMemory:
-    """A program, forests, and streams with their buffers. All methods are for the device's thread.
+    """A program, forests, paths, and streams with their buffers. All methods are for the device's thread.
 
     Args:
         cuda: numba.cuda.
@@ -33,6 +46,7 @@ class DeviceMemory:
         program_arrays: Its arrays.
         reference_arrays: Of each launch of its reference steps the number of described columns, and the arrays.
         forests: Forests on the device, the most recently used first.
+        paths: Paths on the device; None for none.
         streams: Streams in use.
     """
 
@@ -42,6 +56,7 @@ class DeviceMemory:
         self.program_arrays: tuple[Any, ...] = ()
         self.reference_arrays: list[tuple[int, tuple[Any, ...]]] = []
         self.forests: list[DeviceForests] = []
+        self.paths: DevicePaths | None = None
         self.streams: list[StreamBuffers] = []
         self._cuda = cuda
 
@@ -78,6 +93,16 @@ class DeviceMemory:
             kept = DeviceForests(forests, arrays, arrays.records.view(np.float64))
         self.forests = [kept, *(other for other in self.forests if other is not kept)]
 
+    def keep_paths(self, forest: Forest, paths: Paths) -> DevicePaths:
+        """Have a forest's paths on the device, in place of the last ones: an engine explains one forest."""
+        if self.paths is None or self.paths.paths is not paths:
+            self.paths = None
+            packed, division = pack_paths(forest, paths)
+            arrays = PackedPaths(*(self._cuda.to_device(array) for array in packed))
+            self._cuda.synchronize()
+            self.paths = DevicePaths(paths, arrays, division)
+        return self.paths
+
     def stream(self, number: int) -> StreamBuffers:
         """One of the streams; the number is at most one more than the last."""
         if number == len(self.streams):
@@ -100,6 +125,17 @@ class DeviceMemory:
         self.closed = True
         self.keep(None)
         self.forests.clear()
+        self.paths = None
         with contextlib.suppress(Exception):  # of a context that has died, and its memory with it
             self.free_buffers()
         self.streams.clear()
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether the memory of the device or of the host was too little.
+
+    numba's errors have the driver's code (CUresult and cudaError_t have the same), cuda-core's its name alone.
+    """
+    if isinstance(error, MemoryError) or getattr(error, "code", None) == OUT_OF_MEMORY:
+        return True
+    return "CUDA_ERROR_OUT_OF_MEMORY" in str(error) or "cudaErrorMemoryAllocation" in str(error)

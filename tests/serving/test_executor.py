@@ -43,6 +43,9 @@ class ExpensiveEngine:
         self.sizes.append(len(rows))
         return self._engine.evaluate(rows)
 
+    def explains_on_device(self, rows: int) -> bool:
+        return False
+
     def explain_cost(self, rows: int) -> float:
         return 0.02 * rows
 
@@ -197,7 +200,9 @@ def test_a_row_that_is_explained_weighs_its_time_and_memory(tmp_path: Path) -> N
     assert executor.weight(served, Needs(leaves=True)) == (2.0, -(-forest.n_trees // 2))
 
 
-def test_only_what_is_quick_to_explain_is_explained_on_the_loop(tmp_path: Path) -> None:
+def test_only_what_is_quick_to_explain_is_explained_on_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     served, executor = serve(save_referring(tmp_path / "model")), Executor(Metrics())
     engine = ExpensiveEngine(served.engine)
     engine.cost = lambda rows: 0.0  # type: ignore[method-assign]
@@ -206,4 +211,7 @@ def test_only_what_is_quick_to_explain_is_explained_on_the_loop(tmp_path: Path) 
         model = msgspec.structs.replace(served, engine=cast(Engine, engine))
         assert executor.is_cheap(model, 1)
         assert executor.is_cheap(model, 1, Needs(space="raw")) is cheap
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "explains_on_device", lambda rows: True)
+            assert not executor.is_cheap(model, 1, Needs(space="raw"))
         assert not executor.is_cheap(model, 1, Needs(leaves=True))

@@ -133,6 +133,16 @@ class KernelExplainer:
             return 0
         return sum(part.nbytes for part in (*self._prepared.paths, *self._prepared.tables))
 
+    @property
+    def paths(self) -> Paths:
+        """The trees as contributions need them, for other backends; always the same object."""
+        return self._ready().paths
+
+    def measured_part(self) -> tuple[Paths, float]:
+        """The first trees, of which an explanation is measured, and how many times as large all of them are."""
+        paths = self._trace(self._measured_trees())
+        return paths, max(1, len(self._walk.records)) / max(1, len(paths.edges))
+
     def leaves(self, X: NDArray[np.floating]) -> NDArray[np.int32]:
         """See `ForestExplainer`."""
         rows, walk, predicates = as_rows(X, self._n_features), self._walk, self._predicates
@@ -145,9 +155,7 @@ class KernelExplainer:
 
     def measure(self, rows: NDArray[np.floating]) -> ExplanationCost:
         """See `ForestExplainer`. Measures the first trees, since there may be so many that a row takes long."""
-        walk, count = self._walk, 0
-        if len(walk.roots):
-            count = max(int(np.searchsorted(walk.roots, 2 * MEASURED_NODES)) // self._n_outputs, 1) * self._n_outputs
+        walk, count = self._walk, self._measured_trees()
         many = as_rows(np.resize(rows, (MEASURED_ROWS, self._n_features)), self._n_features)
         self._run(self._prepare(count), many)  # compiled or loaded
         self._run(self._prepare(count), many[:1])
@@ -160,6 +168,10 @@ class KernelExplainer:
         first, each, alone = np.diff(times) * max(1, len(walk.records)) / max(1, len(part.paths.edges))
         return ExplanationCost(float(alone), float(each) / MEASURED_ROWS, float(first))
 
+    def _measured_trees(self) -> int:
+        roots, outputs = self._walk.roots, self._n_outputs
+        return max(int(np.searchsorted(roots, 2 * MEASURED_NODES)) // outputs, 1) * outputs if len(roots) else 0
+
     def _ready(self) -> _Prepared:
         if self._prepared is None:
             with self._lock:
@@ -167,12 +179,16 @@ class KernelExplainer:
                     self._prepared = self._prepare(len(self._walk.roots))
         return self._prepared
 
-    def _prepare(self, n_trees: int) -> _Prepared:
-        """Prepare the first trees."""
-        walk, predicates = self._walk, self._predicates
+    def _trace(self, n_trees: int) -> Paths:
+        """The paths of the first trees."""
+        walk = self._walk
         end = int(walk.roots[n_trees]) if n_trees < len(walk.roots) else len(walk.records)
         part = Traversal(walk.records[:end], walk.roots[:n_trees], walk.values[:end])
-        paths = trace(part, self._covers.counts[:end], predicates, self._n_outputs)
+        return trace(part, self._covers.counts[:end], self._predicates, self._n_outputs)
+
+    def _prepare(self, n_trees: int) -> _Prepared:
+        """Prepare the first trees."""
+        paths, predicates = self._trace(n_trees), self._predicates
         tables = make_tables(paths)
         made = table_sizes(tables.trees)[tables.trees[:, TABLE] < 0].max(initial=0)
         row_bytes = len(predicates.column) + VECTOR_BYTES * len(paths.features)

@@ -46,18 +46,24 @@ class Tables(NamedTuple):
 
 def make_tables(paths: Paths) -> Tables:
     """Make the tables of the first trees, as many as may be kept."""
+    trees, rules = place_tables(paths)
+    sizes = table_sizes(trees)
+    kept = int(np.searchsorted(np.cumsum(sizes), MAX_BYTES // 8, side="right"))
+    trees[kept:, TABLE] = -1
+    tables = Tables(trees, _aligned(int(sizes[:kept].sum())), rules)
+    _fill(trees, paths.nodes, paths.edges, tables.rules, tables.values)
+    return tables
+
+
+def place_tables(paths: Paths) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Trees as in `Tables`, with places for all of their tables, one after the other; and the rules."""
     trees = paths.trees.copy()
     numbers, used = np.unique(trees[:, POINTS], return_inverse=True)
     rules = [quadrature(int(points)).ravel() for points in numbers if points]
     trees[:, RULE] = (np.cumsum(2 * numbers) - 2 * numbers)[used]
     sizes = table_sizes(trees)
-    ends = np.cumsum(sizes)
-    kept = int(np.searchsorted(ends, MAX_BYTES // 8, side="right"))
-    trees[:, TABLE] = ends - sizes
-    trees[kept:, TABLE] = -1
-    tables = Tables(trees, _aligned(int(sizes[:kept].sum())), np.concatenate([np.zeros(0), *rules]))
-    _fill(trees, paths.nodes, paths.edges, tables.rules, tables.values)
-    return tables
+    trees[:, TABLE] = np.cumsum(sizes) - sizes
+    return trees, np.concatenate([np.zeros(0), *rules])
 
 
 def table_sizes(trees: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -113,7 +119,7 @@ def tabulate(tree, trees, nodes, edges, rules, out, start):
                 total = weighted = 0.0
                 for side in range(2):
                     edge = root + 2 * node + 1 + side
-                    factor, share = _edge(known, edges[edge, SHARE], state > 0, state == side + 1, t)
+                    factor, share = edge_factor(known, edges[edge, SHARE], state > 0, state == side + 1, t)
                     factor, share = factor * edges[edge, VALUE], share * weight
                     total += factor
                     weighted += factor * share
@@ -127,7 +133,7 @@ def tabulate(tree, trees, nodes, edges, rules, out, start):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-def _edge(known, share, held, taken, t):
+def edge_factor(known, share, held, taken, t):
     """An edge's factor of the polynomial at a point, and (o - z) / h less the same of the edge before.
 
     Args:
