@@ -1,4 +1,4 @@
-"""Speed of forests and of the bundled model on a GPU, beside the CPU and beside floors of the machine.
+"""Speed of forests, of their explanations and of the bundled model on a GPU, beside the CPU and floors of the machine.
 
     just bench gpu [--rounds 7] [--most 10000000]
 
@@ -8,6 +8,10 @@ one CPU thread take turns; a round repeats a call until 20 ms are over. A GPU's 
 kernels, scores down. The CPU is asked for 1,000,000 rows at most, since its time a row no longer changes there. Scores
 of every batch must be the CPU's bit for bit; of the bundled model those rows are counted that take another path, for
 its features are rounded after arithmetic whose last digits differ.
+
+Explanations are of batches of 1 to 100,000, measured in the same way, and of the CPU for 1,000 rows at most. Those rows
+are counted whose contributions differ from the CPU's by more than 1e-9 of the largest score: none, but of the bundled
+model those that take another path. The largest difference of all others is given relative to that score.
 
 Floors, each the time that a batch cannot be faster than:
 
@@ -23,6 +27,7 @@ Their sum is no floor, since all can overlap; the share of the floor is the larg
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,7 +39,7 @@ from app.models.artifact import read_artifact
 from app.models.registry.embedded import BUNDLED
 from benchmarks.pages.gpu import page, picture
 from benchmarks.report import CORES, REPORTS, Report, begin, context, parser, save, spread
-from kernels.backend import Backend, Pipeline
+from kernels.backend import Backend, Explains, Pipeline
 from kernels.cpu.backend import CpuBackend
 from kernels.cuda.availability import cuda_unavailable_reason
 from kernels.cuda.backend import CudaBackend
@@ -46,6 +51,9 @@ from kernels.rows import writable_rows
 
 TRAINED_ROWS = 50_000
 MOST_FOR_CPU = 1_000_000
+MOST_EXPLAINED = 100_000
+MOST_EXPLAINED_BY_CPU = 1000
+CLOSE = 1e-9
 STEP_INSTRUCTIONS = 25
 ROUND_S = 0.02
 SHAPES = ((500, 31), (1000, 127), (300, 255))
@@ -102,6 +110,8 @@ class Run:
         features = rows[:1000] if pipeline.program is None else self.cpu.transform(pipeline.program, rows[:1000])
         model["floors"] = floors(pipeline, batches, steps_of(pipeline, features), self.report["measured"])
         self._save()
+        model["explained"] = explained(pipeline, rows, batches, self.backend, self.cpu, self.report["rounds"])
+        self._save()
 
     def _save(self) -> None:
         save("gpu", self.report, page, self.directory, quiet=True)
@@ -149,13 +159,47 @@ def compared(
         calls: dict[str, Callable[[], object]] = {"gpu": lambda part=part: gpu.evaluate(pipeline, part, raw_score=True)}
         if batch <= MOST_FOR_CPU:
             calls["cpu"] = lambda part=part: cpu.evaluate(pipeline, part, raw_score=True)
-        times: dict[str, list[float]] = {name: [] for name in calls}
-        for _ in range(rounds if batch <= 100_000 else min(rounds, 3)):
-            for name, call in calls.items():
-                times[name].append(timed(call))
-        for name, values in times.items():
-            seconds[name][str(batch)] = spread(values)
+        for name, found in by_turns(calls, rounds if batch <= 100_000 else min(rounds, 3)).items():
+            seconds[name][str(batch)] = found
         yield {"seconds": seconds, "different_rows": different}
+
+
+def explained(
+    pipeline: Pipeline, rows: np.ndarray, batches: list[int], gpu: Explains, cpu: Backend, rounds: int
+) -> dict[str, Any]:
+    """Seconds of an explanation by the GPU and by the CPU, by rows, and how much contributions differ."""
+    (forest,), program = pipeline.forests, pipeline.program
+    assert isinstance(forest, Forest)
+    paths = forest.explainer.paths
+
+    def by_gpu(count: int) -> np.ndarray:
+        return gpu.explain(pipeline, rows[:count], paths)
+
+    def by_cpu(count: int) -> np.ndarray:
+        return forest.explainer.contributions(rows[:count] if program is None else cpu.transform(program, rows[:count]))
+
+    found, expected = by_gpu(MOST_EXPLAINED_BY_CPU), by_cpu(MOST_EXPLAINED_BY_CPU)
+    seconds: dict[str, dict[str, dict[str, float]]] = {"gpu": {}, "cpu": {}}
+    for batch in (batch for batch in batches if batch <= MOST_EXPLAINED):
+        calls: dict[str, Callable[[], object]] = {"gpu": partial(by_gpu, batch)}
+        if batch <= MOST_EXPLAINED_BY_CPU:
+            calls["cpu"] = partial(by_cpu, batch)
+        for name, times in by_turns(calls, min(rounds, 3)).items():
+            seconds[name][str(batch)] = times
+    scale = np.abs(forest.explainer.base() + expected.sum(axis=-1)).max()
+    apart = np.abs(found - expected).reshape(len(found), -1).max(axis=1) / scale
+    near = apart <= CLOSE
+    differences = {"different_rows": int((~near).sum()), "difference": float(apart[near].max(initial=0))}
+    return {"seconds": seconds, "compared_rows": len(near), **differences}
+
+
+def by_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:
+    """Seconds of calls that take turns, by name."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            times[name].append(timed(call))
+    return {name: spread(values) for name, values in times.items()}
 
 
 def timed(call: Callable[[], object]) -> float:

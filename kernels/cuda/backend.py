@@ -176,7 +176,7 @@ class CudaBackend:
             self._in_chunks(rows, found, "contributions", size, partial(self.launcher.explain, kept))
             return found
 
-        contributions[:, :, paths.features] = self._run(work).reshape(len(rows), forest.n_outputs, -1)
+        contributions[:, :, paths.features] = self._run(work).reshape(*contributions.shape[:2], len(paths.features))
         return contributions
 
     def warm_up(self, pipeline: Pipeline | None = None) -> None:

@@ -110,11 +110,17 @@ class TestInSimulator:
         written = json.loads((tmp_path / "gpu.json").read_text())["models"]
         assert written["first"]["different_rows"] == written["second"]["different_rows"] == {"1": 0, "10": 0}
         assert "floors" not in written["second"]
+        assert "explained" not in written["second"]
+        told = written["first"]["explained"]
+        assert set(told["seconds"]["gpu"]) == set(told["seconds"]["cpu"]) == {"1", "10"}
+        assert (told["different_rows"], told["compared_rows"]) == (0, 10)
+        assert told["difference"] <= 1e-12
         text = (tmp_path / "gpu.md").read_text()
         assert text == page(report)
         assert "## First" in text
         assert "## Second" not in text
-        assert "| 10 | " in text
+        assert text.count("| 10 | ") == 2  # evaluated, and explained
+        assert "Contributions of 0 of 10 rows differ" in text
         report["models"] = dict.fromkeys("abcd", report["models"]["first"])
         save("gpu", report, page, tmp_path, {"gpu": picture})
         assert (tmp_path / "gpu.png").read_bytes().startswith(b"\x89PNG")

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from kernels.backend import Outcome, OutOfDeviceMemory, Pipeline
 from kernels.cost import Cost
 from kernels.cpu.backend import CpuBackend
+from kernels.forest.explanation.paths import Paths
 from kernels.plan.program import Program
 
 
@@ -59,6 +60,16 @@ class Hardware:
     def warm_up(self, pipeline: Pipeline | None = None) -> None:
         if self.fails_to_warm_up:
             raise RuntimeError("no kernel image is available")
+
+
+class Explaining(Hardware):
+    """Hardware that explains, too."""
+
+    def explain(self, pipeline: Pipeline, X: NDArray[np.floating], paths: Paths) -> NDArray[np.float64]:
+        self.evaluate(pipeline, X)  # fails as for a prediction
+        (forest,) = pipeline.forests
+        program = pipeline.program
+        return forest.explainer.contributions(X if program is None else CpuBackend().transform(program, X))
 
 
 def known(hardware: Cost, cpu: Cost) -> dict[str, Cost]:

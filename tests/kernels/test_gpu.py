@@ -14,7 +14,7 @@ import lightgbm as lgb
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from numpy.typing import NDArray
 
 from app.telemetry.gpu import GpuPoller
@@ -178,6 +178,61 @@ def test_one_batch_after_another_gives_the_cpu_s_scores(backend: CudaBackend, tr
         assert_same_bits(outcome.predictions[1], forest.predict(other, raw_score=True))
 
 
+def assert_explains(backend: CudaBackend, forest: Forest, rows: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Compare with the CPU's contributions, to 1e-12 of the scale of the scores."""
+    expected = forest.explainer.contributions(rows)
+    found = backend.explain(Pipeline(None, (forest,)), rows, forest.explainer.paths)
+    assert found.shape == expected.shape
+    scale = max(np.abs(expected).sum(axis=-1).max(initial=0), np.abs(forest.explainer.base()).max())
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * scale)
+    return found
+
+
+@pytest.mark.parametrize("count", [0, 1, 31, 129, 1000, 20_001])
+def test_batches_of_any_size_are_explained_as_by_the_cpu(backend: CudaBackend, trained: Forest, count: int) -> None:
+    rows = forest_rows(20_001)[-count:] if count else forest_rows(0)
+    found = assert_explains(backend, trained, rows)
+    total = trained.explainer.base() + found.sum(axis=-1)
+    raw = trained.predict(rows, raw_score=True)
+    np.testing.assert_allclose(total[:, 0], raw, rtol=0, atol=1e-9 * np.abs(raw).max(initial=1))
+    pipeline, paths = Pipeline(None, (trained,)), trained.explainer.paths
+    for part in (slice(0, 1), slice(7, 40)):  # a row's bits do not depend on its batch, nor on when it is asked
+        np.testing.assert_array_equal(backend.explain(pipeline, rows[part], paths), found[part])
+    np.testing.assert_array_equal(backend.explain(pipeline, rows, paths), found)
+
+
+@settings(max_examples=50)
+@given(text=model_texts(most_nodes=600))
+def test_any_model_is_explained_as_by_the_cpu(backend: CudaBackend, text: str) -> None:
+    forest, rows = Forest.from_model_text(text), hard_rows(text, 200)
+    leaves = np.abs(forest.traversal.values[np.isfinite(forest.traversal.values)]).sum()
+    assume(leaves < 1e100)
+    for count in (200, 3):
+        expected = forest.explainer.contributions(rows[-count:])
+        found = backend.explain(Pipeline(None, (forest,)), rows[-count:], forest.explainer.paths)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * max(leaves, 1e-300))
+
+
+def test_tables_in_rounds_and_one_slice_after_another_give_the_same(
+    backend: CudaBackend, trained: Forest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = forest_rows(5000)
+    at_once = assert_explains(backend, trained, rows)
+    monkeypatch.setattr("kernels.cuda.paths.TABLE_BYTES", 2**18)
+    small = CudaBackend(threads_per_block=64, min_blocks=128, max_blocks=128, chunk_rows=700)
+    np.testing.assert_array_equal(assert_explains(small, trained, rows), at_once)
+
+
+def test_the_engine_explains_by_it(backend: CudaBackend, trained: Forest, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, rows = Engine(trained, device="cuda"), forest_rows(20_000)
+    engine.warm_up(rows[:10], {backend.device: Cost((1,), (1e-9,)), CpuBackend().device: Cost((1,), (1.0,))})
+    monkeypatch.setattr(engine._explainer, "on_device", lambda rows: True)
+    found, expected = engine.explain(rows).contributions, trained.explainer.contributions(rows)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).sum(axis=-1).max())
+    assert np.isfinite(engine.explain_cost(20_000))
+    assert engine.status().disabled is None
+
+
 def test_a_program_and_two_forests_agree_with_their_features(backend: CudaBackend, forest: Forest) -> None:
     program = EVERY_STEP.program()
     for count in (1, 1000, 150_000):
@@ -248,13 +303,14 @@ def test_its_uuid_is_one_that_nvml_knows(backend: CudaBackend) -> None:
 def test_kernels_are_compiled_for_the_types_they_are_launched_with(
     backend: CudaBackend, referring: Program, forest: Forest
 ) -> None:
+    from kernels.cuda import contributions, references, steps
     from kernels.cuda import forest as forest_kernels
-    from kernels.cuda import references, steps
 
     backend.warm_up(Pipeline(referring, ()))
     backend.transform(referring, california(100))
     backend.evaluate(Pipeline(None, (forest,)), np.zeros((100, forest.n_features)))
-    for module in (steps, references, forest_kernels):
+    backend.explain(Pipeline(None, (forest,)), np.zeros((100, forest.n_features)), forest.explainer.paths)
+    for module in (steps, references, forest_kernels, contributions):
         for name, signatures in module.SIGNATURES.items():
             expected = len(signatures) if isinstance(signatures, list) else 1
             assert len(getattr(module, name).overloads) == expected

@@ -64,7 +64,7 @@ class Launching(CudaBackend):
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("_steps", "_references", "_forest"):
+        for name in ("_steps", "_references", "_forest", "_contributions"):
             setattr(self.launcher, name, without_kernels(getattr(self.launcher, name)))
 
 
@@ -136,15 +136,18 @@ def closed() -> dict[str, Any]:
     """An engine that is closed while it is still used."""
     before, engine = held(), preferring()
     engine.predict(ROWS)
+    (backend, _), error = engine._dispatcher.backends, ""
+    explained = backend.explain(PIPELINE, ROWS, FOREST.explainer.paths).shape
     during = held()
     engine.close()
-    (backend, _), error = engine._dispatcher.backends, ""
     try:
         backend.evaluate(PIPELINE, ROWS)
     except RuntimeError as raised:
         error = str(raised)
     right = bool((engine.predict(ROWS) == FOREST.predict(ROWS.astype(np.float32))).all())
-    return {"before": before, "during": during, "after": held(), "error": error, "right": right}
+    return {
+        "before": before, "during": during, "after": held(), "error": error, "right": right, "explained": explained
+    }  # fmt: skip
 
 
 def sizes() -> dict[str, Any]:

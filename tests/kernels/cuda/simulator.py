@@ -40,7 +40,7 @@ def simulator() -> Iterator[pytest.MonkeyPatch]:
     from numba.cuda.simulator import kernelapi
     from numba.cuda.simulator.cudadrv.devices import FakeCUDADevice
 
-    from kernels.cuda import forest, references, steps
+    from kernels.cuda import contributions, forest, references, steps
 
     def evaluate(op, a, b, constants, offset, length):
         return operations.evaluate(op, a, b, constants.copy_to_host(), offset, length)
@@ -74,6 +74,7 @@ def simulator() -> Iterator[pytest.MonkeyPatch]:
             patch.setattr(references, "describe", describe)
             patch.setattr(forest, "rank", rank)
             patch.setattr(forest, "in_set", in_set)
+            patch.setattr(contributions, "edge_factor", contributions.edge_factor.py_func)
             yield patch
     finally:
         sys.setswitchinterval(interval)

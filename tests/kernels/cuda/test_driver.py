@@ -44,8 +44,9 @@ def test_the_device_is_known_by_nvml_s_uuid(seen: dict[str, Any]) -> None:
 
 def test_kernels_are_compiled_ahead_beside_the_thread_that_others_wait_for(seen: dict[str, Any]) -> None:
     plain, referring = seen["compiled"]
-    assert [name for name, _ in plain] == ["transform", "ranks", "ranks", "forest"]
-    assert [name for name, _ in referring] == ["transform", "references", "ranks", "ranks", "forest"]
+    of_forests = ["ranks", "ranks", "forest", "tabulate", "contributions", "add_parts"]
+    assert [name for name, _ in plain] == ["transform", *of_forests]
+    assert [name for name, _ in referring] == ["transform", "references", *of_forests]
     assert {thread for _, thread in plain + referring} == {"MainThread"}
 
 
@@ -69,6 +70,7 @@ def test_a_closed_engine_has_freed_all_and_the_cpu_answers(seen: dict[str, Any])
     assert closed["before"] == closed["after"] == NOTHING
     assert closed["error"] == "the backend is closed"
     assert closed["right"]
+    assert closed["explained"] == [70_000, 1, 8]
 
 
 def test_batches_of_ever_other_sizes_do_not_make_the_process_grow(seen: dict[str, Any]) -> None:

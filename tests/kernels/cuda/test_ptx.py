@@ -45,6 +45,9 @@ ENOUGH = {
     "steps.transform": 768,
     "forest.ranks": 1280,
     "forest.forest": 1280,
+    "contributions.tabulate": 768,
+    "contributions.contributions": 768,
+    "contributions.add_parts": 1280,
 }
 """Threads that a multiprocessor must hold of the kernels whose loads only other threads can hide."""
 
@@ -150,6 +153,21 @@ def test_lanes_meet_once_a_tile(texts: dict[str, str]) -> None:
         if kernel_of(label) == "forest.forest":
             assert text.count("bar.sync") == 1, label
             assert text.index("st.shared.f64") < text.index("bar.sync") < text.index("ld.shared.f64"), label
+
+
+def test_nothing_is_added_in_an_order_that_may_change(texts: dict[str, str]) -> None:
+    for label, text in texts.items():
+        assert not re.search(r"\b(atom|red)\.", text), label
+
+
+def test_contributions_are_float64_without_a_division_for_a_row(texts: dict[str, str]) -> None:
+    for label, text in texts.items():
+        if kernel_of(label) == "contributions.contributions":
+            assert re.search(r"\bfma\.rn\.f64", text), label
+            assert not re.search(r"\b(div|rcp|cvt)\.[a-z0-9.]*f(64|32)", text), label
+            assert not re.search(r"\b(add|mul|fma)\.[a-z.]*f32", text), label
+            # What a thread works in is its column of arrays of the device, and none of it local memory.
+            assert ".local" not in text, label
 
 
 def test_ranks_compare_in_float64(texts: dict[str, str]) -> None:
