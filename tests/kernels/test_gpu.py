@@ -340,7 +340,7 @@ import numpy as np
 from numba import cuda
 from kernels.cost import Cost
 from kernels.engine import Engine
-from kernels.forest import Forest
+from kernels.forest.forest import Forest
 
 forest, rows = Forest.from_model_text(sys.stdin.read()), np.random.default_rng(0).normal(size=(5000, 8))
 engine = Engine(forest, device="cuda")

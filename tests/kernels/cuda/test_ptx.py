@@ -46,7 +46,7 @@ ENOUGH = {
     "forest.ranks": 1280,
     "forest.forest": 1280,
     "contributions.tabulate": 768,
-    "contributions.contributions": 512,
+    "contributions.contributions": 640,
     "contributions.add_parts": 1280,
 }
 """Threads that a multiprocessor must hold of the kernels whose loads only other threads can hide."""
