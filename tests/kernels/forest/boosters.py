@@ -157,6 +157,12 @@ def old(text: str, version: str) -> str:
     return text if version == "2.0.12" else re.sub(r"version=.*\n|tree_sizes=.*\n", "", text)
 
 
+def scale_of(text: str) -> float:
+    """The largest leaf value of each tree, added up."""
+    lines = re.findall(r"^leaf_value=(.*)$", text, re.MULTILINE)
+    return sum(max(abs(float(value)) for value in line.split()) for line in lines)
+
+
 @st.composite
 def model_texts(draw: st.DrawFn, most_nodes: int = 2500) -> str:
     """Any model: trees of every shape over features of every kind, up to about `most_nodes` nodes in all."""

@@ -1,7 +1,6 @@
 """Contributions are LightGBM's `pred_contrib`, for any trees that a text can hold, and add up to the raw score."""
 
 import math
-import re
 import threading
 
 import lightgbm as lgb
@@ -16,7 +15,16 @@ from kernels.forest.explanation import tables
 from kernels.forest.forest import Forest
 from kernels.forest.layout import lay_out
 from kernels.forest.model_text import read_model_text
-from tests.kernels.forest.boosters import Split, hard_rows, model_text, model_texts, oracle, tree_text, without
+from tests.kernels.forest.boosters import (
+    Split,
+    hard_rows,
+    model_text,
+    model_texts,
+    oracle,
+    scale_of,
+    tree_text,
+    without,
+)
 from tests.kernels.forest.explanation.by_hand import HandTree
 
 CLOSE = 1e-9
@@ -27,12 +35,6 @@ def explained_by_lightgbm(text: str, X: NDArray[np.float64], outputs: int) -> ND
     """float64[B, K, F + 1], the expected value last."""
     found = lgb.Booster(model_str=text).predict(X, pred_contrib=True, num_threads=1)
     return np.asarray(found).reshape(len(X), outputs, -1)
-
-
-def scale_of(text: str) -> float:
-    """The largest leaf value of each tree, added up."""
-    lines = re.findall(r"^leaf_value=(.*)$", text, re.MULTILINE)
-    return sum(max(abs(float(value)) for value in line.split()) for line in lines)
 
 
 def check(text: str, X: NDArray[np.float64]) -> Forest:
