@@ -267,8 +267,10 @@ def answer(worker: ModelWorker, request: Request) -> Answer:
 def main() -> None:
     """Answer until the parent has gone or nothing more comes."""
     os.nice(NICENESS)
-    # MLflow and LightGBM make a million objects that stay: to search them for garbage is a sixth of their import.
+    # MLflow and LightGBM make a million objects that stay: to search them for garbage is a sixth of their import. So is
+    # scikit-learn, which LightGBM takes where it is there, and which no booster needs.
     gc.set_threshold(100_000)
+    sys.modules["sklearn"] = None  # pyright: ignore[reportArgumentType]
     connection = parent()
     settings = msgspec.msgpack.decode(connection.recv_bytes(), type=Settings, dec_hook=path_from_text)
     logging.config.dictConfig(logging_config(settings.effective_log_level))
@@ -286,12 +288,10 @@ def main() -> None:
             os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()
-    decoder = msgspec.msgpack.Decoder(Request, dec_hook=path_from_text)
-    encoder = msgspec.msgpack.Encoder(enc_hook=str)
     with suppress(Empty):
         while True:
-            request = decoder.decode(queue.get(timeout=LINGER_S))
-            connection.send_bytes(encoder.encode(answer(worker, request)))
+            request = msgspec.msgpack.decode(queue.get(timeout=LINGER_S), type=Request, dec_hook=path_from_text)
+            connection.send_bytes(msgspec.msgpack.encode(answer(worker, request), enc_hook=str))
     sys.stderr.flush()
     os._exit(0)
 
