@@ -1,4 +1,4 @@
-"""Fixtures: one headless Chromium for all modules, and one service for those that bring none of their own."""
+"""Fixtures: a headless Chromium for each module, and one service for those that bring none of their own."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -11,13 +11,13 @@ from tests.console.browser.support import CHROMIUM, KEYS, Console, Scheme
 from tests.support import Server, server_environ
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A headless Chromium; skips where there is none."""
     if CHROMIUM is None:
         pytest.skip("no Chromium is on PATH")
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    # It lives no longer than the tests of this folder: while it does, no event loop of an asynchronous test can run.
+    # It lives no longer than the tests of a module: while it does, no event loop of an asynchronous test can run.
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=CHROMIUM, args=arguments) as found:
         yield found
 

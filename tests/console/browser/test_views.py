@@ -242,7 +242,16 @@ def test_a_parquet_file_is_predicted_whole_and_other_files_are_refused(
         expect(panel.get_by_role("alert")).to_contain_text(fault)
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(320, "dark"), pytest.param(1600, "light", marks=pytest.mark.slow)])
+def test_no_view_is_too_wide_for_a_phone(console: Console) -> None:
+    console.page.set_viewport_size({"width": 320, "height": 900})
+    for view in VIEWS:
+        console.show(view)
+        assert not console.is_too_wide(), view
+    console.page.set_viewport_size({"width": 1280, "height": 900})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(320, "dark"), (1600, "light")])
 def test_no_view_is_too_wide_or_hard_to_use(open_page: Open, width: int, scheme: Scheme) -> None:
     opened = open_page(width, scheme)
     opened.give_key()
