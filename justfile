@@ -67,7 +67,7 @@ lint: setup-dev
 # Check types
 [group('check')]
 types: setup-dev
-    {{ bin }}/basedpyright --level error
+    {{ bin }}/basedpyright --level error --threads
 
 # Put the code into shape
 [group('check')]

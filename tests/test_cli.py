@@ -118,12 +118,6 @@ def test_the_environment_wins_over_a_dotenv_file(madrone: Madrone, tmp_path: Pat
     assert "MODEL_STAGE" not in done.stderr
 
 
-def test_training_on_a_file_that_is_not_there_says_so(madrone: Madrone) -> None:
-    done = madrone("train", "--data", "missing.csv")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "There is no file missing.csv.\n"
-
-
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Runs `madrone train` in this process: a new one would import MLflow for seconds."""
@@ -131,6 +125,12 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resu
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setattr(common, "cache_kernels", lambda directory: None)  # this process keeps its own cache
     return lambda *arguments: CliRunner().invoke(main, ["train", *arguments])
+
+
+def test_training_on_a_file_that_is_not_there_says_so(train: Callable[..., Result]) -> None:
+    done = train("--data", "missing.csv")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == "There is no file missing.csv.\n"
 
 
 def test_training_on_a_file_with_other_columns_names_the_missing_ones(

@@ -64,6 +64,7 @@ def predict(server: Server, example: dict[str, float]) -> Any:
     return response.json()["prediction"]
 
 
+@pytest.mark.slow
 def test_readiness_ends_then_the_port_closes_then_the_last_answer_leaves(
     serve: Serve, tmp_path: Path, example: dict[str, float]
 ) -> None:

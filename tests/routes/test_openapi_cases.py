@@ -23,13 +23,19 @@ def server(tmp_path: Path) -> Iterator[Server]:
         server.kill()
 
 
-@pytest.mark.parametrize(("examples", "least_cases"), [(10, 1500), pytest.param(50, 3000, marks=pytest.mark.slow)])
-def test_answers_are_what_the_document_says(server: Server, tmp_path: Path, examples: int, least_cases: int) -> None:
-    """Each route gets the cases made of its schema's edges, and at most so many that are made at random."""
+@pytest.mark.parametrize(
+    ("phases", "examples", "least_cases"),
+    [("fuzzing", 10, 250), pytest.param("examples,coverage,fuzzing", 50, 3000, marks=pytest.mark.slow)],
+)
+def test_answers_are_what_the_document_says(
+    server: Server, tmp_path: Path, phases: str, examples: int, least_cases: int
+) -> None:
+    """Each route gets at most so many cases that are made at random, and those made of its schema's edges."""
     command = [
         sys.executable, "-m", "schemathesis.cli", "--config-file", str(OPTIONS), "run", f"{server.url}/openapi.json",
-        "--seed=1", f"--max-examples={examples}", "--continue-on-failure", "--generation-database=none",
-        "--no-color", "--header", f"X-API-Key: {KEY}", "--report=json", f"--report-json-path={tmp_path / 'cases.json'}",
+        "--seed=1", f"--phases={phases}", f"--max-examples={examples}", "--continue-on-failure",
+        "--generation-database=none", "--no-color", "--header", f"X-API-Key: {KEY}", "--report=json",
+        f"--report-json-path={tmp_path / 'cases.json'}",
     ]  # fmt: skip
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stdout[-20_000:] + run.stderr[-2000:]

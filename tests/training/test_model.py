@@ -48,6 +48,7 @@ def test_the_split_is_the_same_every_time_and_another_for_another_seed() -> None
     assert set(split_rows(400).test.tolist()) != set(split_rows(400, seed=1).test.tolist())
 
 
+@pytest.mark.slow
 def test_training_twice_gives_the_same_model(data: Dataset, trained: TrainedModel) -> None:
     again = train(data, RECIPE, "A town")
     assert msgspec.structs.replace(again.parts, table=None) == msgspec.structs.replace(trained.parts, table=None)

@@ -65,7 +65,7 @@ def too_far(plan: Plan, rows: NDArray[np.float64]) -> bool:
     return any((np.abs(column[np.isfinite(column)]) > 1e9).any() for column in degrees)
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(plan=plans(), data=st.data())
 def test_equals_plain_python_for_any_plan_and_row(plan: Plan, data: st.DataObject) -> None:
     rows = data.draw(arrays(np.float64, (data.draw(st.integers(0, 5)), len(plan.inputs)), elements=st.floats()))
@@ -91,7 +91,7 @@ def test_a_distance_is_nan_exactly_where_a_coordinate_is_not_finite() -> None:
     np.testing.assert_array_equal(np.isnan(got), np.stack([nowhere, nowhere], axis=1))
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(step=neighbours_of("n", list("abcd")) | processes_of("n", list("abcd")), seed=st.integers(0, 2**32))
 def test_equals_numpy_for_any_step_over_stored_rows(step: AnyReferenceStep, seed: int) -> None:
     random = np.random.default_rng(seed)

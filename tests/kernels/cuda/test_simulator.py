@@ -154,7 +154,14 @@ STEPS: dict[str, tuple[AnyReferenceStep, ...]] = {
 }
 
 
-@pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS.keys())
+SHORT = ("a process", "a search for the nearest alone")
+"""Steps that `just test` tries."""
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [pytest.param(steps, id=name, marks=[] if name in SHORT else pytest.mark.slow) for name, steps in STEPS.items()],
+)
 def test_any_reference_steps_agree(backend: cuda.CudaBackend, steps: tuple[AnyReferenceStep, ...]) -> None:
     made = program(steps)
     assert_agrees(backend, made, rows_near(10), means_of(made))

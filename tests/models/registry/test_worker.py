@@ -89,7 +89,7 @@ worker.ModelWorker.build = build
     [
         pytest.param("hang", "reading it took longer than MODEL_BUILD_TIMEOUT = 0.5 s", marks=pytest.mark.slow),
         pytest.param("hoard", "to read it takes more than 1024 MiB of memory", marks=pytest.mark.slow),
-        ("end", "the process that was to read it ended over it"),
+        pytest.param("end", "the process that was to read it ended over it", marks=pytest.mark.slow),
     ],
 )
 def test_a_model_that_harms_the_process_is_refused(
