@@ -91,7 +91,6 @@ LONGEST = (
     "cpu/test_backend.py",
     "tests/test_model_outages.py",
     "registry/test_process.py",
-    "tests/test_model_refusals.py",
     "tests/test_shutdown.py",
     "routes/test_docs.py",
     "routes/test_health.py",

@@ -137,6 +137,7 @@ def test_408_for_a_body_that_comes_drop_by_drop(server: Server) -> None:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.slow
 def test_broken_compressed_bodies_leave_no_memory_behind(patient: Server, encoding: str) -> None:
     plain = b" " * 200_000
     whole = zlib.compress(plain) if encoding == "deflate" else pa.compress(plain, codec=encoding, asbytes=True)
@@ -270,6 +271,7 @@ def ended_bulks(server: Server) -> Counter[str]:
 
 @pytest.mark.parametrize("part", [0.5, 1.0], ids=["while it sends", "while it waits"])
 @pytest.mark.parametrize("rudely", [False, True], ids=["by closing", "by reset"])
+@pytest.mark.slow
 def test_who_leaves_frees_the_rows_and_gets_nothing_computed(
     patient: Server, bulk: bytes, row: bytes, part: float, rudely: bool
 ) -> None:
@@ -292,6 +294,7 @@ def test_who_leaves_frees_the_rows_and_gets_nothing_computed(
     assert predicted(patient, row) == expected
 
 
+@pytest.mark.slow
 def test_others_are_answered_rightly_beside_one_that_left(patient: Server, bulk: bytes, example: Any) -> None:
     few = varied(example, 100)
     content = stream_of(few, example)
@@ -307,6 +310,7 @@ def test_others_are_answered_rightly_beside_one_that_left(patient: Server, bulk:
     eventually(lambda: rows_in_flight(patient) == {"held": 0, "queued": 0}, WITHIN_S, patient)
 
 
+@pytest.mark.slow
 def test_a_thousand_idle_connections_and_more_keep_nobody_out(patient: Server) -> None:
     count = 1100
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -87,7 +87,13 @@ OUTAGES = {
 }
 
 
-@pytest.mark.parametrize(("begin", "end", "reason"), OUTAGES.values(), ids=OUTAGES.keys())
+@pytest.mark.parametrize(
+    ("begin", "end", "reason"),
+    [
+        pytest.param(*outage, id=name, marks=[] if name == "killed" else pytest.mark.slow)
+        for name, outage in OUTAGES.items()
+    ],
+)
 def test_an_outage_costs_no_prediction_and_the_next_version_is_served(
     scene: Scene, begin: Callable[[Scene], None], end: Callable[[Scene], None], reason: str
 ) -> None:

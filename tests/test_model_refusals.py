@@ -24,6 +24,8 @@ from tests.shelf import ALIAS, Shelf, booster
 from tests.support import eventually
 from tests.watch import Sender, Watched
 
+pytestmark = pytest.mark.slow
+
 
 class Scene(NamedTuple):
     """A server that serves a model from a registry behind a proxy, and that model's directory."""
@@ -131,13 +133,9 @@ REFUSED = {
 }
 
 
-SHORT = ("other features", "half a booster", "a name that leads up")
-"""Versions that `just test` tries. What the checks find is tested in `tests/models` without a server."""
-
-
 @pytest.mark.parametrize(
     ("build", "check", "reason"),
-    [pytest.param(*case, id=name, marks=[] if name in SHORT else pytest.mark.slow) for name, case in REFUSED.items()],
+    [pytest.param(*case, id=name) for name, case in REFUSED.items()],
 )
 def test_a_bad_version_is_refused_and_the_next_good_one_served(
     scene: Scene, good: Path, tmp_path: Path, build: Callable[[Path, Path], Path], check: str, reason: str

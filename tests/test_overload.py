@@ -88,6 +88,7 @@ def others_are_answered(server: Server, example: Row) -> None:
             assert client.get(path).status_code == 200, path
 
 
+@pytest.mark.slow
 def test_many_bulks_at_once_are_answered_or_refused(server: Server, bulk: bytes, right: Array, example: Row) -> None:
     with ThreadPoolExecutor(CLIENTS) as threads:
         answers = [threads.submit(ask, server, bulk) for _ in range(CLIENTS * ROUNDS)]
@@ -107,6 +108,7 @@ def test_many_bulks_at_once_are_answered_or_refused(server: Server, bulk: bytes,
     np.testing.assert_array_equal(predictions(ask(server, bulk).content), right)
 
 
+@pytest.mark.slow
 def test_only_bulks_are_refused_at_the_limit_of_rows(server: Server, bulk: bytes, right: Array, example: Row) -> None:
     """Incomplete bodies reserve the rows, so that the service is full for as long as the test needs."""
     whole = head("/predict/bulk", len(bulk), arrow.MEDIA_TYPE)
@@ -124,6 +126,7 @@ def test_only_bulks_are_refused_at_the_limit_of_rows(server: Server, bulk: bytes
     assert ask(server, bulk).status_code == 200
 
 
+@pytest.mark.slow
 def test_one_row_is_answered_while_a_bulk_holds_more_than_may_be_held(server: Server, example: Row) -> None:
     content = stream_of(varied(example, 2 * MAX_ROWS), example)  # which a request may that is the only one
     with Wire(server) as wire:

@@ -142,6 +142,7 @@ def test_the_first_example_is_answered_as_it_says(
     assert answer["label"] == expected["label"]
 
 
+@pytest.mark.slow
 def test_the_example_is_served_and_its_metrics_are_documented(
     tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,8 @@ from tests.routes.support import stream_of, varied
 from tests.support import Server, eventually, server_environ
 from tests.wire import WITHIN_S, Wire, head, metric, rows_in_flight
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 2
 ROWS = 150_000
 """Their answer as JSON has 8 MB, twice as much as a kernel holds of it."""

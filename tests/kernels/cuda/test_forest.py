@@ -119,7 +119,7 @@ def test_trained_models_agree(backends: list[CudaBackend], parameters: dict[str,
         assert_same_bits(converted.predictions[0], forest.predict(X[:20]))
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 15, 16, 17, 33, 300])
+@pytest.mark.parametrize("count", [0, 1, 15, 17, 33])
 def test_any_number_of_rows_agrees(backends: list[CudaBackend], count: int) -> None:
     forest = grown(4, trees=3, leaves=4)
     for backend in backends:

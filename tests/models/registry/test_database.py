@@ -225,6 +225,7 @@ def test_a_wal_database_is_read_as_it_is_now_without_new_files(database: Path, t
     assert content(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_killing_a_look_leaves_an_older_database_unchanged(database: Path, tmp_path: Path) -> None:
     older(MLFLOW_2)(database)
     before = content(tmp_path)
