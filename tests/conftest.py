@@ -44,6 +44,7 @@ from tests.support import Client, Server, free_port, in_process, loaded, server_
 hypothesis.settings.register_profile(
     "repeatable", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
+hypothesis.settings.register_profile("short", hypothesis.settings.get_profile("repeatable"), max_examples=40)
 hypothesis.settings.load_profile("repeatable")
 
 
@@ -112,6 +113,12 @@ LONGEST = (
 Modules that wait for servers and modules that compute take turns, since two of a kind side by side get in each other's
 way.
 """
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try fewer examples where the long forms of tests are left out; before modules are imported, which take them."""
+    if config.option.markexpr == "not slow":
+        hypothesis.settings.load_profile("short")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
