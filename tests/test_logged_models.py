@@ -88,7 +88,8 @@ def log(way: Way, directory: Path) -> tuple[str, Logged] | str:
     directory.mkdir()
     before = latest()
     try:
-        result = way.log(directory)
+        with mlflows_own_warnings_silenced():
+            result = way.log(directory)
     except MlflowException as error:
         return str(error)
     finally:
