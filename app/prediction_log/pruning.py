@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from app.prediction_log.messages import LogTarget
-from app.prediction_log.tables import OUTCOMES, PREDICTIONS, place_of
+from app.prediction_log.tables import OUTCOMES, PREDICTIONS, place_of, rows_of
 
 PRUNE_INTERVAL_ROWS = 10_000
 PRUNE_INTERVAL_S = 60.0
@@ -85,9 +85,8 @@ class Pruning:
             gone = sa.and_(PREDICTIONS.c.id <= newest, condition)
             rows = sa.select(PREDICTIONS.c.request_id, place_of(PREDICTIONS)).where(gone)
             # Callers may give several requests one id, whose outcome is of the newest of them.
-            newer = PREDICTIONS.alias()
-            same = sa.and_(newer.c.request_id == OUTCOMES.c.request_id, place_of(newer) == OUTCOMES.c.row)
-            stays = sa.exists().where(same, newer.c.id.not_in(sa.select(PREDICTIONS.c.id).where(gone)))
+            named = rows_of(OUTCOMES)
+            stays = named.where(named.selected_columns.id.not_in(sa.select(PREDICTIONS.c.id).where(gone))).exists()
             of_rows = sa.tuple_(OUTCOMES.c.request_id, OUTCOMES.c.row).in_(rows)
             connection.execute(sa.delete(OUTCOMES).where(of_rows, ~stays))
             deleted = connection.execute(sa.delete(PREDICTIONS).where(gone)).rowcount

@@ -18,7 +18,16 @@ from kernels.engine import Engine
 from kernels.forest.explanation import tables
 from kernels.forest.forest import Forest
 from tests.kernels.cuda.simulator import IN_SIMULATOR, simulated_backend, simulator
-from tests.kernels.forest.boosters import Split, divisions, hard_rows, model_text, model_texts, scale_of, tree_text
+from tests.kernels.forest.boosters import (
+    TRAINED,
+    Split,
+    divisions,
+    hard_rows,
+    model_text,
+    model_texts,
+    scale_of,
+    tree_text,
+)
 from tests.kernels.hardware import PREFERRED
 from tests.kernels.plan.plans import EVERY_STEP, california
 
@@ -64,16 +73,7 @@ def rows_of(count: int, features: int = 4) -> NDArray[np.float64]:
     return np.where(random.random(rows.shape) < 0.1, np.nan, rows)
 
 
-BOOSTERS: dict[str, dict[str, Any]] = {
-    "numbers": {},
-    "zero as missing": {"zero_as_missing": True},
-    "no missing": {"use_missing": False},
-    "classes": {"objective": "multiclass", "num_class": 3},
-    "a random forest": {"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.6},
-}
-
-
-@pytest.mark.parametrize("parameters", BOOSTERS.values(), ids=BOOSTERS.keys())
+@pytest.mark.parametrize("parameters", TRAINED.values(), ids=TRAINED.keys())
 def test_trained_models_are_explained_as_lightgbm_does(backend: CudaBackend, parameters: dict[str, Any]) -> None:
     random = np.random.default_rng(3)
     X = np.column_stack([rows_of(300), random.integers(0, 40, 300)])

@@ -23,6 +23,7 @@ from tests.kernels.cuda.simulator import IN_SIMULATOR, simulated_backend, simula
 from tests.kernels.forest.boosters import (
     HARD_LEAVES,
     MISSING,
+    TRAINED,
     Split,
     assert_same_bits,
     divisions,
@@ -92,11 +93,7 @@ def test_any_model_agrees(backends: list[CudaBackend], text: str, which: int) ->
 
 
 BOOSTERS: dict[str, dict[str, Any]] = {
-    "numbers": {},
-    "zero as missing": {"zero_as_missing": True},
-    "no missing": {"use_missing": False},
-    "classes": {"objective": "multiclass", "num_class": 3},
-    "a random forest": {"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.6},
+    **TRAINED,
     "dart": {"boosting": "dart", "drop_rate": 0.5, "skip_drop": 0.0},
     "probabilities": {"objective": "binary"},
 }

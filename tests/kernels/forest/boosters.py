@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import lightgbm as lgb
 import numpy as np
@@ -21,6 +21,15 @@ KERNELS = (None, *get_args(Kernel))
 CATEGORICAL, DEFAULT_LEFT = 1, 2
 MISSING = {"none": 0, "zero": 4, "nan": 8}
 """Bits of a decision type."""
+
+TRAINED: dict[str, dict[str, Any]] = {
+    "numbers": {},
+    "zero as missing": {"zero_as_missing": True},
+    "no missing": {"use_missing": False},
+    "classes": {"objective": "multiclass", "num_class": 3},
+    "a random forest": {"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.6},
+}
+"""Parameters that LightGBM trains the kinds of forests with whose rules differ."""
 
 
 def _around(*values: float) -> list[float]:
