@@ -46,15 +46,20 @@ predict *arguments: setup
 
 # Check everything: lint, types, tests but their long forms
 [group('check')]
-test *arguments: check
-    {{ pytest }} -m "not slow" {{ arguments }}
+[parallel]
+test *arguments: lint types (run-tests '-m "not slow"' arguments)
 
 # Check everything, with the long forms of tests as well
 [group('check')]
-test-all *arguments: check
-    {{ pytest }} {{ arguments }}
+[parallel]
+test-all *arguments: lint types (run-tests "" arguments)
 
-# Check style and types; half a minute
+# Beside the types, whose check has one process to itself for a minute.
+[private]
+run-tests which arguments: setup-dev
+    {{ pytest }} {{ which }} {{ arguments }}
+
+# Check style and types; a minute and a half
 [group('check')]
 check: lint types
 
