@@ -8,10 +8,15 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.codecs.compression import Compressor, compressor
 from app.headers import Headers, headers_of
-from app.predict.body import SMALL_BODY_BYTES
 
 LEAST_BYTES = 4096
 """Smallest answer that is compressed. A smaller one fits into three packets as it is."""
+
+AT_ONCE_BYTES = 128 * 1024
+"""Largest part of an answer that is compressed on the event loop, for half a millisecond; larger ones go to a thread.
+
+A scrape is smaller. Its text was made there in more time than that, and a thread would have to get the GIL first.
+"""
 
 PREFERRED = ("zstd", "gzip", "deflate")
 """Encodings of answers; among those that a client likes as well as each other, the first is the quickest."""
@@ -119,7 +124,7 @@ class _Answer:
             packed = compressor.compress(body)
             return packed if more else packed + compressor.flush()
 
-        return pack() if len(body) <= SMALL_BODY_BYTES else await self._in_thread(pack)
+        return pack() if len(body) <= AT_ONCE_BYTES else await self._in_thread(pack)
 
     def _headers(self, headers: list[tuple[bytes, bytes]], size: int | None) -> list[tuple[bytes, bytes]]:
         """Headers of a compressed answer; those of one that is sent part by part tell no size."""

@@ -8,7 +8,8 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from app.predict.compressed import LEAST_BYTES, chosen_encoding
+from app.predict import compressed
+from app.predict.compressed import AT_ONCE_BYTES, LEAST_BYTES, chosen_encoding
 from tests.routes.support import ARROW, JSON, Client, Row, services_of, stream_of, varied
 
 
@@ -31,8 +32,12 @@ async def raw(client: Client, method: str, path: str, accept: str, **request: An
         return response, b"".join([part async for part in response.aiter_raw()])
 
 
+@pytest.mark.parametrize("at_once", [AT_ONCE_BYTES, LEAST_BYTES])
 @pytest.mark.parametrize("encoding", UNPACK)
-async def test_a_compressed_batch_is_the_plain_one(client: Client, example: Row, encoding: str) -> None:
+async def test_a_compressed_batch_is_the_plain_one(
+    client: Client, example: Row, encoding: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compressed, "AT_ONCE_BYTES", at_once)
     rows = services_of(client).settings.max_batch_size
     body = msgspec.json.encode({"predictions": [example] * rows})
     headers = JSON | {"X-Request-ID": "same"}
@@ -41,6 +46,7 @@ async def test_a_compressed_batch_is_the_plain_one(client: Client, example: Row,
     assert response.headers["Content-Encoding"] == encoding
     assert response.headers["Vary"] == "Accept-Encoding"
     assert int(response.headers.get("Content-Length", len(packed))) == len(packed) < len(plain.content) / 3
+    assert LEAST_BYTES < len(plain.content) < AT_ONCE_BYTES
     found, expected = msgspec.json.decode(UNPACK[encoding](packed)), plain.json()
     assert found | {"processing_time_ms": 0} == expected | {"processing_time_ms": 0}
 
