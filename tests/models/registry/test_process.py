@@ -37,11 +37,42 @@ from tests.support import START_TIMEOUT_S, eventually
 TIMEOUT_S = 0.5
 
 
+ALTERED = """
+import os
+
+def noisy(function):
+    def answer(*arguments):
+        print("noise", flush=True)
+        os.write(1, b"noise")
+        return function(*arguments)
+    return answer
+
+def defect(*arguments):
+    raise KeyError("a secret")
+
+worker.ModelWorker.raw_scores = noisy(worker.ModelWorker.raw_scores)
+worker.ModelWorker.card = defect
+worker.ModelWorker.prepare = lambda self: None
+"""
+"""Prints what nobody asked for, has a defect, and imports MLflow when it is asked to look and not before."""
+
+
 @pytest.fixture(scope="module")
-def worker(registry_dir: Path) -> Iterator[WorkerProcess]:
-    """Over the session's registry. Any test may leave it without its process."""
+def altered(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return altered_python(tmp_path_factory.mktemp("altered"), ALTERED)
+
+
+@pytest.fixture(scope="module")
+def all_tests_worker(registry_dir: Path) -> Iterator[WorkerProcess]:
     with working(Settings(data_dir=registry_dir)) as worker:
         yield worker
+
+
+@pytest.fixture
+def worker(all_tests_worker: WorkerProcess, altered: str, monkeypatch: pytest.MonkeyPatch) -> WorkerProcess:
+    """Over the session's registry, `ALTERED`. Any test may leave it without its process."""
+    monkeypatch.setattr(sys, "executable", altered)
+    return all_tests_worker
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +113,13 @@ def test_the_process_sees_and_fetches_as_this_one_does(
         assert (fetched.directory / name).read_bytes() == (expected.directory / name).read_bytes()
 
 
+def test_a_full_disk_is_no_fault_of_the_registry(worker: WorkerProcess, disk: Path) -> None:
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        worker.fetch(worker.look().candidates[0].identity, disk)
+    assert caught.value.errno == errno.ENOSPC
+    assert str(disk) not in str(caught.value)
+
+
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_scores_are_lightgbms_own(
@@ -97,7 +135,7 @@ def test_scores_are_lightgbms_own(
 
 
 def test_a_message_may_be_larger_than_any_pipe(worker: WorkerProcess, saved: SavedModel) -> None:
-    rows = np.resize(saved.rows, (200_000, 3))
+    rows = np.resize(saved.rows, (50_000, 3))
     scores = worker.raw_scores(saved.directory / BOOSTER, rows)
     np.testing.assert_array_equal(scores, saved.booster.predict(rows))
 
@@ -165,16 +203,18 @@ def test_a_text_over_which_lightgbm_ends_the_process_is_refused(
     np.testing.assert_array_equal(scores, saved.booster.predict(saved.rows))
 
 
-def test_a_process_that_was_killed_is_started_anew(saved: SavedModel) -> None:
+def test_a_process_that_was_killed_is_started_anew(worker: WorkerProcess, altered: str, saved: SavedModel) -> None:
+    def of_the_worker() -> psutil.Process:
+        (process,) = (child for child in psutil.Process().children() if not ended(child) and altered in child.cmdline())
+        return process
+
     text, expected = saved.directory / BOOSTER, saved.booster.predict(saved.rows)
-    before = psutil.Process().children()
-    with working(Settings()) as worker:
-        worker.raw_scores(text, saved.rows)
-        killed = started(before)
-        killed.kill()
-        eventually(lambda: ended(killed))
-        np.testing.assert_array_equal(worker.raw_scores(text, saved.rows), expected)
-        assert started(before) != killed
+    worker.raw_scores(text, saved.rows)
+    killed = of_the_worker()
+    killed.kill()
+    eventually(lambda: ended(killed))
+    np.testing.assert_array_equal(worker.raw_scores(text, saved.rows), expected)
+    assert of_the_worker() != killed
 
 
 @pytest.mark.slow
@@ -253,51 +293,14 @@ def test_it_ends_when_nothing_is_asked_for_a_while(tmp_path: Path) -> None:
         assert process.wait(60) == 0
 
 
-SPOILT = """
-import os
-
-def noisy(function):
-    def answer(*arguments):
-        print("noise", flush=True)
-        os.write(1, b"noise")
-        os.system("echo noise")
-        return function(*arguments)
-    return answer
-
-def defect(*arguments):
-    raise KeyError("a secret")
-
-worker.ModelWorker.raw_scores = noisy(worker.ModelWorker.raw_scores)
-worker.ModelWorker.version = defect
-"""
-
-
-@pytest.fixture(scope="module")
-def spoilt(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory, saved: SavedModel) -> Iterator[WorkerProcess]:
-    """Prints what nobody asked for, and has a defect."""
-    with working(Settings(data_dir=registry_dir)) as worker:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "executable", altered_python(tmp_path_factory.mktemp("spoilt"), SPOILT))
-            worker.raw_scores(saved.directory / BOOSTER, saved.rows)
-        yield worker
-
-
-@pytest.mark.slow
-def test_a_librarys_print_is_not_taken_for_an_answer(spoilt: WorkerProcess, saved: SavedModel) -> None:
-    scores = spoilt.raw_scores(saved.directory / BOOSTER, saved.rows)
+def test_a_librarys_print_is_not_taken_for_an_answer(worker: WorkerProcess, saved: SavedModel) -> None:
+    scores = worker.raw_scores(saved.directory / BOOSTER, saved.rows)
     np.testing.assert_array_equal(scores, saved.booster.predict(saved.rows))
 
 
-def test_a_full_disk_is_no_fault_of_the_registry(spoilt: WorkerProcess, disk: Path) -> None:
-    with pytest.raises(OSError, match="No space left on device") as caught:
-        spoilt.fetch(spoilt.look().candidates[0].identity, disk)
-    assert caught.value.errno == errno.ENOSPC
-    assert str(disk) not in str(caught.value)
-
-
-def test_a_defect_is_reported_by_its_kind_alone(spoilt: WorkerProcess) -> None:
+def test_a_defect_is_reported_by_its_kind_alone(worker: WorkerProcess, tmp_path: Path) -> None:
     with pytest.raises(RegistryUnreachable, match=r"^KeyError$"):
-        spoilt.version("1")
+        worker.card(ModelIdentity(name=MODEL, version="1"), tmp_path)
 
 
 def test_a_process_that_does_not_start_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

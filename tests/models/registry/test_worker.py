@@ -20,8 +20,14 @@ from tests.models.support import Catalogue, SavedModel, altered, save_booster, t
 
 
 @pytest.fixture(scope="module")
-def worker() -> Iterator[WorkerProcess]:
+def worker(tmp_path_factory: pytest.TempPathFactory, saved: SavedModel) -> Iterator[WorkerProcess]:
+    """Without MLflow, whose import takes seconds, and which no build needs."""
+    without = "def prepare(self):\n    sys.modules['mlflow'] = None\nworker.ModelWorker.prepare = prepare"
     with working(Settings()) as worker:
+        with pytest.MonkeyPatch.context() as patch:
+            python = altered_python(tmp_path_factory.mktemp("altered"), f"import sys\n{without}")
+            patch.setattr(sys, "executable", python)
+            worker.build(saved.directory, None)
         yield worker
 
 
