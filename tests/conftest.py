@@ -27,6 +27,8 @@ from functools import lru_cache
 import hypothesis
 import pytest
 import pytest_asyncio
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
 
 from app.config.settings import Settings
 from app.main import create_app
@@ -183,15 +185,21 @@ def registry_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture
-def private_registry_dir(registry_dir: Path, tmp_path: Path) -> Path:
+def private_registry_dir(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of the embedded registry's database that a test may change.
 
-    Artifact locations in it still point to the session's files, which are only read.
+    It has the same path in each test of this process, since MLflow takes a quarter of a second to open a database and
+    to make up its queries, and does so once for a path. Artifact locations in it still point to the session's files,
+    which are only read.
     """
-    directory = tmp_path / "registry"
+    directory = tmp_path_factory.getbasetemp() / "private-registry"
+    shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     shutil.copy(registry_dir / "mlflow.db", directory)
-    return directory
+    yield directory
+    for store in (TrackingStore, RegistryStore):
+        for engine in store._engine_map.values():
+            engine.dispose()  # its connections are to the file that the next test deletes
 
 
 @pytest.fixture
