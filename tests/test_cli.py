@@ -4,18 +4,22 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
 import pytest
+import uvicorn
 from click.testing import CliRunner, Result
 
 from app.cli import main
 from app.commands import common, serve
 from app.config.allowed import settings_table
 from app.config.settings import Settings
-from tests.support import HTTP, ROOT, Server, free_port
+from app.main import create_app
+from tests.support import HTTP, ROOT, eventually, free_port, in_process
 
 SETTINGS = {name.upper() for name in Settings.__struct_fields__}
 
@@ -168,23 +172,40 @@ def test_predicting_with_an_invalid_address_says_so(madrone: Madrone) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.fixture
+def listening(settings: Settings) -> Iterator[Settings]:
+    """Settings of an app that listens to API_PORT and wants a key; in this process: another would take ten seconds."""
+    settings = msgspec.structs.replace(settings, api_port=free_port(), api_key="sesame")
+    app = create_app(settings, **in_process(settings))
+    server = uvicorn.Server(uvicorn.Config(app, port=settings.api_port, log_config=None, ws="none"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        eventually(lambda: server.started and app.services.slot.current is not None)
+        yield settings
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
 def test_predicting_prints_the_example_and_the_services_answer(
-    madrone: Madrone, serve: Callable[..., Server], example: dict[str, float]
+    listening: Settings, example: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = serve(API_KEY="sesame").wait_ready()
-    done = madrone("predict", API_PORT=str(server.port), API_KEY="sesame")
-    assert (done.returncode, done.stderr) == (0, "")
+    monkeypatch.chdir(tmp_path)
+    url, environ = f"http://127.0.0.1:{listening.api_port}", {"API_PORT": str(listening.api_port)}
+    done = CliRunner().invoke(main, ["predict"], env=environ | {"API_KEY": "sesame"})
+    assert (done.exit_code, done.stderr) == (0, "")
     first, _, rest = done.stdout.partition("\n")
-    assert first == f"POST http://127.0.0.1:{server.port}/predict"
+    assert first == f"POST {url}/predict"
     sent, end = json.JSONDecoder().raw_decode(rest)
     answer = json.loads(rest[end:])
     assert sent == example
-    again = HTTP.post(f"{server.url}/predict", json=example, headers={"X-API-Key": "sesame"}).json()
+    again = HTTP.post(f"{url}/predict", json=example, headers={"X-API-Key": "sesame"}).json()
     assert answer["prediction"] == again["prediction"]
     assert answer["model_version"] == "1"
 
-    refused = madrone("predict", "--url", f"{server.url}/", API_KEY="wrong")
-    assert refused.returncode == 1
+    refused = CliRunner().invoke(main, ["predict", "--url", f"{url}/"], env={"API_KEY": "wrong"})
+    assert refused.exit_code == 1
     assert refused.stderr.startswith("/predict answered 401: ")
     assert "wrong" not in refused.stderr
 

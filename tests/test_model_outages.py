@@ -1,7 +1,8 @@
 """A registry that is away: predictions go on, it is told, and all is well again when it is back."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,34 +15,32 @@ from tests.support import HTTP, eventually, problem
 from tests.watch import Sender, Watched
 
 LOOKUP_TIMEOUT_S = 3
+METRICS = {"test_rmse": 0.5}
 
 
 class Scene(NamedTuple):
     """A server that serves a model from a registry behind a proxy."""
 
-    registry: MlflowServer
     proxy: FaultProxy
     shelf: Shelf
     server: Watched
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    """A registry of this module's own, to be killed and hung; every test leaves it running."""
-    with MlflowServer(tmp_path_factory.mktemp("mlflow")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def running(registry: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    directory = tmp_path_factory.mktemp("outages")
-    shelf = Shelf(registry.url, "outages", directory)
-    shelf.good()
+@contextmanager
+def served_from(registry: str, name: str, directory: Path) -> Generator[Scene]:
+    shelf = Shelf(registry, name, directory)
+    shelf.good(metrics=METRICS)
     with (
-        FaultProxy(registry.url, pace=0.3) as proxy,
+        FaultProxy(registry, pace=0.3) as proxy,
         Watched(directory, proxy.url, shelf.name, MODEL_LOOKUP_TIMEOUT=str(LOOKUP_TIMEOUT_S)) as server,
     ):
-        yield Scene(registry, proxy, shelf, server.wait_ready())
+        yield Scene(proxy, shelf, server.wait_ready())
+
+
+@pytest.fixture(scope="module")
+def running(mlflow_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with served_from(mlflow_server, "outages", tmp_path_factory.mktemp("outages")) as scene:
+        yield scene
 
 
 @pytest.fixture
@@ -52,61 +51,18 @@ def scene(running: Scene) -> Iterator[Scene]:
     running.proxy.fault = None
 
 
-def kill(scene: Scene) -> None:
-    scene.registry.kill()
-
-
-def restart(scene: Scene) -> None:
-    scene.registry.start()
-
-
-def hang(scene: Scene) -> None:
-    scene.registry.hang()
-
-
-def resume(scene: Scene) -> None:
-    scene.registry.resume()
-
-
-def spoil(fault: Fault) -> Callable[[Scene], None]:
-    def begin(scene: Scene) -> None:
-        scene.proxy.fault = fault
-
-    return begin
-
-
-def mend(scene: Scene) -> None:
-    scene.proxy.fault = None
-
-
-OUTAGES = {
-    "killed": (kill, restart, "connection closed"),
-    "hung": (hang, resume, f"no answer in time|no answer within {LOOKUP_TIMEOUT_S} s"),
-    "errors": (spoil("error"), mend, "HTTP 500"),
-    "a byte at a time": (spoil("drip"), mend, f"no answer within {LOOKUP_TIMEOUT_S} s"),
-}
-
-
-@pytest.mark.parametrize(
-    ("begin", "end", "reason"),
-    [
-        pytest.param(*outage, id=name, marks=[] if name == "killed" else pytest.mark.slow)
-        for name, outage in OUTAGES.items()
-    ],
-)
-def test_an_outage_costs_no_prediction_and_the_next_version_is_served(
-    scene: Scene, begin: Callable[[Scene], None], end: Callable[[Scene], None], reason: str
-) -> None:
+def live_through(scene: Scene, begin: Callable[[], None], end: Callable[[], None], reason: str) -> None:
+    """Ask for predictions before, in and after an outage, which ends with another version."""
     server, before = scene.server, scene.server.model()["version"]
     looks = server.count("model_refreshes_total", outcome="registry_unreachable")
     with Sender(server) as sender:
-        begin(scene)
+        begin()
         try:
             told = server.becomes(stale=True, last_refresh__outcome="registry_unreachable")
             sender.goes_on()
             assert server.metric("model_stale") == 1
         finally:
-            end(scene)
+            end()
         assert (told["version"], told["status"]) == (before, "degraded")
         assert re.fullmatch(reason, told["last_refresh"]["reason"])
         assert told["last_refresh"]["detail"] is None
@@ -116,6 +72,45 @@ def test_an_outage_costs_no_prediction_and_the_next_version_is_served(
         sender.goes_on()
     assert server.metric("model_stale") == 0
     assert sender.versions(scene.shelf.predictions) == [before, version]
+
+
+def test_a_real_mlflow_server_is_served_from(scene: Scene) -> None:
+    scene.server.becomes(version=scene.shelf.good(metrics=METRICS))
+    info = HTTP.get(f"{scene.server.url}/predict/model/info").json()
+    assert (info["name"], info["aliases"], info["metrics"]) == (scene.shelf.name, ["champion"], METRICS)
+    answer = HTTP.post(f"{scene.server.url}/predict", json=ROW).json()
+    assert answer["prediction"] == scene.shelf.predictions[answer["model_version"]]
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("refuse", "connection closed"),
+        pytest.param("error", "HTTP 500", marks=pytest.mark.slow),
+        pytest.param("drip", f"no answer within {LOOKUP_TIMEOUT_S} s", marks=pytest.mark.slow),
+    ],
+)
+def test_an_outage_costs_no_prediction_and_the_next_version_is_served(scene: Scene, fault: Fault, reason: str) -> None:
+    def now(fault: Fault | None) -> Callable[[], None]:
+        return lambda: setattr(scene.proxy, "fault", fault)
+
+    live_through(scene, now(fault), now(None), reason)
+
+
+def started_again(registry: MlflowServer) -> None:
+    registry.start()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("outage", ["killed", "hung"])
+def test_a_registry_whose_server_is_gone_costs_no_prediction(outage: str, tmp_path: Path) -> None:
+    with MlflowServer(tmp_path) as registry, served_from(registry.url, outage, tmp_path) as scene:
+        scene.server.becomes(stale=False, last_refresh__outcome="unchanged")
+        if outage == "killed":
+            live_through(scene, registry.kill, lambda: started_again(registry), "connection closed")
+        else:
+            reason = f"no answer in time|no answer within {LOOKUP_TIMEOUT_S} s"
+            live_through(scene, registry.hang, registry.resume, reason)
 
 
 def test_a_killed_model_worker_is_replaced_and_costs_no_prediction(scene: Scene) -> None:
@@ -148,10 +143,10 @@ def test_a_killed_model_worker_is_replaced_and_costs_no_prediction(scene: Scene)
 
 
 @pytest.mark.slow
-def test_a_restart_without_the_registry_serves_the_last_model(registry: MlflowServer, tmp_path: Path) -> None:
-    shelf = Shelf(registry.url, "kept", tmp_path)
+def test_a_restart_without_the_registry_serves_the_last_model(mlflow_server: str, tmp_path: Path) -> None:
+    shelf = Shelf(mlflow_server, "outages-kept", tmp_path)
     first = shelf.good()
-    with FaultProxy(registry.url) as proxy:
+    with FaultProxy(mlflow_server) as proxy:
         with Watched(tmp_path, proxy.url, shelf.name) as server:
             server.becomes(version=first)
         proxy.fault = "refuse"
@@ -169,10 +164,10 @@ def test_a_restart_without_the_registry_serves_the_last_model(registry: MlflowSe
 
 
 @pytest.mark.slow
-def test_a_first_start_without_the_registry_waits_for_it(registry: MlflowServer, tmp_path: Path) -> None:
-    shelf = Shelf(registry.url, "nothing", tmp_path)
+def test_a_first_start_without_the_registry_waits_for_it(mlflow_server: str, tmp_path: Path) -> None:
+    shelf = Shelf(mlflow_server, "outages-nothing", tmp_path)
     version = shelf.good()
-    with FaultProxy(registry.url) as proxy:
+    with FaultProxy(mlflow_server) as proxy:
         proxy.fault = "refuse"
         with Watched(tmp_path, proxy.url, shelf.name) as server:
             server.becomes(version=None, status="unhealthy", last_refresh__outcome="registry_unreachable")

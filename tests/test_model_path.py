@@ -11,7 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import main
+from app.commands import common
 from app.config.settings import Settings
+from app.models.registry.worker import ModelWorker
 from tests.models.support import NAMES, tiny_booster, tiny_rows
 from tests.support import HTTP, ROOT, Server, eventually
 
@@ -44,29 +46,43 @@ def test_a_file_is_served_and_watched(serve: Callable[..., Server], tmp_path: Pa
     assert HTTP.get(f"{server.url}/health/model").json()["last_refusal"]["outcome"] == "refused"
 
 
-def test_the_exit_status_of_a_check_is_its_verdict(registry_dir: Path, tmp_path: Path) -> None:
-    def check(*arguments: str) -> subprocess.CompletedProcess[str]:
-        names = {name.upper() for name in Settings.__struct_fields__}
-        environ = {name: value for name, value in os.environ.items() if name not in names}
-        # An alias in the environment is for the service, and must not keep a file from being checked.
-        environ |= {"PYTHONPATH": str(ROOT), "DATA_DIR": str(registry_dir), "MODEL_ALIAS": "champion"}
-        command = [sys.executable, "-m", "app", "check", *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
-
+def test_a_check_of_a_file_is_its_verdict(registry_dir: Path, tmp_path: Path) -> None:
+    names = {name.upper() for name in Settings.__struct_fields__}
+    environ = {name: value for name, value in os.environ.items() if name not in names}
+    # An alias in the environment is for the service, and must not keep a file from being checked.
+    environ |= {"PYTHONPATH": str(ROOT), "DATA_DIR": str(registry_dir), "MODEL_ALIAS": "champion"}
     written(tmp_path / "houses.txt", 1)
-    good = check("houses.txt", "--json")
+    command = [sys.executable, "-m", "app", "check", "houses.txt", "--json"]
+    good = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
     assert (good.returncode, good.stderr) == (0, "")
     verdict = msgspec.json.decode(good.stdout)
     assert (verdict["servable"], verdict["name"]) == (True, "houses")
     assert [feature["name"] for feature in verdict["features"]] == list(NAMES)
-    bad = check("gone.txt")
-    assert (bad.returncode, bad.stdout) == (
-        1,
-        "gone.txt cannot be served: there is no file or directory at that path.\n",
-    )
-    wrong = check("ftp://host/model")
-    assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert "ftp: is none of them" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "status", "stdout", "stderr"),
+    [
+        ("gone.txt", 1, "gone.txt cannot be served: there is no file or directory at that path.\n", ""),
+        ("ftp://host/model", 2, "", "ftp: is none of them"),
+    ],
+)
+def test_the_exit_status_of_a_check_is_its_verdict(
+    address: str,
+    status: int,
+    stdout: str,
+    stderr: str,
+    registry_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(common, "cache_kernels", lambda directory: None)  # this process keeps its own cache
+    monkeypatch.setattr("app.models.registry.process.WorkerProcess", ModelWorker)
+    environ = {"DATA_DIR": str(registry_dir), "MODEL_ALIAS": "champion"}
+    done = CliRunner().invoke(main, ["check", address], env=environ)
+    assert (done.exit_code, done.stdout) == (status, stdout)
+    assert stderr in done.stderr
 
 
 @pytest.mark.parametrize("command", [("check",), ("serve", "--model")])

@@ -19,7 +19,7 @@ from app.models.outcome import Outcome
 from app.ops.rules import alerts_table
 from app.training.california import MODEL_NAME
 from tests.models.support import mlflows_own_warnings_silenced
-from tests.support import HTTP, ROOT, Server
+from tests.support import HTTP, ROOT, Client, Server, free_port, in_process, loaded
 
 Serve = Callable[..., Server]
 REPORTS = ROOT / "benchmarks" / "reports"
@@ -119,9 +119,7 @@ def test_every_format_is_documented() -> None:
     assert sorted(re.findall(r"`([^`]+)`", table)) == sorted(FORMATS)
 
 
-def test_the_first_example_is_answered_as_it_says(
-    tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_first_example_is_answered_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.chdir(tmp_path)
@@ -133,9 +131,17 @@ def test_the_first_example_is_answered_as_it_says(
             exec(compile(source, "README.md", "exec"), {})
         finally:
             mlflow.lightgbm.autolog(disable=True)
-    server = serve(MLFLOW_TRACKING_URI=uri, MODEL_NAME="iris", MODEL_ALIAS="champion").wait_ready()
+    settings = Settings(
+        mlflow_tracking_uri=uri,
+        model_name="iris",
+        model_alias="champion",
+        data_dir=tmp_path / "data",
+        prometheus_port=free_port(),
+    )
     sent, shown = re.fullmatch(r".*?-d '\s*({.*?})'\n({.*})\n```", blocks(FRONT)["answer"], re.DOTALL).groups()  # type: ignore[union-attr]
-    answer, expected = HTTP.post(f"{server.url}/predict", json=json.loads(sent)).json(), json.loads(shown)
+    async with Client(create_app(settings, **in_process(settings))) as client:
+        await loaded(client)
+        answer, expected = (await client.post("/predict", json=json.loads(sent))).json(), json.loads(shown)
     assert answer.keys() == expected.keys()
     for name in ("prediction", "probabilities"):
         assert answer[name] == pytest.approx(expected[name], rel=1e-9)
