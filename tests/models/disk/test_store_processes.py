@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -85,9 +86,9 @@ def test_a_process_that_is_killed_while_it_keeps_leaves_whole_entries(
     saved: SavedModel,
     tmp_path: Path,
 ) -> None:
-    for point in range(POINTS):
-        (tmp_path / str(point)).mkdir()
-        prepare(saved.directory, tmp_path / str(point) / "models")
+    prepare(saved.directory, tmp_path / "0" / "models")
+    for point in range(1, POINTS):
+        shutil.copytree(tmp_path / "0", tmp_path / str(point))
     process = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path), str(saved.directory), "2", str(versions)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -120,7 +121,7 @@ directory, model, offset = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]),
 store, entry = open_store(directory), {str(number): described(model, str(number)) for number in range(3)}
 print("ready", flush=True)
 sys.stdin.readline()
-for number in range(30):
+for number in range(10):
     store.keep(model, FILES, entry[str((number + offset) % 3)])
     for known in store.entries():
         try:

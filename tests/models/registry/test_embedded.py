@@ -26,9 +26,8 @@ def versions(settings: Settings) -> list[str]:
     return [str(version.version) for version in Catalogue(settings).client.search_model_versions()]
 
 
-def test_a_fresh_machine_gets_the_bundled_model_once(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path / "new" / "data")
-    prepare_embedded_registry(settings)
+def test_a_fresh_machine_gets_the_bundled_model_once(registry_dir: Path, private_registry_dir: Path) -> None:
+    settings = Settings(data_dir=registry_dir)  # which was set up by the first look of a keeper
     resolution = Registry(settings).look().candidates[0]
     assert (resolution.identity.version, resolution.identity.stage) == ("1", "Production")
     assert resolution.identity.aliases == ("champion",)
@@ -37,14 +36,9 @@ def test_a_fresh_machine_gets_the_bundled_model_once(tmp_path: Path) -> None:
     assert run.data.params == provenance.params
     assert run.data.metrics == provenance.metrics
     assert provenance.tags.items() <= run.data.tags.items()
-    prepare_embedded_registry(settings)
-    assert versions(settings) == ["1"]
-
-
-def test_the_data_directory_is_for_its_owner_alone(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path / "data", model_name="houses")
-    prepare_embedded_registry(settings)
-    assert settings.data_dir.stat().st_mode & 0o077 == 0
+    again = Settings(data_dir=private_registry_dir)
+    prepare_embedded_registry(again)
+    assert versions(again) == ["1"]
 
 
 def test_a_champion_that_was_taken_away_stays_away(private_registry_dir: Path) -> None:
@@ -54,9 +48,10 @@ def test_a_champion_that_was_taken_away_stays_away(private_registry_dir: Path) -
     assert Registry(settings).look().candidates == ()
 
 
-def test_for_another_model_nothing_is_registered(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path / "data", model_name="houses")
+def test_for_another_model_nothing_is_registered_in_a_directory_for_its_owner_alone(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "new" / "data", model_name="houses")
     prepare_embedded_registry(settings)
+    assert settings.data_dir.stat().st_mode & 0o077 == 0
     assert versions(settings) == []
     with pytest.raises(NothingToServe, match="the registry knows no model 'houses'"):
         Registry(settings).look()
