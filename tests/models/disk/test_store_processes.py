@@ -115,46 +115,45 @@ def test_a_process_that_is_killed_while_it_keeps_leaves_whole_entries(
 
 
 KEEPING = """
-import pathlib, sys
+import os, pathlib, sys
 from tests.models.disk.storing import FILES, described, open_store
-directory, model, offset = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
-store, entry = open_store(directory), {str(number): described(model, str(number)) for number in range(3)}
-print("ready", flush=True)
-sys.stdin.readline()
-for number in range(10):
-    store.keep(model, FILES, entry[str((number + offset) % 3)])
-    for known in store.entries():
-        try:
-            store.load(known)
-        except Exception as error:
-            print(f"{type(error).__name__}: {error}", flush=True)
-print(store.status().quarantined, store.status().last_error)
+directory, model = map(pathlib.Path, sys.argv[1:])
+entry = {str(number): described(model, str(number)) for number in range(3)}
+waiting, begin = os.pipe()
+
+def keep(offset):
+    store = open_store(directory)
+    os.read(waiting, 1)
+    for number in range(10):
+        store.keep(model, FILES, entry[str((number + offset) % 3)])
+        for known in store.entries():
+            try:
+                store.load(known)
+            except Exception as error:
+                print(f"{type(error).__name__}: {error}", flush=True)
+    print(store.status().quarantined, store.status().last_error, flush=True)
+
+children = []
+for offset in range(2):
+    children.append(os.fork())
+    if children[-1] == 0:
+        os.close(begin)
+        keep(offset)
+        os._exit(0)
+os.close(begin)  # both begin
+sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
 """
 
 
 def test_processes_at_once_leave_whole_entries(saved: SavedModel, tmp_path: Path) -> None:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", KEEPING, str(tmp_path / "models"), str(saved.directory), str(offset)],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for offset in range(2)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    # Both are told before either is waited for.
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    for process in processes:
-        told, _ = process.communicate()
-        assert process.returncode == 0
-        *errors, last = told.splitlines()
-        assert [error for error in errors if not error.startswith("StoreCorrupt: it is gone")] == []
-        assert last == "() None"
+    done = subprocess.run(
+        [sys.executable, "-c", KEEPING, str(tmp_path / "models"), str(saved.directory)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    told = done.stdout.splitlines()
+    assert [line for line in told if line != "() None" and not line.startswith("StoreCorrupt: it is gone")] == []
+    assert told.count("() None") == 2
     assert len(versions_that_load(open_store(tmp_path / "models"))) == 2
