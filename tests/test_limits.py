@@ -16,6 +16,7 @@ import pytest
 from app.codecs.columns import arrow
 from app.codecs.compression import ENCODINGS
 from app.codecs.rules import MAX_ERRORS
+from app.models.registry.embedded import BUNDLED
 from tests.routes.support import stream_of, varied
 from tests.support import HTTP, Server, eventually, server_environ
 from tests.wire import WITHIN_S, Wire, chunks, head, metric, rows_in_flight
@@ -30,6 +31,7 @@ def server(registry_dir: Any, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """A server whose limits are low."""
     directory = tmp_path_factory.mktemp("limits")
     limits = {
+        "MODEL_PATH": str(BUNDLED / "model"),  # without MLflow, whose import takes seconds
         "LOG_LEVEL": "WARNING",
         "IDLE_TIMEOUT": "1",
         "REQUEST_TIMEOUT": "2",

@@ -262,13 +262,14 @@ async def test_a_registry_that_does_not_answer_is_reported(tmp_path: Path) -> No
         kept.slot.require()
 
 
-async def test_a_registry_that_cannot_be_reached_at_first_heals(tmp_path: Path) -> None:
+async def test_a_registry_that_cannot_be_reached_at_first_heals(private_registry_dir: Path, tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     data_dir.write_text("a file where the directory should be")
     settings = Settings(data_dir=data_dir)
     kept = keep(settings)
     assert (await kept.keeper.refresh()).outcome == "registry_unreachable"
     data_dir.unlink()
+    data_dir.symlink_to(private_registry_dir)
     assert (await kept.keeper.refresh()).outcome == "swapped"
     assert (await kept.keeper.refresh()).outcome == "unchanged"
     kept.keeper.close()

@@ -159,7 +159,8 @@ def test_an_answer_that_unpacks_to_too_much_is_not_unpacked(evil: Evil, worker: 
     worker.look()
     process = next(child for child in psutil.Process().children() if "app.models.registry.worker" in child.cmdline())
     peak = peak_memory(process)
-    evil.bomb = gzip.compress(b'{"registered_model": {"name": "' + bytes(8 * MAX_ANSWER_BYTES) + b'"}}', 1)
+    zeros = 8 * MAX_ANSWER_BYTES // 2**20 * gzip.compress(bytes(2**20))
+    evil.bomb = gzip.compress(b'{"registered_model": {"name": "') + zeros + gzip.compress(b'"}}')
     with pytest.raises(RegistryUnreachable, match=r"^an answer that is too large$"):
         worker.look()
     assert peak_memory(process) - peak < 4 * MAX_ANSWER_BYTES
@@ -173,12 +174,6 @@ def peak_memory(process: psutil.Process) -> int:
     return int(line.split()[1]) * 1024
 
 
-def test_a_download_without_an_end_ends(evil: Evil, worker: WorkerProcess, tmp_path: Path) -> None:
-    with pytest.raises(ModelRefused, match=r"^its files have more than MODEL_MAX_BYTES = 1048576 bytes$"):
-        worker.fetch(IDENTITY, tmp_path)
-    assert evil.asked[-1] == f"{ARTIFACTS}/model/endless"
-
-
 def test_a_version_with_unfetchable_files_is_refused(evil: Evil, worker: WorkerProcess, tmp_path: Path) -> None:
     evil.listed = "/etc/passwd"
     with pytest.raises(ModelRefused, match=r"^its store lists a file outside the model's directory$"):
@@ -188,6 +183,12 @@ def test_a_version_with_unfetchable_files_is_refused(evil: Evil, worker: WorkerP
     hint = r"is not installed here: install the gcs extra, in a checkout by uv pip install -e '\.\[gcs\]'$"
     with pytest.raises(ModelRefused, match=hint):
         worker.fetch(IDENTITY, tmp_path)
+
+
+def test_a_download_without_an_end_ends(evil: Evil, worker: WorkerProcess, tmp_path: Path) -> None:
+    with pytest.raises(ModelRefused, match=r"^its files have more than MODEL_MAX_BYTES = 1048576 bytes$"):
+        worker.fetch(IDENTITY, tmp_path)
+    assert evil.asked[-1] == f"{ARTIFACTS}/model/endless"
 
 
 @pytest.mark.parametrize(
