@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from app.cli import main
-from tests.models.support import mlflows_own_warnings_silenced
+from tests.models.support import copied_registry, mlflows_own_warnings_silenced
 from tests.shelf import ALIAS
 from tests.support import HTTP, ROOT
 from tests.watch import Watched
@@ -72,12 +72,12 @@ def latest() -> int:
 
 
 @contextlib.contextmanager
-def registry(directory: Path) -> Iterator[str]:
+def registry(registry_dir: Path, directory: Path) -> Iterator[str]:
     """An SQLite registry that MLflow's fluent functions write to."""
-    uri = f"sqlite:///{directory / 'mlflow.db'}"
+    uri = copied_registry(registry_dir, directory)
     with mlflows_own_warnings_silenced(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
-        patch.chdir(directory)  # where MLflow puts the files of an SQLite registry
+        patch.chdir(directory)
         # The packages that a model needs are found by importing it in another process: 5 s for each model.
         patch.setattr("mlflow.models.infer_pip_requirements", lambda *_, fallback, **__: fallback)
         yield uri
@@ -99,9 +99,9 @@ def log(way: Way, directory: Path) -> tuple[str, Logged] | str:
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+def library(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
     directory = tmp_path_factory.mktemp("ways")
-    with registry(directory) as uri:
+    with registry(registry_dir, directory) as uri:
         first = next(iter(WAYS))
         assert log(WAYS[first], directory / "first") != ""
         MlflowClient().set_registered_model_alias(REGISTERED, ALIAS, "1")

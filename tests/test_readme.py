@@ -18,7 +18,7 @@ from app.main import create_app
 from app.models.outcome import Outcome
 from app.ops.rules import alerts_table
 from app.training.california import MODEL_NAME
-from tests.models.support import mlflows_own_warnings_silenced
+from tests.models.support import copied_registry, mlflows_own_warnings_silenced
 from tests.support import HTTP, ROOT, Client, Server, free_port, in_process, loaded
 
 Serve = Callable[..., Server]
@@ -119,8 +119,10 @@ def test_every_format_is_documented() -> None:
     assert sorted(re.findall(r"`([^`]+)`", table)) == sorted(FORMATS)
 
 
-async def test_the_first_example_is_answered_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+async def test_the_first_example_is_answered_as_it_says(
+    registry_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = copied_registry(registry_dir, tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.chdir(tmp_path)
     # Would find the packages that the model needs by importing it in another process.

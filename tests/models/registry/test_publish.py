@@ -16,13 +16,23 @@ from app.models.artifact import read_artifact
 from app.models.registry.mlflow import DIGEST_TAG, Registry
 from app.models.registry.publish import publish
 from app.models.served import ServedModel
-from tests.models.support import NAMES, Catalogue, SavedModel, mlflows_own_warnings_silenced, numbers, ready
+from tests.models.support import (
+    NAMES,
+    Catalogue,
+    SavedModel,
+    copied_registry,
+    mlflows_own_warnings_silenced,
+    numbers,
+    ready,
+)
 
 
 @pytest.fixture(scope="module")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings of an embedded registry of this module's own, which takes two seconds to make."""
-    return Settings(data_dir=tmp_path_factory.mktemp("embedded") / "data")
+def embedded(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of an embedded registry of this module's own."""
+    directory = tmp_path_factory.mktemp("embedded")
+    copied_registry(registry_dir, directory)
+    return Settings(data_dir=directory)
 
 
 @pytest.fixture(params=["embedded", "server"])
