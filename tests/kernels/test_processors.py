@@ -17,6 +17,20 @@ SAME_BITS = (
 """Tests of equal bits, which ran with all that this processor has. None needs a fixture of conftest.py, whose imports
 take longer than the tests."""
 
+PLAIN = (
+    "-q",
+    "-c",
+    os.devnull,
+    "--rootdir",
+    str(ROOT),
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "tests.kernels.bare",
+    "--noconftest",
+)
+"""Without what the tests do not need and takes long to import."""
+
 OPTIONAL = tuple(feature for feature in __cpu_dispatch__ if __cpu_features__[feature])
 """What NumPy uses of this processor and can do without."""
 
@@ -24,9 +38,9 @@ OPTIONAL = tuple(feature for feature in __cpu_dispatch__ if __cpu_features__[fea
 @pytest.mark.skipif(not OPTIONAL, reason="NumPy uses nothing of this processor that it could do without")
 def test_bits_are_the_same_without_what_numpy_can_do_without() -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", "--noconftest", *SAME_BITS],
+        [sys.executable, "-m", "pytest", *PLAIN, *SAME_BITS],
         cwd=ROOT,
-        env=os.environ | {"NPY_DISABLE_CPU_FEATURES": " ".join(OPTIONAL)},
+        env=os.environ | {"NPY_DISABLE_CPU_FEATURES": " ".join(OPTIONAL), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         check=False,

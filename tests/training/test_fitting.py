@@ -228,11 +228,11 @@ def test_the_california_plan_leaks_nothing() -> None:
     if not SHARED_COPY.is_file():
         pytest.skip("the California Housing data is not beside the checkout")
     data = load_dataset(SHARED_COPY)
-    rows = np.random.default_rng(0).permutation(len(data.target))[:2000]
+    rows = np.random.default_rng(0).permutation(len(data.target))[:1200]
     X, y = data.features[rows], np.random.default_rng(1).permutation(data.target[rows])
-    fitted = fit_plan(FULL, data.names, X[:1500], y[:1500])
-    held, own = fitted.features(X[1500:]), fitted.own_features()
+    fitted = fit_plan(FULL, data.names, X[:900], y[:900])
+    held, own = fitted.features(X[900:]), fitted.own_features()
     for name in ("process", "near_mean_8", "near_mean_64", "near_median_16", "near_four_local", "near_six_local"):
         index = fitted.plan.outputs.index(name)
-        assert skill(own[:, index], y[:1500]) < 0.03, name
-        assert skill(held[:, index], y[1500:]) < 0.03, name
+        assert skill(own[:, index], y[:900]) < 0.03, name
+        assert skill(held[:, index], y[900:]) < 0.03, name

@@ -43,10 +43,10 @@ def assert_alike(pipeline: Pipeline, rows: np.ndarray) -> None:
 
 
 @settings(max_examples=25)
-@given(text=model_texts(), seed=st.integers(0, 99))
+@given(text=model_texts(most_nodes=500), seed=st.integers(0, 99))
 def test_any_forest_gives_a_row_the_bits_of_a_batch(text: str, seed: int) -> None:
     layout = lay_out(read_model_text(text))
-    rows = hard_rows(text, 20, seed)
+    rows = hard_rows(text, 120, seed)[seed % 10 :: 10]
     for kernel in ROW_KERNELS:
         assert_alike(Pipeline(None, (Forest(layout, kernel),)), rows)
 

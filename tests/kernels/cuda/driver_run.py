@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+import tests.kernels.bare  # noqa: F401
 from kernels.backend import OutOfDeviceMemory, Pipeline
 from kernels.cost import Cost
 from kernels.cpu.backend import CpuBackend

@@ -99,8 +99,16 @@ BOOSTERS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("parameters", BOOSTERS.values(), ids=BOOSTERS.keys())
-def test_trained_models_agree(backends: list[CudaBackend], parameters: dict[str, Any]) -> None:
+def each_by_each_backend() -> Iterator[Any]:
+    """Each kind of booster by each backend; in the short form each by one of them, and they take turns."""
+    for place, (kind, parameters) in enumerate(BOOSTERS.items()):
+        for which, size in enumerate(SIZES):
+            marks = [] if which == place % len(SIZES) else [pytest.mark.slow]
+            yield pytest.param(parameters, which, id=f"{kind}, {size}", marks=marks)
+
+
+@pytest.mark.parametrize(("parameters", "which"), [*each_by_each_backend()])
+def test_trained_models_agree(backends: list[CudaBackend], parameters: dict[str, Any], which: int) -> None:
     random = np.random.default_rng(3)
     X = np.column_stack([rows_of(300), random.integers(0, 40, 300)])
     target = np.digitize(np.nan_to_num(X[:, 0], posinf=0) + np.sin(X[:, 4]), [-0.4, 0.4])
@@ -110,10 +118,9 @@ def test_trained_models_agree(backends: list[CudaBackend], parameters: dict[str,
     booster = lgb.train(quiet | parameters, lgb.Dataset(X, target, categorical_feature=[4]), num_boost_round=6)
     X[:6, 4] = [-1, 1.99, -0.5, 2.0**31, np.nan, 1e300]
     forest = Forest.from_booster(booster)
-    for backend in backends:
-        assert_agrees(backend, forest, X[:20])
-        converted = backend.evaluate(Pipeline(None, (forest,)), X[:20])
-        assert_same_bits(converted.predictions[0], forest.predict(X[:20]))
+    assert_agrees(backends[which], forest, X[:20])
+    converted = backends[which].evaluate(Pipeline(None, (forest,)), X[:20])
+    assert_same_bits(converted.predictions[0], forest.predict(X[:20]))
 
 
 @pytest.mark.parametrize("count", [0, 1, 15, 17, 33])
@@ -305,8 +312,15 @@ SHORTAGES = {
 }
 
 
-@pytest.mark.parametrize("allocate", ["device_array", "pinned_array", "to_device"])
-@pytest.mark.parametrize("error", SHORTAGES.values(), ids=SHORTAGES.keys())
+def each_shortage() -> Iterator[Any]:
+    """Each error in each place; in the short form the driver's in each, and the others in one."""
+    for name, error in SHORTAGES.items():
+        for allocate in ("device_array", "pinned_array", "to_device"):
+            marks = [] if name == "the driver's" or allocate == "device_array" else [pytest.mark.slow]
+            yield pytest.param(error, allocate, id=f"{name}, {allocate}", marks=marks)
+
+
+@pytest.mark.parametrize(("error", "allocate"), [*each_shortage()])
 def test_a_lack_of_memory_is_told_and_got_over(
     backends: list[CudaBackend], monkeypatch: pytest.MonkeyPatch, allocate: str, error: Exception
 ) -> None:

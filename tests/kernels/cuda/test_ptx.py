@@ -1,5 +1,6 @@
 """Every CUDA kernel compiles to PTX that our oldest driver reads, on a machine without one."""
 
+import hashlib
 import json
 import os
 import re
@@ -7,10 +8,12 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+HERE = Path(__file__).parent
 PTX_OF_DRIVER_580 = (9, 0)  # CUDA 13.0; a driver refuses PTX of a newer version than its own
 STATIC_SHARED_MEMORY = 48 * 1024  # bytes that a block can have without asking for more at its launch
 
@@ -21,13 +24,25 @@ def target(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+def kept(target: str) -> Path:
+    """Where PTX is kept until the kernels, `ptx_compile.py` or anything that is installed changes.
+
+    It takes twenty seconds to compile. The directory is that of the CPU's kernels, and named after all of their source.
+    """
+    digest = hashlib.sha256((HERE / "ptx_compile.py").read_bytes() + sys.version.encode())
+    for installed in sorted(f"{found.name} {found.version}" for found in metadata.distributions()):
+        digest.update(installed.encode() + b"\0")
+    return Path(os.environ["NUMBA_CACHE_DIR"], f"ptx-{target}-{digest.hexdigest()[:16]}.json")
+
+
 @pytest.fixture(scope="module")
 def texts(target: str) -> dict[str, str]:
     """PTX by "module.kernel sm_90 0", the last number being that of the signature."""
-    here = Path(__file__).parent
+    if kept(target).exists():
+        return json.loads(kept(target).read_bytes())
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", str(here / "ptx_compile.py"), target],
-        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "0", "PYTHONPATH": str(here.parents[2])},
+        [sys.executable, "-W", "ignore", str(HERE / "ptx_compile.py"), target],
+        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "0", "PYTHONPATH": str(HERE.parents[2])},
         capture_output=True,
         text=True,
         check=False,
@@ -36,6 +51,9 @@ def texts(target: str) -> dict[str, str]:
     texts = json.loads(result.stdout)
     if "skip" in texts:
         pytest.skip(texts["skip"])
+    written = kept(target).with_suffix(f".{os.getpid()}")
+    written.write_text(result.stdout)
+    written.replace(kept(target))
     return texts
 
 

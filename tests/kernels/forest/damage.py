@@ -13,6 +13,7 @@ from itertools import islice
 
 import numpy as np
 
+import tests.kernels.bare  # noqa: F401
 from kernels.forest.forest import ForestError, load_forest
 
 END = "end of trees"

@@ -8,6 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from kernels.forest.forest import Forest, ForestError
+from kernels.forest.layout import lay_out
+from kernels.forest.model_text import read_model_text
 from kernels.forest.status import Kernel
 from tests.kernels.forest.boosters import KERNELS, ZERO, assert_same_bits, hard_rows, oracle
 
@@ -96,8 +98,9 @@ def check(booster: lgb.Booster) -> Forest:
     for count in (1, 2, 70, len(rows)):
         assert_same_bits(forest.predict(rows[-count:], raw_score=True), np.asarray(raw)[-count:])
         assert_same_bits(forest.predict(rows[-count:]), np.asarray(converted)[-count:])
+    layout = lay_out(read_model_text(text))
     for kernel in KERNELS:
-        assert_same_bits(Forest.from_model_text(text, kernel).predict(rows, raw_score=True), np.asarray(raw))
+        assert_same_bits(Forest(layout, kernel).predict(rows, raw_score=True), np.asarray(raw))
     return forest
 
 

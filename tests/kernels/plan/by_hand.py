@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import Ridge
 
 from kernels.plan.plan import (
     Clip,
@@ -101,6 +100,8 @@ def _regression_by_hand(
     columns: Mapping[str, NDArray[np.float64]],
     values: Mapping[str, float],
 ) -> list[np.float64]:
+    from sklearn.linear_model import Ridge  # not for those that want no description: its import takes two seconds
+
     near, scales = rows[: regression.count], np.array(regression.scales)
     means = np.array([columns[name].mean() for name in regression.inputs])
     attributes = (np.stack([columns[name][near] for name in regression.inputs], axis=1) - means) / scales
