@@ -29,7 +29,7 @@ def test_repeated_trees_add_up(text: str) -> None:
 
 def test_memory_for_a_text_is_a_few_times_its_size(text: str) -> None:
     peaks: list[float] = []
-    for trees in (100, 400):
+    for trees in (50, 200):
         large = repeated(text, trees)
         tracemalloc.start()
         try:

@@ -11,6 +11,7 @@ from app.drift.histogram import quantile_histogram
 from app.models.artifact import read_artifact
 from app.models.registry.embedded import read_provenance
 from app.models.registry.mlflow import Registry
+from app.models.registry.publish import EXPERIMENT
 from app.training import Dataset, Recipe, TrainedModel, command, train
 from app.training.calibrate import coverage
 from app.training.california import MODEL_NAME
@@ -174,10 +175,16 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_a_registered_model_is_offered_by_the_registry(
-    trained: TrainedModel, settings: Settings, tmp_path: Path
+    trained: TrainedModel, private_registry_dir: Path, tmp_path: Path
 ) -> None:
     from mlflow import MlflowClient
 
+    # A registry that has its tables already; the artifacts of its own experiment are not to be changed.
+    settings = Settings(data_dir=private_registry_dir, model_name="town")
+    client = MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.registry_uri)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    client.rename_experiment(experiment.experiment_id, "bundled")
     with mlflows_own_warnings_silenced():
         assert trained.register("town", settings) == "1"
     registry = Registry(settings)
@@ -187,7 +194,6 @@ def test_a_registered_model_is_offered_by_the_registry(
     fetched = registry.fetch(resolution.identity, tmp_path / "fetched")
     assert fetched.metrics == trained.metrics
     assert read_artifact(fetched.directory).example == trained.example
-    client = MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.registry_uri)
     cards = {item.path for item in client.list_artifacts(str(resolution.identity.run_id), "card")}
     assert cards == {f"card/{name}" for name in ("card.md", "card.json", "importance.png", "error_map.png")}
 

@@ -65,7 +65,6 @@ def too_far(plan: Plan, rows: NDArray[np.float64]) -> bool:
     return any((np.abs(column[np.isfinite(column)]) > 1e9).any() for column in degrees)
 
 
-@settings(max_examples=60)
 @given(plan=plans(), data=st.data())
 def test_equals_plain_python_for_any_plan_and_row(plan: Plan, data: st.DataObject) -> None:
     rows = data.draw(arrays(np.float64, (data.draw(st.integers(0, 5)), len(plan.inputs)), elements=st.floats()))

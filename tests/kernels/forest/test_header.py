@@ -36,7 +36,7 @@ def test_names_are_those_that_lightgbm_reads(name: str, place: int) -> None:
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=9)
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(st.lists(texts | st.sampled_from(["=", " ", "a", "a "]), min_size=1, max_size=4).map(" ".join))
 def test_any_names_are_those_that_lightgbm_reads_or_refused(names: str) -> None:
     text = named(names)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -98,7 +98,6 @@ def shuffled(name: str) -> tuple[Forest, NDArray[np.float64], NDArray[np.float64
     return Forest.from_model_text(TEXTS[name]), rows, oracle(TEXTS[name], rows)
 
 
-@settings(max_examples=60)
 @given(name=st.sampled_from([*TEXTS]), cuts=st.lists(st.integers(0, ROWS), max_size=12), turn=st.integers(0, ROWS))
 def test_a_batch_turned_and_cut_in_any_way_gives_the_same_bits(name: str, cuts: list[int], turn: int) -> None:
     forest, rows, expected = shuffled(name)

@@ -10,7 +10,7 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -74,7 +74,6 @@ names = st.lists(
 ).filter(lambda drawn: all(name.strip() for name in drawn))
 
 
-@settings(max_examples=60)
 @given(
     objective=st.sampled_from([*REAL, *POSITIVE, *SHARES, *CLASSES, *RANKS, "binary"]),
     rounds=st.integers(1, 4),

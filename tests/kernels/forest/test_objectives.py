@@ -6,7 +6,7 @@ import math
 import lightgbm as lgb
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -87,7 +87,6 @@ def test_the_mean_is_a_quotient() -> None:
         assert_same_bits(oracle(text, np.ones((2, 1)), raw_score=False), np.full(2, 3 / count))
 
 
-@settings(max_examples=100)
 @given(
     objective=st.sampled_from(SINGLE)
     | st.floats(1e-6, 1e6).map(lambda sigmoid: f"binary sigmoid:{sigmoid:.6g}")
@@ -100,7 +99,6 @@ def test_any_score(objective: str, scores: list[float], average: bool) -> None:
     check(model_text(trees, 1, objective=objective, average=average), np.arange(float(len(scores)))[:, None])
 
 
-@settings(max_examples=100)
 @given(
     objective=st.sampled_from(["multiclass num_class:4", "multiclassova num_class:4 sigmoid:0.8"]),
     scores=st.lists(st.floats(-50, 50) | st.floats(-800, 800), min_size=4, max_size=4),

@@ -90,7 +90,7 @@ def description(
     return out
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(described())
 def test_descriptions_equal_numpy_and_scikit_learn(case: tuple[Any, ...]) -> None:
     step, columns, keys, rows = case

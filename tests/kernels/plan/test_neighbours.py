@@ -78,7 +78,7 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(step, columns, random.integers(0, draw(st.integers(1, 4)), n_rows).astype(np.int32), queries)
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(cases(), st.integers(-1, 2))
 def test_search_finds_what_sorting_finds(case: Case, excluded: int) -> None:
     assert_exact(case, excluded)
