@@ -41,11 +41,11 @@ async def test_alerts_fire_for_a_missing_alias_and_the_failing_requests(
             return len(computed) > 15
 
         async with asyncio.timeout(START_TIMEOUT_S):
-            while not await fires():
-                pass
+            while not await fires():  # noqa: ASYNC110 - Prometheus tells when it is asked
+                await asyncio.sleep(0.2)
             # Every panel of the dashboard can be computed; `query` fails where one cannot.
-            while not await asyncio.to_thread(shows):
-                pass
+            while not await asyncio.to_thread(shows):  # noqa: ASYNC110
+                await asyncio.sleep(0.5)
         address = f"127.0.0.1:{settings.prometheus_port}"
         assert texts["MadroneNotReady"]["summary"] == f"{address} of madrone answers no predictions"
         assert texts["MadroneErrors"]["summary"] == "100% of the predictions of madrone fail"

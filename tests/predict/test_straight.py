@@ -50,7 +50,7 @@ def bodies(draw: st.DrawFn, names: tuple[str, ...], usual: Row) -> bytes:
 
 
 @given(data=st.data(), pieces=st.lists(st.integers(0, 500), max_size=2), split=st.booleans())
-@examples(max_examples=300)
+@examples(max_examples=2 * examples.default.max_examples)
 def test_both_ways_answer_alike(ways: Ways, example: Row, data: st.DataObject, pieces: list[int], split: bool) -> None:
     body = data.draw(bodies(tuple(example), example))
     cuts = pieces if split else []

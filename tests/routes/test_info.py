@@ -110,8 +110,8 @@ async def traffic(client: Client, example: Row) -> None:
     await client.get("/health/live")
 
 
-async def test_info_shows_version_model_and_limits(client: Client, settings: Settings) -> None:
-    response = await client.get("/info")
+async def test_info_shows_version_model_and_limits(shared_client: Client, settings: Settings) -> None:
+    response = await shared_client.get("/info")
     assert response.status_code == 200
     assert response.json() == {
         "name": "madrone",
@@ -133,11 +133,11 @@ async def test_info_shows_version_model_and_limits(client: Client, settings: Set
     }
 
 
-async def test_every_protocol_is_where_info_says(client: Client, settings: Settings) -> None:
-    answer = (await client.get("/info")).json()
+async def test_every_protocol_is_where_info_says(shared_client: Client, settings: Settings) -> None:
+    answer = (await shared_client.get("/info")).json()
     for protocol in answer["protocols"]:
-        assert (await client.post(protocol["path"], content=b"{")).status_code in (400, 415)
-    assert (await client.get(answer["openapi"])).status_code == 200
+        assert (await shared_client.post(protocol["path"], content=b"{")).status_code in (400, 415)
+    assert (await shared_client.get(answer["openapi"])).status_code == 200
     named = msgspec.structs.replace(settings, model_name="a b", grpc_port=8001)
     *_, v2, grpc = protocols_of(named)
     assert v2.path == "/v2/models/a%20b/infer"
@@ -150,8 +150,8 @@ async def test_info_answers_without_a_model(settings: Settings) -> None:
         assert (answer["version"], answer["model_name"], answer["model_version"]) == ("2.7", "unknown", None)
 
 
-async def test_metrics_are_in_prometheus_text_format(client: Client) -> None:
-    response = await client.get("/metrics")
+async def test_metrics_are_in_prometheus_text_format(shared_client: Client) -> None:
+    response = await shared_client.get("/metrics")
     assert response.status_code == 200
     media_type, *parameters = response.headers["content-type"].split("; ")
     assert media_type == "text/plain"
@@ -202,9 +202,9 @@ async def test_predictions_are_counted_by_row_and_timed_by_request(client: Clien
     assert values(families["prediction_duration_seconds"], "_count") == {("1",): 3}
 
 
-async def test_metrics_show_the_model_in_use(client: Client) -> None:
-    families = await scrape(client)
-    served = served_by(client)
+async def test_metrics_show_the_model_in_use(shared_client: Client) -> None:
+    families = await scrape(shared_client)
+    served = served_by(shared_client)
     assert values(families["model_status"]) == {("california-housing-model",): 1}
     labels = (
         served.artifact.digest, "california-housing-model", "Production", "1", served.identity.run_id,

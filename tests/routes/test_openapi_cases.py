@@ -25,7 +25,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.mark.parametrize(
     ("phases", "examples", "least_cases"),
-    [("fuzzing", 10, 250), pytest.param("examples,coverage,fuzzing", 50, 3000, marks=pytest.mark.slow)],
+    [("fuzzing", 5, 125), pytest.param("examples,coverage,fuzzing", 50, 3000, marks=pytest.mark.slow)],
 )
 def test_answers_are_what_the_document_says(
     server: Server, tmp_path: Path, phases: str, examples: int, least_cases: int

@@ -168,11 +168,17 @@ class _Reader:
             raise ValueError("a struct is cut short")
 
     def _byte(self) -> int:
-        self._advance(1)
-        return self._data[self.position - 1]
+        position = self.position
+        if position >= len(self._data):
+            raise ValueError("a struct is cut short")
+        self.position = position + 1
+        return self._data[position]
 
     def _varint(self) -> int:
-        value = shift = 0
+        value = self._byte()
+        if value < 128:  # most are so small
+            return value
+        value, shift = value & 127, 7
         while True:
             part = self._byte()
             value |= (part & 127) << shift
