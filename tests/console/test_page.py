@@ -22,6 +22,11 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,imag
 HOST = (b"host", b"test")
 
 
+@pytest.fixture
+def client(shared_client: Client) -> Client:
+    return shared_client
+
+
 @pytest.mark.parametrize(
     ("accept", "html"),
     [
@@ -92,10 +97,10 @@ async def test_nothing_but_the_page_s_files_is_served(client: Client, path: str)
     problem(answer)
 
 
-async def test_files_are_counted_under_one_name(client: Client) -> None:
+async def test_files_are_counted_under_one_name(own_client: Client) -> None:
     for name in ("main.js", "console.css", "absent.js"):
-        await client.get(f"/console/{name}")
-    metrics = (await client.get("/metrics")).text
+        await own_client.get(f"/console/{name}")
+    metrics = (await own_client.get("/metrics")).text
     assert set(re.findall(r'api_requests_total\{endpoint="(/console[^"]*)"', metrics)) == {"/console/{file:str}"}
 
 

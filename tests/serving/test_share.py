@@ -3,6 +3,7 @@
 import random
 import uuid
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -27,6 +28,11 @@ KINDS: dict[str, Callable[[], list[str]]] = {
     "random uuids": seeded_uuids,
     "uuids that count": lambda: [str(uuid.UUID(int=number << 64)) for number in range(IDS)],
 }
+
+
+@cache
+def ids_of(kind: str) -> list[str]:
+    return KINDS[kind]()
 
 
 def taken(percent: float, ids: list[str], purpose: bytes = b"canary") -> set[str]:
@@ -64,7 +70,7 @@ def test_a_share_is_the_same_in_every_process() -> None:
 @pytest.mark.parametrize("percent", [0.5, 1, 5, 50, 95])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_share_has_its_size_for_values_of_any_pattern(kind: str, percent: float) -> None:
-    ids = KINDS[kind]()
+    ids = ids_of(kind)
     expected = IDS * percent / 100
     spread = (expected * (1 - percent / 100)) ** 0.5
     assert len(set(ids)) == IDS
@@ -78,6 +84,6 @@ def test_hundredths_of_a_percent_differ() -> None:
 
 
 def test_shares_of_different_purposes_are_independent() -> None:
-    ids = KINDS["numbers"]()
+    ids = ids_of("numbers")
     both = taken(20, ids, b"canary") & taken(30, ids, b"shadow")
     assert len(both) == pytest.approx(IDS * 0.06, abs=3 * (IDS * 0.06) ** 0.5)
