@@ -86,6 +86,7 @@ artifact.make_forest = make_and_measure_once
 LONGEST = (
     "tests/test_supervisor.py",
     "cuda/test_ptx.py",
+    "tests/test_faults.py",
     "training/test_model.py",
     "tests/test_logged_models.py",
     "tests/test_overload.py",
@@ -97,7 +98,6 @@ LONGEST = (
     "tests/test_shutdown.py",
     "routes/test_docs.py",
     "routes/test_health.py",
-    "tests/test_faults.py",
     "registry/test_publish.py",
     "predict/test_predict.py",
     "registry/test_mlflow.py",
@@ -113,7 +113,7 @@ LONGEST = (
 """Ends of the names of the modules that take longest, the longest first, so that none of them is a run's last one.
 
 Modules that wait for servers and modules that compute take turns, since two of a kind side by side get in each other's
-way.
+way. The first compiles the kernels that every app needs, and the two beside it need none.
 """
 
 
