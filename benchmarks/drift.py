@@ -1,6 +1,6 @@
 """Drift detection: false alarms, shifts that are found, KS beside scipy's, and what counting costs.
 
-    just bench drift [--nannyml WHEEL] [--rounds 9] [--seconds 3] [--quick]
+    just bench drift [--nannyml WHEEL] [--starts 3] [--rounds 5] [--seconds 3] [--quick]
 
 Method, judges: samples of the California data, in the bundled model with its own profile. Reshuffles are samples of the
 rows that the profile was made of; a false alarm is a feature or the prediction with a PSI of 0.1 or more. Shifts are
@@ -14,7 +14,8 @@ to the share of one, since they know the distributions at their edges only.
 Method, cost: services with the bundled model, without a log, one with DRIFT=true and one with DRIFT=false. One row a
 request is loaded by wrk, one thread, 16 connections; tables of 100,000 rows as Arrow by the load generator, one
 connection. Both in turns, round after round; the ratio is the median of the ratios within each round. Two services
-without drift, measured in the same way, tell how far the ratio strays by itself.
+without drift, measured in the same way, tell how far the ratio strays by itself. All are started anew `--starts` times,
+since of two equal processes one can be some percent quicker for as long as both run.
 
 Method, scrape: the text of all series of drift, for models of 8 and of 50 features with 20 bins each: processor
 time, the median of 20.
@@ -63,6 +64,7 @@ Predict = Callable[[Array], Array]
 
 SEED = 22
 BULK_ROWS = 100_000
+QUIET = {"PREDICTION_LOG": "off", "SHUTDOWN_DELAY": "0"}
 MODES = {"off": "false", "on": "true", "off again": "false"}
 ANALYSIS = "nannyml/datasets/data/california_housing_{}.csv"
 SHIFTS: dict[str, tuple[set[str], Callable[[Array], None]]] = {}
@@ -181,19 +183,20 @@ def cost(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
     """Throughput with and without drift."""
     table = FORMATS[0].request(make_rows(BULK_ROWS, 3))
     rates: dict[str, dict[str, list[float]]] = {what: {mode: [] for mode in MODES} for what in ("one row", "bulk")}
-    peers: dict[str, Peer] = {}
-    with ExitStack() as stack:
-        for mode, drift in MODES.items():
-            place = directory / mode.replace(" ", "-")
-            place.mkdir()
-            environ = {"DRIFT": drift, "PREDICTION_LOG": "off", "DATA_DIR": str(place / "data"), "SHUTDOWN_DELAY": "0"}
-            peers[mode] = stack.enter_context(running(BUNDLED, place, place, arguments.cache, **environ))
-        for number in range(arguments.rounds):
-            # Backwards every other time, so that none always follows the same.
-            for mode, peer in list(peers.items())[:: 1 if number % 2 else -1]:
-                one = by_wrk(peer, "/predict", 16, max(1, round(arguments.seconds)), ONE_ROW)
-                rates["one row"][mode].append(one.requests_per_s)
-                rates["bulk"][mode].append(by_bulk(peer, table, arguments.seconds))
+    for start in range(arguments.starts):
+        with ExitStack() as stack:
+            peers: dict[str, Peer] = {}
+            for mode, drift in list(MODES.items())[:: 1 if start % 2 else -1]:
+                place = directory / f"{mode.replace(' ', '-')}-{start}"
+                place.mkdir()
+                environ = {"DRIFT": drift, "DATA_DIR": str(place / "data")} | QUIET
+                peers[mode] = stack.enter_context(running(BUNDLED, place, place, arguments.cache, **environ))
+            for number in range(arguments.rounds):
+                # Backwards every other time, so that none always follows the same.
+                for mode, peer in list(peers.items())[:: 1 if number % 2 else -1]:
+                    one = by_wrk(peer, "/predict", 16, max(1, round(arguments.seconds)), ONE_ROW)
+                    rates["one row"][mode].append(one.requests_per_s)
+                    rates["bulk"][mode].append(by_bulk(peer, table, arguments.seconds))
     return {
         what: {
             "rates": {mode: spread(values) for mode, values in found.items()},
@@ -252,14 +255,15 @@ def page(found: Report) -> str:
 
 
 def main() -> None:
-    options = parser(__doc__, quick="20 samples and 2 rounds of 1 s", data=True)
+    options = parser(__doc__, quick="20 samples, one start, 2 rounds of 1 s", data=True)
     options.add_argument("--nannyml", type=Path, help="NannyML's wheel, whose data is read")
     options.add_argument("--samples", type=int, default=500, help="for each rate of alarms")
-    options.add_argument("--rounds", type=int, default=9, help="of the cost; 0 for the judges alone")
+    options.add_argument("--rounds", type=int, default=5, help="of the cost for each start; 0 for the judges alone")
+    options.add_argument("--starts", type=int, default=3, help="how often the services are started anew")
     options.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
     arguments = begin(options)
     if arguments.quick:
-        arguments.samples, arguments.rounds, arguments.seconds = 20, 2, 1.0
+        arguments.samples, arguments.starts, arguments.rounds, arguments.seconds = 20, 1, 2, 1.0
     costs = None
     if shutil.which("wrk") is None:
         print("wrk is not installed, so the cost of drift is not measured.", file=sys.stderr)
@@ -271,6 +275,7 @@ def main() -> None:
         "monthly_ks": arguments.nannyml and monthly_ks(arguments.nannyml),
         "cost": costs,
         "rounds": arguments.rounds,
+        "starts": arguments.starts,
         "seconds": arguments.seconds,
         "scrape": {str(features): scrape(features) for features in (8, 50)},
     }
