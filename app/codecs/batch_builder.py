@@ -119,8 +119,8 @@ class Checks:
 
     def note(self, column: int, rule: Rule, bad: NDArray[np.bool_], row: int) -> None:
         """Count rows that break a rule in a column: those of bool[b], whose first is row `row` of the batch."""
-        if count := int(np.count_nonzero(bad)):
-            self.faults.add(column, rule, row + int(np.argmax(bad)), count)
+        if bad.any():
+            self.faults.add_bad(column, rule, bad, row)
 
 
 def _repeated(values: NDArray[Any], rows: int) -> NDArray[Any]:

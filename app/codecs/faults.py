@@ -1,5 +1,8 @@
 """Faults of a batch, told by column and rule."""
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.codecs.rules import (
     BODY,
     MAX_ERRORS,
@@ -36,6 +39,10 @@ class Faults:
         self.noted += 1
         before, first = self._columns.get((column, rule), (0, row))
         self._columns[column, rule] = before + count, min(first, row)
+
+    def add_bad(self, column: int, rule: Rule, bad: NDArray[np.bool_], row: int) -> None:
+        """Count rows that break a rule in a column: those of bool[b], some of them, whose first is row `row`."""
+        self.add(column, rule, row + int(np.argmax(bad)), int(np.count_nonzero(bad)))
 
     def add_row(self, text: str, row: int) -> None:
         """Count a row that cannot be split into columns."""

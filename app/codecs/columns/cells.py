@@ -66,8 +66,8 @@ def numbers_of(batch: Any, features: tuple[Feature, ...], places: list[int | Non
     for column, (feature, place) in enumerate(zip(features, places, strict=True)):
         if place is not None and feature.kind != "category":
             values, bad = _numbers(feature, columns[place])
-            if count := int(np.count_nonzero(bad)):
-                builder.faults.add(column, "kind", builder.rows + int(np.argmax(bad)), count)
+            if bad.any():
+                builder.faults.add_bad(column, "kind", bad, builder.rows)
             columns[place] = pa.array(values)
     return pa.record_batch(columns, names=batch.schema.names)
 

@@ -1,0 +1,107 @@
+"""Rows that a model does not answer: which they are, and why."""
+
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.codecs.faults import Faults
+from app.codecs.rules import RULES, Rule, fault_text
+from app.feature import Feature
+
+MOST_SHOWN = 10
+"""Bad rows that a report names."""
+
+NONE = len(RULES)
+
+
+class BadRow(NamedTuple):
+    """A row that the model does not answer. Its value is not told: it may be a person's.
+
+    Attributes:
+        row: Number of the row in the input, from 0.
+        column: Column of the input, or of the output where that is not finite.
+        reason: The rule that it breaks.
+    """
+
+    row: int
+    column: str
+    reason: str
+
+
+class BadRows:
+    """Counts bad rows, and keeps the first ones.
+
+    Attributes:
+        rows: Number of bad rows.
+        columns: Number of rows by column and reason; a row may be bad in several columns.
+        first: The first `MOST_SHOWN` faults, by row.
+    """
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.columns: Counter[tuple[str, str]] = Counter()
+        self.first: list[BadRow] = []
+
+    def add(self, column: str, reason: str, rows: NDArray[np.intp], before: int = 0) -> None:
+        """Note rows intp[n] of a batch, before which there were so many rows."""
+        self.columns[column, reason] += len(rows)
+        self.first += [BadRow(before + row, column, reason) for row in rows[:MOST_SHOWN].tolist()]
+        self._cut()
+
+    def merge(self, other: "BadRows", before: int = 0) -> None:
+        """Add those of a batch before which there were so many rows."""
+        self.rows += other.rows
+        self.columns.update(other.columns)
+        self.first += [fault._replace(row=before + fault.row) for fault in other.first]
+        self._cut()
+
+    def described(self) -> str:
+        """The report: a line for each column and reason, and for each of the first rows."""
+        lines = [f"{self.rows} bad rows"]
+        lines += [f"  {column} {reason}: {count} rows" for (column, reason), count in self.columns.most_common()]
+        lines += [f"  row {fault.row}: {fault.column} {fault.reason}" for fault in self.first]
+        return "\n".join(lines)
+
+    def _cut(self) -> None:
+        self.first = sorted(self.first)[:MOST_SHOWN]
+
+
+class RowFaults(Faults):
+    """Faults of a batch, told by row.
+
+    Args:
+        features: The columns.
+        rows: Rows of the batch.
+    """
+
+    def __init__(self, features: tuple[Feature, ...], rows: int) -> None:
+        super().__init__(features)
+        self._length = rows
+        self._rules: dict[int, NDArray[np.int8]] = {}
+
+    def add_bad(self, column: int, rule: Rule, bad: NDArray[np.bool_], row: int) -> None:
+        """Note rows that break a rule; of the rules that a value breaks the first counts."""
+        rules = self._rules.setdefault(column, np.full(self._length, NONE, np.int8))
+        part = rules[row : row + len(bad)]
+        part[bad] = np.minimum(part[bad], RULES.index(rule))
+
+    def check(self, rows: int) -> None:
+        """Do nothing: the rows are asked for by `noted_in`."""
+
+    def noted_in(self, found: BadRows, features: tuple[Feature, ...], names: dict[str, str]) -> NDArray[np.bool_]:
+        """Add the faults to a report, and say which rows have none: bool[B].
+
+        Args:
+            found: The report.
+            features: The columns.
+            names: The input's name of each feature.
+        """
+        good = np.ones(self._length, np.bool_)
+        for column, rules in self._rules.items():
+            good &= rules == NONE
+            for rule in np.unique(rules[rules != NONE]).tolist():
+                text = fault_text(features[column], RULES[rule])
+                found.add(names[features[column].name], text, np.flatnonzero(rules == rule))
+        return good

@@ -1,0 +1,222 @@
+"""Record batches in, record batches with predictions out."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from app.codecs import categories
+from app.codecs.batch_builder import BatchBuilder
+from app.codecs.columns import cells
+from app.codecs.columns.record_batches import Filler, needs_kinds, record_batch, schema_of, validate
+from app.codecs.result import Result
+from app.codecs.rules import FloatArray, match_columns
+from app.errors import FieldError, InvalidInput
+from app.models.served import ServedModel
+from app.predict.bulk import table_answer
+from app.predict.query import Asked
+from app.score.bad_rows import BadRows, RowFaults
+from app.score.options import ScoreOptions, ScoreRefused
+from kernels.engine import Evaluation
+
+NOT_FINITE = "is not finite"
+
+
+class Scored(NamedTuple):
+    """A scored record batch.
+
+    Attributes:
+        batch: Kept columns, then predictions and the rest.
+        bad: Rows that the model does not answer.
+    """
+
+    batch: Any
+    bad: BadRows
+
+
+class _Columns(NamedTuple):
+    """What is read of a record batch.
+
+    Attributes:
+        places: Position of each feature's column; None where an optional one has none.
+        names: The input's name of each feature.
+        kept: Names of the columns that go to the output.
+    """
+
+    places: list[int | None]
+    names: dict[str, str]
+    kept: list[str]
+
+
+class Scorer:
+    """Scores record batches by the service's rules for features. Safe to call from several threads at once.
+
+    The kernels release the GIL, so that threads score side by side.
+
+    Args:
+        served: The model.
+        options: What the output has.
+
+    Raises:
+        ScoreRefused: The model cannot give it.
+    """
+
+    def __init__(self, served: ServedModel, options: ScoreOptions = ScoreOptions()) -> None:  # noqa: B008 (frozen)
+        intervals, artifact = served.artifact.intervals, served.artifact
+        if options.level is not None and (intervals is None or options.level not in intervals.levels):
+            levels = ", ".join(map(str, intervals.levels)) if intervals else "none: it has no intervals"
+            raise ScoreRefused(f"The model has no intervals of level {options.level}; its levels are {levels}.")
+        if options.labels and served.labels is None:
+            raise ScoreRefused("The model has no labels.")
+        if options.explain and served.engine.explainable is not None:
+            raise ScoreRefused(f"The predictions of the model cannot be explained: {served.engine.explainable}.")
+        if options.top is not None and artifact.forest.n_outputs > 1:
+            raise ScoreRefused("A model of several outputs can only be explained by all features.")
+        unknown = set(options.renamed.values()) - {feature.name for feature in artifact.features}
+        if unknown:
+            raise ScoreRefused(f"Columns are renamed to what is no feature of the model: {', '.join(sorted(unknown))}.")
+        self.served = served
+        self.options = options
+        self._features = artifact.features
+
+    def score(self, batch: Any) -> Any:
+        """Score a record batch, and give the output's.
+
+        Raises:
+            ScoreRefused: Its columns are not the model's, or it has bad rows and these are to fail.
+        """
+        scored = self.scored(batch)
+        if scored.bad.rows and self.options.on_error == "fail":
+            raise ScoreRefused(scored.bad.described())
+        return scored.batch
+
+    def scored(self, batch: Any, *, text: bool = False, bad: dict[int, str] | None = None) -> Scored:
+        """Score a record batch, and tell its bad rows, whatever is to happen with them.
+
+        Args:
+            batch: The record batch.
+            text: Whether all columns are text, as of a CSV file.
+            bad: Rows that could not be read, with the reason of each.
+
+        Raises:
+            ScoreRefused: Its columns are not the model's, or it is damaged.
+        """
+        columns, found = self._columns(batch.schema, text=text), BadRows()
+        try:
+            rows, good = self._rows(batch, columns, found, text=text)
+        except (pa.ArrowException, ValueError) as error:
+            raise ScoreRefused("A record batch is damaged.") from error
+        for row, reason in (bad or {}).items():
+            good[row] = False
+            found.add("(row)", reason, np.array([row]))
+        all_good = bool(good.all())
+        result = self._result(rows if all_good else rows[good])
+        finite = result.finite(0, result.rows)
+        if not finite.all():
+            found.add("prediction", NOT_FINITE, np.flatnonzero(good)[~finite])
+        answers = self._answers(result)
+        if not (all_good and finite.all()):
+            good[np.flatnonzero(good)[~finite]] = False
+            answers = answers.filter(pa.array(finite))
+            if self.options.on_error == "skip":
+                batch = batch.filter(pa.array(good))
+            else:
+                answers = _spread(answers, good)
+            found.rows = len(good) - int(np.count_nonzero(good))
+        kept = [batch.column(name) for name in columns.kept]
+        fields = [batch.schema.field(name) for name in columns.kept] + list(answers.schema)
+        names = [field.name for field in fields]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ScoreRefused(f"The output would have two columns {min(twice)}; name the ones to keep (--keep).")
+        return Scored(pa.record_batch([*kept, *answers.columns], schema=pa.schema(fields)), found)
+
+    def wanted(self, schema: Any) -> list[str]:
+        """Names of the columns of an input that are needed of it, in its order (ScoreRefused: as of `scored`)."""
+        columns = self._columns(schema, text=True)
+        needed = {*columns.kept, *(schema.names[place] for place in columns.places if place is not None)}
+        return [name for name in schema.names if name in needed]
+
+    def _columns(self, schema: Any, *, text: bool) -> _Columns:
+        """What is read of a record batch (ScoreRefused: its columns are not the model's, or not kept so)."""
+        features, renamed = self._features, self.options.renamed
+        if lacking := [name for name in renamed if name not in schema.names]:
+            raise ScoreRefused(f"The input has no column {', '.join(lacking)}, which is to be renamed.")
+        replaced = set(renamed.values())
+        names = [renamed.get(name, "" if name in replaced else name) for name in schema.names]
+        known = {feature.name for feature in features}
+        own = [place for place, name in enumerate(names) if name in known]
+        try:
+            kinds = None if text else [schema.types[place] for place in own]
+            found = match_columns([names[place] for place in own], features, kinds)
+        except InvalidInput as error:
+            raise ScoreRefused(_described(error)) from None
+        places = [None if place is None else own[place] for place in found]
+        origin = {feature.name: feature.name for feature in features} | {new: old for old, new in renamed.items()}
+        kept = self._kept(schema.names, {schema.names[place] for place in own})
+        return _Columns(places, origin, kept)
+
+    def _kept(self, names: list[str], read: set[str]) -> list[str]:
+        keep = self.options.keep
+        kept = [name for name in names if name not in read] if keep is None else list(keep)
+        if lacking := [name for name in kept if names.count(name) != 1]:
+            raise ScoreRefused(f"The input does not have the column {lacking[0]} once, which is to be kept.")
+        return kept
+
+    def _rows(
+        self, batch: Any, columns: _Columns, found: BadRows, *, text: bool
+    ) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """Values of the features, float64[B, F], and which rows are good, bool[B]."""
+        features, places = self._features, columns.places
+        faults = RowFaults(features, batch.num_rows)
+        validate(batch)
+        kinds = text or needs_kinds(features, places, batch.schema.types)
+        builder = BatchBuilder(features, batch.num_rows, kinds=kinds, faults=faults)
+        if text:
+            filler = Filler(builder, places, cells.codes)
+            for start in range(0, batch.num_rows, builder.block_rows):
+                filler.add(cells.numbers_of(batch.slice(start, builder.block_rows), features, places, builder))
+        else:
+            Filler(builder, places, categories.codes).add(batch)
+        return builder.matrix(), faults.noted_in(found, features, columns.names)
+
+    def _result(self, rows: FloatArray) -> Result:
+        """Predictions for float64[b, F], and what stands beside them."""
+        engine, options = self.served.engine, self.options
+        evaluation = Evaluation(engine.predict(rows)) if options.level is None else engine.evaluate(rows)
+        if options.explain:
+            evaluation = evaluation._replace(explanation=engine.explain(rows))
+        return table_answer(self.served, evaluation, self._asked)
+
+    @property
+    def _asked(self) -> Asked:
+        options = self.options
+        return Asked(options.level, ("label",) if options.labels else (), "raw" if options.explain else None)
+
+    def _answers(self, result: Result) -> Any:
+        """The columns of the output beside the kept ones, as a record batch."""
+        top = self.options.top
+        if top is None:
+            return record_batch(result, schema_of(result).remove_metadata(), 0, result.rows)
+        base, added = result.further
+        plain = Result(result.prediction, result.half_widths, result.model_version, result.labels, further=(base,))
+        answers = record_batch(plain, schema_of(plain).remove_metadata(), 0, plain.rows)
+        columns, names = list(answers.columns), list(answers.schema.names)
+        features = pa.array([name.partition(":")[2] for name in added.places], pa.string())
+        order = np.argsort(-np.abs(added.values), axis=1, kind="stable")[:, :top]
+        for place in range(order.shape[1]):
+            columns.append(features.take(pa.array(order[:, place])))
+            columns.append(pa.array(np.take_along_axis(added.values, order[:, place : place + 1], axis=1)[:, 0]))
+            names += [f"feature_{place + 1}", f"contribution_{place + 1}"]
+        return pa.record_batch(columns, names)
+
+
+def _spread(answers: Any, good: NDArray[np.bool_]) -> Any:
+    """Answers of the good rows as answers of all rows, with nulls for the others."""
+    places = np.cumsum(good) - 1
+    return answers.take(pa.array(places, mask=~good))
+
+
+def _described(error: InvalidInput) -> str:
+    errors: tuple[FieldError, ...] = error.errors
+    return " ".join([error.detail, *(f"{fault.field} {fault.message}." for fault in errors[:10])])
