@@ -12,6 +12,7 @@ from app.commands.ops import ops
 from app.commands.predict import predict
 from app.commands.profile import profile
 from app.commands.replay import replay
+from app.commands.score import score
 from app.commands.serve import serve
 from app.commands.settings import settings
 from app.commands.train import train
@@ -25,5 +26,5 @@ def main() -> None:
     load_dotenv(Path(".env"))
 
 
-for command in (serve, train, convert, predict, check, profile, replay, ops, settings):
+for command in (serve, train, convert, predict, check, profile, replay, score, ops, settings):
     main.add_command(command)

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from app.codecs import categories
@@ -13,6 +14,7 @@ from app.codecs.columns.record_batches import Filler, needs_kinds, record_batch,
 from app.codecs.result import Result
 from app.codecs.rules import FloatArray, match_columns
 from app.errors import FieldError, InvalidInput
+from app.feature import Feature
 from app.models.served import ServedModel
 from app.predict.bulk import table_answer
 from app.predict.query import Asked
@@ -79,6 +81,12 @@ class Scorer:
         self.served = served
         self.options = options
         self._features = artifact.features
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The model's features, by the input's names."""
+        mine = {new: old for old, new in self.options.renamed.items()}
+        return tuple(replace(one, name=mine.get(one.name, one.name)) for one in self._features)
 
     def score(self, batch: Any) -> Any:
         """Score a record batch, and give the output's.

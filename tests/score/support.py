@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import lightgbm as lgb
 import numpy as np
@@ -22,7 +23,7 @@ def bundled() -> ServedModel:
     return serve_artifact(artifact, engine, ModelIdentity(name="house", version="1"), {}, "test")
 
 
-def houses(count: int) -> pa.Table:
+def houses(count: int) -> Any:
     """Rows of the bundled model, with an id."""
     example = bundled().artifact.example
     assert example is not None

@@ -1,0 +1,164 @@
+"""`madrone score`: files of rows scored to files."""
+
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from app.address import parse_address
+from app.commands.common import check_openmp, keep_kernels, model_address, settings_of_environment, stop
+from app.config.contradictions import OF_A_REGISTRY, OF_A_RUN
+
+FORMATS = ("parquet", "csv", "ndjson", "arrow")
+
+
+class _Ended(BaseException):
+    """A signal ends the command."""
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    raise _Ended(number)
+
+
+def _columns(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...] | None:
+    """Columns to keep; None for all."""
+    if value == "all":
+        return None
+    return () if value == "none" else tuple(dict.fromkeys(value.split(",")))
+
+
+def _renamed(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """The model's name of each renamed column."""
+    pairs = [value.partition("=") for value in values]
+    mine, theirs = [pair[0] for pair in pairs], [pair[2] for pair in pairs]
+    if not all(mine) or not all(theirs):
+        raise click.BadParameter("must be the input's name, =, and the model's name.", param=parameter)
+    if len({*mine}) < len(mine) or len({*theirs}) < len(theirs):
+        raise click.BadParameter("names a column or a feature twice.", param=parameter)
+    return dict(zip(mine, theirs, strict=True))
+
+
+def _explained(_: click.Context, parameter: click.Parameter, value: str | None) -> tuple[bool, int | None]:
+    """Whether to explain, and by how many features; None for all."""
+    if value is None or value == "all":
+        return value is not None, None
+    if (found := re.fullmatch(r"top=([1-9][0-9]{0,3})", value)) is None:
+        raise click.BadParameter("must be all, or top= and a number from 1 to 9999.", param=parameter)
+    return True, int(found[1])
+
+
+@click.command()
+@click.argument("source", metavar="INPUT")
+@click.option("--model", required=True, callback=model_address, help="Model, as for `madrone check`.")
+@click.option("--output", required=True, metavar="OUT", help="File, folder for several inputs, or - (standard output).")
+@click.option("--format", "read", type=click.Choice(FORMATS), help="Format of INPUT. Default: by its suffix.")
+@click.option("--output-format", "written", type=click.Choice(FORMATS), help="Format of OUT. Default: by its suffix.")
+@click.option(
+    "--keep",
+    callback=_columns,
+    default="all",
+    show_default=True,
+    help="Columns that OUT has as well: all that are no features, none, or names with commas.",
+)
+@click.option(
+    "--map", "renamed", multiple=True, callback=_renamed, metavar="MINE=THEIRS", help="Input's name of a feature."
+)
+@click.option("--interval", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Level of lower and upper.")
+@click.option("--labels", is_flag=True, help="Add the label of each row.")
+@click.option(
+    "--explain", callback=_explained, metavar="all|top=N", help="Add what each feature, or the N largest, add."
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["fail", "null", "skip"]),
+    default="fail",
+    show_default=True,
+    help="For rows that break the model's rules: fail, give no prediction, or leave them out.",
+)
+@click.option("--resume", is_flag=True, help="Keep finished parts until OUT is complete, and go on from those.")
+def score(
+    source: str, model: str, output: str, read: Any, written: Any, keep: tuple[str, ...] | None,
+    renamed: dict[str, str], interval: float | None, labels: bool, explain: tuple[bool, int | None],
+    on_error: Any, resume: bool,
+) -> None:  # fmt: skip
+    """Score the rows of INPUT with a model, and write the predictions to OUT.
+
+    INPUT is a file, a folder, a pattern in quotes, or - (standard input). The exit status is 0 if all went well, 1 if
+    the run failed or has bad rows with --on-error fail, 2 for bad usage, 128 and the number of the signal that ended
+    it. OUT appears once it is complete.
+    """
+    several = "-" not in (source, output) and (Path(source).is_dir() or Path(output).is_dir() or "*" in source)
+    if resume and "-" in (source, output):
+        raise click.UsageError("--resume needs files for INPUT and OUT.")
+    if source == "-" and read is None:
+        raise click.UsageError("Standard input needs --format.")
+    has_run = parse_address(model).kind in ("run", "registered")
+    unused = {*OF_A_REGISTRY, "MODEL_NAME", *(() if has_run else OF_A_RUN)}
+    environ = {name: value for name, value in os.environ.items() if name not in unused}
+    settings = settings_of_environment(environ | {"MODEL_PATH": model})
+    check_openmp()
+    keep_kernels(settings)
+
+    import msgspec
+    from rich.console import Console
+
+    from app.files import reason
+    from app.models.refusal import ModelRefused
+    from app.models.registry.process import WorkerProcess
+    from app.models.registry.source import NothingToServe, RegistryUnreachable
+    from app.score.bad_rows import BadRows
+    from app.score.inputs import find_inputs, rows_of
+    from app.score.options import ScoreOptions, ScoreRefused
+    from app.score.progress import shown_rows
+    from app.score.run import jobs_of, load_model, score_job
+    from app.score.scorer import Scorer
+
+    options = ScoreOptions(
+        keep=keep, renamed=renamed, level=interval, labels=labels, explain=explain[0], top=explain[1],
+        on_error=on_error,
+    )  # fmt: skip
+    handlers = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
+    worker, rows, bad = None, 0, BadRows()
+    try:
+        jobs = jobs_of([] if source == "-" else find_inputs(source), output, read, written, several=several)
+        counts = [rows_of(job.source, job.input) for job in jobs]
+        worker = WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
+        scorer = Scorer(load_model(settings, worker), options)
+        if several:
+            Path(output).mkdir(parents=True, exist_ok=True)
+        begun = time.monotonic()
+        total = None if None in counts else sum(count or 0 for count in counts)
+        with shown_rows(Console(stderr=True), total) as advance:
+            for job in jobs:
+                found = score_job(scorer, job, advance, resume=resume)
+                bad.merge(found.bad, rows)
+                rows += found.rows
+    except ScoreRefused as error:
+        stop(str(error))
+    except (ModelRefused, NothingToServe, RegistryUnreachable) as error:
+        stop(f"{model} cannot be served: {str(error).removeprefix('MODEL_PATH: ')}.")
+    except OSError as error:
+        stop(f"The run failed: {reason(error)}.")
+    except _Ended as ended:
+        how = (
+            "The same command goes on from the finished parts."
+            if resume
+            else "With --resume, a run can be gone on with."
+        )
+        click.echo(f"Ended by a signal; {output} is not complete. {how}", err=True)
+        sys.exit(128 + int(ended.args[0]))
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if worker is not None:
+            worker.close()
+    seconds = time.monotonic() - begun
+    if bad.rows:
+        click.echo(bad.described(), err=True)
+    click.echo(f"{rows} rows in {seconds:.1f} s, {rows / max(seconds, 1e-9):.0f} rows/s, {bad.rows} bad rows", err=True)

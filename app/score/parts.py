@@ -1,0 +1,129 @@
+"""Finished parts of a run, from which a later one goes on."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from app.score.bad_rows import BadRow, BadRows
+from app.score.options import ScoreRefused
+
+MANIFEST = "manifest.json"
+
+
+class Parts:
+    """Scored parts of an input in a hidden folder beside the output, as Arrow streams.
+
+    A part is finished once its report is there, which is written after its rows are on the disk.
+
+    Args:
+        output: Path of the output.
+        manifest: What the rows depend on: model, options and input.
+
+    Raises:
+        ScoreRefused: The folder is of a run of another model, other options or another input.
+    """
+
+    def __init__(self, output: Path, manifest: dict[str, Any]) -> None:
+        self._folder = output.with_name(f".{output.name}.parts")
+        self._folder.mkdir(exist_ok=True)
+        text, path = json.dumps(manifest, sort_keys=True), self._folder / MANIFEST
+        if not path.exists():
+            _write(path, text)
+        elif (before := json.loads(path.read_text())) != json.loads(text):
+            changed = sorted(key for key in manifest if before.get(key) != json.loads(text)[key])
+            raise ScoreRefused(
+                f"The run that --resume would go on with had another {' and '.join(changed)}. "
+                f"Remove {self._folder} to begin anew."
+            )
+
+    @property
+    def finished(self) -> int:
+        """Number of finished parts, from the first on without a gap."""
+        count = 0
+        while self._report(count).exists():
+            count += 1
+        return count
+
+    def writer(self, number: int, schema: Any) -> "PartWriter":
+        """What writes a part."""
+        return PartWriter(self._folder / f"{number}.arrow", self._report(number), schema)
+
+    def batches(self) -> Iterator[Any]:
+        """The record batches of all finished parts, in order."""
+        for number in range(self.finished):
+            with pa.OSFile(str(self._folder / f"{number}.arrow")) as file, pa.ipc.open_stream(file) as reader:
+                yield from reader
+
+    def report(self) -> tuple[int, BadRows]:
+        """Rows of the input in the finished parts, and which of them are bad."""
+        rows, bad = 0, BadRows()
+        for number in range(self.finished):
+            found, part = json.loads(self._report(number).read_text()), BadRows()
+            part.rows = found["bad"]
+            part.columns = Counter({(column, reason): count for column, reason, count in found["columns"]})
+            part.first = [BadRow(*fault) for fault in found["first"]]
+            bad.merge(part, rows)
+            rows += found["rows"]
+        return rows, bad
+
+    def remove(self) -> None:
+        """Remove the folder, once the output is complete."""
+        shutil.rmtree(self._folder)
+
+    def _report(self, number: int) -> Path:
+        return self._folder / f"{number}.json"
+
+
+class PartWriter:
+    """Writes a part, batch by batch.
+
+    Args:
+        path: File of its rows.
+        report: File of its report.
+        schema: Schema of the record batches.
+    """
+
+    def __init__(self, path: Path, report: Path, schema: Any) -> None:
+        self._report = report
+        self._file = path.open("wb")
+        self._writer = pa.ipc.new_stream(self._file, schema)
+        self._rows = 0
+        self._bad = BadRows()
+
+    def add(self, rows: int, batch: Any, bad: BadRows) -> None:
+        """Add a record batch, made of so many rows of the input."""
+        self._writer.write_batch(batch)
+        self._bad.merge(bad, self._rows)
+        self._rows += rows
+
+    def close(self) -> None:
+        """Close the file, whose part is not finished unless `finish` was called."""
+        if not self._file.closed:
+            self._writer.close()
+            self._file.close()
+
+    def finish(self) -> None:
+        """Write the rows to the disk, then the report."""
+        self._writer.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        columns = [[column, reason, count] for (column, reason), count in self._bad.columns.items()]
+        report = {"rows": self._rows, "bad": self._bad.rows, "columns": columns, "first": self._bad.first}
+        _write(self._report, json.dumps(report))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all."""
+    temporary = path.with_suffix(".new")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,186 @@
+"""Files of rows scored to files: `madrone score`."""
+
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from app.config.settings import Settings
+from app.models.disk.batch_costs import BatchCosts
+from app.models.disk.store import ModelStore
+from app.models.loader import ModelLoader
+from app.models.registry.source import ModelSource, NothingToServe
+from app.models.served import ServedModel
+from app.score.bad_rows import BadRows
+from app.score.inputs import STANDARD, Format, format_of, read_pieces, stamp
+from app.score.options import ScoreRefused
+from app.score.output import Output, whole_file
+from app.score.parts import Parts, PartWriter
+from app.score.pipeline import ScoredPiece, score_pieces
+from app.score.scorer import Scorer
+
+Advance = Callable[[int], None]
+"""Takes the number of rows that were scored."""
+
+
+class Job(NamedTuple):
+    """One input and its output.
+
+    Attributes:
+        source: Path of the input, or `-`.
+        target: Path of the output, or `-`.
+        input: Format of the input.
+        output: Format of the output.
+    """
+
+    source: str
+    target: str
+    input: Format
+    output: Format
+
+
+class Total(NamedTuple):
+    """What a run came to.
+
+    Attributes:
+        rows: Rows of the input.
+        bad: Those that the model does not answer.
+    """
+
+    rows: int
+    bad: BadRows
+
+
+def load_model(settings: Settings, source: ModelSource) -> ServedModel:
+    """Fetch, build and check the model that the settings prefer, as the service does.
+
+    Raises:
+        NothingToServe: There is no such model.
+        ModelRefused: The model cannot be served.
+        RegistryUnreachable: The registry does not answer.
+        OSError: This machine cannot load the model.
+    """
+    store = ModelStore(settings.data_dir / "models", settings.source_uri, settings.model_name, 1)
+    loader = ModelLoader(settings, source, store, BatchCosts(settings.data_dir / "calibrations.json"))
+    offer = source.look()
+    if not offer.candidates:
+        raise NothingToServe(offer.problem)
+    return loader.load(offer.candidates[0], None, keep=False)
+
+
+def jobs_of(
+    inputs: list[Path], target: str, given: Format | None, output: Format | None, *, several: bool
+) -> list[Job]:  # fmt: skip
+    """An output for each input: the target, or a file of the same name in that folder.
+
+    Args:
+        inputs: Files; none for standard input.
+        target: Path of the output.
+        given: Format of the inputs, unless their names tell.
+        output: Format of the outputs, unless their names tell.
+        several: Whether the target is a folder.
+
+    Raises:
+        ScoreRefused: A name does not tell its format, or an output would be an input or another's.
+    """
+    jobs: list[Job] = []
+    for source in map(str, inputs) if inputs else [STANDARD]:
+        read = format_of(source, given)
+        if not several:
+            written = output or (read if target == STANDARD else format_of(target, None))
+            jobs.append(Job(source, target, read, written))
+            continue
+        name = Path(source).stem + f".{output}" if output else Path(source).name
+        jobs.append(Job(source, str(Path(target) / name), read, output or read))
+    targets = [job.target for job in jobs]
+    if len({*targets}) < len(targets):
+        raise ScoreRefused("Two inputs have the same name, so their outputs would be one file.")
+    if {str(Path(one).absolute()) for one in targets} & {str(path.absolute()) for path in inputs}:
+        raise ScoreRefused("The output would replace an input.")
+    return jobs
+
+
+def score_job(scorer: Scorer, job: Job, advance: Advance, *, resume: bool) -> Total:
+    """Score an input to its output, which appears whole or not at all.
+
+    Args:
+        scorer: Scores record batches.
+        job: The input and the output.
+        advance: Told of rows as they are scored.
+        resume: Whether finished parts are kept beside the output until it is complete, and those of an earlier run
+            are used.
+
+    Raises:
+        ScoreRefused: The input cannot be scored, or has bad rows and these are to fail.
+        OSError: The output cannot be written.
+    """
+    if not resume:
+        with whole_file(job.target) as sink:
+            return _score(scorer, job, sink, advance)
+    manifest = {
+        "model": scorer.served.artifact.digest,
+        "options": msgspec.to_builtins(scorer.options),
+        "input": stamp(job.source),
+        "format": [job.input, job.output],
+    }
+    with whole_file(job.target) as sink:
+        parts = Parts(Path(job.target), manifest)
+        advance(parts.report()[0])
+        _score_parts(scorer, job, parts, advance)
+        with ExitStack() as stack:
+            writer: Output | None = None
+            for batch in parts.batches():
+                writer = writer or stack.enter_context(closing(Output(sink, job.output, batch.schema, stream=False)))
+                writer.write(batch)
+    total = Total(*parts.report())
+    parts.remove()
+    return total
+
+
+def _score(scorer: Scorer, job: Job, sink: Any, advance: Advance) -> Total:
+    rows, bad, stream = 0, BadRows(), job.target == STANDARD
+    writer: Output | None = None
+    with ExitStack() as stack:
+        for piece, (batch, found) in stack.enter_context(closing(_scored(scorer, job, 0))):
+            bad.merge(found, rows)
+            rows += piece.batch.num_rows
+            _check(scorer, bad)
+            writer = writer or stack.enter_context(closing(Output(sink, job.output, batch.schema, stream=stream)))
+            writer.write(batch)
+            advance(piece.batch.num_rows)
+    return Total(rows, bad)
+
+
+def _score_parts(scorer: Scorer, job: Job, parts: Parts, advance: Advance) -> None:
+    """Score the unfinished parts of an input."""
+    finished = parts.finished
+    rows, bad = parts.report()
+    current: tuple[int, PartWriter] | None = None
+    with ExitStack() as stack:
+        for piece, (batch, found) in stack.enter_context(closing(_scored(scorer, job, finished))):
+            bad.merge(found, rows)
+            rows += piece.batch.num_rows
+            _check(scorer, bad)
+            if current is not None and current[0] != piece.part:
+                current[1].finish()
+                current = None
+            if current is None:
+                writer = stack.enter_context(closing(parts.writer(piece.part, batch.schema)))
+                current = piece.part, writer
+            current[1].add(piece.batch.num_rows, batch, found)
+            advance(piece.batch.num_rows)
+        if current is not None:
+            current[1].finish()
+
+
+def _scored(scorer: Scorer, job: Job, finished: int) -> Generator[ScoredPiece]:
+    features = scorer.features
+    pieces = read_pieces(job.source, job.input, features, scorer.wanted, finished)
+    return score_pieces(pieces, lambda piece: scorer.scored(piece.batch, text=piece.text, bad=piece.bad))
+
+
+def _check(scorer: Scorer, bad: BadRows) -> None:
+    if bad.rows and scorer.options.on_error == "fail":
+        raise ScoreRefused(bad.described())
