@@ -116,7 +116,7 @@ def score(
     from app.score.inputs import find_inputs, rows_of
     from app.score.options import ScoreOptions, ScoreRefused
     from app.score.progress import shown_rows
-    from app.score.run import jobs_of, load_model, score_job
+    from app.score.run import forget_parts, jobs_of, load_model, score_job
     from app.score.scorer import Scorer
 
     options = ScoreOptions(
@@ -139,6 +139,8 @@ def score(
                 found = score_job(scorer, job, advance, resume=resume)
                 bad.merge(found.bad, rows)
                 rows += found.rows
+        if resume:
+            forget_parts(jobs)
     except ScoreRefused as error:
         stop(str(error))
     except (ModelRefused, NothingToServe, RegistryUnreachable) as error:

@@ -30,7 +30,7 @@ class Parts:
     """
 
     def __init__(self, output: Path, manifest: dict[str, Any]) -> None:
-        self._folder = output.with_name(f".{output.name}.parts")
+        self._folder = _folder(output)
         self._folder.mkdir(exist_ok=True)
         text, path = json.dumps(manifest, sort_keys=True), self._folder / MANIFEST
         if not path.exists():
@@ -71,10 +71,6 @@ class Parts:
             bad.merge(part, rows)
             rows += found["rows"]
         return rows, bad
-
-    def remove(self) -> None:
-        """Remove the folder, once the output is complete."""
-        shutil.rmtree(self._folder)
 
     def _report(self, number: int) -> Path:
         return self._folder / f"{number}.json"
@@ -117,6 +113,15 @@ class PartWriter:
         columns = [[column, reason, count] for (column, reason), count in self._bad.columns.items()]
         report = {"rows": self._rows, "bad": self._bad.rows, "columns": columns, "first": self._bad.first}
         _write(self._report, json.dumps(report))
+
+
+def remove_parts(output: Path) -> None:
+    """Remove the finished parts of an output."""
+    shutil.rmtree(_folder(output), ignore_errors=True)
+
+
+def _folder(output: Path) -> Path:
+    return output.with_name(f".{output.name}.parts")
 
 
 def _write(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from app.score.bad_rows import BadRows
 from app.score.inputs import STANDARD, Format, format_of, read_pieces, stamp
 from app.score.options import ScoreRefused
 from app.score.output import Output, whole_file
-from app.score.parts import Parts, PartWriter
+from app.score.parts import Parts, PartWriter, remove_parts
 from app.score.pipeline import ScoredPiece, score_pieces
 from app.score.scorer import Scorer
 
@@ -134,9 +134,13 @@ def score_job(scorer: Scorer, job: Job, advance: Advance, *, resume: bool) -> To
             for batch in parts.batches():
                 writer = writer or stack.enter_context(closing(Output(sink, job.output, batch.schema, stream=False)))
                 writer.write(batch)
-    total = Total(*parts.report())
-    parts.remove()
-    return total
+    return Total(*parts.report())
+
+
+def forget_parts(jobs: list[Job]) -> None:
+    """Remove the finished parts of all outputs, once all are complete: until then, none is scored again."""
+    for job in jobs:
+        remove_parts(Path(job.target))
 
 
 def _score(scorer: Scorer, job: Job, sink: Any, advance: Advance) -> Total:

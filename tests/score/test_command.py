@@ -1,6 +1,7 @@
 """`madrone score` as people use it: its files, its exit status, its messages, and a run that was killed."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -173,6 +174,29 @@ def test_finished_parts_are_not_scored_again(
     assert sum(scored[1:]) <= 500  # the part before may not have been written yet
     assert output.read_bytes() == whole.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "whole.parquet"]
+
+
+def test_finished_files_of_a_folder_are_not_scored_again(
+    score: Score, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many, out = tmp_path / "many", tmp_path / "out"
+    many.mkdir()
+    (many / "a.parquet").write_bytes((folder / "in.parquet").read_bytes())
+    pq.write_table(pa.table({"x": [1.0]}), many / "b.parquet")  # lacks y and z
+    assert score(many, out, "--resume").exit_code == 1
+    rows: list[int] = []
+    plain = Scorer.scored
+
+    def counting(self: Scorer, batch: Any, **options: Any) -> Any:
+        rows.append(batch.num_rows)
+        return plain(self, batch, **options)
+
+    monkeypatch.setattr(Scorer, "scored", counting)
+    pq.write_table(pq.read_table(folder / "in.parquet").slice(0, 50), many / "b.parquet")
+    shutil.rmtree(out / ".b.parquet.parts")  # of the input as it was before
+    assert score(many, out, "--resume").exit_code == 0
+    assert sum(rows) == 50
+    assert sorted(path.name for path in out.iterdir()) == ["a.parquet", "b.parquet"]
 
 
 def test_a_killed_run_goes_on(score: Score, folder: Path, registry_dir: Path, tmp_path: Path) -> None:
