@@ -112,7 +112,7 @@ def score(
     from app.models.refusal import ModelRefused
     from app.models.registry.process import WorkerProcess
     from app.models.registry.source import NothingToServe, RegistryUnreachable
-    from app.score.bad_rows import BadRows
+    from app.score.bad_rows import BadRows, counted
     from app.score.inputs import find_inputs, rows_of
     from app.score.options import ScoreOptions, ScoreRefused
     from app.score.progress import shown_rows
@@ -151,7 +151,7 @@ def score(
         how = (
             "The same command goes on from the finished parts."
             if resume
-            else "With --resume, a run can be gone on with."
+            else "Nothing of it is kept; a run with --resume keeps its finished parts."
         )
         click.echo(f"Ended by a signal; {output} is not complete. {how}", err=True)
         sys.exit(128 + int(ended.args[0]))
@@ -163,4 +163,8 @@ def score(
     seconds = time.monotonic() - begun
     if bad.rows:
         click.echo(bad.described(), err=True)
-    click.echo(f"{rows} rows in {seconds:.1f} s, {rows / max(seconds, 1e-9):.0f} rows/s, {bad.rows} bad rows", err=True)
+    speed = f"{rows / max(seconds, 1e-9):.0f} rows/s"
+    click.echo(
+        f"{counted(rows, 'row')} in {seconds:.1f} s, {speed}, {counted(bad.rows, 'bad row')}",
+        err=True,
+    )

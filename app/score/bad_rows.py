@@ -16,6 +16,11 @@ MOST_SHOWN = 10
 NONE = len(RULES)
 
 
+def counted(count: int, what: str) -> str:
+    """A number and its noun: 1 row, 2 rows."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 class BadRow(NamedTuple):
     """A row that the model does not answer. Its value is not told: it may be a person's.
 
@@ -59,8 +64,8 @@ class BadRows:
 
     def described(self) -> str:
         """The report: a line for each column and reason, and for each of the first rows."""
-        lines = [f"{self.rows} bad rows"]
-        lines += [f"  {column} {reason}: {count} rows" for (column, reason), count in self.columns.most_common()]
+        lines = [counted(self.rows, "bad row")]
+        lines += [f"  {name} {reason}: {counted(rows, 'row')}" for (name, reason), rows in self.columns.most_common()]
         lines += [f"  row {fault.row}: {fault.column} {fault.reason}" for fault in self.first]
         return "\n".join(lines)
 
