@@ -17,8 +17,11 @@ from app.commands.serve import serve
 from app.commands.settings import settings
 from app.commands.train import train
 
+EPILOG = """Settings are environment variables, or lines of a .env file in the working directory: `madrone settings`
+lists them. The exit status is 0 if all went well, 1 if not, and 2 if an argument or a setting is not valid."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
 @click.version_option(__version__, prog_name="madrone", message="%(prog)s %(version)s")
 def main() -> None:
     """Serve LightGBM models from an MLflow Model Registry."""

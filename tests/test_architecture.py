@@ -85,6 +85,7 @@ def inside(folder: str, names: Iterable[str]) -> list[str]:
         *[("app.models", f"app.{part}") for part in ("serving", "predict", "routes")],
         *[("app.ops", f"app.{part}") for part in ("models", "serving", "predict", "routes", "telemetry")],
         ("app.ops", "litestar"),
+        *[("app.madrone.client", other) for other in ("app", "kernels", "litestar")],
         *[(f"app.{part}", "app.protocols") for part in ("codecs", "models", "predict", "serving", "telemetry")],
         ("app.predict", "app.routes"),
         *[

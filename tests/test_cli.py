@@ -50,6 +50,8 @@ def test_help_names_every_command(madrone: Madrone) -> None:
     done = madrone("--help")
     assert done.returncode == 0
     assert {"serve", "train", "predict", "settings"} <= set(done.stdout.split())
+    assert "..." not in done.stdout  # of a summary that is cut off
+    assert "The exit status is 0" in done.stdout
 
 
 def test_version_is_that_of_the_package(madrone: Madrone) -> None:
@@ -165,10 +167,11 @@ def test_predicting_without_a_server_says_what_to_do(madrone: Madrone) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_predicting_with_an_invalid_address_says_so(madrone: Madrone) -> None:
-    done = madrone("predict", "--url", "not-an-address")
-    assert done.returncode == 1
-    assert "not-an-address" in done.stderr
+@pytest.mark.parametrize("url", ["not-an-address", "ftp://host", ""])
+def test_predicting_with_an_invalid_address_says_so(madrone: Madrone, url: str) -> None:
+    done = madrone("predict", "--url", url)
+    assert done.returncode == 2
+    assert "Invalid value for --url: The URL of the service must begin with http://" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -206,7 +209,7 @@ def test_predicting_prints_the_example_and_the_services_answer(
 
     refused = CliRunner().invoke(main, ["predict", "--url", f"{url}/"], env={"API_KEY": "wrong"})
     assert refused.exit_code == 1
-    assert refused.stderr.startswith("/predict answered 401: ")
+    assert refused.stderr.startswith("/predict answered 401 Unauthorized: The key is not valid. Set API_KEY")
     assert "wrong" not in refused.stderr
 
 

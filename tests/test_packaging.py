@@ -1,13 +1,15 @@
 """How Madrone is installed: what the lock holds, and the rules that the image keeps."""
 
+import os
 import re
 import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -15,6 +17,7 @@ from tests.support import ROOT
 
 LOCK = (ROOT / "requirements.lock").read_text()
 CONTAINERFILE = (ROOT / "Containerfile").read_text()
+VERSION = version("madrone")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -57,14 +60,40 @@ def test_the_lock_has_a_hash_for_each_package_and_names_no_index() -> None:
     assert re.findall(r"://|^\s*-[-if]", LOCK.replace("--hash=", ""), re.MULTILINE) == []
 
 
-def test_the_wheel_holds_the_migrations_and_the_console(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    directory = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(directory)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
+    (path,) = directory.glob("*.whl")
+    return zipfile.ZipFile(path)
+
+
+def test_the_wheel_holds_the_migrations_and_the_console(wheel: zipfile.ZipFile) -> None:
     for folder, files in (("app/prediction_log/migrations", "*.py"), ("app/console/static", "*.*")):
-        held = {name for name in names if name.startswith(folder)}
+        held = {name for name in wheel.namelist() if name.startswith(folder)}
         assert held == {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob(files)}
+
+
+def test_the_wheel_holds_the_client_once_by_the_name_that_users_import(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    names = wheel.namelist()
+    assert {name.partition("/")[0] for name in names} == {"app", "kernels", "madrone", f"madrone-{VERSION}.dist-info"}
+    sources = {path.relative_to(ROOT / "app").as_posix() for path in (ROOT / "app" / "madrone").rglob("*.py")}
+    assert {name for name in names if name.startswith("madrone/")} >= {*sources, "madrone/py.typed"}
+    assert [name for name in names if name.startswith("app/madrone")] == []
+    wheel.extractall(tmp_path)
+    code = "import madrone.client, sys; print(madrone.client.Client('http://x'), madrone.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd="/", env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"Client('http://x') {tmp_path / 'madrone' / '__init__.py'}\n"
+
+
+def test_an_install_of_the_checkout_has_the_names_of_the_wheel(tmp_path: Path) -> None:
+    code = "import app, kernels, madrone; print(*(module.__file__ for module in (app, kernels, madrone)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(ROOT / name / "__init__.py") for name in ("app", "kernels", "app/madrone")]
 
 
 def stages() -> dict[str, list[str]]:

@@ -216,7 +216,16 @@ def test_ci_runs_the_readmes_test_command() -> None:
 @pytest.mark.parametrize(
     "folder",
     [
-        *("app", "app/codecs", "app/drift", "app/models", "app/prediction_log", "app/protocols", "app/telemetry"),
+        *(
+            "app",
+            "app/codecs",
+            "app/drift",
+            "app/madrone",
+            "app/models",
+            "app/prediction_log",
+            "app/protocols",
+            "app/telemetry",
+        ),
         *("app/training", "kernels"),
     ],
 )

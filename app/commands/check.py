@@ -10,13 +10,14 @@ from app.commands.common import check_openmp, keep_kernels, model_address, setti
 from app.config.contradictions import OF_A_REGISTRY, OF_A_RUN
 
 
-@click.command()
+@click.command(short_help="Say whether a model can be served.")
 @click.argument("model", callback=model_address)
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 def check(model: str, as_json: bool) -> None:
     """Say whether MODEL can be served, why not, and what it takes and gives.
 
-    MODEL is a file, a directory or an address, as for MODEL_PATH. The exit status is 0 if it can be served, 1 if not.
+    MODEL is a file, a directory or an address, such as s3://bucket/model, runs:/ID/model or models:/churn@champion.
+    The exit status is 0 if it can be served, 1 if not.
     """
     has_run = parse_address(model).kind in ("run", "registered")
     unused = {*OF_A_REGISTRY, "MODEL_NAME", *(() if has_run else OF_A_RUN)}

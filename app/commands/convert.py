@@ -8,7 +8,7 @@ from app.commands.common import check_openmp, settings_of_environment, stop
 from app.models.convert.options import convert_options
 
 
-@click.command()
+@click.command(short_help="Make a model that can be served out of a Python object.")
 @convert_options
 def convert(**options: Any) -> None:
     """Convert a model that is a Python object into one that can be served.

@@ -10,7 +10,7 @@ from app.commands.common import check_openmp, keep_kernels, model_address, setti
 from app.config.contradictions import LEAST_BASELINE, OF_A_REGISTRY, OF_A_RUN
 
 
-@click.command()
+@click.command(short_help="Write what drift of served rows is measured against.")
 @click.argument("model", callback=model_address)
 @click.option(
     "--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True,
@@ -20,8 +20,9 @@ from app.config.contradictions import LEAST_BASELINE, OF_A_REGISTRY, OF_A_RUN
 def profile(model: str, data: Path, output: Path | None) -> None:
     """Write the profile of MODEL, which a service compares the rows that it answers with.
 
-    MODEL is a file, a directory or an address, as for MODEL_PATH. The profile goes to DATA_DIR, where a service that
-    serves the same files finds it within seconds, also while it runs. Other columns of the file are not read.
+    MODEL is a file, a directory or an address, such as s3://bucket/model, runs:/ID/model or models:/churn@champion.
+    The profile goes to DATA_DIR, where a service that serves the same files finds it within seconds, also while it
+    runs. Other columns of the file are not read.
     """
     has_run = parse_address(model).kind in ("run", "registered")
     unused = {*OF_A_REGISTRY, "MODEL_NAME", *(() if has_run else OF_A_RUN)}

@@ -21,7 +21,7 @@ def _time(_: click.Context, parameter: click.Parameter, value: str | None) -> da
         raise click.BadParameter(f"{error}.", param=parameter) from error
 
 
-@click.command()
+@click.command(short_help="Score logged rows with another version, and compare.")
 @click.option("--since", required=True, callback=_time, help="First time: 2026-03-01T12:00:00Z, a date, or 24h (ago).")
 @click.option("--until", callback=_time, help="Time before which the rows were logged. Default: now.")
 @click.option("--alias", help="Alias of the version to replay with.")

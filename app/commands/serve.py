@@ -25,7 +25,7 @@ OTHER_FILES = 200
 log = logging.getLogger(__name__)
 
 
-@click.command()
+@click.command(short_help="Serve the model over HTTP.")
 @click.option("--model", callback=model_address, help="File, directory or address of the model. Replaces MODEL_PATH.")
 @click.option("--host", help="Address to listen on. Replaces API_HOST.")
 @click.option("--port", help="Port to listen on. Replaces API_PORT.")

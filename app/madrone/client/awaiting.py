@@ -71,6 +71,11 @@ class AsyncClient:
         """Whether predictions are answered now; asks once."""
         return await self._run(self._calls.ready())
 
+    @property
+    def url(self) -> str:
+        """URL of the service, without a password in it."""
+        return self._calls.policy.base
+
     async def close(self) -> None:
         """Close all connections."""
         await self._http.aclose()

@@ -97,6 +97,11 @@ class Client:
         """Whether predictions are answered now; asks once."""
         return self._run(self._calls.ready())
 
+    @property
+    def url(self) -> str:
+        """URL of the service, without a password in it."""
+        return self._calls.policy.base
+
     def close(self) -> None:
         """Close all connections."""
         self._http.close()
