@@ -87,9 +87,9 @@ def score(
     renamed: dict[str, str], interval: float | None, labels: bool, explain: tuple[bool, int | None],
     on_error: Any, resume: bool,
 ) -> None:  # fmt: skip
-    """Score the rows of INPUT with a model, and write the predictions to OUT.
+    """Score files of rows with a model.
 
-    INPUT is a file, a folder, a pattern in quotes, or - (standard input). The exit status is 0 if all went well, 1 if
+    The rows of INPUT and their predictions are written to OUT. INPUT is a file, a folder, a pattern in quotes, or - (standard input). The exit status is 0 if all went well, 1 if
     the run failed or has bad rows with --on-error fail, 2 for bad usage, 128 and the number of the signal that ended
     it. OUT appears once it is complete.
     """
