@@ -89,9 +89,9 @@ def score(
 ) -> None:  # fmt: skip
     """Score files of rows with a model.
 
-    The rows of INPUT and their predictions are written to OUT. INPUT is a file, a folder, a pattern in quotes, or - (standard input). The exit status is 0 if all went well, 1 if
-    the run failed or has bad rows with --on-error fail, 2 for bad usage, 128 and the number of the signal that ended
-    it. OUT appears once it is complete.
+    The rows of INPUT and their predictions are written to OUT. INPUT is a file, a folder, a pattern in quotes, or -
+    (standard input). The exit status is 0 if all went well, 1 if the run failed or has bad rows with --on-error fail, 2
+    for bad usage, 128 and the number of the signal that ended it. OUT appears once it is complete.
     """
     several = "-" not in (source, output) and (Path(source).is_dir() or Path(output).is_dir() or "*" in source)
     if resume and "-" in (source, output):
