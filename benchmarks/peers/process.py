@@ -74,10 +74,20 @@ def last_line(text: str) -> str:
 
 
 class Process:
-    """Worker that runs until it is closed. Its output goes to a file in the cache's `logs`."""
+    """Worker that runs until it is closed. Its output goes to a file in the cache's `logs`.
 
-    def __init__(self, peer: Peer, cache: Path, environ: dict[str, str] | None = None) -> None:
+    Args:
+        peer: The engine.
+        cache: Folder of environments and logs.
+        environ: Further variables of its environment.
+        patience_s: Time limit of each call.
+    """
+
+    def __init__(
+        self, peer: Peer, cache: Path, environ: dict[str, str] | None = None, patience_s: float = PATIENCE_S
+    ) -> None:
         python = python_of(peer, cache)
+        self._patience_s = patience_s
         self._log = cache / "logs" / f"{peer.label}.txt"
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
@@ -94,7 +104,7 @@ class Process:
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        timer = threading.Timer(PATIENCE_S, self._kill)
+        timer = threading.Timer(self._patience_s, self._kill)
         timer.start()
         try:
             self._process.stdin.write(json.dumps({"do": do, "with": arguments}) + "\n")
@@ -106,7 +116,7 @@ class Process:
             timed_out = not timer.is_alive()
             timer.cancel()
         if timed_out:
-            raise PeerError(f"{do} took more than {PATIENCE_S} s")
+            raise PeerError(f"{do} took more than {self._patience_s} s")
         if not line:
             said = last_line(self._log.read_text(errors="replace"))
             raise PeerError(f"{do}: ended with {self._process.wait()}, last said {said!r}")
