@@ -76,6 +76,10 @@ class ServiceError(Exception):
         self.detail = detail
         self.errors = errors
 
+    def sentences(self) -> str:
+        """Detail and the first faults of fields, for a terminal."""
+        return " ".join([self.detail, *(f"{fault.field} {fault.message}." for fault in self.errors[:10])])
+
 
 class BadRequest(ServiceError):
     """The request contradicts itself, or lacks a header that HTTP requires."""

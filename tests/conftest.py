@@ -27,8 +27,6 @@ from functools import lru_cache
 import hypothesis
 import pytest
 import pytest_asyncio
-from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
 
 from app.config.settings import Settings
 from app.main import create_app
@@ -197,6 +195,10 @@ def private_registry_dir(registry_dir: Path, tmp_path_factory: pytest.TempPathFa
     directory.mkdir()
     shutil.copy(registry_dir / "mlflow.db", directory)
     yield directory
+    # Imported here: the process that hands out the work needs none of it.
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
+
     for store in (TrackingStore, RegistryStore):
         for engine in store._engine_map.values():
             engine.dispose()  # its connections are to the file that the next test deletes

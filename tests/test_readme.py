@@ -224,6 +224,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
             "app/models",
             "app/prediction_log",
             "app/protocols",
+            "app/score",
             "app/telemetry",
         ),
         *("app/training", "kernels"),

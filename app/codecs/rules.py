@@ -161,7 +161,7 @@ def value_fault(feature: Feature, fault: Fault) -> FieldError:
 
 
 def match_columns(
-    names: Sequence[str], features: tuple[Feature, ...], kinds: Sequence[Any] | None = None
+    names: Sequence[str], features: tuple[Feature, ...], kinds: Sequence[Any] | None = None, *, others: bool = False
 ) -> list[int | None]:
     """Position of each feature's column among `names`; None for an optional feature that has no column.
 
@@ -169,11 +169,13 @@ def match_columns(
         names: Names of the body's columns.
         features: The model's features.
         kinds: Arrow types of the columns, in a format that has them.
+        others: Whether there may be columns that are no features.
 
     Raises:
         InvalidInput: Columns are missing, unknown, repeated or of a wrong type; all of them are named.
     """
-    check_width(len(names), features)
+    if not others:
+        check_width(len(names), features)
     places: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         places.setdefault(name, []).append(place)
@@ -187,7 +189,7 @@ def match_columns(
         elif kinds is not None and not _takes(feature, kind := kinds[found[0]]):
             errors.append(FieldError(feature.name, f"{fault_text(feature, 'kind')}, not {_type_name(kind)}"))
     known = {feature.name for feature in features}
-    errors += [unknown_field(name) for name in places if name not in known]
+    errors += [unknown_field(name) for name in places if name not in known and not others]
     if errors:
         raise InvalidInput(WRONG_COLUMNS, tuple(errors[:MAX_ERRORS]))
     return [places[feature.name][0] if feature.name in places else None for feature in features]

@@ -1,13 +1,10 @@
 """`madrone check`: whether a model can be served."""
 
-import os
 import sys
 
 import click
 
-from app.address import parse_address
-from app.commands.common import check_openmp, keep_kernels, model_address, settings_of_environment
-from app.config.contradictions import OF_A_REGISTRY, OF_A_RUN
+from app.commands.common import check_openmp, keep_kernels, model_address, settings_of_model
 
 
 @click.command(short_help="Say whether a model can be served.")
@@ -19,10 +16,7 @@ def check(model: str, as_json: bool) -> None:
     MODEL is a file, a directory or an address, such as s3://bucket/model, runs:/ID/model or models:/churn@champion.
     The exit status is 0 if it can be served, 1 if not.
     """
-    has_run = parse_address(model).kind in ("run", "registered")
-    unused = {*OF_A_REGISTRY, "MODEL_NAME", *(() if has_run else OF_A_RUN)}
-    environ = {name: value for name, value in os.environ.items() if name not in unused}
-    settings = settings_of_environment(environ | {"MODEL_PATH": model})
+    settings = settings_of_model(model)
     check_openmp()
     keep_kernels(settings)
 

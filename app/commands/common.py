@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 from app.address import AddressError, parse_address
+from app.config.contradictions import OF_A_REGISTRY, OF_A_RUN
 from app.config.settings import Settings, SettingsError
 from kernels.cache import cache_kernels
 
@@ -32,6 +33,17 @@ def settings_of_environment(environ: Mapping[str, str] = os.environ) -> Settings
     except SettingsError as error:
         click.echo(f"Madrone cannot start because some settings are not valid:\n{error}", err=True)
         sys.exit(BAD_USAGE)
+
+
+def settings_of_model(model: str) -> Settings:
+    """Settings from variables, for a model that the command was given the address of.
+
+    Variables that choose a model of the registry are for the service, and do not count.
+    """
+    has_run = parse_address(model).kind in ("run", "registered")
+    unused = {*OF_A_REGISTRY, "MODEL_NAME", *(() if has_run else OF_A_RUN)}
+    environ = {name: value for name, value in os.environ.items() if name not in unused}
+    return settings_of_environment(environ | {"MODEL_PATH": model})
 
 
 def check_openmp() -> None:

@@ -1,13 +1,11 @@
 """`madrone profile`: the reference of drift detection for a model that came without one."""
 
-import os
 from pathlib import Path
 
 import click
 
-from app.address import parse_address
-from app.commands.common import check_openmp, keep_kernels, model_address, settings_of_environment, stop
-from app.config.contradictions import LEAST_BASELINE, OF_A_REGISTRY, OF_A_RUN
+from app.commands.common import check_openmp, keep_kernels, model_address, settings_of_model, stop
+from app.config.contradictions import LEAST_BASELINE
 
 
 @click.command(short_help="Write what drift of served rows is measured against.")
@@ -24,10 +22,7 @@ def profile(model: str, data: Path, output: Path | None) -> None:
     The profile goes to DATA_DIR, where a service that serves the same files finds it within seconds, also while it
     runs. Other columns of the file are not read.
     """
-    has_run = parse_address(model).kind in ("run", "registered")
-    unused = {*OF_A_REGISTRY, "MODEL_NAME", *(() if has_run else OF_A_RUN)}
-    environ = {name: value for name, value in os.environ.items() if name not in unused}
-    settings = settings_of_environment(environ | {"MODEL_PATH": model})
+    settings = settings_of_model(model)
     check_openmp()
     keep_kernels(settings)
 

@@ -1,15 +1,19 @@
 """`madrone replay`: logged rows scored by another version of the model."""
 
 import contextlib
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from app.address import parse_address
-from app.commands.common import check_openmp, keep_kernels, model_address, settings_of_environment, stop
-from app.config.contradictions import OF_A_REGISTRY, OF_A_RUN
+from app.commands.common import (
+    check_openmp,
+    keep_kernels,
+    model_address,
+    settings_of_environment,
+    settings_of_model,
+    stop,
+)
 from app.replay.period import parse_time
 
 
@@ -56,10 +60,7 @@ def replay(
     quiet = {"log_level": "ERROR", "api_debug": False, "model_canary_alias": None, "model_shadow_alias": None}
     chosen = settings
     if model is not None:
-        has_run = parse_address(model).kind in ("run", "registered")
-        unused = {*OF_A_REGISTRY, "MODEL_NAME", *(() if has_run else OF_A_RUN)}
-        environ = {name: value for name, value in os.environ.items() if name not in unused}
-        chosen = settings_of_environment(environ | {"MODEL_PATH": model})
+        chosen = settings_of_model(model)
     elif alias is not None or version is not None:
         chosen = msgspec.structs.replace(settings, model_path=None, model_alias=alias)
     chosen = msgspec.structs.replace(chosen, **quiet)

@@ -1,6 +1,5 @@
 """`madrone score`: files of rows scored to files."""
 
-import os
 import re
 import signal
 import sys
@@ -11,11 +10,8 @@ from typing import Any
 
 import click
 
-from app.address import parse_address
-from app.commands.common import check_openmp, keep_kernels, model_address, settings_of_environment, stop
-from app.config.contradictions import OF_A_REGISTRY, OF_A_RUN
-
-FORMATS = ("parquet", "csv", "ndjson", "arrow")
+from app.commands.common import check_openmp, keep_kernels, model_address, settings_of_model, stop
+from app.score.options import FORMATS, ON_ERROR, ScoreOptions, ScoreRefused
 
 
 class _Ended(BaseException):
@@ -76,7 +72,7 @@ def _explained(_: click.Context, parameter: click.Parameter, value: str | None) 
 )
 @click.option(
     "--on-error",
-    type=click.Choice(["fail", "null", "skip"]),
+    type=click.Choice(ON_ERROR),
     default="fail",
     show_default=True,
     help="For rows that break the model's rules: fail, give no prediction, or leave them out.",
@@ -98,10 +94,7 @@ def score(
         raise click.UsageError("--resume needs files for INPUT and OUT.")
     if source == "-" and read is None:
         raise click.UsageError("Standard input needs --format.")
-    has_run = parse_address(model).kind in ("run", "registered")
-    unused = {*OF_A_REGISTRY, "MODEL_NAME", *(() if has_run else OF_A_RUN)}
-    environ = {name: value for name, value in os.environ.items() if name not in unused}
-    settings = settings_of_environment(environ | {"MODEL_PATH": model})
+    settings = settings_of_model(model)
     check_openmp()
     keep_kernels(settings)
 
@@ -109,14 +102,14 @@ def score(
     from rich.console import Console
 
     from app.files import reason
+    from app.models.loader import load_preferred
     from app.models.refusal import ModelRefused
     from app.models.registry.process import WorkerProcess
     from app.models.registry.source import NothingToServe, RegistryUnreachable
     from app.score.bad_rows import BadRows, counted
     from app.score.inputs import find_inputs, rows_of
-    from app.score.options import ScoreOptions, ScoreRefused
     from app.score.progress import shown_rows
-    from app.score.run import forget_parts, jobs_of, load_model, score_job
+    from app.score.run import forget_parts, jobs_of, score_job
     from app.score.scorer import Scorer
 
     options = ScoreOptions(
@@ -124,21 +117,19 @@ def score(
         on_error=on_error,
     )  # fmt: skip
     handlers = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
-    worker, rows, bad = None, 0, BadRows()
+    worker, bad = None, BadRows()
     try:
         jobs = jobs_of([] if source == "-" else find_inputs(source), output, read, written, several=several)
         counts = [rows_of(job.source, job.input) for job in jobs]
         worker = WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
-        scorer = Scorer(load_model(settings, worker), options)
+        scorer = Scorer(load_preferred(settings, worker), options)
         if several:
             Path(output).mkdir(parents=True, exist_ok=True)
         begun = time.monotonic()
         total = None if None in counts else sum(count or 0 for count in counts)
         with shown_rows(Console(stderr=True), total) as advance:
             for job in jobs:
-                found = score_job(scorer, job, advance, resume=resume)
-                bad.merge(found.bad, rows)
-                rows += found.rows
+                bad.merge(score_job(scorer, job, advance, resume=resume))
         if resume:
             forget_parts(jobs)
     except ScoreRefused as error:
@@ -163,8 +154,5 @@ def score(
     seconds = time.monotonic() - begun
     if bad.rows:
         click.echo(bad.described(), err=True)
-    speed = f"{rows / max(seconds, 1e-9):.0f} rows/s"
-    click.echo(
-        f"{counted(rows, 'row')} in {seconds:.1f} s, {speed}, {counted(bad.rows, 'bad row')}",
-        err=True,
-    )
+    speed = f"{bad.seen / max(seconds, 1e-9):.0f} rows/s"
+    click.echo(f"{counted(bad.seen, 'row')} in {seconds:.1f} s, {speed}, {counted(bad.rows, 'bad row')}", err=True)

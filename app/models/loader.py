@@ -25,7 +25,7 @@ from app.models.disk.batch_costs import BatchCosts
 from app.models.disk.store import ModelStore, StoredModel
 from app.models.identity import ModelIdentity
 from app.models.refusal import Check
-from app.models.registry.source import STAGES, Candidate, ModelSource, RegistryUnreachable
+from app.models.registry.source import STAGES, Candidate, ModelSource, NothingToServe, RegistryUnreachable
 from app.models.served import ServedModel, serve_artifact
 from kernels.cache import kernels_version
 from kernels.compiling import compiling_logged
@@ -262,3 +262,30 @@ class ModelLoader:
             kernels=kernels_version(),
             digest=served.artifact.digest,
         )
+
+
+def loader_of(settings: Settings, source: ModelSource) -> ModelLoader:
+    """The loader of a command, which loads a model as the service does."""
+    store = ModelStore(
+        settings.data_dir / "models", settings.source_uri, settings.model_name, settings.model_store_versions
+    )
+    return ModelLoader(settings, source, store, BatchCosts(settings.data_dir / "calibrations.json"))
+
+
+def load_preferred(settings: Settings, source: ModelSource) -> ServedModel:
+    """Fetch, build and check the model that the settings prefer. Nothing is kept.
+
+    Args:
+        settings: Settings that name the model.
+        source: Its registry or place, which the caller closes.
+
+    Raises:
+        NothingToServe: There is no such model.
+        ModelRefused: The model cannot be served.
+        RegistryUnreachable: The registry does not answer.
+        OSError: This machine cannot load the model.
+    """
+    offer = source.look()
+    if not offer.candidates:
+        raise NothingToServe(offer.problem)
+    return loader_of(settings, source).load(offer.candidates[0], None, keep=False)

@@ -9,9 +9,7 @@ import msgspec
 from app.codecs.rules import LARGEST_WHOLE, limits_of, range_text
 from app.config.settings import Settings
 from app.feature import Category, Feature
-from app.models.disk.batch_costs import BatchCosts
-from app.models.disk.store import ModelStore
-from app.models.loader import ModelLoader
+from app.models.loader import loader_of
 from app.models.output import Meaning, meaning
 from app.models.refusal import Check, ModelRefused
 from app.models.registry.source import Candidate, ModelSource, NothingToServe, RegistryUnreachable
@@ -87,14 +85,12 @@ def judge_model(settings: Settings, source: ModelSource) -> Verdict:
     """
     name = settings.model_name
     candidate: Candidate | None = None
-    store = ModelStore(settings.data_dir / "models", settings.source_uri, name, settings.model_store_versions)
-    loader = ModelLoader(settings, source, store, BatchCosts(settings.data_dir / "calibrations.json"))
     try:
         offer = source.look()
         if not offer.candidates:
             return Verdict(servable=False, reason=offer.problem, name=name)
         candidate = offer.candidates[0]
-        return _accepted(loader.load(candidate, None, keep=False))
+        return _accepted(loader_of(settings, source).load(candidate, None, keep=False))
     except ModelRefused as error:
         before = CHECKS[: CHECKS.index(error.check)]
         passed: tuple[Check, ...] = tuple(check for check in _checks(settings) if check in before)

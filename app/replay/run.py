@@ -9,9 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from app.config.settings import Settings
-from app.models.disk.batch_costs import BatchCosts
-from app.models.disk.store import ModelStore
-from app.models.loader import ModelLoader
+from app.models.loader import loader_of
 from app.models.refusal import ModelRefused
 from app.models.registry.source import ModelSource, NothingToServe, RegistryUnreachable, VersionUnknown
 from app.models.served import ServedModel
@@ -41,9 +39,6 @@ def load_version(settings: Settings, source: ModelSource, version: str | None) -
     Raises:
         ReplayFailed: There is none, or it cannot be served.
     """
-    name = settings.model_name
-    store = ModelStore(settings.data_dir / "models", settings.source_uri, name, settings.model_store_versions)
-    loader = ModelLoader(settings, source, store, BatchCosts(settings.data_dir / "calibrations.json"))
     try:
         if version is not None:
             candidate = source.version(version)
@@ -52,7 +47,7 @@ def load_version(settings: Settings, source: ModelSource, version: str | None) -
             if not offer.candidates:
                 raise ReplayFailed(f"There is no version to replay with: {offer.problem}.")
             candidate = offer.candidates[0]
-        return loader.load(candidate, None, keep=False)
+        return loader_of(settings, source).load(candidate, None, keep=False)
     except (NothingToServe, VersionUnknown) as error:
         raise ReplayFailed(f"There is no version to replay with: {error}.") from None
     except ModelRefused as error:

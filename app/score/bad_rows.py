@@ -36,30 +36,36 @@ class BadRow(NamedTuple):
 
 
 class BadRows:
-    """Counts bad rows, and keeps the first ones.
+    """Counts rows, the bad ones among them, and keeps the first of these.
+
+    Args:
+        seen: Number of rows, bad or not.
 
     Attributes:
+        seen: Number of rows, bad or not.
         rows: Number of bad rows.
         columns: Number of rows by column and reason; a row may be bad in several columns.
         first: The first `MOST_SHOWN` faults, by row.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seen: int = 0) -> None:
+        self.seen = seen
         self.rows = 0
         self.columns: Counter[tuple[str, str]] = Counter()
         self.first: list[BadRow] = []
 
-    def add(self, column: str, reason: str, rows: NDArray[np.intp], before: int = 0) -> None:
-        """Note rows intp[n] of a batch, before which there were so many rows."""
+    def add(self, column: str, reason: str, rows: NDArray[np.intp]) -> None:
+        """Note the faults of rows intp[n]."""
         self.columns[column, reason] += len(rows)
-        self.first += [BadRow(before + row, column, reason) for row in rows[:MOST_SHOWN].tolist()]
+        self.first += [BadRow(row, column, reason) for row in rows[:MOST_SHOWN].tolist()]
         self._cut()
 
-    def merge(self, other: "BadRows", before: int = 0) -> None:
-        """Add those of a batch before which there were so many rows."""
-        self.rows += other.rows
+    def merge(self, other: "BadRows") -> None:
+        """Add those of the rows that come next."""
         self.columns.update(other.columns)
-        self.first += [fault._replace(row=before + fault.row) for fault in other.first]
+        self.first += [fault._replace(row=self.seen + fault.row) for fault in other.first]
+        self.seen += other.seen
+        self.rows += other.rows
         self._cut()
 
     def described(self) -> str:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, get_args
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,10 +17,8 @@ from pyarrow import json as arrow_json
 
 from app.codecs.categories import holds_numbers
 from app.feature import Feature
-from app.score.options import ScoreRefused
+from app.score.options import Format, ScoreRefused
 
-Format = Literal["parquet", "csv", "ndjson", "arrow"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
     ".csv": "csv",

@@ -1,10 +1,15 @@
 """What a scoring writes beside the predictions, and what it does with bad rows."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
+Format = Literal["parquet", "csv", "ndjson", "arrow"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+"""Formats of files that are read and written."""
+
 OnError = Literal["fail", "null", "skip"]
+ON_ERROR: tuple[OnError, ...] = get_args(OnError)
 """What happens to a bad row: the run fails, the row has no prediction, or it is left out."""
 
 

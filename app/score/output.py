@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv as arrow_csv
 
-from app.score.inputs import STANDARD, Format
-from app.score.options import ScoreRefused
+from app.files import sync_directory
+from app.score.inputs import STANDARD
+from app.score.options import Format, ScoreRefused
 
 GROUP_ROWS = 2**19
 """Least rows of a row group of Parquet."""
@@ -89,6 +90,7 @@ def whole_file(path: str) -> Generator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
             temporary.replace(final)
+            sync_directory(final.parent)
         finally:
             with suppress(FileNotFoundError):
                 temporary.unlink()

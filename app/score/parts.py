@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from app.files import replace_file
 from app.score.bad_rows import BadRow, BadRows
 from app.score.options import ScoreRefused
 
@@ -31,10 +32,9 @@ class Parts:
 
     def __init__(self, output: Path, manifest: dict[str, Any]) -> None:
         self._folder = _folder(output)
-        self._folder.mkdir(exist_ok=True)
         text, path = json.dumps(manifest, sort_keys=True), self._folder / MANIFEST
         if not path.exists():
-            _write(path, text)
+            replace_file(path, text.encode())
         elif (before := json.loads(path.read_text())) != json.loads(text):
             changed = sorted(key for key in manifest if before.get(key) != json.loads(text)[key])
             raise ScoreRefused(
@@ -60,17 +60,17 @@ class Parts:
             with pa.OSFile(str(self._folder / f"{number}.arrow")) as file, pa.ipc.open_stream(file) as reader:
                 yield from reader
 
-    def report(self) -> tuple[int, BadRows]:
-        """Rows of the input in the finished parts, and which of them are bad."""
-        rows, bad = 0, BadRows()
+    def report(self) -> BadRows:
+        """How many rows of the input are in the finished parts, and which of them are bad."""
+        bad = BadRows()
         for number in range(self.finished):
-            found, part = json.loads(self._report(number).read_text()), BadRows()
+            found = json.loads(self._report(number).read_text())
+            part = BadRows(found["rows"])
             part.rows = found["bad"]
             part.columns = Counter({(column, reason): count for column, reason, count in found["columns"]})
             part.first = [BadRow(*fault) for fault in found["first"]]
-            bad.merge(part, rows)
-            rows += found["rows"]
-        return rows, bad
+            bad.merge(part)
+        return bad
 
     def _report(self, number: int) -> Path:
         return self._folder / f"{number}.json"
@@ -89,14 +89,12 @@ class PartWriter:
         self._report = report
         self._file = path.open("wb")
         self._writer = pa.ipc.new_stream(self._file, schema)
-        self._rows = 0
         self._bad = BadRows()
 
-    def add(self, rows: int, batch: Any, bad: BadRows) -> None:
-        """Add a record batch, made of so many rows of the input."""
+    def add(self, batch: Any, bad: BadRows) -> None:
+        """Add a record batch, and which rows of the input it was made of."""
         self._writer.write_batch(batch)
-        self._bad.merge(bad, self._rows)
-        self._rows += rows
+        self._bad.merge(bad)
 
     def close(self) -> None:
         """Close the file, whose part is not finished unless `finish` was called."""
@@ -111,8 +109,8 @@ class PartWriter:
         os.fsync(self._file.fileno())
         self._file.close()
         columns = [[column, reason, count] for (column, reason), count in self._bad.columns.items()]
-        report = {"rows": self._rows, "bad": self._bad.rows, "columns": columns, "first": self._bad.first}
-        _write(self._report, json.dumps(report))
+        report = {"rows": self._bad.seen, "bad": self._bad.rows, "columns": columns, "first": self._bad.first}
+        replace_file(self._report, json.dumps(report).encode())
 
 
 def remove_parts(output: Path) -> None:
@@ -122,13 +120,3 @@ def remove_parts(output: Path) -> None:
 
 def _folder(output: Path) -> Path:
     return output.with_name(f".{output.name}.parts")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
-    temporary = path.with_suffix(".new")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -1,6 +1,5 @@
 """Progress of a scoring: a bar on a terminal, and lines elsewhere, such as in a log."""
 
-import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -8,8 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-EVERY_S = 10.0
-"""Seconds between the lines."""
+from app.progress import EVERY_S, told_every
 
 
 @contextmanager
@@ -37,23 +35,16 @@ def shown_rows(console: Console, total: int | None, every_s: float = EVERY_S) ->
 
             yield advance
         return
-    ended = threading.Event()
 
     def count(rows: int) -> None:
         nonlocal done
         done += rows
 
-    def repeat() -> None:
-        while not ended.wait(every_s):
-            console.print(described(done, total, time.monotonic() - begun), soft_wrap=True)
+    def tell() -> None:
+        console.print(described(done, total, time.monotonic() - begun), soft_wrap=True)
 
-    thread = threading.Thread(target=repeat, name="progress", daemon=True)
-    thread.start()
-    try:
+    with told_every(every_s, tell):
         yield count
-    finally:
-        ended.set()
-        thread.join()
 
 
 def described(done: int, total: int | None, seconds: float) -> str:

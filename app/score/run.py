@@ -7,15 +7,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from app.config.settings import Settings
-from app.models.disk.batch_costs import BatchCosts
-from app.models.disk.store import ModelStore
-from app.models.loader import ModelLoader
-from app.models.registry.source import ModelSource, NothingToServe
-from app.models.served import ServedModel
 from app.score.bad_rows import BadRows
-from app.score.inputs import STANDARD, Format, format_of, read_pieces, stamp
-from app.score.options import ScoreRefused
+from app.score.inputs import STANDARD, format_of, read_pieces, stamp
+from app.score.options import Format, ScoreRefused
 from app.score.output import Output, whole_file
 from app.score.parts import Parts, PartWriter, remove_parts
 from app.score.pipeline import ScoredPiece, score_pieces
@@ -39,35 +33,6 @@ class Job(NamedTuple):
     target: str
     input: Format
     output: Format
-
-
-class Total(NamedTuple):
-    """What a run came to.
-
-    Attributes:
-        rows: Rows of the input.
-        bad: Those that the model does not answer.
-    """
-
-    rows: int
-    bad: BadRows
-
-
-def load_model(settings: Settings, source: ModelSource) -> ServedModel:
-    """Fetch, build and check the model that the settings prefer, as the service does.
-
-    Raises:
-        NothingToServe: There is no such model.
-        ModelRefused: The model cannot be served.
-        RegistryUnreachable: The registry does not answer.
-        OSError: This machine cannot load the model.
-    """
-    store = ModelStore(settings.data_dir / "models", settings.source_uri, settings.model_name, 1)
-    loader = ModelLoader(settings, source, store, BatchCosts(settings.data_dir / "calibrations.json"))
-    offer = source.look()
-    if not offer.candidates:
-        raise NothingToServe(offer.problem)
-    return loader.load(offer.candidates[0], None, keep=False)
 
 
 def jobs_of(
@@ -102,7 +67,7 @@ def jobs_of(
     return jobs
 
 
-def score_job(scorer: Scorer, job: Job, advance: Advance, *, resume: bool) -> Total:
+def score_job(scorer: Scorer, job: Job, advance: Advance, *, resume: bool) -> BadRows:
     """Score an input to its output, which appears whole or not at all.
 
     Args:
@@ -111,6 +76,9 @@ def score_job(scorer: Scorer, job: Job, advance: Advance, *, resume: bool) -> To
         advance: Told of rows as they are scored.
         resume: Whether finished parts are kept beside the output until it is complete, and those of an earlier run
             are used.
+
+    Returns:
+        How many rows the input has, and which of them are bad.
 
     Raises:
         ScoreRefused: The input cannot be scored, or has bad rows and these are to fail.
@@ -127,14 +95,15 @@ def score_job(scorer: Scorer, job: Job, advance: Advance, *, resume: bool) -> To
     }
     with whole_file(job.target) as sink:
         parts = Parts(Path(job.target), manifest)
-        advance(parts.report()[0])
-        _score_parts(scorer, job, parts, advance)
+        bad = parts.report()
+        advance(bad.seen)
+        _score_parts(scorer, job, parts, bad, advance)
         with ExitStack() as stack:
             writer: Output | None = None
             for batch in parts.batches():
                 writer = writer or stack.enter_context(closing(Output(sink, job.output, batch.schema, stream=False)))
                 writer.write(batch)
-    return Total(*parts.report())
+    return bad
 
 
 def forget_parts(jobs: list[Job]) -> None:
@@ -143,48 +112,41 @@ def forget_parts(jobs: list[Job]) -> None:
         remove_parts(Path(job.target))
 
 
-def _score(scorer: Scorer, job: Job, sink: Any, advance: Advance) -> Total:
-    rows, bad, stream = 0, BadRows(), job.target == STANDARD
+def _score(scorer: Scorer, job: Job, sink: Any, advance: Advance) -> BadRows:
+    bad, stream = BadRows(), job.target == STANDARD
     writer: Output | None = None
     with ExitStack() as stack:
-        for piece, (batch, found) in stack.enter_context(closing(_scored(scorer, job, 0))):
-            bad.merge(found, rows)
-            rows += piece.batch.num_rows
-            _check(scorer, bad)
+        for piece, (batch, _) in stack.enter_context(closing(_scored(scorer, job, bad))):
             writer = writer or stack.enter_context(closing(Output(sink, job.output, batch.schema, stream=stream)))
             writer.write(batch)
             advance(piece.batch.num_rows)
-    return Total(rows, bad)
+    return bad
 
 
-def _score_parts(scorer: Scorer, job: Job, parts: Parts, advance: Advance) -> None:
-    """Score the unfinished parts of an input."""
-    finished = parts.finished
-    rows, bad = parts.report()
+def _score_parts(scorer: Scorer, job: Job, parts: Parts, bad: BadRows, advance: Advance) -> None:
+    """Score the unfinished parts of an input, and add their rows to those of the finished ones."""
     current: tuple[int, PartWriter] | None = None
     with ExitStack() as stack:
-        for piece, (batch, found) in stack.enter_context(closing(_scored(scorer, job, finished))):
-            bad.merge(found, rows)
-            rows += piece.batch.num_rows
-            _check(scorer, bad)
+        for piece, (batch, found) in stack.enter_context(closing(_scored(scorer, job, bad, parts.finished))):
             if current is not None and current[0] != piece.part:
                 current[1].finish()
                 current = None
             if current is None:
                 writer = stack.enter_context(closing(parts.writer(piece.part, batch.schema)))
                 current = piece.part, writer
-            current[1].add(piece.batch.num_rows, batch, found)
+            current[1].add(batch, found)
             advance(piece.batch.num_rows)
         if current is not None:
             current[1].finish()
 
 
-def _scored(scorer: Scorer, job: Job, finished: int) -> Generator[ScoredPiece]:
-    features = scorer.features
-    pieces = read_pieces(job.source, job.input, features, scorer.wanted, finished)
-    return score_pieces(pieces, lambda piece: scorer.scored(piece.batch, text=piece.text, bad=piece.bad))
-
-
-def _check(scorer: Scorer, bad: BadRows) -> None:
-    if bad.rows and scorer.options.on_error == "fail":
-        raise ScoreRefused(bad.described())
+def _scored(scorer: Scorer, job: Job, bad: BadRows, finished: int = 0) -> Generator[ScoredPiece]:
+    """The scored pieces of an input but for its finished parts; their rows are added to `bad`."""
+    pieces = read_pieces(job.source, job.input, scorer.features, scorer.wanted, finished)
+    scored = score_pieces(pieces, lambda piece: scorer.scored(piece.batch, text=piece.text, bad=piece.bad))
+    with closing(scored):
+        for one in scored:
+            bad.merge(one.scored.bad)
+            if bad.rows and scorer.options.on_error == "fail":
+                raise ScoreRefused(bad.described())
+            yield one

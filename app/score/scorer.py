@@ -13,7 +13,7 @@ from app.codecs.columns import cells
 from app.codecs.columns.record_batches import Filler, needs_kinds, record_batch, schema_of, validate
 from app.codecs.result import Result
 from app.codecs.rules import FloatArray, match_columns
-from app.errors import FieldError, InvalidInput
+from app.errors import InvalidInput
 from app.feature import Feature
 from app.models.served import ServedModel
 from app.predict.bulk import table_answer
@@ -110,7 +110,7 @@ class Scorer:
         Raises:
             ScoreRefused: Its columns are not the model's, or it is damaged.
         """
-        columns, found = self._columns(batch.schema, text=text), BadRows()
+        columns, found = self._columns(batch.schema, text=text), BadRows(batch.num_rows)
         try:
             rows, good = self._rows(batch, columns, found, text=text)
         except (pa.ArrowException, ValueError) as error:
@@ -152,16 +152,12 @@ class Scorer:
             raise ScoreRefused(f"The input has no column {', '.join(lacking)}, which is to be renamed.")
         replaced = set(renamed.values())
         names = [renamed.get(name, "" if name in replaced else name) for name in schema.names]
-        known = {feature.name for feature in features}
-        own = [place for place, name in enumerate(names) if name in known]
         try:
-            kinds = None if text else [schema.types[place] for place in own]
-            found = match_columns([names[place] for place in own], features, kinds)
+            places = match_columns(names, features, None if text else schema.types, others=True)
         except InvalidInput as error:
-            raise ScoreRefused(_described(error)) from None
-        places = [None if place is None else own[place] for place in found]
+            raise ScoreRefused(error.sentences()) from None
         origin = {feature.name: feature.name for feature in features} | {new: old for old, new in renamed.items()}
-        kept = self._kept(schema.names, {schema.names[place] for place in own})
+        kept = self._kept(schema.names, {schema.names[place] for place in places if place is not None})
         return _Columns(places, origin, kept)
 
     def _kept(self, names: list[str], read: set[str]) -> list[str]:
@@ -223,8 +219,3 @@ def _spread(answers: Any, good: NDArray[np.bool_]) -> Any:
     """Answers of the good rows as answers of all rows, with nulls for the others."""
     places = np.cumsum(good) - 1
     return answers.take(pa.array(places, mask=~good))
-
-
-def _described(error: InvalidInput) -> str:
-    errors: tuple[FieldError, ...] = error.errors
-    return " ".join([error.detail, *(f"{fault.field} {fault.message}." for fault in errors[:10])])

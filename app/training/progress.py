@@ -1,6 +1,5 @@
 """Progress of a training: bars on a terminal, and lines elsewhere, such as in a log."""
 
-import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -17,10 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from app.progress import EVERY_S, told_every
 from app.training.boosting import Report
-
-EVERY_S = 10.0
-"""Seconds between the lines."""
 
 
 @contextmanager
@@ -39,19 +36,9 @@ def shown_progress(console: Console, every_s: float = EVERY_S) -> Generator[Repo
         with Progress(*columns, console=console) as bars:
             yield _on(bars)
         return
-    lines, ended = ProgressLines(lambda line: console.print(line, soft_wrap=True)), threading.Event()
-
-    def repeat() -> None:
-        while not ended.wait(every_s):
-            lines.tell()
-
-    thread = threading.Thread(target=repeat, name="progress", daemon=True)
-    thread.start()
-    try:
+    lines = ProgressLines(lambda line: console.print(line, soft_wrap=True))
+    with told_every(every_s, lines.tell):
         yield lines.report
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _on(bars: Progress) -> Report:

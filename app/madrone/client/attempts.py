@@ -151,6 +151,7 @@ def exchange(request: Request, policy: Policy, timeout: float | None = None) -> 
     left, repetition = seconds, 0
     while True:
         outcome = yield Attempt(request, left)
+        assert outcome is not None
         if isinstance(outcome, Reply) and 200 <= outcome.status < 300:
             return outcome
         error = _error(outcome, request, policy, seconds)
@@ -189,11 +190,11 @@ def bad_answer(reply: Reply, request: Request) -> BadAnswer:
     )
 
 
-def _is_repeatable(outcome: Reply | Lost | None) -> bool:
+def _is_repeatable(outcome: Reply | Lost) -> bool:
     """Whether the same request may well be answered a little later."""
     if isinstance(outcome, Reply):
         return outcome.status == 429 or (outcome.status == 503 and "retry-after" in outcome.headers)
-    return outcome is None or outcome.in_time
+    return outcome.in_time
 
 
 def _wait(asked: float | None, repetition: int, jitter: float) -> float:
@@ -202,13 +203,12 @@ def _wait(asked: float | None, repetition: int, jitter: float) -> float:
     return jitter * min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**repetition)
 
 
-def _error(outcome: Reply | Lost | None, request: Request, policy: Policy, seconds: float) -> MadroneError:
+def _error(outcome: Reply | Lost, request: Request, policy: Policy, seconds: float) -> MadroneError:
     """What an attempt ended with that was no success."""
     if isinstance(outcome, Reply):
         return _error_of(outcome, request)
-    if outcome is None or outcome.in_time:
-        reason = "the connection broke" if outcome is None else outcome.reason
-        return Unavailable(f"No answer from {policy.base}: {reason}.")
+    if outcome.in_time:
+        return Unavailable(f"No answer from {policy.base}: {outcome.reason}.")
     return TimedOut(f"No answer from {policy.base} within {seconds:g} s.")
 
 

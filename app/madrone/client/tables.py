@@ -63,15 +63,15 @@ def table_of(given: Any) -> Table:
         return _columns(cast(Mapping[str, Any], given))
     if pandas is not None and isinstance(given, pandas.DataFrame):
         index = given.index
-        return _arrow(_pa().Table.from_pandas(given, preserve_index=False), lambda table: _framed(table, index))
+        return _Arrow(_pa().Table.from_pandas(given, preserve_index=False), lambda table: _framed(table, index))
     if polars is not None and isinstance(given, polars.DataFrame):
-        return _arrow(_pa().table(given), polars.DataFrame)
+        return _Arrow(_pa().table(given), polars.DataFrame)
     if hasattr(given, "to_batches") and hasattr(given, "slice"):
-        return _arrow(given, lambda table: table)
+        return _Arrow(given)
     if hasattr(given, "__arrow_c_array__"):
-        return _arrow(_pa().Table.from_batches([_pa().record_batch(given)]), _batch)
+        return _Arrow(_pa().Table.from_batches([_pa().record_batch(given)]), _batch)
     if hasattr(given, "__arrow_c_stream__"):
-        return _arrow(_pa().table(given), lambda table: table)
+        return _Arrow(_pa().table(given))
     raise TypeError(f"The table must be {KINDS}, not {type(given).__name__}.")
 
 
@@ -105,12 +105,12 @@ class _Arrow:
 
     Args:
         table: The table.
-        restore: Makes what is answered of a table of Arrow.
+        restore: Makes what is answered of a table of Arrow, if that is something else.
     """
 
     media_type = ARROW
 
-    def __init__(self, table: Any, restore: Callable[[Any], Any]) -> None:
+    def __init__(self, table: Any, restore: Callable[[Any], Any] = lambda table: table) -> None:
         self._table, self._restore = table, restore
         self.rows, self.nbytes = table.num_rows, table.nbytes
 
@@ -161,10 +161,6 @@ def _columns(given: Mapping[str, Any]) -> Table:
         return _Arrow(pa.table(dict(given)), lambda table: table.to_pydict())
     except pa.ArrowException as error:
         raise ValueError(f"The columns cannot be sent: {error}") from None
-
-
-def _arrow(table: Any, restore: Callable[[Any], Any]) -> Table:
-    return _Arrow(table, restore)
 
 
 def _framed(table: Any, index: Any) -> Any:

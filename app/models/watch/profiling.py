@@ -9,12 +9,10 @@ from app.codecs.columns import csv, parquet
 from app.codecs.rules import match_columns
 from app.config.settings import Settings
 from app.drift.profile import Profile, make_profile
-from app.errors import FieldError, InvalidInput, ServiceError
+from app.errors import ServiceError
 from app.feature import Feature
-from app.models.disk.batch_costs import BatchCosts
-from app.models.disk.store import ModelStore
-from app.models.loader import ModelLoader
-from app.models.registry.source import ModelSource, NothingToServe
+from app.models.loader import load_preferred
+from app.models.registry.source import ModelSource
 
 SUFFIXES = (".csv", ".parquet")
 
@@ -55,12 +53,7 @@ def profile_model(settings: Settings, source: ModelSource, data: Path) -> Profil
         OSError: The file cannot be read, or this machine cannot load the model.
     """
     content = data.read_bytes()
-    store = ModelStore(settings.data_dir / "models", settings.source_uri, settings.model_name, 1)
-    loader = ModelLoader(settings, source, store, BatchCosts(settings.data_dir / "calibrations.json"))
-    offer = source.look()
-    if not offer.candidates:
-        raise NothingToServe(offer.problem)
-    served = loader.load(offer.candidates[0], None, keep=False)
+    served = load_preferred(settings, source)
     artifact = served.artifact
     rows = _rows(content, data.suffix, artifact.features, settings.max_bulk_rows)
     prediction = served.engine.predict(rows)
@@ -76,7 +69,7 @@ def _rows(content: bytes, suffix: str, features: tuple[Feature, ...], most: int)
             header = csv.read_header(content, features)
             rows = csv.read_lines(content, header, features, _places(header.names, features), most)
     except ServiceError as error:
-        raise DataRefused(_described(error)) from error
+        raise DataRefused(error.sentences()) from error
     if not len(rows):
         raise DataRefused("It has no rows.")
     return rows
@@ -88,12 +81,4 @@ def _places_in_schema(schema: Any, features: tuple[Feature, ...]) -> list[int | 
 
 def _places(names: Sequence[str], features: tuple[Feature, ...]) -> list[int | None]:
     """Position of each feature's column in a file that may have others, such as the target."""
-    known = {feature.name for feature in features}
-    own = [place for place, name in enumerate(names) if name in known]
-    found = match_columns([names[place] for place in own], features)
-    return [None if place is None else own[place] for place in found]
-
-
-def _described(error: ServiceError) -> str:
-    errors: tuple[FieldError, ...] = error.errors if isinstance(error, InvalidInput) else ()
-    return " ".join([error.detail, *(f"{fault.field} {fault.message}." for fault in errors[:10])])
+    return match_columns(names, features, others=True)
