@@ -28,7 +28,7 @@ class Output:
         sink: The open file, which the caller closes.
         format: Its format.
         schema: Schema of the record batches.
-        stream: Whether Arrow's streaming format is written, instead of its file format.
+        stream: Whether the sink is no file: Arrow is written in its streaming format, and nothing goes to the disk.
     """
 
     def __init__(self, sink: BinaryIO, format: Format, schema: Any, *, stream: bool) -> None:
@@ -37,14 +37,14 @@ class Output:
         self._held: list[Any] = []
         self._writer: Any = None
         if format == "parquet":
-            # Predictions hardly repeat, so that a dictionary of them costs time and saves nothing.
-            repeating: Any = [field.name for field in schema if not pa.types.is_floating(field.type)]
+            repeating: Any = [field.name for field in schema if _repeats(field.type)]
             self._writer = pq.ParquetWriter(sink, schema, compression="snappy", use_dictionary=repeating)
         elif format == "csv":
             self._writer = arrow_csv.CSVWriter(sink, schema)
         elif format == "arrow":
             self._writer = (pa.ipc.new_stream if stream else pa.ipc.new_file)(sink, schema)
         self._grouped = format == "parquet"
+        self._stream = stream
 
     def write(self, batch: Any) -> None:
         """Add a record batch."""
@@ -67,7 +67,14 @@ class Output:
         if any(map(len, self._held)):
             table = pa.Table.from_batches(self._held, self._schema)
             self._writer.write_table(table, row_group_size=max(1, len(table)))
+            if not self._stream:  # rows are scored meanwhile, and the end has little to wait for
+                os.fdatasync(self._sink.fileno())
         self._held = []
+
+
+def _repeats(kind: Any) -> bool:
+    """Whether values of a type often repeat; a dictionary of predictions or ids costs time and saves nothing."""
+    return not pa.types.is_floating(kind) and kind not in (pa.int64(), pa.uint64())
 
 
 @contextmanager

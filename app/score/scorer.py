@@ -175,7 +175,7 @@ class Scorer:
         faults = RowFaults(features, batch.num_rows)
         validate(batch)
         kinds = text or needs_kinds(features, places, batch.schema.types)
-        builder = BatchBuilder(features, batch.num_rows, kinds=kinds, faults=faults)
+        builder = BatchBuilder(features, batch.num_rows, kinds=kinds, faults=faults, pauses=False)
         if text:
             filler = Filler(builder, places, cells.codes)
             for start in range(0, batch.num_rows, builder.block_rows):
