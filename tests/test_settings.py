@@ -129,6 +129,51 @@ def test_a_key_or_url_in_quotes_is_a_bad_setting(name: str, value: str) -> None:
     assert value not in str(caught.value)
 
 
+GOOD = {"database_url": "sqlite:///rows.db", "mlflow_registry_uri": "http://u:p@registry"}
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS))
+def test_a_secret_may_be_in_a_file(name: str, tmp_path: Path) -> None:
+    file, others = tmp_path / "secret", {"MLFLOW_TRACKING_URI": "http://mlflow"} if "registry" in name else {}
+    file.write_text(f"{GOOD.get(name, 'http://u:p@mlflow')}\n")
+    settings = Settings.from_environ({f"{name.upper()}_FILE": str(file)} | others)
+    assert getattr(settings, name) == file.read_text().strip()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "must name a file that can be read: No such file or directory"),
+        (b"", "must name a file that is not empty"),
+        (b" \n", "must name a file that is not empty"),
+        (b"\xff\xfe", "must name a file of text in UTF-8"),
+        (b"s" * 65_537, "must name a file of at most 65536 bytes"),
+    ],
+)
+def test_a_file_without_a_secret_stops_the_start(content: bytes | None, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "hunter2"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SettingsError, match=f"^API_KEY_FILE: {said}$"):
+        Settings.from_environ({"API_KEY_FILE": str(file)})
+    with pytest.raises(SettingsError, match=r"^API_KEY_FILE: must name a file that can be read: Is a directory$"):
+        Settings.from_environ({"API_KEY_FILE": ""})
+
+
+def test_a_secret_of_a_file_has_the_rules_of_others_and_is_not_quoted(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("hunter2 and more")
+    with pytest.raises(SettingsError, match=r"^API_KEY: must be 1 to 256 visible ASCII characters$"):
+        Settings.from_environ({"API_KEY_FILE": str(file)})
+
+
+@pytest.mark.parametrize("value", ["sesame", ""])
+def test_a_secret_is_given_in_one_way(value: str, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sesame")
+    with pytest.raises(SettingsError, match="API_KEY_FILE: must not be set together with API_KEY"):
+        Settings.from_environ({"API_KEY": value, "API_KEY_FILE": str(tmp_path / "key")})
+
+
 @pytest.mark.parametrize("name", sorted(SECRETS))
 def test_a_key_or_url_of_two_lines_is_a_bad_setting(name: str) -> None:
     with pytest.raises(SettingsError, match=f"^{name.upper()}: must be ") as caught:

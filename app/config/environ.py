@@ -1,11 +1,13 @@
 """Values of settings from environment variables."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from app.config.allowed import allowed_values
+from app.files import reason
 
 SECRETS = frozenset(
     {"api_key", "admin_api_key", "database_url", "mlflow_tracking_uri", "mlflow_registry_uri", "mlflow_webhook_secret"}
@@ -18,6 +20,51 @@ one where a variable is missing, and the default would open the service to every
 
 QUOTES = "\"'"
 """Quotes around a value: a shell and a .env file remove them, `docker run --env-file` does not."""
+
+
+FILE = "_FILE"
+"""End of the name of a variable that names a file with a secret, as container platforms mount one."""
+
+MOST_BYTES = 65_536
+"""Bytes of such a file, at most."""
+
+
+def with_files(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The variables with those of secrets that are read from files, and a line for each file that gives none.
+
+    Args:
+        environ: Variables by name.
+    """
+    found, problems = dict(environ), list[str]()
+    for name in sorted(field.upper() for field in SECRETS):
+        path = environ.get(name + FILE)
+        if path is None:
+            continue
+        if name in environ:
+            problems.append(f"{name + FILE}: must not be set together with {name}")
+            continue
+        try:
+            found[name] = _secret(path)
+        except OSError as error:
+            problems.append(f"{name + FILE}: must name a file that can be read: {reason(error)}")
+        except ValueError as error:
+            problems.append(f"{name + FILE}: must name a file {error}")
+    return found, problems
+
+
+def _secret(path: str) -> str:
+    """Text of a file without blanks at its ends (OSError: it cannot be read; ValueError: how it should be)."""
+    with Path(path).open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"of at most {MOST_BYTES} bytes")
+    try:
+        text = content.decode().strip()
+    except UnicodeDecodeError:
+        raise ValueError("of text in UTF-8") from None
+    if not text:
+        raise ValueError("that is not empty")
+    return text
 
 
 def values_of(settings: type[msgspec.Struct], environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:

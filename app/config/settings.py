@@ -15,7 +15,7 @@ from app import __version__
 from app.address import Address, AddressError, parse_address
 from app.config.allowed import R2, HeaderName, Key, MetricPrefix, Name, Place, Port, Rmse, Rows, Uri
 from app.config.contradictions import contradictions
-from app.config.environ import values_of
+from app.config.environ import values_of, with_files
 from app.prediction_log.messages import LogFormat, LogTarget
 
 Stage = Literal["Production", "Staging", "None", "Archived"]
@@ -191,7 +191,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
         """Read settings from environment variables.
 
-        An empty variable counts as unset, except those of NEVER_EMPTY.
+        An empty variable counts as unset, except those of NEVER_EMPTY. A secret may be in a file, which a variable
+        names whose name ends in _FILE.
 
         Args:
             environ: Variables by name, such as `os.environ`. Names of no setting are ignored.
@@ -200,10 +201,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             SettingsError: Some values are bad. The message names each of them with its allowed range, and quotes no
                 secret.
         """
+        environ, unread = with_files(environ)
         values, problems = values_of(cls, environ)
         given = frozenset(name for name in environ if environ[name].strip())
         settings = cls(**_named_by(values.get("model_path")) | values)
-        problems += contradictions(settings, given)
+        problems += unread + contradictions(settings, given)
         if problems:
             raise SettingsError("\n".join(problems))
         return settings
