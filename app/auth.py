@@ -1,4 +1,4 @@
-"""Authentication by key: API_KEY on the routes of predictions and outcomes, ADMIN_API_KEY on admin routes."""
+"""Authentication by key: API_KEY or API_KEY_SECOND on prediction routes and outcomes, ADMIN_API_KEY on admin routes."""
 
 import hmac
 from collections.abc import Mapping
@@ -25,8 +25,8 @@ async def require_key(connection: Connection, _: BaseRouteHandler) -> None:
         Unauthorized: The key is missing or wrong.
     """
     settings: Settings = connection.app.state.services.settings
-    if settings.api_key is not None:
-        check_key(headers_of(connection.scope), settings.api_key)  # pyright: ignore[reportArgumentType]
+    if settings.api_keys:
+        check_key(headers_of(connection.scope), settings.api_keys)  # pyright: ignore[reportArgumentType]
 
 
 async def require_admin_key(connection: Connection, _: BaseRouteHandler) -> None:
@@ -41,53 +41,61 @@ async def require_admin_key(connection: Connection, _: BaseRouteHandler) -> None
     settings: Settings = connection.app.state.services.settings
     if settings.admin_api_key is None:
         raise Forbidden("Admin routes are closed. Set ADMIN_API_KEY and send it as X-API-Key to open them.")
-    check_key(headers_of(connection.scope), settings.admin_api_key)  # pyright: ignore[reportArgumentType]
+    check_key(headers_of(connection.scope), (settings.admin_api_key,))  # pyright: ignore[reportArgumentType]
 
 
 def has_key(connection: Connection) -> bool:
-    """Whether a request to a public route carries API_KEY, or that is not set."""
+    """Whether a request to a public route carries a key like API_KEY, or that is not set."""
     settings: Settings = connection.app.state.services.settings
-    return settings.api_key is None or _has(connection, settings.api_key)
+    return not settings.api_keys or _has(connection, settings.api_keys)
 
 
 def has_admin_key(connection: Connection) -> bool:
     """Whether a request to a public route carries ADMIN_API_KEY."""
     settings: Settings = connection.app.state.services.settings
-    return settings.admin_api_key is not None and _has(connection, settings.admin_api_key)
+    return settings.admin_api_key is not None and _has(connection, (settings.admin_api_key,))
 
 
-def key_id(key: str | None) -> str | None:
-    """What tells a key from others in the prediction log, and gives it to nobody; None where there is no key."""
-    return None if key is None else sha256(key.encode()).hexdigest()[:8]
+def key_ids(keys: tuple[str, ...]) -> dict[bytes, str]:
+    """What tells each key from others in the prediction log, and gives it to nobody."""
+    return {key.encode(): sha256(key.encode()).hexdigest()[:8] for key in keys}
 
 
-def check_key(headers: Mapping[bytes, bytes], expected: str) -> None:
-    """Accept a request with the right key.
+def given_keys(headers: Mapping[bytes, bytes]) -> set[bytes]:
+    """The key that a request has, right or wrong; two if it has different ones.
 
     Args:
         headers: Headers of the request, names in lower case.
-        expected: The right key.
+    """
+    keys = {headers[b"x-api-key"]} if b"x-api-key" in headers else set[bytes]()
+    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+    return keys | {token.strip()} if scheme.lower() == b"bearer" else keys
+
+
+def check_key(headers: Mapping[bytes, bytes], expected: tuple[str, ...]) -> None:
+    """Accept a request with a right key.
+
+    Args:
+        headers: Headers of the request, names in lower case.
+        expected: The right keys.
 
     Raises:
         BadRequest: The request has two different keys.
         Unauthorized: The key is missing or wrong.
     """
-    given = headers.get(b"x-api-key")
-    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-    if scheme.lower() == b"bearer":
-        token = token.strip()
-        if given is not None and given != token:
-            raise BadRequest("X-API-Key and Authorization: Bearer hold different keys.")
-        given = token
-    if given is None:
+    keys = given_keys(headers)
+    if not keys:
         raise Unauthorized("This route requires a key, as X-API-Key or as Authorization: Bearer.")
-    if not hmac.compare_digest(given, expected.encode()):
+    if len(keys) > 1:
+        raise BadRequest("X-API-Key and Authorization: Bearer hold different keys.")
+    given = keys.pop()
+    if not sum(hmac.compare_digest(given, key.encode()) for key in expected):  # all of them: time tells nothing
         raise Unauthorized("The key is not valid.")
 
 
-def _has(connection: Connection, key: str) -> bool:
+def _has(connection: Connection, keys: tuple[str, ...]) -> bool:
     try:
-        check_key(headers_of(connection.scope), key)  # pyright: ignore[reportArgumentType]
+        check_key(headers_of(connection.scope), keys)  # pyright: ignore[reportArgumentType]
     except Unauthorized:
         return False
     return True

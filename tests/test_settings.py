@@ -54,6 +54,7 @@ DEFAULTS = {
     "console": True,
     "cors_origins": (),
     "api_key": None,
+    "api_key_second": None,
     "admin_api_key": None,
 }
 
@@ -92,7 +93,7 @@ def test_every_variable_is_read() -> None:
         "PREDICTION_LOG": "durable", "PREDICTION_LOG_FORMAT": "parquet", "PREDICTION_LOG_SPOOL_BYTES": "2000000",
         "PREDICTION_LOG_ROWS": "5", "PREDICTION_LOG_DAYS": "2.5", "OUTCOME_WINDOW_ROWS": "200",
         "CONSOLE": "false", "CORS_ORIGINS": "https://a.example, https://b.example", "API_KEY": "key",
-        "ADMIN_API_KEY": "admin", "MLFLOW_WEBHOOK_SECRET": "hook",
+        "API_KEY_SECOND": "second", "ADMIN_API_KEY": "admin", "MLFLOW_WEBHOOK_SECRET": "hook",
         "DATA_DIR": "/var/lib/madrone", "DRIFT": "false", "DRIFT_WINDOW": "60", "DRIFT_BASELINE_ROWS": "0",
     }  # fmt: skip
     assert {name.lower() for name in given} == set(Settings.__struct_fields__) - {"model_path"}  # excludes others
@@ -129,12 +130,18 @@ def test_a_key_or_url_in_quotes_is_a_bad_setting(name: str, value: str) -> None:
     assert value not in str(caught.value)
 
 
+def test_a_second_key_needs_a_first() -> None:
+    with pytest.raises(SettingsError, match=r"^API_KEY_SECOND: must be set together with API_KEY$"):
+        Settings.from_environ({"API_KEY_SECOND": "poppy"})
+
+
 GOOD = {"database_url": "sqlite:///rows.db", "mlflow_registry_uri": "http://u:p@registry"}
 
 
 @pytest.mark.parametrize("name", sorted(SECRETS))
 def test_a_secret_may_be_in_a_file(name: str, tmp_path: Path) -> None:
-    file, others = tmp_path / "secret", {"MLFLOW_TRACKING_URI": "http://mlflow"} if "registry" in name else {}
+    needed = {"mlflow_registry_uri": {"MLFLOW_TRACKING_URI": "http://mlflow"}, "api_key_second": {"API_KEY": "key"}}
+    file, others = tmp_path / "secret", needed.get(name, {})
     file.write_text(f"{GOOD.get(name, 'http://u:p@mlflow')}\n")
     settings = Settings.from_environ({f"{name.upper()}_FILE": str(file)} | others)
     assert getattr(settings, name) == file.read_text().strip()

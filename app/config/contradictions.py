@@ -73,6 +73,8 @@ def contradictions(settings: "Settings", given: frozenset[str]) -> list[str]:
             problems.append(f"{name.upper()}: {problem}")
     if settings.mlflow_registry_uri and not settings.mlflow_tracking_uri:
         problems.append("MLFLOW_REGISTRY_URI: must be set together with MLFLOW_TRACKING_URI")
+    if settings.api_key_second is not None and settings.api_key is None:
+        problems.append("API_KEY_SECOND: must be set together with API_KEY")
     if settings.prediction_log == "durable" and not settings.prediction_log_rows:
         problems.append("PREDICTION_LOG: must not be durable with PREDICTION_LOG_ROWS=0, which keeps no row")
     if 0 < settings.drift_baseline_rows < LEAST_BASELINE:

@@ -10,7 +10,15 @@ from app.config.allowed import allowed_values
 from app.files import reason
 
 SECRETS = frozenset(
-    {"api_key", "admin_api_key", "database_url", "mlflow_tracking_uri", "mlflow_registry_uri", "mlflow_webhook_secret"}
+    {
+        "api_key",
+        "api_key_second",
+        "admin_api_key",
+        "database_url",
+        "mlflow_tracking_uri",
+        "mlflow_registry_uri",
+        "mlflow_webhook_secret",
+    }
 )
 """Fields whose values may hold a password or a key, and so are never printed."""
 

@@ -184,6 +184,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     console: Annotated[bool, _help("Serve the console, a page for people, at / to browsers")] = True
     cors_origins: Annotated[tuple[Name, ...], _help("Web origins that may call the API; * for all")] = ()
     api_key: Annotated[Key | None, _help("Key for the prediction routes. Unset: no key is needed")] = None
+    api_key_second: Annotated[
+        Key | None, _help("Key that is taken as well as API_KEY, for as long as clients change from one to the other")
+    ] = None
     admin_api_key: Annotated[Key | None, _help("Key for the admin routes. Unset: they are closed")] = None
     data_dir: Annotated[Path, _help("Directory for registry, models, logs and compiled kernels")] = Path(".madrone")
 
@@ -266,6 +269,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def profiles(self) -> Path:
         """Directory of the profiles of models that came without one."""
         return self.data_dir / "profiles"
+
+    @property
+    def api_keys(self) -> tuple[str, ...]:
+        """Keys for the prediction routes; none where no key is needed."""
+        return tuple(key for key in (self.api_key, self.api_key_second) if key is not None)
 
     @property
     def effective_log_level(self) -> str:

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from app.auth import given_keys
 from app.codecs.rules import FloatArray
+from app.headers import Headers
 from app.models.served import ServedModel
 from app.predict.many_rows import Call
 from app.prediction_log.durable import DurableLog
@@ -27,18 +29,19 @@ def logged(
     return (
         call.request_id, kind, (served.identity.name, served.identity.version), served.feature_names, rows,
         evaluation.prediction, served.categories, served.artifact.intervals, difficulty, _since(call.begun), places,
+        _key(call.headers),
     )  # fmt: skip
 
 
 def logged_one(
-    request_id: str, served: ServedModel, rows: FloatArray, evaluation: SingleEvaluation, begun: float
+    request_id: str, headers: Headers, served: ServedModel, rows: FloatArray, evaluation: SingleEvaluation, begun: float
 ) -> Any:
-    """The same for a request of one row, which began at a time of `time.perf_counter`."""
+    """The same for a request of one row and its headers, which began at a time of `time.perf_counter`."""
     difficulty = b"" if evaluation.difficulty is None else _bytes_of(evaluation.difficulty)
     predictions = np.array([evaluation.prediction])
     return (
         request_id, "single", (served.identity.name, served.identity.version), served.feature_names, rows,
-        predictions, served.categories, served.artifact.intervals, difficulty, _since(begun), None,
+        predictions, served.categories, served.artifact.intervals, difficulty, _since(begun), None, _key(headers),
     )  # fmt: skip
 
 
@@ -53,6 +56,10 @@ async def flushed(
     """
     if isinstance(log, DurableLog) and len(rows):
         await log.record(*logged(call, kind, served, rows, evaluation, places))
+
+
+def _key(headers: Headers) -> bytes | None:
+    return next(iter(given_keys(headers)), None)
 
 
 def _since(begun: float) -> float:

@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from app.codecs.gil_yield import GilTurns
 from app.codecs.rules import FloatArray
+from app.headers import Headers
 from app.models.served import ServedModel
 from app.predict.body import SMALL_BODY_BYTES, Body
 from app.serving.admission import Reservation
@@ -37,6 +38,11 @@ class Call(Protocol):
     @property
     def request_id(self) -> str:
         """Id of the request."""
+        ...
+
+    @property
+    def headers(self) -> Headers:
+        """Headers of the request by name."""
         ...
 
     @property

@@ -62,6 +62,7 @@ class Scoring:
         self.admission = services.admission
         self.executor = services.executor
         self.log = services.prediction_log
+        self._keys = services.settings.api_keys
         self.many = ManyRows(services.executor)
         self._canary = services.canary
         self._drift = services.drift
@@ -86,9 +87,9 @@ class Scoring:
         return self._canary.choose(exchange.raw_headers, exchange.request_id)
 
     def check_key(self, headers: Headers) -> None:
-        """Raise Unauthorized if API_KEY is set and the request does not have it."""
-        if self.settings.api_key is not None:
-            check_key(headers, self.settings.api_key)
+        """Raise Unauthorized if API_KEY is set and the request has no key like it."""
+        if self._keys:
+            check_key(headers, self._keys)
 
     def kind(self, rows: int) -> PredictionType:
         """Kind of a request whose route does not tell it, by its number of rows."""

@@ -70,7 +70,7 @@ class StraightWay:
         log = services.prediction_log
         self._log = log if log.enabled and isinstance(log, PredictionLog) else None
         self._durable = log if isinstance(log, DurableLog) else None
-        self._key = services.settings.api_key
+        self._keys = services.settings.api_keys
         self._limited = services.settings.rate_limit > 0
         self._gate = services.gate
         self._deadlines = Deadlines(services.settings.request_timeout)
@@ -122,7 +122,7 @@ class StraightWay:
             answer = row_answer(request_id, served, rows, evaluation, model.asked, started, unseen)
             encoded = sending = time.perf_counter()
             if self._durable is not None:
-                recorded = self._durable.record(*logged_one(request_id, served, rows, evaluation, started))
+                recorded = self._durable.record(*logged_one(request_id, headers, served, rows, evaluation, started))
                 await self._flushed(recorded)
                 sending = time.perf_counter()
         except DeadlineExceeded as error:  # the log may have the row already, and must not get it again
@@ -138,7 +138,7 @@ class StraightWay:
             sent = time.perf_counter()
             self._drift.add_one(served.watched, rows, evaluation.prediction)
             if self._log is not None:
-                self._log.record(*logged_one(request_id, served, rows, evaluation, started))
+                self._log.record(*logged_one(request_id, headers, served, rows, evaluation, started))
         finally:
             client = scope["client"]
             ended = time.perf_counter()
@@ -162,10 +162,10 @@ class StraightWay:
 
     def _may_ask(self, headers: Headers) -> bool:
         """Whether a request has the key, or needs none."""
-        if self._key is None:
+        if not self._keys:
             return True
         try:
-            check_key(headers, self._key)
+            check_key(headers, self._keys)
         except (Unauthorized, BadRequest):
             return False
         return True

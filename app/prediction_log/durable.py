@@ -37,8 +37,8 @@ IS_NOT_OPEN = "The prediction could not be logged: the log is not open."
 
 log = logging.getLogger(__name__)
 
-Model = tuple[tuple[str, str], int, int]
-"""Name and version of a model, identity of the tuple of its features' names, and number of outputs."""
+Model = tuple[tuple[str, str], int, int, str | None]
+"""Name and version of a model, identity of the tuple of its features' names, number of outputs, and id of a key."""
 
 
 class DurableLog:
@@ -48,7 +48,7 @@ class DurableLog:
         writer: Writer of the rows.
         metrics: Metrics that count rows and time flushes.
         spool: Holds the rows until they are written.
-        key_id: Id of the key that requests give; None where none is needed.
+        key_ids: Id of each key that requests may give; empty where none is needed.
 
     Attributes:
         enabled: Whether predictions are logged.
@@ -59,7 +59,9 @@ class DurableLog:
     enabled = True
     durable = True
 
-    def __init__(self, writer: LogWriter, metrics: Metrics, spool: Spool, key_id: str | None = None) -> None:
+    def __init__(
+        self, writer: LogWriter, metrics: Metrics, spool: Spool, key_ids: dict[bytes, str] | None = None
+    ) -> None:
         self.started = False
         self._writer = writer
         self._pruned = PrunedRows(writer, metrics)
@@ -75,7 +77,7 @@ class DurableLog:
             metrics.registry,
         )
         self._spool = spool
-        self._key_id = key_id
+        self._key_ids = key_ids or {}
         self._commit: GroupCommit | None = None
         self._models: dict[Model, tuple[int, bytes, tuple[object, ...]]] = {}
         self._numbers = 0
@@ -103,6 +105,7 @@ class DurableLog:
         difficulty: bytes = b"",
         latency_ms: float | None = None,
         places: tuple[int, ...] | None = None,
+        key: bytes | None = None,
     ) -> asyncio.Future[None]:
         """Have the rows of a request flushed to the disk; on the event loop only.
 
@@ -118,6 +121,7 @@ class DurableLog:
             difficulty: Bytes of float64[B], from which the model's intervals are made; empty without.
             latency_ms: Time since the request's start.
             places: Index of each row within the request; None for 0 to B - 1.
+            key: The key that the request gave.
 
         Returns:
             Done when the rows are on the disk, and may be answered. It raises PredictionLogUnavailable if they cannot
@@ -129,7 +133,7 @@ class DurableLog:
         if self._commit is None:
             raise PredictionLogUnavailable(IS_NOT_OPEN)
         count = len(rows)
-        number, declaration = self._declared(model, names, predictions.size // count, categories, intervals)
+        number, declaration = self._declared(model, names, predictions.size // count, categories, intervals, key)
         request = SpooledRequest(
             number, request_id, prediction_type, time.time(), count, rows.tobytes(), predictions.tobytes(),
             difficulty, latency_ms, places,
@@ -197,19 +201,24 @@ class DurableLog:
 
     def _declared(
         self, model: tuple[str, str], names: tuple[str, ...], outputs: int, categories: Categories | None,
-        intervals: Intervals | None,
+        intervals: Intervals | None, key: bytes | None,
     ) -> tuple[int, bytes]:  # fmt: skip
-        """Number and record of a model."""
-        key = model, id(names), outputs
-        known = self._models.get(key)
+        """Number and record of a model, for requests with a key."""
+        key_id = None if key is None else self._key_ids.get(key)
+        declared_by = model, id(names), outputs, key_id
+        known = self._models.get(declared_by)
         if known is None:
             if len(self._models) >= MODELS:
                 del self._models[next(iter(self._models))]
             self._numbers += 1
             calibration = None if intervals is None else intervals.default
-            declared = SpooledModel(self._numbers, model, names, outputs, categories or {}, calibration, self._key_id)
+            declared = SpooledModel(self._numbers, model, names, outputs, categories or {}, calibration, key_id)
             record = encode(declared, 0)
-            known = self._models[key] = (self._numbers, record, (names, categories))  # so that no id is used again
+            known = self._models[declared_by] = (
+                self._numbers,
+                record,
+                (names, categories),
+            )  # so that no id is used again
         return known[0], known[1]
 
     def _advance(self, drained: Drained) -> bool:

@@ -38,7 +38,7 @@ class PredictionLog:
         writer: Writer of the rows.
         metrics: Metrics that count written and dropped rows.
         enabled: Whether predictions are logged.
-        key_id: Id of the key that requests give; None where none is needed.
+        key_ids: Id of each key that requests may give; empty where none is needed.
 
     Attributes:
         enabled: Whether predictions are logged.
@@ -48,14 +48,16 @@ class PredictionLog:
 
     durable = False
 
-    def __init__(self, writer: LogWriter, metrics: Metrics, *, enabled: bool = True, key_id: str | None = None) -> None:
+    def __init__(
+        self, writer: LogWriter, metrics: Metrics, *, enabled: bool = True, key_ids: dict[bytes, str] | None = None
+    ) -> None:
         self.enabled = enabled
         self.started = not enabled
         self._writer = writer
         self._metrics = metrics
         self._pruned = PrunedRows(writer, metrics)
-        self._key_id = key_id
-        self._newest: LoggedPredictions | None = None
+        self._key_ids = key_ids or {}
+        self._newest: dict[str | None, LoggedPredictions] = {}
         self._most_rows = QUEUE_ROWS
         self._queue: deque[LoggedPredictions] = deque()
         # Each count is written by one thread only: the event loop's, and the writing one.
@@ -84,6 +86,7 @@ class PredictionLog:
         difficulty: bytes = b"",
         latency_ms: float | None = None,
         places: tuple[int, ...] | None = None,
+        key: bytes | None = None,
     ) -> None:
         """Queue the rows of a request. Rows beyond the room in the queue are dropped and counted.
 
@@ -99,6 +102,7 @@ class PredictionLog:
             difficulty: Bytes of float64[B], from which the model's intervals are made; empty without.
             latency_ms: Time since the request's start.
             places: Index of each row within the request; None for 0 to B - 1.
+            key: The key that the request gave.
         """
         if not self.enabled:
             return
@@ -109,13 +113,14 @@ class PredictionLog:
                 return
             rows, predictions, difficulty, count = rows[:room], predictions[:room], difficulty[: 8 * room], room
             places = places and places[:room]
-        newest, outputs = self._newest, predictions.size // count
+        key_id = None if key is None else self._key_ids.get(key)
+        newest, outputs = self._newest.get(key_id), predictions.size // count
         fits = newest is not None and newest.names is names and newest.outputs == outputs
         if newest is None or not fits or newest.count >= TRANSACTION_ROWS:
             self._seal()
             calibration = None if intervals is None else intervals.default
-            newest = self._newest = LoggedPredictions(
-                model, names, outputs, categories or {}, calibration=calibration, key_id=self._key_id
+            newest = self._newest[key_id] = LoggedPredictions(
+                model, names, outputs, categories or {}, calibration=calibration, key_id=key_id
             )
             self._most_rows = min(QUEUE_ROWS, QUEUE_BYTES // (8 * (len(names) + outputs)))
         request = LoggedRequest(request_id, prediction_type, time.time(), count, latency_ms, places)
@@ -123,10 +128,9 @@ class PredictionLog:
         self._recorded += count
 
     def _seal(self) -> None:
-        """Move the newest rows into the queue, as a batch that grows no more; on the event loop only."""
-        if self._newest is not None:
-            self._queue.append(self._newest)
-            self._newest = None
+        """Move the newest rows of each key into the queue, as batches that grow no more; on the event loop only."""
+        self._queue += self._newest.values()
+        self._newest = {}
 
     def _queued(self) -> int:
         """Rows that are not written, those included that are being written."""

@@ -53,13 +53,18 @@ async def test_401_for_a_missing_or_wrong_key(settings: Settings, example: Row) 
 
 
 async def test_a_key_is_accepted_in_either_header(settings: Settings, example: Row) -> None:
-    async with client_of(settings_with(settings, api_key="sesame")) as client:
+    async with client_of(settings_with(settings, api_key="sesame", api_key_second="poppy")) as client:
         for headers in (
             {"X-API-Key": "sesame"}, {"Authorization": "Bearer sesame"}, {"Authorization": "bearer  sesame"},
             {"X-API-Key": "sesame", "Authorization": "Bearer sesame"},
             {"X-API-Key": "sesame", "Authorization": "Basic of-a-proxy"},
+            {"X-API-Key": "poppy"}, {"Authorization": "Bearer poppy"},
         ):  # fmt: skip
-            assert (await client.post("/predict", json=example, headers=headers)).status_code == 200, headers
+            for path, body in (("/predict", example), ("/predict/batch", {"predictions": [example]})):
+                assert (await client.post(path, json=body, headers=headers)).status_code == 200, headers
+        assert (await client.get("/outcomes", headers={"X-API-Key": "poppy"})).status_code == 200
+        two = {"X-API-Key": "sesame", "Authorization": "Bearer poppy"}
+        assert (await client.post("/predict", json=example, headers=two)).status_code == 400
 
 
 async def test_400_for_two_different_keys(settings: Settings, example: Row) -> None:

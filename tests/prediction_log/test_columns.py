@@ -43,14 +43,14 @@ def read_files(directory: Path) -> list[dict[str, Any]]:
 
 def logged(place: LogTarget, key: str | None = None) -> PredictionLog:
     """A log with three rows of a request whose second row was not valid, and one of a model without intervals."""
-    log = PredictionLog(Writer(place), Metrics(), key_id=key)
+    log = PredictionLog(Writer(place), Metrics(), key_ids={} if key is None else {b"secret": key})
     difficulty = np.array([0.1, 0.01, 0.3])
     predictions = np.array([1.25, 2.5, 1 / 3])
     log.record(
         "many", "batch", ("houses", "3"), ("a",), np.zeros((3, 1)), predictions, None, INTERVALS, difficulty.tobytes(),
-        12.34567, (0, 2, 3),
+        12.34567, (0, 2, 3), b"secret",
     )  # fmt: skip
-    log.record("one", "single", ("flats", "1"), ("b",), np.zeros((1, 1)), np.array([5.0]))
+    log.record("one", "single", ("flats", "1"), ("b",), np.zeros((1, 1)), np.array([5.0]), key=b"secret")
     return log
 
 
@@ -103,7 +103,7 @@ def test_a_spool_of_an_earlier_release_is_written(tmp_path: Path, format: str) -
 async def test_requests_are_logged_with_what_their_answers_say(
     settings: Settings, example: dict[str, float], tmp_path: Path
 ) -> None:
-    settings = msgspec.structs.replace(settings, prediction_log="durable", api_key="secret")
+    settings = msgspec.structs.replace(settings, prediction_log="durable", api_key="secret", api_key_second="older")
     place = msgspec.structs.replace(settings.prediction_log_target, directory=str(tmp_path))
     with patch.object(Settings, "prediction_log_target", place):
         app = create_app(settings, **in_process(settings))
@@ -114,11 +114,13 @@ async def test_requests_are_logged_with_what_their_answers_say(
         one = (await client.post("/predict", json=example)).json()
         body = {"predictions": [example, {}, example | {"MedInc": 9.0}]}
         many = (await client.post("/predict/batch?interval=0.5", json=body)).json()
+        client.headers["X-API-Key"] = "older"
         third = (await client.post("/predict", json=body["predictions"][2])).json()
     rows = rows_in(FoundDatabase(Path(settings.prediction_database_url.removeprefix("sqlite:///"))))
     ids = [(one["request_id"], 0), (many["request_id"], 0), (many["request_id"], 2), (third["request_id"], 0)]
     assert [(row["request_id"], row["row"]) for row in rows] == ids
     intervals = [answer["confidence_interval"] for answer in (one, one, third, third)]
     assert [{name: row[f"interval_{name}"] for name in ("lower", "upper", "level")} for row in rows] == intervals
-    assert {row["key_id"] for row in rows} == {sha256(b"secret").hexdigest()[:8]}
+    newer, older = (sha256(key).hexdigest()[:8] for key in (b"secret", b"older"))
+    assert [row["key_id"] for row in rows] == [newer, newer, newer, older]
     assert all(0 < row["latency_ms"] < 60_000 for row in rows)

@@ -21,7 +21,7 @@ class LoggedRow(msgspec.Struct, frozen=True, gc=False):
         prediction: A number, or a list of one for each output.
         interval_lower, interval_upper, interval_level: Interval at the model's default level.
         latency_ms: Time from the request's start until it was logged.
-        key_id: First 8 hex digits of the SHA-256 of API_KEY; null if none was needed.
+        key_id: First 8 hex digits of the SHA-256 of the key that was given; null if none was needed.
         actual: The actual value, if an outcome is known; of rows with one id and index, the newest has it.
         received_at: When that came.
     """

@@ -42,14 +42,14 @@ def idle(rpc: Rpc) -> bool:
 
 async def test_a_key_comes_in_the_metadata(settings: Settings, example: Row) -> None:
     message = request(row_of(example)).SerializeToString()
-    async with rpc_of(settings, api_key="sesame") as rpc:
+    async with rpc_of(settings, api_key="sesame", api_key_second="poppy") as rpc:
         for given in ((), (("x-api-key", "wrong"),), (("authorization", "Basic sesame"),)):
             assert code(await rpc.refused(message, metadata=given)) == "UNAUTHENTICATED"
         two = (("x-api-key", "sesame"), ("authorization", "Bearer other"))
         assert code(await rpc.refused(message, metadata=two)) == "INVALID_ARGUMENT"
         twice = (("x-api-key", "sesame"), ("x-api-key", "sesame"))
         assert code(await rpc.refused(message, metadata=twice)) == "INVALID_ARGUMENT"
-        for name, value in (("x-api-key", "sesame"), ("authorization", "Bearer sesame")):
+        for name, value in (("x-api-key", "sesame"), ("authorization", "Bearer sesame"), ("x-api-key", "poppy")):
             assert parsed(await rpc.send(message, metadata=((name, value),))).outputs
         answer = await rpc.infer([matrix(row_of(example))], headers={"x-api-key": "sesame"})
         assert answer.as_numpy("prediction").shape == (1, 1)
