@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import msgspec
@@ -20,9 +22,14 @@ def row_of(given: Any, place: str = "") -> dict[str, Any]:
         raise TypeError(f"A row{place} must be a mapping of values by feature, not {type(given).__name__}.")
     row: dict[str, Any] = {str(name): given[name] for name in given.keys()}  # noqa: SIM118 - a Series yields its values
     for name, value in row.items():
-        if isinstance(value, float) and math.isinf(value):
+        if is_infinite(value):
             raise ValueError(f"{name}{place} is infinite, which no model takes.")
     return row
+
+
+def is_infinite(value: Any) -> bool:
+    """Whether a value is an infinite number of Python or NumPy."""
+    return isinstance(value, Real | Decimal) and not isinstance(value, int) and math.isinf(value)
 
 
 def encode_json(value: Any) -> bytes:
@@ -32,8 +39,12 @@ def encode_json(value: Any) -> bytes:
 
 def _plain(value: Any) -> Any:
     """The value of Python that a scalar of NumPy or pandas is."""
-    if hasattr(value, "item"):
-        return value.item()
+    if hasattr(value, "item") and getattr(value, "size", 1) == 1:
+        plain = value.item()
+        plain = float(plain) if type(plain) is type(value) else plain  # NumPy's longdouble
+        if is_infinite(plain):
+            raise ValueError("A value is infinite, which no model takes.")
+        return plain
     if type(value).__name__ in ("NAType", "NaTType"):
         return None
     raise TypeError(f"A value of the type {type(value).__name__} cannot be sent.")

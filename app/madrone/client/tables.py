@@ -5,13 +5,15 @@ pyarrow, a dict of columns goes as JSON.
 """
 
 import io
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 
 import msgspec
 
-from madrone.client.rows import encode_json
+from madrone.client.rows import encode_json, is_infinite
 
 ARROW = "application/vnd.apache.arrow.stream"
 NPY = "application/x-npy"
@@ -21,6 +23,9 @@ KINDS = (
     "a pandas or polars DataFrame, a pyarrow Table or RecordBatch, a NumPy matrix, a dict of columns, or what has "
     "__arrow_c_stream__"
 )
+
+NAMING = ("Conversion failed for column ", "Duplicate column names found: ", "Sparse pandas data (column ")
+"""How those errors of pyarrow begin that name a column and show no value."""
 
 
 class Table(Protocol):
@@ -55,6 +60,7 @@ def table_of(given: Any) -> Table:
     Raises:
         TypeError: It is of none of the kinds.
         ValueError: Its columns are not of one length, or of no type that Arrow has.
+        ImportError: It goes by Arrow, and pyarrow is not installed.
     """
     numpy, pandas, polars = (sys.modules.get(name) for name in ("numpy", "pandas", "polars"))  # what is given is there
     if numpy is not None and isinstance(given, numpy.ndarray):
@@ -63,15 +69,17 @@ def table_of(given: Any) -> Table:
         return _columns(cast(Mapping[str, Any], given))
     if pandas is not None and isinstance(given, pandas.DataFrame):
         index = given.index
-        return _Arrow(_pa().Table.from_pandas(given, preserve_index=False), lambda table: _framed(table, index))
+        table = _arrow("table", lambda: _pa().Table.from_pandas(given, preserve_index=False))
+        return _Arrow(table, lambda table: _framed(table, index))
     if polars is not None and isinstance(given, polars.DataFrame):
         return _Arrow(_pa().table(given), polars.DataFrame)
     if hasattr(given, "to_batches") and hasattr(given, "slice"):
         return _Arrow(given)
     if hasattr(given, "__arrow_c_array__"):
-        return _Arrow(_pa().Table.from_batches([_pa().record_batch(given)]), _batch)
+        batch = _arrow("table", lambda: _pa().record_batch(given))
+        return _Arrow(_pa().Table.from_batches([batch]), _batch)
     if hasattr(given, "__arrow_c_stream__"):
-        return _Arrow(_pa().table(given))
+        return _Arrow(_arrow("table", lambda: _pa().table(given)))
     raise TypeError(f"The table must be {KINDS}, not {type(given).__name__}.")
 
 
@@ -84,6 +92,10 @@ class _Matrix:
         if matrix.ndim != 2 or matrix.dtype.kind not in "fiub":
             found = f"{matrix.ndim} dimensions of {matrix.dtype}"
             raise ValueError(f"A matrix must have two dimensions, rows and features, of numbers. It has {found}.")
+        if hasattr(matrix, "mask") or matrix.itemsize > 8:
+            matrix = matrix.astype(float)  # which the service has, and a masked array needs to have NaN
+        if hasattr(matrix, "mask"):
+            matrix = matrix.filled(math.nan)  # a missing value
         self._matrix, self.rows, self.nbytes = matrix, len(matrix), matrix.nbytes
 
     def body(self, start: int, stop: int) -> bytes:
@@ -139,6 +151,9 @@ class _Json:
         lengths = {name: len(values) for name, values in columns.items()}
         if len({*lengths.values()}) > 1:
             raise ValueError(f"The columns have different lengths: {lengths}.")
+        for name, values in columns.items():
+            if any(map(is_infinite, values)):  # which JSON makes null: a missing value
+                raise ValueError(f"The column {name} holds an infinite value, which no model takes.")
         self._columns = columns
         self.rows = next(iter(lengths.values()), 0)
         self.nbytes = 16 * self.rows * len(columns)
@@ -156,11 +171,30 @@ def _columns(given: Mapping[str, Any]) -> Table:
     try:
         pa = _pa()
     except ImportError:
-        return _Json({name: list(values) for name, values in given.items()})
+        return _Json({str(name): list(values) for name, values in given.items()})
+    columns = {str(name): _arrow(f"column {name}", partial(_column, values)) for name, values in given.items()}
     try:
-        return _Arrow(pa.table(dict(given)), lambda table: table.to_pydict())
+        return _Arrow(pa.table(columns), lambda table: table.to_pydict())
     except pa.ArrowException as error:
         raise ValueError(f"The columns cannot be sent: {error}") from None
+
+
+def _column(values: Any) -> Any:
+    """A column of Arrow."""
+    pa = _pa()
+    return pa.chunked_array(values) if hasattr(values, "__arrow_c_stream__") else pa.array(values, from_pandas=True)
+
+
+def _arrow(what: str, make: Callable[[], Any]) -> Any:
+    """What is made of Arrow, whose own errors would show values."""
+    pa = _pa()
+    try:
+        return make()
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+        whys = [text for text in error.args if str(text).startswith(NAMING)]
+        raise ValueError(
+            f"The {what} cannot be sent: {whys[0] if whys else 'Arrow does not take its values'}."
+        ) from None
 
 
 def _framed(table: Any, index: Any) -> Any:
@@ -175,6 +209,8 @@ def _batch(table: Any) -> Any:
 
 def _pa() -> Any:
     """The library of Arrow, which is imported only for tables of columns."""
-    import pyarrow as pa
-
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise ImportError("Tables of columns are sent by Arrow, which needs pyarrow: pip install pyarrow") from error
     return pa
