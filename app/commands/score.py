@@ -3,7 +3,6 @@
 import re
 import signal
 import sys
-import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -89,7 +88,6 @@ def score(
     (standard input). The exit status is 0 if all went well, 1 if the run failed or has bad rows with --on-error fail, 2
     for bad usage, 128 and the number of the signal that ended it. OUT appears once it is complete.
     """
-    several = "-" not in (source, output) and (Path(source).is_dir() or Path(output).is_dir() or "*" in source)
     if resume and "-" in (source, output):
         raise click.UsageError("--resume needs files for INPUT and OUT.")
     if source == "-" and read is None:
@@ -101,13 +99,13 @@ def score(
     import msgspec
     from rich.console import Console
 
-    from app.files import reason
     from app.models.loader import load_preferred
     from app.models.refusal import ModelRefused
     from app.models.registry.process import WorkerProcess
     from app.models.registry.source import NothingToServe, RegistryUnreachable
     from app.score.bad_rows import BadRows, counted
-    from app.score.inputs import find_inputs, rows_of
+    from app.score.inputs import find_inputs
+    from app.score.places import is_folder, is_remote, size_of, why
     from app.score.progress import shown_rows
     from app.score.run import forget_parts, jobs_of, score_job
     from app.score.scorer import Scorer
@@ -119,17 +117,18 @@ def score(
     handlers = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
     worker, bad = None, BadRows()
     try:
-        jobs = jobs_of([] if source == "-" else find_inputs(source), output, read, written, several=several)
-        counts = [rows_of(job.source, job.input) for job in jobs]
+        several = "-" not in (source, output) and (is_folder(source) or is_folder(output) or "*" in source)
+        inputs = [] if source == "-" else find_inputs(source)
+        jobs = jobs_of(inputs, output, read, written, settings.data_dir / "score", several=several)
+        sizes = [size_of(job.source) for job in jobs]
         worker = WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
         scorer = Scorer(load_preferred(settings, worker), options)
-        if several:
+        if several and not is_remote(output):
             Path(output).mkdir(parents=True, exist_ok=True)
-        begun = time.monotonic()
-        total = None if None in counts else sum(count or 0 for count in counts)
-        with shown_rows(Console(stderr=True), total) as advance:
-            for job in jobs:
-                bad.merge(score_job(scorer, job, advance, resume=resume))
+        with shown_rows(Console(stderr=True)) as counter:
+            for number, job in enumerate(jobs):
+                bad.merge(score_job(scorer, job, counter.of(sizes, number), resume=resume))
+        seconds, now = counter.seconds, counter.rows
         if resume:
             forget_parts(jobs)
     except ScoreRefused as error:
@@ -137,7 +136,7 @@ def score(
     except (ModelRefused, NothingToServe, RegistryUnreachable) as error:
         stop(f"{model} cannot be served: {str(error).removeprefix('MODEL_PATH: ')}.")
     except OSError as error:
-        stop(f"The run failed: {reason(error)}.")
+        stop(f"The run failed: {why(error)}.")
     except _Ended as ended:
         how = (
             "The same command goes on from the finished parts."
@@ -151,8 +150,8 @@ def score(
             signal.signal(number, handler)
         if worker is not None:
             worker.close()
-    seconds = time.monotonic() - begun
     if bad.rows:
         click.echo(bad.described(), err=True)
-    speed = f"{bad.seen / max(seconds, 1e-9):.0f} rows/s"
-    click.echo(f"{counted(bad.seen, 'row')} in {seconds:.1f} s, {speed}, {counted(bad.rows, 'bad row')}", err=True)
+    before = f", {bad.seen - now} of them by an earlier run" if bad.seen > now else ""
+    ended = f"{counted(bad.seen, 'row')}{before} in {seconds:.1f} s, {now / seconds:.0f} rows/s"
+    click.echo(f"{ended}, {counted(bad.rows, 'bad row')}", err=True)

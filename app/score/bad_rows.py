@@ -101,18 +101,21 @@ class RowFaults(Faults):
     def check(self, rows: int) -> None:
         """Do nothing: the rows are asked for by `noted_in`."""
 
-    def noted_in(self, found: BadRows, features: tuple[Feature, ...], names: dict[str, str]) -> NDArray[np.bool_]:
-        """Add the faults to a report, and say which rows have none: bool[B].
+    def noted_in(
+        self, found: BadRows, features: tuple[Feature, ...], names: dict[str, str], good: NDArray[np.bool_]
+    ) -> None:
+        """Add the faults to a report, and take the rows that have some out of the good ones.
 
         Args:
             found: The report.
             features: The columns.
             names: The input's name of each feature.
+            good: bool[B], which rows have no fault that is in the report; changed in place.
         """
-        good = np.ones(self._length, np.bool_)
+        told = ~good
         for column, rules in self._rules.items():
+            rules[told] = NONE
             good &= rules == NONE
             for rule in np.unique(rules[rules != NONE]).tolist():
                 text = fault_text(features[column], RULES[rule])
                 found.add(names[features[column].name], text, np.flatnonzero(rules == rule))
-        return good

@@ -1,23 +1,20 @@
 """Files of rows, read by record batches."""
 
 import csv
-import glob
 import io
-import os
-import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv as arrow_csv
-from pyarrow import json as arrow_json
 
-from app.codecs.categories import holds_numbers
 from app.feature import Feature
+from app.score.json_lines import BLOCK_BYTES, NOTHING, Unread, Wanted, read_lines
 from app.score.options import Format, ScoreRefused
+from app.score.places import found, is_folder, is_remote, opened, size_of, sought, why
 
 SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
@@ -28,23 +25,14 @@ SUFFIXES: dict[str, Format] = {
     ".feather": "arrow",
 }
 
-STANDARD = "-"
-"""Standard input or output."""
-
 BATCH_ROWS = 65_536
-BLOCK_BYTES = 2**22
-"""Rows of a record batch of Parquet, and bytes of a block of CSV or NDJSON: they bound the memory, with the budget."""
+"""Rows of a record batch: they bound the memory, with the budget."""
 
 HEADER_BYTES = 2**18
 """Most bytes of the header of a CSV file."""
 
 BATCHES_OF_PART = 8
 """Record batches of a part, where the input has no row groups."""
-
-UNREADABLE = "is not one JSON object, or has a value of another type than the rows before"
-
-Wanted = Callable[[Any], list[str]]
-"""Names of the columns to read, by the schema of the file."""
 
 
 class Piece(NamedTuple):
@@ -53,44 +41,40 @@ class Piece(NamedTuple):
     Attributes:
         part: Number of the part of the input that they belong to.
         batch: The rows.
+        share: Share of the input that is read with these rows; None where its size is not known.
         text: Whether all columns are text.
-        bad: Rows that cannot be read, with the reason of each.
+        unread: Rows that cannot be read.
     """
 
     part: int
     batch: Any
+    share: float | None = None
     text: bool = False
-    bad: dict[int, str] | None = None
+    unread: Unread = NOTHING
 
 
-def find_inputs(given: str) -> list[Path]:
+def find_inputs(given: str) -> list[str]:
     """The files of a path, a folder or a pattern, by name (ScoreRefused: there are none)."""
-    path = Path(given)
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        found = [one for one in sorted(path.iterdir()) if one.is_file() and one.suffix in SUFFIXES]
-    else:
-        found = [Path(one) for one in sorted(glob.glob(given, recursive=True)) if Path(one).is_file()]
-    if not found:
+    with _readable(given):
+        files = found(given)
+        if is_folder(given):
+            files = [path for path in files if _is_data(PurePosixPath(path).name)]
+    if not files:
         raise ScoreRefused(f"There is no file to score: {given}.")
-    return found
+    return files
+
+
+def _is_data(name: str) -> bool:
+    """Whether a file of a folder has rows; names such as _SUCCESS and ._a.parquet are others' notes."""
+    return Path(name).suffix in SUFFIXES and not name.startswith((".", "_"))
 
 
 def format_of(path: str, given: Format | None) -> Format:
     """Format of a file by its name, unless it is given (ScoreRefused: the name does not tell)."""
-    found = given or SUFFIXES.get(Path(path).suffix)
-    if found is None:
+    format = given or SUFFIXES.get(Path(path).suffix)
+    if format is None:
         raise ScoreRefused(f"The format of {path} cannot be told by its name; give it with --format.")
-    return found
-
-
-def rows_of(path: str, format: Format) -> int | None:
-    """Rows of a file, where its metadata tells them."""
-    if format != "parquet" or path == STANDARD:
-        return None
-    with _readable(path):
-        return pq.read_metadata(path).num_rows
+    return format
 
 
 def read_pieces(
@@ -110,13 +94,14 @@ def read_pieces(
     """
     with _readable(path):
         if format == "parquet":
-            yield from _parquet(path, wanted, finished)
+            with sought(path) as source:
+                yield from _parquet(source, wanted, finished, remote=is_remote(path))
             return
-        with _opened(path) as file:
-            source = _batches(file, format, features, wanted)
-            for index, (batch, text, bad) in enumerate(source):
+        with opened(path) as file:
+            share = _share_of(file, size_of(path))
+            for index, (batch, text, unread) in enumerate(_batches(file, format, features, wanted)):
                 if index // BATCHES_OF_PART >= finished:
-                    yield Piece(index // BATCHES_OF_PART, batch, text, bad)
+                    yield Piece(index // BATCHES_OF_PART, batch, share(), text, unread)
 
 
 @contextmanager
@@ -124,32 +109,31 @@ def _readable(path: str) -> Generator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, EOFError) as error:
-        raise ScoreRefused(f"{path} cannot be read: {str(error).splitlines()[0][:200]}.") from error
+        raise ScoreRefused(f"{path} cannot be read: {why(error).rstrip('.')}.") from error
 
 
-@contextmanager
-def _opened(path: str) -> Generator[BinaryIO]:
-    if path == STANDARD:
-        yield sys.stdin.buffer
-        return
-    with open(path, "rb", buffering=HEADER_BYTES) as file:
-        yield file
+def _share_of(file: BinaryIO, size: int | None) -> Callable[[], float | None]:
+    """What tells the share of a file that is read."""
+    if not size or not file.seekable():
+        return lambda: None
+    return lambda: min(1.0, file.tell() / size)
 
 
-def _parquet(path: str, wanted: Wanted, finished: int) -> Iterator[Piece]:
+def _parquet(file: Any, wanted: Wanted, finished: int, *, remote: bool) -> Iterator[Piece]:
     """Rows of a Parquet file, whose parts are its row groups."""
-    source = io.BytesIO(sys.stdin.buffer.read()) if path == STANDARD else path  # its metadata stand at its end
-    with pq.ParquetFile(source) as file:
-        schema = file.schema_arrow
+    with pq.ParquetFile(file, pre_buffer=remote) as source:
+        schema, rows = source.schema_arrow, source.metadata.num_rows
         names = wanted(schema)
         empty = schema.empty_table().select(names).to_batches() or [_no_rows(schema, names)]
-        if not file.num_row_groups:
+        if not source.num_row_groups:
             yield Piece(0, empty[0])
-        for group in range(finished, file.num_row_groups):
+        read = sum(source.metadata.row_group(group).num_rows for group in range(finished))
+        for group in range(finished, source.num_row_groups):
             seen = False
-            for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=names, use_threads=False):
+            for batch in source.iter_batches(BATCH_ROWS, row_groups=[group], columns=names, use_threads=False):
                 seen = True
-                yield Piece(group, batch.select(names))
+                read += batch.num_rows
+                yield Piece(group, batch.select(names), read / rows)
             if not seen:
                 yield Piece(group, empty[0])
 
@@ -161,14 +145,11 @@ def _no_rows(schema: Any, names: list[str]) -> Any:
 
 def _batches(
     file: BinaryIO, format: Format, features: tuple[Feature, ...], wanted: Wanted
-) -> Iterator[tuple[Any, bool, dict[int, str]]]:
+) -> Iterator[tuple[Any, bool, Unread]]:
     if format == "ndjson":
-        yield from ((batch, False, bad) for batch, bad in _ndjson(file, features))
+        yield from ((batch, False, unread) for batch, unread in read_lines(file, features, wanted))
         return
-    if format == "csv":
-        source, text = _csv(file), True
-    else:
-        source, text = _arrow(file), False
+    source, text = (_csv(file), True) if format == "csv" else (_arrow(file), False)
     schema = next(source)
     names, seen = wanted(schema), False
     for batch in source:
@@ -181,18 +162,16 @@ def _batches(
 
 def _csv(file: BinaryIO) -> Iterator[Any]:
     """The schema of a CSV file, then its record batches. All cells are text, so that kept ones stay as they are."""
-    line = file.readline(HEADER_BYTES)
-    if not line.endswith(b"\n"):
-        raise ScoreRefused(f"A CSV file needs a header of at most {HEADER_BYTES} bytes, with an end of line.")
-    names = next(csv.reader([line.decode("utf-8-sig", "replace").rstrip("\r\n")]), [])
-    types = {name: pa.string() for name in names}
-    yield pa.schema(list(types.items()))
+    names = _header(file)
+    yield pa.schema([(name, pa.string()) for name in names])
     try:
         reader = arrow_csv.open_csv(
             file,
             read_options=arrow_csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False, column_names=names),
             parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
-            convert_options=arrow_csv.ConvertOptions(column_types=types, strings_can_be_null=False),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
+            ),
         )
     except pa.ArrowInvalid as error:
         if "Empty CSV file" in str(error):  # no line but the header
@@ -200,6 +179,27 @@ def _csv(file: BinaryIO) -> Iterator[Any]:
         raise
     with reader:
         yield from reader
+
+
+def _header(file: BinaryIO) -> list[str]:
+    """Names of the columns of a CSV file, which may have line ends in quotes."""
+    left = HEADER_BYTES
+
+    def lines() -> Iterator[str]:
+        nonlocal left
+        while True:
+            line = file.readline(left + 1)
+            left -= len(line)
+            if left < 0 or not line.endswith(b"\n"):
+                raise ScoreRefused(f"A CSV file needs a header of at most {HEADER_BYTES} bytes, with an end of line.")
+            yield line.decode("utf-8-sig")
+
+    try:
+        return next(csv.reader(lines()))
+    except UnicodeDecodeError:
+        raise ScoreRefused("The header of the CSV file is not in UTF-8.") from None
+    except csv.Error as error:
+        raise ScoreRefused(f"The header of the CSV file cannot be read: {error}.") from None
 
 
 def _arrow(file: BinaryIO) -> Iterator[Any]:
@@ -214,69 +214,3 @@ def _arrow(file: BinaryIO) -> Iterator[Any]:
     with pa.ipc.open_stream(file) as reader:
         yield reader.schema
         yield from reader
-
-
-def _ndjson(file: BinaryIO, features: tuple[Feature, ...]) -> Iterator[tuple[Any, dict[int, str]]]:
-    """Record batches of lines of JSON, and the lines of each that cannot be read.
-
-    The first block tells the types of the columns; numbers are float64 in any case.
-    """
-    types = {feature.name: kind for feature in features if (kind := _json_type(feature)) is not None}
-    schema, rest, ended = None, b"", False
-    while not ended:
-        block = file.read(BLOCK_BYTES)
-        ended = len(block) == 0
-        cut = len(block) if ended else block.rfind(b"\n") + 1
-        lines, rest = (rest + block[:cut], block[cut:]) if cut or ended else (b"", rest + block)
-        if not lines.strip():
-            continue
-        batch, bad = _json_rows(lines, schema, types)
-        schema = batch.schema
-        yield batch, bad
-
-
-def _json_type(feature: Feature) -> Any:
-    if feature.kind in ("number", "integer"):
-        return pa.float64()
-    return pa.string() if feature.kind == "category" and not holds_numbers(feature) else None
-
-
-def _json_rows(lines: bytes, schema: Any, types: dict[str, Any]) -> tuple[Any, dict[int, str]]:
-    """Lines as one record batch. Where some cannot be read, all are read one by one, and these rows are null."""
-    explicit = pa.schema(list(types.items())) if schema is None else schema
-    others = "infer" if schema is None else "ignore"
-    try:
-        return _json_table(lines, explicit, others).combine_chunks().to_batches()[0], {}
-    except pa.ArrowException:
-        pass
-    rows, bad = [line for line in lines.split(b"\n") if line.strip()], dict[int, str]()
-    tables: list[Any] = []
-    for place, line in enumerate(rows):
-        try:
-            table = _json_table(line, explicit, others)
-            if len(table) != 1:
-                raise pa.ArrowInvalid("no row")
-            explicit = table.schema if schema is None and not tables else explicit
-            others = "ignore" if tables or schema is not None else others
-            tables.append(table)
-        except pa.ArrowException:
-            bad[place] = UNREADABLE
-            tables.append(pa.table({name: pa.nulls(1, kind) for name, kind in zip(explicit.names, explicit.types)}))  # noqa: B905
-    joined = pa.concat_tables(tables, promote_options="default").combine_chunks()
-    return joined.to_batches()[0], bad
-
-
-def _json_table(lines: bytes, schema: Any, others: str) -> Any:
-    return arrow_json.read_json(
-        pa.BufferReader(lines),
-        read_options=arrow_json.ReadOptions(use_threads=False, block_size=max(len(lines) + 1, 1024)),
-        parse_options=arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=others),
-    )
-
-
-def stamp(path: str) -> dict[str, Any]:
-    """What tells whether a file is the same as before."""
-    if path == STANDARD:
-        return {}
-    found = os.stat(path)
-    return {"path": os.path.abspath(path), "size": found.st_size, "mtime_ns": found.st_mtime_ns}

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from pyarrow import csv as arrow_csv
 
 from app.files import sync_directory
-from app.score.inputs import STANDARD
 from app.score.options import Format, ScoreRefused
+from app.score.places import STANDARD
 
 GROUP_ROWS = 2**19
 """Least rows of a row group of Parquet."""
@@ -33,16 +33,19 @@ class Output:
 
     def __init__(self, sink: BinaryIO, format: Format, schema: Any, *, stream: bool) -> None:
         self._sink = sink
-        self._schema = schema
+        self._schema = pa.schema([field.with_type(_type_in(field.type, format, stream=stream)) for field in schema])
         self._held: list[Any] = []
         self._writer: Any = None
-        if format == "parquet":
-            repeating: Any = [field.name for field in schema if _repeats(field.type)]
-            self._writer = pq.ParquetWriter(sink, schema, compression="snappy", use_dictionary=repeating)
-        elif format == "csv":
-            self._writer = arrow_csv.CSVWriter(sink, schema)
-        elif format == "arrow":
-            self._writer = (pa.ipc.new_stream if stream else pa.ipc.new_file)(sink, schema)
+        try:
+            if format == "parquet":
+                repeating: Any = [field.name for field in schema if _repeats(field.type)]
+                self._writer = pq.ParquetWriter(sink, schema, compression="snappy", use_dictionary=repeating)
+            elif format == "csv":
+                self._writer = arrow_csv.CSVWriter(sink, self._schema)
+            elif format == "arrow":
+                self._writer = (pa.ipc.new_stream if stream else pa.ipc.new_file)(sink, self._schema)
+        except pa.ArrowException as error:
+            raise ScoreRefused(f"A kept column (--keep) is of a type that the output cannot hold: {error}.") from None
         self._grouped = format == "parquet"
         self._stream = stream
 
@@ -53,9 +56,9 @@ class Output:
             if sum(map(len, self._held)) >= GROUP_ROWS:
                 self._flush()
         elif self._writer is None:
-            self._sink.write(msgspec.json.Encoder().encode_lines(batch.to_pylist()))
+            self._sink.write(_json.encode_lines(batch.to_pylist()))
         elif batch.num_rows:
-            self._writer.write_batch(batch)
+            self._writer.write_batch(batch if batch.schema.types == self._schema.types else batch.cast(self._schema))
 
     def close(self) -> None:
         """Write what is left, and the end."""
@@ -75,6 +78,22 @@ class Output:
 def _repeats(kind: Any) -> bool:
     """Whether values of a type often repeat; a dictionary of predictions or ids costs time and saves nothing."""
     return not pa.types.is_floating(kind) and kind not in (pa.int64(), pa.uint64())
+
+
+def _type_in(kind: Any, format: Format, *, stream: bool) -> Any:
+    """Type that a format has in place of one that it lacks."""
+    if format == "csv" and pa.types.is_string_view(kind):
+        return pa.large_string()
+    # An Arrow file has one dictionary for all its record batches, and these have their own.
+    return kind.value_type if format == "arrow" and not stream and pa.types.is_dictionary(kind) else kind
+
+
+def _plain(value: Any) -> Any:
+    """Text of a value of pandas, as which Arrow gives times in nanoseconds."""
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+_json = msgspec.json.Encoder(enc_hook=_plain)
 
 
 @contextmanager

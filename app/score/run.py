@@ -1,22 +1,25 @@
 """Files of rows scored to files: `madrone score`."""
 
+import hashlib
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
+from app.files import make_directory
 from app.score.bad_rows import BadRows
-from app.score.inputs import STANDARD, format_of, read_pieces, stamp
+from app.score.inputs import format_of, read_pieces
 from app.score.options import Format, ScoreRefused
 from app.score.output import Output, whole_file
 from app.score.parts import Parts, PartWriter, remove_parts
 from app.score.pipeline import ScoredPiece, score_pieces
+from app.score.places import STANDARD, inside, is_remote, real, stamp, upload
 from app.score.scorer import Scorer
 
-Advance = Callable[[int], None]
-"""Takes the number of rows that were scored."""
+Advance = Callable[[int, float | None], None]
+"""Takes the number of rows that were scored, and the share of the input that is done with them, if that is known."""
 
 
 class Job(NamedTuple):
@@ -25,18 +28,20 @@ class Job(NamedTuple):
     Attributes:
         source: Path of the input, or `-`.
         target: Path of the output, or `-`.
+        made: Path at which the output is made: on this machine, also for an output elsewhere.
         input: Format of the input.
         output: Format of the output.
     """
 
     source: str
     target: str
+    made: str
     input: Format
     output: Format
 
 
 def jobs_of(
-    inputs: list[Path], target: str, given: Format | None, output: Format | None, *, several: bool
+    inputs: list[str], target: str, given: Format | None, output: Format | None, work: Path, *, several: bool
 ) -> list[Job]:  # fmt: skip
     """An output for each input: the target, or a file of the same name in that folder.
 
@@ -45,26 +50,33 @@ def jobs_of(
         target: Path of the output.
         given: Format of the inputs, unless their names tell.
         output: Format of the outputs, unless their names tell.
+        work: Folder where outputs are made that go elsewhere.
         several: Whether the target is a folder.
 
     Raises:
         ScoreRefused: A name does not tell its format, or an output would be an input or another's.
     """
     jobs: list[Job] = []
-    for source in map(str, inputs) if inputs else [STANDARD]:
+    for source in inputs or [STANDARD]:
         read = format_of(source, given)
-        if not several:
-            written = output or (read if target == STANDARD else format_of(target, None))
-            jobs.append(Job(source, target, read, written))
-            continue
-        name = Path(source).stem + f".{output}" if output else Path(source).name
-        jobs.append(Job(source, str(Path(target) / name), read, output or read))
-    targets = [job.target for job in jobs]
+        if several:
+            name = Path(source).stem + f".{output}" if output else Path(source).name
+            path, written = inside(target, name), output or read
+        else:
+            path, written = target, output or (read if target == STANDARD else format_of(target, None))
+        jobs.append(Job(source, path, _made(path, work), read, written))
+    targets = [real(job.target) for job in jobs]
     if len({*targets}) < len(targets):
         raise ScoreRefused("Two inputs have the same name, so their outputs would be one file.")
-    if {str(Path(one).absolute()) for one in targets} & {str(path.absolute()) for path in inputs}:
+    if {*targets} & {real(path) for path in inputs}:
         raise ScoreRefused("The output would replace an input.")
     return jobs
+
+
+def _made(target: str, work: Path) -> str:
+    if not is_remote(target):
+        return target
+    return str(work / hashlib.sha256(target.encode()).hexdigest()[:16] / Path(target).name)
 
 
 def score_job(scorer: Scorer, job: Job, advance: Advance, *, resume: bool) -> BadRows:
@@ -84,8 +96,23 @@ def score_job(scorer: Scorer, job: Job, advance: Advance, *, resume: bool) -> Ba
         ScoreRefused: The input cannot be scored, or has bad rows and these are to fail.
         OSError: The output cannot be written.
     """
+    if not is_remote(job.target):
+        return _make(scorer, job, advance, resume=resume)
+    made = Path(job.made)
+    make_directory(made.parent, parents=True)
+    try:
+        bad = _make(scorer, job, advance, resume=resume)
+        upload(made, job.target)
+        return bad
+    finally:
+        made.unlink(missing_ok=True)
+        with suppress(OSError):
+            made.parent.rmdir()  # unless it has parts, or another run's
+
+
+def _make(scorer: Scorer, job: Job, advance: Advance, *, resume: bool) -> BadRows:
     if not resume:
-        with whole_file(job.target) as sink:
+        with whole_file(job.made) as sink:
             return _score(scorer, job, sink, advance)
     manifest = {
         "model": scorer.served.artifact.digest,
@@ -93,10 +120,9 @@ def score_job(scorer: Scorer, job: Job, advance: Advance, *, resume: bool) -> Ba
         "input": stamp(job.source),
         "format": [job.input, job.output],
     }
-    with whole_file(job.target) as sink:
-        parts = Parts(Path(job.target), manifest)
+    with whole_file(job.made) as sink:
+        parts = Parts(Path(job.made), manifest)
         bad = parts.report()
-        advance(bad.seen)
         _score_parts(scorer, job, parts, bad, advance)
         with ExitStack() as stack:
             writer: Output | None = None
@@ -109,7 +135,10 @@ def score_job(scorer: Scorer, job: Job, advance: Advance, *, resume: bool) -> Ba
 def forget_parts(jobs: list[Job]) -> None:
     """Remove the finished parts of all outputs, once all are complete: until then, none is scored again."""
     for job in jobs:
-        remove_parts(Path(job.target))
+        remove_parts(Path(job.made))
+        if is_remote(job.target):
+            with suppress(OSError):
+                Path(job.made).parent.rmdir()
 
 
 def _score(scorer: Scorer, job: Job, sink: Any, advance: Advance) -> BadRows:
@@ -119,7 +148,7 @@ def _score(scorer: Scorer, job: Job, sink: Any, advance: Advance) -> BadRows:
         for piece, (batch, _) in stack.enter_context(closing(_scored(scorer, job, bad))):
             writer = writer or stack.enter_context(closing(Output(sink, job.output, batch.schema, stream=stream)))
             writer.write(batch)
-            advance(piece.batch.num_rows)
+            advance(piece.batch.num_rows, piece.share)
     return bad
 
 
@@ -135,7 +164,7 @@ def _score_parts(scorer: Scorer, job: Job, parts: Parts, bad: BadRows, advance: 
                 writer = stack.enter_context(closing(parts.writer(piece.part, batch.schema)))
                 current = piece.part, writer
             current[1].add(batch, found)
-            advance(piece.batch.num_rows)
+            advance(piece.batch.num_rows, piece.share)
         if current is not None:
             current[1].finish()
 
@@ -143,7 +172,7 @@ def _score_parts(scorer: Scorer, job: Job, parts: Parts, bad: BadRows, advance: 
 def _scored(scorer: Scorer, job: Job, bad: BadRows, finished: int = 0) -> Generator[ScoredPiece]:
     """The scored pieces of an input but for its finished parts; their rows are added to `bad`."""
     pieces = read_pieces(job.source, job.input, scorer.features, scorer.wanted, finished)
-    scored = score_pieces(pieces, lambda piece: scorer.scored(piece.batch, text=piece.text, bad=piece.bad))
+    scored = score_pieces(pieces, lambda piece: scorer.scored(piece.batch, text=piece.text, unread=piece.unread))
     with closing(scored):
         for one in scored:
             bad.merge(one.scored.bad)

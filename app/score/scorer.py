@@ -19,6 +19,7 @@ from app.models.served import ServedModel
 from app.predict.bulk import table_answer
 from app.predict.query import Asked
 from app.score.bad_rows import BadRows, RowFaults
+from app.score.json_lines import NOTHING, Unread
 from app.score.options import ScoreOptions, ScoreRefused
 from kernels.engine import Evaluation
 
@@ -99,25 +100,26 @@ class Scorer:
             raise ScoreRefused(scored.bad.described())
         return scored.batch
 
-    def scored(self, batch: Any, *, text: bool = False, bad: dict[int, str] | None = None) -> Scored:
+    def scored(self, batch: Any, *, text: bool = False, unread: Unread = NOTHING) -> Scored:
         """Score a record batch, and tell its bad rows, whatever is to happen with them.
 
         Args:
             batch: The record batch.
             text: Whether all columns are text, as of a CSV file.
-            bad: Rows that could not be read, with the reason of each.
+            unread: Rows that could not be read, by column and reason.
 
         Raises:
             ScoreRefused: Its columns are not the model's, or it is damaged.
         """
         columns, found = self._columns(batch.schema, text=text), BadRows(batch.num_rows)
+        good = np.ones(batch.num_rows, np.bool_)
+        for (column, reason), places in unread.items():
+            good[places] = False
+            found.add(column, reason, np.array(places))
         try:
-            rows, good = self._rows(batch, columns, found, text=text)
+            rows = self._rows(batch, columns, found, good, text=text)
         except (pa.ArrowException, ValueError) as error:
             raise ScoreRefused("A record batch is damaged.") from error
-        for row, reason in (bad or {}).items():
-            good[row] = False
-            found.add("(row)", reason, np.array([row]))
         all_good = bool(good.all())
         result = self._result(rows if all_good else rows[good])
         finite = result.finite(0, result.rows)
@@ -168,9 +170,9 @@ class Scorer:
         return kept
 
     def _rows(
-        self, batch: Any, columns: _Columns, found: BadRows, *, text: bool
-    ) -> tuple[FloatArray, NDArray[np.bool_]]:
-        """Values of the features, float64[B, F], and which rows are good, bool[B]."""
+        self, batch: Any, columns: _Columns, found: BadRows, good: NDArray[np.bool_], *, text: bool
+    ) -> FloatArray:
+        """Values of the features, float64[B, F]; bad rows are added to the report, and taken out of the good ones."""
         features, places = self._features, columns.places
         faults = RowFaults(features, batch.num_rows)
         validate(batch)
@@ -182,7 +184,8 @@ class Scorer:
                 filler.add(cells.numbers_of(batch.slice(start, builder.block_rows), features, places, builder))
         else:
             Filler(builder, places, categories.codes).add(batch)
-        return builder.matrix(), faults.noted_in(found, features, columns.names)
+        faults.noted_in(found, features, columns.names, good)
+        return builder.matrix()
 
     def _result(self, rows: FloatArray) -> Result:
         """Predictions for float64[b, F], and what stands beside them."""

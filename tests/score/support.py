@@ -1,5 +1,6 @@
 """Models and rows for the tests of scoring."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,18 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 import pyarrow as pa
+from click.testing import Result
 
 from app.models.artifact import read_artifact
 from app.models.identity import ModelIdentity
 from app.models.registry.embedded import BUNDLED
 from app.models.served import ServedModel, serve_artifact
+
+ROWS = 1000
+"""Rows of the files that all tests of the command share."""
+
+Score = Callable[..., Result]
+"""Runs the command: input, output, options."""
 
 
 @cache

@@ -1,0 +1,196 @@
+"""Where files are: on this machine, or in an object store that speaks S3.
+
+The credentials are those of the environment, as of every client of AWS; AWS_ENDPOINT_URL names another store.
+"""
+
+import glob
+import io
+import os
+import re
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+from pyarrow import fs
+
+STANDARD = "-"
+"""Standard input or output."""
+
+S3 = "s3://"
+
+BUFFER_BYTES = 2**18
+"""Bytes that are read of a file at once, and can be looked at before."""
+
+REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is an object's."""
+    return path.startswith(S3)
+
+
+def is_folder(path: str) -> bool:
+    """Whether files have a folder's path; of a folder that is not there yet, whether it ends with a slash."""
+    if not is_remote(path):
+        return Path(path).is_dir()
+    return path.endswith("/") or _info(path).type == fs.FileType.Directory
+
+
+def inside(folder: str, name: str) -> str:
+    """Path of a file in a folder."""
+    return f"{folder.rstrip('/')}/{name}" if is_remote(folder) else str(Path(folder) / name)
+
+
+def real(path: str) -> str:
+    """Path of a file without links, such as to tell whether two are one."""
+    return path if path == STANDARD or is_remote(path) else os.path.realpath(path)
+
+
+def found(given: str) -> list[str]:
+    """The files of a path or pattern, or right in a folder, by name.
+
+    Raises:
+        OSError: The store does not answer.
+    """
+    if not is_remote(given):
+        path = Path(given)
+        if path.is_dir():
+            return [str(one) for one in sorted(path.iterdir()) if one.is_file()]
+        return (
+            [given] if path.exists() else sorted(one for one in glob.glob(given, recursive=True) if Path(one).is_file())
+        )
+    bucket, key = _split(given)
+    if any(sign in key for sign in "*?"):
+        pattern = re.compile(_pattern(f"{bucket}/{key}"), re.DOTALL)
+        folder = re.split(r"[*?]", key)[0].rpartition("/")[0]
+        listed = _list(bucket, folder, recursive=True)
+        return [path for path in listed if pattern.fullmatch(path.removeprefix(S3))]
+    if key and _info(given).type == fs.FileType.File:
+        return [given]
+    return _list(bucket, key.rstrip("/"), recursive=False)
+
+
+def stamp(path: str) -> dict[str, Any]:
+    """What tells whether a file is the same as before."""
+    if path == STANDARD:
+        return {}
+    if is_remote(path):
+        info = _info(path)
+        return {"path": path, "size": info.size, "mtime_ns": info.mtime_ns}
+    status = os.stat(path)
+    return {"path": os.path.abspath(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def size_of(path: str) -> int | None:
+    """Bytes of a file, where that is known."""
+    if path == STANDARD:
+        return None
+    return _info(path).size if is_remote(path) else os.path.getsize(path)
+
+
+@contextmanager
+def opened(path: str) -> Generator[BinaryIO]:
+    """A file to be read from its beginning."""
+    if path == STANDARD:
+        yield sys.stdin.buffer
+    elif is_remote(path):
+        bucket, key = _split(path)
+        source: Any = _store(bucket).open_input_file(f"{bucket}/{key}")
+        with io.BufferedReader(source, BUFFER_BYTES) as file:
+            yield file
+    else:
+        with open(path, "rb", buffering=BUFFER_BYTES) as file:
+            yield file
+
+
+@contextmanager
+def sought(path: str) -> Generator[Any]:
+    """A file whose parts can be read in any order: of a stream a copy on the disk, in TMPDIR, that nobody else sees."""
+    if is_remote(path):
+        bucket, key = _split(path)
+        with _store(bucket).open_input_file(f"{bucket}/{key}") as file:
+            yield file
+        return
+    if path != STANDARD and Path(path).is_file():
+        with pa.OSFile(path) as file:
+            yield file
+        return
+    with opened(path) as stream:
+        if stream.seekable():
+            yield stream
+            return
+        with tempfile.TemporaryFile() as copy:
+            shutil.copyfileobj(stream, copy, 2**20)
+            yield copy
+
+
+def upload(file: Path, path: str) -> None:
+    """Copy a file to an object, which is there once it is complete; the former one stays until then.
+
+    It is copied in a thread, so that a signal need not wait for it.
+
+    Raises:
+        OSError: It could not be copied.
+    """
+    bucket, key = _split(path)
+    failed: list[Exception] = []
+
+    def copy() -> None:
+        try:
+            fs.copy_files(str(file), f"{bucket}/{key}", fs.LocalFileSystem(), _store(bucket))
+        except (OSError, pa.ArrowException) as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=copy, name="upload", daemon=True)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+def why(error: Exception) -> str:
+    """Why a file cannot be read or written, without a host of the store and without values of the file."""
+    text = str(getattr(error, "strerror", None) or error)
+    if store := re.search(r"AWS Error (\w+)", text):
+        return f"the object store says {store[1]}"
+    return re.sub(r"(Expected \d+ columns, got \d+).*", r"\1", text.splitlines()[0])[:200] if text else "it is damaged"
+
+
+def _info(path: str) -> Any:
+    bucket, key = _split(path)
+    return _store(bucket).get_file_info(f"{bucket}/{key}".rstrip("/"))
+
+
+def _list(bucket: str, folder: str, *, recursive: bool) -> list[str]:
+    """The objects below a folder, by name."""
+    selector = fs.FileSelector(f"{bucket}/{folder}".rstrip("/"), recursive=recursive, allow_not_found=True)
+    infos = _store(bucket).get_file_info(selector)
+    return sorted(f"{S3}{info.path}" for info in infos if info.type == fs.FileType.File)
+
+
+def _split(path: str) -> tuple[str, str]:
+    """Bucket and key of an address."""
+    bucket, _, key = path.removeprefix(S3).partition("/")
+    return bucket, key
+
+
+def _pattern(path: str) -> str:
+    """A regular expression of a pattern, in which * and ? stand for signs of a name, and **/ for folders."""
+    signs = {r"\*\*/": "(?:.*/)?", r"\*": "[^/]*", r"\?": "[^/]"}
+    return re.sub(r"\\\*\\\*/|\\\*|\\\?", lambda match: signs[match[0]], re.escape(path))
+
+
+@cache
+def _store(bucket: str) -> Any:
+    endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), None)
+    if endpoint is None and not any(os.environ.get(name) for name in REGIONS):
+        return fs.S3FileSystem(region=fs.resolve_s3_region(bucket), allow_delayed_open=True)
+    return fs.S3FileSystem(endpoint_override=endpoint, allow_delayed_open=True)
