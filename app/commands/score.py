@@ -85,7 +85,7 @@ def score(
     """Score files of rows with a model.
 
     The rows of INPUT and their predictions are written to OUT. INPUT is a file, a folder, a pattern in quotes, or -
-    (standard input). The exit status is 0 if all went well, 1 if the run failed or has bad rows with --on-error fail, 2
+    (standard input); INPUT and OUT may be in S3 (s3://bucket/key). The exit status is 0 if all went well, 1 if the run failed or has bad rows with --on-error fail, 2
     for bad usage, 128 and the number of the signal that ended it. OUT appears once it is complete.
     """
     if resume and "-" in (source, output):
@@ -105,7 +105,7 @@ def score(
     from app.models.registry.source import NothingToServe, RegistryUnreachable
     from app.score.bad_rows import BadRows, counted
     from app.score.inputs import find_inputs
-    from app.score.places import is_folder, is_remote, size_of, why
+    from app.score.places import check_bucket, is_folder, is_remote, size_of, why
     from app.score.progress import shown_rows
     from app.score.run import forget_parts, jobs_of, score_job
     from app.score.scorer import Scorer
@@ -120,6 +120,8 @@ def score(
         several = "-" not in (source, output) and (is_folder(source) or is_folder(output) or "*" in source)
         inputs = [] if source == "-" else find_inputs(source)
         jobs = jobs_of(inputs, output, read, written, settings.data_dir / "score", several=several)
+        if is_remote(output):
+            check_bucket(output)
         sizes = [size_of(job.source) for job in jobs]
         worker = WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
         scorer = Scorer(load_preferred(settings, worker), options)

@@ -3,6 +3,7 @@
 The credentials are those of the environment, as of every client of AWS; AWS_ENDPOINT_URL names another store.
 """
 
+import errno
 import glob
 import io
 import os
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,6 +28,9 @@ S3 = "s3://"
 
 BUFFER_BYTES = 2**18
 """Bytes that are read of a file at once, and can be looked at before."""
+
+CHUNK_BYTES = 2**23
+"""Bytes that are copied at once."""
 
 REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
@@ -76,6 +80,17 @@ def found(given: str) -> list[str]:
     if key and _info(given).type == fs.FileType.File:
         return [given]
     return _list(bucket, key.rstrip("/"), recursive=False)
+
+
+def check_bucket(path: str) -> None:
+    """Check that an object's bucket is there, before its content is made.
+
+    Raises:
+        OSError: It is not, or the store does not answer.
+    """
+    bucket, _ = _split(path)
+    if _store(bucket).get_file_info(bucket).type == fs.FileType.NotFound:
+        raise FileNotFoundError(errno.ENOENT, f"There is no bucket {bucket}")
 
 
 def stamp(path: str) -> dict[str, Any]:
@@ -140,12 +155,11 @@ def upload(file: Path, path: str) -> None:
     Raises:
         OSError: It could not be copied.
     """
-    bucket, key = _split(path)
     failed: list[Exception] = []
 
     def copy() -> None:
         try:
-            fs.copy_files(str(file), f"{bucket}/{key}", fs.LocalFileSystem(), _store(bucket))
+            _copy(file, path)
         except (OSError, pa.ArrowException) as error:
             failed.append(error)
 
@@ -154,6 +168,27 @@ def upload(file: Path, path: str) -> None:
     thread.join()
     if failed:
         raise failed[0]
+
+
+def _copy(file: Path, path: str) -> None:
+    """Copy a file to an object; Arrow's `copy_files` would not tell that the last request failed."""
+    bucket, key = _split(path)
+    with file.open("rb") as source:
+        sink = _store(bucket).open_output_stream(f"{bucket}/{key}")
+        try:
+            chunk = source.read(CHUNK_BYTES)
+            while chunk:
+                try:
+                    sink.write(chunk)
+                except OSError:
+                    with suppress(OSError):
+                        sink.close()  # fails likewise; when it is destroyed, that would be printed
+                    raise
+                chunk = source.read(CHUNK_BYTES)
+        except BaseException:
+            _unfinished.append(sink)  # to close it, or to destroy it, would complete the object
+            raise
+        sink.close()
 
 
 def why(error: Exception) -> str:
@@ -188,9 +223,18 @@ def _pattern(path: str) -> str:
     return re.sub(r"\\\*\\\*/|\\\*|\\\?", lambda match: signs[match[0]], re.escape(path))
 
 
-@cache
 def _store(bucket: str) -> Any:
     endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), None)
-    if endpoint is None and not any(os.environ.get(name) for name in REGIONS):
-        return fs.S3FileSystem(region=fs.resolve_s3_region(bucket), allow_delayed_open=True)
-    return fs.S3FileSystem(endpoint_override=endpoint, allow_delayed_open=True)
+    has_region = endpoint is not None or any(os.environ.get(name) for name in REGIONS)
+    return _client(endpoint, None if has_region else bucket)
+
+
+@cache
+def _client(endpoint: str | None, bucket: str | None) -> Any:
+    """A client of a store, in the region of a bucket or in that of the environment."""
+    region = None if bucket is None else fs.resolve_s3_region(bucket)
+    return fs.S3FileSystem(endpoint_override=endpoint, region=region, allow_delayed_open=True)
+
+
+_unfinished: list[Any] = []
+"""Streams to objects that are not to be completed; they end with the process."""
