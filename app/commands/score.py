@@ -85,10 +85,13 @@ def score(
     """Score files of rows with a model.
 
     The rows of INPUT and their predictions are written to OUT. INPUT is a file, a folder, a pattern in quotes, or -
-    (standard input); INPUT and OUT may be in S3 (s3://bucket/key). The exit status is 0 if all went well, 1 if the run failed or has bad rows with --on-error fail, 2
-    for bad usage, 128 and the number of the signal that ended it. OUT appears once it is complete.
+    (standard input); INPUT and OUT may be in S3 (s3://bucket/key). The exit status is 0 if all went well, 1 if the run
+    failed or has bad rows with --on-error fail, 2 for bad usage, 128 and the number of the signal that ended it. OUT
+    appears once it is complete.
     """
-    if resume and "-" in (source, output):
+    from app.score.places import check_bucket, is_folder, is_remote, is_stream, size_of, why
+
+    if resume and (is_stream(source) or is_stream(output)):
         raise click.UsageError("--resume needs files for INPUT and OUT.")
     if source == "-" and read is None:
         raise click.UsageError("Standard input needs --format.")
@@ -105,7 +108,6 @@ def score(
     from app.models.registry.source import NothingToServe, RegistryUnreachable
     from app.score.bad_rows import BadRows, counted
     from app.score.inputs import find_inputs
-    from app.score.places import check_bucket, is_folder, is_remote, size_of, why
     from app.score.progress import shown_rows
     from app.score.run import forget_parts, jobs_of, score_job
     from app.score.scorer import Scorer

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from pyarrow import csv as arrow_csv
 
 from app.files import sync_directory
 from app.score.options import Format, ScoreRefused
-from app.score.places import STANDARD
+from app.score.places import is_stream, streamed
 
 GROUP_ROWS = 2**19
 """Least rows of a row group of Parquet."""
@@ -98,12 +97,14 @@ _json = msgspec.json.Encoder(enc_hook=_plain)
 
 @contextmanager
 def whole_file(path: str) -> Generator[BinaryIO]:
-    """A file that gets its name once it is complete and on the disk; standard output is written as it comes."""
-    if path == STANDARD:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+    """A file that gets its name once it is complete and on the disk; a stream is written as it comes."""
+    if is_stream(path):
+        with streamed(path) as file:
+            yield file
         return
-    final = Path(path)
+    final = Path(path).resolve()  # what a link leads to is replaced, and not the link
+    if not final.parent.is_dir():
+        raise ScoreRefused(f"There is no folder {Path(path).parent}.")
     temporary = final.with_name(f".{final.name}.partial")
     with temporary.open("ab") as file:
         try:

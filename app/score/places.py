@@ -16,7 +16,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 import pyarrow as pa
 from pyarrow import fs
@@ -39,6 +39,13 @@ ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 def is_remote(path: str) -> bool:
     """Whether a path is an object's."""
     return path.startswith(S3)
+
+
+def is_stream(path: str) -> bool:
+    """Whether what is written to a path goes on as it comes: standard output, a pipe, a device."""
+    if path == STANDARD:
+        return True
+    return not is_remote(path) and Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir()
 
 
 def is_folder(path: str) -> bool:
@@ -115,7 +122,7 @@ def size_of(path: str) -> int | None:
 def opened(path: str) -> Generator[BinaryIO]:
     """A file to be read from its beginning."""
     if path == STANDARD:
-        yield sys.stdin.buffer
+        yield _buffer(sys.stdin)
     elif is_remote(path):
         bucket, key = _split(path)
         source: Any = _store(bucket).open_input_file(f"{bucket}/{key}")
@@ -123,6 +130,18 @@ def opened(path: str) -> Generator[BinaryIO]:
             yield file
     else:
         with open(path, "rb", buffering=BUFFER_BYTES) as file:
+            yield file
+
+
+@contextmanager
+def streamed(path: str) -> Generator[BinaryIO]:
+    """A stream to be written."""
+    if path == STANDARD:
+        file = _buffer(sys.stdout)
+        yield file
+        file.flush()
+    else:
+        with open(path, "wb") as file:
             yield file
 
 
@@ -197,6 +216,12 @@ def why(error: Exception) -> str:
     if store := re.search(r"AWS Error (\w+)", text):
         return f"the object store says {store[1]}"
     return re.sub(r"(Expected \d+ columns, got \d+).*", r"\1", text.splitlines()[0])[:200] if text else "it is damaged"
+
+
+def _buffer(file: TextIO | None) -> BinaryIO:
+    if file is None:  # the shell has closed it
+        raise OSError(errno.EBADF, "Standard input or output is closed")
+    return file.buffer
 
 
 def _info(path: str) -> Any:

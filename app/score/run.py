@@ -15,7 +15,7 @@ from app.score.options import Format, ScoreRefused
 from app.score.output import Output, whole_file
 from app.score.parts import Parts, PartWriter, remove_parts
 from app.score.pipeline import ScoredPiece, score_pieces
-from app.score.places import STANDARD, inside, is_remote, real, stamp, upload
+from app.score.places import STANDARD, inside, is_remote, is_stream, real, stamp, upload
 from app.score.scorer import Scorer
 
 Advance = Callable[[int, float | None], None]
@@ -142,7 +142,7 @@ def forget_parts(jobs: list[Job]) -> None:
 
 
 def _score(scorer: Scorer, job: Job, sink: Any, advance: Advance) -> BadRows:
-    bad, stream = BadRows(), job.target == STANDARD
+    bad, stream = BadRows(), is_stream(job.target)
     writer: Output | None = None
     with ExitStack() as stack:
         for piece, (batch, _) in stack.enter_context(closing(_scored(scorer, job, bad))):

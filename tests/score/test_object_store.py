@@ -124,7 +124,7 @@ def test_a_run_goes_on_whose_upload_failed(
 
 
 def test_an_upload_that_fails_leaves_the_object_as_it_was(tmp_path: Path, store: Store) -> None:
-    for name, size in (("small", 3), ("large", 25 * 2**20)):
+    for name, size in (("small", 3), ("large", 11 * 2**20)):
         (tmp_path / name).write_bytes(b"7" * size)
     upload(tmp_path / "small", "s3://lake/out")
     store.refuses = lambda request: "partNumber=2" in request["QUERY_STRING"]
@@ -136,7 +136,7 @@ def test_an_upload_that_fails_leaves_the_object_as_it_was(tmp_path: Path, store:
         upload(Path("/proc/self/mem"), "s3://lake/out")
     assert store.files.get_file_info("lake/out").size == 3
     upload(tmp_path / "large", "s3://lake/out")
-    assert store.files.get_file_info("lake/out").size == 25 * 2**20
+    assert store.files.get_file_info("lake/out").size == 11 * 2**20
 
 
 def test_a_store_that_cannot_be_used_is_told_without_its_address(
@@ -147,8 +147,7 @@ def test_a_store_that_cannot_be_used_is_told_without_its_address(
     assert "would replace an input" in score("s3://lake/in.parquet", "s3://lake/in.parquet").stderr
     assert "s3://lake/no.csv" in score("s3://lake/no.csv", "s3://lake/out.csv").stderr
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
-    for source, output in (("s3://lake/in.parquet", "-"), (str(folder / "in.parquet"), "s3://lake/out.parquet")):
-        result = score(source, output)
-        assert (result.exit_code, "the object store says NETWORK_CONNECTION" in result.stderr) == (1, True)
-        assert "127.0.0.1" not in result.output
+    result = score(folder / "in.parquet", "s3://lake/out.parquet")
+    assert (result.exit_code, "the object store says NETWORK_CONNECTION" in result.stderr) == (1, True)
+    assert "127.0.0.1" not in result.output
     assert store.names() == ["lake/in.parquet"]

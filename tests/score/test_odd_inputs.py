@@ -2,10 +2,6 @@
 
 import datetime
 import decimal
-import os
-import subprocess
-import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.score.support import ROWS, Score
+from tests.score.support import Score
 
 
 def write(path: Path, **columns: Any) -> Path:
@@ -122,27 +118,3 @@ def test_no_path_to_the_input_may_be_the_output(score: Score, folder: Path, tmp_
     paths = {"link": "link.parquet", "folder": "there/in.parquet", "dots": "here/../here/in.parquet"}
     result = score(here / "in.parquet", tmp_path / paths[through])
     assert (result.exit_code, "would replace an input" in result.stderr) == (1, True), result.output
-
-
-def test_a_pipe_is_an_input_of_every_format(score: Score, folder: Path, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    for suffix in ("parquet", "csv"):
-        writing = threading.Thread(
-            target=(tmp_path / "pipe").write_bytes, args=[(folder / f"in.{suffix}").read_bytes()]
-        )
-        writing.start()
-        result = score(tmp_path / "pipe", tmp_path / "out.parquet", "--format", suffix)
-        writing.join()
-        assert result.exit_code == 0, result.output
-        assert len(pq.read_table(tmp_path / "out.parquet")) == ROWS
-        (tmp_path / "out.parquet").unlink()
-
-
-def test_parquet_on_standard_input_is_copied_to_the_disk_and_not_held(folder: Path) -> None:
-    code = (
-        "import sys, tempfile; from app.score.places import sought\n"
-        "with sought('-') as file: print(file.fileno() > 2, file.seek(0, 2))"
-    )
-    content = (folder / "in.parquet").read_bytes()
-    done = subprocess.run([sys.executable, "-c", code], input=content, capture_output=True, check=True, timeout=60)
-    assert done.stdout.split() == [b"True", str(len(content)).encode()]
