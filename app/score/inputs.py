@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
@@ -98,10 +99,12 @@ def read_pieces(
                 yield from _parquet(source, wanted, finished, remote=is_remote(path))
             return
         with opened(path) as file:
-            share = _share_of(file, size_of(path))
-            for index, (batch, text, unread) in enumerate(_batches(file, format, features, wanted)):
+            size = size_of(path) if file.seekable() else None
+            source = _batches(file, format, features, wanted)
+            for index, (batch, text, unread, read) in enumerate(source):
                 if index // BATCHES_OF_PART >= finished:
-                    yield Piece(index // BATCHES_OF_PART, batch, share(), text, unread)
+                    share = min(1.0, read() / size) if size else None
+                    yield Piece(index // BATCHES_OF_PART, batch, share, text, unread)
 
 
 @contextmanager
@@ -110,13 +113,6 @@ def _readable(path: str) -> Generator[None]:
         yield
     except (pa.ArrowException, OSError, EOFError) as error:
         raise ScoreRefused(f"{path} cannot be read: {why(error).rstrip('.')}.") from error
-
-
-def _share_of(file: BinaryIO, size: int | None) -> Callable[[], float | None]:
-    """What tells the share of a file that is read."""
-    if not size or not file.seekable():
-        return lambda: None
-    return lambda: min(1.0, file.tell() / size)
 
 
 def _parquet(file: Any, wanted: Wanted, finished: int, *, remote: bool) -> Iterator[Piece]:
@@ -145,19 +141,24 @@ def _no_rows(schema: Any, names: list[str]) -> Any:
 
 def _batches(
     file: BinaryIO, format: Format, features: tuple[Feature, ...], wanted: Wanted
-) -> Iterator[tuple[Any, bool, Unread]]:
+) -> Iterator[tuple[Any, bool, Unread, Callable[[], int]]]:
+    """Record batches, whether all columns are text, rows that cannot be read, and what tells the bytes up to there."""
     if format == "ndjson":
-        yield from ((batch, False, unread) for batch, unread in read_lines(file, features, wanted))
+        yield from ((batch, False, unread, file.tell) for batch, unread in read_lines(file, features, wanted))
         return
-    source, text = (_csv(file), True) if format == "csv" else (_arrow(file), False)
+    text = format == "csv"
+    source = _csv(file) if text else _arrow(file)
     schema = next(source)
     names, seen = wanted(schema), False
-    for batch in source:
+    for number, batch in enumerate(source):
         for start in range(0, batch.num_rows, BATCH_ROWS):
             seen = True
-            yield batch.slice(start, BATCH_ROWS).select(names), text, {}
+            part = batch.slice(start, BATCH_ROWS).select(names)
+            # Arrow reads CSV far ahead, and makes a record batch of each block.
+            blocks = number + (start + part.num_rows) / batch.num_rows
+            yield part, text, NOTHING, partial(int, blocks * BLOCK_BYTES) if text else file.tell
     if not seen:
-        yield _no_rows(schema, names), text, {}
+        yield _no_rows(schema, names), text, NOTHING, lambda: 0
 
 
 def _csv(file: BinaryIO) -> Iterator[Any]:
