@@ -118,6 +118,9 @@ class Scorer:
             found.add(column, reason, np.array(places))
         try:
             rows = self._rows(batch, columns, found, good, text=text)
+            for name in columns.kept:  # of those that are read, the places were looked at
+                if pa.types.is_dictionary(batch.schema.field(name).type):
+                    batch.column(name).validate(full=True)
         except (pa.ArrowException, ValueError) as error:
             raise ScoreRefused("A record batch is damaged.") from error
         all_good = bool(good.all())

@@ -108,3 +108,9 @@ def test_no_rows_are_scored_too(batch: Any) -> None:
     options = ScoreOptions(level=0.9, explain=True, top=3)
     some = Scorer(bundled(), options).score(batch)
     assert Scorer(bundled(), options).score(batch.slice(0, 0)).schema == some.schema
+
+
+def test_a_damaged_column_is_refused_also_if_it_is_only_kept(batch: Any) -> None:
+    damaged = pa.DictionaryArray.from_arrays(pa.array([99] * ROWS, pa.int32()), pa.array(["a"]), safe=False)
+    with pytest.raises(ScoreRefused, match="A record batch is damaged"):
+        Scorer(bundled(), ScoreOptions(keep=("id",))).score(batch.set_column(0, "id", damaged))
