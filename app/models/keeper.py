@@ -21,6 +21,10 @@ T = TypeVar("T")
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
 
+SOONER = 0.1
+"""Largest share of the pause by which a planned look comes sooner, at random. Without it, services that start together
+would ask the registry together for ever."""
+
 FAILURES = ("registry_unreachable", "registry_schema", "place_unreachable", "failed")
 """Outcomes that are followed by a retry with backoff, sooner than a planned look."""
 
@@ -32,7 +36,7 @@ class ModelKeeper:
         slot: Models in service.
         source: The registry.
         refresher: Looks into the registry, and swaps models.
-        ttl: Seconds between looks while all is well.
+        ttl: Most seconds between looks while all is well.
         clock: Monotonic seconds; a test passes its own.
 
     Attributes:
@@ -64,8 +68,8 @@ class ModelKeeper:
     async def run(self) -> None:
         """Serve the last known good model, then refresh for ever.
 
-        A look follows every `ttl` seconds while the registry answers and a model is in service, otherwise sooner, with
-        jittered backoff.
+        A look follows every `ttl` seconds, or up to a tenth sooner, while the registry answers and a model is in
+        service, otherwise sooner still, with jittered backoff.
         """
         async with self._lock:
             await self._in_thread(self._refresher.start)
@@ -74,7 +78,7 @@ class ModelKeeper:
             self._next_look = None
             refresh = await self.refresh()
             if self._slot.current is not None and refresh.outcome not in FAILURES:
-                delay, pause = FIRST_RETRY_S, self._ttl
+                delay, pause = FIRST_RETRY_S, self._ttl * random.uniform(1 - SOONER, 1.0)
             else:
                 pause = min(self._ttl, delay * random.uniform(0.8, 1.2))
                 delay = min(2 * delay, LONGEST_RETRY_S)

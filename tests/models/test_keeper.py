@@ -56,6 +56,23 @@ async def test_the_time_until_the_next_look_is_known(houses: Settings, catalogue
     kept.keeper.close()
 
 
+async def test_services_that_start_together_do_not_look_together_again(
+    houses: Settings, catalogue: Catalogue, saved: SavedModel
+) -> None:
+    catalogue.add(saved.directory, "Production")
+    kept = keep(msgspec.structs.replace(houses, model_cache_ttl=3600), clock=lambda: 0.0)  # time stands still
+    task = asyncio.create_task(kept.keeper.run())
+    pauses: set[float] = set()
+    for _ in range(8):
+        await come_true(lambda: kept.keeper.next_look() not in (None, *pauses))
+        pauses.add(kept.keeper.next_look() or 0)
+        kept.keeper.look_soon()
+    assert len(pauses) == 8
+    assert 3240 <= min(pauses) < max(pauses) <= 3600
+    task.cancel()
+    kept.keeper.close()
+
+
 async def test_a_burst_of_wishes_is_one_look_and_one_after_it(
     houses: Settings, catalogue: Catalogue, saved: SavedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
