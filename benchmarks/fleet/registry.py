@@ -32,8 +32,8 @@ class Looks(NamedTuple):
         answer: Seconds of the registry for one look.
         timeout: MODEL_LOOKUP_TIMEOUT in seconds.
         outages: Times from and to which the registry refuses connections.
-        webhooks: Times at which a webhook tells every replica to look.
-        delivery: Seconds in which a webhook reaches all replicas, evenly.
+        changes: Times at which another version is to be served.
+        delivery: Seconds in which a webhook of a change reaches all replicas, evenly; None for no webhook.
     """
 
     replicas: int
@@ -44,8 +44,8 @@ class Looks(NamedTuple):
     answer: float = 0.0
     timeout: float = 10.0
     outages: Sequence[tuple[float, float]] = ()
-    webhooks: Sequence[float] = ()
-    delivery: float = 1.0
+    changes: Sequence[float] = ()
+    delivery: float | None = None
 
     @property
     def mean(self) -> float:
@@ -59,7 +59,7 @@ class Asked(NamedTuple):
     Attributes:
         by_second: int64[S], looks that reached the registry or were refused by it.
         failed: Looks that failed.
-        told: float64[M], seconds from each webhook to the answer that each replica got after it.
+        told: float64[M], seconds from each change until each replica knows of it.
     """
 
     by_second: NDArray[np.int64]
@@ -72,18 +72,16 @@ def simulate(looks: Looks, seconds: int, seed: int = 1) -> Asked:
     generator = np.random.default_rng(seed)
     planned = generator.uniform(0, looks.starts_within, looks.replicas).tolist()
     delays = [FIRST_RETRY_S] * looks.replicas
-    follows: list[float | None] = [None] * looks.replicas
-    plan: list[tuple[float, int, float | None]] = [(at, replica, None) for replica, at in enumerate(planned)]
-    for webhook in looks.webhooks:
-        arrivals = generator.uniform(webhook, webhook + looks.delivery, looks.replicas).tolist()
-        plan += [(at, replica, webhook) for replica, at in enumerate(arrivals)]
+    known = [0] * looks.replicas
+    plan = [(at, replica, False) for replica, at in enumerate(planned)]
+    for change in looks.changes if looks.delivery is not None else ():
+        arrivals = generator.uniform(change, change + looks.delivery, looks.replicas).tolist()
+        plan += [(at, replica, True) for replica, at in enumerate(arrivals)]
     heapq.heapify(plan)
     by_second, free, failed, told = np.zeros(seconds, np.int64), 0.0, 0, list[float]()
     while plan and plan[0][0] < seconds:
-        now, replica, webhook = heapq.heappop(plan)
-        if webhook is not None:
-            follows[replica] = webhook
-        elif now != planned[replica]:
+        now, replica, is_webhook = heapq.heappop(plan)
+        if not is_webhook and now != planned[replica]:
             continue  # a webhook came before it, and the next look was planned anew
         asks = now + looks.before
         if asks < seconds:
@@ -98,11 +96,11 @@ def simulate(looks: Looks, seconds: int, seed: int = 1) -> Asked:
             pause, delays[replica] = min(looks.ttl, delays[replica] * spread), min(2 * delays[replica], LONGEST_RETRY_S)
         else:
             ended, pause, delays[replica] = free, looks.ttl * generator.uniform(1 - looks.jitter, 1.0), FIRST_RETRY_S
-            if (since := follows[replica]) is not None:
-                told.append(ended - since)
-                follows[replica] = None
+            while known[replica] < len(looks.changes) and looks.changes[known[replica]] <= asks:
+                told.append(ended - looks.changes[known[replica]])
+                known[replica] += 1
         planned[replica] = ended + pause
-        heapq.heappush(plan, (planned[replica], replica, None))
+        heapq.heappush(plan, (planned[replica], replica, False))
     return Asked(by_second, failed, np.array(told))
 
 

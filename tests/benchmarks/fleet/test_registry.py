@@ -42,12 +42,20 @@ def test_a_registry_that_is_slower_than_the_timeout_is_asked_again_until_all_are
 
 
 def test_a_webhook_has_every_replica_look_once_and_plan_anew() -> None:
-    looks = Looks(500, ttl=3600.0, jitter=0.1, starts_within=3600.0, answer=0.01, webhooks=[5_000.0], delivery=10.0)
+    looks = Looks(500, ttl=3600.0, jitter=0.1, starts_within=3600.0, answer=0.01, changes=[5_000.0], delivery=10.0)
     found = simulate(looks, 8_000)
     assert len(found.told) == 500
     assert found.by_second[5_000:5_010].sum() >= 500
     assert found.by_second[5_011 : 5_000 + 3_200].sum() == 0
     assert np.quantile(found.told, 0.5) == pytest.approx(5.0, abs=0.5)
+
+
+def test_without_a_webhook_a_change_is_known_after_half_of_the_pause_in_the_mean() -> None:
+    looks = Looks(2000, ttl=600.0, starts_within=600.0, answer=0.0, changes=[3_000.0, 6_000.0])
+    told = simulate(looks, 8_000).told
+    assert len(told) == 4_000
+    assert told.mean() == pytest.approx(300.0, rel=0.03)
+    assert 590 < told.max() <= 600
 
 
 def test_after_an_outage_all_are_back_within_the_longest_pause() -> None:
