@@ -19,7 +19,7 @@ class Bursts(NamedTuple):
 
     times: float = 3.0
     share: float = 0.1
-    seconds: float = 2.0
+    seconds: float = 0.5
 
     @property
     def calm(self) -> float:

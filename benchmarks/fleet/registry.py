@@ -52,6 +52,11 @@ class Looks(NamedTuple):
         """Looks a second in the long run, while all is well."""
         return self.replicas / (self.ttl * (1 - self.jitter / 2) + self.before + self.answer)
 
+    @property
+    def busy(self) -> float:
+        """Share of the registry's time that the looks take."""
+        return self.mean * self.answer
+
 
 class Asked(NamedTuple):
     """Looks by second.
@@ -114,10 +119,11 @@ def herd_peak(looks: Looks, number: int) -> int:
 
     The times of a look add up from those before it. They begin as wide as the starts, or as the registry's answers to
     all of them. The first jitter spreads them evenly over `jitter * ttl`; more make them about normal, with variance
-    (jitter * ttl)² / 12 for each. Where herds overlap, the mean is left.
+    (jitter * ttl)² / 12 for each. Where herds overlap, the mean is left. It holds as long as the registry answers all
+    within `timeout`.
     """
     start, width = max(looks.starts_within, looks.replicas * looks.answer), looks.jitter * looks.ttl
     deviation = math.sqrt((start**2 + number * width**2) / 12)
     even = 1 / max(start, width if number == 1 else 0.0, 1.0)
     densest = min(even, 1 / (math.sqrt(2 * math.pi) * deviation)) if number > 1 else even
-    return even_peak(max(looks.mean, looks.replicas * densest), deviation)
+    return even_peak(max(looks.mean, looks.replicas * densest), math.sqrt(12) * deviation)

@@ -1,0 +1,296 @@
+"""What capacity is computed from, measured on this machine: one row, a bulk request, a look, a start.
+
+The time of one row on the event loop is the processor time of its thread (Linux's schedstat), so that waiting for a
+core, which belongs to the machine and not to the service, is left out. Its mean is that of a busy service, its
+distribution that of single requests.
+"""
+
+import http.client
+import json
+import re
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import msgspec
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from benchmarks.bodies import FORMATS, content_of
+from benchmarks.contenders import MADRONE, Peer, Place, free_port, start, wait_ready
+from benchmarks.load.closed_loop import Asked
+from benchmarks.load.plan import Plan, load
+from benchmarks.rows import make_rows
+
+BULK_ROWS = 1000
+BULK_CONNECTIONS = 2
+SATURATION_CONNECTIONS = 16
+PAUSE_S = 0.002
+QUANTILES = 200
+STALL = 4.0
+"""A request that takes so many times the median was stalled."""
+LOOK_CONNECTIONS = 8
+ADMIN_KEY = "capacity"
+ACCESS = re.compile(r'"(GET|POST) (/api/\S+) HTTP')
+"""A request in the registry's log."""
+
+
+class Row(msgspec.Struct, frozen=True):
+    """Cost of a request with one row.
+
+    Attributes:
+        loop_us: Quantiles of the time on the event loop, equally likely.
+        beside_us: Processor time of the process's other threads.
+        base_us: Median from sending to answer on one connection, without that on the loop.
+        stalls_per_s: Stalls a second: times in which nothing is answered, for whatever reason.
+        stalls_ms: Their lengths, equally likely.
+        saturation_per_s: Requests a second over 16 connections.
+        generator_us: Processor time of the load generator.
+    """
+
+    loop_us: list[float]
+    beside_us: float
+    base_us: float
+    stalls_per_s: float
+    stalls_ms: list[float]
+    saturation_per_s: float
+    generator_us: float
+
+    @property
+    def loop_s(self) -> float:
+        """Mean seconds on the event loop."""
+        return 1e-6 * float(np.mean(self.loop_us))
+
+
+class Bulk(msgspec.Struct, frozen=True):
+    """Cost of a bulk request with so many rows: processor time on the event loop, and in threads."""
+
+    rows: int
+    loop_us: float
+    thread_us: float
+
+
+class Look(msgspec.Struct, frozen=True):
+    """Cost of a look into the registry.
+
+    Attributes:
+        requests: HTTP requests of one look.
+        registry_s: Time of the registry for them, when it is busy.
+        seconds: Time of a look that starts the model process.
+        warm_seconds: Time of a look while the model process runs.
+        cpu_s: Processor time of the model process that it starts.
+    """
+
+    requests: int
+    registry_s: float
+    seconds: float
+    warm_seconds: float
+    cpu_s: float
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Seconds from a process's start until it is ready.
+
+    Attributes:
+        empty: With an empty DATA_DIR: kernels are compiled.
+        kernels: With compiled kernels alone.
+        again: With the whole DATA_DIR of an earlier process.
+        download: Fetching of the model from the registry, in a start with kernels.
+        load: All that follows until it is in service.
+    """
+
+    empty: float
+    kernels: float
+    again: float
+    download: float
+    load: float
+
+
+class Costs(msgspec.Struct, frozen=True):
+    """All costs."""
+
+    row: Row
+    bulk: Bulk
+    look: Look
+    start: Start
+
+
+class Threads(NamedTuple):
+    """Processor time and time in line for a core, in s, of a process's event loop and of its other threads."""
+
+    loop: float
+    others: float
+    in_line: float
+
+
+def threads_of(pid: int) -> Threads:
+    """Times of a process's threads until now; the event loop runs in the main thread."""
+    found = {"loop": 0.0, "others": 0.0}
+    in_line = 0.0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        on_core, waited, _ = (task / "schedstat").read_text().split()
+        found["loop" if task.name == str(pid) else "others"] += 1e-9 * int(on_core)
+        in_line += 1e-9 * int(waited) if task.name == str(pid) else 0.0
+    return Threads(found["loop"], found["others"], in_line)
+
+
+def difference(after: Threads, before: Threads) -> Threads:
+    return Threads(*(late - early for late, early in zip(after, before, strict=True)))
+
+
+def measure_row(peer: Peer, what: Asked, seconds: float) -> Row:
+    """Cost of one row (PeerError: an answer was wrong)."""
+    pid = peer.worker().pid
+    load(what.plan(peer.port, SATURATION_CONNECTIONS, seconds))  # warms up
+    before = threads_of(pid)
+    record = load(what.plan(peer.port, SATURATION_CONNECTIONS, 2 * seconds))
+    used, count = difference(threads_of(pid), before), len(record.due)
+    single = single_times(peer, what, pid, int(seconds / PAUSE_S / 2))
+    before = threads_of(pid)
+    alone = load(what.plan(peer.port, 1, 2 * seconds))
+    loop_alone = difference(threads_of(pid), before).loop / len(alone.due)
+    taken = alone.answered - alone.sent
+    middle = float(np.median(taken))
+    stalled = taken > STALL * middle
+    return Row(
+        loop_us=(quantiles(single) * 1e6 * (used.loop / count) / single.mean()).round(1).tolist(),
+        beside_us=1e6 * used.others / count,
+        base_us=max(0.0, 1e6 * (middle - loop_alone)),
+        stalls_per_s=float(stalled.sum()) / alone.seconds,
+        stalls_ms=(1e3 * quantiles(taken[stalled] - middle)).round(3).tolist() if stalled.any() else [],
+        saturation_per_s=count / record.seconds,
+        generator_us=1e6 * record.cpu_share * record.seconds / count,
+    )
+
+
+def single_times(peer: Peer, what: Asked, pid: int, count: int) -> NDArray[np.float64]:
+    """float64[count], processor seconds of the event loop for single requests, with a pause after each."""
+    times: list[float] = []
+    connection = http.client.HTTPConnection("127.0.0.1", peer.port)
+    for number in range(count):
+        request = what.requests[number % len(what.requests)]
+        before = threads_of(pid).loop
+        connection.request("POST", "/predict", content_of(request), {"Content-Type": "application/json"})
+        connection.getresponse().read()
+        time.sleep(PAUSE_S)
+        times.append(threads_of(pid).loop - before)
+    connection.close()
+    return np.array(times)
+
+
+def quantiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64[QUANTILES] equally likely values of a distribution."""
+    return np.quantile(values, (np.arange(QUANTILES) + 0.5) / QUANTILES)
+
+
+def measure_bulk(peer: Peer, seconds: float) -> Bulk:
+    """Cost of a table of Arrow, two at a time."""
+    pid, arrow = peer.worker().pid, FORMATS[0]
+    plan = Plan(
+        port=peer.port, requests=[arrow.request(make_rows(BULK_ROWS, 4))], connections=BULK_CONNECTIONS, seconds=seconds
+    )
+    load(plan)
+    before = threads_of(pid)
+    record = load(plan)
+    assert record.ok().all()
+    used, count = difference(threads_of(pid), before), len(record.due)
+    return Bulk(BULK_ROWS, 1e6 * used.loop / count, 1e6 * used.others / count)
+
+
+class Replicas:
+    """Starts replicas that share a registry.
+
+    Args:
+        registry: The registry, an MLflow server.
+        model: MLflow's directory of the model.
+        directory: Where each gets a directory of its own.
+        cache: Compiled kernels and environments.
+    """
+
+    def __init__(self, registry: Peer, model: Path, directory: Path, cache: Path) -> None:
+        self._registry, self._model, self._directory, self._cache = registry, model, directory, cache
+
+    def start(self, name: str, ttl: float = 3600.0, **environ: str) -> Peer:
+        """Start a replica with the DATA_DIR of this name, without waiting for it."""
+        directory = self._directory / name
+        directory.mkdir(exist_ok=True)
+        place = Place(free_port(), directory, self._model, MADRONE.python(self._cache))
+        more = {
+            "MLFLOW_TRACKING_URI": self._registry.url, "MODEL_ALIAS": "champion", "MODEL_CACHE_TTL": f"{ttl:g}",
+            "ADMIN_API_KEY": ADMIN_KEY, "SHUTDOWN_DELAY": "0",
+        }  # fmt: skip
+        return start(MADRONE, place, **more, **environ)
+
+    def starts(self) -> tuple[Start, Peer]:
+        """Seconds of each kind of start; and the last replica, which runs on."""
+        empty = self._timed("empty", NUMBA_CACHE_DIR=str(self._directory / "no-kernels"))
+        empty[0].stop()
+        kernels = self._timed("first")
+        kernels[0].stop()
+        stages = stages_of(kernels[0])
+        again = self._timed("first")
+        return Start(empty[1], kernels[1], again[1], *stages), again[0]
+
+    def _timed(self, name: str, **environ: str) -> tuple[Peer, float]:
+        begun = time.monotonic()
+        peer = self.start(name, **environ)
+        try:
+            wait_ready(peer)
+        except BaseException:
+            peer.stop()
+            raise
+        return peer, time.monotonic() - begun
+
+
+def stages_of(peer: Peer) -> tuple[float, float]:
+    """Seconds of the download of a model, and from there until it was in service, by a replica's log."""
+    assert peer.log is not None
+    times: dict[str, float] = {}
+    for line in peer.log.read_text().splitlines():
+        if line.startswith("{"):
+            found = json.loads(line)
+            times.setdefault(found["message"], datetime.fromisoformat(found["time"]).timestamp())
+    fetching, loading, ready = (times[name] for name in ("fetching model", "loading model", "model in service"))
+    return loading - fetching, ready - loading
+
+
+def model_process(peer: Peer) -> psutil.Process:
+    """The process of a replica that asks the registry."""
+    children = psutil.Process(peer.worker().pid).children()
+    return next(child for child in children if "app.models.registry.worker" in child.cmdline())
+
+
+def measure_look(peer: Peer, registry: Peer, seconds: float) -> Look:
+    """Cost of a look, asked for as an operator does, and of the registry's answers to it."""
+    assert registry.log is not None
+    seen = len(registry.log.read_text())
+    with httpx.Client(base_url=peer.url, headers={"X-API-Key": ADMIN_KEY}, timeout=60, trust_env=False) as client:
+
+        def look() -> float:
+            begun = time.monotonic()
+            client.post("/health/model/reload").raise_for_status()
+            return time.monotonic() - begun
+
+        look()
+        asked = ACCESS.findall(registry.log.read_text()[seen:])
+        warm = min(look() for _ in range(5))
+        cold: list[float] = []
+        for _ in range(3):
+            model_process(peer).kill()  # as if it had ended after 30 idle seconds
+            cold.append(look())
+        times = model_process(peer).cpu_times()
+    requests = [
+        f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{registry.port}\r\n\r\n".encode() for method, path in asked
+    ]
+    record = load(Plan(port=registry.port, requests=requests, connections=LOOK_CONNECTIONS, seconds=seconds))
+    assert (record.status == 200).all()
+    return Look(
+        requests=len(asked),
+        registry_s=len(asked) * record.seconds / len(record.due),
+        seconds=float(np.median(cold)),
+        warm_seconds=warm,
+        cpu_s=times.user + times.system,
+    )
