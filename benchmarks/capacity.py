@@ -1,6 +1,6 @@
 """How many replicas a rate of requests needs, what they ask of a registry, and how long a fleet takes to change.
 
-    just bench capacity [--costs FILE] [--p99 10] [--seconds 5] [--quick]
+    just bench capacity [--costs FILE] [--p99 10] [--seconds 4] [--quick]
 
 Method: first the costs of one replica are measured here: processor time of one row on the event loop, its distribution
 and what stalls it; a bulk request; a look into a real `mlflow server`; starts. `--costs` takes them from the report of
@@ -76,6 +76,7 @@ def measure(arguments: argparse.Namespace, directory: Path) -> tuple[Costs, dict
             stack.callback(other.stop)
         for other in looking:
             wait_ready(other)
+        check.settle(looking)
         looked = check.looks(registry, found, int(6 * arguments.seconds))
         rolled = check.rollout(looking, registry, (second, first), found, arguments.moves)
     return found, {"latency": latencies, "looks": looked, "rollout": rolled}
@@ -99,7 +100,7 @@ def main() -> None:
     options = parser(__doc__, quick="loads of a second, two moves of the alias")
     options.add_argument("--costs", type=Path, help="JSON of an earlier report, whose costs are taken")
     options.add_argument("--p99", type=float, default=10.0, help="ms in which 99 %% of the answers are to come")
-    options.add_argument("--seconds", type=float, default=5.0, help="length of a load")
+    options.add_argument("--seconds", type=float, default=4.0, help="length of a load")
     options.add_argument("--moves", type=int, default=5, help="of the alias, in the rollout that is measured")
     arguments = begin(options)
     if arguments.quick:

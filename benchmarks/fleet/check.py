@@ -17,16 +17,17 @@ from mlflow import MlflowClient
 from app.models.keeper import SOONER
 from app.models.registry.publish import ALIAS
 from benchmarks.contenders import MODEL_NAME, Peer
+from benchmarks.fleet.cores import simulate_on
 from benchmarks.fleet.costs import Costs
 from benchmarks.fleet.queues import mean_wait_of_one
 from benchmarks.fleet.registry import Looks
 from benchmarks.fleet.registry import simulate as look
-from benchmarks.fleet.replicas import RANDOM, Fleet, simulate
 from benchmarks.fleet.scaling import rolled_out
-from benchmarks.fleet.traffic import Mix, answers, requests_of
+from benchmarks.fleet.traffic import Mix, requests_of
 from benchmarks.load.closed_loop import Asked
 from benchmarks.load.open_loop import open_plan
 from benchmarks.load.plan import Record, running
+from benchmarks.peers.process import PeerError
 from benchmarks.report import CORES
 
 REPLICAS = 4
@@ -46,7 +47,7 @@ def computed(costs: Costs, rate: float, replicas: int) -> dict[str, Any]:
     """
     generator, row = np.random.default_rng(1), costs.row
     requests = requests_of(costs, rate, SIMULATED, replicas, Mix(), generator, shared=True)
-    ms, _ = answers(simulate(Fleet(replicas, policy=RANDOM, cores=CORES), requests), requests, costs, bulk=False)
+    ms = 1e3 * simulate_on(CORES, replicas, requests)[requests.place < 0] + 1e-3 * row.base_us
     wait = mean_wait_of_one(rate / replicas, 1e-6 * np.array(row.loop_us))
     return {
         "ms": np.quantile(ms, QUANTILES).tolist(),
@@ -100,6 +101,17 @@ def latency(peers: list[Peer], what: Asked, costs: Costs, shares: list[float], s
         )
         print(f"{len(peers)} processes, {rate:,.0f} requests/s", flush=True)
     return rows
+
+
+def settle(peers: list[Peer]) -> None:
+    """Wait until each replica, which serves the model of an earlier process at first, has looked into the registry."""
+    deadline = time.monotonic() + PATIENCE_S
+    with httpx.Client(timeout=30, trust_env=False) as asking:
+        for peer in peers:
+            while asking.get(f"{peer.url}/health/model").json()["last_refresh"] is None:
+                if time.monotonic() > deadline:
+                    raise PeerError(f"a replica has not looked into the registry within {PATIENCE_S} s")
+                time.sleep(POLL_S)
 
 
 def looks(registry: Peer, costs: Costs, seconds: int) -> dict[str, Any]:

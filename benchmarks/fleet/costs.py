@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.bodies import FORMATS, content_of
 from benchmarks.contenders import MADRONE, Peer, Place, free_port, start, wait_ready
 from benchmarks.load.closed_loop import Asked
+from benchmarks.load.open_loop import open_plan
 from benchmarks.load.plan import Plan, load
 from benchmarks.rows import make_rows
 
@@ -30,6 +31,8 @@ BULK_CONNECTIONS = 2
 SATURATION_CONNECTIONS = 16
 PAUSE_S = 0.002
 QUANTILES = 200
+PROBED = 0.1
+"""Share of what a replica can answer that probes for stalls take."""
 STALL = 4.0
 """A request that takes so many times the median was stalled."""
 LOOK_CONNECTIONS = 8
@@ -44,7 +47,7 @@ class Row(msgspec.Struct, frozen=True):
     Attributes:
         loop_us: Quantiles of the time on the event loop, equally likely.
         beside_us: Processor time of the process's other threads.
-        base_us: Median from sending to answer on one connection, without that on the loop.
+        base_us: Median from sending to answer in a replica that has little to do, without the time on the loop.
         stalls_per_s: Stalls a second: times in which nothing is answered, for whatever reason.
         stalls_ms: Their lengths, equally likely.
         saturation_per_s: Requests a second over 16 connections.
@@ -149,19 +152,20 @@ def measure_row(peer: Peer, what: Asked, seconds: float) -> Row:
     record = load(what.plan(peer.port, SATURATION_CONNECTIONS, 2 * seconds))
     used, count = difference(threads_of(pid), before), len(record.due)
     single = single_times(peer, what, pid, int(seconds / PAUSE_S / 2))
-    before = threads_of(pid)
-    alone = load(what.plan(peer.port, 1, 2 * seconds))
-    loop_alone = difference(threads_of(pid), before).loop / len(alone.due)
-    taken = alone.answered - alone.sent
+    saturation = count / record.seconds
+    probes = load(open_plan(peer, what, PROBED * saturation, 2 * seconds))
+    taken = probes.answered - probes.sent
     middle = float(np.median(taken))
     stalled = taken > STALL * middle
+    lengths = taken[stalled] - middle
     return Row(
         loop_us=(quantiles(single) * 1e6 * (used.loop / count) / single.mean()).round(1).tolist(),
         beside_us=1e6 * used.others / count,
-        base_us=max(0.0, 1e6 * (middle - loop_alone)),
-        stalls_per_s=float(stalled.sum()) / alone.seconds,
-        stalls_ms=(1e3 * quantiles(taken[stalled] - middle)).round(3).tolist() if stalled.any() else [],
-        saturation_per_s=count / record.seconds,
+        base_us=max(0.0, 1e6 * (middle - used.loop / count)),
+        # A probe is stalled if a stall begins before it is answered, or has begun before and is not over.
+        stalls_per_s=float(stalled.mean() / (middle + lengths.mean())) if stalled.any() else 0.0,
+        stalls_ms=(1e3 * quantiles(lengths)).round(3).tolist() if stalled.any() else [],
+        saturation_per_s=saturation,
         generator_us=1e6 * record.cpu_share * record.seconds / count,
     )
 

@@ -1,7 +1,7 @@
 """Replicas behind balancers, request by request.
 
-A replica is one process. An event loop serves its requests one after the other in the order of their arrival; a bulk
-request goes on to a pool of threads. It refuses as the service does:
+A replica is one process, with a core for each of its threads. An event loop serves its requests one after the other in
+the order of their arrival; a bulk request goes on to a pool of threads. It refuses as the service does:
 
 - A small request is refused while the least wait of the small requests that the loop began within a tenth of a second,
   at least `LEAST_BODIES` of them, was longer than `longest_wait` (app/serving/gate.py). That takes as long as a share
@@ -40,7 +40,6 @@ class Fleet(NamedTuple):
         threads: Threads of each for bulk requests.
         policy: How a balancer chooses.
         balancers: Number of balancers, each of which knows of its own requests only.
-        cores: Cores that all replicas share; 0 if every thread has its own.
         longest_wait: LONGEST_WAIT in seconds.
         deadline: REQUEST_TIMEOUT in seconds.
         refusal: Time of a refusal as a share of the time of an answer.
@@ -51,7 +50,6 @@ class Fleet(NamedTuple):
     threads: int = 2
     policy: int = TWO_CHOICES
     balancers: int = 1
-    cores: int = 0
     longest_wait: float = 0.5
     deadline: float = 30.0
     refusal: float = 1.0
@@ -66,7 +64,7 @@ class Requests(NamedTuple):
         loop: float64[N], seconds of each on the event loop.
         thread: float64[N], seconds of each in a thread; 0 for a small one.
         place: int64[N], the replica of what is no request but stops a replica for its time; -1 for a request.
-        beside: Seconds of a core that each takes besides, after its time on the loop, if cores are shared.
+        beside: Seconds of a core that each takes besides; it counts where replicas share cores (cores.py).
     """
 
     arrivals: NDArray[np.float64]
@@ -100,20 +98,20 @@ def simulate(fleet: Fleet, requests: Requests, seed: int = 1) -> Outcome:
     """What becomes of the requests in a fleet that is idle at first."""
     limits = fleet.longest_wait, fleet.deadline, fleet.refusal, fleet.most
     seconds, status, work = _simulate(
-        requests.arrivals, requests.loop, requests.thread, requests.place, requests.beside, fleet.replicas,
-        fleet.threads, fleet.policy, fleet.balancers, fleet.cores, limits, seed,
+        requests.arrivals, requests.loop, requests.thread, requests.place, fleet.replicas,
+        fleet.threads, fleet.policy, fleet.balancers, limits, seed,
     )  # fmt: skip
     span = requests.arrivals[-1] - requests.arrivals[0] if len(requests.arrivals) > 1 else 1.0
     return Outcome(seconds, status, work / span)
 
 
 @njit(cache=True)
-def _simulate(arrivals, loop, thread, place, beside, replicas, threads, policy, balancers, cores, limits, seed):
+def _simulate(arrivals, loop, thread, place, replicas, threads, policy, balancers, limits, seed):
     np.random.seed(seed)
     longest_wait, deadline, refusal, most = limits
     count = len(arrivals)
     seconds, status, work = np.empty(count), np.empty(count, np.uint8), np.zeros(replicas)
-    loop_free, thread_free, core_free = np.zeros(replicas), np.zeros((replicas, threads)), np.zeros(max(1, cores))
+    loop_free, thread_free = np.zeros(replicas), np.zeros((replicas, threads))
     # The gate of each replica: end of its window, bodies and least wait in it, and the wait that is known.
     window_ends, bodies = np.full(replicas, -np.inf), np.zeros(replicas, np.int64)
     least, known_wait = np.full(replicas, np.inf), np.zeros(replicas)
@@ -137,10 +135,7 @@ def _simulate(arrivals, loop, thread, place, beside, replicas, threads, policy, 
         if held[chosen] >= most:
             seconds[number], status[number] = 0.0, TURNED_AWAY
             continue
-        begin, core = max(now, loop_free[chosen]), 0
-        if cores:
-            core = _first(core_free)
-            begin = max(begin, core_free[core])
+        begin = max(now, loop_free[chosen])
         wait, taken, outcome, is_bulk = begin - now, loop[number], ANSWERED, thread[number] > 0
         idle = _first(thread_free[chosen]) if is_bulk else 0
         if wait > deadline:
@@ -162,8 +157,6 @@ def _simulate(arrivals, loop, thread, place, beside, replicas, threads, policy, 
         end = begin + taken
         loop_free[chosen] = end
         work[chosen] += taken
-        if cores:
-            core_free[core] = end + beside
         if is_bulk and outcome == ANSWERED:
             end = max(end, thread_free[chosen, idle]) + thread[number]
             thread_free[chosen, idle] = end

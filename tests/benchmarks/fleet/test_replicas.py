@@ -79,13 +79,6 @@ def test_balancers_that_know_of_their_own_requests_only_have_them_wait_longer() 
     assert waits(TWO_CHOICES) < waits(TWO_CHOICES, balancers=5) < at_random
 
 
-def test_cores_that_replicas_share_are_what_they_wait_for() -> None:
-    count, rate = COUNT, 0.8 * 2 / 1e-3
-    shared = simulate(Fleet(50, policy=LEAST, cores=2), small(steady(rate, count), np.full(count, 0.6e-3), 0.4e-3))
-    alone = simulate(Fleet(2, policy=LEAST), small(steady(rate, count), np.full(count, 1e-3)))
-    assert float(shared.seconds.mean()) == pytest.approx(float(alone.seconds.mean()) - 0.4e-3, rel=0.1)
-
-
 def test_small_requests_are_refused_while_all_of_them_wait_long() -> None:
     times = np.arange(20_000) * 0.5e-3  # twice as many as can be answered, for ten seconds
     found = simulate(Fleet(1, most=10**6, refusal=0.0), small(times, np.full(20_000, 1e-3)))
