@@ -6,6 +6,7 @@ import click
 from dotenv import load_dotenv
 
 from app import __version__
+from app.commands.calibrate import calibrate
 from app.commands.check import check
 from app.commands.convert import convert
 from app.commands.ops import ops
@@ -29,5 +30,5 @@ def main() -> None:
     load_dotenv(Path(".env"))
 
 
-for command in (serve, train, convert, predict, check, profile, replay, score, ops, settings):
+for command in (serve, train, convert, calibrate, predict, check, profile, replay, score, ops, settings):
     main.add_command(command)

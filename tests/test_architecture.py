@@ -59,6 +59,7 @@ def inside(folder: str, names: Iterable[str]) -> list[str]:
             (f"app.{part}", "litestar")
             for part in (
                 *(
+                    "calibration",
                     "codecs",
                     "drift",
                     "errors",
@@ -80,6 +81,8 @@ def inside(folder: str, names: Iterable[str]) -> list[str]:
         *[("app.outcomes", f"app.{part}") for part in ("serving", "predict", "routes", "replay")],
         *[("app.replay", f"app.{part}") for part in ("serving", "predict", "routes")],
         *[("app.score", f"app.{part}") for part in ("serving", "routes", "telemetry")],
+        *[("app.calibration", f"app.{part}") for part in ("serving", "predict", "routes", "replay")],
+        ("app.models", "app.calibration"),
         *[(f"app.{part}", "app.outcomes") for part in ("codecs", "models", "telemetry", "prediction_log", "predict")],
         *[("app.codecs", f"app.{part}") for part in ("models", "serving", "predict", "routes", "telemetry")],
         *[("app.models", f"app.{part}") for part in ("serving", "predict", "routes")],

@@ -28,6 +28,7 @@ from app.models.interval import Intervals
 from app.models.objects.booster import stored_booster
 from app.models.parts import PARTS, part_names
 from app.models.refusal import ModelRefused
+from app.models.reliability import Reliability
 from app.models.signature import Layout, join_features, layout_of, signature_columns
 from kernels.backend import AnyForest
 from kernels.engine import Engine, EngineError
@@ -58,6 +59,7 @@ class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
         predict_fn: Function of the model that MLflow's pyfunc calls.
         profile: Reference of drift detection, where the model has one.
         watched: Names of the features that drift detection watches where the model has no profile.
+        reliability: Figures of a calibrated binary classifier.
     """
 
     features: tuple[Feature, ...]
@@ -74,6 +76,7 @@ class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
     predict_fn: str = PREDICT
     profile: Profile | None = None
     watched: tuple[str, ...] = ()
+    reliability: Reliability | None = None
 
     def artifact(self) -> "Artifact":
         """The model with forests that predict.
@@ -101,6 +104,7 @@ class ModelContent(msgspec.Struct, frozen=True, kw_only=True):
             predict_fn=self.predict_fn,
             profile=self.profile,
             watched=self.watched,
+            reliability=self.reliability,
         )
 
 
@@ -121,6 +125,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     predict_fn: str = PREDICT
     profile: Profile | None = None
     watched: tuple[str, ...] = ()
+    reliability: Reliability | None = None
 
     def engine(self) -> Engine:
         """Join plan and forest.
@@ -202,6 +207,7 @@ def read_content(directory: Path, expected_digest: str | None = None) -> ModelCo
         predict_fn=_predict_fn(mlmodel["flavors"].get("python_function")),
         profile=_read_profile(content["profile"], features, forest.n_outputs) if "profile" in content else None,
         watched=watched_features(features, text, planned=plan is not None),
+        reliability=Reliability.from_json(content["reliability"]) if "reliability" in content else None,
     )
 
 

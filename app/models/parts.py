@@ -29,6 +29,7 @@ PARTS = {
     "intervals": MAX_INTERVALS_BYTES,
     "labels": MAX_LABELS_BYTES,
     "profile": MAX_PROFILE_BYTES,
+    "reliability": MAX_INTERVALS_BYTES,
 }
 """Files of a model of the madrone flavor, with the largest size of each in bytes. Only the booster is required."""
 

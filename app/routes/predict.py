@@ -16,6 +16,7 @@ from app.config.settings import Output
 from app.container import InjectedServices
 from app.feature import Feature
 from app.models.output import Meaning, meaning
+from app.models.reliability import Reliability
 from app.predict.answers import BatchResponse, Label, PredictionResponse
 from app.predict.explain.curve import CurveResponse
 from app.problems import PROBLEM_STATUSES, problem_responses
@@ -99,6 +100,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         output: Meaning of `prediction`.
         output_choices: Values that the query parameter `output` may have.
         labels: Labels of the classes, in the order of their probabilities; null for a model that gives no labels.
+        reliability: Figures of a binary classifier that `madrone calibrate` has calibrated.
     """
 
     name: str
@@ -122,6 +124,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     default_interval_level: float | None
     outside_distance: float | None
     reference_rows: int
+    reliability: Reliability | None
 
 
 class PredictController(Controller):
@@ -216,4 +219,5 @@ class PredictController(Controller):
             default_interval_level=intervals and intervals.default_level,
             outside_distance=served.engine.outside_distance,
             reference_rows=0 if artifact.table is None else len(artifact.table),
+            reliability=artifact.reliability,
         )

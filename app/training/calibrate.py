@@ -70,16 +70,21 @@ def difficulty_parameters() -> dict[str, Any]:
 
 
 def fit_difficulty(
-    features: NDArray[np.float32], absolute_residual: Array, names: Sequence[str], weight: Array | None = None
+    features: NDArray[np.floating],
+    absolute_residual: Array,
+    names: Sequence[str],
+    weight: Array | None = None,
+    categories: Sequence[int] = (),
 ) -> str:
     """Fit the forest that predicts a booster's absolute error.
 
     Args:
-        features: float32[N, O], the booster's features.
+        features: float32[N, O] or float64[N, O], the booster's features.
         absolute_residual: float64[N], |target - prediction| by boosters that were not fitted on the row: the error on
             training rows says little about the error on others.
         names: Names of the O features, as in the booster.
         weight: float64[N], weights of the rows.
+        categories: Columns that hold codes of categories.
 
     Returns:
         The forest in LightGBM's native text.
@@ -90,7 +95,14 @@ def fit_difficulty(
     if not (np.isfinite(absolute_residual) & (absolute_residual >= 0)).all():
         raise ValueError("absolute residuals must be finite and not negative")
     parameters = difficulty_parameters()
-    data = lgb.Dataset(features, absolute_residual, weight=weight, feature_name=list(names), params=parameters)
+    data = lgb.Dataset(
+        features,
+        absolute_residual,
+        weight=weight,
+        feature_name=list(names),
+        categorical_feature=list(categories),
+        params=parameters,
+    )
     return lgb.train(parameters, data, num_boost_round=DIFFICULTY_ROUNDS).model_to_string()
 
 
@@ -124,7 +136,7 @@ def fit_intervals(
     if default_level not in levels:
         raise ValueError(f"the default level {default_level} is not one of the levels {tuple(levels)}")
     count = len(target)
-    ranks = {level: rank for level in sorted(set(levels)) if (rank := _rank(count, level)) <= count}
+    ranks = {level: rank for level in sorted(set(levels)) if (rank := quantile_rank(count, level)) <= count}
     if default_level not in ranks:
         raise ValueError(f"{count} calibration rows are too few for intervals of level {default_level}")
     errors = np.abs(target - predictions)
@@ -179,8 +191,11 @@ def coverage(
     )
 
 
-def _rank(count: int, level: float) -> int:
-    """ceil((n + 1) p), with p as the decimal that is meant: in floats, 100 * 0.55 is above 55."""
+def quantile_rank(count: int, level: float) -> int:
+    """Rank of the score of a level among those of n rows: ceil((n + 1) p), more than n where the rows are too few.
+
+    p is the decimal that is meant: in floats, 100 * 0.55 is above 55.
+    """
     return math.ceil((count + 1) * Fraction(str(float(level))))
 
 

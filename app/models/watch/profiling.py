@@ -55,13 +55,27 @@ def profile_model(settings: Settings, source: ModelSource, data: Path) -> Profil
     content = data.read_bytes()
     served = load_preferred(settings, source)
     artifact = served.artifact
-    rows = _rows(content, data.suffix, artifact.features, settings.max_bulk_rows)
+    rows = read_rows(content, data.suffix, artifact.features, settings.max_bulk_rows)
     prediction = served.engine.predict(rows)
     made = make_profile(artifact.features, rows, prediction, "profile", artifact.watched)
     return Profiled(artifact.digest, served.identity.version, artifact.profile, made)
 
 
-def _rows(content: bytes, suffix: str, features: tuple[Feature, ...], most: int) -> FloatArray:
+def read_rows(content: bytes, suffix: str, features: tuple[Feature, ...], most: int) -> FloatArray:
+    """Read the columns of features from a file that may have others.
+
+    Args:
+        content: The file.
+        suffix: One of `SUFFIXES`.
+        features: The features.
+        most: Most rows allowed.
+
+    Returns:
+        float64[N, F] in the features' order, N > 0; with codes for categories.
+
+    Raises:
+        DataRefused: Columns are missing, or hold values that are none of the features', or there are no rows.
+    """
     try:
         if suffix == ".parquet":
             rows = parquet.decode(content, features, most, _places_in_schema)
