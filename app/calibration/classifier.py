@@ -1,25 +1,29 @@
-"""Thresholds and reliability of a binary classifier, from rows that it was not fitted on."""
+"""Reliability of a classifier, and thresholds of a binary one, from rows that it was not fitted on."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import brier_score_loss, log_loss, roc_curve
+from sklearn.metrics import roc_curve
 
 from app.calibration.errors import CalibrationRefused
 from app.calibration.parts import random_parts
 from app.codecs.rules import FloatArray
-from app.models.reliability import Bin, Goal, Reliability, Threshold
+from app.models.reliability import Bin, Event, Goal, Reliability, Threshold
 
 BINS = 10
 LEAST_OF_A_CLASS = 10
-"""Fewest rows of each class in each half of the rows."""
+"""Fewest rows of each class in each half of the rows of a binary classifier."""
+
+LEAST_ROWS = 40
+"""Fewest rows of a classifier of several classes."""
 
 
-def describe_classifier(
+def describe_binary(
     prediction: FloatArray, actual: FloatArray, precisions: Sequence[float] = (), recalls: Sequence[float] = ()
 ) -> Reliability:
-    """Choose thresholds on a random half of the rows, and measure them on the other half.
+    """Describe a binary classifier. Thresholds are chosen on a random half of the rows, and measured on the other half.
 
     Bins and errors are of all rows: nothing is chosen by them.
 
@@ -47,20 +51,64 @@ def describe_classifier(
         *(("precision", asked, curve.least_of_precision(asked)) for asked in precisions),
         *(("recall", asked, curve.greatest_of_recall(asked)) for asked in recalls),
     ]
-    bins = _bins(prediction, actual)
-    return Reliability(
-        rows=len(actual),
-        positive=float(actual.mean()),
-        log_loss=float(log_loss(actual, prediction)),
-        brier=float(brier_score_loss(actual, prediction)),
-        calibration_error=sum(part.rows * abs(part.predicted - part.actual) for part in bins) / len(actual),
-        bins=bins,
+    return _described(
+        "second_class",
+        prediction,
+        actual,
+        log_loss=_log_loss(np.where(actual == 1, prediction, 1 - prediction)),
+        brier=float(np.mean((prediction - actual) ** 2)),
         threshold_rows=len(measuring),
         thresholds=tuple(
             _measured(goal, asked, threshold, prediction[measuring], actual[measuring])
             for goal, asked, threshold in chosen
         ),
     )
+
+
+def describe_several(prediction: FloatArray, actual: FloatArray) -> Reliability:
+    """Describe a classifier of several classes, which has no thresholds.
+
+    Args:
+        prediction: float64[N, C], probability of each class.
+        actual: float64[N], the number of the class, from 0 on.
+
+    Raises:
+        CalibrationRefused: An actual value is none of these numbers, or the rows are too few.
+    """
+    count, classes = prediction.shape
+    if not np.isin(actual, np.arange(classes)).all():
+        raise CalibrationRefused(
+            f"the target of this model must be a whole number from 0 to {classes - 1}, or one of the model's labels"
+        )
+    if count < LEAST_ROWS:
+        raise CalibrationRefused(f"{count} rows are too few: at least {LEAST_ROWS} are needed")
+    of_class = prediction[np.arange(count), actual.astype(np.intp)]
+    squares = (prediction**2).sum(axis=1) - of_class**2 + (1 - of_class) ** 2
+    return _described(
+        "most_probable_class",
+        prediction.max(axis=1),
+        (prediction.argmax(axis=1) == actual).astype(np.float64),
+        log_loss=_log_loss(of_class),
+        brier=float(squares.mean()),
+    )
+
+
+def _described(event: Event, prediction: FloatArray, actual: FloatArray, **figures: Any) -> Reliability:
+    """Figures with bins of the probabilities of an event, float64[N], and whether it is true, 0 or 1 in float64[N]."""
+    bins = _bins(prediction, actual)
+    return Reliability(
+        event=event,
+        rows=len(actual),
+        actual=float(actual.mean()),
+        calibration_error=sum(part.rows * abs(part.predicted - part.actual) for part in bins) / len(actual),
+        bins=bins,
+        **figures,
+    )
+
+
+def _log_loss(of_class: FloatArray) -> float:
+    """Mean log loss, for float64[N] probabilities of the rows' classes; that of 0 is finite, as in scikit-learn."""
+    return float(-np.log(np.maximum(of_class, np.finfo(np.float64).eps)).mean())
 
 
 class _Curve:
@@ -70,7 +118,7 @@ class _Curve:
         wrong, right, thresholds = roc_curve(actual, prediction, drop_intermediate=False)
         self.thresholds: FloatArray = thresholds[1:]  # the first one is above all predictions
         self.recall: FloatArray = right[1:]
-        true, false = right[1:] * (actual == 1).sum(), wrong[1:] * (actual == 0).sum()
+        true, false = np.rint(right[1:] * (actual == 1).sum()), np.rint(wrong[1:] * (actual == 0).sum())
         self.precision: FloatArray = true / (true + false)
         self.f1: FloatArray = 2 * true / (true + false + (actual == 1).sum())
         self.balanced_accuracy: FloatArray = (right[1:] + 1 - wrong[1:]) / 2

@@ -73,6 +73,7 @@ def calibrate_intervals(
     artifact: Artifact,
     engine: Engine,
     rows: FloatArray,
+    prediction: FloatArray,
     actual: FloatArray,
     *,
     levels: Sequence[float],
@@ -85,6 +86,7 @@ def calibrate_intervals(
         artifact: The model, with one output that is in the target's unit.
         engine: Its engine.
         rows: float64[N, F], raw features.
+        prediction: float64[N], the model's for these rows.
         actual: float64[N], the target.
         levels: Levels of the intervals.
         default_level: One of them; None for 0.9, or the first of the levels where that is none of them.
@@ -96,7 +98,6 @@ def calibrate_intervals(
     parts = random_parts(len(rows), 3 if method == "normalised" else 2)
     calibrating, measuring = parts[-2], parts[-1]
     _check_counts(len(rows), len(calibrating), len(measuring), levels)
-    prediction = engine.predict(rows)
     features = np.asarray(engine.transform(rows))
     names = artifact.forest.feature_names
     if method == "normalised":

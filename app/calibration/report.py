@@ -15,6 +15,7 @@ class CalibrationReport(msgspec.Struct, frozen=True, kw_only=True):
         digest: SHA-256 over its files.
         target: Column with the actual values.
         rows: Number of rows.
+        r2: Share of the target's variance that the predictions explain; null for a classifier, or a constant target.
         method: How intervals were made; null for a classifier.
         calibration_rows: Rows that they were calibrated on; null for a classifier.
         levels: Each level of the intervals.
@@ -32,6 +33,7 @@ class CalibrationReport(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     target: str
     rows: int
+    r2: float | None = None
     method: Method | None = None
     calibration_rows: int | None = None
     levels: tuple[MeasuredLevel, ...] = ()
@@ -45,7 +47,8 @@ class CalibrationReport(msgspec.Struct, frozen=True, kw_only=True):
 
 def describe_calibration(report: CalibrationReport) -> str:
     """A report in lines for people."""
-    lines = [f"{report.model}: {report.rows} rows, target {report.target}", ""]
+    fit = "" if report.r2 is None else f", R² {report.r2:.4g}"
+    lines = [f"{report.model}: {report.rows} rows, target {report.target}{fit}", ""]
     if report.levels:
         lines += _about_intervals(report)
     if report.reliability is not None:
@@ -81,8 +84,9 @@ def _about_intervals(report: CalibrationReport) -> list[str]:
 
 
 def _about_classifier(found: Reliability) -> list[str]:
+    event = "are of the second class" if found.event == "second_class" else "are of the class that is the most probable"
     lines = [
-        f"Reliability on {found.rows} rows, {found.positive:.1%} of them of the second class:",
+        f"Reliability on {found.rows} rows, {found.actual:.1%} of which {event}:",
         f"  log loss {found.log_loss:.4f}, Brier score {found.brier:.4f}, "
         f"expected calibration error {found.calibration_error:.4f}",
         "",
@@ -93,12 +97,13 @@ def _about_classifier(found: Reliability) -> list[str]:
         for part in found.bins
         if part.rows
     ]
-    lines += [
-        "",
-        f"Thresholds, chosen on one half of the rows and measured on the other, {found.threshold_rows} rows:",
-        "",
-        "  chosen for         threshold  precision  recall      F1  balanced accuracy  positive",
-    ]
+    if found.thresholds:
+        lines += [
+            "",
+            f"Thresholds, chosen on one half of the rows and measured on the other, {found.threshold_rows} rows:",
+            "",
+            "  chosen for         threshold  precision  recall      F1  balanced accuracy  positive",
+        ]
     for one in found.thresholds:
         goal = one.goal.replace("_", " ") + ("" if one.asked is None else f" {one.asked:g}")
         lines.append(

@@ -1,5 +1,6 @@
 """Rows of a file with their actual values, read as the service reads requests."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,11 +34,13 @@ class Rows(NamedTuple):
         target: Name of the target's column.
         features: float64[N, F], the model's raw features, with codes for categories.
         actual: float64[N], the target; of a classifier whose labels are known, the index of the label.
+        sha256: SHA-256 of the file, in hexadecimal digits.
     """
 
     target: str
     features: FloatArray
     actual: FloatArray
+    sha256: str
 
 
 def read_labelled(data: Path, served: ServedModel, target: str | None) -> Rows:
@@ -66,7 +69,7 @@ def read_labelled(data: Path, served: ServedModel, target: str | None) -> Rows:
     actual = np.ascontiguousarray(rows[:, -1])
     if missing := int(np.isnan(actual).sum()):
         raise CalibrationRefused(f"the target {target} is missing in {missing} of {len(rows)} rows")
-    return Rows(target, np.ascontiguousarray(rows[:, :-1]), actual)
+    return Rows(target, np.ascontiguousarray(rows[:, :-1]), actual, hashlib.sha256(content).hexdigest())
 
 
 def _columns(content: bytes, suffix: str, features: tuple[Feature, ...]) -> list[str]:

@@ -1,30 +1,28 @@
 """The command `madrone calibrate`: a model loaded as the service does, calibrated, written, read back, registered."""
 
 import contextlib
-import hashlib
-import shutil
 import tempfile
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from app.calibration.classifier import describe_classifier
+from app.calibration.classifier import describe_binary, describe_several
 from app.calibration.errors import CalibrationRefused
 from app.calibration.intervals import CalibratedIntervals, Method, calibrate_intervals
-from app.calibration.optimism import SUSPICIOUS, fitted_share
+from app.calibration.notes import about_model, about_rows, about_training, r_squared
+from app.calibration.optimism import fitted_share
 from app.calibration.report import CalibrationReport
 from app.calibration.rows import Rows, read_labelled
-from app.calibration.written import Added, write_calibrated
+from app.calibration.written import Added, put_directory, write_calibrated
 from app.codecs.rules import FloatArray
-from app.config.contradictions import LEAST_BASELINE
 from app.config.settings import Settings
 from app.drift.profile import make_profile
 from app.models.checks import check_scores
 from app.models.directory import MAX_BOOSTER_BYTES, read_file
 from app.models.loader import load_preferred
 from app.models.objects.booster import stored_booster
-from app.models.output import meaning
+from app.models.output import CLASSIFYING, meaning
 from app.models.refusal import ModelRefused
 from app.models.registry.publish import check_publishable, publish
 from app.models.registry.source import ModelSource
@@ -41,7 +39,6 @@ DATA_TAG = "madrone.calibration_sha256"
 
 OTHERS = {
     "score": "it ranks, and the size of its scores means nothing",
-    "probabilities": "it predicts more than two classes; intervals are for regressors, thresholds for binary models",
     "raw_score": "its objective is its owner's own, and what its scores mean is not known",
     "probability": "its objective is cross_entropy, whose targets are shares",
 }
@@ -84,8 +81,9 @@ def calibrate_model(settings: Settings, source: ModelSource, order: Order) -> Ca
         CalibrationRefused: The model or the rows are not fit for it, or the output is not empty.
         NothingToServe: There is no such model.
         ModelRefused: The model cannot be served.
-        RegistryUnreachable: The registry does not answer.
+        RegistryUnreachable: The registry does not answer, or has the schema of another MLflow.
         mlflow.exceptions.MlflowException: The registry refuses the new version.
+        sqlalchemy.exc.SQLAlchemyError: The registry's database cannot be opened.
         OSError: A file cannot be read or written.
     """
     if order.output is not None and order.output.exists() and any(order.output.iterdir()):
@@ -95,39 +93,40 @@ def calibrate_model(settings: Settings, source: ModelSource, order: Order) -> Ca
     served = load_preferred(settings, source)
     rows = read_labelled(order.data, served, order.target)
     prediction = served.engine.predict(rows.features)
-    if bad := int((~np.isfinite(prediction)).sum()):
+    if bad := int((~np.isfinite(prediction)).reshape(len(rows.actual), -1).any(axis=1).sum()):
         raise CalibrationRefused(f"the model's prediction is not finite for {bad} of the rows")
     found = _calibrated(served, rows, prediction, order)
+    intervals = found if isinstance(found, CalibratedIntervals) else None
+    reliability = found if isinstance(found, Reliability) else None
+    profile, artifact = None, served.artifact
+    if artifact.profile is None:
+        profile = make_profile(artifact.features, rows.features, prediction, "profile", artifact.watched)
+    added = Added(intervals=intervals, reliability=reliability, profile=profile)
+    address = f"models:/{served.identity.name}/{served.identity.version}"
+    if settings.place is not None:
+        address = settings.place.text
     with tempfile.TemporaryDirectory(prefix="madrone-calibrate-") as scratch:
         original = source.fetch(served.identity, Path(scratch)).directory
-        source.build(original, served.artifact.digest)
-        booster = stored_booster(read_file(original, served.artifact.files["booster"], MAX_BOOSTER_BYTES))
+        source.build(original, artifact.digest)
+        booster = stored_booster(read_file(original, artifact.files["booster"], MAX_BOOSTER_BYTES))
         share = fitted_share(booster.text, served.engine.transform(rows.features), rows.actual)
-        profile = None
-        if served.artifact.profile is None:
-            profile = make_profile(
-                served.artifact.features, rows.features, prediction, "profile", served.artifact.watched
-            )
-        intervals = found if isinstance(found, CalibratedIntervals) else None
-        reliability = found if isinstance(found, Reliability) else None
-        added = Added(intervals=intervals, reliability=reliability, profile=profile)
         calibrated = Path(scratch) / "calibrated"
         write_calibrated(original, calibrated, added)
         _check(calibrated, source, rows.features, prediction)
-        address = f"models:/{served.identity.name}/{served.identity.version}"
-        if settings.place is not None:
-            address = settings.place.text
         version = None
         if order.registry is not None:
-            version = _register(order, served, source, calibrated, address, added, len(rows.actual))
+            version = _register(order, served, source, calibrated, address, added, rows)
         if order.output is not None:
-            shutil.copytree(calibrated, order.output, dirs_exist_ok=True)
+            put_directory(calibrated, order.output)
+    r2 = None if intervals is None else r_squared(prediction, rows.actual)
+    levels = () if intervals is None else intervals.intervals.levels
     return CalibrationReport(
         model=address,
         version=served.identity.version,
-        digest=served.artifact.digest,
+        digest=artifact.digest,
         target=rows.target,
         rows=len(rows.actual),
+        r2=r2,
         method=intervals and intervals.method,
         calibration_rows=intervals and intervals.intervals.calibration_rows,
         levels=() if intervals is None else intervals.measured,
@@ -136,36 +135,45 @@ def calibrate_model(settings: Settings, source: ModelSource, order: Order) -> Ca
         added=added.names,
         output=None if order.output is None else str(order.output),
         registered_version=version,
-        notes=_notes(share, len(rows.actual), own_profile=profile is None),
+        notes=(
+            *about_rows(rows.target, rows.actual, r2, reliability),
+            *about_training(share),
+            *about_model(served, levels, len(rows.actual)),
+        ),
     )
 
 
 def _calibrated(
     served: ServedModel, rows: Rows, prediction: FloatArray, order: Order
 ) -> CalibratedIntervals | Reliability:
-    """Intervals of a regressor, or thresholds and reliability of a binary classifier."""
+    """Intervals of a regressor, or thresholds and reliability of a classifier."""
     objective = served.artifact.forest.objective
-    means = meaning(objective)
+    kind, means = objective.partition(" ")[0], meaning(objective)
     of_intervals = [name for name, given in (("--levels", order.levels), ("--method", order.method)) if given]
     of_thresholds = [name for name, given in (("--precision", order.precisions), ("--recall", order.recalls)) if given]
-    if means == "value":
+    if kind in CLASSIFYING:
+        if of_intervals:
+            raise CalibrationRefused(f"{of_intervals[0]} is for regressors, and the model is a classifier")
+        if kind == "binary":
+            return describe_binary(prediction, rows.actual, order.precisions, order.recalls)
         if of_thresholds:
-            raise CalibrationRefused(f"{of_thresholds[0]} is for binary classifiers, and the model is a regressor")
-        own = served.artifact.intervals
-        return calibrate_intervals(
-            served.artifact,
-            served.engine,
-            rows.features,
-            rows.actual,
-            levels=order.levels or (LEVELS if own is None else own.levels),
-            default_level=own and own.default_level,
-            method=order.method or "normalised",
-        )
-    if objective.partition(" ")[0] != "binary":
+            raise CalibrationRefused(f"{of_thresholds[0]} is for binary classifiers, and the model has several classes")
+        return describe_several(prediction, rows.actual)
+    if means != "value":
         raise CalibrationRefused(OTHERS[means])
-    if of_intervals:
-        raise CalibrationRefused(f"{of_intervals[0]} is for regressors, and the model is a classifier")
-    return describe_classifier(prediction, rows.actual, order.precisions, order.recalls)
+    if of_thresholds:
+        raise CalibrationRefused(f"{of_thresholds[0]} is for binary classifiers, and the model is a regressor")
+    own = served.artifact.intervals
+    return calibrate_intervals(
+        served.artifact,
+        served.engine,
+        rows.features,
+        prediction,
+        rows.actual,
+        levels=order.levels or (LEVELS if own is None else own.levels),
+        default_level=own and own.default_level,
+        method=order.method or "normalised",
+    )
 
 
 def _check(directory: Path, source: ModelSource, rows: FloatArray, prediction: FloatArray) -> None:
@@ -181,7 +189,7 @@ def _check(directory: Path, source: ModelSource, rows: FloatArray, prediction: F
 
 
 def _register(
-    order: Order, served: ServedModel, source: ModelSource, directory: Path, address: str, added: Added, rows: int
+    order: Order, served: ServedModel, source: ModelSource, directory: Path, address: str, added: Added, rows: Rows
 ) -> str:
     """Register the directory as the next version of the same model, without an alias or a stage."""
     assert order.registry is not None
@@ -197,27 +205,8 @@ def _register(
             name=served.identity.name,
             params={},
             metrics=served.metrics,
-            tags={
-                FROM_TAG: address,
-                ADDED_TAG: names,
-                ROWS_TAG: str(rows),
-                DATA_TAG: hashlib.sha256(order.data.read_bytes()).hexdigest(),
-            },
+            tags={FROM_TAG: address, ADDED_TAG: names, ROWS_TAG: str(len(rows.actual)), DATA_TAG: rows.sha256},
             alias=None,
             stage=None,
             description=f"Calibrated by madrone from {address}: {names}. Predictions are the same to the last bit.",
         )
-
-
-def _notes(share: float | None, rows: int, *, own_profile: bool) -> tuple[str, ...]:
-    notes: list[str] = []
-    if share is not None and share > SUSPICIOUS:
-        notes.append(
-            f"The last trees fit these rows as if the model had been fitted on them ({share:.2f}; such rows give 1). "
-            "If it was, errors on new rows will be larger. Where it has few trees, other rows may give 1, too."
-        )
-    if own_profile:
-        notes.append("The model has a profile for drift of its own, which stays.")
-    elif rows < LEAST_BASELINE:
-        notes.append(f"Chance alone moves a profile of so few rows: take {LEAST_BASELINE} or expect false alarms.")
-    return tuple(notes)

@@ -5,6 +5,7 @@ booster, which Madrone then reads together with the added parts.
 """
 
 import shutil
+import tempfile
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,6 +81,20 @@ def write_calibrated(original: Path, directory: Path, added: Added) -> None:
     mlmodel["model_uuid"] = uuid.uuid4().hex
     mlmodel["utc_time_created"] = str(datetime.now(UTC).replace(tzinfo=None))
     (directory / MLMODEL).write_text(yaml.safe_dump(mlmodel, sort_keys=False, allow_unicode=True))
+
+
+def put_directory(source: Path, target: Path) -> None:
+    """Copy a model directory to another one, which is empty or new. Whatever ends it, the MLmodel file comes last.
+
+    Raises:
+        OSError: The directory cannot be written.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".incoming-", dir=target) as scratch:
+        incoming = Path(scratch, "model")
+        shutil.copytree(source, incoming)
+        for entry in sorted(incoming.iterdir(), key=lambda path: path.name == MLMODEL):
+            entry.rename(target / entry.name)
 
 
 def _json(struct: msgspec.Struct) -> bytes:

@@ -7,8 +7,14 @@ from typing import Literal
 import click
 
 from app.address import parse_address
-from app.commands.common import check_openmp, keep_kernels, model_address, settings_of_environment, stop
-from app.config.contradictions import OF_A_REGISTRY, OF_A_RUN
+from app.commands.common import (
+    check_openmp,
+    keep_kernels,
+    model_address,
+    settings_of_environment,
+    settings_of_model,
+    stop,
+)
 
 
 def _levels(_: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
@@ -27,7 +33,7 @@ def _levels(_: click.Context, parameter: click.Parameter, value: str | None) -> 
 SHARE = click.FloatRange(0, 1, min_open=True)
 
 
-@click.command()
+@click.command(short_help="Add intervals or thresholds to a model.")
 @click.argument("model", callback=model_address)
 @click.option(
     "--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True,
@@ -57,41 +63,41 @@ def calibrate(
     method: Literal["normalised", "plain"] | None, precision: tuple[float, ...], recall: tuple[float, ...],
     register: bool, output: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Calibrate MODEL on rows of a file: intervals for a regressor, thresholds and reliability for a binary classifier.
+    """Calibrate MODEL on rows of a file: intervals for a regressor, reliability and thresholds for a classifier.
 
-    MODEL is a file, a directory or an address, as for MODEL_PATH. Rows that it was fitted on make intervals too narrow
-    and probabilities too good. What is measured, is measured on rows that were kept back. The booster and its
-    predictions stay as they are; a profile for drift is added where the model has none. No alias is moved. Without
-    --register and --output nothing is written. The exit status is 0 if the model was calibrated, 1 if not.
+    MODEL is a file, a directory or an address, as for `madrone check`. Rows that it was fitted on make intervals too
+    narrow and probabilities too good. Coverage and thresholds are measured on rows that were kept back for that. The
+    booster and its predictions stay as they are. A profile for drift is added if the model has none. No alias is moved.
+    Without --register and --output nothing is written. The exit status is 0 if the model was calibrated, 1 if not.
     """
-    address = parse_address(model)
-    registered = address.kind == "registered"
+    registered = parse_address(model).kind == "registered"
     if register and not registered:
         raise click.UsageError("--register is for a model of a registry, models:/…; --output DIR writes a directory.")
     if register and output is not None:
         raise click.UsageError("Give one of --register and --output.")
-    unused = {*OF_A_REGISTRY, "MODEL_NAME", *(() if registered or address.kind == "run" else OF_A_RUN)}
-    environ = {name: value for name, value in os.environ.items() if name not in unused}
-    registry = settings_of_environment({name: value for name, value in environ.items() if name != "MODEL_PATH"})
+    environ = {name: value for name, value in os.environ.items() if name != "MODEL_PATH"}
+    registry = settings_of_environment(environ)
     if registered and registry.embedded_registry:
         if not (registry.data_dir / "mlflow.db").exists():
             stop("MLFLOW_TRACKING_URI is not set, and DATA_DIR has no embedded registry.")
         environ["MLFLOW_TRACKING_URI"] = registry.tracking_uri
-    settings = settings_of_environment(environ | {"MODEL_PATH": model})
+    settings = settings_of_model(model, environ)
     check_openmp()
     keep_kernels(settings)
 
     import msgspec
     from mlflow.exceptions import MlflowException
+    from rich.console import Console
+    from sqlalchemy.exc import SQLAlchemyError
 
     from app.calibration.errors import CalibrationRefused
     from app.calibration.report import describe_calibration
     from app.calibration.run import Order, calibrate_model
     from app.files import reason
     from app.models.refusal import ModelRefused
-    from app.models.registry.faults import without_credentials
+    from app.models.registry.faults import fault_kind, without_credentials
     from app.models.registry.process import WorkerProcess
-    from app.models.registry.source import NothingToServe, RegistryUnreachable
+    from app.models.registry.source import NothingToServe, RegistrySchema, RegistryUnreachable
     from app.models.watch.profiling import SUFFIXES
 
     if data.suffix not in SUFFIXES:
@@ -110,13 +116,18 @@ def calibrate(
     )
     source = WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
     try:
-        report = calibrate_model(settings, source, order)
+        with Console(stderr=True).status("Calibrating"):
+            report = calibrate_model(settings, source, order)
     except CalibrationRefused as error:
         stop(f"{model} cannot be calibrated: {error}.")
+    except RegistrySchema as error:
+        stop(f"The registry cannot be used: {error}.")
     except (ModelRefused, NothingToServe, RegistryUnreachable) as error:
         stop(f"{model} cannot be served: {str(error).removeprefix('MODEL_PATH: ')}.")
     except MlflowException as error:
         stop(f"The registry refuses the new version: {without_credentials(error.message)}")
+    except SQLAlchemyError as error:
+        stop(f"The registry's database cannot be used: {fault_kind(error)}.")
     except OSError as error:
         stop(f"The model could not be calibrated: {reason(error)}.")
     finally:

@@ -35,15 +35,15 @@ def settings_of_environment(environ: Mapping[str, str] = os.environ) -> Settings
         sys.exit(BAD_USAGE)
 
 
-def settings_of_model(model: str) -> Settings:
+def settings_of_model(model: str, environ: Mapping[str, str] = os.environ) -> Settings:
     """Settings from variables, for a model that the command was given the address of.
 
     Variables that choose a model of the registry are for the service, and do not count.
     """
     has_run = parse_address(model).kind in ("run", "registered")
     unused = {*OF_A_REGISTRY, "MODEL_NAME", *(() if has_run else OF_A_RUN)}
-    environ = {name: value for name, value in os.environ.items() if name not in unused}
-    return settings_of_environment(environ | {"MODEL_PATH": model})
+    used = {name: value for name, value in environ.items() if name not in unused}
+    return settings_of_environment(used | {"MODEL_PATH": model})
 
 
 def check_openmp() -> None:

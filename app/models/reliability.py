@@ -1,4 +1,4 @@
-"""How reliable a binary classifier's probabilities were on rows that it was not fitted on, and thresholds for them.
+"""How reliable a classifier's probabilities were on rows that it was not fitted on, and thresholds for them.
 
 A stored description, which changes no prediction: `/predict/model/info` shows it.
 """
@@ -11,20 +11,21 @@ from app.models.refusal import ModelRefused
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+Event = Literal["second_class", "most_probable_class"]
 Goal = Literal["f1", "balanced_accuracy", "precision", "recall"]
 
 MAX_BINS, MAX_THRESHOLDS = 100, 100
 
 
 class Bin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Rows whose predictions are between two bounds.
+    """Rows for which the event has a probability between two bounds.
 
     Attributes:
-        low: Least prediction.
-        high: Bound that the predictions are below; the last bin has those equal to it, too.
+        low: Least probability.
+        high: Bound that the probabilities are below; the last bin has those equal to it, too.
         rows: Number of rows.
-        predicted: Their mean prediction; 0 without rows.
-        actual: Share of them that are of the second class; 0 without rows.
+        predicted: Their mean probability; 0 without rows.
+        actual: Share of them for which the event is true; 0 without rows.
     """
 
     low: Share
@@ -61,27 +62,31 @@ class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Reliability(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Figures of a binary classifier on rows that it was not fitted on.
+    """Figures of a classifier on rows that it was not fitted on.
 
     Attributes:
+        event: What the bins are about: that a row is of the second class; of a model of several classes, that it is of
+            the class that is the most probable one (C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, On Calibration of
+            Modern Neural Networks, ICML 2017, section 2).
         rows: Number of rows behind the bins and the errors.
-        positive: Share of these rows that are of the second class.
+        actual: Share of these rows for which the event is true. Of several classes this is the accuracy.
         log_loss: Mean of -log of the probability that was predicted for the row's class.
-        brier: Mean squared difference of prediction and class (0 or 1).
+        brier: Mean squared difference of prediction and class (0 or 1); of several classes, summed over the classes.
         calibration_error: Expected calibration error: mean of |predicted - actual| over the bins, weighted by rows.
         bins: The reliability diagram, ascending.
-        threshold_rows: Number of rows behind the figures of the thresholds.
-        thresholds: Thresholds by goal.
+        threshold_rows: Number of rows behind the figures of the thresholds; 0 for several classes.
+        thresholds: Thresholds by goal; none for several classes.
     """
 
+    event: Event
     rows: Count
-    positive: Share
+    actual: Share
     log_loss: Annotated[float, msgspec.Meta(ge=0)]
-    brier: Share
+    brier: Annotated[float, msgspec.Meta(ge=0)]
     calibration_error: Share
     bins: Annotated[tuple[Bin, ...], msgspec.Meta(max_length=MAX_BINS)]
-    threshold_rows: Count
-    thresholds: Annotated[tuple[Threshold, ...], msgspec.Meta(max_length=MAX_THRESHOLDS)]
+    threshold_rows: Count = 0
+    thresholds: Annotated[tuple[Threshold, ...], msgspec.Meta(max_length=MAX_THRESHOLDS)] = ()
 
     @classmethod
     def from_json(cls, text: bytes) -> "Reliability":

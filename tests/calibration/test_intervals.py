@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from mapie.conformity_scores import AbsoluteConformityScore, ResidualNormalisedScore
 from mapie.regression import SplitConformalRegressor
+from sklearn.metrics import r2_score
 
 from app.calibration.errors import CalibrationRefused
 from app.calibration.intervals import constant_difficulty
@@ -72,6 +73,8 @@ def test_widths_follow_the_error_and_those_of_plain_are_one(
         assert level.rows == 1000
         assert level.coverage == pytest.approx(level.level, abs=0.05)
     assert min(level.worst_tenth for level in normalised.report.levels) > 0.5
+    rows = frame(2, 3000)
+    assert normalised.report.r2 == pytest.approx(r2_score(rows[TARGET], predicted(regressor.booster, rows)))
 
 
 def test_a_constant_difficulty_is_one_whatever_the_row() -> None:
@@ -101,6 +104,17 @@ def test_just_enough_rows_are_taken(regressor: Model, tmp_path: Path) -> None:
     report = calibrated(regressor.directory, frame(2, 38), tmp_path, levels=(0.95,), method="plain")
     assert [level.level for level in report.levels] == [0.95]
     assert report.calibration_rows == 19
+
+
+def test_a_target_in_another_unit_is_told_and_so_is_a_constant_one(regressor: Model, tmp_path: Path) -> None:
+    rows = frame(2, 200)
+    other = rows.assign(**{TARGET: 1000 * rows[TARGET] + 5000})
+    report = calibrated(regressor.directory, other, tmp_path, method="plain", output=None)
+    assert report.r2 is not None
+    assert report.r2 < 0
+    assert report.notes[0].startswith(f"The predictions are farther from {TARGET} than its mean is (R² -")
+    same = calibrated(regressor.directory, rows.assign(**{TARGET: 1.0}), tmp_path, method="plain", output=None)
+    assert (same.r2, same.notes[0]) == (None, f"{TARGET} is the same in all rows.")
 
 
 def test_exact_predictions_are_refused(regressor: Model, tmp_path: Path) -> None:

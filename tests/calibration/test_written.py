@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from unittest.mock import Mock
 
 import lightgbm as lgb
 import mlflow.lightgbm
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from app.calibration.written import put_directory
 from app.config.settings import Settings
 from app.main import create_app
 from app.models.artifact import read_artifact
@@ -40,6 +42,20 @@ def test_mlflow_predicts_as_before_from_the_same_bytes(normalised: Calibrated) -
     assert after["flavors"].keys() - before["flavors"].keys() == {"madrone"}
     assert {**after["flavors"], "madrone": None} == {**before["flavors"], "madrone": None}
     assert after["signature"] == before["signature"]
+
+
+def test_a_directory_that_cannot_be_filled_holds_no_model(
+    normalised: Calibrated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "made" / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            put_directory(normalised.directory, target)
+    assert list(target.iterdir()) == []
+    put_directory(normalised.directory, target)
+    assert read_artifact(target).digest == read_artifact(normalised.directory).digest
+    assert sorted(path.name for path in target.iterdir()) == sorted(p.name for p in normalised.directory.iterdir())
 
 
 async def test_the_service_answers_with_its_intervals(normalised: Calibrated, tmp_path: Path) -> None:
@@ -105,7 +121,7 @@ def test_a_classifier_of_scikit_learn_keeps_its_labels(tmp_path: Path) -> None:
     fresh = frame(2, kind="class").rename(columns=names).assign(sold=lambda one: np.array(["no", "yes"])[one[TARGET]])
     report = calibrated(tmp_path / "model", fresh, tmp_path, target="sold")
     assert report.reliability is not None
-    assert report.reliability.positive == fresh[TARGET].mean()
+    assert report.reliability.actual == fresh[TARGET].mean()
     assert report.reliability.thresholds[0].f1 > 0.8
     assert read_artifact(tmp_path / "out").labels == ("no", "yes")
 
@@ -115,6 +131,7 @@ def test_parts_of_its_own_are_replaced_and_its_profile_stays(tmp_path: Path) -> 
     rows = frame(2)
     report = calibrated(tmp_path / "model", rows, tmp_path)
     assert [level.level for level in report.levels] == [0.5, 0.9, 0.95]
+    assert report.notes[-1] == "The model has a profile for drift of its own, which stays."
     assert report.added == ("intervals",)
     before, after = read_artifact(tmp_path / "model"), read_artifact(tmp_path / "out")
     assert after.profile == before.profile
@@ -132,4 +149,5 @@ def test_a_calibrated_model_is_calibrated_again(normalised: Calibrated, tmp_path
     after = read_artifact(tmp_path / "out")
     assert after.intervals is not None
     assert after.intervals.levels == (0.7,)
+    assert report.notes[0].startswith("The model also has intervals of 0.8, 0.9, 0.95. A service does")
     assert report.added == ("intervals",)
