@@ -136,8 +136,7 @@ def calibrate_model(settings: Settings, source: ModelSource, order: Order) -> Ca
         output=None if order.output is None else str(order.output),
         registered_version=version,
         notes=(
-            *about_rows(rows.target, rows.actual, r2, reliability),
-            *about_training(share),
+            *(about_rows(rows.target, rows.actual, r2, reliability) or about_training(share)),
             *about_model(served, levels, len(rows.actual)),
         ),
     )
@@ -208,5 +207,6 @@ def _register(
             tags={FROM_TAG: address, ADDED_TAG: names, ROWS_TAG: str(len(rows.actual)), DATA_TAG: rows.sha256},
             alias=None,
             stage=None,
+            beside=served.identity.run_id,
             description=f"Calibrated by madrone from {address}: {names}. Predictions are the same to the last bit.",
         )

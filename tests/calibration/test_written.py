@@ -149,5 +149,5 @@ def test_a_calibrated_model_is_calibrated_again(normalised: Calibrated, tmp_path
     after = read_artifact(tmp_path / "out")
     assert after.intervals is not None
     assert after.intervals.levels == (0.7,)
-    assert report.notes[0].startswith("The model also has intervals of 0.8, 0.9, 0.95. A service does")
+    assert report.notes[-2].startswith("The model also has intervals of 0.8, 0.9, 0.95. A service does")
     assert report.added == ("intervals",)

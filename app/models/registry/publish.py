@@ -2,11 +2,16 @@
 
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.config.settings import Settings
 from app.models.artifact import read_artifact
 from app.models.registry.database import check_schema
 from app.models.registry.mlflow import CARD_PATH, DIGEST_TAG
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 EXPERIMENT = "madrone"
 ARTIFACT_PATH = "model"
@@ -38,6 +43,7 @@ def publish(
     alias: str | None = ALIAS,
     stage: str | None = STAGE,
     description: str | None = None,
+    beside: str | None = None,
 ) -> str:
     """Log a model directory in a run and register it as the newest version.
 
@@ -56,6 +62,7 @@ def publish(
         alias: Alias that the version gets, if any.
         stage: Stage that it gets, if any.
         description: Description of the version, if any.
+        beside: Another run, whose experiment the run is to be in; where there is none, it is in `EXPERIMENT`.
 
     Returns:
         The version.
@@ -70,7 +77,7 @@ def publish(
 
     check_publishable(settings)
     client = MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.registry_uri)
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment = _experiment_of(client, beside) or client.get_experiment_by_name(EXPERIMENT)
     if experiment is not None:
         experiment_id = str(experiment.experiment_id)
     else:
@@ -112,3 +119,18 @@ def publish(
     if alias is not None:
         client.set_registered_model_alias(name, alias, version)
     return version
+
+
+def _experiment_of(client: "MlflowClient", run_id: str | None) -> "Experiment | None":
+    """The experiment that a run is in; None where one of both is gone."""
+    from mlflow.exceptions import MlflowException
+
+    if run_id is None:
+        return None
+    try:
+        experiment = client.get_experiment(client.get_run(run_id).info.experiment_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    return experiment if experiment.lifecycle_stage == "active" else None

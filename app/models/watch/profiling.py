@@ -90,7 +90,7 @@ def read_rows(content: bytes, suffix: str, features: tuple[Feature, ...], most: 
 
 
 def _places_in_schema(schema: Any, features: tuple[Feature, ...]) -> list[int | None]:
-    return _places(schema.names, features)
+    return match_columns(schema.names, features, schema.types, others=True)
 
 
 def _places(names: Sequence[str], features: tuple[Feature, ...]) -> list[int | None]:
