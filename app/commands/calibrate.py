@@ -1,5 +1,6 @@
 """`madrone calibrate`: intervals or thresholds for a model, from rows that it was not fitted on."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Literal
@@ -114,6 +115,7 @@ def calibrate(
         output=output,
         registry=registry if register else None,
     )
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it logs what it raises, with its stack
     source = WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
     try:
         with Console(stderr=True).status("Calibrating"):
