@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,7 @@ def cache_kernels(directory: Path) -> None:
     outlives an upgrade, old transforms would be served, so the path holds `kernels_version()`. NUMBA_CACHE_DIR takes
     the place of `directory` where it is set. A directory that cannot be written is replaced by a temporary one.
 
-    Must be called before numba is imported, in this process or in the parent that starts it.
+    Must be called before the kernels are imported, in this process or in the parent that starts it.
     """
     chosen = Path(os.environ.get("NUMBA_CACHE_DIR") or directory)
     if chosen.name != kernels_version():
@@ -33,6 +34,8 @@ def cache_kernels(directory: Path) -> None:
             # Otherwise numba would write beside the source, without a version in the path, or refuse to be imported.
             chosen = Path(tempfile.mkdtemp(prefix="madrone-kernels-"), kernels_version())
         os.environ["NUMBA_CACHE_DIR"] = str(chosen)
+        if (config := sys.modules.get("numba.core.config")) is not None:  # it has read the variable already
+            config.CACHE_DIR = str(chosen)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _writable(directory: Path) -> bool:

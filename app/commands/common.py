@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from app.address import AddressError, parse_address
-from app.config.contradictions import OF_A_REGISTRY, OF_A_RUN
+from app.config.contradictions import environ_of_model
 from app.config.settings import Settings, SettingsError
 from kernels.cache import cache_kernels
 
@@ -36,14 +36,8 @@ def settings_of_environment(environ: Mapping[str, str] = os.environ) -> Settings
 
 
 def settings_of_model(model: str, environ: Mapping[str, str] = os.environ) -> Settings:
-    """Settings from variables, for a model that the command was given the address of.
-
-    Variables that choose a model of the registry are for the service, and do not count.
-    """
-    has_run = parse_address(model).kind in ("run", "registered")
-    unused = {*OF_A_REGISTRY, "MODEL_NAME", *(() if has_run else OF_A_RUN)}
-    used = {name: value for name, value in environ.items() if name not in unused}
-    return settings_of_environment(used | {"MODEL_PATH": model})
+    """Settings from variables, for a model that the command was given the address of: see `environ_of_model`."""
+    return settings_of_environment(environ_of_model(model, environ))
 
 
 def check_openmp() -> None:

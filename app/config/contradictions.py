@@ -1,5 +1,6 @@
 """Settings that contradict each other, or ask for something that is not installed here."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -48,6 +49,23 @@ GRPC_MODULES = ("grpc", "grpc_health", "grpc_reflection", "google.protobuf")
 
 OTEL_MODULES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
 """Modules that the otel extra installs."""
+
+
+def environ_of_model(model: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables for a model that a command or a function was given the address of.
+
+    Variables that choose a model of the registry are for the service, and do not count.
+
+    Args:
+        model: The address.
+        environ: Variables by name.
+
+    Raises:
+        AddressError: The address is none.
+    """
+    has_run = parse_address(model).kind in ("run", "registered")
+    unused = {*OF_A_REGISTRY, "MODEL_NAME", *(() if has_run else OF_A_RUN)}
+    return {name: value for name, value in environ.items() if name not in unused} | {"MODEL_PATH": model}
 
 
 def contradictions(settings: "Settings", given: frozenset[str]) -> list[str]:

@@ -1,13 +1,14 @@
-"""Madrone as users import it: the client of a service, without what the service itself needs."""
+"""Madrone as users import it: the client of a service, without what the service needs, and `udf` for engines."""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from app.udf.function import udf
     from madrone.client import AsyncClient, Client
 
     __version__: str
 
-__all__ = ["AsyncClient", "Client", "__version__"]
+__all__ = ["AsyncClient", "Client", "__version__", "udf"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,6 +17,10 @@ def __getattr__(name: str) -> Any:
         from madrone import client
 
         return getattr(client, name)
+    if name == "udf":
+        from app.udf.function import udf
+
+        return udf
     if name == "__version__":
         from importlib.metadata import version
 

@@ -4,8 +4,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 import kernels
+from kernels.cache import cache_kernels, kernels_version
 
 SCRIPT = """
 import os, pathlib, sys
@@ -57,3 +61,11 @@ def test_where_nothing_can_be_written_a_temporary_directory_is_used(tmp_path: Pa
     assert directory.parent.parent == tmp_path / "temporary"
     assert directory.name == version
     assert directory.parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_numba_that_was_imported_before_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    config = SimpleNamespace(CACHE_DIR="beside the source")
+    monkeypatch.setitem(sys.modules, "numba.core.config", config)
+    cache_kernels(tmp_path)
+    assert str(tmp_path / kernels_version()) == config.CACHE_DIR

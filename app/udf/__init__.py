@@ -1,0 +1,1 @@
+"""A model as a function for engines: Arrow in, Arrow out."""

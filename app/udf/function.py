@@ -1,0 +1,206 @@
+"""A model as one function from Arrow to Arrow, which an engine can send to its workers."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import pyarrow as pa
+
+from app.address import LATEST, parse_address
+from app.config.contradictions import environ_of_model
+from app.config.settings import Settings
+from app.score.options import ScoreOptions
+from kernels.cache import cache_kernels
+
+if TYPE_CHECKING:
+    from app.models.registry.source import ModelSource
+    from app.models.served import ServedModel
+    from app.score.scorer import Scorer
+
+BATCH_ROWS = 131_072
+"""Most rows of a table that are scored at a time."""
+
+_loading = threading.Lock()
+_loaded: dict[str, "ServedModel"] = {}
+"""The models of this process, by address: a worker loads each once."""
+
+
+class ArrowFunction:
+    """Scores record batches and tables: see `udf`.
+
+    It is pickled without the model, which each process loads at its first call. Safe to call from several threads at
+    once; the kernels release the GIL.
+
+    Args:
+        model: Address of the model.
+        options: What the output has.
+        threads: Threads that score a table.
+
+    Raises:
+        AddressError: The model's address is none.
+    """
+
+    def __init__(self, model: str, options: ScoreOptions, threads: int = 1) -> None:
+        address = parse_address(model)
+        # A worker may have another working directory.
+        self.model = str(address.path) if address.kind == "file" else model
+        self.options = options
+        self.threads = threads
+        self._scorer: Scorer | None = None
+
+    def __reduce__(self) -> tuple[type["ArrowFunction"], tuple[str, ScoreOptions, int]]:
+        return ArrowFunction, (self.model, self.options, self.threads)
+
+    def __call__(self, rows: Any) -> Any:
+        """Score a `pyarrow.RecordBatch` or `pyarrow.Table`, and give one of the same kind.
+
+        Its columns are the model's features by name, in any order. All others come first in the output; then come
+        `prediction` and what else was asked for.
+
+        Raises:
+            ScoreRefused: The columns are not the model's, or rows break the rules of its features.
+        """
+        score = self.scorer.score
+        if isinstance(rows, pa.RecordBatch):
+            return score(rows)
+        batches = rows.combine_chunks().to_batches(max_chunksize=BATCH_ROWS) or [_empty(rows.schema)]
+        if self.threads == 1 or len(batches) == 1:
+            return pa.Table.from_batches(map(score, batches))
+        with ThreadPoolExecutor(self.threads) as pool:
+            return pa.Table.from_batches(pool.map(score, batches))
+
+    def batches(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Score record batches one by one, as Spark's `mapInArrow` wants it."""
+        yield from map(self.scorer.score, batches)
+
+    def predict(self, *columns: Any) -> Any:
+        """Predictions for columns of the features in the order of `features`, for engines that pass them so.
+
+        Args:
+            columns: Arrow arrays, or chunked ones, of one length.
+
+        Returns:
+            float64[B] as a `pyarrow.ChunkedArray`. Only for models of one output.
+        """
+        return self(pa.table(list(columns), names=list(self.features))).column("prediction")
+
+    def schema(self, schema: Any) -> Any:
+        """Arrow schema of the output for rows of a schema, for engines that ask for it before the rows."""
+        return self.scorer.score(_empty(schema)).schema
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the model's features."""
+        return tuple(feature.name for feature in self.scorer.features)
+
+    @property
+    def scorer(self) -> "Scorer":
+        """What scores record batches in this process, with the model loaded and checked as the service does.
+
+        Raises:
+            SettingsError: A variable of the environment is not valid.
+            ModelRefused: The model cannot be served.
+            NothingToServe: There is none.
+            RegistryUnreachable: The registry does not answer.
+            ScoreRefused: The model cannot give what the options ask for.
+        """
+        if self._scorer is None:
+            from app.score.scorer import Scorer
+
+            with _loading:
+                if self.model not in _loaded:
+                    _loaded[self.model] = _load(self.model)
+            self._scorer = Scorer(_loaded[self.model], self.options)
+        return self._scorer
+
+
+def udf(
+    model: str,
+    interval: float | None = None,
+    explain: bool | int | None = None,
+    labels: bool = False,
+    *,
+    on_error: Literal["fail", "null"] = "fail",
+    threads: int = 1,
+) -> ArrowFunction:
+    """A model as a function that engines call: Arrow in, Arrow out.
+
+    An alias, a stage or `latest` is asked for here, once, so that all workers score with the same version.
+
+    Args:
+        model: File, directory or address of the model, as for MODEL_PATH. Workers must reach it under the same address.
+        interval: Level of the columns `lower` and `upper`; None for none.
+        explain: True for a column `contribution:NAME` of each feature; a number for the largest ones of each row.
+        labels: Whether there is a column `label`.
+        on_error: Whether rows that break the rules of a feature fail the call, or have no prediction.
+        threads: Threads that score a table of more than `BATCH_ROWS` rows, for engines that pass all rows at once.
+
+    Raises:
+        AddressError: The model's address is none.
+        ValueError: An argument has none of its values.
+        SettingsError, NothingToServe, RegistryUnreachable: The registry cannot be asked, or has no such version.
+    """
+    top = None if explain is None or isinstance(explain, bool) else explain
+    if top is not None and top < 1:
+        raise ValueError("explain must be True or a number of features above 0")
+    if on_error not in ("fail", "null"):
+        raise ValueError("on_error must be fail or null")
+    if threads < 1:
+        raise ValueError("threads must be above 0")
+    options = ScoreOptions(level=interval, labels=labels, explain=bool(explain), top=top, on_error=on_error)
+    address = parse_address(model)
+    if address.kind == "registered" and address.version in (None, LATEST):
+        model = _pinned(model)
+    return ArrowFunction(model, options, threads)
+
+
+def _pinned(model: str) -> str:
+    """Address of the version that an address of a registered model names now."""
+    settings = _prepared(model)
+
+    from app.models.registry.source import NothingToServe
+
+    with _opened(settings) as source:
+        offer = source.look()
+    if not offer.candidates:
+        raise NothingToServe(offer.problem)
+    identity = offer.candidates[0].identity
+    return f"models:/{identity.name}/{identity.version}"
+
+
+def _load(model: str) -> "ServedModel":
+    settings = _prepared(model)
+
+    from app.models.loader import load_preferred
+
+    with _opened(settings) as source:
+        return load_preferred(settings, source)
+
+
+def _prepared(model: str) -> Settings:
+    """Settings for a model, after the place of compiled kernels is set, which the imports of the kernels read."""
+    settings = Settings.from_environ(environ_of_model(model, os.environ))
+    with contextlib.suppress(OSError):  # compiled kernels then go to a temporary directory
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    cache_kernels(settings.data_dir / "kernels")
+    return settings
+
+
+@contextlib.contextmanager
+def _opened(settings: Settings) -> Generator["ModelSource"]:
+    from app.models.registry.process import WorkerProcess
+
+    source = WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+def _empty(schema: Any) -> Any:
+    """A record batch without rows."""
+    return pa.record_batch([pa.array([], field.type) for field in schema], schema=schema)
