@@ -74,7 +74,7 @@ class Application:
 
 def create_app(
     settings: Settings, *, nvml: Any = None, source: ModelSource | None = None, log_writer: LogWriter | None = None,
-    span_sink: SpanSink | None = None,
+    span_sink: SpanSink | None = None, ports: bool = True,
 ) -> Application:  # fmt: skip
     """Build the application; nothing runs until its lifespan is entered.
 
@@ -84,10 +84,12 @@ def create_app(
         source: Source of models; by default a process that speaks to the registry.
         log_writer: Writer of the prediction log; by default a process that holds the database connection.
         span_sink: Exporter of traces, if there are any; by default a process that sends them to a collector.
+        ports: Whether it listens on PROMETHEUS_PORT and GRPC_PORT; not where another server has several of it.
     """
     services = assemble(settings, nvml, source, log_writer, span_sink)
     cors = CORSConfig(allow_origins=list(settings.cors_origins)) if settings.cors_origins else None
     litestar = _litestar(services, cors)
+    litestar.state["ports"] = ports
     paths = frozenset(route.path for route in litestar.routes)
     scoring = Scoring(services)
     limit = RateLimit(settings.rate_limit) if settings.rate_limit else None
@@ -95,7 +97,7 @@ def create_app(
     inside: ASGIApp = PageForBrowsers(litestar) if settings.console else litestar
     app = Edge(CompressedAnswers(DirectRoutes(inside, routes), services.executor.in_thread))
     telemetry = RequestTelemetry(app, services.metrics, services.request_log, paths, services.traces)
-    if settings.grpc_port is not None:
+    if ports and settings.grpc_port is not None:
         from app.protocols.open_inference.rpc.server import RpcServer  # grpcio is an extra
 
         litestar.state["rpc"] = RpcServer(services, scoring, limit, telemetry)
@@ -178,7 +180,7 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
             tasks.start("prediction-log", services.prediction_log.run)
         if services.outcomes.tracker is not None:
             tasks.start("outcomes", services.outcomes.run)
-        if settings.enable_prometheus:
+        if app.state["ports"] and settings.enable_prometheus:
             exporter = MetricsServer(settings.api_host, settings.prometheus_port, services.metrics)
             tasks.start("metrics-server", exporter.run)
         if services.traces is not None:
