@@ -90,6 +90,7 @@ def inside(folder: str, names: Iterable[str]) -> list[str]:
         *[("app.ops", f"app.{part}") for part in ("models", "serving", "predict", "routes", "telemetry")],
         ("app.ops", "litestar"),
         *[("app.madrone.client", other) for other in ("app", "kernels", "litestar")],
+        *[("app.madrone.ray", other) for other in ("litestar", "mlflow")],
         *[(f"app.{part}", "app.protocols") for part in ("codecs", "models", "predict", "serving", "telemetry")],
         ("app.predict", "app.routes"),
         *[

@@ -10,7 +10,7 @@ import pytest
 import madrone
 from madrone.client import Client
 
-SERVICE = ("app", "kernels", "litestar", "granian", "numba", "numpy", "lightgbm", "mlflow", "pandas", "pyarrow")
+SERVICE = ("app", "kernels", "litestar", "granian", "numba", "numpy", "lightgbm", "mlflow", "pandas", "pyarrow", "ray")
 
 
 @pytest.mark.parametrize(

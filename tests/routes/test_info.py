@@ -277,6 +277,12 @@ async def test_metrics_can_be_disabled(settings: Settings) -> None:
         assert "metrics-server" not in services_of(client).tasks.status
 
 
+async def test_metrics_have_no_port_of_their_own_inside_another_server(settings: Settings) -> None:
+    async with client_of(settings, ports=False) as client:
+        assert (await client.get("/metrics")).status_code == 200
+        assert "metrics-server" not in services_of(client).tasks.status
+
+
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on PATH")
 async def test_promtool_accepts_the_metrics(settings: Settings, example: Row) -> None:
     async with client_of(settings, nvml=FakeNvml()) as client:
