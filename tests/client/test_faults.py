@@ -90,6 +90,7 @@ def test_what_may_pass_is_repeated(call: Call, service: Misbehaving, faults: lis
         (answer(200, b'{"prediction":'), BadAnswer, ""),
         (answer(200, b'{"prediction":"high"}'), BadAnswer, ""),
         (answer(200, b"\xff"), BadAnswer, ""),
+        (answer(200, b'{"prediction":1,"new":' + b"[" * 100_000), BadAnswer, ""),
     ],
 )
 def test_what_will_not_pass_is_not_repeated(
@@ -184,6 +185,11 @@ def test_what_cannot_be_repeated_in_time_is_raised_at_once(retry_after: str) -> 
         ({"url": "http://"}, "name a host"), ({"url": "http://x", "key": "a\nb"}, "visible ASCII"),
         ({"url": "http://x", "key": ""}, "visible ASCII"), ({"url": "http://x", "timeout": 0}, "timeout"),
         ({"url": "http://x", "retries": -1}, "retries"),
+        ({"url": "http://x:port"}, "must begin with http"), ({"url": "http://x:99999"}, "must begin with http"),
+        ({"url": "http://[::1"}, "must begin with http"), ({"url": "http://x/\n"}, "must begin with http"),
+        ({"url": " http://x"}, "must begin with http"),
+        ({"url": "http://x", "timeout": float("inf")}, "timeout"),
+        ({"url": "http://x", "timeout": float("nan")}, "timeout"),
     ],
 )  # fmt: skip
 def test_arguments_that_cannot_be_used_are_refused(arguments: dict[str, Any], message: str) -> None:
@@ -209,6 +215,8 @@ def test_neither_key_nor_password_is_shown() -> None:
         (lambda client: client.predict_table([[1.0]]), TypeError, "must be a pandas or polars DataFrame"),
         (lambda client: client.predict_table({"x": [1.0], "y": []}), ValueError, "cannot be sent"),
         (lambda client: client.predict(ROW, intervall=0.9), TypeError, "intervall"),
+        (lambda client: client.predict(ROW, timeout=0), ValueError, "timeout must be greater than 0"),
+        (lambda client: client.predict(ROW, timeout=float("nan")), ValueError, "timeout must be greater than 0"),
     ],
 )
 def test_what_cannot_be_sent_is_said_before_anything_is(
@@ -218,3 +226,24 @@ def test_what_cannot_be_sent_is_said_before_anything_is(
     with Client(service.url) as client, pytest.raises(error, match=message):
         call_it(client)
     assert service.requests == []
+
+
+@pytest.mark.parametrize("path", ["", "/", "/madrone", "/madrone//", "/madrone/?q=1", "/madrone#part"])
+def test_a_service_may_be_below_a_path(service: Misbehaving, path: str) -> None:
+    service.faults, service.requests = [], []
+    with Client(service.url + path) as client:
+        assert client.predict(ROW).prediction == 2.5
+    below = "/madrone" if "madrone" in path else ""
+    assert service.requests[0].startswith(f"POST {below}/predict HTTP".encode())
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_limits_that_no_service_has_are_a_bad_answer(service: Misbehaving, limit: int) -> None:
+    body = f'{{"max_batch_size":{limit},"max_bulk_rows":1,"max_body_bytes":1}}'.encode()
+    service.faults = [answer(200, body)]
+    with Client(service.url) as client, pytest.raises(BadAnswer):
+        client.predict_batch([ROW])
+
+
+def test_repetitions_end_also_if_their_number_is_no_integer() -> None:
+    assert len(steps([Lost("gone")] * 5, retries=1.5)[0]) == 2

@@ -37,6 +37,12 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
 JITTER = 0.25
 """Share of a wait that the service asks for by which it is lengthened at most, so that its clients come apart."""
 
+LONGEST_TIMEOUT_S = 1e8
+"""Three years: the operating system takes no time without end."""
+
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding an answer raises that no Madrone service gives."""
+
 PROBLEM = "application/problem+json"
 KIND_PREFIX = "urn:madrone:problem:"
 
@@ -145,8 +151,9 @@ def exchange(request: Request, policy: Policy, timeout: float | None = None) -> 
 
     Raises:
         MadroneError: What the last attempt ended with.
+        ValueError: The timeout is none.
     """
-    seconds = policy.timeout if timeout is None else timeout
+    seconds = policy.timeout if timeout is None else check_timeout(timeout)
     end = policy.clock() + seconds
     left, repetition = seconds, 0
     while True:
@@ -156,7 +163,7 @@ def exchange(request: Request, policy: Policy, timeout: float | None = None) -> 
             return outcome
         error = _error(outcome, request, policy, seconds)
         left = end - policy.clock()
-        if not _is_repeatable(outcome) or repetition == policy.retries:
+        if not _is_repeatable(outcome) or repetition >= policy.retries:
             raise error
         wait = _wait(error.retry_after, repetition, policy.jitter())
         if wait >= left:
@@ -164,6 +171,13 @@ def exchange(request: Request, policy: Policy, timeout: float | None = None) -> 
         yield Pause(wait)
         repetition += 1
         left = end - policy.clock()
+
+
+def check_timeout(seconds: float) -> float:
+    """Check the seconds of a request (ValueError: they are none)."""
+    if not 0 < seconds <= LONGEST_TIMEOUT_S:
+        raise ValueError(f"The timeout must be greater than 0, and at most {LONGEST_TIMEOUT_S:.0f} seconds.")
+    return seconds
 
 
 def read(reply: Reply, kind: type[T], request: Request) -> T:
@@ -175,7 +189,7 @@ def read(reply: Reply, kind: type[T], request: Request) -> T:
     if reply.media_type == "application/json":
         try:
             return msgspec.json.decode(reply.body, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except NOT_JSON:
             pass
     raise bad_answer(reply, request)
 
@@ -219,7 +233,7 @@ def _error_of(reply: Reply, request: Request) -> MadroneError:
     if reply.media_type == PROBLEM:
         try:
             problem = msgspec.json.decode(reply.body, type=_Problem)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except NOT_JSON:
             return bad_answer(reply, request)
     elif status < 400:
         return bad_answer(reply, request)

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 from madrone.client.answers import (
     BatchAnswer,
@@ -15,7 +15,7 @@ from madrone.client.answers import (
     Prediction,
     Space,
 )
-from madrone.client.attempts import Attempt, Policy, Reply, Request, Steps, bad_answer, exchange, read
+from madrone.client.attempts import Attempt, Policy, Reply, Request, Steps, bad_answer, check_timeout, exchange, read
 from madrone.client.errors import OtherVersion, TooLarge
 from madrone.client.model import Limits, Model
 from madrone.client.rows import encode_json, row_of
@@ -70,15 +70,14 @@ class Calls:
     """
 
     def __init__(self, url: str, key: str | None, timeout: float, retries: int) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("The URL of the service must begin with http:// or https:// and name a host.")
+        parts = _parts(url)
         if key is not None and not (0 < len(key) <= 256 and key.isascii() and key.isprintable() and " " not in key):
             raise ValueError("The key must be 1 to 256 visible ASCII characters.")
-        if not timeout > 0 or retries < 0:
-            raise ValueError("The timeout must be greater than 0, and retries not less.")
-        self.url = url.rstrip("/")
-        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
+        check_timeout(timeout)
+        if retries < 0:
+            raise ValueError("The retries must be 0 or more.")
+        self.url = parts.geturl().rstrip("/")
+        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2])
         self.policy = Policy(shown.geturl().rstrip("/"), timeout, retries)
         self.headers = {"Accept-Encoding": "identity"} | ({} if key is None else {"X-API-Key": key})
         self._limits: Limits | None = None
@@ -187,6 +186,23 @@ class Calls:
         if self._limits is None:
             self._limits = yield from self._get("/info", Limits, timeout)
         return self._limits
+
+
+def _parts(url: str) -> SplitResult:
+    """The parts of the URL of a service that count: a query or fragment does not.
+
+    Raises:
+        ValueError: It is none.
+    """
+    wrong = ValueError("The URL of the service must begin with http:// or https:// and name a host.")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, or a bad IPv6 address
+        raise wrong from None
+    if not usable or not url.isprintable() or " " in url:
+        raise wrong
+    return parts._replace(query="", fragment="")
 
 
 def _halved(send: Callable[[int, int], Steps[None]], start: int, stop: int) -> Steps[None]:

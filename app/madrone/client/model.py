@@ -1,6 +1,6 @@
 """What the service tells of its model and its limits."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -76,9 +76,12 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
         return [feature.name for feature in self.features]
 
 
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of a request, as `GET /info` tells them."""
 
-    max_batch_size: int
-    max_bulk_rows: int
-    max_body_bytes: int
+    max_batch_size: Count
+    max_bulk_rows: Count
+    max_body_bytes: Count
