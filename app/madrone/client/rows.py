@@ -29,6 +29,8 @@ def row_of(given: Any, place: str = "") -> dict[str, Any]:
 
 def is_infinite(value: Any) -> bool:
     """Whether a value is an infinite number of Python or NumPy."""
+    if type(value) is float:  # told faster than by the classes of numbers, which matters in a column
+        return math.isinf(value)
     return isinstance(value, Real | Decimal) and not isinstance(value, int) and math.isinf(value)
 
 
