@@ -33,7 +33,8 @@ from benchmarks.report import CORES
 REPLICAS = 4
 SIMULATED = 300_000
 TTL = 5.0
-SETTLE_S = 1.0
+READY_S = 2.0
+"""Time for load generators to start, before they begin together."""
 POLL_S = 0.02
 PATIENCE_S = 60.0
 QUANTILES = (0.5, 0.9, 0.99)
@@ -59,7 +60,10 @@ def computed(costs: Costs, rate: float, replicas: int) -> dict[str, Any]:
 def offered(peers: list[Peer], what: Asked, rate: float, seconds: float) -> list[Record]:
     """Records of loads that are offered to all replicas at once, `rate` requests a second in all."""
     with ExitStack() as stack:
-        plans = [open_plan(peer, what, rate / len(peers), seconds, seed) for seed, peer in enumerate(peers)]
+        begin = time.monotonic() + READY_S
+        plans = [
+            open_plan(peer, what, rate / len(peers), seconds, seed, begin=begin) for seed, peer in enumerate(peers)
+        ]
         return [started.record() for started in [stack.enter_context(running(plan)) for plan in plans]]
 
 
@@ -67,6 +71,8 @@ def measured(records: list[Record]) -> dict[str, Any]:
     """Figures of the time in which all generators sent requests."""
     start = max(record.due[0] for record in records)
     end = min(record.due[-1] for record in records)
+    if start >= end:
+        raise PeerError("the load generators did not send at the same time: this machine is too busy")
     taken, late = [], []
     for record in records:
         within = (record.due >= start) & (record.due <= end)
@@ -89,7 +95,6 @@ def latency(peers: list[Peer], what: Asked, costs: Costs, shares: list[float], s
     rows: list[dict[str, Any]] = []
     for share in shares:
         rate = share * costs.row.saturation_per_s
-        time.sleep(SETTLE_S / 4)
         seen = measured(offered(peers, what, rate, seconds))
         rows.append(
             {

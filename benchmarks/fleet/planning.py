@@ -40,6 +40,8 @@ REQUESTS = 600_000
 PER_BALANCER = 50_000
 """Requests a second of one balancer."""
 ANSWERED_SHARE = 0.999
+MOST_BUSY = 0.95
+"""Share of the time in which event loops may be busy: beyond it a little more load is too much."""
 QUANTILES = (0.5, 0.99, 0.999)
 STARTS_WITHIN_S = 10.0
 DELIVERY_S = 0.002
@@ -80,7 +82,7 @@ def fewest(costs: Costs, rate: float, mix: Mix, p99_ms: float) -> Row | None:
     None if there is none of up to eight times what the work alone needs.
     """
     per_request = (1 - mix.bulk) * costs.row.loop_s + mix.bulk * 1e-6 * costs.bulk.loop_us
-    least = max(1, math.ceil(rate * per_request))
+    least = math.ceil(rate * per_request / MOST_BUSY)
     low, high, best = least, 8 * least, None
     while low <= high:
         middle = (low + high) // 2

@@ -77,7 +77,7 @@ class Generator:
         """Run the plan (BadAnswer: the server does not speak HTTP/1.1 as it is understood here)."""
         for connection in self._free if not self._plan.fresh else ():
             self._connect(connection)
-        cpu, start = time.process_time(), time.monotonic()
+        cpu, start = time.process_time(), max(time.monotonic(), self._plan.begin)
         loop = self._closed if self._plan.arrivals is None else self._open
         loop(start)
         seconds = time.monotonic() - start

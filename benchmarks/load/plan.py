@@ -24,6 +24,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         connections: Largest number of connections.
         seconds: Length of a closed loop. Every connection sends at least one request.
         arrivals: Seconds from the start at which each request of an open loop is due, ascending; None: a closed loop.
+        begin: Monotonic seconds from which arrivals count, so that several generators begin together. One that is not
+            ready by then begins at once.
         patience: Seconds after the end for which the generator waits for answers.
         give_up: Seconds after which a request that waits for a connection is dropped.
         keep: Number of bytes of each answer's body that the record keeps.
@@ -36,6 +38,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 1
     seconds: float = 1.0
     arrivals: list[float] | None = None
+    begin: float = 0.0
     patience: float = 30.0
     give_up: float = math.inf
     keep: int = 0

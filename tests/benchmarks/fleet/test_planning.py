@@ -56,12 +56,12 @@ def test_a_fleet_of_one_waits_as_the_formula_says_of_the_measured_times() -> Non
 
 @pytest.mark.parametrize("rate", [2_000, 50_000, 1_000_000])
 def test_the_fewest_replicas_are_no_fewer_than_the_work_and_one_less_is_too_few(rate: int) -> None:
-    found = planning.fewest(COSTS, rate, Mix(), p99_ms=2.0)
+    found = planning.fewest(COSTS, rate, Mix(), p99_ms=1.3)
     assert found is not None
-    assert found["ms"][1] <= 2.0
-    assert rate * COSTS.row.loop_s <= found["replicas"] <= 1.4 * rate * COSTS.row.loop_s + 1
+    assert found["ms"][1] <= 1.3
+    assert rate * COSTS.row.loop_s / 0.95 <= found["replicas"] <= 2.2 * rate * COSTS.row.loop_s + 1
     fewer = planning.seen(COSTS, rate, int(0.95 * found["replicas"]), Mix()) if found["replicas"] > 1 else None
-    assert fewer is None or fewer["ms"][1] > 2.0
+    assert fewer is None or fewer["ms"][1] > 1.3 or fewer["use"] > 0.95
 
 
 def test_bursts_need_replicas_for_their_top_and_no_fleet_is_faster_than_its_replicas() -> None:

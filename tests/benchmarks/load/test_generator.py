@@ -136,6 +136,16 @@ def stalled(seconds: float, ends: list[float]) -> Reply:
     return reply
 
 
+def test_generators_begin_together_at_a_given_time() -> None:
+    with serving(lambda _: plain(b"ok")) as server:
+        begin = time.monotonic() + 0.2
+        record = Generator(Plan(port=server.port, requests=requests(2), arrivals=[0.0, 0.01], begin=begin)).run()
+        assert record.due.tolist() == [begin, begin + 0.01]
+        assert (record.sent >= record.due).all()
+        late = Generator(Plan(port=server.port, requests=requests(2), arrivals=[0.0, 0.01], begin=begin)).run()
+        assert late.due[0] > begin + 0.01
+
+
 def test_latency_includes_the_wait_to_be_sent_while_a_server_stalls() -> None:
     ends: list[float] = []
     with serving(stalled(0.05, ends)) as server:
