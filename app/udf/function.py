@@ -13,7 +13,7 @@ import pyarrow as pa
 from app.address import LATEST, parse_address
 from app.config.contradictions import environ_of_model
 from app.config.settings import Settings
-from app.score.options import ScoreOptions
+from app.score.options import ScoreOptions, ScoreRefused
 from kernels.cache import cache_kernels
 
 if TYPE_CHECKING:
@@ -84,8 +84,14 @@ class ArrowFunction:
             columns: Arrow arrays, or chunked ones, of one length.
 
         Returns:
-            float64[B] as a `pyarrow.ChunkedArray`. Only for models of one output.
+            float64[B] as a `pyarrow.ChunkedArray`.
+
+        Raises:
+            ScoreRefused: The model has several outputs, or as of a call.
+            ValueError: There are more or fewer columns than features.
         """
+        if self.scorer.served.artifact.forest.n_outputs > 1:
+            raise ScoreRefused("The model has several outputs: call the function itself, which gives a table of them.")
         return self(pa.table(list(columns), names=list(self.features))).column("prediction")
 
     def schema(self, schema: Any) -> Any:

@@ -27,7 +27,7 @@ from tests.calibration.made import TARGET, boosted, calibrated, frame, predicted
 def made(count: int = 2000) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities that are right, rounded so that many are equal, and classes."""
     random = np.random.default_rng(5)
-    prediction = np.round(random.uniform(size=count), 2)
+    prediction = np.round(random.uniform(size=count) * 20) / 20
     return prediction, (random.uniform(size=count) < prediction).astype(float)
 
 
