@@ -103,6 +103,17 @@ def test_the_next_version_is_registered_beside_the_booster(
     assert (files / "model.lgb").read_bytes() == (regressor.directory / "model.lgb").read_bytes()
 
 
+def test_a_registry_that_refuses_is_told(
+    calibrate: Calibrate, regressor: Model, catalogue: Catalogue, houses: Settings
+) -> None:
+    catalogue.add(regressor.directory)
+    address = f"sqlite:///file:{houses.data_dir / 'mlflow.db'}?mode=ro&uri=true"
+    done = calibrate(f"models:/{MODEL}/1", "--data", "rows.csv", "--register", MLFLOW_TRACKING_URI=address)
+    assert (done.exit_code, "Traceback" in done.output) == (1, False)
+    assert "The registry refuses the new version: " in done.stderr
+    assert "readonly database" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
