@@ -167,12 +167,10 @@ def served(cluster: Cluster, registry_dir: Path, tmp_path_factory: pytest.TempPa
     port, metrics, log = free_port(), free_port(), tmp_path_factory.mktemp("served") / "predictions.db"
     settings = {"DATA_DIR": str(registry_dir), "DATABASE_URL": f"sqlite:///{log}", "API_DEBUG": "true"}
     serve.start(http_options={"host": "127.0.0.1", "port": port})
-    serve.run(
-        madrone.ray.deployment(
-            settings=settings | {"PROMETHEUS_PORT": str(metrics)}, num_replicas=2, ray_actor_options={"num_cpus": 0.5}
-        )
-    )
-    yield f"http://127.0.0.1:{port}"
+    settings |= {"PROMETHEUS_PORT": str(metrics)}
+    app = madrone.ray.deployment(settings=settings, num_replicas=2, ray_actor_options={"num_cpus": 0.5})
+    serve.run(app, route_prefix="/houses")
+    yield f"http://127.0.0.1:{port}/houses"
     serve.shutdown()
 
 
@@ -211,7 +209,7 @@ def _lasting(answer: httpx.Response) -> tuple[object, ...]:
     content: Any = answer.content
     if "json" in answer.headers["content-type"] and content:
         content = {name: value for name, value in answer.json().items() if name not in PASSING}
-    return answer.status_code, answer.headers["content-type"], content
+    return answer.status_code, answer.headers["content-type"], len(answer.headers.get_list("x-request-id")), content
 
 
 def test_a_replica_without_a_model_fails_with_the_reason(served: str, tmp_path: Path) -> None:

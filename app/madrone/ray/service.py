@@ -36,7 +36,7 @@ class Madrone:
 
         _log_to_stderr(self._settings.effective_log_level)
         self._application = create_app(self._settings, ports=False)
-        return self._application
+        return _Mounted(self._application)
 
     async def check_health(self) -> None:
         """Wait for the end of the first load. Later, a replica that has a model is well, whatever it reports of itself.
@@ -51,6 +51,24 @@ class Madrone:
             await asyncio.sleep(LOOK_S)
         if slot.current is None:
             raise RuntimeError(f"No model is served: {keeper.last_refresh.reason}.")
+
+
+class _Mounted:
+    """An application below a route prefix of Ray Serve, whose proxy adds the header X-Request-ID itself."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def send_without_id(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                headers = [header for header in message["headers"] if header[0].lower() != b"x-request-id"]
+                message = message | {"headers": headers}
+            await send(message)
+
+        if prefix := scope.get("root_path"):
+            scope = scope | {"root_path": "", "path": scope["path"].removeprefix(prefix) or "/"}
+        await self._app(scope, receive, send_without_id)
 
 
 def deployment(
