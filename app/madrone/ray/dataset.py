@@ -12,10 +12,10 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, Dataset
 
+from app.commands.common import keep_kernels
 from app.config.contradictions import environ_of_model
 from app.config.settings import Settings
 from app.score.options import OnError, ScoreOptions, ScoreRefused
-from kernels.cache import cache_kernels
 
 BATCH_ROWS = 65_536
 """Most rows that are scored at a time; they bound an actor's memory."""
@@ -29,14 +29,15 @@ class RowScorer:
     Args:
         model: The model, as pickled bytes in Ray's object store.
         options: What the output has.
-        kernels: Directory of this node that keeps compiled kernels.
+        data_dir: DATA_DIR of this node, which keeps compiled kernels.
 
     Raises:
         ModelRefused: This node has another version of Madrone than the driver.
     """
 
-    def __init__(self, model: "ray.ObjectRef[bytes]", options: ScoreOptions, kernels: Path) -> None:
-        cache_kernels(kernels)  # before numba is imported
+    def __init__(self, model: "ray.ObjectRef[bytes]", options: ScoreOptions, data_dir: Path) -> None:
+        keep_kernels(Settings(data_dir=data_dir))  # before numba is imported
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # an actor that asks for no GPU sees all of the node's
 
         from threadpoolctl import threadpool_limits
 
@@ -117,8 +118,7 @@ def score(
         explain=bool(explain), top=top, on_error=on_error,
     )  # fmt: skip
     settings = Settings.from_environ(environ_of_model(model, os.environ))
-    kernels = settings.data_dir.absolute() / "kernels"
-    cache_kernels(kernels)  # before numba is imported
+    keep_kernels(settings)  # before numba is imported
 
     from app.models.portable import load_portable
     from app.models.registry.process import WorkerProcess
@@ -137,7 +137,7 @@ def score(
         batch_size=batch_size,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(min_size=least, max_size=most),
-        fn_constructor_args=(ray.put(pickle.dumps(portable)), options, kernels),
+        fn_constructor_args=(ray.put(pickle.dumps(portable)), options, settings.data_dir.absolute()),
         num_cpus=1,
         udf_modifying_row_count=on_error == "skip",
     )
