@@ -33,6 +33,7 @@ from benchmarks.bodies import ROW
 from benchmarks.contenders import MODEL_NAME, running, wait_ready
 from benchmarks.fleet import check, costs, planning
 from benchmarks.fleet.costs import Costs
+from benchmarks.fleet.starts import Replicas
 from benchmarks.load.closed_loop import asked
 from benchmarks.pages.capacity import page, picture
 from benchmarks.report import begin, context, parser, save
@@ -55,14 +56,14 @@ def measure(arguments: argparse.Namespace, directory: Path) -> tuple[Costs, dict
         first, second = (
             publish(settings, model, name=MODEL_NAME, params={}, metrics={}, tags={}) for _ in range(2)
         )  # fmt: skip
-        replicas = costs.Replicas(registry, model, directory, arguments.cache)
+        replicas = Replicas(registry, model, directory, arguments.cache)
         with ExitStack() as quiet:
             starts, peer = replicas.starts()
             quiet.callback(peer.stop)
             what = asked(peer, ROW, rows, expected, 1)
             row = costs.measure_row(peer, what, arguments.seconds)
             bulk = costs.measure_bulk(peer, arguments.seconds)
-            look = costs.measure_look(peer, registry, arguments.seconds)
+            look = costs.measure_look(peer, registry, (second, first), arguments.seconds)
             found = Costs(row, bulk, look, starts)
             print(f"one row {1e6 * row.loop_s:.0f} µs, {row.saturation_per_s:.0f} requests/s", flush=True)
             latencies = check.latency([peer], what, found, ONE_SHARES, arguments.seconds)

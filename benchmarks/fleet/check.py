@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
 from mlflow import MlflowClient
 
@@ -18,7 +19,7 @@ from app.models.keeper import SOONER
 from app.models.registry.publish import ALIAS
 from benchmarks.contenders import MODEL_NAME, Peer
 from benchmarks.fleet.cores import simulate_on
-from benchmarks.fleet.costs import Costs
+from benchmarks.fleet.costs import Costs, probe
 from benchmarks.fleet.queues import mean_wait_of_one
 from benchmarks.fleet.registry import Looks
 from benchmarks.fleet.registry import simulate as look
@@ -55,6 +56,15 @@ def computed(costs: Costs, rate: float, replicas: int) -> dict[str, Any]:
         "mean_ms": float(ms.mean()),
         "formula_mean_ms": 1e3 * (wait + row.loop_s) + 1e-3 * row.base_us,
     }
+
+
+def as_noisy(costs: Costs, peer: Peer, what: Asked, seconds: float) -> Costs:
+    """The costs with the delays and stalls that the machine has now, which other work on it changes."""
+    row = costs.row
+    delays = probe(peer, what, row.saturation_per_s, seconds)
+    base = max(0.0, delays.middle_us - 1e6 * row.loop_s)
+    row = msgspec.structs.replace(row, base_us=base, stalls_per_s=delays.stalls_per_s, stalls_ms=delays.stalls_ms)
+    return msgspec.structs.replace(costs, row=row)
 
 
 def offered(peers: list[Peer], what: Asked, rate: float, seconds: float) -> list[Record]:
@@ -152,7 +162,7 @@ def rollout(peers: list[Peer], registry: Peer, versions: tuple[str, str], costs:
                         waiting.remove(peer)
                 time.sleep(POLL_S)
             print(f"move {move + 1} of {moves}", flush=True)
-    start, looking = costs.start, costs.look
+    looking = costs.look
     told = look(
         Looks(
             50 * REPLICAS, TTL, SOONER, starts_within=TTL, before=looking.warm_seconds, answer=0.0,
@@ -160,7 +170,7 @@ def rollout(peers: list[Peer], registry: Peer, versions: tuple[str, str], costs:
         ),
         int(40 * TTL),
     ).told  # fmt: skip
-    expected = rolled_out(told, start.download, start.load, lanes=len(told))
+    expected = rolled_out(told, 0.0, looking.swap_s)
     return {
         "replicas": len(taken),
         "measured": {"mean": float(np.mean(taken)), "most": max(taken)},

@@ -6,10 +6,8 @@ distribution that of single requests.
 """
 
 import http.client
-import json
 import re
 import time
-from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,10 +15,12 @@ import httpx
 import msgspec
 import numpy as np
 import psutil
+from mlflow import MlflowClient
 from numpy.typing import NDArray
 
+from app.models.registry.publish import ALIAS
 from benchmarks.bodies import FORMATS, content_of
-from benchmarks.contenders import MADRONE, Peer, Place, free_port, start, wait_ready
+from benchmarks.contenders import MODEL_NAME, Peer
 from benchmarks.load.closed_loop import Asked
 from benchmarks.load.open_loop import open_plan
 from benchmarks.load.plan import Plan, load
@@ -85,6 +85,7 @@ class Look(msgspec.Struct, frozen=True):
         seconds: Time of a look that starts the model process.
         warm_seconds: Time of a look while the model process runs.
         cpu_s: Processor time of the model process that it starts.
+        swap_s: Time to put another version in service, whose costs of batches are known, beyond that of the look.
     """
 
     requests: int
@@ -92,6 +93,7 @@ class Look(msgspec.Struct, frozen=True):
     seconds: float
     warm_seconds: float
     cpu_s: float
+    swap_s: float
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -153,21 +155,37 @@ def measure_row(peer: Peer, what: Asked, seconds: float) -> Row:
     used, count = difference(threads_of(pid), before), len(record.due)
     single = single_times(peer, what, pid, int(seconds / PAUSE_S / 2))
     saturation = count / record.seconds
-    probes = load(open_plan(peer, what, PROBED * saturation, 2 * seconds))
-    taken = probes.answered - probes.sent
-    middle = float(np.median(taken))
-    stalled = taken > STALL * middle
-    lengths = taken[stalled] - middle
+    delays = probe(peer, what, saturation, 2 * seconds)
     return Row(
         loop_us=(quantiles(single) * 1e6 * (used.loop / count) / single.mean()).round(1).tolist(),
         beside_us=1e6 * used.others / count,
-        base_us=max(0.0, 1e6 * (middle - used.loop / count)),
-        # A probe is stalled if a stall begins before it is answered, or has begun before and is not over.
-        stalls_per_s=float(stalled.mean() / (middle + lengths.mean())) if stalled.any() else 0.0,
-        stalls_ms=(1e3 * quantiles(lengths)).round(3).tolist() if stalled.any() else [],
+        base_us=max(0.0, delays.middle_us - 1e6 * used.loop / count),
+        stalls_per_s=delays.stalls_per_s,
+        stalls_ms=delays.stalls_ms,
         saturation_per_s=saturation,
         generator_us=1e6 * record.cpu_share * record.seconds / count,
     )
+
+
+class Delays(NamedTuple):
+    """Median of the time of a request in µs, stalls a second, and their lengths in ms, equally likely."""
+
+    middle_us: float
+    stalls_per_s: float
+    stalls_ms: list[float]
+
+
+def probe(peer: Peer, what: Asked, saturation: float, seconds: float) -> Delays:
+    """What few requests wait for, in a replica that has little to do."""
+    record = load(open_plan(peer, what, PROBED * saturation, seconds))
+    taken = record.answered - record.sent
+    middle = float(np.median(taken))
+    lengths = taken[taken > STALL * middle] - middle
+    if not len(lengths):
+        return Delays(1e6 * middle, 0.0, [])
+    # A probe is stalled if a stall begins before it is answered, or has begun before and is not over.
+    rate = len(lengths) / len(taken) / (middle + float(lengths.mean()))
+    return Delays(1e6 * middle, rate, (1e3 * quantiles(lengths)).round(3).tolist())
 
 
 def single_times(peer: Peer, what: Asked, pid: int, count: int) -> NDArray[np.float64]:
@@ -204,71 +222,21 @@ def measure_bulk(peer: Peer, seconds: float) -> Bulk:
     return Bulk(BULK_ROWS, 1e6 * used.loop / count, 1e6 * used.others / count)
 
 
-class Replicas:
-    """Starts replicas that share a registry.
-
-    Args:
-        registry: The registry, an MLflow server.
-        model: MLflow's directory of the model.
-        directory: Where each gets a directory of its own.
-        cache: Compiled kernels and environments.
-    """
-
-    def __init__(self, registry: Peer, model: Path, directory: Path, cache: Path) -> None:
-        self._registry, self._model, self._directory, self._cache = registry, model, directory, cache
-
-    def start(self, name: str, ttl: float = 3600.0, **environ: str) -> Peer:
-        """Start a replica with the DATA_DIR of this name, without waiting for it."""
-        directory = self._directory / name
-        directory.mkdir(exist_ok=True)
-        place = Place(free_port(), directory, self._model, MADRONE.python(self._cache))
-        more = {
-            "MLFLOW_TRACKING_URI": self._registry.url, "MODEL_ALIAS": "champion", "MODEL_CACHE_TTL": f"{ttl:g}",
-            "ADMIN_API_KEY": ADMIN_KEY, "SHUTDOWN_DELAY": "0",
-        }  # fmt: skip
-        return start(MADRONE, place, **more, **environ)
-
-    def starts(self) -> tuple[Start, Peer]:
-        """Seconds of each kind of start; and the last replica, which runs on."""
-        empty = self._timed("empty", NUMBA_CACHE_DIR=str(self._directory / "no-kernels"))
-        empty[0].stop()
-        kernels = self._timed("first")
-        kernels[0].stop()
-        stages = stages_of(kernels[0])
-        again = self._timed("first")
-        return Start(empty[1], kernels[1], again[1], *stages), again[0]
-
-    def _timed(self, name: str, **environ: str) -> tuple[Peer, float]:
-        begun = time.monotonic()
-        peer = self.start(name, **environ)
-        try:
-            wait_ready(peer)
-        except BaseException:
-            peer.stop()
-            raise
-        return peer, time.monotonic() - begun
-
-
-def stages_of(peer: Peer) -> tuple[float, float]:
-    """Seconds of the download of a model, and from there until it was in service, by a replica's log."""
-    assert peer.log is not None
-    times: dict[str, float] = {}
-    for line in peer.log.read_text().splitlines():
-        if line.startswith("{"):
-            found = json.loads(line)
-            times.setdefault(found["message"], datetime.fromisoformat(found["time"]).timestamp())
-    fetching, loading, ready = (times[name] for name in ("fetching model", "loading model", "model in service"))
-    return loading - fetching, ready - loading
-
-
 def model_process(peer: Peer) -> psutil.Process:
     """The process of a replica that asks the registry."""
     children = psutil.Process(peer.worker().pid).children()
     return next(child for child in children if "app.models.registry.worker" in child.cmdline())
 
 
-def measure_look(peer: Peer, registry: Peer, seconds: float) -> Look:
-    """Cost of a look, asked for as an operator does, and of the registry's answers to it."""
+def measure_look(peer: Peer, registry: Peer, versions: tuple[str, str], seconds: float) -> Look:
+    """Cost of a look, asked for as an operator does, and of the registry's answers to it.
+
+    Args:
+        peer: A replica.
+        registry: Its registry.
+        versions: Two versions of the model, the first of them in service.
+        seconds: Length of the load on the registry.
+    """
     assert registry.log is not None
     seen = len(registry.log.read_text())
     with httpx.Client(base_url=peer.url, headers={"X-API-Key": ADMIN_KEY}, timeout=60, trust_env=False) as client:
@@ -281,6 +249,10 @@ def measure_look(peer: Peer, registry: Peer, seconds: float) -> Look:
         look()
         asked = ACCESS.findall(registry.log.read_text()[seen:])
         warm = min(look() for _ in range(5))
+        swaps: list[float] = []
+        for version in (versions[1], versions[0]):
+            MlflowClient(registry.url, registry.url).set_registered_model_alias(MODEL_NAME, ALIAS, version)
+            swaps.append(look() - warm)
         cold: list[float] = []
         for _ in range(3):
             model_process(peer).kill()  # as if it had ended after 30 idle seconds
@@ -297,4 +269,5 @@ def measure_look(peer: Peer, registry: Peer, seconds: float) -> Look:
         seconds=float(np.median(cold)),
         warm_seconds=warm,
         cpu_s=times.user + times.system,
+        swap_s=float(np.median(swaps)),
     )

@@ -11,9 +11,10 @@ import pytest
 from benchmarks.capacity import planned
 from benchmarks.fleet import planning
 from benchmarks.fleet.arrivals import Bursts
-from benchmarks.fleet.costs import Bulk, Costs, Look, Row, Start, difference, quantiles, stages_of, threads_of
+from benchmarks.fleet.costs import Bulk, Costs, Look, Row, Start, difference, quantiles, threads_of
 from benchmarks.fleet.queues import mean_wait_of_one
 from benchmarks.fleet.replicas import Fleet, simulate
+from benchmarks.fleet.starts import stages_of
 from benchmarks.fleet.traffic import Mix, answers, requests_of
 from benchmarks.pages.capacity import page, picture
 
@@ -21,7 +22,7 @@ COSTS = Costs(
     Row([150.0, 200.0, 250.0], beside_us=50.0, base_us=400.0, stalls_per_s=0.0, stalls_ms=[], saturation_per_s=4_500.0,
         generator_us=40.0),
     Bulk(1000, loop_us=500.0, thread_us=2_000.0),
-    Look(requests=2, registry_s=0.02, seconds=3.0, warm_seconds=0.1, cpu_s=2.0),
+    Look(requests=2, registry_s=0.02, seconds=3.0, warm_seconds=0.1, cpu_s=2.0, swap_s=1.0),
     Start(empty=60.0, kernels=8.0, again=4.0, download=0.2, load=1.5),
 )  # fmt: skip
 
