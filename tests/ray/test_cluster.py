@@ -30,7 +30,11 @@ from tests.ray.cluster import add_node, held_from, two_nodes
 from tests.score.support import bundled, houses, small_model
 from tests.support import Client, eventually, free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # A thread in which Ray lists files may be interrupted when it has listed them all.
+    pytest.mark.filterwarnings("ignore:Exception in thread pool-:pytest.PytestUnhandledThreadExceptionWarning"),
+]
 
 BLOCKS, BLOCK_ROWS = 32, 125
 ROWS = BLOCKS * BLOCK_ROWS
