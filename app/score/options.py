@@ -1,5 +1,6 @@
 """What a scoring writes beside the predictions, and what it does with bad rows."""
 
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import msgspec
@@ -37,3 +38,31 @@ class ScoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     explain: bool = False
     top: int | None = None
     on_error: OnError = "fail"
+
+
+def options_of(
+    *, interval: float | None, explain: bool | int | None, labels: bool, on_error: str,
+    keep: Sequence[str] | None = None, renamed: Mapping[str, str] | None = None,
+) -> ScoreOptions:  # fmt: skip
+    """Options of a function, as callers write them.
+
+    Args:
+        interval: Level of the intervals, if any.
+        explain: True for all features, a number for the largest ones.
+        labels: Whether the output has the label of each row.
+        on_error: One of `ON_ERROR`.
+        keep: Columns that the output has as well; None for all that are no features.
+        renamed: The model's feature of each column whose name is another one.
+
+    Raises:
+        ValueError: One has none of its values.
+    """
+    top = None if explain is None or isinstance(explain, bool) else explain
+    if top is not None and top < 1:
+        raise ValueError("explain must be True, False or a number above 0")
+    if on_error not in ON_ERROR:
+        raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}")
+    return ScoreOptions(
+        keep=None if keep is None else tuple(keep), renamed=dict(renamed or {}), level=interval, labels=labels,
+        explain=bool(explain), top=top, on_error=on_error,
+    )  # fmt: skip

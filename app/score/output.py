@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,9 @@ from app.score.places import is_stream, streamed
 
 GROUP_ROWS = 2**19
 """Least rows of a row group of Parquet."""
+
+ANSWER = re.compile(r"prediction(_\d+)?|lower|upper|base_value|contribution[_:].*")
+"""Names of the columns of numbers that the model answers with."""
 
 
 class Output:
@@ -38,7 +42,9 @@ class Output:
         try:
             if format == "parquet":
                 repeating: Any = [field.name for field in schema if _repeats(field.type)]
-                self._writer = pq.ParquetWriter(sink, schema, compression="snappy", use_dictionary=repeating)
+                self._writer = pq.ParquetWriter(
+                    sink, schema, compression=_compression(schema), use_dictionary=repeating
+                )
             elif format == "csv":
                 self._writer = arrow_csv.CSVWriter(sink, self._schema)
             elif format == "arrow":
@@ -77,6 +83,16 @@ class Output:
 def _repeats(kind: Any) -> bool:
     """Whether values of a type often repeat; a dictionary of predictions or ids costs time and saves nothing."""
     return not pa.types.is_floating(kind) and kind not in (pa.int64(), pa.uint64())
+
+
+def _compression(schema: Any) -> Any:
+    """Snappy, but none for the answers, which hardly repeat and hardly get smaller.
+
+    Parts of nested columns have names of their own, without which they would not be compressed.
+    """
+    if any(map(pa.types.is_nested, schema.types)):
+        return "snappy"
+    return {name: "none" if ANSWER.fullmatch(name) else "snappy" for name in schema.names}
 
 
 def _type_in(kind: Any, format: Format, *, stream: bool) -> Any:

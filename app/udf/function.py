@@ -13,7 +13,7 @@ import pyarrow as pa
 from app.address import LATEST, parse_address
 from app.config.contradictions import environ_of_model
 from app.config.settings import Settings
-from app.score.options import ScoreOptions, ScoreRefused
+from app.score.options import ScoreOptions, ScoreRefused, options_of
 from kernels.cache import cache_kernels
 
 if TYPE_CHECKING:
@@ -150,14 +150,11 @@ def udf(
         ValueError: An argument has none of its values.
         SettingsError, NothingToServe, RegistryUnreachable: The registry cannot be asked, or has no such version.
     """
-    top = None if explain is None or isinstance(explain, bool) else explain
-    if top is not None and top < 1:
-        raise ValueError("explain must be True or a number of features above 0")
-    if on_error not in ("fail", "null"):
-        raise ValueError("on_error must be fail or null")
+    options = options_of(interval=interval, explain=explain, labels=labels, on_error=on_error)
+    if on_error == "skip":
+        raise ValueError("on_error must be fail or null: an engine wants an answer for each row")
     if threads < 1:
         raise ValueError("threads must be above 0")
-    options = ScoreOptions(level=interval, labels=labels, explain=bool(explain), top=top, on_error=on_error)
     address = parse_address(model)
     if address.kind == "registered" and address.version in (None, LATEST):
         model = _pinned(model)

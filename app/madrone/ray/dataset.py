@@ -15,7 +15,7 @@ from ray.data import ActorPoolStrategy, Dataset
 from app.commands.common import keep_kernels
 from app.config.contradictions import environ_of_model
 from app.config.settings import Settings
-from app.score.options import OnError, ScoreOptions, ScoreRefused
+from app.score.options import OnError, ScoreOptions, ScoreRefused, options_of
 
 BATCH_ROWS = 65_536
 """Most rows that are scored at a time; they bound an actor's memory."""
@@ -110,13 +110,9 @@ def score(
         NothingToServe: There is no such model.
         RegistryUnreachable: The registry does not answer.
     """
-    top = None if isinstance(explain, bool) else explain
-    if top is not None and top < 1:
-        raise ValueError("explain must be True, False or a number above 0")
-    options = ScoreOptions(
-        keep=None if keep is None else tuple(keep), renamed=dict(renamed or {}), level=interval, labels=labels,
-        explain=bool(explain), top=top, on_error=on_error,
-    )  # fmt: skip
+    options = options_of(
+        interval=interval, explain=explain, labels=labels, on_error=on_error, keep=keep, renamed=renamed
+    )
     settings = Settings.from_environ(environ_of_model(model, os.environ))
     keep_kernels(settings)  # before numba is imported
 
