@@ -151,7 +151,7 @@ def udf(
         SettingsError, NothingToServe, RegistryUnreachable: The registry cannot be asked, or has no such version.
     """
     options = options_of(interval=interval, explain=explain, labels=labels, on_error=on_error)
-    if on_error == "skip":
+    if options.on_error == "skip":
         raise ValueError("on_error must be fail or null: an engine wants an answer for each row")
     if threads < 1:
         raise ValueError("threads must be above 0")
