@@ -28,6 +28,8 @@ def two_nodes() -> Generator[Cluster]:
         for name, value in ENVIRON.items():
             patch.setenv(name, value)
         patch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
+        patch.setenv("RAY_TMPDIR", directory)
+        (Path(directory) / "ray").mkdir()  # where Ray notes the cluster's address, and fails on a machine without it
         head = {**NODE, "node_ip_address": "127.0.0.2", "temp_dir": directory}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         add_node(cluster)
