@@ -10,7 +10,7 @@ from sklearn.metrics import roc_curve
 from app.calibration.errors import CalibrationRefused
 from app.calibration.parts import random_parts
 from app.codecs.rules import FloatArray
-from app.models.reliability import Bin, Event, Goal, Reliability, Threshold
+from app.models.predictions.reliability import Bin, Event, Goal, Reliability, Threshold
 
 BINS = 10
 LEAST_OF_A_CLASS = 10

@@ -1,7 +1,7 @@
 """Intervals of a regressor, from rows that it was not fitted on.
 
-Split conformal prediction, as `app.models.interval` describes it. The rows are split at random: a part to learn the
-difficulty from (`normalised` only), one to calibrate on, and one that coverage is measured on.
+Split conformal prediction, as `app.models.predictions.interval` describes it. The rows are split at random: a part to
+learn the difficulty from (`normalised` only), one to calibrate on, and one that coverage is measured on.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from app.calibration.errors import CalibrationRefused
 from app.calibration.parts import random_parts
 from app.codecs.rules import FloatArray
 from app.models.artifact import Artifact
-from app.models.interval import Intervals
+from app.models.predictions.interval import Intervals
 from app.training.calibrate import (
     DECILES,
     DEFAULT_LEVEL,

@@ -5,7 +5,7 @@ import numpy as np
 from app.calibration.optimism import SUSPICIOUS
 from app.codecs.rules import FloatArray
 from app.config.contradictions import LEAST_BASELINE
-from app.models.reliability import Reliability
+from app.models.predictions.reliability import Reliability
 from app.models.served import ServedModel
 
 

@@ -3,7 +3,7 @@
 import msgspec
 
 from app.calibration.intervals import SHARES, MeasuredLevel, Method
-from app.models.reliability import Reliability
+from app.models.predictions.reliability import Reliability
 
 
 class CalibrationReport(msgspec.Struct, frozen=True, kw_only=True):

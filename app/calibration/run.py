@@ -22,11 +22,11 @@ from app.models.checks import check_scores
 from app.models.directory import MAX_BOOSTER_BYTES, read_file
 from app.models.loader import load_preferred
 from app.models.objects.booster import stored_booster
-from app.models.output import CLASSIFYING, meaning
+from app.models.predictions.output import CLASSIFYING, meaning
+from app.models.predictions.reliability import Reliability
 from app.models.refusal import ModelRefused
 from app.models.registry.publish import check_publishable, publish
 from app.models.registry.source import ModelSource
-from app.models.reliability import Reliability
 from app.models.served import ServedModel
 
 LEVELS = (0.8, 0.9, 0.95)

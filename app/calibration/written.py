@@ -20,7 +20,7 @@ from app.models import pyfunc
 from app.models.directory import MLMODEL, read_mlmodel
 from app.models.flavor import DIFFICULTY_FILE, INTERVALS_FILE, PROFILE_FILE
 from app.models.parts import FLAVOR, PYFUNC, part_names
-from app.models.reliability import Reliability
+from app.models.predictions.reliability import Reliability
 
 FOLDER = "madrone"
 """Folder of the added files, where no other file has their names."""

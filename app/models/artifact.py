@@ -24,11 +24,11 @@ from app.models.directory import (
     read_mlmodel,
     read_table,
 )
-from app.models.interval import Intervals
 from app.models.objects.booster import stored_booster
 from app.models.parts import PARTS, part_names
+from app.models.predictions.interval import Intervals
+from app.models.predictions.reliability import Reliability
 from app.models.refusal import ModelRefused
-from app.models.reliability import Reliability
 from app.models.signature import Layout, join_features, layout_of, signature_columns
 from kernels.backend import AnyForest
 from kernels.engine import Engine, EngineError

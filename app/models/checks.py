@@ -17,8 +17,8 @@ from app.codecs.rules import limits_of, number_text, range_text
 from app.config.settings import Settings
 from app.feature import Category, Feature, Kind
 from app.models.artifact import Artifact
-from app.models.interval import Intervals
-from app.models.output import usable_labels
+from app.models.predictions.interval import Intervals
+from app.models.predictions.output import usable_labels
 from app.models.refusal import ModelRefused
 from app.models.served import NotFinite, ServedModel
 from kernels.cost import vary

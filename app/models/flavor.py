@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from app.drift.profile import Profile
 from app.feature import Category
 from app.models import pyfunc
-from app.models.interval import Intervals
 from app.models.parts import FLAVOR
+from app.models.predictions.interval import Intervals
 from kernels.engine import Engine
 from kernels.forest.forest import load_forest
 from kernels.plan.plan import Plan

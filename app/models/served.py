@@ -17,7 +17,7 @@ from app.drift.tracker import WatchedModel
 from app.feature import Category
 from app.models.artifact import Artifact
 from app.models.identity import ModelIdentity
-from app.models.output import outputs, usable_labels
+from app.models.predictions.output import outputs, usable_labels
 from app.models.refusal import Check
 from kernels.cpu.bounds import outside
 from kernels.engine import Engine, Evaluation

@@ -10,7 +10,7 @@ from app.codecs.rules import LARGEST_WHOLE, limits_of, range_text
 from app.config.settings import Settings
 from app.feature import Category, Feature
 from app.models.loader import loader_of
-from app.models.output import Meaning, meaning
+from app.models.predictions.output import Meaning, meaning
 from app.models.refusal import Check, ModelRefused
 from app.models.registry.source import Candidate, ModelSource, NothingToServe, RegistryUnreachable
 from app.models.served import NotFinite, ServedModel

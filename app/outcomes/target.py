@@ -8,7 +8,7 @@ import msgspec
 
 from app.codecs.classes import Labels
 from app.feature import Category
-from app.models.output import meaning
+from app.models.predictions.output import meaning
 from app.models.served import ServedModel
 
 Kind = Literal["regression", "binary", "multiclass", "none"]

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 from app.codecs.rules import MAX_ERRORS, printable
 from app.config.settings import Output
 from app.errors import FieldError, InvalidInput, NotExplainable
-from app.models.interval import requested_level
+from app.models.predictions.interval import requested_level
 from app.models.served import ServedModel
 from app.serving.needs import Needs
 from kernels.explainer import Space

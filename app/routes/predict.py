@@ -15,8 +15,8 @@ from app.codecs.columns import arrow
 from app.config.settings import Output
 from app.container import InjectedServices
 from app.feature import Feature
-from app.models.output import Meaning, meaning
-from app.models.reliability import Reliability
+from app.models.predictions.output import Meaning, meaning
+from app.models.predictions.reliability import Reliability
 from app.predict.answers import BatchResponse, Label, PredictionResponse
 from app.predict.explain.curve import CurveResponse
 from app.problems import PROBLEM_STATUSES, problem_responses

@@ -2,7 +2,7 @@
 
 This needs three disjoint parts of the data: rows that booster and difficulty forest are fitted on (the difficulty
 forest on out-of-fold residuals), rows that the intervals are calibrated on, and rows that coverage is measured on. The
-method is described in `app.models.interval`.
+method is described in `app.models.predictions.interval`.
 """
 
 import math
@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from app.models.interval import Intervals, Quantile
+from app.models.predictions.interval import Intervals, Quantile
 
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 DEFAULT_LEVEL = 0.9

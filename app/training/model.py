@@ -20,7 +20,7 @@ from app.drift.histogram import quantile_histogram
 from app.drift.profile import make_profile
 from app.feature import Feature
 from app.models.flavor import ModelParts, save_model
-from app.models.interval import Intervals
+from app.models.predictions.interval import Intervals
 from app.models.registry.embedded import Provenance
 from app.models.registry.publish import publish
 from app.training.boosting import Report, boost, out_of_fold, silent

@@ -18,8 +18,8 @@ from app.calibration.classifier import describe_binary, describe_several
 from app.calibration.errors import CalibrationRefused
 from app.calibration.parts import random_parts
 from app.models.artifact import read_artifact
+from app.models.predictions.reliability import Reliability
 from app.models.refusal import ModelRefused
-from app.models.reliability import Reliability
 from tests.calibration.conftest import Model
 from tests.calibration.made import TARGET, boosted, calibrated, frame, predicted, saved
 

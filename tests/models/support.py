@@ -27,7 +27,7 @@ from app.feature import Feature
 from app.models.artifact import Artifact, read_artifact
 from app.models.flavor import ModelParts, save_model
 from app.models.identity import ModelIdentity
-from app.models.interval import Intervals, Quantile
+from app.models.predictions.interval import Intervals, Quantile
 from app.models.refusal import ModelRefused
 from app.models.served import ServedModel, serve_artifact
 from kernels.cpu.backend import CpuBackend

@@ -13,7 +13,7 @@ from app.drift.profile import MAX_PROFILE_BYTES
 from app.models import directory as model_directory
 from app.models.artifact import read_artifact
 from app.models.directory import MAX_MLMODEL_BYTES, MAX_SIGNATURE_BYTES, read_mlmodel
-from app.models.interval import Intervals
+from app.models.predictions.interval import Intervals
 from app.models.refusal import ModelRefused
 from kernels.plan.plan import Input, Plan
 from tests.models.support import (

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidInput
-from app.models.interval import Intervals, requested_level
+from app.models.predictions.interval import Intervals, requested_level
 from app.models.refusal import ModelRefused
 from tests.models.support import INTERVALS
 

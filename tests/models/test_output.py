@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.models.output import meaning, outputs, usable_labels
+from app.models.predictions.output import meaning, outputs, usable_labels
 from tests.models.support import PARAMETERS, tiny_rows
 
 Array = NDArray[np.float64]

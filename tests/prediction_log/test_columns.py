@@ -12,7 +12,7 @@ import pytest
 
 from app.config.settings import Settings
 from app.main import create_app
-from app.models.interval import Intervals, Quantile
+from app.models.predictions.interval import Intervals, Quantile
 from app.prediction_log.log import PredictionLog
 from app.prediction_log.messages import LogTarget, Readable
 from app.prediction_log.spool.segments import Spool

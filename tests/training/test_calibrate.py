@@ -13,7 +13,7 @@ from mapie.regression import SplitConformalRegressor
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from app.models.interval import Intervals, Quantile
+from app.models.predictions.interval import Intervals, Quantile
 from app.training.calibrate import (
     LEAST_SHARE,
     LEVELS,

@@ -116,9 +116,9 @@ def score(
     settings = Settings.from_environ(environ_of_model(model, os.environ))
     keep_kernels(settings)  # before numba is imported
 
-    from app.models.portable import load_portable
     from app.models.registry.process import WorkerProcess
     from app.score.scorer import Scorer
+    from app.udf.portable import load_portable
 
     source = WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
     try:

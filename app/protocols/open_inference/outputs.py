@@ -14,7 +14,7 @@ from app.codecs.rules import MAX_ERRORS, REPEATED, FloatArray, printable
 from app.config.settings import Settings
 from app.errors import FieldError, InvalidInput
 from app.feature import Feature
-from app.models.interval import Intervals
+from app.models.predictions.interval import Intervals
 from app.models.served import ServedModel
 from app.predict.bulk import table_answer
 from app.predict.query import ADDITIONS, Asked
