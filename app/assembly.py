@@ -4,7 +4,7 @@ import logging
 import os
 from typing import Any
 
-from app.auth import key_ids
+from app.auth import key_id_of
 from app.config.settings import Settings
 from app.container import Services
 from app.drift.monitor import DriftMonitor
@@ -136,10 +136,10 @@ def _prediction_log(settings: Settings, writer: LogWriter, metrics: Metrics) -> 
     if target.durable:
         spool = Spool(target.spool, settings.prediction_log_spool_bytes)
         metrics.register(Waiting(lambda: spool.rows, lambda: spool.size))
-        return DurableLog(writer, metrics, spool, key_ids(settings.api_keys))
+        return DurableLog(writer, metrics, spool, key_id_of(settings.api_keys))
     if any(target.spool.glob("*.spool")):
         log.warning("rows of an earlier start wait in the spool, and only PREDICTION_LOG=durable writes them")
-    queue = PredictionLog(writer, metrics, enabled=target.keep_rows > 0, key_ids=key_ids(settings.api_keys))
+    queue = PredictionLog(writer, metrics, enabled=target.keep_rows > 0, key_id_of=key_id_of(settings.api_keys))
     if queue.enabled:
         metrics.register(Waiting(lambda: queue.status.queued))
     return queue

@@ -1,7 +1,7 @@
 """Authentication by key: API_KEY or API_KEY_SECOND on prediction routes and outcomes, ADMIN_API_KEY on admin routes."""
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -10,7 +10,7 @@ from litestar.handlers import BaseRouteHandler
 
 from app.config.settings import Settings
 from app.errors import BadRequest, Forbidden, Unauthorized
-from app.headers import headers_of
+from app.headers import Headers, headers_of
 
 KEY_SCHEME = "api_key"
 """Name of the security scheme in the OpenAPI document."""
@@ -56,9 +56,16 @@ def has_admin_key(connection: Connection) -> bool:
     return settings.admin_api_key is not None and _has(connection, (settings.admin_api_key,))
 
 
-def key_ids(keys: tuple[str, ...]) -> dict[bytes, str]:
-    """What tells each key from others in the prediction log, and gives it to nobody."""
-    return {key.encode(): sha256(key.encode()).hexdigest()[:8] for key in keys}
+def key_id_of(keys: tuple[str, ...]) -> Callable[[Headers], str | None]:
+    """What gives the id of a request's key by its headers, for the prediction log; None where none is needed.
+
+    An id tells a key from others, and gives it to nobody.
+
+    Args:
+        keys: The right keys.
+    """
+    ids = {key.encode(): sha256(key.encode()).hexdigest()[:8] for key in keys}
+    return lambda headers: next((ids[key] for key in given_keys(headers) if key in ids), None) if ids else None
 
 
 def given_keys(headers: Mapping[bytes, bytes]) -> set[bytes]:

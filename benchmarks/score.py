@@ -31,6 +31,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.peers.process import memory
 from benchmarks.report import Report, at_least, at_most, begin, context, parser, ratio, render, save, spread
 from benchmarks.rows import NAMES, make_rows, train_model
 
@@ -116,21 +117,12 @@ def timed(command: list[str], directory: Path) -> tuple[Run, str]:
         process = subprocess.Popen(command, cwd=directory, stdout=output, stderr=subprocess.STDOUT, env=environ)
         peak = 0  # of `wait4` it would be this process's own, of which a child begins as a copy
         while process.poll() is None:
-            peak = max(peak, _resident(process.pid))
+            peak = max(peak, memory("VmHWM", process.pid))
             time.sleep(LOOK_S)
     seconds, said = time.monotonic() - begun, log.read_text()
     if process.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{said[-2000:]}")
     return Run(seconds, peak), said
-
-
-def _resident(process: int) -> int:
-    """Largest resident size so far of a process in bytes, as Linux tells it; 0 once it has ended."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except FileNotFoundError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def scored(one: Contender, directory: Path, count: int) -> Run:

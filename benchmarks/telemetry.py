@@ -31,6 +31,7 @@ from typing import Any
 
 import httpx
 
+from app.progress import told_every
 from benchmarks.contenders import BUNDLED, Peer, Place, free_port, start, wait_ready
 from benchmarks.load.wrk import ONE_ROW, Load, by_wrk
 from benchmarks.report import Report, at_least, at_most, begin, context, parser, ratio, render, save, spread
@@ -95,20 +96,11 @@ def serving(directory: Path, cache: Path, environ: dict[str, str]) -> Generator[
 @contextmanager
 def scraping(peer: Peer) -> Generator[None, None, None]:
     """Scrapes of a service, one a second."""
-    ended = threading.Event()
-
-    def scrape() -> None:
-        with httpx.Client(trust_env=False, headers=OPENMETRICS, timeout=30) as client:
-            while not ended.wait(1.0):
-                client.get(f"{peer.url}/metrics").raise_for_status()
-
-    thread = threading.Thread(target=scrape)
-    thread.start()
-    try:
+    with (
+        httpx.Client(trust_env=False, headers=OPENMETRICS, timeout=30) as client,
+        told_every(1.0, lambda: client.get(f"{peer.url}/metrics").raise_for_status()),
+    ):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def scrape_times(peer: Peer) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import lightgbm as lgb
 
+from benchmarks.peers.process import memory
 from benchmarks.report import MIB, Report, begin, context, parser, render, save, spread
 from benchmarks.rows import NAMES, PARAMETERS, TRAINED_ROWS, make_rows, make_target
 from kernels.forest.layout import read_forest
@@ -57,19 +58,13 @@ def repeated(text: str, trees: int) -> str:
 def read(path: Path, by: str) -> dict[str, float]:
     """Read a text in this process: seconds, processor seconds, and peak memory in bytes."""
     text = path.read_text()
-    before, started, processor = _memory("VmRSS"), time.perf_counter(), time.process_time()
+    before, started, processor = memory("VmRSS"), time.perf_counter(), time.process_time()
     # Kept until memory is read.
     kept = read_forest(text) if by == "kernels" else lgb.Booster(model_str=text)
     seconds, processor = time.perf_counter() - started, time.process_time() - processor
-    peak = _memory("VmHWM")
+    peak = memory("VmHWM")
     del kept
     return {"seconds": seconds, "processor": processor, "peak": peak, "above": peak - before}
-
-
-def _memory(name: str) -> int:
-    """A figure of this process's memory in bytes, as Linux tells it."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(lines[name].split()[0]) * 1024
 
 
 def measure(path: Path, rounds: int) -> dict[str, object]:

@@ -97,7 +97,7 @@ def calibrate(
     from app.files import reason
     from app.models.refusal import ModelRefused
     from app.models.registry.faults import fault_kind, without_credentials
-    from app.models.registry.process import WorkerProcess
+    from app.models.registry.process import quiet_worker
     from app.models.registry.source import NothingToServe, RegistrySchema, RegistryUnreachable
     from app.models.watch.profiling import SUFFIXES
 
@@ -116,7 +116,7 @@ def calibrate(
         registry=registry if register else None,
     )
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it logs what it raises, with its stack
-    source = WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
+    source = quiet_worker(settings)
     try:
         with Console(stderr=True).status("Calibrating"):
             report = calibrate_model(settings, source, order)

@@ -22,10 +22,10 @@ def check(model: str, as_json: bool) -> None:
 
     import msgspec
 
-    from app.models.registry.process import WorkerProcess
+    from app.models.registry.process import quiet_worker
     from app.models.verdict import describe_verdict, judge_model
 
-    source = WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
+    source = quiet_worker(settings)
     try:
         verdict = judge_model(settings, source)
     finally:

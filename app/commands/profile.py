@@ -26,18 +26,16 @@ def profile(model: str, data: Path, output: Path | None) -> None:
     check_openmp()
     keep_kernels(settings)
 
-    import msgspec
-
     from app.drift.store import ProfileStore
     from app.files import reason
     from app.models.refusal import ModelRefused
-    from app.models.registry.process import WorkerProcess
+    from app.models.registry.process import quiet_worker
     from app.models.registry.source import NothingToServe, RegistryUnreachable
     from app.models.watch.profiling import SUFFIXES, DataRefused, profile_model
 
     if data.suffix not in SUFFIXES:
         raise click.BadParameter(f"{data} ends in none of {', '.join(SUFFIXES)}.", param_hint="--data")
-    source = WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
+    source = quiet_worker(settings)
     try:
         found = profile_model(settings, source, data)
         if output is not None:

@@ -99,12 +99,11 @@ def score(
     check_openmp()
     keep_kernels(settings)
 
-    import msgspec
     from rich.console import Console
 
     from app.models.loader import load_preferred
     from app.models.refusal import ModelRefused
-    from app.models.registry.process import WorkerProcess
+    from app.models.registry.process import quiet_worker
     from app.models.registry.source import NothingToServe, RegistryUnreachable
     from app.score.bad_rows import BadRows, counted
     from app.score.inputs import find_inputs
@@ -125,7 +124,7 @@ def score(
         if is_remote(output):
             check_bucket(output)
         sizes = [size_of(job.source) for job in jobs]
-        worker = WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
+        worker = quiet_worker(settings)
         scorer = Scorer(load_preferred(settings, worker), options)
         if several and not is_remote(output):
             Path(output).mkdir(parents=True, exist_ok=True)

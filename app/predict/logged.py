@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from app.auth import given_keys
 from app.codecs.rules import FloatArray
 from app.headers import Headers
 from app.models.served import ServedModel
@@ -29,7 +28,7 @@ def logged(
     return (
         call.request_id, kind, (served.identity.name, served.identity.version), served.feature_names, rows,
         evaluation.prediction, served.categories, served.artifact.intervals, difficulty, _since(call.begun), places,
-        _key(call.headers),
+        call.headers,
     )  # fmt: skip
 
 
@@ -41,7 +40,7 @@ def logged_one(
     predictions = np.array([evaluation.prediction])
     return (
         request_id, "single", (served.identity.name, served.identity.version), served.feature_names, rows,
-        predictions, served.categories, served.artifact.intervals, difficulty, _since(begun), None, _key(headers),
+        predictions, served.categories, served.artifact.intervals, difficulty, _since(begun), None, headers,
     )  # fmt: skip
 
 
@@ -56,10 +55,6 @@ async def flushed(
     """
     if isinstance(log, DurableLog) and len(rows):
         await log.record(*logged(call, kind, served, rows, evaluation, places))
-
-
-def _key(headers: Headers) -> bytes | None:
-    return next(iter(given_keys(headers)), None)
 
 
 def _since(begun: float) -> float:

@@ -8,12 +8,14 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Counter
 
 from app.errors import PredictionLogUnavailable
+from app.headers import Headers
 from app.prediction_log.messages import Categories, Drained, Intervals
 from app.prediction_log.process import LogWriter
 from app.prediction_log.spool.group_commit import GroupCommit
@@ -48,7 +50,7 @@ class DurableLog:
         writer: Writer of the rows.
         metrics: Metrics that count rows and time flushes.
         spool: Holds the rows until they are written.
-        key_ids: Id of each key that requests may give; empty where none is needed.
+        key_id_of: Gives the id of a request's key by its headers; None where none is needed.
 
     Attributes:
         enabled: Whether predictions are logged.
@@ -60,8 +62,9 @@ class DurableLog:
     durable = True
 
     def __init__(
-        self, writer: LogWriter, metrics: Metrics, spool: Spool, key_ids: dict[bytes, str] | None = None
-    ) -> None:
+        self, writer: LogWriter, metrics: Metrics, spool: Spool,
+        key_id_of: Callable[[Headers], str | None] = lambda headers: None,
+    ) -> None:  # fmt: skip
         self.started = False
         self._writer = writer
         self._pruned = PrunedRows(writer, metrics)
@@ -77,7 +80,7 @@ class DurableLog:
             metrics.registry,
         )
         self._spool = spool
-        self._key_ids = key_ids or {}
+        self._key_id_of = key_id_of
         self._commit: GroupCommit | None = None
         self._models: dict[Model, tuple[int, bytes, tuple[object, ...]]] = {}
         self._numbers = 0
@@ -105,7 +108,7 @@ class DurableLog:
         difficulty: bytes = b"",
         latency_ms: float | None = None,
         places: tuple[int, ...] | None = None,
-        key: bytes | None = None,
+        headers: Headers | None = None,
     ) -> asyncio.Future[None]:
         """Have the rows of a request flushed to the disk; on the event loop only.
 
@@ -121,7 +124,7 @@ class DurableLog:
             difficulty: Bytes of float64[B], from which the model's intervals are made; empty without.
             latency_ms: Time since the request's start.
             places: Index of each row within the request; None for 0 to B - 1.
-            key: The key that the request gave.
+            headers: Headers of the request, which may have a key.
 
         Returns:
             Done when the rows are on the disk, and may be answered. It raises PredictionLogUnavailable if they cannot
@@ -133,7 +136,8 @@ class DurableLog:
         if self._commit is None:
             raise PredictionLogUnavailable(IS_NOT_OPEN)
         count = len(rows)
-        number, declaration = self._declared(model, names, predictions.size // count, categories, intervals, key)
+        key_id = self._key_id_of(headers or {})
+        number, declaration = self._declared(model, names, predictions.size // count, categories, intervals, key_id)
         request = SpooledRequest(
             number, request_id, prediction_type, time.time(), count, rows.tobytes(), predictions.tobytes(),
             difficulty, latency_ms, places,
@@ -201,10 +205,9 @@ class DurableLog:
 
     def _declared(
         self, model: tuple[str, str], names: tuple[str, ...], outputs: int, categories: Categories | None,
-        intervals: Intervals | None, key: bytes | None,
+        intervals: Intervals | None, key_id: str | None,
     ) -> tuple[int, bytes]:  # fmt: skip
         """Number and record of a model, for requests with a key."""
-        key_id = None if key is None else self._key_ids.get(key)
         declared_by = model, id(names), outputs, key_id
         known = self._models.get(declared_by)
         if known is None:

@@ -10,10 +10,12 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.headers import Headers
 from app.prediction_log.messages import Categories, Intervals, LoggedPredictions, LoggedRequest
 from app.prediction_log.process import LogWriter
 from app.prediction_log.status import PredictionLogStatus, PrunedRows
@@ -38,7 +40,7 @@ class PredictionLog:
         writer: Writer of the rows.
         metrics: Metrics that count written and dropped rows.
         enabled: Whether predictions are logged.
-        key_ids: Id of each key that requests may give; empty where none is needed.
+        key_id_of: Gives the id of a request's key by its headers; None where none is needed.
 
     Attributes:
         enabled: Whether predictions are logged.
@@ -49,14 +51,15 @@ class PredictionLog:
     durable = False
 
     def __init__(
-        self, writer: LogWriter, metrics: Metrics, *, enabled: bool = True, key_ids: dict[bytes, str] | None = None
-    ) -> None:
+        self, writer: LogWriter, metrics: Metrics, *, enabled: bool = True,
+        key_id_of: Callable[[Headers], str | None] = lambda headers: None,
+    ) -> None:  # fmt: skip
         self.enabled = enabled
         self.started = not enabled
         self._writer = writer
         self._metrics = metrics
         self._pruned = PrunedRows(writer, metrics)
-        self._key_ids = key_ids or {}
+        self._key_id_of = key_id_of
         self._newest: dict[str | None, LoggedPredictions] = {}
         self._most_rows = QUEUE_ROWS
         self._queue: deque[LoggedPredictions] = deque()
@@ -86,7 +89,7 @@ class PredictionLog:
         difficulty: bytes = b"",
         latency_ms: float | None = None,
         places: tuple[int, ...] | None = None,
-        key: bytes | None = None,
+        headers: Headers | None = None,
     ) -> None:
         """Queue the rows of a request. Rows beyond the room in the queue are dropped and counted.
 
@@ -102,7 +105,7 @@ class PredictionLog:
             difficulty: Bytes of float64[B], from which the model's intervals are made; empty without.
             latency_ms: Time since the request's start.
             places: Index of each row within the request; None for 0 to B - 1.
-            key: The key that the request gave.
+            headers: Headers of the request, which may have a key.
         """
         if not self.enabled:
             return
@@ -113,7 +116,7 @@ class PredictionLog:
                 return
             rows, predictions, difficulty, count = rows[:room], predictions[:room], difficulty[: 8 * room], room
             places = places and places[:room]
-        key_id = None if key is None else self._key_ids.get(key)
+        key_id = self._key_id_of(headers or {})
         newest, outputs = self._newest.get(key_id), predictions.size // count
         fits = newest is not None and newest.names is names and newest.outputs == outputs
         if newest is None or not fits or newest.count >= TRANSACTION_ROWS:

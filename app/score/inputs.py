@@ -120,9 +120,9 @@ def _parquet(file: Any, wanted: Wanted, finished: int, *, remote: bool) -> Itera
     with pq.ParquetFile(file, pre_buffer=remote) as source:
         schema, rows = source.schema_arrow, source.metadata.num_rows
         names = wanted(schema)
-        empty = schema.empty_table().select(names).to_batches() or [_no_rows(schema, names)]
+        empty = _no_rows(schema, names)
         if not source.num_row_groups:
-            yield Piece(0, empty[0])
+            yield Piece(0, empty)
         read = sum(source.metadata.row_group(group).num_rows for group in range(finished))
         for group in range(finished, source.num_row_groups):
             seen = False
@@ -131,12 +131,11 @@ def _parquet(file: Any, wanted: Wanted, finished: int, *, remote: bool) -> Itera
                 read += batch.num_rows
                 yield Piece(group, batch.select(names), read / rows)
             if not seen:
-                yield Piece(group, empty[0])
+                yield Piece(group, empty)
 
 
 def _no_rows(schema: Any, names: list[str]) -> Any:
-    fields = pa.schema([schema.field(name) for name in names])
-    return pa.record_batch([pa.array([], field.type) for field in fields], schema=fields)
+    return pa.RecordBatch.from_pylist([], pa.schema([schema.field(name) for name in names]))
 
 
 def _batches(

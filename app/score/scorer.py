@@ -1,5 +1,6 @@
 """Record batches in, record batches with predictions out."""
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -140,7 +141,7 @@ class Scorer:
         kept = [batch.column(name) for name in columns.kept]
         fields = [batch.schema.field(name) for name in columns.kept] + list(answers.schema)
         names = [field.name for field in fields]
-        if twice := {name for name in names if names.count(name) > 1}:
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise ScoreRefused(f"The output would have two columns {min(twice)}; name the ones to keep (--keep).")
         return Scored(pa.record_batch([*kept, *answers.columns], schema=pa.schema(fields)), found)
 
@@ -168,7 +169,8 @@ class Scorer:
     def _kept(self, names: list[str], read: set[str]) -> list[str]:
         keep = self.options.keep
         kept = [name for name in names if name not in read] if keep is None else list(keep)
-        if lacking := [name for name in kept if names.count(name) != 1]:
+        counts = Counter(names)
+        if lacking := [name for name in kept if counts[name] != 1]:
             raise ScoreRefused(f"The input does not have the column {lacking[0]} once, which is to be kept.")
         return kept
 

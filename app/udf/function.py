@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
 import pyarrow as pa
 
 from app.address import LATEST, parse_address
@@ -67,7 +66,8 @@ class ArrowFunction:
         score = self.scorer.score
         if isinstance(rows, pa.RecordBatch):
             return score(rows)
-        batches = rows.combine_chunks().to_batches(max_chunksize=BATCH_ROWS) or [_empty(rows.schema)]
+        batches = rows.combine_chunks().to_batches(max_chunksize=BATCH_ROWS)
+        batches = batches or [pa.RecordBatch.from_pylist([], rows.schema)]
         if self.threads == 1 or len(batches) == 1:
             return pa.Table.from_batches(map(score, batches))
         with ThreadPoolExecutor(self.threads) as pool:
@@ -96,7 +96,7 @@ class ArrowFunction:
 
     def schema(self, schema: Any) -> Any:
         """Arrow schema of the output for rows of a schema, for engines that ask for it before the rows."""
-        return self.scorer.score(_empty(schema)).schema
+        return self.scorer.score(pa.RecordBatch.from_pylist([], schema)).schema
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -195,15 +195,10 @@ def _prepared(model: str) -> Settings:
 
 @contextlib.contextmanager
 def _opened(settings: Settings) -> Generator["ModelSource"]:
-    from app.models.registry.process import WorkerProcess
+    from app.models.registry.process import quiet_worker
 
-    source = WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
+    source = quiet_worker(settings)
     try:
         yield source
     finally:
         source.close()
-
-
-def _empty(schema: Any) -> Any:
-    """A record batch without rows."""
-    return pa.record_batch([pa.array([], field.type) for field in schema], schema=schema)

@@ -7,9 +7,9 @@ import lightgbm as lgb
 import pytest
 
 from app.calibration.report import CalibrationReport
-from app.config.settings import Settings
 from tests.calibration.made import boosted, calibrated, frame, saved
-from tests.models.support import MODEL, Catalogue
+from tests.models.support import catalogue as catalogue
+from tests.models.support import houses as houses
 
 
 class Model(NamedTuple):
@@ -44,17 +44,3 @@ def normalised(regressor: Model, tmp_path_factory: pytest.TempPathFactory) -> Ca
     """The regressor, calibrated; not to be changed."""
     folder = tmp_path_factory.mktemp("normalised")
     return Calibrated(folder / "out", regressor, calibrated(regressor.directory, frame(2, 3000), folder))
-
-
-@pytest.fixture
-def houses(private_registry_dir: Path) -> Settings:
-    """Settings that serve the model `houses` from a registry of the test's own."""
-    return Settings(data_dir=private_registry_dir, model_name=MODEL)
-
-
-@pytest.fixture
-def catalogue(houses: Settings) -> Catalogue:
-    """The model `houses`, registered and still without a version."""
-    catalogue = Catalogue(houses)
-    catalogue.create()
-    return catalogue

@@ -11,7 +11,6 @@ from app.config.settings import Settings
 from tests.models.disk.storing import mount
 from tests.models.keeping import Kept, keep
 from tests.models.support import (
-    MODEL,
     Catalogue,
     SavedModel,
     save_booster,
@@ -19,6 +18,8 @@ from tests.models.support import (
     tiny_booster,
     tiny_rows,
 )
+from tests.models.support import catalogue as catalogue
+from tests.models.support import houses as houses
 
 
 @pytest.fixture(scope="session")
@@ -32,20 +33,6 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
 def referring(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory with stored rows and intervals; not to be changed."""
     return save_referring(tmp_path_factory.mktemp("referring") / "model")
-
-
-@pytest.fixture
-def houses(private_registry_dir: Path) -> Settings:
-    """Settings that serve the model `houses` from a registry of the test's own."""
-    return Settings(data_dir=private_registry_dir, model_name=MODEL)
-
-
-@pytest.fixture
-def catalogue(houses: Settings) -> Catalogue:
-    """The model `houses`, registered and still without a version."""
-    catalogue = Catalogue(houses)
-    catalogue.create()
-    return catalogue
 
 
 @pytest.fixture

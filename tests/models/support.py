@@ -252,3 +252,17 @@ def changed(text: str, key: str, value: str | None) -> str:
     index = next(index for index, line in enumerate(lines) if line.startswith(f"{key}="))
     lines[index] = "" if value is None else f"{key}={value}\n"
     return "".join(lines) if key == "tree_sizes" else resized("".join(lines))
+
+
+@pytest.fixture
+def houses(private_registry_dir: Path) -> Settings:
+    """Settings that serve the model `houses` from a registry of the test's own."""
+    return Settings(data_dir=private_registry_dir, model_name=MODEL)
+
+
+@pytest.fixture
+def catalogue(houses: Settings) -> Catalogue:
+    """The model `houses`, registered and still without a version."""
+    catalogue = Catalogue(houses)
+    catalogue.create()
+    return catalogue

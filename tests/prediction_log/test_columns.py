@@ -37,20 +37,23 @@ OLD_SPOOL = bytes.fromhex(
 )
 
 
+KEY = {b"x-api-key": b"secret"}
+
+
 def read_files(directory: Path) -> list[dict[str, Any]]:
     return pq.read_table(directory / "parquet").to_pylist()
 
 
 def logged(place: LogTarget, key: str | None = None) -> PredictionLog:
     """A log with three rows of a request whose second row was not valid, and one of a model without intervals."""
-    log = PredictionLog(Writer(place), Metrics(), key_ids={} if key is None else {b"secret": key})
+    log = PredictionLog(Writer(place), Metrics(), key_id_of=lambda headers: key if headers == KEY else None)
     difficulty = np.array([0.1, 0.01, 0.3])
     predictions = np.array([1.25, 2.5, 1 / 3])
     log.record(
         "many", "batch", ("houses", "3"), ("a",), np.zeros((3, 1)), predictions, None, INTERVALS, difficulty.tobytes(),
-        12.34567, (0, 2, 3), b"secret",
+        12.34567, (0, 2, 3), KEY,
     )  # fmt: skip
-    log.record("one", "single", ("flats", "1"), ("b",), np.zeros((1, 1)), np.array([5.0]), key=b"secret")
+    log.record("one", "single", ("flats", "1"), ("b",), np.zeros((1, 1)), np.array([5.0]), headers=KEY)
     return log
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, Dataset
@@ -53,7 +52,7 @@ class RowScorer:
         Raises:
             ScoreRefused: Its columns are not the model's, or it has bad rows and these are to fail.
         """
-        batches = table.combine_chunks().to_batches() or [_without_rows(table.schema)]
+        batches = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
         return pa.Table.from_batches([self._scored(batch) for batch in batches])
 
     def _scored(self, batch: Any) -> Any:
@@ -116,11 +115,11 @@ def score(
     settings = Settings.from_environ(environ_of_model(model, os.environ))
     keep_kernels(settings)  # before numba is imported
 
-    from app.models.registry.process import WorkerProcess
+    from app.models.registry.process import quiet_worker
     from app.score.scorer import Scorer
     from app.udf.portable import load_portable
 
-    source = WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
+    source = quiet_worker(settings)
     try:
         served, portable = load_portable(settings, source)
     finally:
@@ -144,8 +143,3 @@ def _wanted(dataset: Dataset, scorer: Any) -> list[str] | None:
     schema = dataset.schema(fetch_if_missing=False)
     known = None if schema is None else schema.base_schema
     return scorer.wanted(known) if isinstance(known, pa.Schema) else None
-
-
-def _without_rows(schema: Any) -> Any:
-    """A record batch without rows."""
-    return pa.record_batch([pa.array([], field.type) for field in schema], schema=schema)

@@ -266,3 +266,8 @@ def _size(directory: Path) -> int:
             with contextlib.suppress(OSError):
                 total += max(FILE_BYTES, os.lstat(os.path.join(parent, name)).st_size)
     return total
+
+
+def quiet_worker(settings: Settings) -> WorkerProcess:
+    """A process for a command, which tells people itself what went wrong: only errors are logged."""
+    return WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
