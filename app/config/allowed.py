@@ -1,6 +1,6 @@
 """Types of settings with their allowed values, and words about a setting from its annotation."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -58,6 +58,7 @@ def description(annotation: Any) -> str:
 
 def settings_table(settings: type[msgspec.Struct]) -> str:
     """The settings as a Markdown table of name, default, allowed values and meaning."""
+    annotations = get_type_hints(settings, include_extras=True)
     lines = ["| setting | default | allowed | meaning |", "| --- | --- | --- | --- |"]
     for field in msgspec.structs.fields(settings):
         default = field.default
@@ -67,6 +68,6 @@ def settings_table(settings: type[msgspec.Struct]) -> str:
             shown = f"`{str(default).lower()}`"
         else:
             shown = f"`{default}`"
-        meaning = description(settings.__annotations__[field.name])
+        meaning = description(annotations[field.name])
         lines.append(f"| `{field.name.upper()}` | {shown} | {allowed_values(field)} | {meaning} |")
     return "\n".join(lines)

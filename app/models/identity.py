@@ -2,7 +2,7 @@
 
 import msgspec
 
-from app.config.settings import Stage
+from app.config.fields import Stage
 from app.models.registry.version_number import Version
 
 

@@ -11,7 +11,7 @@ from app.codecs.categories import values_of
 from app.codecs.classes import Labels
 from app.codecs.json.row import JsonCodec
 from app.codecs.rules import FloatArray, number_text, span
-from app.config.settings import Output
+from app.config.fields import Output
 from app.drift import bins
 from app.drift.tracker import WatchedModel
 from app.feature import Category

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, TypeVar, get_args
 from urllib.parse import parse_qs
 
 from app.codecs.rules import MAX_ERRORS, printable
-from app.config.settings import Output
+from app.config.fields import Output
 from app.errors import FieldError, InvalidInput, NotExplainable
 from app.models.predictions.interval import requested_level
 from app.models.served import ServedModel

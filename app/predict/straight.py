@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from app.auth import check_key
 from app.codecs.rules import FloatArray
-from app.config.settings import Output
+from app.config.fields import Output
 from app.container import Services
 from app.errors import BadRequest, BodyTimeout, DeadlineExceeded, Overloaded, Unauthorized
 from app.headers import Headers, is_host

@@ -12,7 +12,7 @@ from litestar.params import QueryParameter
 
 from app.auth import KEY_SCHEME
 from app.codecs.columns import arrow
-from app.config.settings import Output
+from app.config.fields import Output
 from app.container import InjectedServices
 from app.feature import Feature
 from app.models.predictions.output import Meaning, meaning

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from app.codecs.classes import Labels
-from app.config.settings import Output
+from app.config.fields import Output
 
 Meaning = Literal["value", "score", "probability", "probabilities", "raw_score"]
 """Meaning of `prediction`:

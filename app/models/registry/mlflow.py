@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.config.settings import STAGES, Settings
+from app.config.fields import STAGES
+from app.config.settings import Settings
 from app.models.identity import ModelIdentity
 from app.models.registry.access import answering, configure_mlflow, mlflow_client, prepare_mlflow
 from app.models.registry.download import download, final_place, run_metrics
