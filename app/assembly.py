@@ -6,7 +6,7 @@ from typing import Any
 
 from app.auth import key_id_of
 from app.config.settings import Settings
-from app.container import Services
+from app.container import Services, Shared
 from app.drift.monitor import DriftMonitor
 from app.drift.series import DriftSeries
 from app.drift.store import ProfileStore
@@ -15,7 +15,7 @@ from app.models.backoff import RefusalBackoff
 from app.models.disk.batch_costs import BatchCosts
 from app.models.disk.pin import Pin
 from app.models.disk.store import ModelStore
-from app.models.keeper import ModelKeeper
+from app.models.keeper import ModelKeeper, Turns
 from app.models.listener import RefreshListener
 from app.models.loader import ModelLoader
 from app.models.refresher import Refresher
@@ -58,61 +58,85 @@ log = logging.getLogger(__name__)
 def assemble(
     settings: Settings, nvml: Any, source: ModelSource | None, log_writer: LogWriter | None, span_sink: SpanSink | None
 ) -> Services:
-    """The collaborators of one application; for what is None, see `create_app`."""
+    """The collaborators of one application, those of its first model; for what is None, see `create_app`."""
     metrics = Metrics(settings.metrics_prefix or "")
-    traces = _traces(settings, metrics, span_sink)
     registry, log_database = Dependency("registry", LOOK_PATIENCE_S), Dependency("prediction_log")
-    source = NotedSource(source or WorkerProcess(settings), registry)
     log_writer = NotedWriter(log_writer or LogWriterProcess(settings.prediction_log_target), log_database)
-    gpu = GpuPoller(nvml)
-    slot = ModelSlot()
-    admission = Admission(settings.max_rows_in_flight, memory_bytes(), settings.longest_wait)
-    gate = Gate(settings.max_requests_in_progress, settings.longest_wait)
-    metrics.register(gpu, slot, admission, gate, DependencySeries(registry, log_database))
-    store = ModelStore(
-        settings.data_dir / "models", settings.source_uri, settings.model_name, settings.model_store_versions
-    )
-    costs = BatchCosts(settings.data_dir / "calibrations.json")
-    if traces is None:
-        loader = ModelLoader(settings, source, store, costs)
-    else:
-        source = TracedSource(source, traces)
-        loader = TracedLoader(settings, source, store, costs, traces)
-    pin = Pin(settings.data_dir / "pin.json", settings.source_uri, settings.model_name)
-    listener = RefreshListener(
-        metrics.registry,
-        settings.model_name,
-        "asking the registry" if settings.place is None else "reading MODEL_PATH",
-    )
-    refresher = Refresher(slot, source, loader, store, pin, listener, RefusalBackoff(settings.model_cache_ttl))
-    services = Services(
-        settings=settings,
-        slot=slot,
-        store=store,
-        refresher=refresher,
-        keeper=ModelKeeper(slot, source, refresher, settings.model_cache_ttl),
-        cards=ModelCards(source),
-        canary=CanaryRouter(slot, settings.model_canary_percent, settings.model_canary_header),
-        shadow=Shadow(slot, metrics, settings.model_shadow_percent),
+    slots = {settings.model_name: ModelSlot()}
+    shared = Shared(
         executor=Executor(metrics),
-        admission=admission,
-        gate=gate,
+        admission=Admission(settings.max_rows_in_flight, memory_bytes(), settings.longest_wait),
+        gate=Gate(settings.max_requests_in_progress, settings.longest_wait),
         shutdown=Shutdown(),
         metrics=metrics,
         tasks=BackgroundTasks(metrics),
-        drift=_drift(settings, slot, metrics),
-        gpu=gpu,
+        gpu=GpuPoller(nvml),
         system=SystemMonitor(settings.data_dir),
         prediction_log=_prediction_log(settings, log_writer, metrics),
-        outcomes=Outcomes(settings.prediction_log_target, slot, metrics.registry, settings.outcome_window_rows),
+        outcomes=Outcomes(
+            settings.prediction_log_target, list(slots.values()), metrics.registry, settings.outcome_window_rows
+        ),
         registry=registry,
         log_database=log_database,
         log_reader=LogReader(settings.prediction_log_target, enabled=settings.prediction_log_target.keep_rows > 0),
         request_log=RequestLog(),
-        traces=traces,
+        traces=_traces(settings, metrics, span_sink),
     )
+    metrics.register(
+        shared.gpu, *slots.values(), shared.admission, shared.gate, DependencySeries(registry, log_database)
+    )
+    turns, models = Turns(), dict[str, Services]()
+    for one in (settings,):
+        source = NotedSource(source or WorkerProcess(one), registry)
+        slot = slots[one.model_name]
+        listener = RefreshListener(
+            metrics.registry, one.model_name, "asking the registry" if one.place is None else "reading MODEL_PATH"
+        )
+        models[one.model_name] = _of_model(one, slot, source, listener, turns, shared, models)
+    services = models[settings.model_name]
     metrics.register(ServiceStatus(services))
     return services
+
+
+def _of_model(
+    settings: Settings, slot: ModelSlot, source: ModelSource, listener: RefreshListener, turns: Turns, shared: Shared,
+    models: dict[str, Services],
+) -> Services:  # fmt: skip
+    """The collaborators that answer for one model.
+
+    Args:
+        settings: Settings of the model.
+        slot: Its place.
+        source: Its registry.
+        listener: Told what its refresher does.
+        turns: The thread in which it is looked after.
+        shared: What it shares with the other models.
+        models: Where all models are, by name.
+    """
+    store = ModelStore(
+        settings.data_dir / "models", settings.source_uri, settings.model_name, settings.model_store_versions
+    )
+    costs = BatchCosts(settings.data_dir / "calibrations.json")
+    if shared.traces is None:
+        loader = ModelLoader(settings, source, store, costs)
+    else:
+        source = TracedSource(source, shared.traces)
+        loader = TracedLoader(settings, source, store, costs, shared.traces)
+    pin = Pin(settings.data_dir / "pin.json", settings.source_uri, settings.model_name)
+    refresher = Refresher(slot, source, loader, store, pin, listener, RefusalBackoff(settings.model_cache_ttl))
+    return Services(
+        **{name: getattr(shared, name) for name in Shared.__struct_fields__},
+        settings=settings,
+        slot=slot,
+        store=store,
+        refresher=refresher,
+        keeper=ModelKeeper(slot, source, refresher, settings.model_cache_ttl, turns=turns),
+        cards=ModelCards(source),
+        canary=CanaryRouter(slot, settings.model_canary_percent, settings.model_canary_header),
+        shadow=Shadow(slot, shared.metrics, settings.model_shadow_percent),
+        drift=_drift(settings, slot, shared.metrics),
+        models=models,
+    )
 
 
 def _traces(settings: Settings, metrics: Metrics, sink: SpanSink | None) -> Traces | None:
