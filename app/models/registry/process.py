@@ -91,6 +91,10 @@ class WorkerProcess:
         self._encoder = msgspec.msgpack.Encoder(enc_hook=str)
         self._process = ChildProcess("app.models.registry.worker", self._encoder.encode(settings))
 
+    def start(self) -> None:
+        """Start the process beside the caller, so that the first call has its imports behind it."""
+        threading.Thread(target=self._start, name="model-process", daemon=True).start()
+
     def look(self) -> Offer:
         """See `Registry.look` and `Place.look`. What gives no answer by MODEL_LOOKUP_TIMEOUT is unreachable.
 
@@ -163,6 +167,10 @@ class WorkerProcess:
         with self._asking:  # until a waiting call has ended
             self._process.end()
         self._empty_spool()
+
+    def _start(self) -> None:
+        with self._asking, contextlib.suppress(ChildNotStarted, ChildClosed):  # of which the first call tells
+            self._process.start()
 
     def _empty_spool(self) -> None:
         """Remove what the last look has downloaded."""
@@ -269,5 +277,10 @@ def _size(directory: Path) -> int:
 
 
 def quiet_worker(settings: Settings) -> WorkerProcess:
-    """A process for a command, which tells people itself what went wrong: only errors are logged."""
-    return WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
+    """A process for a command, which is being started.
+
+    Only errors are logged: the command tells people itself what went wrong.
+    """
+    worker = WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
+    worker.start()
+    return worker
