@@ -30,6 +30,7 @@ DEFAULTS = {
     "model_canary_alias": None,
     "model_canary_header": "X-Request-ID",
     "model_shadow_alias": None,
+    "model_pin_alias": None,
     "mlflow_tracking_uri": None,
     "mlflow_registry_uri": None,
     "enable_prometheus": True,
@@ -81,7 +82,7 @@ def test_every_variable_is_read() -> None:
         "MODEL_UNSEEN_CATEGORIES": "refuse",
         "MODEL_STORE_VERSIONS": "2", "MODEL_CANARY_ALIAS": "next", "MODEL_CANARY_PERCENT": "0.5",
         "MODEL_CANARY_HEADER": "X-User", "MODEL_SHADOW_ALIAS": "rival", "MODEL_SHADOW_PERCENT": "100",
-        "MODEL_OUTPUT": "labels",
+        "MODEL_PIN_ALIAS": "pinned", "MODEL_OUTPUT": "labels",
         "MLFLOW_TRACKING_URI": "http://mlflow:5000", "MLFLOW_REGISTRY_URI": "http://registry:5000",
         "ENABLE_PROMETHEUS": "false", "PROMETHEUS_PORT": "9001", "GRPC_PORT": "9002", "LOG_LEVEL": "debug",
         "METRICS_PREFIX": "madrone_", "TRACES": "true",
@@ -241,6 +242,12 @@ def test_the_path_of_a_registered_model_stands_for_settings_of_the_registry() ->
             {"MODEL_PATH": "m.txt", "MODEL_ALIAS": "a", "MODEL_SHADOW_ALIAS": "b", "MODEL_MIN_R2": "0"},
             [f"{name}: must not be set together with MODEL_PATH, .*"
              for name in ("MODEL_ALIAS", "MODEL_SHADOW_ALIAS", "MODEL_MIN_R2")],
+        ),
+        ({"MODEL_PATH": "m.txt", "MODEL_PIN_ALIAS": "p"}, ["MODEL_PIN_ALIAS: must not be set together with MODEL_P.*"]),
+        ({"MODEL_PIN_ALIAS": "a", "MODEL_ALIAS": "a"}, ["MODEL_PIN_ALIAS: must differ from MODEL_ALIAS, both are a"]),
+        *(
+            ({"MODEL_PIN_ALIAS": alias}, ["MODEL_PIN_ALIAS: must be an alias that MLflow takes: letters, digits, .*"])
+            for alias in ("latest", "V12", "a b", "a.b", "x" * 256)
         ),
         (
             {"PREDICTION_LOG": "durable", "PREDICTION_LOG_ROWS": "0"},
