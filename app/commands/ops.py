@@ -1,12 +1,31 @@
-"""`madrone ops`: what watches the service."""
+"""`madrone ops`: what watches the service, and manifests to deploy it."""
 
+import os
 import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from app.commands.common import settings_of_environment, stop
 
+if TYPE_CHECKING:
+    from app.ops.manifests.plan import Plan
+
 PREFIX = re.compile(r"[A-Za-z_]\w*|", re.ASCII)
+
+NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?", re.ASCII)
+"""A label of RFC 1035, which the name of a Service has to be."""
+
+NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", re.ASCII)
+"""A label of RFC 1123."""
+
+IMAGE = re.compile(r"[a-z0-9][a-zA-Z0-9._/:-]*(@sha256:[0-9a-f]{64})?", re.ASCII)
+
+MOST_NAME, MOST_NAMESPACE, MOST_IMAGE = 53, 63, 512
+"""Most characters. Ten of a name are left for what is added to it, as Helm does."""
+
+MOST_REPLICAS = 1000
 
 WEB_ADDRESS = re.compile(r"https?://[^\s{}]+")
 
@@ -25,6 +44,29 @@ def web_address(_: click.Context, parameter: click.Parameter, value: str | None)
     return value
 
 
+def object_name(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Name for the objects of a deployment; one that Kubernetes refuses is bad usage."""
+    if value is not None and not (NAME.fullmatch(value) and len(value) <= MOST_NAME):
+        message = f"must be at most {MOST_NAME} of a-z, 0-9 and -, begin with a letter, and not end with -."
+        raise click.BadParameter(message, param=parameter)
+    return value
+
+
+def namespace_name(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Name of a namespace; one that Kubernetes refuses is bad usage."""
+    if value is not None and not (NAMESPACE.fullmatch(value) and len(value) <= MOST_NAMESPACE):
+        message = f"must be at most {MOST_NAMESPACE} of a-z, 0-9 and -, and neither begin nor end with -."
+        raise click.BadParameter(message, param=parameter)
+    return value
+
+
+def image_name(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Name of an image; what cannot be one is bad usage."""
+    if value is not None and not (IMAGE.fullmatch(value) and len(value) <= MOST_IMAGE):
+        raise click.BadParameter("must be an image's name, such as madrone:1.0.0.", param=parameter)
+    return value
+
+
 prefix_option = click.option(
     "--prefix", callback=metric_prefix, help="Prefix of the service's metrics. Default: METRICS_PREFIX."
 )
@@ -32,7 +74,7 @@ prefix_option = click.option(
 
 @click.group()
 def ops() -> None:
-    """Print what Grafana and Prometheus need to watch the service."""
+    """Print what Grafana and Prometheus need to watch the service, and manifests to deploy it."""
 
 
 @ops.command()
@@ -65,6 +107,54 @@ def servicemonitor() -> None:
     if not settings.enable_prometheus:
         stop("ENABLE_PROMETHEUS is false: there is nothing to scrape.")
     click.echo(service_monitor(settings), nl=False)
+
+
+def deployment_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that manifests have in common."""
+    for option in reversed(
+        (
+            click.option("--name", callback=object_name, help="Name of the objects. Default: madrone."),
+            click.option("--image", callback=image_name, help="Image of Madrone. Default: madrone and its version."),
+            click.option(
+                "--replicas", type=click.IntRange(1, MOST_REPLICAS), help="Fewest replicas. Default: 2."
+            ),
+            click.option(
+                "--max-replicas", type=click.IntRange(1, MOST_REPLICAS),
+                help="Most replicas. Default: four times as many as --replicas.",
+            ),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@ops.command(short_help="Print manifests for Kubernetes.")
+@deployment_options
+@click.option("--namespace", callback=namespace_name, help="Namespace of the objects. Default: that of kubectl.")
+def kubernetes(**options: Any) -> None:
+    """Print manifests for Kubernetes as YAML.
+
+    Settings of the environment that are not the default become variables of the container; secrets are named, and their
+    values are not printed.
+    """
+    from app.ops.manifests.cluster import kubernetes
+
+    click.echo(kubernetes(_plan(**options)), nl=False)
+
+
+def _plan(**options: Any) -> "Plan":
+    """The deployment that the settings and the given options describe."""
+    from app.ops.manifests.plan import MOST_TO_FEWEST, Plan
+
+    given = {name: value for name, value in options.items() if value is not None}
+    fewest, most = given.get("replicas"), given.get("max_replicas")
+    if most is None and fewest is not None:
+        given["max_replicas"] = MOST_TO_FEWEST * fewest
+    plan = Plan(settings=settings_of_environment(), environ=dict(os.environ), **given)
+    if plan.max_replicas < plan.replicas:
+        message = f"must be at least --replicas, which is {plan.replicas}."
+        raise click.BadParameter(message, param_hint="'--max-replicas'")
+    return plan
 
 
 def _prefix(given: str | None) -> str:
