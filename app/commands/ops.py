@@ -3,11 +3,13 @@
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from app.commands.common import settings_of_environment, stop
+from app.files import reason
 
 if TYPE_CHECKING:
     from app.ops.manifests.plan import Plan
@@ -140,6 +142,46 @@ def kubernetes(**options: Any) -> None:
     from app.ops.manifests.cluster import kubernetes
 
     click.echo(kubernetes(_plan(**options)), nl=False)
+
+
+@ops.command(short_help="Print a ServingRuntime of KServe.")
+@deployment_options
+@click.option("--namespace", callback=namespace_name, help="Namespace of the objects. Default: that of kubectl.")
+def kserve(**options: Any) -> None:
+    """Print a ServingRuntime of KServe, and an InferenceService that uses it, as YAML.
+
+    Settings and secrets go into them as into the manifests of `madrone ops kubernetes`.
+    """
+    from app.ops.manifests.serving_runtime import kserve
+
+    click.echo(kserve(_plan(**options)), nl=False)
+
+
+@ops.command(short_help="Write a Helm chart.")
+@deployment_options
+@click.option(
+    "--output", type=click.Path(path_type=Path), required=True, help="New folder, or new archive if it ends in .tgz."
+)
+def helm(output: Path, **options: Any) -> None:
+    """Write a Helm chart, which makes of its default values what `madrone ops kubernetes` prints.
+
+    Settings of the environment that are not the default are its values, but for those of ports and of the shutdown,
+    which are part of its templates. Secrets are named, and their values are not written.
+    """
+    from app.ops.manifests.chart import chart
+
+    plan = _plan(**options)
+    _write(chart(plan), output, plan.name)
+
+
+def _write(files: dict[str, str], output: Path, name: str) -> None:
+    """Write the files of a manifest, and end the command if that fails."""
+    from app.ops.manifests.files import write_files
+
+    try:
+        write_files(files, output, name)
+    except OSError as error:
+        stop(f"Cannot write {output}: {reason(error)}.")
 
 
 def _plan(**options: Any) -> "Plan":

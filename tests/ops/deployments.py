@@ -1,6 +1,9 @@
 """Deployments of the tests: what `madrone ops` makes manifests of."""
 
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from app.config.settings import Settings
 from app.ops.manifests.plan import Plan
@@ -31,3 +34,18 @@ def plan(environ: dict[str, str] | None = None, **options: Any) -> Plan:
     """The deployment of some variables."""
     given = environ or {}
     return Plan(settings=Settings.from_environ(given), environ=given, **options)
+
+
+class Encrypted(Settings, frozen=True, kw_only=True):
+    """Settings with a certificate."""
+
+    api_tls_cert: Path | None = None
+    api_tls_key: Path | None = None
+
+
+def encrypted(environ: dict[str, str] | None = None) -> Plan:
+    """A deployment whose API speaks TLS."""
+    given = {"API_TLS_CERT": "/home/me/cert.pem", "API_TLS_KEY": "/home/me/key.pem", **(environ or {})}
+    files = {"api_tls_cert": Path(given["API_TLS_CERT"]), "api_tls_key": Path(given["API_TLS_KEY"])}
+    settings = msgspec.structs.asdict(Settings.from_environ(environ or {})) | files
+    return Plan(settings=Encrypted(**settings), environ=given)

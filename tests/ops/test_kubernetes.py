@@ -16,10 +16,11 @@ from app.ops.manifests.plan import HOME, Plan
 from app.ops.manifests.scaling import adapter_rule
 from app.ops.manifests.text import Quoted, written
 from app.routes.health import HealthController
-from tests.ops.deployments import EVERYTHING, plan
+from tests.ops.deployments import EVERYTHING, encrypted, plan
 from tests.ops.schemas import NEWEST, OLDEST, check
 
 PLANS = {"defaults": plan(), "everything": plan(EVERYTHING, name="scores", namespace="ml", replicas=3)}
+ENCRYPTED = encrypted({"API_KEY": "sesame"})
 
 
 def documents(deployment: Plan) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def environment(deployment: Plan) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
-@pytest.mark.parametrize("deployment", PLANS.values(), ids=PLANS)
+@pytest.mark.parametrize("deployment", [*PLANS.values(), ENCRYPTED], ids=[*PLANS, "encrypted"])
 def test_their_schemas_take_them(deployment: Plan, version: str) -> None:
     found = documents(deployment)
     assert len(found) == 7
@@ -103,6 +104,19 @@ def test_probes_ask_routes_that_exist() -> None:
     }  # fmt: skip
     assert {one["path"] for one in probes.values()} <= paths
     assert {one["scheme"] for one in probes.values()} == {"HTTP"}
+
+
+def test_probes_speak_tls_where_the_api_does_and_the_certificate_is_mounted() -> None:
+    inside = container(ENCRYPTED)
+    assert {one["httpGet"]["scheme"] for name, one in inside.items() if name.endswith("Probe")} == {"HTTPS"}
+    assert environment(ENCRYPTED).items() >= {
+        "API_TLS_CERT": "/run/secrets/tls/tls.crt", "API_TLS_KEY": "/run/secrets/tls/tls.key"
+    }.items()  # fmt: skip
+    assert [one["mountPath"] for one in inside["volumeMounts"]][2:] == ["/run/secrets/tls", "/run/secrets/madrone"]
+    spec = documents(ENCRYPTED)["Deployment"]["spec"]["template"]["spec"]
+    assert [one["secret"]["secretName"] for one in spec["volumes"][2:]] == ["madrone-tls", "madrone"]
+    assert "kubectl create secret tls madrone-tls" in kubernetes(ENCRYPTED)
+    assert "/home/me" not in kubernetes(ENCRYPTED)
 
 
 def test_a_pod_that_ends_has_time_for_what_the_settings_allow() -> None:

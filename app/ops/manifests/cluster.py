@@ -28,17 +28,17 @@ COMMENTS: dict[str, tuple[str, ...]] = {
 def objects(plan: Plan) -> dict[str, Json]:
     """The objects by the names of their kinds, in the order in which they are needed."""
     found = {
-        "serviceaccount": _object(plan, "v1", "ServiceAccount", {"automountServiceAccountToken": False}),
-        "service": _object(plan, "v1", "Service", {"spec": _service(plan)}),
-        "networkpolicy": _object(plan, "networking.k8s.io/v1", "NetworkPolicy", {"spec": _network_policy(plan)}),
-        "deployment": _object(plan, "apps/v1", "Deployment", {"spec": _deployment(plan)}),
-        "poddisruptionbudget": _object(plan, "policy/v1", "PodDisruptionBudget", {"spec": disruption_budget(plan)}),
+        "serviceaccount": described(plan, "v1", "ServiceAccount", {"automountServiceAccountToken": False}),
+        "service": described(plan, "v1", "Service", {"spec": _service(plan)}),
+        "networkpolicy": described(plan, "networking.k8s.io/v1", "NetworkPolicy", {"spec": _network_policy(plan)}),
+        "deployment": described(plan, "apps/v1", "Deployment", {"spec": _deployment(plan)}),
+        "poddisruptionbudget": described(plan, "policy/v1", "PodDisruptionBudget", {"spec": disruption_budget(plan)}),
     }
     if plan.settings.enable_prometheus:
-        found["horizontalpodautoscaler"] = _object(
+        found["horizontalpodautoscaler"] = described(
             plan, "autoscaling/v2", "HorizontalPodAutoscaler", {"spec": autoscaler(plan)}
         )
-        found["servicemonitor"] = _object(
+        found["servicemonitor"] = described(
             plan, "monitoring.coreos.com/v1", "ServiceMonitor", {"spec": scraping(plan.settings, labels(plan.name))}
         )
     else:  # nothing tells how many there should be
@@ -54,10 +54,18 @@ def kubernetes(plan: Plan) -> str:
     ]
     comments = COMMENTS | {"horizontalpodautoscaler": tuple(scaler)}
     documents = [written(document, comments.get(name, ())) for name, document in objects(plan).items()]
-    return "---\n".join([written_header(plan, "kubernetes"), *documents])
+    return "---\n".join([header(plan, "kubernetes"), *documents])
 
 
-def written_header(plan: Plan, command: str) -> str:
+def described(plan: Plan, version: str, kind: str, more: Json) -> Json:
+    """An object with the name, the namespace and the labels of the deployment."""
+    metadata: Json = {"name": plan.name}
+    if plan.namespace is not None:
+        metadata["namespace"] = plan.namespace
+    return {"apiVersion": version, "kind": kind, "metadata": {**metadata, "labels": labels(plan.name)}, **more}
+
+
+def header(plan: Plan, command: str) -> str:
     """Comments on all of a manifest: what made it, and what is needed before."""
     return "".join(f"# {line}\n" for line in [f"Made by `madrone ops {command}` {__version__}.", *before(plan)])
 
@@ -74,13 +82,6 @@ def before(plan: Plan) -> list[str]:
         lines.append("The certificate and its key:")
         lines.append(f"  kubectl create secret tls {plan.name}-tls{into} --cert=tls.crt --key=tls.key")
     return lines
-
-
-def _object(plan: Plan, version: str, kind: str, more: Json) -> Json:
-    metadata: Json = {"name": plan.name}
-    if plan.namespace is not None:
-        metadata["namespace"] = plan.namespace
-    return {"apiVersion": version, "kind": kind, "metadata": {**metadata, "labels": labels(plan.name)}, **more}
 
 
 def _service(plan: Plan) -> Json:

@@ -78,7 +78,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def variables(self) -> dict[str, str]:
-        """Settings that differ from their defaults, without secrets, as variables in the order of their names."""
+        """Settings that differ from their defaults, without secrets, as variables; the shaping ones come first."""
         found: dict[str, str] = {}
         for field in msgspec.structs.fields(type(self.settings)):
             text = self.environ.get(field.name.upper(), "")
@@ -86,7 +86,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
                 continue
             if getattr(self.settings, field.name) != field.default:
                 found[field.name.upper()] = text if field.name == "model_name" else text.strip()
-        return dict(sorted(found.items()))
+        return dict(sorted(found.items(), key=lambda one: (one[0].lower() not in SHAPING, one[0])))
 
     @property
     def places(self) -> dict[str, str]:

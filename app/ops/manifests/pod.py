@@ -9,6 +9,9 @@ USER = 10001
 CPU = 1
 """Cores of a worker: one row costs its event loop 0.2 ms of a core, and the first start compiles with one core."""
 
+READABLE = 0o440
+"""Mode of the files with secrets, for the group of `fsGroup`."""
+
 POD_SECURITY: Json = {
     "runAsNonRoot": True,
     "runAsUser": USER,
@@ -71,21 +74,21 @@ def resources(plan: Plan) -> Json:
 def mounts(plan: Plan) -> list[Json]:
     """The places of a container that are not the image's."""
     found: list[Json] = [{"name": "state", "mountPath": str(HOME)}, {"name": "tmp", "mountPath": "/tmp"}]
-    if plan.secrets:
-        found.append({"name": "secrets", "mountPath": str(SECRETS_AT), "readOnly": True})
     if plan.tls:
         found.append({"name": "tls", "mountPath": str(TLS_AT), "readOnly": True})
+    if plan.secrets:
+        found.append({"name": "secrets", "mountPath": str(SECRETS_AT), "readOnly": True})
     return found
 
 
 def volumes(plan: Plan) -> list[Json]:
     """The volumes behind `mounts`."""
     found: list[Json] = [{"name": "state", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]
+    if plan.tls:
+        found.append({"name": "tls", "secret": {"secretName": f"{plan.name}-tls", "defaultMode": READABLE}})
     if plan.secrets:
         items = [{"key": name, "path": name} for name in plan.secrets]
-        found.append({"name": "secrets", "secret": {"secretName": plan.name, "defaultMode": 0o440, "items": items}})
-    if plan.tls:
-        found.append({"name": "tls", "secret": {"secretName": f"{plan.name}-tls", "defaultMode": 0o440}})
+        found.append({"name": "secrets", "secret": {"secretName": plan.name, "defaultMode": READABLE, "items": items}})
     return found
 
 

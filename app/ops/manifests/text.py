@@ -15,10 +15,11 @@ class Quoted(str):
     """Text that is written in double quotes: parsers differ on what `1e5`, `on` or `0o7` without quotes is."""
 
 
-class _Dumper(yaml.SafeDumper):
+class Dumper(yaml.SafeDumper):
     """Writes equal parts of a document each in full, without YAML's anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
+        """Whether a part is written anew where it appears again: always."""
         return True
 
 
@@ -26,10 +27,10 @@ def _quoted(dumper: yaml.SafeDumper, data: Quoted) -> yaml.Node:
     return dumper.represent_scalar("tag:yaml.org,2002:str", str(data), style='"')
 
 
-_Dumper.add_representer(Quoted, _quoted)
+Dumper.add_representer(Quoted, _quoted)
 
 
 def written(document: Json, comments: Iterable[str] = ()) -> str:
     """A document as YAML, its keys in their order, with lines of comment above."""
     above = "".join(f"# {line}".rstrip() + "\n" for line in comments)
-    return above + yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=WIDTH, allow_unicode=True)
+    return above + yaml.dump(document, Dumper=Dumper, sort_keys=False, width=WIDTH, allow_unicode=True)
