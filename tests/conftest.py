@@ -22,20 +22,18 @@ from kernels.cache import cache_kernels
 
 cache_kernels(Path(__file__).parents[1] / ".pytest_cache" / "kernels")
 
-from functools import lru_cache
-
 import hypothesis
 import pytest
 import pytest_asyncio
 
 from app.config.settings import Settings
 from app.main import create_app
-from app.models import artifact
 from app.models.artifact import read_artifact
 from app.models.registry.embedded import BUNDLED
 from tests.faults import MlflowServer
 from tests.models.keeping import keep
 from tests.monitoring import Prometheus
+from tests.once import work_once
 from tests.prediction_log.databases import PostgresServer, postgres_binaries, unprivileged_user
 from tests.support import Client, Server, free_port, in_process, loaded, server_environ
 
@@ -48,38 +46,7 @@ hypothesis.settings.register_profile("short", hypothesis.settings.get_profile("r
 hypothesis.settings.load_profile("repeatable")
 
 
-def once(work: Callable[..., Any]) -> Callable[..., Any]:
-    """Work that is done the first time, and gives the same answer ever after."""
-    answers: list[Any] = []
-
-    def answer(*arguments: Any) -> Any:
-        if not answers:
-            answers.append(work(*arguments))
-        return answers[0]
-
-    return answer
-
-
-# The bundled model's text is read for each of some hundred apps, and its kernels are measured, which is half of the
-# time that an app takes to start. What comes of a text is never changed, and depends on nothing else.
-artifact.read_forest = lru_cache(maxsize=4)(artifact.read_forest)
-forests: dict[int, tuple[Any, Any]] = {}
-
-
-def make_and_measure_once(data: Any, make: Callable[..., Any] = artifact.make_forest) -> Any:
-    """The forest of what was read, which is the same for all apps if what was read is."""
-    if id(data) not in forests:
-        if len(forests) == 8:
-            forests.clear()
-        forest = make(data)
-        for measured in (forest, forest.explainer):
-            if hasattr(measured, "measure"):
-                measured.measure = once(measured.measure)
-        forests[id(data)] = data, forest  # with the data, so that no other gets its id
-    return forests[id(data)][1]
-
-
-artifact.make_forest = make_and_measure_once
+work_once()
 
 LONGEST = (
     "tests/test_supervisor.py",
