@@ -9,8 +9,8 @@ import httpx
 
 from madrone.client.answers import Curve, FailedRow, OutcomesTaken, Prediction
 from madrone.client.attempts import Attempt, Lost, Reply, Steps
-from madrone.client.calls import RETRIES, TIMEOUT_S, URL, Asked, Calls
-from madrone.client.http import http_options, lost, outgoing, reply_of
+from madrone.client.calls import MAX_ANSWER_BYTES, RETRIES, TIMEOUT_S, URL, Asked, Calls
+from madrone.client.http import Body, http_options, lost, outgoing
 from madrone.client.model import Model
 
 T = TypeVar("T")
@@ -30,13 +30,14 @@ class Client:
         timeout: Seconds for a request with all its repetitions; a large table takes several requests.
         retries: Most repetitions of a request.
         verify: Whether an https certificate is checked, or the `ssl.SSLContext` to check it with.
+        max_answer_bytes: Most bytes of an answer: a larger one is `BadAnswer`, before the rest of it is read.
     """
 
     def __init__(
         self, url: str = URL, key: str | None = None, *, timeout: float = TIMEOUT_S, retries: int = RETRIES,
-        verify: Any = True,
+        verify: Any = True, max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:  # fmt: skip
-        self._calls = Calls(url, key, timeout, retries)
+        self._calls = Calls(url, key, timeout, retries, max_answer_bytes)
         self._http = httpx.Client(**http_options(self._calls, verify))
 
     def predict(self, row: Any, **asked: Unpack[Asked]) -> Prediction:
@@ -133,11 +134,12 @@ class Client:
         end = time.monotonic() + attempt.seconds
         try:
             with self._http.stream(**outgoing(attempt)) as response:
-                pieces: list[bytes] = []
+                body = Body(attempt)
                 for piece in response.iter_raw():
-                    pieces.append(piece)
+                    if too_large := body.add(piece):
+                        return too_large
                     if time.monotonic() > end:
                         return Lost("the answer took too long", in_time=False)
-                return reply_of(response, pieces)
+                return body.reply(response)
         except httpx.TransportError as error:
             return lost(error)

@@ -27,6 +27,9 @@ URL = "http://127.0.0.1:8000"
 TIMEOUT_S, RETRIES = 60.0, 4
 """Defaults of a client. The time is more than the 30 s after which a service gives up by default, and says so."""
 
+MAX_ANSWER_BYTES = 2**30
+"""Most bytes of an answer by default. A million rows with contributions of 100 features have 800 MB."""
+
 MOST_OUTCOMES = 10_000
 """Most outcomes that the service takes at a time."""
 
@@ -67,18 +70,21 @@ class Calls:
         key: Key of the service; None for none.
         timeout: Seconds for a request with all its repetitions.
         retries: Most repetitions of a request.
+        max_answer_bytes: Most bytes of an answer.
     """
 
-    def __init__(self, url: str, key: str | None, timeout: float, retries: int) -> None:
+    def __init__(self, url: str, key: str | None, timeout: float, retries: int, max_answer_bytes: int) -> None:
         parts = _parts(url)
         if key is not None and not (0 < len(key) <= 256 and key.isascii() and key.isprintable() and " " not in key):
             raise ValueError("The key must be 1 to 256 visible ASCII characters.")
         check_timeout(timeout)
         if retries < 0:
             raise ValueError("The retries must be 0 or more.")
+        if max_answer_bytes < 1:
+            raise ValueError("The max_answer_bytes must be 1 or more.")
         self.url = parts.geturl().rstrip("/")
         shown = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-        self.policy = Policy(shown.geturl().rstrip("/"), timeout, retries)
+        self.policy = Policy(shown.geturl().rstrip("/"), timeout, retries, max_answer_bytes)
         self.headers = {"Accept-Encoding": "identity"} | ({} if key is None else {"X-API-Key": key})
         self._limits: Limits | None = None
 
@@ -174,7 +180,7 @@ class Calls:
 
     def ready(self) -> Steps[bool]:
         """Whether predictions are answered now."""
-        reply = yield Attempt(Request("GET", "/health/ready"), self.policy.timeout)
+        reply = yield Attempt(Request("GET", "/health/ready"), self.policy.timeout, self.policy.most_bytes)
         return isinstance(reply, Reply) and reply.status == 200
 
     def _get(self, path: str, kind: type[T], timeout: float | None = None) -> Steps[T]:

@@ -1,7 +1,6 @@
 """What both clients have in common of httpx."""
 
 import ipaddress
-from collections.abc import Sequence
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -35,9 +34,29 @@ def outgoing(attempt: Attempt) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def reply_of(response: httpx.Response, pieces: Sequence[bytes]) -> Reply:
-    """An answer that has come whole."""
-    return Reply(response.status_code, response.headers, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+class Body:
+    """The body of an answer, piece by piece, up to a number of bytes.
+
+    Args:
+        attempt: What is answered.
+    """
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._pieces: list[bytes] = []
+        self._most = self._left = attempt.most_bytes
+
+    def add(self, piece: bytes) -> Lost | None:
+        """Take the next piece; if the body is too large, what becomes of the request."""
+        self._left -= len(piece)
+        self._pieces.append(piece)
+        if self._left < 0:
+            return Lost(f"more than {self._most} bytes, the client's max_answer_bytes", too_large=True)
+        return None
+
+    def reply(self, response: httpx.Response) -> Reply:
+        """The answer, which has come whole."""
+        pieces = self._pieces
+        return Reply(response.status_code, response.headers, pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
 
 def lost(error: httpx.TransportError) -> Lost:
