@@ -25,7 +25,7 @@ SUFFIXES: dict[str, Format] = {
     ".feather": "arrow",
 }
 
-BATCH_ROWS = 65_536
+BATCH_ROWS = 2**17
 """Rows of a record batch: they bound the memory, with the budget."""
 
 BATCHES_OF_PART = 8
