@@ -20,11 +20,12 @@ class AsyncClient:
     """`Client` for asyncio: the same arguments and calls, which are awaited. Tasks of one event loop may share it.
 
     Args:
-        url: URL of the service.
+        url: URL of the service, or `unix:` and the path of its socket.
         key: API_KEY of the service, if it has one.
         timeout: Seconds for a request with all its repetitions; a large table takes several requests.
         retries: Most repetitions of a request.
-        verify: Whether an https certificate is checked, or the `ssl.SSLContext` to check it with.
+        verify: Whether an https certificate is checked, the file of the authority to check it with, or an
+            `ssl.SSLContext`, which may have a certificate of its own to show.
         max_answer_bytes: Most bytes of an answer: a larger one is `BadAnswer`, before the rest of it is read.
     """
 
@@ -33,7 +34,7 @@ class AsyncClient:
         verify: Any = True, max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:  # fmt: skip
         self._calls = Calls(url, key, timeout, retries, max_answer_bytes)
-        self._http = httpx.AsyncClient(**http_options(self._calls, verify))
+        self._http = httpx.AsyncClient(**http_options(self._calls, verify, httpx.AsyncHTTPTransport))
 
     async def predict(self, row: Any, **asked: Unpack[Asked]) -> Prediction:
         """Predict one row, as `Client.predict`."""

@@ -25,11 +25,12 @@ class Client:
     for a service on this machine.
 
     Args:
-        url: URL of the service.
+        url: URL of the service, or `unix:` and the path of its socket.
         key: API_KEY of the service, if it has one.
         timeout: Seconds for a request with all its repetitions; a large table takes several requests.
         retries: Most repetitions of a request.
-        verify: Whether an https certificate is checked, or the `ssl.SSLContext` to check it with.
+        verify: Whether an https certificate is checked, the file of the authority to check it with, or an
+            `ssl.SSLContext`, which may have a certificate of its own to show.
         max_answer_bytes: Most bytes of an answer: a larger one is `BadAnswer`, before the rest of it is read.
     """
 
@@ -38,7 +39,7 @@ class Client:
         verify: Any = True, max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:  # fmt: skip
         self._calls = Calls(url, key, timeout, retries, max_answer_bytes)
-        self._http = httpx.Client(**http_options(self._calls, verify))
+        self._http = httpx.Client(**http_options(self._calls, verify, httpx.HTTPTransport))
 
     def predict(self, row: Any, **asked: Unpack[Asked]) -> Prediction:
         """Predict one row.

@@ -1,6 +1,9 @@
 """What both clients have in common of httpx."""
 
 import ipaddress
+import ssl
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -10,14 +13,17 @@ from madrone.client.attempts import Attempt, Lost, Reply
 from madrone.client.calls import Calls
 
 
-def http_options(calls: Calls, verify: Any) -> dict[str, Any]:
-    """Arguments of a client of httpx."""
+def http_options(calls: Calls, verify: Any, transport: Callable[..., Any]) -> dict[str, Any]:
+    """Arguments of a client of httpx, which has this kind of transport."""
+    if isinstance(verify, str | Path):
+        verify = ssl.create_default_context(cafile=verify)
     parts = urlsplit(calls.url)
     return {
         "base_url": calls.url,
         "headers": calls.headers,
         "follow_redirects": False,  # would take the key elsewhere
         "trust_env": not _is_here(cast(str, parts.hostname)),
+        "transport": None if calls.socket is None else transport(uds=calls.socket),
         "verify": verify if parts.scheme == "https" else False,  # certificate authorities take 30 ms to read
     }
 
