@@ -205,9 +205,8 @@ def test_a_unix_socket_takes_the_place_of_the_port(
     path = tmp_path / "api.sock"
     environ = {"API_UNIX_SOCKET": str(path)}
     server = serve(**environ, API_UNIX_SOCKET_MODE="600", SHUTDOWN_DELAY="0")
-    eventually(path.exists, process=server)
+    eventually(lambda: probe(environ) == 0, process=server)
     with Client(f"unix:{path}", retries=0) as client:
-        eventually(client.ready, process=server)
         assert client.predict(example).version
         assert client.url == f"unix:{path}"
         assert path.stat().st_mode & 0o777 == 0o600
