@@ -31,6 +31,9 @@ DEFAULTS = {
     "model_canary_header": "X-Request-ID",
     "model_shadow_alias": None,
     "model_pin_alias": None,
+    "api_unix_socket": None,
+    "api_unix_socket_mode": "660",
+    "api_tls_cert": None,
     "mlflow_tracking_uri": None,
     "mlflow_registry_uri": None,
     "enable_prometheus": True,
@@ -94,13 +97,16 @@ def test_every_variable_is_read() -> None:
         "PREDICTION_LOG": "durable", "PREDICTION_LOG_FORMAT": "parquet", "PREDICTION_LOG_SPOOL_BYTES": "2000000",
         "PREDICTION_LOG_ROWS": "5", "PREDICTION_LOG_DAYS": "2.5", "OUTCOME_WINDOW_ROWS": "200",
         "CONSOLE": "false", "CORS_ORIGINS": "https://a.example, https://b.example", "API_KEY": "key",
+        "API_TLS_CERT": "a.pem", "API_TLS_KEY": "a.key", "API_TLS_KEY_PASSWORD": "word", "API_TLS_CLIENT_CA": "ca.pem",
+        "API_UNIX_SOCKET_MODE": "600",
         "API_KEY_SECOND": "second", "ADMIN_API_KEY": "admin", "MLFLOW_WEBHOOK_SECRET": "hook",
         "DATA_DIR": "/var/lib/madrone", "DRIFT": "false", "DRIFT_WINDOW": "60", "DRIFT_BASELINE_ROWS": "0",
     }  # fmt: skip
-    assert {name.lower() for name in given} == set(Settings.__struct_fields__) - {"model_path"}  # excludes others
+    exclusive = ["api_unix_socket", "model_path"]  # of others
+    assert {name.lower() for name in given} == set(Settings.__struct_fields__) - set(exclusive)
     settings = Settings.from_environ(given)
     unchanged = [name for name in Settings.__struct_fields__ if getattr(settings, name) == getattr(Settings(), name)]
-    assert unchanged == ["model_path"]
+    assert unchanged == exclusive
     assert settings.cors_origins == ("https://a.example", "https://b.example")
     assert settings.data_dir == Path("/var/lib/madrone")
     assert settings.log_level == "DEBUG"
@@ -141,7 +147,10 @@ GOOD = {"database_url": "sqlite:///rows.db", "mlflow_registry_uri": "http://u:p@
 
 @pytest.mark.parametrize("name", sorted(SECRETS))
 def test_a_secret_may_be_in_a_file(name: str, tmp_path: Path) -> None:
-    needed = {"mlflow_registry_uri": {"MLFLOW_TRACKING_URI": "http://mlflow"}, "api_key_second": {"API_KEY": "key"}}
+    needed = {
+        "mlflow_registry_uri": {"MLFLOW_TRACKING_URI": "http://mlflow"}, "api_key_second": {"API_KEY": "key"},
+        "api_tls_key_password": {"API_TLS_CERT": "a.pem", "API_TLS_KEY": "a.key"},
+    }  # fmt: skip
     file, others = tmp_path / "secret", needed.get(name, {})
     file.write_text(f"{GOOD.get(name, 'http://u:p@mlflow')}\n")
     settings = Settings.from_environ({f"{name.upper()}_FILE": str(file)} | others)
