@@ -174,6 +174,26 @@ def helm(output: Path, **options: Any) -> None:
     _write(chart(plan), output, plan.name)
 
 
+@ops.command(short_help="Write a folder for Docker Compose.")
+@click.option("--name", callback=object_name, help="Name of the project. Default: madrone.")
+@click.option("--image", callback=image_name, help="Image of Madrone. Default: madrone and its version.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="New folder.")
+def compose(output: Path, **options: Any) -> None:
+    """Write a folder for Docker Compose: Madrone, MLflow, PostgreSQL, Prometheus and Grafana.
+
+    Settings of the environment that are not the default become variables, but for those that name a registry or a
+    database, which Compose starts itself. Passwords of theirs are random, in files. Other secrets are not written.
+    """
+    from app.ops.manifests.compose import compose, needed
+
+    plan = _plan(**options)
+    if output.suffix == ".tgz":
+        raise click.BadParameter("must be a folder.", param_hint="'--output'")
+    _write(compose(plan), output, plan.name)
+    for path in needed(plan):
+        click.echo(f"Before a start, make the file {output / path}, readable for all.", err=True)
+
+
 def _write(files: dict[str, str], output: Path, name: str) -> None:
     """Write the files of a manifest, and end the command if that fails."""
     from app.ops.manifests.files import write_files

@@ -67,7 +67,12 @@ def described(plan: Plan, version: str, kind: str, more: Json) -> Json:
 
 def header(plan: Plan, command: str) -> str:
     """Comments on all of a manifest: what made it, and what is needed before."""
-    return "".join(f"# {line}\n" for line in [f"Made by `madrone ops {command}` {__version__}.", *before(plan)])
+    return made_by(command) + "".join(f"# {line}\n" for line in before(plan))
+
+
+def made_by(command: str) -> str:
+    """The first line of a manifest, a comment."""
+    return f"# Made by `madrone ops {command}`, Madrone {__version__}.\n"
 
 
 def before(plan: Plan) -> list[str]:

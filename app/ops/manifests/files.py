@@ -2,9 +2,12 @@
 
 import io
 import tarfile
-from pathlib import Path
+from pathlib import Path, PurePath
 
 ARCHIVE = ".tgz"
+
+SECRETS = "secrets"
+"""Folder that only its owner enters."""
 
 
 def write_files(files: dict[str, str], output: Path, name: str) -> None:
@@ -27,7 +30,10 @@ def write_files(files: dict[str, str], output: Path, name: str) -> None:
                 archive.addfile(entry, io.BytesIO(content))
         return
     output.mkdir()
+    folders = {folder for path in files for folder in PurePath(path).parents}
+    for folder in sorted(folders):
+        (output / folder).mkdir(exist_ok=True)
+        (output / folder).chmod(0o700 if folder.name == SECRETS else 0o755)
     for path, text in files.items():
-        place = output / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text)
+        (output / path).write_text(text)
+        (output / path).chmod(0o644)  # whatever the umask: containers have users of their own, who read what is mounted
