@@ -12,6 +12,7 @@ import httpx
 import pytest
 import yaml
 
+from app.models.registry.embedded import BUNDLED
 from app.ops.manifests.cluster import kubernetes
 from app.ops.manifests.plan import HOME
 from kernels.cache import kernels_version
@@ -32,10 +33,17 @@ def pod(deployment: Any) -> dict[str, Any]:
 def test_madrone_serves_as_the_manifest_says(tmp_path: Path, example: dict[str, float]) -> None:
     """With a read-only root, as a user without rights, and with files nowhere but in the volumes."""
     port = free_port()
-    deployment = plan({"API_PORT": str(port), "PROMETHEUS_PORT": str(free_port()), "API_KEY": KEY})
+    deployment = plan(
+        {
+            "API_PORT": str(port),
+            "PROMETHEUS_PORT": str(free_port()),
+            "API_KEY": KEY,
+            "MODEL_PATH": str(BUNDLED / "model"),
+        }
+    )
     spec = pod(deployment)
     environ = {
-        "HOME": str(HOME), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1",
+        "HOME": str(HOME), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
     }  # fmt: skip
     box = Box(spec, environ, str(HOME), tmp_path)
     (box.volumes["secrets"] / "API_KEY").write_text(KEY)
