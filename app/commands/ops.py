@@ -216,6 +216,10 @@ def _plan(**options: Any) -> "Plan":
     if plan.max_replicas < plan.replicas:
         message = f"must be at least --replicas, which is {plan.replicas}."
         raise click.BadParameter(message, param_hint="'--max-replicas'")
+    if plan.asks_certificates and not plan.settings.enable_prometheus:
+        stop(
+            "API_TLS_CLIENT_CA needs ENABLE_PROMETHEUS here: probes have no certificate, and read the metrics instead."
+        )
     return plan
 
 

@@ -41,11 +41,14 @@ class Encrypted(Settings, frozen=True, kw_only=True):
 
     api_tls_cert: Path | None = None
     api_tls_key: Path | None = None
+    api_tls_client_ca: Path | None = None
 
 
-def encrypted(environ: dict[str, str] | None = None) -> Plan:
-    """A deployment whose API speaks TLS."""
+def encrypted(environ: dict[str, str] | None = None, client_ca: str | None = None) -> Plan:
+    """A deployment whose API speaks TLS, and with `client_ca` only to clients with a certificate."""
     given = {"API_TLS_CERT": "/home/me/cert.pem", "API_TLS_KEY": "/home/me/key.pem", **(environ or {})}
-    files = {"api_tls_cert": Path(given["API_TLS_CERT"]), "api_tls_key": Path(given["API_TLS_KEY"])}
+    if client_ca is not None:
+        given["API_TLS_CLIENT_CA"] = client_ca
+    files = {name.lower(): Path(path) for name, path in given.items() if name.startswith("API_TLS")}
     settings = msgspec.structs.asdict(Settings.from_environ(environ or {})) | files
     return Plan(settings=Encrypted(**settings), environ=given)

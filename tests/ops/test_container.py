@@ -102,7 +102,6 @@ def test_the_image_fits_the_manifest() -> None:
     assert f"--home-dir {state} " in CONTAINERFILE
     (data,) = (one["value"] for one in container["env"] if one["name"] == "DATA_DIR")
     assert f"DATA_DIR={data}\n" in CONTAINERFILE
-    assert container["readinessProbe"]["httpGet"]["path"] in CONTAINERFILE  # of the health check
 
 
 def test_hadolint_finds_nothing_but_what_is_meant() -> None:

@@ -115,8 +115,21 @@ def test_probes_speak_tls_where_the_api_does_and_the_certificate_is_mounted() ->
     assert [one["mountPath"] for one in inside["volumeMounts"]][2:] == ["/run/secrets/tls", "/run/secrets/madrone"]
     spec = documents(ENCRYPTED)["Deployment"]["spec"]["template"]["spec"]
     assert [one["secret"]["secretName"] for one in spec["volumes"][2:]] == ["madrone-tls", "madrone"]
-    assert "kubectl create secret tls madrone-tls" in kubernetes(ENCRYPTED)
+    assert "kubectl create secret generic madrone-tls --from-file=tls.crt --from-file=tls.key\n" in kubernetes(
+        ENCRYPTED
+    )
     assert "/home/me" not in kubernetes(ENCRYPTED)
+
+
+def test_probes_need_no_certificate_where_clients_do() -> None:
+    deployment = encrypted(client_ca="/home/me/ca.pem")
+    inside = container(deployment)
+    assert {"tcpSocket": {"port": "http"}}.items() <= inside["livenessProbe"].items()
+    assert {"tcpSocket": {"port": "http"}}.items() <= inside["startupProbe"].items()
+    assert inside["readinessProbe"]["exec"]["command"] == ["python", "-m", "app.probe"]
+    assert environment(deployment)["API_TLS_CLIENT_CA"] == "/run/secrets/tls/ca.crt"
+    check(documents(deployment)["Deployment"])
+    assert "--from-file=tls.key --from-file=ca.crt\n" in kubernetes(deployment)
 
 
 def test_a_pod_that_ends_has_time_for_what_the_settings_allow() -> None:

@@ -84,8 +84,9 @@ def before(plan: Plan) -> list[str]:
         lines.append("The secrets, each from a file of its name:")
         lines.append(f"  kubectl create secret generic {plan.name}{into} {files}")
     if plan.tls:
-        lines.append("The certificate and its key:")
-        lines.append(f"  kubectl create secret tls {plan.name}-tls{into} --cert=tls.crt --key=tls.key")
+        files = " ".join(f"--from-file={name}" for name in plan.tls_files)
+        lines.append("The certificate and what belongs to it, likewise, or as cert-manager keeps them:")
+        lines.append(f"  kubectl create secret generic {plan.name}-tls{into} {files}")
     return lines
 
 

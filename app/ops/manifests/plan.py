@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,17 +13,18 @@ from app.address import STORES
 from app.config.environ import FILE, SECRETS
 from app.config.settings import Settings
 
-HOME = Path("/var/lib/madrone")
+HOME = PurePosixPath("/var/lib/madrone")
 """Home of the image's user, the only directory beside /tmp that the service writes to."""
 
-SECRETS_AT, TLS_AT = Path("/run/secrets/madrone"), Path("/run/secrets/tls")
+SECRETS_AT, TLS_AT = PurePosixPath("/run/secrets/madrone"), PurePosixPath("/run/secrets/tls")
 
 PLACES = {
     "data_dir": str(HOME / "data"), "api_tls_cert": str(TLS_AT / "tls.crt"), "api_tls_key": str(TLS_AT / "tls.key"),
+    "api_tls_client_ca": str(TLS_AT / "ca.crt"),
 }  # fmt: skip
 """Settings that are paths on the machine where the command runs, and what they are in a container."""
 
-OF_THE_MACHINE = frozenset(("api_host", *PLACES))
+OF_THE_MACHINE = frozenset(("api_host", "api_unix_socket", "api_unix_socket_mode", *PLACES))
 """Settings that a container has its own values for. It listens on all addresses, so that its probes reach it."""
 
 SHAPING = ("api_port", "enable_prometheus", "prometheus_port", "grpc_port", "shutdown_delay", "shutdown_grace",
@@ -111,6 +112,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def tls(self) -> bool:
         """Whether the API's port speaks TLS."""
         return getattr(self.settings, "api_tls_cert", None) is not None
+
+    @property
+    def asks_certificates(self) -> bool:
+        """Whether only clients with a certificate reach the API, as probes do not."""
+        return getattr(self.settings, "api_tls_client_ca", None) is not None
+
+    @property
+    def tls_files(self) -> list[str]:
+        """Names of the files with the certificate, its key, and the authorities of clients."""
+        return [PurePosixPath(place).name for name, place in self.places.items() if name != "DATA_DIR"]
 
     @property
     def workers(self) -> int:

@@ -9,6 +9,10 @@ USER = 10001
 CPU = 1
 """Cores of a worker: one row costs its event loop 0.2 ms of a core, and the first start compiles with one core."""
 
+LIVE, READY = "/health/live", "/health/ready"
+CHECK = ("python", "-m", "app.probe")
+"""Health check of the image, which reads the status of the service in its metrics where the API takes no probe."""
+
 READABLE = 0o440
 """Mode of the files with secrets, for the group of `fsGroup`."""
 
@@ -49,9 +53,9 @@ def container(plan: Plan, name: str, ports: dict[str, int]) -> Json:
         "env": environment(plan),
         # Variables of other programs, such as AWS_…, MLFLOW_TRACKING_TOKEN and OTEL_….
         "envFrom": [{"secretRef": {"name": f"{plan.name}-env", "optional": True}}],
-        "startupProbe": _probe(plan, "/health/live", periodSeconds=2, timeoutSeconds=5, failureThreshold=90),
-        "livenessProbe": _probe(plan, "/health/live", periodSeconds=10, timeoutSeconds=5, failureThreshold=6),
-        "readinessProbe": _probe(plan, "/health/ready", periodSeconds=5, timeoutSeconds=3, failureThreshold=2),
+        "startupProbe": {**_asked(plan, LIVE), "periodSeconds": 2, "timeoutSeconds": 5, "failureThreshold": 90},
+        "livenessProbe": {**_asked(plan, LIVE), "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
+        "readinessProbe": {**_asked(plan, READY), "periodSeconds": 5, "timeoutSeconds": 3, "failureThreshold": 2},
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(PRESTOP_S)]}}},
         "resources": resources(plan),
         "securityContext": CONTAINER_SECURITY,
@@ -92,5 +96,8 @@ def volumes(plan: Plan) -> list[Json]:
     return found
 
 
-def _probe(plan: Plan, path: str, **times: int) -> Json:
-    return {"httpGet": {"path": path, "port": "http", "scheme": "HTTPS" if plan.tls else "HTTP"}, **times}
+def _asked(plan: Plan, path: str) -> Json:
+    """What a probe asks. One without a certificate that it would need opens the port, or runs the image's check."""
+    if plan.asks_certificates:
+        return {"tcpSocket": {"port": "http"}} if path == LIVE else {"exec": {"command": list(CHECK)}}
+    return {"httpGet": {"path": path, "port": "http", "scheme": "HTTPS" if plan.tls else "HTTP"}}
