@@ -1,5 +1,6 @@
 """The manifests for Kubernetes: what its own schemas say of them, and whether they fit the settings and the service."""
 
+import re
 from typing import Any
 
 import jsonschema
@@ -13,11 +14,12 @@ from app.config.environ import FILE
 from app.config.settings import Settings
 from app.ops.manifests.cluster import kubernetes
 from app.ops.manifests.plan import HOME, Plan
-from app.ops.manifests.scaling import adapter_rule
+from app.ops.manifests.scaling import TARGET, adapter_rule
 from app.ops.manifests.text import Quoted, written
 from app.routes.health import HealthController
 from tests.ops.deployments import EVERYTHING, encrypted, plan
 from tests.ops.schemas import NEWEST, OLDEST, check
+from tests.support import ROOT
 
 PLANS = {"defaults": plan(), "everything": plan(EVERYTHING, name="scores", namespace="ml", replicas=3)}
 ENCRYPTED = encrypted({"API_KEY": "sesame"})
@@ -188,3 +190,15 @@ def test_what_an_operator_has_to_know_is_said_at_the_top(environ: dict[str, str]
     assert note in top
     assert all(line.startswith("# ") for line in top.splitlines())
     assert note not in kubernetes(PLANS["everything"])
+
+
+def test_the_readme_shows_what_is_printed() -> None:
+    text = (ROOT / "app" / "ops" / "README.md").read_text()
+    (shown,) = re.findall(r"^\$ madrone ops kubernetes --replicas 3\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    environ = {"MODEL_NAME": "risk", "MODEL_ALIAS": "champion", "MLFLOW_TRACKING_URI": "https://a", "API_KEY": "b"}
+    printed = kubernetes(plan(environ, replicas=3))
+    top, variables, _ = shown.split("…\n")
+    assert printed.startswith(top)
+    assert variables in printed
+    for figure in (f"{plan().memory_mib:,} MiB", f"{TARGET} requests in flight"):
+        assert figure in text
