@@ -7,6 +7,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +37,14 @@ from tests.models.keeping import keep
 from tests.monitoring import Prometheus
 from tests.once import work_once
 from tests.prediction_log.databases import PostgresServer, postgres_binaries, unprivileged_user
-from tests.support import Client, Server, free_port, in_process, loaded, server_environ
+from tests.support import ROOT, Client, Server, free_port, in_process, loaded, server_environ
 
 # The same examples every time: a run that fails for one commit must not pass for the next by luck. Building the table
 # of Unicode characters on a new machine is slow, and no fault of a strategy.
 hypothesis.settings.register_profile(
     "repeatable", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-hypothesis.settings.register_profile("short", hypothesis.settings.get_profile("repeatable"), max_examples=40)
+hypothesis.settings.register_profile("short", hypothesis.settings.get_profile("repeatable"), max_examples=25)
 hypothesis.settings.load_profile("repeatable")
 
 
@@ -86,6 +88,22 @@ def pytest_configure(config: pytest.Config) -> None:
     """Try fewer examples where the long forms of tests are left out; before modules are imported, which take them."""
     if config.option.markexpr == "not slow":
         hypothesis.settings.load_profile("short")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Import a share of the test modules before collection, another in each process of a run of all tests.
+
+    All processes collect all modules. Were they to do so side by side in the same order, each would compile every
+    module itself in a checkout without bytecode, which takes longer than everything else in a collection.
+    """
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None or session.config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return
+    first, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+    for path in sorted(Path(__file__).parent.rglob("test_*.py"))[first::count]:
+        with suppress(Exception, pytest.skip.Exception):  # the collection meets it again, and tells
+            import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
