@@ -59,7 +59,8 @@ def serve(model: str | None, host: str | None, port: str | None, debug: bool, re
         interface=Interfaces.ASGI,
         loop=Loops.uvloop,
         websockets=False,
-        http=HTTPModes.http1,  # bounds the time until a connection's first request head; HTTP/2 does not
+        # HTTP/2 has no limit on the time until a connection's request head, and pings keep an idle one open.
+        http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=settings.idle_timeout * 1000, max_buffer_size=HEAD_BYTES),
         log_level=LogLevels(level.lower()),
         log_dictconfig=logging_config(level),
