@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from app.auth import key_id_of
@@ -16,14 +18,16 @@ from app.models.disk.batch_costs import BatchCosts
 from app.models.disk.pin import Pin
 from app.models.disk.store import ModelStore
 from app.models.keeper import ModelKeeper, Turns
-from app.models.listener import RefreshListener
+from app.models.listener import RefreshListener, RefreshMetrics
 from app.models.loader import ModelLoader
 from app.models.refresher import Refresher
 from app.models.registry.card import ModelCards
+from app.models.registry.channel import Channel
 from app.models.registry.process import WorkerProcess
 from app.models.registry.source import ModelSource
 from app.models.slot import ModelSlot
 from app.models.watch.noted import NotedSource
+from app.models.watch.series import SlotSeries
 from app.models.watch.traced import TracedLoader, TracedSource
 from app.outcomes.intake import Outcomes
 from app.prediction_log.durable import DurableLog
@@ -55,14 +59,20 @@ LOOK_PATIENCE_S = 60.0
 log = logging.getLogger(__name__)
 
 
+Sources = Callable[[Settings], ModelSource]
+"""Makes the source of a model from the model's settings."""
+
+
 def assemble(
-    settings: Settings, nvml: Any, source: ModelSource | None, log_writer: LogWriter | None, span_sink: SpanSink | None
+    settings: Settings, nvml: Any, sources: Sources | None, log_writer: LogWriter | None, span_sink: SpanSink | None
 ) -> Services:
     """The collaborators of one application, those of its first model; for what is None, see `create_app`."""
     metrics = Metrics(settings.metrics_prefix or "")
     registry, log_database = Dependency("registry", LOOK_PATIENCE_S), Dependency("prediction_log")
     log_writer = NotedWriter(log_writer or LogWriterProcess(settings.prediction_log_target), log_database)
-    slots = {settings.model_name: ModelSlot()}
+    chosen = settings.models
+    sources = sources or partial(WorkerProcess, channel=Channel(chosen))
+    slots = {one.model_name: ModelSlot() for one in chosen}
     shared = Shared(
         executor=Executor(metrics),
         admission=Admission(settings.max_rows_in_flight, memory_bytes(), settings.longest_wait),
@@ -83,18 +93,18 @@ def assemble(
         traces=_traces(settings, metrics, span_sink),
     )
     metrics.register(
-        shared.gpu, *slots.values(), shared.admission, shared.gate, DependencySeries(registry, log_database)
+        shared.gpu, SlotSeries(slots), shared.admission, shared.gate, DependencySeries(registry, log_database)
     )
-    turns, models = Turns(), dict[str, Services]()
-    for one in (settings,):
-        source = NotedSource(source or WorkerProcess(one), registry)
-        slot = slots[one.model_name]
-        listener = RefreshListener(
-            metrics.registry, one.model_name, "asking the registry" if one.place is None else "reading MODEL_PATH"
-        )
-        models[one.model_name] = _of_model(one, slot, source, listener, turns, shared, models)
-    services = models[settings.model_name]
+    refreshes, turns, models = RefreshMetrics(metrics.registry), Turns(), dict[str, Services]()
+    for one in chosen:
+        name, asking = one.model_name, "asking the registry" if one.place is None else "reading MODEL_PATH"
+        listener = RefreshListener(refreshes, name, asking)
+        source = NotedSource(sources(one), registry)
+        models[name] = _of_model(one, slots[name], source, listener, turns, shared, models)
+    services = models[chosen[0].model_name]
     metrics.register(ServiceStatus(services))
+    if settings.drift:
+        metrics.register(DriftSeries(lambda: [tracker for one in models.values() for tracker in one.drift.trackers()]))
     return services
 
 
@@ -134,7 +144,12 @@ def _of_model(
         cards=ModelCards(source),
         canary=CanaryRouter(slot, settings.model_canary_percent, settings.model_canary_header),
         shadow=Shadow(slot, shared.metrics, settings.model_shadow_percent),
-        drift=_drift(settings, slot, shared.metrics),
+        drift=DriftMonitor(
+            settings.drift,
+            slot.answering,
+            Options(settings.drift_window, settings.drift_baseline_rows),
+            ProfileStore(settings.profiles),
+        ),
         models=models,
     )
 
@@ -145,14 +160,6 @@ def _traces(settings: Settings, metrics: Metrics, sink: SpanSink | None) -> Trac
     from app.telemetry.tracing.tracer import Tracer  # OpenTelemetry is an extra
 
     return Tracer(sink or SpanProcess(), metrics.registry)
-
-
-def _drift(settings: Settings, slot: ModelSlot, metrics: Metrics) -> DriftMonitor:
-    options = Options(settings.drift_window, settings.drift_baseline_rows)
-    monitor = DriftMonitor(settings.drift, slot.answering, options, ProfileStore(settings.profiles))
-    if monitor.enabled:
-        metrics.register(DriftSeries(monitor.trackers))
-    return monitor
 
 
 def _prediction_log(settings: Settings, writer: LogWriter, metrics: Metrics) -> PredictionLog | DurableLog:

@@ -76,7 +76,7 @@ async def come_true(check: Callable[[], object]) -> None:
 
 def in_process(settings: Settings) -> dict[str, Any]:
     """Arguments for `create_app`: what is done in processes of their own, which take seconds to start, is done here."""
-    return {"source": ModelWorker(settings), "log_writer": Writer(settings.prediction_log_target)}
+    return {"sources": ModelWorker, "log_writer": Writer(settings.prediction_log_target)}
 
 
 @contextlib.contextmanager

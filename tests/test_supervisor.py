@@ -108,7 +108,10 @@ def test_metrics_are_scraped_from_both_ports(server: Server, example: dict[str, 
     HTTP.post(f"{server.url}/predict", json=example)
     for port in (server.port, server.prometheus_port):
         text = HTTP.get(f"http://127.0.0.1:{port}/metrics").text
-        assert 'predictions_total{model_version="1",prediction_type="single"}' in text
+        assert (
+            'predictions_total{model_name="california-housing-model",model_version="1",prediction_type="single"}'
+            in text
+        )
         assert 'model_status{model_name="california-housing-model"} 1.0' in text
     assert "API_KEY" not in server.log()  # nobody but this machine can reach it
 
