@@ -219,7 +219,7 @@ def test_a_worker_that_dies_is_replaced_and_an_open_door_is_named_once(serve: Se
     eventually(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
     server.wait_ready()
     (warning,) = [msgspec.json.decode(line) for line in server.log().splitlines() if "API_KEY" in line]
-    assert (warning["level"], warning["logger"]) == ("WARNING", "app.commands.serve")
+    assert (warning["level"], warning["logger"]) == ("WARNING", "app.commands.listening")
     assert warning["message"] == (
         f"API_KEY is not set: everybody who can reach API_HOST 0.0.0.0, API_PORT {server.port} gets predictions"
     )
