@@ -72,7 +72,8 @@ def test_values_change_what_they_say(rendered: Rendered) -> None:
     found = rendered(
         plan(),
         {
-            "image": "ours/madrone:2", "replicas": 5, "autoscaling": False, "networkPolicy": False,
+            "image": "ours/madrone:2", "imagePullSecrets": [{"name": "registry"}],
+            "replicas": 5, "autoscaling": False, "networkPolicy": False,
             "serviceMonitor": False, "env": {"MODEL_NAME": "1e5", "MAX_ROWS_IN_FLIGHT": "1000000"},
             "secret": {"name": "keys", "keys": ["API_KEY", "DATABASE_URL"]},
             "resources": {"limits": {"memory": "2Gi", "nvidia.com/gpu": 1}}, "podAnnotations": {"a": "true"},
@@ -89,6 +90,7 @@ def test_values_change_what_they_say(rendered: Rendered) -> None:
     assert found["Deployment"]["spec"]["replicas"] == 5
     template = found["Deployment"]["spec"]["template"]
     assert template["metadata"]["annotations"] == {"a": "true"}
+    assert template["spec"]["imagePullSecrets"] == [{"name": "registry"}]
     assert template["spec"]["nodeSelector"] == {"gpu": "yes"}
     (container,) = template["spec"]["containers"]
     assert container["image"] == "ours/madrone:2"
