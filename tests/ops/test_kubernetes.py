@@ -182,6 +182,7 @@ def test_the_autoscaler_asks_for_the_metric_that_the_adapter_s_rule_gives() -> N
         ({"MODEL_PATH": "/models/risk.txt"}, "put it into the image"),
         ({"PREDICTION_LOG": "durable"}, "put a volume that stays there"),
         ({}, "DATABASE_URL is not set"),
+        ({"API_PORT": "1023"}, "A port is below 1024"),
         ({"MODEL_ARTIFACT_ROOT": "/mlruns"}, "mount its volume there"),
     ],
 )
@@ -190,6 +191,16 @@ def test_what_an_operator_has_to_know_is_said_at_the_top(environ: dict[str, str]
     assert note in top
     assert all(line.startswith("# ") for line in top.splitlines())
     assert note not in kubernetes(PLANS["everything"])
+
+
+def test_resources_grow_with_the_workers() -> None:
+    class Several(Settings, frozen=True, kw_only=True):
+        api_workers: int = 1
+
+    found = [container(Plan(settings=Several(api_workers=count), environ={}))["resources"] for count in (1, 2, 4)]
+    assert [one["requests"]["cpu"] for one in found] == ["1", "2", "4"]
+    assert [one["limits"]["memory"] for one in found] == ["1024Mi", "1536Mi", "2048Mi"]
+    assert all(one["limits"]["memory"] == one["requests"]["memory"] for one in found)
 
 
 def test_the_readme_shows_what_is_printed() -> None:

@@ -7,11 +7,11 @@ import yaml
 
 from app.ops.manifests.plan import Plan
 from app.ops.manifests.serving_runtime import kserve
-from tests.ops.deployments import EVERYTHING, encrypted, plan
+from tests.ops.deployments import EVERYTHING, plan
 from tests.ops.schemas import check
 
 PLANS = {
-    "defaults": plan(), "everything": plan(EVERYTHING, name="scores", namespace="ml"), "encrypted": encrypted(),
+    "defaults": plan(), "everything": plan(EVERYTHING, name="scores", namespace="ml"),
 }  # fmt: skip
 
 
