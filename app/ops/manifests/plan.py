@@ -98,7 +98,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return {
             name.upper(): place
             for name, place in PLACES.items()
-            if name == "data_dir" or getattr(self.settings, name, None) is not None
+            if name == "data_dir" or getattr(self.settings, name) is not None
         }
 
     @property
@@ -114,12 +114,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def tls(self) -> bool:
         """Whether the API's port speaks TLS."""
-        return getattr(self.settings, "api_tls_cert", None) is not None
+        return self.settings.api_tls_cert is not None
 
     @property
     def asks_certificates(self) -> bool:
         """Whether only clients with a certificate reach the API, as probes do not."""
-        return getattr(self.settings, "api_tls_client_ca", None) is not None
+        return self.settings.api_tls_client_ca is not None
 
     @property
     def tls_files(self) -> list[str]:
