@@ -23,6 +23,7 @@ PLANS = {
     "everything": plan(EVERYTHING, name="scores", replicas=3),
     "encrypted": encrypted({"API_KEY": "sesame"}),
     "without metrics": plan({"ENABLE_PROMETHEUS": "false"}),
+    "odd text": plan({"MODEL_NAME": '{{ .Release.Name }} \x7f\u2028\u00e9\U0001f600"\\\n%s'}),
 }
 
 INFO = 1

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import helm_python as helm
 import jsonschema
 import kubernetes_validate
 import pytest
@@ -94,8 +95,9 @@ def test_no_secret_is_in_them() -> None:
 
 
 @given(st.text(max_size=50))
-def test_any_text_of_a_setting_is_read_as_it_was(text: str) -> None:
-    assert yaml.safe_load(written({"value": Quoted(text)})) == {"value": text}
+def test_any_text_of_a_setting_is_read_as_it_was_in_python_and_in_go(text: str) -> None:
+    manifest = written({"value": Quoted(text)})
+    assert yaml.safe_load(manifest) == helm.values_from_yaml(manifest) == {"value": text}
 
 
 def test_probes_ask_routes_that_exist() -> None:
