@@ -4,6 +4,8 @@ import logging
 import os
 from typing import Any
 
+import msgspec
+
 from app.auth import key_id_of
 from app.config.settings import Settings
 from app.container import Services
@@ -36,7 +38,7 @@ from app.prediction_log.status import Waiting
 from app.routes.reasons import ServiceStatus
 from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
-from app.serving.executor import Executor
+from app.serving.executor import THREADS, Executor
 from app.serving.gate import Gate
 from app.serving.shadow import Shadow
 from app.serving.shutdown import Shutdown
@@ -48,6 +50,12 @@ from app.telemetry.request_log import RequestLog
 from app.telemetry.system import SystemMonitor, memory_bytes
 from app.telemetry.tracing.current import Traces
 from app.telemetry.tracing.process import SpanProcess, SpanSink
+from app.workers.following import Kept, SharedModels
+from app.workers.joint import Joint
+from app.workers.place import Place
+from app.workers.scraping import SharedMetrics
+from app.workers.team import Team
+from app.workers.writing import SharedWriter
 
 LOOK_PATIENCE_S = 60.0
 """Time after which a look into the registry hangs. It may start a process that imports MLflow, slowly if busy."""
@@ -56,18 +64,25 @@ log = logging.getLogger(__name__)
 
 
 def assemble(
-    settings: Settings, nvml: Any, source: ModelSource | None, log_writer: LogWriter | None, span_sink: SpanSink | None
-) -> Services:
+    settings: Settings, nvml: Any, source: ModelSource | None, log_writer: LogWriter | None,
+    span_sink: SpanSink | None, place: Place | None = None,
+) -> Services:  # fmt: skip
     """The collaborators of one application; for what is None, see `create_app`."""
-    metrics = Metrics(settings.metrics_prefix or "")
+    metrics, shutdown = Metrics(settings.metrics_prefix or ""), Shutdown()
+    workers = 1 if place is None else settings.api_workers
+    team = None if place is None else Team(place, workers)
     traces = _traces(settings, metrics, span_sink)
     registry, log_database = Dependency("registry", LOOK_PATIENCE_S), Dependency("prediction_log")
     source = NotedSource(source or WorkerProcess(settings), registry)
-    log_writer = NotedWriter(log_writer or LogWriterProcess(settings.prediction_log_target), log_database)
+    log_writer = log_writer or LogWriterProcess(settings.prediction_log_target)
+    if team is not None:
+        log_writer = SharedWriter(team, log_writer, lambda: shutdown.announced)
+    log_writer = NotedWriter(log_writer, log_database)
     gpu = GpuPoller(nvml)
     slot = ModelSlot()
-    admission = Admission(settings.max_rows_in_flight, memory_bytes(), settings.longest_wait)
-    gate = Gate(settings.max_requests_in_progress, settings.longest_wait)
+    most_rows = settings.max_rows_in_flight
+    admission = Admission(most_rows and -(-most_rows // workers), memory_bytes() // workers, settings.longest_wait)
+    gate = Gate(-(-settings.max_requests_in_progress // workers), settings.longest_wait)
     metrics.register(gpu, slot, admission, gate, DependencySeries(registry, log_database))
     store = ModelStore(
         settings.data_dir / "models", settings.source_uri, settings.model_name, settings.model_store_versions
@@ -92,12 +107,13 @@ def assemble(
         refresher=refresher,
         keeper=ModelKeeper(slot, source, refresher, settings.model_cache_ttl),
         cards=ModelCards(source),
+        joint=None,
         canary=CanaryRouter(slot, settings.model_canary_percent, settings.model_canary_header),
         shadow=Shadow(slot, metrics, settings.model_shadow_percent),
-        executor=Executor(metrics),
+        executor=Executor(metrics, max(1, THREADS // workers)),
         admission=admission,
         gate=gate,
-        shutdown=Shutdown(),
+        shutdown=shutdown,
         metrics=metrics,
         tasks=BackgroundTasks(metrics),
         drift=_drift(settings, slot, metrics),
@@ -112,7 +128,20 @@ def assemble(
         traces=traces,
     )
     metrics.register(ServiceStatus(services))
-    return services
+    if team is None:
+        return services
+    metrics.share(SharedMetrics(team, metrics.registry))
+    return msgspec.structs.replace(services, joint=Joint(team, _shared_models(services, team, loader)))
+
+
+def _shared_models(services: Services, team: Team, loader: ModelLoader) -> SharedModels:
+    """The models as all workers serve them. Those of canary and shadow are stored for the other workers."""
+    settings = services.settings
+    for role in ("canary", "shadow"):
+        name = f"{settings.model_name}\0{role}"
+        loader.stores[role] = ModelStore(settings.data_dir / "models", settings.source_uri, name, 1)
+    kept = Kept(settings.model_name, services.slot, loader, services.refresher, services.keeper)
+    return SharedModels(team, (kept,))
 
 
 def _traces(settings: Settings, metrics: Metrics, sink: SpanSink | None) -> Traces | None:

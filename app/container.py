@@ -28,10 +28,15 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.request_log import RequestLog
 from app.telemetry.system import SystemMonitor
 from app.telemetry.tracing.current import Traces
+from app.workers.joint import Joint
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
-    """All stateful objects of an application, by name."""
+    """All stateful objects of an application, by name.
+
+    Attributes:
+        joint: Part of this worker in a service with several; None where it is the only one.
+    """
 
     settings: Settings
     slot: ModelSlot
@@ -57,6 +62,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     log_reader: LogReader
     request_log: RequestLog
     traces: Traces | None
+    joint: Joint | None
 
 
 InjectedServices = NamedDependency[SkipValidation[Services]]

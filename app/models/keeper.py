@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -41,6 +41,7 @@ class ModelKeeper:
 
     Attributes:
         last_refresh: Outcome of the last look, or of the last order to pin a version.
+        spread: Awaited before an order is answered, so that other workers serve its outcome; may add to it.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class ModelKeeper:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.last_refresh: Refresh | None = None
+        self.spread: Callable[[Refresh], Awaitable[Refresh]] | None = None
         self._slot = slot
         self._source = source
         self._refresher = refresher
@@ -112,7 +114,8 @@ class ModelKeeper:
             order = self._order(self._pin_to(version))
         elif (order := self._awaited) is None:
             order = self._awaited = self._order(self._reload())
-        return await asyncio.shield(order)
+        refresh = await asyncio.shield(order)
+        return refresh if self.spread is None else await self.spread(refresh)
 
     def next_look(self) -> float | None:
         """Seconds until the next planned look; None during a look."""

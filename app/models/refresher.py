@@ -197,7 +197,7 @@ class Refresher:
         """Have canary or shadow follow its alias. A refused candidate leaves the old model in the role."""
         current = self._slot.current
         if candidate is None or current is None or current.identity.is_same_version(candidate.identity):
-            self._put(role, None)
+            self.put(role, None)
             self.rollout.pop(role, None)
         else:
             self.rollout[role] = self._consider(role, candidate)
@@ -212,7 +212,7 @@ class Refresher:
         entries.sort(key=lambda entry: (entry.identity.version != pinned, entry.selection != selection))
         for entry in entries:
             try:
-                self._put("current", self._loader.restore(entry))
+                self.put("current", self._loader.restore(entry))
             except StoreCorrupt:
                 continue  # logged by the store
             except Exception as error:
@@ -231,7 +231,7 @@ class Refresher:
             return Refresh("unchanged", version)
         try:
             callers_of = None if accept_interface else self._slot.current
-            self._put(role, self._loader.load(candidate, callers_of, keep=role == "current"))
+            self.put(role, self._loader.load(candidate, callers_of, keep=role))
         except ModelRefused as error:
             return self._refuse(role, identity, error)
         except NothingToServe as error:
@@ -255,15 +255,15 @@ class Refresher:
         now = msgspec.structs.replace(before, identity=candidate.identity, resolved_by=candidate.rule)
         changed = (before.identity, before.resolved_by) != (now.identity, now.resolved_by)
         if changed:
-            self._put(role, now)
-        if role != "current":
+            self.put(role, now)
+        if (store := self._loader.stores.get(role)) is None:
             return
-        if self._store.status().last_error is None:
-            if changed:
+        if store.status().last_error is None:
+            if changed and role == "current":
                 self._loader.describe(now)
             return
         try:
-            self._loader.keep(now)
+            self._loader.keep(now, role)
         except (ModelRefused, NothingToServe, RegistryUnreachable, OSError) as error:
             self._listener.not_kept(now, error)
 
@@ -275,7 +275,8 @@ class Refresher:
         self._listener.refused(role, identity, error)
         return refresh
 
-    def _put(self, role: Role, served: ServedModel | None) -> None:
+    def put(self, role: Role, served: ServedModel | None) -> None:
+        """Put a model in a role, or take it out with None, and tell of it."""
         before = self._slot.get(role)
         self._slot.put(role, served)
         self._listener.replaced(role, before, served)
