@@ -33,6 +33,7 @@ from app.prediction_log.log import PredictionLog
 from app.prediction_log.noted import NotedWriter
 from app.prediction_log.process import LogWriter, LogWriterProcess
 from app.prediction_log.reading.reader import LogReader
+from app.prediction_log.spool.left import LeftSpools, folder_of
 from app.prediction_log.spool.segments import Spool
 from app.prediction_log.status import Waiting
 from app.routes.reasons import ServiceStatus
@@ -119,7 +120,7 @@ def assemble(
         drift=_drift(settings, slot, metrics),
         gpu=gpu,
         system=SystemMonitor(settings.data_dir),
-        prediction_log=_prediction_log(settings, log_writer, metrics),
+        prediction_log=_prediction_log(settings, log_writer, metrics, workers, 0 if place is None else place.index),
         outcomes=Outcomes(settings.prediction_log_target, slot, metrics.registry, settings.outcome_window_rows),
         registry=registry,
         log_database=log_database,
@@ -141,7 +142,7 @@ def _shared_models(services: Services, team: Team, loader: ModelLoader) -> Share
         name = f"{settings.model_name}\0{role}"
         loader.stores[role] = ModelStore(settings.data_dir / "models", settings.source_uri, name, 1)
     kept = Kept(settings.model_name, services.slot, loader, services.refresher, services.keeper)
-    return SharedModels(team, (kept,))
+    return SharedModels(team, (kept,), services.tasks)
 
 
 def _traces(settings: Settings, metrics: Metrics, sink: SpanSink | None) -> Traces | None:
@@ -160,13 +161,16 @@ def _drift(settings: Settings, slot: ModelSlot, metrics: Metrics) -> DriftMonito
     return monitor
 
 
-def _prediction_log(settings: Settings, writer: LogWriter, metrics: Metrics) -> PredictionLog | DurableLog:
+def _prediction_log(
+    settings: Settings, writer: LogWriter, metrics: Metrics, workers: int, index: int
+) -> PredictionLog | DurableLog:
     target = settings.prediction_log_target
     if target.durable:
-        spool = Spool(target.spool, settings.prediction_log_spool_bytes)
+        spool = Spool(target.spool, settings.prediction_log_spool_bytes // workers, folder_of(index))
         metrics.register(Waiting(lambda: spool.rows, lambda: spool.size))
-        return DurableLog(writer, metrics, spool, key_id_of(settings.api_keys))
-    if any(target.spool.glob("*.spool")):
+        left = LeftSpools(target.spool, workers) if index == 0 else None
+        return DurableLog(writer, metrics, spool, key_id_of(settings.api_keys), left)
+    if any(target.spool.rglob("*.spool")):
         log.warning("rows of an earlier start wait in the spool, and only PREDICTION_LOG=durable writes them")
     queue = PredictionLog(writer, metrics, enabled=target.keep_rows > 0, key_id_of=key_id_of(settings.api_keys))
     if queue.enabled:

@@ -21,8 +21,9 @@ from app.models.outcome import Refresh
 from app.models.refresher import Refresher
 from app.models.served import ServedModel
 from app.models.slot import ModelSlot, Role
+from app.tasks import BackgroundTasks, crashed
 from app.workers.link import Link
-from app.workers.messages import ModelState, Serves, State
+from app.workers.messages import ModelState, Ping, Serves, State
 from app.workers.team import Team
 
 T = TypeVar("T")
@@ -57,13 +58,15 @@ class SharedModels:
     Args:
         team: The workers.
         models: The models.
+        tasks: Background tasks of this worker, of which the leader hears when one has crashed.
 
     Attributes:
         revision: Newest revision that this worker has told of, if it leads.
         changed: Time of that revision, by `time.monotonic`.
     """
 
-    def __init__(self, team: Team, models: Sequence[Kept]) -> None:
+    def __init__(self, team: Team, models: Sequence[Kept], tasks: BackgroundTasks) -> None:
+        self._tasks = tasks
         self.revision = 0
         self.changed = time.monotonic()
         self._team = team
@@ -106,10 +109,6 @@ class SharedModels:
                 for model in self._models.values():
                     await self._in_thread(model.refresher.start)
                 return
-
-    def problems(self) -> tuple[str, ...]:
-        """What this worker cannot take of what the leader serves, one sentence each."""
-        return self._problems
 
     def close(self) -> None:
         """End the thread."""
@@ -166,8 +165,10 @@ class SharedModels:
             await asyncio.sleep(SIGN_S)
 
     def _sign(self) -> None:
-        if (leader := self._team.leader) is not None:
-            leader.tell(Serves(self._served, self._problems))
+        if self._team.leads:
+            self._team.tell_members(Ping())
+        elif (leader := self._team.leader) is not None:
+            leader.tell(Serves(self._served, (*self._problems, *crashed(self._tasks))))
 
     def _take(self, state: State) -> tuple[str, ...]:
         """Serve a state; what cannot be taken of it."""

@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import logging
 import struct
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -38,9 +39,13 @@ class Link:
         reader: What the other side sends.
         writer: What it gets.
         handle: Answers its messages; None for one that was told.
+
+    Attributes:
+        heard: Time of its last message, by `time.monotonic`.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handle: Handler) -> None:
+        self.heard = time.monotonic()
         self._reader = reader
         self._writer = writer
         self._handle = handle
@@ -56,6 +61,7 @@ class Link:
             while True:
                 size, number, kind = HEAD.unpack(await self._reader.readexactly(HEAD.size))
                 content = await self._reader.readexactly(size)
+                self.heard = time.monotonic()
                 self._take(number, kind, content)
         except (asyncio.IncompleteReadError, OSError):
             pass

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -43,23 +43,35 @@ class Member(msgspec.Struct):
     """A worker as the leader sees it.
 
     Attributes:
+        link: The link to it.
         index: Its number.
         pid: Its process.
-        heard: Time of its last sign, by `time.monotonic`.
         revision: Newest revision that it serves.
         problems: What is wrong with it.
     """
 
+    link: Link
     index: int
     pid: int
-    heard: float
     revision: int = 0
     problems: tuple[str, ...] = ()
 
     @property
     def is_silent(self) -> bool:
         """Whether it has given no sign for a while."""
-        return time.monotonic() - self.heard > SILENT_S
+        return is_silent(self.link)
+
+
+def is_silent(link: Link) -> bool:
+    """Whether the other side has given no sign for a while."""
+    return time.monotonic() - link.heard > SILENT_S
+
+
+class Fault(NamedTuple):
+    """What is wrong with a worker: a code for machines, and a sentence for people."""
+
+    code: str
+    text: str
 
 
 class Team:
@@ -165,6 +177,25 @@ class Team:
         async with self._heard:
             self._heard.notify_all()
 
+    def faults(self) -> list[Fault]:
+        """What is wrong with the workers, as far as this one knows."""
+        if not self.leads:
+            leader = self.leader
+            if leader is None or is_silent(leader):
+                return [Fault("leader_silent", "the worker that asks the registry and writes the log does not answer")]
+            return []
+        members = list(self.members.values())
+        faults = [
+            Fault("worker_problem", f"worker {member.index}: {text}") for member in members for text in member.problems
+        ]
+        silent = sum(member.is_silent for member in members)
+        if silent:
+            faults.append(Fault("worker_silent", f"{silent} of {self.size} workers hangs"))
+        missing = self.size - 1 - len(members)
+        if missing > 0:
+            faults.append(Fault("worker_missing", f"{missing} of {self.size} workers has not started"))
+        return faults
+
     def wait_alone(self) -> None:
         """Wait, in a thread, until the other workers have left the leader, those that hang excepted."""
         end = time.monotonic() + LEAVE_S
@@ -235,10 +266,8 @@ class Team:
                 self._heard.notify_all()
 
     async def _handle(self, link: Link, message: AnyMessage) -> AnyMessage | None:
-        if (member := self.members.get(link)) is not None:
-            member.heard = time.monotonic()
         if isinstance(message, Joined):
-            self.members[link] = Member(message.index, message.pid, time.monotonic())
+            self.members[link] = Member(link, message.index, message.pid)
             for begin in self._on_member:
                 begin(link)
             return None
