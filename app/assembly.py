@@ -4,11 +4,9 @@ import logging
 import os
 from typing import Any
 
-import msgspec
-
 from app.auth import key_id_of
 from app.config.settings import Settings
-from app.container import Services
+from app.container import Services, Shared
 from app.drift.monitor import DriftMonitor
 from app.drift.series import DriftSeries
 from app.drift.store import ProfileStore
@@ -17,7 +15,7 @@ from app.models.backoff import RefusalBackoff
 from app.models.disk.batch_costs import BatchCosts
 from app.models.disk.pin import Pin
 from app.models.disk.store import ModelStore
-from app.models.keeper import ModelKeeper
+from app.models.keeper import ModelKeeper, Turns
 from app.models.listener import RefreshListener
 from app.models.loader import ModelLoader
 from app.models.refresher import Refresher
@@ -51,10 +49,9 @@ from app.telemetry.request_log import RequestLog
 from app.telemetry.system import SystemMonitor, memory_bytes
 from app.telemetry.tracing.current import Traces
 from app.telemetry.tracing.process import SpanProcess, SpanSink
-from app.workers.following import Kept, SharedModels
+from app.workers.following import Kept, stores_of_others
 from app.workers.joint import Joint
 from app.workers.place import Place
-from app.workers.scraping import SharedMetrics
 from app.workers.team import Team
 from app.workers.writing import SharedWriter
 
@@ -68,81 +65,98 @@ def assemble(
     settings: Settings, nvml: Any, source: ModelSource | None, log_writer: LogWriter | None,
     span_sink: SpanSink | None, place: Place | None = None,
 ) -> Services:  # fmt: skip
-    """The collaborators of one application; for what is None, see `create_app`."""
+    """The collaborators of one application, those of its first model; for what is None, see `create_app`."""
     metrics, shutdown = Metrics(settings.metrics_prefix or ""), Shutdown()
-    workers = 1 if place is None else settings.api_workers
-    team = None if place is None else Team(place, workers)
-    traces = _traces(settings, metrics, span_sink)
+    joint = None if place is None else Joint(Team(place, settings.api_workers))
+    workers, index = (1, 0) if place is None else (settings.api_workers, place.index)
     registry, log_database = Dependency("registry", LOOK_PATIENCE_S), Dependency("prediction_log")
-    source = NotedSource(source or WorkerProcess(settings), registry)
     log_writer = log_writer or LogWriterProcess(settings.prediction_log_target)
-    if team is not None:
-        log_writer = SharedWriter(team, log_writer, lambda: shutdown.announced)
+    if joint is not None:
+        log_writer = SharedWriter(joint.team, log_writer, lambda: shutdown.announced)
     log_writer = NotedWriter(log_writer, log_database)
-    gpu = GpuPoller(nvml)
-    slot = ModelSlot()
     most_rows = settings.max_rows_in_flight
-    admission = Admission(most_rows and -(-most_rows // workers), memory_bytes() // workers, settings.longest_wait)
-    gate = Gate(-(-settings.max_requests_in_progress // workers), settings.longest_wait)
-    metrics.register(gpu, slot, admission, gate, DependencySeries(registry, log_database))
-    store = ModelStore(
-        settings.data_dir / "models", settings.source_uri, settings.model_name, settings.model_store_versions
-    )
-    costs = BatchCosts(settings.data_dir / "calibrations.json")
-    if traces is None:
-        loader = ModelLoader(settings, source, store, costs)
-    else:
-        source = TracedSource(source, traces)
-        loader = TracedLoader(settings, source, store, costs, traces)
-    pin = Pin(settings.data_dir / "pin.json", settings.source_uri, settings.model_name)
-    listener = RefreshListener(
-        metrics.registry,
-        settings.model_name,
-        "asking the registry" if settings.place is None else "reading MODEL_PATH",
-    )
-    refresher = Refresher(slot, source, loader, store, pin, listener, RefusalBackoff(settings.model_cache_ttl))
-    services = Services(
-        settings=settings,
-        slot=slot,
-        store=store,
-        refresher=refresher,
-        keeper=ModelKeeper(slot, source, refresher, settings.model_cache_ttl),
-        cards=ModelCards(source),
-        joint=None,
-        canary=CanaryRouter(slot, settings.model_canary_percent, settings.model_canary_header),
-        shadow=Shadow(slot, metrics, settings.model_shadow_percent),
+    slots = {settings.model_name: ModelSlot()}
+    shared = Shared(
         executor=Executor(metrics, max(1, THREADS // workers)),
-        admission=admission,
-        gate=gate,
+        admission=Admission(most_rows and -(-most_rows // workers), memory_bytes() // workers, settings.longest_wait),
+        gate=Gate(-(-settings.max_requests_in_progress // workers), settings.longest_wait),
         shutdown=shutdown,
         metrics=metrics,
         tasks=BackgroundTasks(metrics),
-        drift=_drift(settings, slot, metrics),
-        gpu=gpu,
+        gpu=GpuPoller(nvml),
         system=SystemMonitor(settings.data_dir),
-        prediction_log=_prediction_log(settings, log_writer, metrics, workers, 0 if place is None else place.index),
-        outcomes=Outcomes(settings.prediction_log_target, slot, metrics.registry, settings.outcome_window_rows),
+        prediction_log=_prediction_log(settings, log_writer, metrics, workers, index),
+        outcomes=Outcomes(
+            settings.prediction_log_target, list(slots.values()), metrics.registry, settings.outcome_window_rows
+        ),
         registry=registry,
         log_database=log_database,
         log_reader=LogReader(settings.prediction_log_target, enabled=settings.prediction_log_target.keep_rows > 0),
         request_log=RequestLog(),
-        traces=traces,
+        traces=_traces(settings, metrics, span_sink),
+        joint=joint,
     )
+    metrics.register(
+        shared.gpu, *slots.values(), shared.admission, shared.gate, DependencySeries(registry, log_database)
+    )
+    turns, models = Turns(), dict[str, Services]()
+    for one in (settings,):
+        source = NotedSource(source or WorkerProcess(one), registry)
+        slot = slots[one.model_name]
+        listener = RefreshListener(
+            metrics.registry, one.model_name, "asking the registry" if one.place is None else "reading MODEL_PATH"
+        )
+        models[one.model_name] = _of_model(one, slot, source, listener, turns, shared, models)
+    services = models[settings.model_name]
     metrics.register(ServiceStatus(services))
-    if team is None:
-        return services
-    metrics.share(SharedMetrics(team, metrics.registry))
-    return msgspec.structs.replace(services, joint=Joint(team, _shared_models(services, team, loader)))
+    if joint is not None:
+        joint.share([one.kept for one in models.values()], shared.tasks, metrics)
+    return services
 
 
-def _shared_models(services: Services, team: Team, loader: ModelLoader) -> SharedModels:
-    """The models as all workers serve them. Those of canary and shadow are stored for the other workers."""
-    settings = services.settings
-    for role in ("canary", "shadow"):
-        name = f"{settings.model_name}\0{role}"
-        loader.stores[role] = ModelStore(settings.data_dir / "models", settings.source_uri, name, 1)
-    kept = Kept(settings.model_name, services.slot, loader, services.refresher, services.keeper)
-    return SharedModels(team, (kept,), services.tasks)
+def _of_model(
+    settings: Settings, slot: ModelSlot, source: ModelSource, listener: RefreshListener, turns: Turns, shared: Shared,
+    models: dict[str, Services],
+) -> Services:  # fmt: skip
+    """The collaborators that answer for one model.
+
+    Args:
+        settings: Settings of the model.
+        slot: Its place.
+        source: Its registry.
+        listener: Told what its refresher does.
+        turns: The thread in which it is looked after.
+        shared: What it shares with the other models.
+        models: Where all models are, by name.
+    """
+    store = ModelStore(
+        settings.data_dir / "models", settings.source_uri, settings.model_name, settings.model_store_versions
+    )
+    costs = BatchCosts(settings.data_dir / "calibrations.json")
+    if shared.traces is None:
+        loader = ModelLoader(settings, source, store, costs)
+    else:
+        source = TracedSource(source, shared.traces)
+        loader = TracedLoader(settings, source, store, costs, shared.traces)
+    if shared.joint is not None:
+        loader.stores |= stores_of_others(settings.data_dir / "models", settings.source_uri, settings.model_name)
+    pin = Pin(settings.data_dir / "pin.json", settings.source_uri, settings.model_name)
+    refresher = Refresher(slot, source, loader, store, pin, listener, RefusalBackoff(settings.model_cache_ttl))
+    keeper = ModelKeeper(slot, source, refresher, settings.model_cache_ttl, turns=turns)
+    return Services(
+        **{name: getattr(shared, name) for name in Shared.__struct_fields__},
+        settings=settings,
+        slot=slot,
+        store=store,
+        refresher=refresher,
+        keeper=keeper,
+        kept=Kept(settings.model_name, slot, loader, listener, refresher, keeper),
+        cards=ModelCards(source),
+        canary=CanaryRouter(slot, settings.model_canary_percent, settings.model_canary_header),
+        shadow=Shadow(slot, shared.metrics, settings.model_shadow_percent),
+        drift=_drift(settings, slot, shared.metrics),
+        models=models,
+    )
 
 
 def _traces(settings: Settings, metrics: Metrics, sink: SpanSink | None) -> Traces | None:

@@ -27,10 +27,10 @@ from app.models.registry.source import ModelSource
 from app.predict.compressed import CompressedAnswers
 from app.predict.cors import CorsHeaders
 from app.predict.edge import Edge
-from app.predict.handlers import Predictions
+from app.predict.handlers import own_routes
 from app.predict.rate_limit import RateLimit
 from app.predict.routing import DirectRoutes, RouteTable
-from app.predict.scoring import Scoring
+from app.predict.scoring import Scorings
 from app.predict.straight import StraightWay
 from app.prediction_log.process import LogWriter
 from app.problems import to_answer
@@ -94,9 +94,9 @@ def create_app(
     litestar = _litestar(services, cors)
     litestar.state["ports"] = ports
     paths = frozenset(route.path for route in litestar.routes)
-    scoring = Scoring(services)
+    scorings = Scorings(services)
     limit = RateLimit(settings.rate_limit) if settings.rate_limit else None
-    routes = RouteTable(_direct_routes(services, scoring, limit, cors))
+    routes = RouteTable(_direct_routes(services, scorings, limit, cors))
     inside: ASGIApp = PageForBrowsers(litestar) if settings.console else litestar
     if services.joint is not None:
         inside = Forwarding(inside, services.joint.team, settings.max_json_bytes, settings.request_timeout)
@@ -105,7 +105,7 @@ def create_app(
     if ports and settings.grpc_port is not None:
         from app.protocols.open_inference.rpc.server import RpcServer  # grpcio is an extra
 
-        litestar.state["rpc"] = RpcServer(services, scoring, limit, telemetry)
+        litestar.state["rpc"] = RpcServer(services, scorings, limit, telemetry)
     # Answers to other web origins have headers of their own, refusals as well.
     entrance: ASGIApp = StraightWay(telemetry, services, routes) if cors is None else telemetry
     if services.traces is not None:
@@ -125,10 +125,10 @@ def serve_app() -> Application:
 
 
 def _direct_routes(
-    services: Services, scoring: Scoring, limit: RateLimit | None, cors: CORSConfig | None
+    services: Services, scorings: Scorings, limit: RateLimit | None, cors: CORSConfig | None
 ) -> dict[str, ASGIApp]:
     """The prediction routes, by path."""
-    routes: dict[str, ASGIApp] = Predictions(scoring).routes | prediction_routes(services, scoring)
+    routes: dict[str, ASGIApp] = own_routes(scorings) | prediction_routes(services, scorings)
     if limit is not None:
         routes = {path: limit.around(route) for path, route in routes.items()}
     if cors is not None:
@@ -165,21 +165,45 @@ def _litestar(services: Services, cors: CORSConfig | None) -> Litestar:
     )
 
 
+def _start_model(services: Services, suffix: str) -> None:
+    """Start the background tasks of a model.
+
+    Args:
+        services: Collaborators that answer for the model.
+        suffix: End of the tasks' names, which tells models apart.
+    """
+    tasks, settings = services.tasks, services.settings
+    if settings.drift:
+        tasks.start(f"drift{suffix}", services.drift.run)
+    if settings.model_shadow_alias is not None:
+        tasks.start(f"shadow{suffix}", services.shadow.run)
+
+
+def _start_for_all(services: Services, *, ports: bool) -> None:
+    """Start the tasks that one worker runs for all."""
+    tasks, settings = services.tasks, services.settings
+    for name, one in services.models.items():
+        tasks.start("model-keeper" if one is services else f"model-keeper {name}", one.keeper.run)
+    if services.outcomes.tracker is not None:
+        tasks.start("outcomes", services.outcomes.run)
+    if ports and settings.enable_prometheus:
+        exporter = MetricsServer(settings.api_host, settings.prometheus_port, services.metrics)
+        tasks.start("metrics-server", exporter.run)
+
+
 @asynccontextmanager
 async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
     services: Services = app.state.services
-    settings, joint = services.settings, services.joint
+    joint = services.joint
     async with services.tasks as tasks:
         if sys.stderr.isatty():
             tasks.start("start-status", partial(show_start, lambda: services.slot.current is not None))
+        for name, one in services.models.items():
+            _start_model(one, "" if one is services else f" {name}")
         tasks.start("gpu-poller", services.gpu.run)
         tasks.start("disk-poller", services.system.run)
         tasks.start("parent-watch", watch_parent)
         tasks.start("loop-lag", partial(watch_loop, services.metrics))
-        if settings.drift:
-            tasks.start("drift", services.drift.run)
-        if settings.model_shadow_alias is not None:
-            tasks.start("shadow", services.shadow.run)
         if services.prediction_log.enabled:
             tasks.start("prediction-log", services.prediction_log.run)
         if services.traces is not None:
@@ -201,24 +225,15 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
     if services.traces is not None:
         await asyncio.to_thread(services.traces.close)
     await asyncio.to_thread(services.request_log.close)
-    services.keeper.close()
+    for one in services.models.values():
+        one.keeper.close()
     services.executor.close()
-    services.shadow.close()
-    services.drift.close()
-    await asyncio.to_thread(services.slot.close)
+    for one in services.models.values():
+        one.shadow.close()
+        one.drift.close()
+        await asyncio.to_thread(one.slot.close)
     await asyncio.to_thread(services.outcomes.close)
     services.log_reader.close()
     await asyncio.to_thread(services.prediction_log.close)
     if joint is not None:
         await joint.leave()
-
-
-def _start_for_all(services: Services, *, ports: bool) -> None:
-    """Start the tasks that one worker runs for all."""
-    tasks, settings = services.tasks, services.settings
-    tasks.start("model-keeper", services.keeper.run)
-    if services.outcomes.tracker is not None:
-        tasks.start("outcomes", services.outcomes.run)
-    if ports and settings.enable_prometheus:
-        exporter = MetricsServer(settings.api_host, settings.prometheus_port, services.metrics)
-        tasks.start("metrics-server", exporter.run)

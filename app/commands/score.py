@@ -1,5 +1,6 @@
 """`madrone score`: files of rows scored to files."""
 
+import gc
 import re
 import signal
 import sys
@@ -99,11 +100,14 @@ def score(
     check_openmp()
     keep_kernels(settings)
 
+    from app.models.registry.process import quiet_worker
+
+    worker = quiet_worker(settings)  # it starts while the rest is imported
+
     from rich.console import Console
 
     from app.models.loader import load_preferred
     from app.models.refusal import ModelRefused
-    from app.models.registry.process import quiet_worker
     from app.models.registry.source import NothingToServe, RegistryUnreachable
     from app.score.bad_rows import BadRows, counted
     from app.score.inputs import find_inputs
@@ -116,7 +120,7 @@ def score(
         on_error=on_error,
     )  # fmt: skip
     handlers = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
-    worker, bad = None, BadRows()
+    bad = BadRows()
     try:
         several = "-" not in (source, output) and (is_folder(source) or is_folder(output) or "*" in source)
         inputs = [] if source == "-" else find_inputs(source)
@@ -124,10 +128,10 @@ def score(
         if is_remote(output):
             check_bucket(output)
         sizes = [size_of(job.source) for job in jobs]
-        worker = quiet_worker(settings)
         scorer = Scorer(load_preferred(settings, worker), options)
         if several and not is_remote(output):
             Path(output).mkdir(parents=True, exist_ok=True)
+        gc.freeze()  # what is imported and loaded stays; to search it for garbage would stop all threads
         with shown_rows(Console(stderr=True)) as counter:
             for number, job in enumerate(jobs):
                 bad.merge(score_job(scorer, job, counter.of(sizes, number), resume=resume))
@@ -151,8 +155,7 @@ def score(
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        if worker is not None:
-            worker.close()
+        worker.close()
     if bad.rows:
         click.echo(bad.described(), err=True)
     before = f", {bad.seen - now} of them by an earlier run" if bad.seen > now else ""

@@ -1,5 +1,6 @@
 """Settings that contradict each other, or ask for something that is not installed here."""
 
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -17,7 +18,7 @@ DATABASE_SCHEMES = ("sqlite", "postgresql")
 SELECTING = ("MODEL_ALIAS", "MODEL_STAGE", "MODEL_FALLBACK_STAGE", "MODEL_FALLBACK_ANY")
 """Settings that choose a version of a registered model."""
 
-OF_A_REGISTRY = (*SELECTING, "MODEL_CANARY_ALIAS", "MODEL_SHADOW_ALIAS", "MLFLOW_WEBHOOK_SECRET")
+OF_A_REGISTRY = (*SELECTING, "MODEL_CANARY_ALIAS", "MODEL_SHADOW_ALIAS", "MODEL_PIN_ALIAS", "MLFLOW_WEBHOOK_SECRET")
 
 OF_A_RUN = ("MODEL_MIN_R2", "MODEL_MAX_RMSE")
 """Settings about the metrics of a run."""
@@ -91,6 +92,8 @@ def contradictions(settings: "Settings", given: frozenset[str]) -> list[str]:
             problems.append(f"{name.upper()}: {problem}")
     if settings.mlflow_registry_uri and not settings.mlflow_tracking_uri:
         problems.append("MLFLOW_REGISTRY_URI: must be set together with MLFLOW_TRACKING_URI")
+    if settings.model_pin_alias is not None:
+        problems += _about_pin_alias(settings, settings.model_pin_alias)
     if settings.api_key_second is not None and settings.api_key is None:
         problems.append("API_KEY_SECOND: must be set together with API_KEY")
     if settings.prediction_log == "durable" and not settings.prediction_log_rows:
@@ -99,6 +102,19 @@ def contradictions(settings: "Settings", given: frozenset[str]) -> list[str]:
         because = "a reference of fewer rows alarms by chance"
         problems.append(f"DRIFT_BASELINE_ROWS: must be 0 or at least {LEAST_BASELINE}, since {because}")
     return problems + _about_path(settings, given)
+
+
+def _about_pin_alias(settings: "Settings", alias: str) -> list[str]:
+    """Lines about MODEL_PIN_ALIAS, which is written to the registry."""
+    if not re.fullmatch(r"(?!latest$|v\d+$)[\w-]{1,255}", alias, re.ASCII | re.IGNORECASE):
+        because = "letters, digits, _ and -, and neither latest nor v and a number"
+        return [f"MODEL_PIN_ALIAS: must be an alias that MLflow takes: {because}"]
+    others = ("model_alias", "model_canary_alias", "model_shadow_alias")
+    return [
+        f"MODEL_PIN_ALIAS: must differ from {name.upper()}, both are {alias}"
+        for name in others
+        if getattr(settings, name) == alias
+    ]
 
 
 def _about_grpc(settings: "Settings") -> list[str]:

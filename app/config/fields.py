@@ -88,6 +88,9 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
     ] = "X-Request-ID"
     model_shadow_alias: Annotated[Name | None, _help("Alias of the version that predicts as shadow")] = None
     model_shadow_percent: Annotated[float, Meta(ge=0, le=100), _help("Percentage of requests for the shadow")] = 10.0
+    model_pin_alias: Annotated[
+        Name | None, _help("Alias that holds the pinned version for all services, which move it. Unset: pins are local")
+    ] = None
     model_output: Annotated[Output, _help("Output beside the prediction, unless a request has ?output=")] = "auto"
     mlflow_tracking_uri: Annotated[Uri | None, _help("MLflow server. Unset: a registry in DATA_DIR")] = None
     mlflow_registry_uri: Annotated[Uri | None, _help("Model registry, if it is another server")] = None

@@ -1,10 +1,14 @@
-"""Decides when the registry is asked: planned looks of a background task, and orders of an operator, one at a time."""
+"""Decides when the registry is asked: planned looks of a background task, and orders of an operator, one at a time.
+
+The looks and orders of all models run in one thread. Planned ones wait for each other first, so that at most one of
+them is in front of an order that does not run yet.
+"""
 
 import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -29,8 +33,47 @@ FAILURES = ("registry_unreachable", "registry_schema", "place_unreachable", "fai
 """Outcomes that are followed by a retry with backoff, sooner than a planned look."""
 
 
+class Turns:
+    """One thread for the looks and orders of all models, and whose turn it is."""
+
+    def __init__(self) -> None:
+        self._keepers: list[ModelKeeper] = []
+        self._planned = asyncio.Lock()
+        self._turn = asyncio.Lock()
+        # Its own thread: loading a model must not occupy one that predictions need.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model-keeper")
+
+    def add(self, keeper: "ModelKeeper") -> None:
+        """Make the planned looks of a keeper go together with the others'."""
+        self._keepers.append(keeper)
+
+    @contextlib.asynccontextmanager
+    async def planned(self) -> AsyncGenerator[None]:
+        """The turn of a planned look, which comes after the orders that wait."""
+        async with self._planned, self._turn:
+            yield
+
+    def ordered(self) -> asyncio.Lock:
+        """The turn of an order."""
+        return self._turn
+
+    def take_along(self, first: "ModelKeeper", within: float) -> None:
+        """Have other keepers look now that would do so soon: they share the process that asks the registry."""
+        for keeper in self._keepers:
+            if keeper is not first and (left := keeper.next_look()) is not None and left <= within:
+                keeper.look_soon()
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Run work in the thread; for whose turn it is."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def close(self) -> None:
+        """Release the thread, and begin nothing more in it."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
 class ModelKeeper:
-    """Schedules a refresher, whose looks and orders run one after the other in a thread.
+    """Schedules the refresher of a model, whose looks and orders run one after the other in a thread.
 
     Args:
         slot: Models in service.
@@ -38,6 +81,7 @@ class ModelKeeper:
         refresher: Looks into the registry, and swaps models.
         ttl: Most seconds between looks while all is well.
         clock: Monotonic seconds; a test passes its own.
+        turns: The thread, which other models' keepers may share.
 
     Attributes:
         last_refresh: Outcome of the last look, or of the last order to pin a version.
@@ -51,6 +95,7 @@ class ModelKeeper:
         refresher: Refresher,
         ttl: float,
         clock: Callable[[], float] = time.monotonic,
+        turns: Turns | None = None,
     ) -> None:
         self.last_refresh: Refresh | None = None
         self.spread: Callable[[Refresh], Awaitable[Refresh]] | None = None
@@ -60,12 +105,11 @@ class ModelKeeper:
         self._ttl = ttl
         self._clock = clock
         self._next_look: float | None = None
-        self._lock = asyncio.Lock()
+        self._turns = turns or Turns()
+        self._turns.add(self)
         self._wanted = asyncio.Event()
         self._awaited: asyncio.Task[Refresh] | None = None
         self._orders: set[asyncio.Task[Refresh]] = set()
-        # Its own thread: loading a model must not occupy one that predictions need.
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="model-keeper")
 
     async def run(self) -> None:
         """Serve the last known good model, then refresh for ever.
@@ -73,8 +117,8 @@ class ModelKeeper:
         A look follows every `ttl` seconds, or up to a tenth sooner, while the registry answers and a model is in
         service, otherwise sooner still, with jittered backoff.
         """
-        async with self._lock:
-            await self._in_thread(self._refresher.start)
+        async with self._turns.planned():
+            await self._turns.in_thread(self._refresher.start)
         delay = FIRST_RETRY_S
         while True:
             self._next_look = None
@@ -85,8 +129,10 @@ class ModelKeeper:
                 pause = min(self._ttl, delay * random.uniform(0.8, 1.2))
                 delay = min(2 * delay, LONGEST_RETRY_S)
             self._next_look = self._clock() + pause
-            with contextlib.suppress(TimeoutError):
+            try:
                 await asyncio.wait_for(self._wanted.wait(), pause)
+            except TimeoutError:
+                self._turns.take_along(self, SOONER * self._ttl)
             self._wanted.clear()  # a wish during the next look is for one after it
 
     async def refresh(self, *, retry_refused: bool = False) -> Refresh:
@@ -95,7 +141,7 @@ class ModelKeeper:
         Args:
             retry_refused: Fetch versions again that were refused before.
         """
-        async with self._lock:
+        async with self._turns.planned():
             return await self._look(retry_refused=retry_refused)
 
     def look_soon(self) -> None:
@@ -124,7 +170,7 @@ class ModelKeeper:
     def close(self) -> None:
         """Release the thread, and abandon a look or order under way."""
         self._source.close()
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._turns.close()
 
     def _order(self, work: Coroutine[None, None, Refresh]) -> "asyncio.Task[Refresh]":
         task = asyncio.create_task(work, name="model-reload")
@@ -133,23 +179,21 @@ class ModelKeeper:
         return task
 
     async def _reload(self) -> Refresh:
-        async with self._lock:
+        async with self._turns.ordered():
             self._awaited = None  # a later order may follow a change that this look no longer sees
             return await self._look(retry_refused=True)
 
     async def _pin_to(self, version: str | None) -> Refresh:
-        async with self._lock:
+        async with self._turns.ordered():
             if version is None:
-                self.last_refresh = await self._in_thread(self._refresher.unpin)
+                self.last_refresh = await self._turns.in_thread(self._refresher.unpin)
                 return self.last_refresh
-            refresh = await self._in_thread(partial(self._refresher.pin, version))
+            refresh = await self._turns.in_thread(partial(self._refresher.pin, version))
             if self._slot.pinned == version:  # a failed order does not replace the outcome of the last look
                 self.last_refresh = refresh
             return refresh
 
     async def _look(self, *, retry_refused: bool) -> Refresh:
-        self.last_refresh = await self._in_thread(partial(self._refresher.look, retry_refused=retry_refused))
+        look = partial(self._refresher.look, retry_refused=retry_refused)
+        self.last_refresh = await self._turns.in_thread(look)
         return self.last_refresh
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)

@@ -110,6 +110,10 @@ class RefreshListener:
         if role == "current":
             self._show(now)
 
+    def pin_moved(self, version: str | None) -> None:
+        """A look found that MODEL_PIN_ALIAS was moved to another version, or deleted."""
+        log.info("pin moved in the registry", extra={"model_version": version})
+
     def not_loaded(self, version: str, error: BaseException) -> None:
         """Loading a version raised something that no check foresees."""
         log.error("model cannot be loaded", extra={"model_version": version}, exc_info=error)

@@ -16,6 +16,7 @@ Outcome = Literal[
     "registry_unreachable",
     "registry_schema",
     "place_unreachable",
+    "pin_not_moved",
 ]
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
@@ -41,7 +41,7 @@ class Outcomes:
 
     Args:
         target: Place of the prediction log.
-        slot: The models in service.
+        slots: The models in service, a slot for each name.
         registry: Registry of metrics.
         window_rows: Newest rows of each version that figures are computed from.
 
@@ -50,12 +50,14 @@ class Outcomes:
         tracker: Takes them; None where there are none.
     """
 
-    def __init__(self, target: LogTarget, slot: ModelSlot, registry: CollectorRegistry, window_rows: int) -> None:
+    def __init__(
+        self, target: LogTarget, slots: Sequence[ModelSlot], registry: CollectorRegistry, window_rows: int
+    ) -> None:
         self.reason = _reason(target)
         self.tracker: OutcomeTracker | None = None
         self._window_rows = window_rows
         if self.reason is None:
-            self.tracker = OutcomeTracker(OutcomeStore(target), slot, registry, window_rows)
+            self.tracker = OutcomeTracker(OutcomeStore(target), slots, registry, window_rows)
         self._changed = asyncio.Event()
         self._pending = 0
         self._counting = threading.Lock()

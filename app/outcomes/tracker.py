@@ -7,7 +7,7 @@ are kept in memory.
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from prometheus_client import CollectorRegistry, Counter
@@ -50,7 +50,7 @@ class OutcomeTracker:
 
     Args:
         store: The tables.
-        slot: The models in service.
+        slots: The models in service, a slot for each name.
         registry: Registry of metrics.
         window_rows: Newest rows of each version that figures are computed from.
         clock: Gives the time, in UTC; a test passes its own.
@@ -60,12 +60,12 @@ class OutcomeTracker:
     """
 
     def __init__(
-        self, store: OutcomeStore, slot: ModelSlot, registry: CollectorRegistry, window_rows: int,
+        self, store: OutcomeStore, slots: Sequence[ModelSlot], registry: CollectorRegistry, window_rows: int,
         clock: Callable[[], datetime] = _now,
     ) -> None:  # fmt: skip
         self.report = OutcomesReport(state="starting", window_rows=window_rows)
         self._store = store
-        self._slot = slot
+        self._slots = slots
         self._rows = window_rows
         self._clock = clock
         self._counts = Counter(
@@ -139,7 +139,7 @@ class OutcomeTracker:
 
     def _targets(self) -> dict[Model, Target]:
         """What the models in service predict, the one that answers first. A shadow's predictions are not logged."""
-        served = [model for model in (self._slot.current, self._slot.canary) if model is not None]
+        served = [one for slot in self._slots for one in (slot.current, slot.canary) if one is not None]
         return {(one.identity.name, one.identity.version): target_of(one) for one in served}
 
     def _read(self) -> None:

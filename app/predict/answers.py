@@ -20,10 +20,10 @@ from app.codecs.result import Result
 from app.codecs.rules import FloatArray
 from app.errors import FieldError, PredictionNotFinite
 from app.models.served import ServedModel
-from app.predict.bulk import half_widths, table_answer
 from app.predict.exchange import Exchange
 from app.predict.explain.explanation import RowExplanation, explained_rows
 from app.predict.query import Addition, Asked
+from app.predict.result import half_widths, table_answer
 from kernels.engine import Evaluation, Outputs, SingleEvaluation
 
 ITEMS = 256

@@ -16,19 +16,41 @@ from app.predict.explain.curve import curve_answer, read_curve
 from app.predict.logged import flushed
 from app.predict.many_rows import NO_TURN, Reader
 from app.predict.query import Asked, requested, requested_interval
-from app.predict.scoring import Scoring
+from app.predict.scoring import Scoring, Scorings
 
 JSON = b"application/json"
 
 
-class Predictions:
-    """Answers the prediction routes.
+PATH = "/predict"
+NAMED_PATH = "/predict/{model}"
+
+
+def own_routes(scorings: Scorings) -> dict[str, ASGIApp]:
+    """The prediction routes of the service's own protocol, an ASGI application by path, for POST.
+
+    Those without a name are the first model's.
 
     Args:
-        scoring: Policy of all prediction routes.
+        scorings: Policies of all models.
+    """
+    first = scorings.first
+    models = {name: Predictions(scoring).handles for name, scoring in scorings.models.items()}
+    routes: dict[str, ASGIApp] = {}
+    for end, handle in models[first.settings.model_name].items():
+        routes[PATH + end] = first.endpoint(PATH + end, handle)
+        named = scorings.by_name("model", {name: handles[end] for name, handles in models.items()})
+        routes[NAMED_PATH + end] = first.endpoint(NAMED_PATH + end, named)
+    return routes
+
+
+class Predictions:
+    """Answers the prediction routes of a model.
+
+    Args:
+        scoring: Policy of the model.
 
     Attributes:
-        routes: An ASGI application by path, for POST.
+        handles: Handle by the end of the route's path.
     """
 
     def __init__(self, scoring: Scoring) -> None:
@@ -38,11 +60,10 @@ class Predictions:
         self._admission = scoring.admission
         self._log = scoring.log
         self._many = scoring.many
-        handles: dict[str, Handle] = {
-            "/predict": self._one, "/predict/explain": partial(self._one, explain=True), "/predict/batch": self._batch,
-            "/predict/bulk": self._bulk, "/predict/curve": self._curve,
+        self.handles: dict[str, Handle] = {
+            "": self._one, "/explain": partial(self._one, explain=True), "/batch": self._batch, "/bulk": self._bulk,
+            "/curve": self._curve,
         }  # fmt: skip
-        self.routes: dict[str, ASGIApp] = {path: scoring.endpoint(path, handle) for path, handle in handles.items()}
 
     async def _one(self, exchange: Exchange, *, explain: bool = False) -> None:
         """One row: a short path of its own, since most of what many rows need costs more than predicting one.

@@ -15,7 +15,8 @@ from app.problems import send_error
 from app.telemetry.asgi_types import Scope, Send
 from app.telemetry.middleware import RequestTelemetry, identify
 
-SINGLE_ROUTE = "/predict"
+SINGLE_ROUTES = ("/predict", "/predict/{model}")
+"""Templates of the routes for one row, in front of which no body is large."""
 
 
 class EarlyRefusal:
@@ -33,6 +34,7 @@ class EarlyRefusal:
         self._gate = services.gate
         self._admission = services.admission
         self._slot = services.slot
+        self._slots = {name: one.slot for name, one in services.models.items()}
 
     def check(self, scope: Scope) -> None:
         """Let a request pass, unless it must be refused.
@@ -40,11 +42,13 @@ class EarlyRefusal:
         Raises:
             Overloaded: There are too many requests in progress, or a body like this would wait too long for a thread.
         """
-        if scope["type"] != "http" or scope["method"] != "POST" or self._find(scope["path"]) is None:
+        if scope["type"] != "http" or scope["method"] != "POST" or (found := self._find(scope["path"])) is None:
             return
         self._gate.check()
-        served = self._slot.current
-        if served is not None and scope["path"] != SINGLE_ROUTE:
+        name = found.parameters.get("model")
+        slot = self._slot if name is None else self._slots.get(name)
+        served = None if slot is None else slot.current
+        if served is not None and found.template not in SINGLE_ROUTES:
             declared = declared_bytes(dict(scope["headers"])) or 0
             if declared > SMALL_BODY_BYTES:
                 self._admission.enter(len(served.feature_names)).check_arrival(declared)

@@ -1,6 +1,6 @@
 """What every prediction route does with a request, whatever its protocol: the key, the choice of the model, the log."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol, TypeVar
 
 from app.auth import check_key
@@ -48,22 +48,20 @@ class Answered(Call, Protocol):
 
 
 class Scoring:
-    """The policy of all prediction routes.
+    """The policy of all prediction routes of a model.
 
     Args:
-        services: Collaborators of the application.
-
-    Attributes:
-        many: Answers requests of many rows.
+        services: Collaborators that answer for the model.
+        many: Answers requests of many rows, for all models.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, many: ManyRows) -> None:
         self.settings = services.settings
         self.admission = services.admission
         self.executor = services.executor
         self.log = services.prediction_log
         self._keys = services.settings.api_keys
-        self.many = ManyRows(services.executor)
+        self.many = many
         self._canary = services.canary
         self._drift = services.drift
         self._shadow = services.shadow
@@ -134,3 +132,39 @@ class Scoring:
         self._shadow.offer(served, rows, evaluation.prediction, exchange.request_id)
         if kind != "bulk" and self.log.enabled and not self.log.durable and len(rows):
             self.log.record(*logged(exchange, kind, served, rows, evaluation, places))
+
+
+class Scorings:
+    """The policies of all models.
+
+    Args:
+        services: Collaborators of the application.
+
+    Attributes:
+        first: That of the first model, which answers the routes without a name.
+        models: Those of all models by name.
+    """
+
+    def __init__(self, services: Services) -> None:
+        many = ManyRows(services.executor)
+        self._services = services
+        self.models: Mapping[str, Scoring] = {name: Scoring(one, many) for name, one in services.models.items()}
+        self.first = self.models[services.name]
+
+    def by_name(self, parameter: str, handles: Mapping[str, Handle]) -> Handle:
+        """Answer requests whose path names a model by the handle of that model.
+
+        Args:
+            parameter: Parameter of the path that holds the name.
+            handles: Handles by name of the model.
+        """
+
+        async def handle(exchange: Exchange) -> None:
+            name = exchange.parameters[parameter]
+            if (found := handles.get(name)) is None:
+                self.first.check_key(exchange.headers)  # a request without it learns no names
+                self._services.of(name)
+            else:
+                await found(exchange)
+
+        return handle

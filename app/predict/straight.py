@@ -20,7 +20,7 @@ from app.models.served import ServedModel
 from app.predict.answers import row_answer
 from app.predict.logged import logged_one
 from app.predict.query import Asked, requested
-from app.predict.refusal import SINGLE_ROUTE, EarlyRefusal
+from app.predict.refusal import SINGLE_ROUTES, EarlyRefusal
 from app.predict.routing import RouteTable
 from app.prediction_log.durable import DurableLog
 from app.prediction_log.log import PredictionLog
@@ -30,13 +30,15 @@ from app.telemetry.middleware import ABANDONED, STARTED, RequestTelemetry, ident
 
 JSON = b"application/json"
 
+SINGLE, NAMED = SINGLE_ROUTES
+
 
 class _NotCommon(Exception):
     """The request is one for the general way."""
 
 
-class _Model(NamedTuple):
-    """What requests to a model have in common.
+class _Snapshot(NamedTuple):
+    """What requests to a model have in common, as long as it is in service.
 
     Attributes:
         served: The model.
@@ -47,6 +49,31 @@ class _Model(NamedTuple):
     served: ServedModel
     quick: bool
     asked: Asked
+
+
+class _Route:
+    """A route for one row of a model.
+
+    Args:
+        services: Collaborators that answer for the model.
+        template: Path of the route, with its parameters in braces.
+
+    Attributes:
+        template: The same.
+        slot: The models in service.
+        drift: Takes the rows.
+        output: MODEL_OUTPUT.
+        snapshot: What requests have in common now; None before the first.
+    """
+
+    __slots__ = ("drift", "output", "slot", "snapshot", "template")
+
+    def __init__(self, services: Services, template: str) -> None:
+        self.template = template
+        self.slot = services.slot
+        self.drift = services.drift
+        self.output: Output = services.settings.model_output
+        self.snapshot: _Snapshot | None = None
 
 
 class StraightWay:
@@ -63,9 +90,11 @@ class StraightWay:
     def __init__(self, general: RequestTelemetry, services: Services, routes: RouteTable) -> None:
         self.general = general
         self._refusal = EarlyRefusal(general, services, routes)
-        self._slot = services.slot
+        self._routes = {f"{SINGLE}/{name}": _Route(one, NAMED) for name, one in services.models.items()}
+        for path in [path for path in self._routes if (found := routes.find(path)) is None or found.template != NAMED]:
+            del self._routes[path]  # a fixed route has the path
+        self._routes[SINGLE] = _Route(services, SINGLE)
         self._executor = services.executor
-        self._drift = services.drift
         self._in_flight = services.metrics.in_flight
         log = services.prediction_log
         self._log = log if log.enabled and isinstance(log, PredictionLog) else None
@@ -75,8 +104,6 @@ class StraightWay:
         self._gate = services.gate
         self._deadlines = Deadlines(services.settings.request_timeout)
         self._most_bytes = services.settings.max_json_bytes
-        self._output: Output = services.settings.model_output
-        self._model: _Model | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or hand it on."""
@@ -86,15 +113,16 @@ class StraightWay:
         except Overloaded as error:
             await self._refusal.refuse(scope, send, error, time.perf_counter() - started)
             return
-        model = self._model_of_now()
+        route = self._routes.get(scope["path"]) if scope["type"] == "http" else None
+        model = None if route is None else self._model_of_now(route)
         headers = None if model is None else _common_headers(scope)
-        if model is None or headers is None or not self._may_ask(headers):
+        if route is None or model is None or headers is None or not self._may_ask(headers):
             await self.general(scope, receive, send)
             return
         ticket = self._gate.enter()
         self._in_flight.count += 1
         try:
-            handed_on = await self._answer(model, headers, scope, receive, send, started)
+            handed_on = await self._answer(route, model, headers, scope, receive, send, started)
         finally:
             self._in_flight.count -= 1
             self._gate.leave(ticket)
@@ -102,8 +130,9 @@ class StraightWay:
             await self._hand_on(scope, handed_on, receive, send, started)
 
     async def _answer(
-        self, model: _Model, headers: Headers, scope: Scope, receive: Receive, send: Send, started: float
-    ) -> Message | Exception | None:
+        self, route: _Route, model: _Snapshot, headers: Headers, scope: Scope, receive: Receive, send: Send,
+        started: float,
+    ) -> Message | Exception | None:  # fmt: skip
         """Answer a request; if it is one for the general way, the first message that was received, or its fault."""
         try:
             with self._deadlines.start():
@@ -136,28 +165,28 @@ class StraightWay:
             status = 200
             await send({"type": "http.response.body", "body": answer, "more_body": False})
             sent = time.perf_counter()
-            self._drift.add_one(served.watched, rows, evaluation.prediction)
+            route.drift.add_one(served.watched, rows, evaluation.prediction)
             if self._log is not None:
                 self._log.record(*logged_one(request_id, headers, served, rows, evaluation, started))
         finally:
             client = scope["client"]
             ended = time.perf_counter()
             self.general.record(
-                "POST", SINGLE_ROUTE, status, ended - started, client and client[0], request_id,
+                "POST", route.template, status, ended - started, client and client[0], request_id,
                 times=(started, read, begun, begun + taken, encoded, sending, sent or ended),
             )  # fmt: skip
         return None
 
-    def _model_of_now(self) -> _Model | None:
+    def _model_of_now(self, route: _Route) -> _Snapshot | None:
         """The model that answers now; None if it does not answer on this way."""
-        slot, model = self._slot, self._model
+        slot, model = route.slot, route.snapshot
         served = slot.current
         if served is None or slot.canary is not None or slot.shadow is not None or self._limited:
             return None
         if model is None or model.served is not served:
-            asked = requested(b"", served, self._output, table=False)
+            asked = requested(b"", served, route.output, table=False)
             quick = self._executor.is_cheap(served, 1) and "raw_score" not in asked.additions
-            model = self._model = _Model(served, quick, asked)
+            model = route.snapshot = _Snapshot(served, quick, asked)
         return model if model.quick else None
 
     def _may_ask(self, headers: Headers) -> bool:
@@ -211,7 +240,7 @@ class StraightWay:
 
 def _common_headers(scope: Scope) -> Headers | None:
     """The headers of a common request by name, None for another request."""
-    if scope["type"] != "http" or scope["path"] != SINGLE_ROUTE or scope["method"] != "POST" or scope["query_string"]:
+    if scope["method"] != "POST" or scope["query_string"]:
         return None
     given = scope["headers"]
     headers = dict(given)

@@ -6,24 +6,24 @@ from litestar.types import ASGIApp
 
 from app.container import Services
 from app.models.served import ServedModel
-from app.predict.scoring import Scoring
+from app.predict.scoring import Scorings
 from app.protocols.kserve import routes as kserve
-from app.protocols.kserve.handlers import KServe
+from app.protocols.kserve.handlers import kserve_routes
 from app.protocols.mlflow import routes as mlflow
-from app.protocols.mlflow.handlers import Invocations
+from app.protocols.mlflow.handlers import Invocations, invocation_routes
 from app.protocols.open_inference.controller import OpenInferenceController
 from app.protocols.open_inference.document import describe_inference
 from app.protocols.open_inference.handler import Inference
 from app.protocols.open_inference.unsupported import unsupported_routes
 
 
-def prediction_routes(services: Services, scoring: Scoring) -> dict[str, ASGIApp]:
+def prediction_routes(services: Services, scorings: Scorings) -> dict[str, ASGIApp]:
     """Routes that predict, by path: they are answered in front of Litestar."""
-    invocations = Invocations(scoring)
+    invocations = {name: Invocations(scoring) for name, scoring in scorings.models.items()}
     return {
-        **invocations.routes,
-        **KServe(scoring, invocations).routes,
-        **Inference(services, scoring).routes,
+        **invocation_routes(scorings, invocations),
+        **kserve_routes(scorings, invocations),
+        **Inference(services, scorings).routes,
     }
 
 

@@ -17,8 +17,8 @@ from app.codecs.rules import FloatArray, match_columns
 from app.errors import InvalidInput
 from app.feature import Feature
 from app.models.served import ServedModel
-from app.predict.bulk import table_answer
 from app.predict.query import Asked
+from app.predict.result import table_answer
 from app.score.bad_rows import BadRows, RowFaults
 from app.score.json_lines import NOTHING, Unread
 from app.score.options import ScoreOptions, ScoreRefused

@@ -10,12 +10,15 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple, TypeVar, get_args
 
 import msgspec
 
 from app.models.disk.entry import StoredModel
+from app.models.disk.store import ModelStore
 from app.models.keeper import ModelKeeper
+from app.models.listener import RefreshListener
 from app.models.loader import ModelLoader
 from app.models.outcome import Refresh
 from app.models.refresher import Refresher
@@ -48,6 +51,7 @@ class Kept(NamedTuple):
     name: str
     slot: ModelSlot
     loader: ModelLoader
+    listener: RefreshListener
     refresher: Refresher
     keeper: ModelKeeper
 
@@ -178,7 +182,7 @@ class SharedModels:
                 continue
             for role in ROLES:
                 try:
-                    _put(model, role, getattr(told, role))
+                    _take(model, role, getattr(told, role))
                 except Exception as error:
                     # Whatever is wrong with a stored model or with this machine, the old model stays.
                     problems.append(f"{role} model {told.name} cannot be taken: {error}"[:300])
@@ -206,17 +210,33 @@ def _entry(loader: ModelLoader, served: ServedModel | None) -> StoredModel | Non
     return msgspec.structs.replace(loader.entry(served), stored_at=served.loaded_at)
 
 
-def _put(model: Kept, role: Role, entry: StoredModel | None) -> None:
+def stores_of_others(directory: Path, source: str, name: str) -> dict[Role, ModelStore]:
+    """Where other workers find the canary and the shadow of a model, which no later start needs.
+
+    Args:
+        directory: Directory of all stores.
+        source: URI of the registry, or of the model that is served without one.
+        name: Name of the model.
+    """
+    roles: tuple[Role, ...] = ("canary", "shadow")
+    return {role: ModelStore(directory, source, f"{name}\0{role}", 1) for role in roles}
+
+
+def _take(model: Kept, role: Role, entry: StoredModel | None) -> None:
     """Serve a stored model in a role. A model in service is never taken out without another."""
     before = model.slot.get(role)
     if entry is None:
         if before is not None and role != "current":
-            model.refresher.put(role, None)
+            _put(model, role, None)
         return
     same = before is not None and before.identity.is_same_version(entry.identity)
     if before is None or not same or before.artifact.digest != entry.digest:
-        model.refresher.put(role, model.loader.restore(entry, role))
+        _put(model, role, model.loader.restore(entry, role))
     elif (before.identity, before.resolved_by) != (entry.identity, entry.resolved_by):
-        model.refresher.put(
-            role, msgspec.structs.replace(before, identity=entry.identity, resolved_by=entry.resolved_by)
-        )
+        _put(model, role, msgspec.structs.replace(before, identity=entry.identity, resolved_by=entry.resolved_by))
+
+
+def _put(model: Kept, role: Role, served: ServedModel | None) -> None:
+    before = model.slot.get(role)
+    model.slot.put(role, served)
+    model.listener.replaced(role, before, served)

@@ -1,9 +1,11 @@
 """What one worker of several adds to an application: its part in the team, and what the leader does for all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from app.tasks import BackgroundTasks
-from app.workers.following import SharedModels
+from app.telemetry.metrics import Metrics
+from app.workers.following import Kept, SharedModels
+from app.workers.scraping import SharedMetrics
 from app.workers.team import Team
 
 
@@ -12,15 +14,19 @@ class Joint:
 
     Args:
         team: The workers.
-        models: The models that they serve.
 
     Attributes:
         team: The workers.
     """
 
-    def __init__(self, team: Team, models: SharedModels) -> None:
+    def __init__(self, team: Team) -> None:
         self.team = team
-        self._models = models
+        self._models: SharedModels | None = None
+
+    def share(self, models: Sequence[Kept], tasks: BackgroundTasks, metrics: Metrics) -> None:
+        """Share models, and the metrics of all workers, once they are made."""
+        self._models = SharedModels(self.team, models, tasks)
+        metrics.share(SharedMetrics(self.team, metrics.registry))
 
     async def begin(self, tasks: BackgroundTasks, lead: Callable[[], None]) -> None:
         """Join the others, and wait until this worker can take requests.
@@ -29,6 +35,7 @@ class Joint:
             tasks: Background tasks of this worker.
             lead: Starts the tasks that one worker runs for all; called when this one begins to lead.
         """
+        assert self._models is not None
         self.team.on_lead(lead)
         self.team.begin()
         tasks.start("workers", self._models.run)
@@ -37,7 +44,8 @@ class Joint:
     def end(self) -> None:
         """Begin nothing for others any more."""
         self.team.end()
-        self._models.close()
+        if self._models is not None:
+            self._models.close()
 
     async def leave(self) -> None:
         """Leave the others, once nothing is asked of them any more."""

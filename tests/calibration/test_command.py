@@ -24,7 +24,7 @@ Calibrate = Callable[..., Result]
 def calibrate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calibrate:
     """Runs the command in this process, in a folder with files of rows."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("app.models.registry.process.WorkerProcess", ModelWorker)  # which takes seconds to start
+    monkeypatch.setattr("app.models.registry.process.quiet_worker", ModelWorker)  # which takes seconds to start
     frame(2, 3000).to_csv("rows.csv", index=False)
     frame(2, kind="class")[10:].to_parquet("classes.parquet")  # with its index
 

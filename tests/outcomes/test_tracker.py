@@ -47,7 +47,7 @@ class Tracked:
         self.now = NOW
         self.registry = CollectorRegistry()
         self.tracker = OutcomeTracker(
-            OutcomeStore(LogTarget(url, 1000)), self.slot, self.registry, rows, lambda: self.now
+            OutcomeStore(LogTarget(url, 1000)), [self.slot], self.registry, rows, lambda: self.now
         )
         self.engine = sa.create_engine(url)
 

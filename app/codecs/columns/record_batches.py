@@ -15,8 +15,9 @@ from app.codecs.result import LABEL, Result
 from app.feature import Feature
 
 PIECE_ROWS, PIECE_VALUES = 2**16, 2**22
-"""Rows, and values of all columns of categories, whose codes are looked up at a time: a look-up makes a hash table of
-all categories first, and its results take memory beside the rows."""
+"""Rows, and values of all columns, that are taken out of Arrow at a time. To take any costs microseconds for each
+column, and a look-up of categories makes a hash table of all of them first; what comes of it takes memory beside the
+rows."""
 
 
 class Filler:
@@ -52,12 +53,7 @@ class Filler:
             ValueError: A row refers to no value of its dictionary.
         """
         builder = self._builder
-        size = builder.block_rows
-        if not self._coded:
-            for start in range(0, batch.num_rows, size):
-                self._add_block(batch.slice(start, size), {})
-            return
-        step = max(size, min(PIECE_ROWS, PIECE_VALUES // len(self._coded)))
+        step = max(builder.block_rows, min(PIECE_ROWS, PIECE_VALUES // max(1, len(self._places))))
         lookups = {column: self._lookup(column, feature, batch.column(place)) for column, feature, place in self._coded}
         for first in range(0, batch.num_rows, step):
             piece = batch.slice(first, step)
@@ -66,18 +62,15 @@ class Filler:
                 codes[column], unseen = lookups[column](piece.column(place))
                 builder.note_unseen(column, unseen, builder.rows)
                 builder.yield_gil()
-            for start in range(0, piece.num_rows, size):
-                self._add_block(
-                    piece.slice(start, size), {name: code[start : start + size] for name, code in codes.items()}
-                )
+            self._add_piece(piece, codes)
 
-    def _add_block(self, part: Any, codes: dict[int, NDArray[np.float64]]) -> None:
+    def _add_piece(self, piece: Any, codes: dict[int, NDArray[np.float64]]) -> None:
         columns: list[NDArray[Any] | None] = [
-            None if place is None else codes[column] if column in codes else _values(feature, part.column(place))
+            None if place is None else codes[column] if column in codes else _values(feature, piece.column(place))
             for column, (feature, place) in enumerate(zip(self._builder.features, self._places, strict=True))
         ]
         if all(column is None for column in columns):  # one column must tell the number of rows
-            columns = [np.full(part.num_rows, np.nan), *columns[1:]]
+            columns = [np.full(piece.num_rows, np.nan), *columns[1:]]
         self._builder.add_columns(columns)
 
     def _lookup(self, column: int, feature: Feature, values: Any) -> Callable[[Any], Codes]:

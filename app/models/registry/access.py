@@ -44,8 +44,12 @@ def prepare_mlflow(settings: Settings) -> None:
         importlib.import_module("mlflow.store.model_registry.sqlalchemy_store")
 
 
-def mlflow_client(settings: Settings) -> "MlflowClient":
+def mlflow_client(settings: Settings, *, writes: bool = False) -> "MlflowClient":
     """A client of the tracking server and the registry, which only reads databases.
+
+    Args:
+        settings: Settings that name both.
+        writes: Whether it may write to the registry.
 
     Raises:
         RegistrySchema: A database has another schema than this MLflow.
@@ -54,7 +58,7 @@ def mlflow_client(settings: Settings) -> "MlflowClient":
     from mlflow import MlflowClient
 
     tracking_uri, registry_uri = read_only_uris(settings)
-    return MlflowClient(tracking_uri=tracking_uri, registry_uri=registry_uri)
+    return MlflowClient(tracking_uri=tracking_uri, registry_uri=settings.registry_uri if writes else registry_uri)
 
 
 @contextmanager

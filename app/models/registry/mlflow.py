@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+from msgspec import UNSET
+
 from app.config.fields import STAGES
 from app.config.settings import Settings
 from app.models.identity import ModelIdentity
@@ -25,6 +28,8 @@ from app.models.registry.source import (
     ModelUnknown,
     NothingToServe,
     Offer,
+    PinNotMoved,
+    RegistryUnreachable,
     VersionUnknown,
 )
 from app.models.registry.version_number import is_version_number
@@ -42,11 +47,14 @@ CARD_PATH = "card"
 DIGEST_TAG = "madrone.digest"
 """Tag of a version with the digest that its files must have."""
 
+REFUSED = frozenset({"HTTP 400", "HTTP 401", "HTTP 403", "HTTP 405"})
+"""Faults of a write that a registry answered, and would answer again."""
+
 log = logging.getLogger(__name__)
 
 
 class Registry:
-    """Read access to one registry.
+    """Access to one registry, which is only read, but for MODEL_PIN_ALIAS.
 
     Args:
         settings: Settings with the registry, the model, and the aliases and stages to select versions by.
@@ -86,10 +94,11 @@ class Registry:
             preferred.setdefault(candidate.identity.version, candidate)
 
         def under(alias: str | None) -> Candidate | None:
-            found = [version for version in versions if alias and str(version.version) == str(aliases.get(alias))]
+            found = [version for version in versions if alias and str(version.version) == aliases.get(alias)]
             ready = found and is_ready(found[0])
             return Candidate(self._identity(found[0], aliases), f"alias {alias}") if ready else None
 
+        pinned = under(settings.model_pin_alias)
         return Offer(
             candidates=tuple(preferred.values())[:MAX_CANDIDATES],
             look_ups=tuple(look_ups),
@@ -97,6 +106,8 @@ class Registry:
             alias_missing=None if settings.model_alias is None else look_ups[0].outcome == "empty",
             canary=under(settings.model_canary_alias),
             shadow=under(settings.model_shadow_alias),
+            pin=UNSET if settings.model_pin_alias is None else aliases.get(settings.model_pin_alias),
+            pinned=pinned and msgspec.structs.replace(pinned, rule=f"pinned to version {pinned.identity.version}"),
         )
 
     def version(self, number: str) -> Candidate:
@@ -119,6 +130,32 @@ class Registry:
             if str(version.version) == number and is_ready(version):
                 return Candidate(self._identity(version, aliases), f"pinned to version {number}")
         raise unknown
+
+    def move_pin(self, number: str | None) -> None:
+        """Move MODEL_PIN_ALIAS to a version, or delete it with None, for all services that follow it.
+
+        Raises:
+            PinNotMoved: The registry refuses.
+            VersionUnknown: The model has no such version.
+            ModelUnknown: The registry has no such model.
+            RegistryUnreachable: The registry did not answer, and may have moved the alias all the same.
+        """
+        settings, name, alias = self._settings, self._settings.model_name, self._settings.model_pin_alias
+        if alias is None:
+            return
+        missing = VersionUnknown(f"model {name!r} has no version {number!r}") if number else self._unknown
+        try:
+            with answering(missing, settings):
+                client = mlflow_client(settings, writes=True)
+                if number is None:
+                    client.delete_registered_model_alias(name, alias)
+                else:
+                    client.set_registered_model_alias(name, alias, number)
+        except RegistryUnreachable as error:
+            if (fault := str(error)) not in REFUSED:
+                raise
+            reason = f"the registry does not let this service move the alias {alias!r} ({fault})"
+            raise PinNotMoved(reason, error.detail) from error
 
     def fetch(self, identity: ModelIdentity, destination: Path) -> Fetched:
         """Download a version's model directory.
@@ -184,7 +221,7 @@ class Registry:
             name=self._settings.model_name,
             version=number,
             stage=next((stage for stage in STAGES if stage == version.current_stage), None),
-            aliases=tuple(sorted(alias for alias, target in aliases.items() if str(target) == number)),
+            aliases=tuple(sorted(alias for alias, target in aliases.items() if target == number)),
             run_id=version.run_id or None,
             created_at_ms=version.creation_timestamp,
         )
@@ -195,7 +232,8 @@ def _aliases(client: "MlflowClient", name: str) -> dict[str, str]:
     from mlflow.exceptions import MlflowException
 
     try:
-        return dict(client.get_registered_model(name).aliases)
+        aliases = client.get_registered_model(name).aliases
+        return {alias: str(number) for alias, number in aliases.items()}
     except MlflowException as error:
         if error.error_code != "INVALID_PARAMETER_VALUE":
             raise

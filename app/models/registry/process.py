@@ -18,18 +18,7 @@ from app.models.artifact import ModelContent
 from app.models.identity import ModelIdentity
 from app.models.refusal import ModelRefused
 from app.models.registry.array_file import read_struct
-from app.models.registry.source import (
-    Candidate,
-    Fetched,
-    ModelUnknown,
-    NothingToServe,
-    Offer,
-    PlaceUnreachable,
-    RegistrySchema,
-    RegistryUnreachable,
-    VersionUnknown,
-)
-from app.models.registry.worker import (
+from app.models.registry.messages import (
     Answer,
     Build,
     Built,
@@ -38,11 +27,25 @@ from app.models.registry.worker import (
     Failure,
     Fetch,
     Look,
+    MovePin,
+    PinMoved,
     Request,
     Score,
     Scores,
     Version,
     path_from_text,
+)
+from app.models.registry.source import (
+    Candidate,
+    Fetched,
+    ModelUnknown,
+    NothingToServe,
+    Offer,
+    PinNotMoved,
+    PlaceUnreachable,
+    RegistrySchema,
+    RegistryUnreachable,
+    VersionUnknown,
 )
 from app.telemetry.system import memory_bytes
 
@@ -61,7 +64,7 @@ FILE_BYTES = 4096
 
 FAILURES: dict[str, type[Exception]] = {kind.__name__: kind for kind in (ModelUnknown, NothingToServe, VersionUnknown)}
 UNREACHABLE: dict[str, type[RegistryUnreachable]] = {
-    kind.__name__: kind for kind in (RegistryUnreachable, RegistrySchema, PlaceUnreachable)
+    kind.__name__: kind for kind in (RegistryUnreachable, RegistrySchema, PlaceUnreachable, PinNotMoved)
 }
 
 
@@ -91,6 +94,10 @@ class WorkerProcess:
         self._encoder = msgspec.msgpack.Encoder(enc_hook=str)
         self._process = ChildProcess("app.models.registry.worker", self._encoder.encode(settings))
 
+    def start(self) -> None:
+        """Start the process beside the caller, so that the first call has its imports behind it."""
+        threading.Thread(target=self._start, name="model-process", daemon=True).start()
+
     def look(self) -> Offer:
         """See `Registry.look` and `Place.look`. What gives no answer by MODEL_LOOKUP_TIMEOUT is unreachable.
 
@@ -110,6 +117,11 @@ class WorkerProcess:
     def version(self, number: str) -> Candidate:
         """See `Registry.version`. A registry without an answer by MODEL_LOOKUP_TIMEOUT is unreachable."""
         return self._look_up(Version(number), Candidate)
+
+    def move_pin(self, number: str | None) -> None:
+        """See `Registry.move_pin`. A registry without an answer by MODEL_LOOKUP_TIMEOUT is unreachable."""
+        if self._settings.model_pin_alias is not None:
+            self._look_up(MovePin(number), PinMoved)
 
     def fetch(self, identity: ModelIdentity, destination: Path) -> Fetched:
         """See `Registry.fetch`. A download beyond MODEL_FETCH_TIMEOUT has failed.
@@ -164,6 +176,10 @@ class WorkerProcess:
             self._process.end()
         self._empty_spool()
 
+    def _start(self) -> None:
+        with self._asking, contextlib.suppress(ChildNotStarted, ChildClosed):  # of which the first call tells
+            self._process.start()
+
     def _empty_spool(self) -> None:
         """Remove what the last look has downloaded."""
         if self._spool is not None:
@@ -183,7 +199,7 @@ class WorkerProcess:
 
         return too_much
 
-    def _look_up(self, request: Look | Version, kind: type[T]) -> T:
+    def _look_up(self, request: Look | Version | MovePin, kind: type[T]) -> T:
         settings = self._settings
         timeout = EMBEDDED_TIMEOUT_S if settings.embedded_registry else settings.model_lookup_timeout
         try:
@@ -269,5 +285,10 @@ def _size(directory: Path) -> int:
 
 
 def quiet_worker(settings: Settings) -> WorkerProcess:
-    """A process for a command, which tells people itself what went wrong: only errors are logged."""
-    return WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
+    """A process for a command, which is being started.
+
+    Only errors are logged: the command tells people itself what went wrong.
+    """
+    worker = WorkerProcess(msgspec.structs.replace(settings, log_level="ERROR", api_debug=False))
+    worker.start()
+    return worker

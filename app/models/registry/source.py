@@ -27,7 +27,9 @@ class RegistryUnreachable(Exception):
         detail: Words of the registry or of a library, such as a body, a host or a path; for the log and the operator.
     """
 
-    outcome: ClassVar[Literal["registry_unreachable", "registry_schema", "place_unreachable"]] = "registry_unreachable"
+    outcome: ClassVar[Literal["registry_unreachable", "registry_schema", "place_unreachable", "pin_not_moved"]] = (
+        "registry_unreachable"
+    )
 
     def __init__(self, reason: str, detail: str | None = None) -> None:
         super().__init__(reason)
@@ -44,6 +46,12 @@ class PlaceUnreachable(RegistryUnreachable):
     """The place that MODEL_PATH names did not answer, or could not be read."""
 
     outcome = "place_unreachable"
+
+
+class PinNotMoved(RegistryUnreachable):
+    """The registry refused to move MODEL_PIN_ALIAS."""
+
+    outcome = "pin_not_moved"
 
 
 class NothingToServe(Exception):
@@ -91,6 +99,8 @@ class Offer(msgspec.Struct, frozen=True, tag=True):
         alias_missing: Whether MODEL_ALIAS names no version; None where it is unset.
         canary: Version under the alias of the canary, if any.
         shadow: Version under the alias of the shadow, if any.
+        pin: Number under MODEL_PIN_ALIAS, None where no version has it; unset where that setting is.
+        pinned: The version of that number, if it is there and its upload has ended.
     """
 
     candidates: tuple[Candidate, ...]
@@ -99,6 +109,8 @@ class Offer(msgspec.Struct, frozen=True, tag=True):
     alias_missing: bool | None = None
     canary: Candidate | None = None
     shadow: Candidate | None = None
+    pin: str | msgspec.UnsetType | None = msgspec.UNSET
+    pinned: Candidate | None = None
 
 
 class Fetched(msgspec.Struct, frozen=True, tag=True):
@@ -124,6 +136,10 @@ class ModelSource(Protocol):
 
     def version(self, number: str) -> Candidate:
         """See `Registry.version`."""
+        ...
+
+    def move_pin(self, number: str | None) -> None:
+        """See `Registry.move_pin`."""
         ...
 
     def fetch(self, identity: ModelIdentity, destination: Path) -> Fetched:

@@ -17,7 +17,6 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -29,9 +28,26 @@ from app.models.artifact import ModelContent, read_content
 from app.models.directory import MAX_BOOSTER_BYTES, read_file
 from app.models.identity import ModelIdentity
 from app.models.objects.booster import stored_booster
-from app.models.refusal import Check, ModelRefused
+from app.models.refusal import ModelRefused
 from app.models.registry.array_file import write_struct
 from app.models.registry.embedded import prepare_embedded_registry
+from app.models.registry.messages import (
+    Answer,
+    Build,
+    Built,
+    Card,
+    Carded,
+    Failure,
+    Fetch,
+    Look,
+    MovePin,
+    PinMoved,
+    Request,
+    Score,
+    Scores,
+    Version,
+    path_from_text,
+)
 from app.models.registry.mlflow import Registry
 from app.models.registry.place import Place
 from app.models.registry.source import (
@@ -52,95 +68,6 @@ LINGER_S = 30.0
 """Seconds without a request after which the process ends: looks in quick succession share it, rare ones free it."""
 
 NICENESS = 10  # requests are served first where the processor is short
-
-
-class Look(msgspec.Struct, frozen=True, tag=True):
-    """Request for `ModelWorker.look`."""
-
-    spool: Path | None = None
-
-
-class Version(msgspec.Struct, frozen=True, tag=True):
-    """Request for `ModelWorker.version`."""
-
-    number: str
-
-
-class Fetch(msgspec.Struct, frozen=True, tag=True):
-    """Request for `ModelWorker.fetch`."""
-
-    identity: ModelIdentity
-    destination: Path
-
-
-class Card(msgspec.Struct, frozen=True, tag=True):
-    """Request for `ModelWorker.card`."""
-
-    identity: ModelIdentity
-    destination: Path
-
-
-class Carded(msgspec.Struct, frozen=True, tag=True):
-    """Answer to `Card`."""
-
-    directory: Path | None
-
-
-class Build(msgspec.Struct, frozen=True, tag=True):
-    """Request for `ModelWorker.build`, whose result goes to the file `destination`."""
-
-    directory: Path
-    digest: str | None
-    destination: Path
-
-
-class Built(msgspec.Struct, frozen=True, tag=True):
-    """Answer to `Build`: the file is written."""
-
-
-class Score(msgspec.Struct, frozen=True, tag=True):
-    """Request for `ModelWorker.raw_scores`, with the bytes of a C-contiguous float64 array."""
-
-    booster: Path
-    shape: tuple[int, int]
-    rows: bytes
-
-
-class Scores(msgspec.Struct, frozen=True, tag=True):
-    """Answer to `Score`: the bytes of a float64 array."""
-
-    shape: tuple[int, ...]
-    values: bytes
-
-
-class Failure(msgspec.Struct, frozen=True, tag=True):
-    """An exception in the model process: name of its class, and message.
-
-    Attributes:
-        check: Check of a ModelRefused.
-        errno: Number of an OSError.
-        detail: Detail of a RegistryUnreachable.
-    """
-
-    kind: Literal[
-        "ModelUnknown",
-        "NothingToServe",
-        "VersionUnknown",
-        "RegistryUnreachable",
-        "RegistrySchema",
-        "PlaceUnreachable",
-        "ModelRefused",
-        "OSError",
-        "other",
-    ]
-    message: str
-    check: Check = "artifact"
-    errno: int | None = None
-    detail: str | None = None
-
-
-Request = Look | Version | Fetch | Card | Build | Score
-Answer = Offer | Candidate | Fetched | Carded | Built | Scores | Failure
 
 
 class ModelWorker:
@@ -172,6 +99,11 @@ class ModelWorker:
     def version(self, number: str) -> Candidate:
         """See `Registry.version`."""
         return self._registry.version(number)
+
+    def move_pin(self, number: str | None) -> None:
+        """See `Registry.move_pin`. Without a registry, no other service knows of a pin."""
+        if isinstance(self._registry, Registry):
+            self._registry.move_pin(number)
 
     def fetch(self, identity: ModelIdentity, destination: Path) -> Fetched:
         """See `Registry.fetch`."""
@@ -226,11 +158,6 @@ class ModelWorker:
         """Do nothing: a `ModelSource` can be closed, and this one holds no resources."""
 
 
-def path_from_text(kind: type, value: Any) -> Any:
-    """Value of a type that msgspec cannot decode; `Path` is the only one in a message."""
-    return kind(value)
-
-
 def answer(worker: ModelWorker, request: Request) -> Answer:
     """Answer a request; an exception becomes a `Failure`."""
     try:
@@ -239,6 +166,9 @@ def answer(worker: ModelWorker, request: Request) -> Answer:
                 return worker.look() if spool is None else worker.look(spool)
             case Version(number):
                 return worker.version(number)
+            case MovePin(number):
+                worker.move_pin(number)
+                return PinMoved()
             case Fetch(identity, destination):
                 return worker.fetch(identity, destination)
             case Card(identity, destination):

@@ -31,6 +31,10 @@ class SourceAround:
         """See `ModelSource`."""
         return self._ask(partial(self._source.version, number))
 
+    def move_pin(self, number: str | None) -> None:
+        """See `ModelSource`."""
+        self._ask(partial(self._source.move_pin, number))
+
     def fetch(self, identity: ModelIdentity, destination: Path) -> Fetched:
         """See `ModelSource`."""
         return self._source.fetch(identity, destination)

@@ -6,6 +6,7 @@ from typing import TypeVar
 from app.models.registry.source import (
     ModelSource,
     ModelUnknown,
+    PinNotMoved,
     RegistryUnreachable,
     VersionUnknown,
 )
@@ -33,7 +34,7 @@ class NotedSource(SourceAround):
         self._registry.began()
         try:
             answer = question()
-        except (ModelUnknown, VersionUnknown):  # that is an answer
+        except (ModelUnknown, VersionUnknown, PinNotMoved):  # that is an answer
             self._registry.ended()
             raise
         except RegistryUnreachable as error:

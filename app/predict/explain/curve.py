@@ -15,9 +15,9 @@ from app.codecs.rules import BODY, INVALID, MAX_ERRORS, MISSING, NOT_OBJECT, Flo
 from app.errors import FieldError, InvalidInput, PredictionNotFinite
 from app.feature import Feature
 from app.models.served import ServedModel
-from app.predict.bulk import table_answer
 from app.predict.explain.explanation import Value, value_reader
 from app.predict.query import Asked
+from app.predict.result import table_answer
 from kernels.engine import Evaluation
 from kernels.forest.forest import Forest
 

@@ -4,23 +4,21 @@ The reader is that of MLflow's `instances` and `inputs`. KServe takes nested lis
 and objects whose values are lists or objects of values, which are rows of a frame.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from litestar.exceptions import MethodNotAllowedException
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from app.codecs.json import table as table_json
-from app.errors import NotFound
 from app.predict.exchange import Exchange
-from app.predict.scoring import Scoring
+from app.predict.scoring import Scoring, Scorings
 from app.problems import send_error
 from app.protocols.mlflow.handlers import Invocations
 
 PATH = "/v1/models/{model_name}:predict"
 
 ALLOWED = "OPTIONS, POST"
-
-UNKNOWN = "No model of this name is served here."
 
 
 class OnlyPost:
@@ -45,27 +43,30 @@ class OnlyPost:
             await send_error(scope, send, MethodNotAllowedException(headers={"allow": ALLOWED}))
 
 
-class KServe:
-    """Answers prediction requests of KServe's protocol.
+def kserve_routes(scorings: Scorings, models: Mapping[str, Invocations]) -> dict[str, ASGIApp]:
+    """The route, an ASGI application by path.
 
     Args:
-        scoring: Policy of all prediction routes.
-        invocations: Answers requests in MLflow's formats.
+        scorings: Policies of all models.
+        models: What answers requests in MLflow's formats to each model.
+    """
+    handles = {name: KServe(scoring, models[name]).predict for name, scoring in scorings.models.items()}
+    return {PATH: OnlyPost(scorings.first.endpoint(PATH, scorings.by_name("model_name", handles)))}
 
-    Attributes:
-        routes: An ASGI application by path, for POST.
+
+class KServe:
+    """Answers prediction requests of KServe's protocol to a model.
+
+    Args:
+        scoring: Policy of the model.
+        invocations: Answers requests in MLflow's formats.
     """
 
     def __init__(self, scoring: Scoring, invocations: Invocations) -> None:
         self._scoring = scoring
         self._invocations = invocations
-        self._name = scoring.settings.model_name
-        self.routes: dict[str, ASGIApp] = {PATH: OnlyPost(scoring.endpoint(PATH, self._predict))}
 
-    async def _predict(self, exchange: Exchange) -> None:
+    async def predict(self, exchange: Exchange) -> None:
         """Answer a request; like KServe, whatever its Content-Type: the body is JSON."""
-        self._scoring.check_key(exchange.headers)
-        if exchange.parameters["model_name"] != self._name:
-            raise NotFound(UNKNOWN)
         served = self._scoring.choose(exchange)
         await self._invocations.answer(exchange, served, table_json.MEDIA_TYPE, arrays=True)

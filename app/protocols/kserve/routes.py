@@ -9,9 +9,8 @@ from litestar.params import FromPath
 
 from app.auth import KEY_SCHEME
 from app.container import InjectedServices
-from app.errors import ModelUnavailable, NotFound
 from app.problems import InferenceError
-from app.protocols.kserve.handlers import PATH, UNKNOWN
+from app.protocols.kserve.handlers import PATH
 from app.protocols.mlflow.routes import REF, STATUSES
 
 
@@ -36,8 +35,8 @@ class KServeController(Controller):
 
     @get("/", summary="List the models")
     async def list_models(self, services: InjectedServices) -> ModelNames:
-        """The name of the model, MODEL_NAME."""
-        return ModelNames((services.settings.model_name,))
+        """The names of the models, in the order of MODEL_NAMES."""
+        return ModelNames(tuple(services.models))
 
     @get(
         "/{model_name:str}",
@@ -49,10 +48,7 @@ class KServeController(Controller):
     )
     async def model_ready(self, services: InjectedServices, model_name: FromPath[str]) -> ModelReady:
         """Name and state of the model; 503 while no model is loaded."""
-        if model_name != services.settings.model_name:
-            raise NotFound(UNKNOWN)
-        if services.slot.current is None:
-            raise ModelUnavailable("No model is loaded yet.")
+        services.of(model_name).slot.require()
         return ModelReady(model_name, ready=True)
 
 
@@ -67,7 +63,7 @@ def describe(document: dict[str, Any], *, open_to_all: bool) -> None:
     document["components"]["schemas"]["KServeRequest"] = {"oneOf": formats[2:]}
     parameter: dict[str, Any] = {
         "name": "model_name", "in": "path", "required": True, "schema": {"type": "string"},
-        "description": "Name of the model: MODEL_NAME.",
+        "description": "Name of the model.",
     }  # fmt: skip
     error = {"application/json": {"schema": {"$ref": f"{REF}InferenceError"}}}
     responses: dict[str, Any] = {

@@ -1,6 +1,6 @@
 """`POST /invocations`: rows in MLflow's formats, answered by what MLflow's pyfunc predicts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from app.predict.body import Body
 from app.predict.bulk import identity_headers
 from app.predict.exchange import Exchange
 from app.predict.many_rows import NO_TURN, Reader
-from app.predict.scoring import Scored, Scoring
+from app.predict.scoring import Scored, Scoring, Scorings
 from app.protocols.mlflow.params import contributions_of, needs_of
 from app.protocols.mlflow.predictions import all_finite, answer_body, predictions_of
 from app.protocols.mlflow.scoring_json import scoring_reader
@@ -25,6 +25,7 @@ from app.serving.needs import PLAIN, Needs
 from kernels.engine import Evaluation
 
 PATH = "/invocations"
+NAMED_PATH = "/invocations/{model}"
 
 MEDIA_TYPES = (table_json.MEDIA_TYPE, csv.MEDIA_TYPE, parquet.MEDIA_TYPE)
 
@@ -49,21 +50,18 @@ class Asked(NamedTuple):
 
 
 class Invocations:
-    """Answers requests in MLflow's formats.
+    """Answers requests in MLflow's formats to a model.
 
     Args:
-        scoring: Policy of all prediction routes.
-
-    Attributes:
-        routes: An ASGI application by path, for POST.
+        scoring: Policy of the model.
     """
 
     def __init__(self, scoring: Scoring) -> None:
         self._scoring = scoring
         self._settings = scoring.settings
-        self.routes: dict[str, ASGIApp] = {PATH: scoring.endpoint(PATH, self._invoke)}
 
-    async def _invoke(self, exchange: Exchange) -> None:
+    async def invoke(self, exchange: Exchange) -> None:
+        """Answer a request in any of the formats."""
         served = self._scoring.choose(exchange)
         await self.answer(exchange, served, media_type_of(exchange.header(b"content-type")))
 
@@ -105,6 +103,21 @@ class Invocations:
         else:
             body = answer_body(predictions_of(served, prediction), finite=all_finite(prediction))
         return Scored(table.rows, evaluation, body, identity_headers(served.identity))
+
+
+def invocation_routes(scorings: Scorings, models: Mapping[str, Invocations]) -> dict[str, ASGIApp]:
+    """The routes, an ASGI application by path, for POST.
+
+    Args:
+        scorings: Policies of all models.
+        models: What answers for each model.
+    """
+    first = scorings.first
+    named = scorings.by_name("model", {name: one.invoke for name, one in models.items()})
+    return {
+        PATH: first.endpoint(PATH, models[first.settings.model_name].invoke),
+        NAMED_PATH: first.endpoint(NAMED_PATH, named),
+    }
 
 
 @lru_cache(maxsize=64)

@@ -26,7 +26,7 @@ from app.protocols.open_inference.descriptions import (
     server_metadata,
 )
 from app.protocols.open_inference.messages import InferResponse
-from app.protocols.open_inference.models import check_name, described_model, models_in_service
+from app.protocols.open_inference.models import described_model, models_in_service
 from app.protocols.open_inference.statistics import Statistics, statistics_of
 from app.routes.health import readiness
 
@@ -110,12 +110,12 @@ class OpenInferenceController(Controller):
     @get(MODEL, **DESCRIPTION, summary="Describe a model")
     async def model(self, services: InjectedServices, model: Name) -> ModelMetadata:
         """Tensors that the model takes and gives, and the versions that answer requests."""
-        return model_metadata(described_model(model, None, services), services)
+        return model_metadata(described_model(model, None, services), services.of(model))
 
     @get(VERSION, **DESCRIPTION, summary="Describe a version of a model")
     async def model_version(self, services: InjectedServices, model: Name, version: Name) -> ModelMetadata:
         """The same of the version in use, or of the canary."""
-        return model_metadata(described_model(model, version, services), services)
+        return model_metadata(described_model(model, version, services), services.of(model))
 
     @get(f"{MODEL}/ready", **PROBE, summary="Probe a model")
     async def model_ready(self, services: InjectedServices, model: Name) -> Response[ModelReady]:
@@ -130,23 +130,24 @@ class OpenInferenceController(Controller):
     @get(f"{MODEL}/config", **DESCRIPTION, summary="Show the configuration of a model")
     async def config(self, services: InjectedServices, model: Name) -> ModelConfig:
         """Tensors and most rows of a request, as Triton shows them."""
-        return model_config(described_model(model, None, services), services)
+        return model_config(described_model(model, None, services), services.of(model))
 
     @get(f"{VERSION}/config", **DESCRIPTION, summary="Show the configuration of a version of a model")
     async def version_config(self, services: InjectedServices, model: Name, version: Name) -> ModelConfig:
         """The same of the version in use, or of the canary."""
-        return model_config(described_model(model, version, services), services)
+        return model_config(described_model(model, version, services), services.of(model))
 
     @get("/models/stats", summary="Show statistics of all models")
     async def all_statistics(self, services: InjectedServices) -> Statistics:
         """Rows, requests and seconds of the versions that answer requests, since the start."""
-        return statistics_of(models_in_service(services.slot), services.metrics)
+        models = [served for one in services.models.values() for served in models_in_service(one.slot)]
+        return statistics_of(models, services.metrics)
 
     @get(f"{MODEL}/stats", **DESCRIPTION, summary="Show statistics of a model")
     async def statistics(self, services: InjectedServices, model: Name) -> Statistics:
         """Rows, requests and seconds of the versions of a model that answer requests, since the start."""
         described_model(model, None, services)
-        return statistics_of(models_in_service(services.slot), services.metrics)
+        return statistics_of(models_in_service(services.of(model).slot), services.metrics)
 
     @get(f"{VERSION}/stats", **DESCRIPTION, summary="Show statistics of a version")
     async def version_statistics(self, services: InjectedServices, model: Name, version: Name) -> Statistics:
@@ -175,7 +176,7 @@ class OpenInferenceController(Controller):
 
 
 async def _readiness(services: Services, model: str, version: str | None) -> Response[ModelReady]:
-    check_name(model, services)
+    services = services.of(model)
     loaded = services.slot.current is not None
     probe = await readiness(services, described_model(model, version, services) if loaded else None)
     ok = probe.status == "ready"

@@ -106,7 +106,7 @@ def server_metadata(settings: Settings) -> ServerMetadata:
 
 
 def model_metadata(served: ServedModel, services: Services) -> ModelMetadata:
-    """Description of a model."""
+    """Description of a model, for which the services answer."""
     versions = tuple(model.identity.version for model in models_in_service(services.slot))
     return ModelMetadata(
         services.settings.model_name,
@@ -118,7 +118,7 @@ def model_metadata(served: ServedModel, services: Services) -> ModelMetadata:
 
 
 def model_config(served: ServedModel, services: Services) -> ModelConfig:
-    """Configuration of a model."""
+    """Configuration of a model, for which the services answer."""
     optional = {feature.name for feature in served.artifact.features if not feature.required}
     return ModelConfig(
         services.settings.model_name,
@@ -135,8 +135,12 @@ def model_config(served: ServedModel, services: Services) -> ModelConfig:
 
 
 def repository_index(services: Services, *, ready: bool) -> list[IndexEntry]:
-    """Versions of the model that answer requests; while there is none, that there is none, unless `ready` is asked."""
-    name = services.settings.model_name
+    """Versions of all models that answer requests; and models of which none does, unless `ready` is asked."""
+    return [entry for one in services.models.values() for entry in _entries(one, ready=ready)]
+
+
+def _entries(services: Services, *, ready: bool) -> list[IndexEntry]:
+    name = services.name
     entries = [IndexEntry(name, served.identity.version, "READY", "") for served in models_in_service(services.slot)]
     if entries or ready:
         return entries

@@ -8,7 +8,7 @@ from app.container import Services
 from app.predict.body import SMALL_BODY_BYTES
 from app.predict.exchange import Exchange
 from app.predict.many_rows import NO_TURN, Reader
-from app.predict.scoring import Scored, Scoring
+from app.predict.scoring import Scored, Scorings
 from app.protocols.open_inference.models import model_of
 from app.protocols.open_inference.request import Asked, head_bytes, read_request
 from app.protocols.open_inference.response import infer_answer
@@ -22,23 +22,25 @@ class Inference:
 
     Args:
         services: Collaborators of the application.
-        scoring: Policy of all prediction routes.
+        scorings: Policies of all models.
 
     Attributes:
         routes: An ASGI application by path, for POST.
     """
 
-    def __init__(self, services: Services, scoring: Scoring) -> None:
+    def __init__(self, services: Services, scorings: Scorings) -> None:
         self._services = services
-        self._scoring = scoring
-        self.routes: dict[str, ASGIApp] = {path: scoring.endpoint(path, self._infer) for path in (INFER, INFER_VERSION)}
+        self._scorings = scorings
+        first = scorings.first
+        self.routes: dict[str, ASGIApp] = {path: first.endpoint(path, self._infer) for path in (INFER, INFER_VERSION)}
 
     async def _infer(self, exchange: Exchange) -> None:
         """Answer the tensors of a request by tensors."""
-        scoring, settings = self._scoring, self._services.settings
-        scoring.check_key(exchange.headers)
+        self._scorings.first.check_key(exchange.headers)
         name, version = exchange.parameters["model"], exchange.parameters.get("version")
         served = model_of(name, version, self._services, exchange.raw_headers, exchange.request_id)
+        scoring = self._scorings.models[name]
+        settings = scoring.settings
         head = head_bytes(exchange.headers, settings)
         limit, setting = settings.max_json_bytes, "MAX_JSON_BYTES"
         if head is not None:

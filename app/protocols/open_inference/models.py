@@ -1,4 +1,4 @@
-"""The model that a request of the protocol names: by MODEL_NAME, and by a version or none."""
+"""The model that a request of the protocol names: by its name, and by a version or none."""
 
 from collections.abc import Iterable
 
@@ -21,10 +21,10 @@ def model_of(
         request_id: Id of the request, by which the rule chooses too.
 
     Raises:
-        NotFound: The name is not MODEL_NAME, or no such version is in service.
+        NotFound: No model of this name is served here, or no such version is in service.
         ModelUnavailable: No model is in use.
     """
-    check_name(name, services)
+    services = services.of(name)
     return _of_version(version, services.slot) if version else services.canary.choose(headers, request_id)
 
 
@@ -35,14 +35,8 @@ def described_model(name: str, version: str | None, services: Services) -> Serve
         NotFound: As `model_of` does.
         ModelUnavailable: No model is in use.
     """
-    check_name(name, services)
-    return _of_version(version, services.slot) if version else services.slot.require()
-
-
-def check_name(name: str, services: Services) -> None:
-    """Raise NotFound unless a name is MODEL_NAME."""
-    if name != (known := services.settings.model_name):
-        raise NotFound(f"There is no model of this name; the model served here is {known}.")
+    slot = services.of(name).slot
+    return _of_version(version, slot) if version else slot.require()
 
 
 def models_in_service(slot: ModelSlot) -> tuple[ServedModel, ...]:

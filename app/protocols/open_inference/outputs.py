@@ -16,8 +16,8 @@ from app.errors import FieldError, InvalidInput
 from app.feature import Feature
 from app.models.predictions.interval import Intervals
 from app.models.served import ServedModel
-from app.predict.bulk import table_answer
 from app.predict.query import ADDITIONS, Asked
+from app.predict.result import table_answer
 from app.serving.needs import Needs
 from kernels.engine import Evaluation
 

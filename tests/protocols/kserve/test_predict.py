@@ -30,9 +30,10 @@ def error(response: Any, status: int) -> str:
 async def test_the_models_are_listed_with_their_state(client: Client) -> None:
     assert (await client.get("/v1/models")).json() == {"models": [NAME]}
     assert (await client.get(f"/v1/models/{NAME}")).json() == {"name": NAME, "ready": True}
-    assert error(await client.get("/v1/models/other"), 404) == "No model of this name is served here."
+    unknown = f"There is no model of this name; the model served here is {NAME}."
+    assert error(await client.get("/v1/models/other"), 404) == unknown
     services_of(client).slot.current = None
-    assert error(await client.get(f"/v1/models/{NAME}"), 503) == "No model is loaded yet."
+    assert error(await client.get(f"/v1/models/{NAME}"), 503) == "No model is loaded yet. /health/model says why."
     assert (await client.get("/v1/models")).json() == {"models": [NAME]}
 
 
@@ -78,7 +79,7 @@ async def test_errors_have_kserves_form(settings: Settings, example: Row) -> Non
         error(await client.post(URL, json={"instances": [row]}), 401)
         error(await client.post("/v1/models/other:predict", json={"instances": [row]}), 401)
         message = error(await client.post("/v1/models/other:predict", json={"instances": [row]}, headers=key), 404)
-        assert message == "No model of this name is served here."
+        assert message == f"There is no model of this name; the model served here is {NAME}."
         assert "MedInc: is missing" in error(await client.post(URL, json={"instances": [{"a": 1}]}, headers=key), 400)
         error(await client.post(URL, json={"instances": [row[:-1]]}, headers=key), 400)
         error(await client.post(URL, content=b" " * 2000, headers=key), 413)

@@ -214,7 +214,7 @@ async def test_a_port_in_use_is_an_error_that_names_the_setting(settings: Settin
         port = int(rpc.address.rpartition(":")[2])
         taken = type(rpc.client.app.litestar.state["rpc"])
         other = rpc.client.app.litestar.state["rpc"]
-        second = taken(other._services, other._scoring, None, other._telemetry)
+        second = taken(other._services, other._scorings, None, other._telemetry)
         with pytest.raises(OSError, match=f"API_HOST 127.0.0.1, GRPC_PORT {port}"):
             await second.run()
         await second.stop()

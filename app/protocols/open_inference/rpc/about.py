@@ -8,7 +8,7 @@ from google.protobuf.json_format import ParseDict
 
 from app.container import Services
 from app.protocols.open_inference.descriptions import model_config, model_metadata, repository_index, server_metadata
-from app.protocols.open_inference.models import check_name, described_model, models_in_service
+from app.protocols.open_inference.models import described_model, models_in_service
 from app.protocols.open_inference.rpc.health import Health
 from app.protocols.open_inference.rpc.messages import METHODS, message
 from app.protocols.open_inference.statistics import statistics_of
@@ -50,8 +50,7 @@ class About:
         return _answer("ServerReady", {"ready": await self._health.is_ready()})
 
     async def _model_ready(self, asked: Any) -> Any:
-        services = self._services
-        check_name(asked.name, services)
+        services = self._services.of(asked.name)
         loaded = services.slot.current is not None
         served = described_model(asked.name, asked.version, services) if loaded else None
         return _answer("ModelReady", {"ready": (await readiness(services, served)).status == "ready"})
@@ -61,18 +60,19 @@ class About:
 
     async def _model_metadata(self, asked: Any) -> Any:
         served = described_model(asked.name, asked.version, self._services)
-        return _answer("ModelMetadata", model_metadata(served, self._services))
+        return _answer("ModelMetadata", model_metadata(served, self._services.of(asked.name)))
 
     async def _model_config(self, asked: Any) -> Any:
         served = described_model(asked.name, asked.version, self._services)
-        return _answer("ModelConfig", {"config": model_config(served, self._services)})
+        return _answer("ModelConfig", {"config": model_config(served, self._services.of(asked.name))})
 
     async def _model_statistics(self, asked: Any) -> Any:
         services = self._services
-        models = models_in_service(services.slot)
-        if asked.name:  # without a name, those of all models are asked for
+        if asked.name:
             served = described_model(asked.name, asked.version, services)
-            models = (served,) if asked.version else models
+            models = (served,) if asked.version else models_in_service(services.of(asked.name).slot)
+        else:  # those of all models are asked for
+            models = [served for one in services.models.values() for served in models_in_service(one.slot)]
         return _answer("ModelStatistics", statistics_of(models, services.metrics))
 
     async def _repository_index(self, asked: Any) -> Any:

@@ -7,12 +7,13 @@ from google.protobuf.message import DecodeError
 
 from app.codecs.arrays.tensors import rows_of
 from app.codecs.rules import FloatArray, check_width
+from app.config.settings import Settings
 from app.container import Services
 from app.errors import MalformedBody
 from app.models.served import ServedModel
 from app.predict.body import Body
 from app.predict.many_rows import NO_TURN, Reader
-from app.predict.scoring import Scored, Scoring
+from app.predict.scoring import Scored, Scorings
 from app.protocols.open_inference.models import model_of
 from app.protocols.open_inference.outputs import Wanted, output_tensors, wanted_of
 from app.protocols.open_inference.request import check_parameters
@@ -54,13 +55,12 @@ class Inference:
 
     Args:
         services: Collaborators of the application.
-        scoring: Policy of all prediction routes.
+        scorings: Policies of all models.
     """
 
-    def __init__(self, services: Services, scoring: Scoring) -> None:
+    def __init__(self, services: Services, scorings: Scorings) -> None:
         self._services = services
-        self._settings = services.settings
-        self._scoring = scoring
+        self._scorings = scorings
 
     async def answer(self, call: RpcCall, deadline: Deadline) -> bytes:
         """Message of the answer to a call.
@@ -68,33 +68,41 @@ class Inference:
         Raises:
             ServiceError: The error to answer with.
         """
-        settings, services = self._settings, self._services
-        self._scoring.check_key(call.headers)
-        body = await call.read(settings.max_body_bytes, "MAX_BODY_BYTES", deadline)
-        name, version = named_model(body, len(services.slot.require().feature_names))
+        services = self._services
+        self._scorings.first.check_key(call.headers)
+        body = await call.read(services.settings.max_body_bytes, "MAX_BODY_BYTES", deadline)
+        name, version = named_model(body, self._most_features())
         del body
         served = model_of(name, version, services, call.raw_headers, call.request_id)
+        scoring = self._scorings.models[name]
         reader = Reader(
-            self._scoring.kind, _needs, settings.max_body_bytes, "MAX_BODY_BYTES",
-            partial(self._asked, served), NO_TURN, partial(_scored, served), NO_TURN,
+            scoring.kind, _needs, scoring.settings.max_body_bytes, "MAX_BODY_BYTES",
+            partial(_asked, scoring.settings, served), NO_TURN, partial(_scored, served), NO_TURN,
         )  # fmt: skip
-        await self._scoring.answer(call, served, reader)
+        await scoring.answer(call, served, reader)
         return call.reply
 
-    def _asked(self, served: ServedModel, body: Body) -> Asked:
-        """Read a message."""
-        settings, features = self._settings, served.artifact.features
-        parts = split(bytes(body), len(features), settings.max_json_bytes, "MAX_JSON_BYTES")
-        try:
-            request = REQUEST.FromString(parts.rest)
-        except DecodeError:
-            raise MalformedBody(NOT_A_REQUEST) from None
-        names = [_output(output) for output in request.outputs]
-        parameters = {name: _value(given) for name, given in request.parameters.items()}
-        wanted = wanted_of(names, parameters, served, settings)
-        check_width(len(request.inputs), features)
-        rows = rows_of(tensors_of(request, parts), features, settings.max_bulk_rows, len(body))
-        return Asked(rows, wanted, request.id, bool(parts.raw))
+    def _most_features(self) -> int:
+        """Most features of a model in service, each of which can have an input."""
+        slots = [one.slot for one in self._services.models.values()]
+        widths = [len(slot.current.feature_names) for slot in slots if slot.current is not None]
+        return max(widths, default=0) or len(self._services.slot.require().feature_names)
+
+
+def _asked(settings: Settings, served: ServedModel, body: Body) -> Asked:
+    """Read a message."""
+    features = served.artifact.features
+    parts = split(bytes(body), len(features), settings.max_json_bytes, "MAX_JSON_BYTES")
+    try:
+        request = REQUEST.FromString(parts.rest)
+    except DecodeError:
+        raise MalformedBody(NOT_A_REQUEST) from None
+    names = [_output(output) for output in request.outputs]
+    parameters = {name: _value(given) for name, given in request.parameters.items()}
+    wanted = wanted_of(names, parameters, served, settings)
+    check_width(len(request.inputs), features)
+    rows = rows_of(tensors_of(request, parts), features, settings.max_bulk_rows, len(body))
+    return Asked(rows, wanted, request.id, bool(parts.raw))
 
 
 def _needs(asked: Asked) -> Needs:

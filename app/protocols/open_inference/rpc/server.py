@@ -8,7 +8,7 @@ from grpc import aio
 from app.config.settings import Settings
 from app.container import Services
 from app.predict.rate_limit import RateLimit
-from app.predict.scoring import Scoring
+from app.predict.scoring import Scorings
 from app.protocols.open_inference.rpc.call import Arrivals
 from app.protocols.open_inference.rpc.health import INTERVAL_S
 from app.protocols.open_inference.rpc.service import Service
@@ -38,16 +38,16 @@ class RpcServer:
 
     Args:
         services: Collaborators of the application.
-        scoring: Policy of all prediction routes.
+        scorings: Policies of all models.
         limit: Limit on the requests of a client; None where there is none.
         telemetry: Records the calls.
     """
 
     def __init__(
-        self, services: Services, scoring: Scoring, limit: RateLimit | None, telemetry: RequestTelemetry
+        self, services: Services, scorings: Scorings, limit: RateLimit | None, telemetry: RequestTelemetry
     ) -> None:
         self._services = services
-        self._scoring = scoring
+        self._scorings = scorings
         self._limit = limit
         self._telemetry = telemetry
         self._ending = asyncio.Event()
@@ -62,7 +62,7 @@ class RpcServer:
         settings = self._services.settings
         self._ended.clear()
         service = Service(
-            self._services, self._scoring, self._limit, self._telemetry, Arrivals(most_arriving(settings))
+            self._services, self._scorings, self._limit, self._telemetry, Arrivals(most_arriving(settings))
         )
         most = settings.max_requests_in_progress + OTHER_CALLS
         server = aio.server(options=options(settings), maximum_concurrent_rpcs=most)

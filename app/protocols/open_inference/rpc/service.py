@@ -13,7 +13,7 @@ from app.container import Services
 from app.errors import DeadlineExceeded, MalformedBody, NotSupported, RateLimited
 from app.predict.exchange import WHOLE_ANSWER_BYTES
 from app.predict.rate_limit import RateLimit
-from app.predict.scoring import Scoring
+from app.predict.scoring import Scorings
 from app.problems import failure_of
 from app.protocols.open_inference.rpc.about import About, Method
 from app.protocols.open_inference.rpc.call import Arrivals, Context, RpcCall
@@ -41,7 +41,7 @@ class Service(grpc.GenericRpcHandler):
 
     Args:
         services: Collaborators of the application.
-        scoring: Policy of all prediction routes.
+        scorings: Policies of all models.
         limit: Limit on the requests of a client; None where there is none.
         telemetry: Records the calls.
         arrivals: Bound on messages that take long to arrive.
@@ -52,7 +52,7 @@ class Service(grpc.GenericRpcHandler):
     """
 
     def __init__(
-        self, services: Services, scoring: Scoring, limit: RateLimit | None, telemetry: RequestTelemetry,
+        self, services: Services, scorings: Scorings, limit: RateLimit | None, telemetry: RequestTelemetry,
         arrivals: Arrivals,
     ) -> None:  # fmt: skip
         self.health = Health(services)
@@ -66,7 +66,7 @@ class Service(grpc.GenericRpcHandler):
         self._telemetry = telemetry
         self._arrivals = arrivals
         self._deadlines = Deadlines(services.settings.request_timeout)
-        self._inference = Inference(services, scoring)
+        self._inference = Inference(services, scorings)
         self._reflection = Reflection()
         self._unknown = self._unary(UNMATCHED, self._unsupported)
         self._handlers = self._by_path(About(services, self.health))
