@@ -110,7 +110,8 @@ def assemble(
     services = models[settings.model_name]
     metrics.register(ServiceStatus(services))
     if joint is not None:
-        joint.share([one.kept for one in models.values()], shared.tasks, metrics)
+        drift = {name: one.drift for name, one in models.items()}
+        joint.share([one.kept for one in models.values()], drift, shared.tasks, metrics)
     return services
 
 

@@ -95,7 +95,7 @@ def create_app(
     litestar.state["ports"] = ports
     paths = frozenset(route.path for route in litestar.routes)
     scorings = Scorings(services)
-    limit = RateLimit(settings.rate_limit) if settings.rate_limit else None
+    limit = _rate_limit(services) if settings.rate_limit else None
     routes = RouteTable(_direct_routes(services, scorings, limit, cors))
     inside: ASGIApp = PageForBrowsers(litestar) if settings.console else litestar
     if services.joint is not None:
@@ -111,6 +111,11 @@ def create_app(
     if services.traces is not None:
         entrance = TracedRequests(entrance, services.traces)
     return Application(entrance, litestar, services)
+
+
+def _rate_limit(services: Services) -> RateLimit:
+    settings, joint = services.settings, services.joint
+    return RateLimit(settings.rate_limit) if joint is None else joint.rate_limit(settings.rate_limit)
 
 
 def serve_app() -> Application:

@@ -40,7 +40,8 @@ SIGN_S = 1.0
 """Pause between two signs of another worker, and before it tries again to take a model."""
 
 PATIENCE_S = 10.0
-"""Time for the leader to say what it serves, after which a new worker takes the last stored model."""
+"""Time for a new worker to hear what the leader serves, after which it takes the last stored model; and for a leader to
+have a model, after which it says why there is none."""
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +81,8 @@ class SharedModels:
         self._served = 0
         self._problems: tuple[str, ...] = ()
         self._news = asyncio.Event()
-        self._may_begin = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model-follower")
         team.answer(State, self._hear)
-        team.on_lead(self._may_begin.set)
         team.on_member(self._welcome)
         for model in models:
             model.keeper.spread = self._spread
@@ -100,19 +99,25 @@ class SharedModels:
                     await self._catch_up()
 
     async def may_begin(self) -> None:
-        """Wait until this worker can answer: it serves a model, or leads and says why there is none.
+        """Wait until this worker can answer: it serves a model, or leads and says after a while why there is none.
 
-        Until then the others take the requests. If the leader hangs, the last stored model is served.
+        Until then the others take the requests, or these wait. If the leader hangs, the last stored model is served.
         """
         end = time.monotonic() + PATIENCE_S
-        while not self._may_begin.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._may_begin.wait(), SIGN_S)
-            if self._state is None and time.monotonic() > end:
+        while not self._has_model():
+            await asyncio.sleep(PUBLISH_S)
+            if time.monotonic() < end:
+                continue
+            if self._team.leads:
+                return
+            if self._state is None:
                 log.warning("no worker leads, or it hangs: taking the last stored model")
                 for model in self._models.values():
                     await self._in_thread(model.refresher.start)
                 return
+
+    def _has_model(self) -> bool:
+        return any(model.slot.current is not None for model in self._models.values())
 
     def close(self) -> None:
         """End the thread."""
@@ -159,8 +164,6 @@ class SharedModels:
         self._problems = problems
         if not problems:
             self._served = state.revision
-        if any(model.slot.current is not None for model in self._models.values()):
-            self._may_begin.set()
         self._sign()
 
     async def _give_signs(self) -> None:

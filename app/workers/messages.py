@@ -149,21 +149,41 @@ class CountedRows(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         name: Name of the model.
         version: Version of the model.
         digest: Digest of its files.
+        reference: Digest of what they were counted against.
         rows: Number of rows.
-        features: Bytes of int64, counts of the features by bin; empty where there is no reference.
-        prediction: Bytes of int64, counts of the outputs by bin; likewise.
-        collected: Bytes of float64[rows, F], the rows themselves where there is no reference; else empty.
-        predictions: Bytes of float64[rows, K]; likewise.
+        features: Bytes of int64, counts of the features.
+        prediction: Bytes of int64, counts of the outputs.
     """
 
     name: str
     version: str
     digest: str
+    reference: bytes
     rows: int
-    features: bytes = b""
-    prediction: bytes = b""
-    collected: bytes = b""
-    predictions: bytes = b""
+    features: bytes
+    features_shape: tuple[int, ...]
+    prediction: bytes
+    prediction_shape: tuple[int, ...]
+
+
+class CollectedRows(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Rows of a model without a reference, since a worker last told.
+
+    Attributes:
+        name: Name of the model.
+        version: Version of the model.
+        digest: Digest of its files.
+        count: B, number of rows.
+        rows: Bytes of float64[B, F].
+        predictions: Bytes of float64[B, K].
+    """
+
+    name: str
+    version: str
+    digest: str
+    count: int
+    rows: bytes
+    predictions: bytes
 
 
 AnyMessage = (
@@ -180,4 +200,5 @@ AnyMessage = (
     | HttpRequest
     | HttpAnswer
     | CountedRows
+    | CollectedRows
 )

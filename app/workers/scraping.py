@@ -95,8 +95,9 @@ class SharedMetrics:
     def _merged(self) -> list[Metric]:
         past, dumps = self._read()
         now = time.monotonic()
-        here = {name: now - dump.at <= FRESH_S for name, dump in dumps.items()}
-        ended = [name for name, dump in dumps.items() if not here[name] and not _is_running(dump.pid)]
+        runs = {name: _is_running(dump.pid) for name, dump in dumps.items()}
+        here = {name: runs[name] and now - dump.at <= FRESH_S for name, dump in dumps.items()}
+        ended = [name for name in dumps if not runs[name]]
         order = sorted(dumps, key=lambda name: (not dumps[name].leads, name))
         found = [*(dumps[name] for name in order), *([] if past is None else [past])]
         metrics = merged(found, [*(here[name] for name in order), *([] if past is None else [False])])

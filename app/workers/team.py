@@ -191,9 +191,9 @@ class Team:
         silent = sum(member.is_silent for member in members)
         if silent:
             faults.append(Fault("worker_silent", f"{silent} of {self.size} workers hangs"))
-        missing = self.size - 1 - len(members)
+        missing = self.size - 1 - sum(member.revision > 0 for member in members)
         if missing > 0:
-            faults.append(Fault("worker_missing", f"{missing} of {self.size} workers has not started"))
+            faults.append(Fault("worker_missing", f"{missing} of {self.size} workers serves nothing so far"))
         return faults
 
     def wait_alone(self) -> None:
