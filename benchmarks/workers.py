@@ -42,6 +42,9 @@ BULK = (("bulk, Arrow", ARROW, 4), ("bulk, CSV", CSV, 4))
 BULK_ROWS, QUICK_ROWS = 100_000, 10_000
 LEAST_SPEED_UP = 1.8
 
+PATIENT = {"LONGEST_WAIT": "60"}
+"""A closed loop has a bounded queue, and nothing of it is to be refused on a busy machine."""
+
 
 def cases_of(peer: Peer, rows: NDArray[np.float64], expected: NDArray[np.float64], size: int) -> dict[str, Any]:
     """Requests by name, with their rows and connections."""
@@ -117,7 +120,7 @@ def main() -> None:
         peers = {
             count: stack.enter_context(
                 running(
-                    dataclasses.replace(MADRONE, key=f"workers-{count}", environ={"API_WORKERS": str(count)}),
+                    dataclasses.replace(MADRONE, key=f"workers-{count}", environ=PATIENT | {"API_WORKERS": str(count)}),
                     model, directory, arguments.cache,
                 )
             )

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from app.workers import rates
 from app.workers.place import Place
-from app.workers.rates import PROBES, SLOTS, SharedRateLimit
+from app.workers.rates import SharedRateLimit
 from tests.clock import Clock
 
 Limits = Callable[[], SharedRateLimit]
@@ -41,9 +42,10 @@ def test_a_new_minute_begins_for_all(limits: Limits, clock: Clock) -> None:
 def test_clients_beyond_the_table_are_not_limited_and_break_nothing(
     limits: Limits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit = limits()
-    for number in range(SLOTS + 1000):
-        limit.count(str(number))
-    full = [limit.count(f"late {number}")[0] for number in range(2)]
-    assert full == [1, 1]
-    assert PROBES < SLOTS
+    monkeypatch.setattr(rates, "SLOTS", 8)
+    monkeypatch.setattr(rates, "WORDS", 17)
+    first, second = limits(), limits()
+    for number in range(8):
+        assert first.count(str(number))[0] == 1
+    assert [first.count("late")[0] for _ in range(3)] == [1, 1, 1]
+    assert [first.count("7")[0], second.count("7")[0]] == [2, 3]
