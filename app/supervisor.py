@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import time
 from typing import Any
 
@@ -16,9 +15,6 @@ POLL_SECONDS = 0.05
 class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, reportUntypedBaseClass]
     """A Granian that notifies its workers some time before it stops them.
 
-    Several workers accept from one socket. With one for each, as Granian has it on Linux, the system would also hand
-    connections to a worker that hangs, and drop those that wait for one that is killed.
-
     Args:
         delay: Seconds between notice and stop, in which the workers still answer but report that they are not ready.
     """
@@ -26,14 +22,6 @@ class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, repor
     def __init__(self, *arguments: Any, delay: float, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self._delay = delay
-
-    def _init_shared_socket(self) -> None:
-        super()._init_shared_socket()
-        if self.workers > 1 and self._ssp is not None:
-            self._shd, self._ssp = self._ssp.build(), None
-            self._sfd = self._shd.get_fd()
-            self._sso = socket.socket(fileno=self._sfd)
-            self._sso.set_inheritable(True)
 
     def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
         """Handle the first signal to end the service, and ignore the others.

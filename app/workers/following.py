@@ -7,6 +7,7 @@ where it is after it has passed every check. A model that cannot be taken leaves
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -129,11 +130,11 @@ class SharedModels:
         if told != self._told:
             self._told = told
             self.revision, self.changed = time.monotonic_ns(), time.monotonic()  # grows from leader to leader, too
-            self._team.tell_members(State(self.revision, told))
+            self._team.tell_members(State(self.revision, os.getpid(), told))
 
     def _welcome(self, link: Link) -> None:
         self._publish()
-        link.tell(State(self.revision, self._told))
+        link.tell(State(self.revision, os.getpid(), self._told))
 
     async def _spread(self, refresh: Refresh) -> Refresh:
         """The outcome of an order, once all workers serve it, or after a while."""
@@ -147,7 +148,7 @@ class SharedModels:
         )
 
     async def _hear(self, state: State) -> None:
-        self._state = state
+        self._state, self._team.leader_pid = state, state.pid
         self._news.set()
 
     async def _catch_up(self) -> None:
@@ -169,6 +170,7 @@ class SharedModels:
     async def _give_signs(self) -> None:
         while True:
             self._sign()
+            self._team.end_hanging()
             await asyncio.sleep(SIGN_S)
 
     def _sign(self) -> None:

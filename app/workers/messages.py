@@ -49,10 +49,12 @@ class State(msgspec.Struct, frozen=True, tag=True):
 
     Attributes:
         revision: Number that grows with each change.
+        pid: Process of the leader.
         models: The models.
     """
 
     revision: int
+    pid: int
     models: list[ModelState]
 
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
@@ -26,6 +27,10 @@ ANSWER_S = 1.0
 
 SILENT_S = 3.0
 """Time without a sign after which a worker is not waited for."""
+
+HANGS_S = 30.0
+"""Time without a sign after which a worker is killed, so that another takes its place. Its clients have waited for as
+long; compiling a large kernel may hold everything up for some seconds."""
 
 SPREAD_S = 10.0
 """Longest wait until all workers serve what the leader does."""
@@ -86,6 +91,7 @@ class Team:
         size: Number of workers that there should be.
         leads: Whether this worker leads.
         leader: Link to the leader; None while there is none, or if this worker leads.
+        leader_pid: Its process, once it has told; else 0.
         members: The other workers, if this one leads.
     """
 
@@ -94,6 +100,7 @@ class Team:
         self.size = size
         self.leads = False
         self.leader: Link | None = None
+        self.leader_pid = 0
         self.members: dict[Link, Member] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
         self._subscribers: dict[type, Subscriber] = {}
@@ -177,6 +184,17 @@ class Team:
         async with self._heard:
             self._heard.notify_all()
 
+    def end_hanging(self) -> None:
+        """Kill workers that hang. The supervising process starts others, and what they were asked goes elsewhere."""
+        links = [(link, member.pid) for link, member in self.members.items()]
+        if self.leader is not None:
+            links.append((self.leader, self.leader_pid))
+        for link, pid in links:
+            if pid and time.monotonic() - link.heard > HANGS_S:
+                log.error("a worker hangs, and is killed", extra={"pid": pid})
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
     def faults(self) -> list[Fault]:
         """What is wrong with the workers, as far as this one knows."""
         if not self.leads:
@@ -254,7 +272,7 @@ class Team:
         try:
             await link.run()
         finally:
-            self.leader = None
+            self.leader, self.leader_pid = None, 0
 
     async def _serve_member(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = Link(reader, writer, self._handle)

@@ -4,8 +4,10 @@ import contextlib
 import signal
 from collections.abc import Generator, Iterator
 
+import httpx
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.shelf import ALIAS, ROW, Shelf
 from tests.support import HTTP, eventually
@@ -40,28 +42,47 @@ class Pair(Watched):
         return self
 
     @contextlib.contextmanager
-    def only(self, worker: psutil.Process) -> Generator[None]:
-        """Have one worker take all requests, since the other one hangs."""
-        (other,) = (process for process in self.workers() if process != worker)
-        other.send_signal(signal.SIGSTOP)
+    def via(self, worker: psutil.Process) -> Generator[httpx.Client]:
+        """A client whose one connection is to this worker."""
+        while True:
+            limits = httpx.Limits(max_connections=1)
+            with httpx.Client(base_url=self.url, limits=limits, trust_env=False, verify=False, timeout=20) as client:
+                stream = client.get("/health/live").extensions["network_stream"]
+                ours = stream.get_extra_info("client_addr")[1]
+                if any(one.raddr and one.raddr.port == ours for one in worker.net_connections()):
+                    yield client
+                    return
+
+    @contextlib.contextmanager
+    def hanging(self, worker: psutil.Process) -> Generator[None]:
+        """Have a worker hang."""
+        worker.send_signal(signal.SIGSTOP)
         try:
-            eventually(lambda: other.status() == psutil.STATUS_STOPPED, timeout=10)
+            eventually(lambda: worker.status() == psutil.STATUS_STOPPED, timeout=10)
             yield
         finally:
-            other.send_signal(signal.SIGCONT)
-
-    def answers(self) -> tuple[str, float]:
-        """Version and prediction of an answer."""
-        body = HTTP.post(f"{self.url}/predict", json=ROW, timeout=20).json()
-        return body["model_version"], body["prediction"]
+            worker.send_signal(signal.SIGCONT)
 
     def answers_of_each(self) -> list[tuple[str, float]]:
-        """The same of each worker, the leader first."""
+        """Version and prediction of each worker's answer, the leader's first."""
         found: list[tuple[str, float]] = []
         for worker in self.workers():
-            with self.only(worker):
-                found.append(self.answers())
+            with self.via(worker) as client:
+                found.append(answer(client))
         return found
+
+
+def answer(client: httpx.Client) -> tuple[str, float]:
+    """Version and prediction of an answer."""
+    body = client.post("/predict", json=ROW).json()
+    return body["model_version"], body["prediction"]
+
+
+def sample(client: httpx.Client, name: str, **labels: str) -> float:
+    """A sample of a scrape; 0 where there is none."""
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    found = (one for family in families for one in family.samples if (one.name, one.labels) == (name, labels))
+    return next((one.value for one in found), 0.0)
 
 
 @pytest.fixture(scope="module")
