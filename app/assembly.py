@@ -35,12 +35,13 @@ from app.prediction_log.log import PredictionLog
 from app.prediction_log.noted import NotedWriter
 from app.prediction_log.process import LogWriter, LogWriterProcess
 from app.prediction_log.reading.reader import LogReader
+from app.prediction_log.spool.left import LeftSpools, folder_of
 from app.prediction_log.spool.segments import Spool
 from app.prediction_log.status import Waiting
 from app.routes.reasons import ServiceStatus
 from app.serving.admission import Admission
 from app.serving.canary import CanaryRouter
-from app.serving.executor import Executor
+from app.serving.executor import THREADS, Executor
 from app.serving.gate import Gate
 from app.serving.shadow import Shadow
 from app.serving.shutdown import Shutdown
@@ -52,6 +53,11 @@ from app.telemetry.request_log import RequestLog
 from app.telemetry.system import SystemMonitor, memory_bytes
 from app.telemetry.tracing.current import Traces
 from app.telemetry.tracing.process import SpanProcess, SpanSink
+from app.workers.following import Kept, stores_of_others
+from app.workers.joint import Joint
+from app.workers.place import Place
+from app.workers.team import Team
+from app.workers.writing import SharedWriter
 
 LOOK_PATIENCE_S = 60.0
 """Time after which a look into the registry hangs. It may start a process that imports MLflow, slowly if busy."""
@@ -64,25 +70,32 @@ Sources = Callable[[Settings], ModelSource]
 
 
 def assemble(
-    settings: Settings, nvml: Any, sources: Sources | None, log_writer: LogWriter | None, span_sink: SpanSink | None
-) -> Services:
+    settings: Settings, nvml: Any, sources: Sources | None, log_writer: LogWriter | None, span_sink: SpanSink | None,
+    place: Place | None = None,
+) -> Services:  # fmt: skip
     """The collaborators of one application, those of its first model; for what is None, see `create_app`."""
-    metrics = Metrics(settings.metrics_prefix or "")
+    metrics, shutdown = Metrics(settings.metrics_prefix or ""), Shutdown()
+    joint = None if place is None else Joint(Team(place, settings.api_workers))
+    workers, index = (1, 0) if place is None else (settings.api_workers, place.index)
     registry, log_database = Dependency("registry", LOOK_PATIENCE_S), Dependency("prediction_log")
-    log_writer = NotedWriter(log_writer or LogWriterProcess(settings.prediction_log_target), log_database)
+    log_writer = log_writer or LogWriterProcess(settings.prediction_log_target)
+    if joint is not None:
+        log_writer = SharedWriter(joint.team, log_writer, lambda: shutdown.announced)
+    log_writer = NotedWriter(log_writer, log_database)
+    most_rows = settings.max_rows_in_flight
     chosen = settings.models
     sources = sources or partial(WorkerProcess, channel=Channel(chosen))
     slots = {one.model_name: ModelSlot() for one in chosen}
     shared = Shared(
-        executor=Executor(metrics),
-        admission=Admission(settings.max_rows_in_flight, memory_bytes(), settings.longest_wait),
-        gate=Gate(settings.max_requests_in_progress, settings.longest_wait),
-        shutdown=Shutdown(),
+        executor=Executor(metrics, max(1, THREADS // workers)),
+        admission=Admission(most_rows and -(-most_rows // workers), memory_bytes() // workers, settings.longest_wait),
+        gate=Gate(-(-settings.max_requests_in_progress // workers), settings.longest_wait),
+        shutdown=shutdown,
         metrics=metrics,
         tasks=BackgroundTasks(metrics),
         gpu=GpuPoller(nvml),
         system=SystemMonitor(settings.data_dir),
-        prediction_log=_prediction_log(settings, log_writer, metrics),
+        prediction_log=_prediction_log(settings, log_writer, metrics, workers, index),
         outcomes=Outcomes(
             settings.prediction_log_target, list(slots.values()), metrics.registry, settings.outcome_window_rows
         ),
@@ -91,6 +104,7 @@ def assemble(
         log_reader=LogReader(settings.prediction_log_target, enabled=settings.prediction_log_target.keep_rows > 0),
         request_log=RequestLog(),
         traces=_traces(settings, metrics, span_sink),
+        joint=joint,
     )
     metrics.register(
         shared.gpu, SlotSeries(slots), shared.admission, shared.gate, DependencySeries(registry, log_database)
@@ -105,6 +119,9 @@ def assemble(
     metrics.register(ServiceStatus(services))
     if settings.drift:
         metrics.register(DriftSeries(lambda: [tracker for one in models.values() for tracker in one.drift.trackers()]))
+    if joint is not None:
+        drift = {name: one.drift for name, one in models.items()}
+        joint.share([one.kept for one in models.values()], drift, shared.tasks, metrics)
     return services
 
 
@@ -132,15 +149,19 @@ def _of_model(
     else:
         source = TracedSource(source, shared.traces)
         loader = TracedLoader(settings, source, store, costs, shared.traces)
+    if shared.joint is not None:
+        loader.stores |= stores_of_others(settings.data_dir / "models", settings.source_uri, settings.model_name)
     pin = Pin(settings.data_dir / "pin.json", settings.source_uri, settings.model_name)
     refresher = Refresher(slot, source, loader, store, pin, listener, RefusalBackoff(settings.model_cache_ttl))
+    keeper = ModelKeeper(slot, source, refresher, settings.model_cache_ttl, turns=turns)
     return Services(
         **{name: getattr(shared, name) for name in Shared.__struct_fields__},
         settings=settings,
         slot=slot,
         store=store,
         refresher=refresher,
-        keeper=ModelKeeper(slot, source, refresher, settings.model_cache_ttl, turns=turns),
+        keeper=keeper,
+        kept=Kept(settings.model_name, slot, loader, listener, refresher, keeper),
         cards=ModelCards(source),
         canary=CanaryRouter(slot, settings.model_canary_percent, settings.model_canary_header),
         shadow=Shadow(slot, shared.metrics, settings.model_shadow_percent),
@@ -162,13 +183,16 @@ def _traces(settings: Settings, metrics: Metrics, sink: SpanSink | None) -> Trac
     return Tracer(sink or SpanProcess(), metrics.registry)
 
 
-def _prediction_log(settings: Settings, writer: LogWriter, metrics: Metrics) -> PredictionLog | DurableLog:
+def _prediction_log(
+    settings: Settings, writer: LogWriter, metrics: Metrics, workers: int, index: int
+) -> PredictionLog | DurableLog:
     target = settings.prediction_log_target
     if target.durable:
-        spool = Spool(target.spool, settings.prediction_log_spool_bytes)
+        spool = Spool(target.spool, settings.prediction_log_spool_bytes // workers, folder_of(index))
         metrics.register(Waiting(lambda: spool.rows, lambda: spool.size))
-        return DurableLog(writer, metrics, spool, key_id_of(settings.api_keys))
-    if any(target.spool.glob("*.spool")):
+        left = LeftSpools(target.spool, workers) if index == 0 else None
+        return DurableLog(writer, metrics, spool, key_id_of(settings.api_keys), left)
+    if any(target.spool.rglob("*.spool")):
         log.warning("rows of an earlier start wait in the spool, and only PREDICTION_LOG=durable writes them")
     queue = PredictionLog(writer, metrics, enabled=target.keep_rows > 0, key_id_of=key_id_of(settings.api_keys))
     if queue.enabled:

@@ -31,13 +31,19 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.request_log import RequestLog
 from app.telemetry.system import SystemMonitor
 from app.telemetry.tracing.current import Traces
+from app.workers.following import Kept
+from app.workers.joint import Joint
 
 MOST_NAMED = 20
 """Most models that an error names."""
 
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Stateful objects that all models of an application share, by name."""
+    """Stateful objects that all models of an application share, by name.
+
+    Attributes:
+        joint: Part of this worker in a service with several; None where it is the only one.
+    """
 
     executor: Executor
     admission: Admission
@@ -54,6 +60,7 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     log_reader: LogReader
     request_log: RequestLog
     traces: Traces | None
+    joint: Joint | None
 
 
 class Services(Shared, frozen=True, kw_only=True, eq=False):
@@ -61,6 +68,7 @@ class Services(Shared, frozen=True, kw_only=True, eq=False):
 
     Attributes:
         settings: Settings of the service, those that choose a model being this model's.
+        kept: What other workers need of the model.
         models: The services of all models by name, with these among them; the first model's are the application's.
     """
 
@@ -69,6 +77,7 @@ class Services(Shared, frozen=True, kw_only=True, eq=False):
     store: ModelStore
     refresher: Refresher
     keeper: ModelKeeper
+    kept: Kept
     cards: ModelCards
     canary: CanaryRouter
     shadow: Shadow

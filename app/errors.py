@@ -148,6 +148,17 @@ class ModelUnavailable(ServiceError):
     retry_after = 5
 
 
+class Unled(ServiceError):
+    """The worker that carries out orders for all others does not answer."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    kind = "unled"
+    retry_after = 5
+
+    def __init__(self) -> None:
+        super().__init__("The worker that carries out orders for all others does not answer. Try again later.")
+
+
 class PredictionNotFinite(ServiceError):
     """The prediction or the interval of a row is not finite. The fault is the model's, not the caller's.
 

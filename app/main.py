@@ -50,6 +50,8 @@ from app.telemetry.middleware import RequestTelemetry
 from app.telemetry.start_status import show_start
 from app.telemetry.tracing.middleware import TracedRequests
 from app.telemetry.tracing.process import SpanSink
+from app.workers.forwarding import Forwarding
+from app.workers.place import Place
 
 
 class Application:
@@ -73,7 +75,7 @@ class Application:
 
 def create_app(
     settings: Settings, *, nvml: Any = None, sources: Sources | None = None, log_writer: LogWriter | None = None,
-    span_sink: SpanSink | None = None, ports: bool = True,
+    span_sink: SpanSink | None = None, ports: bool = True, place: Place | None = None,
 ) -> Application:  # fmt: skip
     """Build the application; nothing runs until its lifespan is entered.
 
@@ -84,17 +86,20 @@ def create_app(
         log_writer: Writer of the prediction log; by default a process that holds the database connection.
         span_sink: Exporter of traces, if there are any; by default a process that sends them to a collector.
         ports: Whether it listens on PROMETHEUS_PORT and GRPC_PORT; not where another server has several of it.
+        place: Where the workers of the service meet; None where there is one.
     """
-    services = assemble(settings, nvml, sources, log_writer, span_sink)
+    services = assemble(settings, nvml, sources, log_writer, span_sink, place)
     settings = services.settings
     cors = CORSConfig(allow_origins=list(settings.cors_origins)) if settings.cors_origins else None
     litestar = _litestar(services, cors)
     litestar.state["ports"] = ports
     paths = frozenset(route.path for route in litestar.routes)
     scorings = Scorings(services)
-    limit = RateLimit(settings.rate_limit) if settings.rate_limit else None
+    limit = _rate_limit(services) if settings.rate_limit else None
     routes = RouteTable(_direct_routes(services, scorings, limit, cors))
     inside: ASGIApp = PageForBrowsers(litestar) if settings.console else litestar
+    if services.joint is not None:
+        inside = Forwarding(inside, services.joint.team, settings.max_json_bytes, settings.request_timeout)
     app = Edge(CompressedAnswers(DirectRoutes(inside, routes), services.executor.in_thread))
     telemetry = RequestTelemetry(app, services.metrics, services.request_log, paths, services.traces)
     if ports and settings.grpc_port is not None:
@@ -108,11 +113,16 @@ def create_app(
     return Application(entrance, litestar, services)
 
 
+def _rate_limit(services: Services) -> RateLimit:
+    settings, joint = services.settings, services.joint
+    return RateLimit(settings.rate_limit) if joint is None else joint.rate_limit(settings.rate_limit)
+
+
 def serve_app() -> Application:
     """The factory that Granian's worker calls: settings from the environment, logs as JSON."""
     settings = Settings.from_environ(os.environ)
     logging.config.dictConfig(logging_config(settings.effective_log_level))
-    app = create_app(settings)
+    app = create_app(settings, place=Place.joined(os.environ))
     # Imported modules stay for good. Searching them for garbage would stop every request for some 50 ms now and then.
     gc.collect()
     gc.freeze()
@@ -168,17 +178,28 @@ def _start_model(services: Services, suffix: str) -> None:
         suffix: End of the tasks' names, which tells models apart.
     """
     tasks, settings = services.tasks, services.settings
-    tasks.start(f"model-keeper{suffix}", services.keeper.run)
     if settings.drift:
         tasks.start(f"drift{suffix}", services.drift.run)
     if settings.model_shadow_alias is not None:
         tasks.start(f"shadow{suffix}", services.shadow.run)
 
 
+def _start_for_all(services: Services, *, ports: bool) -> None:
+    """Start the tasks that one worker runs for all."""
+    tasks, settings = services.tasks, services.settings
+    for name, one in services.models.items():
+        tasks.start("model-keeper" if one is services else f"model-keeper {name}", one.keeper.run)
+    if services.outcomes.tracker is not None:
+        tasks.start("outcomes", services.outcomes.run)
+    if ports and settings.enable_prometheus:
+        exporter = MetricsServer(settings.api_host, settings.prometheus_port, services.metrics)
+        tasks.start("metrics-server", exporter.run)
+
+
 @asynccontextmanager
 async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
     services: Services = app.state.services
-    settings = services.settings
+    joint = services.joint
     async with services.tasks as tasks:
         if sys.stderr.isatty():
             tasks.start("start-status", partial(show_start, lambda: services.slot.current is not None))
@@ -190,18 +211,20 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         tasks.start("loop-lag", partial(watch_loop, services.metrics))
         if services.prediction_log.enabled:
             tasks.start("prediction-log", services.prediction_log.run)
-        if services.outcomes.tracker is not None:
-            tasks.start("outcomes", services.outcomes.run)
-        if app.state["ports"] and settings.enable_prometheus:
-            exporter = MetricsServer(settings.api_host, settings.prometheus_port, services.metrics)
-            tasks.start("metrics-server", exporter.run)
         if services.traces is not None:
             tasks.start("traces", services.traces.run)
+        lead = partial(_start_for_all, services, ports=app.state["ports"])
+        if joint is None:
+            lead()
+        else:
+            await joint.begin(tasks, lead)
         rpc = app.state.get("rpc")
         if rpc is not None:
             tasks.start("grpc-server", rpc.run)
         services.shutdown.listen()
         yield
+        if joint is not None:
+            joint.end()
         if rpc is not None:
             await rpc.stop()  # while the other tasks run, which the calls in progress need
     if services.traces is not None:
@@ -217,3 +240,5 @@ async def _lifespan(app: Litestar) -> AsyncGenerator[None, None]:
     await asyncio.to_thread(services.outcomes.close)
     services.log_reader.close()
     await asyncio.to_thread(services.prediction_log.close)
+    if joint is not None:
+        await joint.leave()

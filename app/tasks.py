@@ -82,3 +82,12 @@ class BackgroundTasks:
         for task in self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+def crashed(tasks: BackgroundTasks) -> list[str]:
+    """Sentences about the tasks that have crashed and wait for their restart."""
+    return [
+        f"background task {name} crashed and will be restarted"
+        for name, task in tuple(tasks.status.items())
+        if task.state == "waiting"
+    ]

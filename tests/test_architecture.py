@@ -83,6 +83,8 @@ def inside(folder: str, names: Iterable[str]) -> list[str]:
         *[("app.score", f"app.{part}") for part in ("serving", "routes", "telemetry")],
         *[("app.calibration", f"app.{part}") for part in ("serving", "predict", "routes", "replay")],
         *[("app.udf", f"app.{part}") for part in ("serving", "routes", "telemetry", "commands")],
+        *[("app.workers", f"app.{part}") for part in ("routes", "commands", "console", "protocols", "ops")],
+        *[(f"app.{part}", "app.workers") for part in ("codecs", "models", "drift", "prediction_log", "telemetry")],
         *[("app.models", f"app.{part}") for part in ("calibration", "score", "udf")],
         *[(f"app.{part}", "app.outcomes") for part in ("codecs", "models", "telemetry", "prediction_log", "predict")],
         *[("app.codecs", f"app.{part}") for part in ("models", "serving", "predict", "routes", "telemetry")],

@@ -94,10 +94,12 @@ def ask(example: dict[str, float]) -> Iterator[Callable[[Server], Asker]]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_no_row_of_an_answer_is_lost_or_logged_twice(
-    data_dir: Path, tmp_path: Path, serve: Serve, ask: Callable[[Server], Asker]
+    data_dir: Path, tmp_path: Path, serve: Serve, ask: Callable[[Server], Asker], workers: str
 ) -> None:
-    settings = {"DATA_DIR": str(data_dir), "PREDICTION_LOG": "durable", "SHUTDOWN_DELAY": "0"}
+    settings: dict[str, str] = {"DATA_DIR": str(data_dir), "PREDICTION_LOG": "durable", "SHUTDOWN_DELAY": "0"}
+    settings["API_WORKERS"] = workers
     server = serve(**settings).wait_ready()
     asker = ask(server)
     asker.gets(300)
@@ -110,11 +112,12 @@ def test_no_row_of_an_answer_is_lost_or_logged_twice(
     worker.kill()  # another one is started, while the writer of the first may still write
     asker.gets(200)
     worker, writer = processes(server)
-    for process in (psutil.Process(server.popen.pid), worker, writer):
+    others = [one for one in psutil.Process(server.popen.pid).children() if one != worker]
+    for process in (psutil.Process(server.popen.pid), worker, *others, writer):
         process.kill()
     server.popen.wait()
     asker.stop()
-    again = serve(**settings).wait_ready()
+    again = serve(**settings | {"API_WORKERS": "1"}).wait_ready()  # rows of the second worker's spool are written, too
     last = ask(again)
     last.gets(200)
     last.stop()
@@ -122,7 +125,7 @@ def test_no_row_of_an_answer_is_lost_or_logged_twice(
     logged = Counter(row["request_id"] for row in rows_in(FoundDatabase(tmp_path / "predictions.db")))
     assert {*asker.answered, *last.answered} - logged.keys() == set()
     assert {identifier: count for identifier, count in logged.items() if count > 1} == {}
-    assert [*(data_dir / "prediction-log" / "spool").glob("*.spool")] == []
+    assert [*(data_dir / "prediction-log" / "spool").rglob("*.spool")] == []
 
 
 def waiting(server: Server) -> float:

@@ -13,6 +13,7 @@ from app.config.settings import Settings, SettingsError
 DEFAULTS = {
     "api_host": "0.0.0.0",
     "api_port": 8000,
+    "api_workers": 1,
     "api_debug": False,
     "api_version": version("madrone"),
     "model_name": "california-housing-model",
@@ -77,7 +78,8 @@ def test_by_default_the_service_ends_before_kubernetes_kills_it() -> None:
 
 def test_every_variable_is_read() -> None:
     given = {
-        "API_HOST": "127.0.0.1", "API_PORT": "9000", "API_DEBUG": "true", "API_VERSION": "2.1", "MODEL_NAME": "churn",
+        "API_HOST": "127.0.0.1", "API_PORT": "9000", "API_WORKERS": "2", "API_DEBUG": "true", "API_VERSION": "2.1",
+        "MODEL_NAME": "churn",
         "MODEL_STAGE": "Staging", "MODEL_FALLBACK_STAGE": "None", "MODEL_ALIAS": "champion", "MODEL_CACHE_TTL": "60",
         "MODEL_FALLBACK_ANY": "true",
         "MODEL_LOOKUP_TIMEOUT": "2", "MODEL_FETCH_TIMEOUT": "20",

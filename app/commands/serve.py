@@ -45,6 +45,7 @@ def serve(model: str | None, host: str | None, port: str | None, debug: bool, re
 
     from app.supervisor import DrainingServer
     from app.telemetry.logging import logging_config
+    from app.workers.place import VARIABLE, make_place, remove_place
 
     package = Path(__file__).parent.parent
     level = settings.effective_log_level
@@ -64,6 +65,7 @@ def serve(model: str | None, host: str | None, port: str | None, debug: bool, re
         http1_settings=HTTP1Settings(header_read_timeout=settings.idle_timeout * 1000, max_buffer_size=HEAD_BYTES),
         log_level=LogLevels(level.lower()),
         log_dictconfig=logging_config(level),
+        workers=settings.api_workers,
         backpressure=_most_connections(),
         workers_kill_timeout=settings.shutdown_grace,
         respawn_failed_workers=True,
@@ -73,7 +75,16 @@ def serve(model: str | None, host: str | None, port: str | None, debug: bool, re
     if credentials is not None:
         server.serve_tls(credentials)
     warn_of_openness(settings)  # here, because the worker may start more than once
-    server.serve()
+    os.environ.pop(VARIABLE, None)
+    if settings.api_workers == 1:
+        server.serve()
+        return
+    place = make_place()
+    os.environ[VARIABLE] = str(place)
+    try:
+        server.serve()
+    finally:
+        remove_place(place)
 
 
 def _most_connections() -> int:

@@ -44,6 +44,11 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
     api_tls_client_ca: Annotated[
         Path | None, _help("PEM file of the authorities whose certificates clients must have. Unset: none is needed")
     ] = None
+    api_workers: Annotated[
+        int,
+        Meta(ge=1, le=64),
+        _help("Processes that answer requests, of which one asks the registry and writes the log"),
+    ] = 1
     api_debug: Annotated[bool, _help("Serve /docs and /redoc, and log at level DEBUG")] = False
     api_version: Annotated[Name, _help("Version number shown by /info and in the OpenAPI document")] = __version__
     model_path: Annotated[

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from app.drift.profile import Profile
 from app.drift.store import ProfileStore
 from app.drift.tracker import Options, Tracker, WatchedModel
+from app.drift.window import Added
 
 Array = NDArray[np.float64]
 
@@ -37,6 +38,9 @@ class DriftMonitor:
         in_service: Gives the models that answer now.
         options: How rows are watched.
         store: Profiles of models that came without.
+
+    Attributes:
+        relay: Takes what a tracker has counted to another process that counts for all; None where none does.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class DriftMonitor:
     ) -> None:
         self.enabled = enabled
         self.window = options.window
+        self.relay: Callable[[Tracker], None] | None = None
         self._in_service = in_service
         self._options = options
         self._store = store
@@ -112,12 +117,24 @@ class DriftMonitor:
             if tracker is None:
                 continue
             tracker.flush()
+            if self.relay is not None:
+                self.relay(tracker)
             if tracker.counts is not None:
                 tracker.counts.window()  # which begins a new slice if it is time to
             if model.profile is None and (profile := await asyncio.to_thread(self._new_profile, tracker)) is not None:
                 tracker.refer_to(profile)
                 told = {"model_version": model.version, "source": profile.source, "rows": profile.rows}
                 log.info("drift has a reference", extra=told)
+
+    def add_counted(self, version: str, digest: str, counted: Added | tuple[Array, Array]) -> None:
+        """Add what another process has counted for a model, if it is in service here."""
+        tracker = next((one for one in self.trackers() if _key(one.model) == (version, digest)), None)
+        if tracker is None:
+            return
+        if not isinstance(counted, Added):
+            tracker.count(*counted)
+        elif tracker.counts is not None:
+            tracker.counts.add_counted(counted)
 
     def close(self) -> None:
         """End the thread."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.drift.profile import MAX_OUTPUTS, Profile, make_profile
-from app.drift.window import WindowedCounts
+from app.drift.window import Added, WindowedCounts
 from app.feature import Feature
 
 Array = NDArray[np.float64]
@@ -154,6 +154,21 @@ class Tracker:
                     self._baseline.add(rows, prediction)
                     return
         counts.add(rows, prediction, in_thread=in_thread)
+
+    def take(self) -> Added | tuple[Array, Array] | None:
+        """What was counted or collected so far, which another process counts instead of this one; None for nothing.
+
+        Returns:
+            Rows by bin; or, without a reference, float64[B, F] rows and float64[B, K] predictions.
+        """
+        self.flush()
+        with self._collecting:
+            if self.counts is None:
+                collected = self._baseline.whole_rows() if self._baseline.count else None
+                self._baseline = _Baseline(self.model, self._options.baseline_rows)
+                return collected
+        added = self.counts.take()
+        return added if added.rows else None
 
     def flush(self) -> None:
         """Count the rows of small requests."""

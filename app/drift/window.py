@@ -1,10 +1,12 @@
 """Counts of the rows of one model version since it has a reference, and in the last seconds."""
 
+import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +26,22 @@ class Counted(NamedTuple):
 
     features: Binned
     prediction: Binned
+
+
+class Added(NamedTuple):
+    """Rows that were counted against a reference.
+
+    Attributes:
+        reference: Digest of the reference.
+        rows: Number of rows.
+        features: Counts of the features, in the form of `Bins.zeros`.
+        prediction: Those of the outputs.
+    """
+
+    reference: bytes
+    rows: int
+    features: Counts
+    prediction: Counts
 
 
 class _State(NamedTuple):
@@ -50,12 +68,14 @@ class WindowedCounts:
         profile: The reference.
         features: Bins of the features.
         prediction: Bins of the outputs.
+        reference: Digest of the reference.
     """
 
     def __init__(
         self, profile: Profile, features: Sequence[Feature], seconds: float, clock: Callable[[], float]
     ) -> None:
         self.profile = profile
+        self.reference = hashlib.blake2b(msgspec.json.encode(profile), digest_size=16).digest()
         self.features: Bins = bins_of_features(profile, features)
         self.prediction: Bins = bins_of_prediction(profile)
         self._clock = clock
@@ -79,6 +99,24 @@ class WindowedCounts:
             self._advance()
             now = self._now
             self._now = _State(now.at, now.rows + len(rows), now.features + features, now.prediction + predicted)
+
+    def take(self) -> Added:
+        """The rows that were counted so far, which another process counts instead of this one."""
+        with self._adding:
+            now, at = self._now, self._clock()
+            self._now = _State(at, 0, self.features.zeros(), self.prediction.zeros())
+            self._begins = deque([self._now], maxlen=SLICES + 1)
+        return Added(self.reference, now.rows, now.features, now.prediction)
+
+    def add_counted(self, added: Added) -> None:
+        """Add rows that another process has counted; those against another reference are passed over."""
+        if added.reference != self.reference:
+            return
+        with self._adding:
+            self._advance()
+            now = self._now
+            features, prediction = now.features + added.features, now.prediction + added.prediction
+            self._now = _State(now.at, now.rows + added.rows, features, prediction)
 
     def total(self) -> Counted:
         """All rows that were counted."""

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -85,6 +85,7 @@ class ModelKeeper:
 
     Attributes:
         last_refresh: Outcome of the last look, or of the last order to pin a version.
+        spread: Awaited before an order is answered, so that other workers serve its outcome; may add to it.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class ModelKeeper:
         turns: Turns | None = None,
     ) -> None:
         self.last_refresh: Refresh | None = None
+        self.spread: Callable[[Refresh], Awaitable[Refresh]] | None = None
         self._slot = slot
         self._source = source
         self._refresher = refresher
@@ -158,7 +160,8 @@ class ModelKeeper:
             order = self._order(self._pin_to(version))
         elif (order := self._awaited) is None:
             order = self._awaited = self._order(self._reload())
-        return await asyncio.shield(order)
+        refresh = await asyncio.shield(order)
+        return refresh if self.spread is None else await self.spread(refresh)
 
     async def load(self) -> Refresh:
         """Serve the model again and look now: an order that continues if its caller is cancelled."""

@@ -27,6 +27,7 @@ from app.models.identity import ModelIdentity
 from app.models.refusal import Check
 from app.models.registry.source import STAGES, Candidate, ModelSource, NothingToServe, RegistryUnreachable
 from app.models.served import ServedModel, serve_artifact
+from app.models.slot import Role
 from kernels.cache import kernels_version
 from kernels.compiling import compiling_logged
 from kernels.engine import Engine
@@ -71,23 +72,24 @@ class ModelLoader:
 
     Attributes:
         loading: Load under way; None while there is none.
+        stores: Where the model of each role is stored. Those of canary and shadow are for other workers, if any.
     """
 
     def __init__(self, settings: Settings, source: ModelSource, store: ModelStore, batch_costs: BatchCosts) -> None:
         self.loading: Loading | None = None
+        self.stores: dict[Role, ModelStore] = {"current": store}
         self._settings = settings
         self._source = source
-        self._store = store
         self._batch_costs = batch_costs
 
     @compiling_logged()
-    def load(self, candidate: Candidate, current: ServedModel | None, *, keep: bool) -> ServedModel:
+    def load(self, candidate: Candidate, current: ServedModel | None, *, keep: Role | None) -> ServedModel:
         """Make a version ready to serve.
 
         Args:
             candidate: The version.
             current: Model whose callers must be able to use the new one; None to skip that check.
-            keep: Whether to store the model on disk as the last known good.
+            keep: Role to store the model on disk for, where there is a store for it.
 
         Raises:
             ModelRefused: The model failed a check.
@@ -114,13 +116,13 @@ class ModelLoader:
             served = self._serve(artifact, engine, candidate, metrics, started)
             checks = self._checks(artifact, digest=fetched.digest is not None, interface=current is not None)
             served = msgspec.structs.replace(served, checks=checks)
-            if keep:
+            if keep is not None and (store := self.stores.get(keep)) is not None:
                 self._enter("keep", candidate)
-                self._store.keep(fetched.directory, list(artifact.files.values()), self._entry(served))
+                store.keep(fetched.directory, list(artifact.files.values()), self.entry(served))
         return served
 
-    def keep(self, served: ServedModel) -> None:
-        """Fetch a model in service again, and store it on disk.
+    def keep(self, served: ServedModel, role: Role) -> None:
+        """Fetch a model in service again, and store it on disk for its role.
 
         Raises:
             ModelRefused: The files are not those of the model in service.
@@ -131,10 +133,10 @@ class ModelLoader:
         with tempfile.TemporaryDirectory(prefix="madrone-model-") as temporary:
             directory = self._source.fetch(served.identity, Path(temporary)).directory
             self._source.build(directory, served.artifact.digest)
-            self._store.keep(directory, list(served.artifact.files.values()), self._entry(served))
+            self.stores[role].keep(directory, list(served.artifact.files.values()), self.entry(served))
 
     @compiling_logged()
-    def restore(self, entry: StoredModel) -> ServedModel:
+    def restore(self, entry: StoredModel, role: Role = "current") -> ServedModel:
         """Make a stored model ready to serve.
 
         Its files have the hashes of files that passed every check, so the same kernels can read them in this process:
@@ -146,24 +148,35 @@ class ModelLoader:
             ModelRefused: The model fails a check now.
             RegistryUnreachable: The model process does not answer.
         """
-        started = time.perf_counter()
+        started, store = time.perf_counter(), self.stores[role]
         candidate = Candidate(entry.identity, entry.resolved_by)
         known = entry.kernels == kernels_version()
         log.info("taking model from disk", extra={"model_version": entry.identity.version})
         with self._loading():
             self._enter("build", candidate)
-            artifact = self._by_settings(self._store.load(entry, read_artifact if known else self._built))
+            artifact = self._by_settings(store.load(entry, read_artifact if known else self._built))
             self._enter("check", candidate)
             check_metrics(entry.metrics, self._settings)
             engine = artifact.engine()
             if not known:
-                check_scores(artifact, engine, self._store.model_directory(entry), self._source.raw_scores)
+                check_scores(artifact, engine, store.model_directory(entry), self._source.raw_scores)
             served = self._serve(artifact, engine, candidate, entry.metrics, started)
             return msgspec.structs.replace(served, checks=self._checks(artifact, digest=True, interface=False))
 
     def describe(self, served: ServedModel) -> None:
         """Update the description of a stored model: stage, aliases and rule."""
-        self._store.describe(self._entry(served))
+        self.stores["current"].describe(self.entry(served))
+
+    def entry(self, served: ServedModel) -> StoredModel:
+        """Description of a model in service, as it is stored."""
+        return StoredModel(
+            identity=served.identity,
+            resolved_by=served.resolved_by,
+            metrics=served.metrics,
+            selection=self.selection,
+            kernels=kernels_version(),
+            digest=served.artifact.digest,
+        )
 
     @property
     def selection(self) -> str:
@@ -253,16 +266,6 @@ class ModelLoader:
             log.warning("model has no finite answer to some rows", extra={"model_version": version, "row": found})
         return msgspec.structs.replace(served, not_finite=not_finite, load_seconds=time.perf_counter() - started)
 
-    def _entry(self, served: ServedModel) -> StoredModel:
-        return StoredModel(
-            identity=served.identity,
-            resolved_by=served.resolved_by,
-            metrics=served.metrics,
-            selection=self.selection,
-            kernels=kernels_version(),
-            digest=served.artifact.digest,
-        )
-
 
 def loader_of(settings: Settings, source: ModelSource) -> ModelLoader:
     """The loader of a command, which loads a model as the service does."""
@@ -288,4 +291,4 @@ def load_preferred(settings: Settings, source: ModelSource) -> ServedModel:
     offer = source.look()
     if not offer.candidates:
         raise NothingToServe(offer.problem)
-    return loader_of(settings, source).load(offer.candidates[0], None, keep=False)
+    return loader_of(settings, source).load(offer.candidates[0], None, keep=None)

@@ -67,7 +67,7 @@ class Swapper:
             return before
         try:
             callers_of = None if accept_interface else self._slot.current
-            return self._loader.load(candidate, callers_of, keep=role == "current")
+            return self._loader.load(candidate, callers_of, keep=role)
         except ModelRefused as error:
             return self._refuse(role, identity, error)
         except NothingToServe as error:
@@ -120,14 +120,14 @@ class Swapper:
         changed = (before.identity, before.resolved_by) != (now.identity, now.resolved_by)
         if changed:
             self.put(role, now)
-        if role != "current":
+        if (store := self._loader.stores.get(role)) is None:
             return
-        if self._store.status().last_error is None:
-            if changed:
+        if store.status().last_error is None:
+            if changed and role == "current":
                 self._loader.describe(now)
             return
         try:
-            self._loader.keep(now)
+            self._loader.keep(now, role)
         except (ModelRefused, NothingToServe, RegistryUnreachable, OSError) as error:
             self._listener.not_kept(now, error)
 

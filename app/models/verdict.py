@@ -90,7 +90,7 @@ def judge_model(settings: Settings, source: ModelSource) -> Verdict:
         if not offer.candidates:
             return Verdict(servable=False, reason=offer.problem, name=name)
         candidate = offer.candidates[0]
-        return _accepted(loader_of(settings, source).load(candidate, None, keep=False))
+        return _accepted(loader_of(settings, source).load(candidate, None, keep=None))
     except ModelRefused as error:
         before = CHECKS[: CHECKS.index(error.check)]
         passed: tuple[Check, ...] = tuple(check for check in _checks(settings) if check in before)

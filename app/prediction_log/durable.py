@@ -19,6 +19,7 @@ from app.headers import Headers
 from app.prediction_log.messages import Categories, Drained, Intervals
 from app.prediction_log.process import LogWriter
 from app.prediction_log.spool.group_commit import GroupCommit
+from app.prediction_log.spool.left import LeftSpools
 from app.prediction_log.spool.records import SpooledModel, SpooledRequest, encode
 from app.prediction_log.spool.segments import Spool
 from app.prediction_log.status import PredictionLogStatus, PrunedRows
@@ -51,6 +52,7 @@ class DurableLog:
         metrics: Metrics that count rows and time flushes.
         spool: Holds the rows until they are written.
         key_id_of: Gives the id of a request's key by its headers; None where none is needed.
+        left: Spools of workers that are no more, whose rows are written here; None where another process does.
 
     Attributes:
         enabled: Whether predictions are logged.
@@ -63,9 +65,10 @@ class DurableLog:
 
     def __init__(
         self, writer: LogWriter, metrics: Metrics, spool: Spool,
-        key_id_of: Callable[[Headers], str | None] = lambda headers: None,
+        key_id_of: Callable[[Headers], str | None] = lambda headers: None, left: LeftSpools | None = None,
     ) -> None:  # fmt: skip
         self.started = False
+        self._left = left
         self._writer = writer
         self._pruned = PrunedRows(writer, metrics)
         self._written = metrics.logged_predictions.labels("written")
@@ -170,13 +173,18 @@ class DurableLog:
             Whether they are all written.
         """
         with self._writing:
-            seen = self._spool.readable() if self._spool.waits else []
-            while self._spool.is_left(seen) and time.monotonic() < self._ends:
-                drained = self._writer.drain(self._spool.readable())
-                self._note(drained.fault)
-                if drained.fault is not None or not self._advance(drained):
-                    return False
-            return not self._spool.is_left(seen)
+            spools = [self._spool, *(() if self._left is None else self._left.spools())]
+            done = [self._drain(spool) for spool in spools]
+            return all(done)
+
+    def _drain(self, spool: Spool) -> bool:
+        seen = spool.readable() if spool.waits else []
+        while spool.is_left(seen) and time.monotonic() < self._ends:
+            drained = self._writer.drain(spool.readable())
+            self._note(drained.fault)
+            if drained.fault is not None or not self._advance(spool, drained):
+                return False
+        return not spool.is_left(seen)
 
     def close(self) -> None:
         """Flush what was recorded, have rows written for a moment, and close the database."""
@@ -189,6 +197,8 @@ class DurableLog:
                 log.warning("predictions stay in the spool", extra={"bytes": self._spool.size})
         self._writer.close()
         self._spool.close()
+        if self._left is not None:
+            self._left.close()
 
     def _open(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Open the spool; whether that was possible."""
@@ -224,9 +234,9 @@ class DurableLog:
             )  # so that no id is used again
         return known[0], known[1]
 
-    def _advance(self, drained: Drained) -> bool:
+    def _advance(self, spool: Spool, drained: Drained) -> bool:
         """Note what is written; whether there may be more to write now."""
-        rows, moved, found = self._spool.advance(drained)
+        rows, moved, found = spool.advance(drained)
         if rows:
             self._written.inc(rows)
         torn = drained.torn if found else 0

@@ -44,7 +44,7 @@ class Writer:
     def __init__(self, target: LogTarget, rest: float = 0.0) -> None:
         self._target = target
         self._sink = _sink(target, rest)
-        self._reader = SpoolReader(target.spool, self._sink)
+        self._readers: dict[str, SpoolReader] = {}
         self._claim: int | None = None
 
     def start(self) -> str | None:
@@ -60,9 +60,13 @@ class Writer:
 
     def drain(self, segments: list[Readable]) -> Drained:
         """Write the oldest rows of the spool's segments, of which there is at least one."""
+        name = segments[0].name
         if not self._has_claim():
-            return Drained(segments[0].name, fault="SpoolLocked")
-        return self._reader.drain(segments)
+            return Drained(name, fault="SpoolLocked")
+        folder, _, _ = name.rpartition("/")  # each worker's; a reader knows where it is in one
+        if folder not in self._readers:
+            self._readers[folder] = SpoolReader(self._target.spool, self._sink)
+        return self._readers[folder].drain(segments)
 
     def pruned(self) -> int:
         """Number of old rows that were deleted since the last call."""
@@ -74,7 +78,8 @@ class Writer:
 
     def close(self) -> None:
         """Write what is held back, and close the database."""
-        self._reader.end()
+        for reader in self._readers.values():
+            reader.end()
         self._sink.close()
         if self._claim is not None:
             os.close(self._claim)

@@ -47,7 +47,7 @@ def load_version(settings: Settings, source: ModelSource, version: str | None) -
             if not offer.candidates:
                 raise ReplayFailed(f"There is no version to replay with: {offer.problem}.")
             candidate = offer.candidates[0]
-        return loader_of(settings, source).load(candidate, None, keep=False)
+        return loader_of(settings, source).load(candidate, None, keep=None)
     except (NothingToServe, VersionUnknown) as error:
         raise ReplayFailed(f"There is no version to replay with: {error}.") from None
     except ModelRefused as error:

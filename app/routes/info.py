@@ -1,5 +1,7 @@
 """Description of the service, and its metrics."""
 
+import asyncio
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -84,5 +86,6 @@ def protocols_of(settings: Settings) -> list[Protocol]:
 async def metrics(services: InjectedServices, request: Request[Any, Any, Any]) -> Response[bytes]:
     """All metrics in the Prometheus text format, or in OpenMetrics if Accept names it."""
     openmetrics = accepts_openmetrics(request.headers.get("accept"))
-    text = services.metrics.exposition.text(openmetrics=openmetrics)
+    write = partial(services.metrics.exposition.text, openmetrics=openmetrics)
+    text = write() if services.joint is None else await asyncio.to_thread(write)  # it waits for the other workers
     return Response(text, media_type=OPENMETRICS if openmetrics else METRICS_TYPE)

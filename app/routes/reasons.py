@@ -12,6 +12,7 @@ from app.container import Services
 from app.models.loader import Stage
 from app.models.outcome import Refresh
 from app.models.registry.source import FALLBACK, REMAINING
+from app.tasks import crashed
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 STATUSES: tuple[Status, ...] = ("healthy", "degraded", "unhealthy")
@@ -60,11 +61,9 @@ def status_of(reasons: Iterable[Reason]) -> Status:
 
 def reasons_of(services: Services) -> list[Reason]:
     """All reasons why the service is not healthy, the worst first. Nothing is asked or waited for."""
-    reasons = [
-        Reason(code="task_crashed", message=f"background task {name} crashed and will be restarted")
-        for name, task in tuple(services.tasks.status.items())
-        if task.state == "waiting"
-    ]
+    reasons = [Reason(code="task_crashed", message=message) for message in crashed(services.tasks)]
+    if services.joint is not None:
+        reasons += [Reason(code=fault.code, message=fault.text) for fault in services.joint.team.faults()]
     models = services.models.values()
     for one in models:
         reasons += _of_model(one)

@@ -45,6 +45,7 @@ LEAF_ROWS = 1024
 """Rows of one chunk whose leaves are found, in some 20 ms by LightGBM."""
 
 THREADS = os.cpu_count() or 1
+"""Threads of a service, which its workers share."""
 
 
 class Executor:
@@ -52,11 +53,13 @@ class Executor:
 
     Args:
         metrics: Metrics of the service.
+        threads: Number of threads.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, threads: int = THREADS) -> None:
         self._metrics = metrics
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="executor")
+        self._most = threads
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="executor")
         self._device = GatherQueue()
 
     async def predict(
@@ -186,7 +189,7 @@ class Executor:
             for start in starts:
                 found[start] = await self.in_thread(partial(compute, rows[start : start + size]))
 
-        await _together([work() for _ in range(max(1, min(THREADS, -(-len(rows) // size))))])
+        await _together([work() for _ in range(max(1, min(self._most, -(-len(rows) // size))))])
         return [found[start] for start in sorted(found)]
 
     async def _raw_score(self, served: ServedModel, rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -230,7 +233,7 @@ class Executor:
                     evaluations[start] = await self._run(engine, chunk, begins, on_cpu=engine.evaluate_on_cpu)
 
         chunks = -(-total // engine.chunk(total, CHUNK_SECONDS, on_cpu=in_threads))
-        await _together([work() for _ in range(min(THREADS, chunks))])
+        await _together([work() for _ in range(min(self._most, chunks))])
         return joined(evaluations[start] for start in sorted(evaluations))
 
     async def in_thread(self, work: Callable[[], T]) -> T:

@@ -9,7 +9,6 @@ import copy
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE_OPENMETRICS
@@ -36,20 +35,20 @@ class Families(Protocol):
 
 
 class Prefixed:
-    """The families of a registry, those of the service under names with a prefix.
+    """The families of a source, those of the service under names with a prefix.
 
     Args:
-        registry: The registry.
+        source: The source.
         prefix: Prefix of the names; empty for none.
     """
 
-    def __init__(self, registry: CollectorRegistry, prefix: str) -> None:
-        self._registry = registry
+    def __init__(self, source: Families, prefix: str) -> None:
+        self._source = source
         self._prefix = prefix
 
     def collect(self) -> Iterator[Metric]:
         """All families."""
-        return map(self._renamed, self._registry.collect())
+        return map(self._renamed, self._source.collect())
 
     def _renamed(self, family: Metric) -> Metric:
         if not self._prefix or family.name.startswith(NOT_OUR_OWN):

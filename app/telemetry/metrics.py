@@ -13,7 +13,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from app.telemetry.counters import FastCounter, FastHistogram
-from app.telemetry.exposition import Exposition, Prefixed
+from app.telemetry.exposition import Exposition, Families, Prefixed
 from app.telemetry.stages import StageTimes
 
 LATENCY_BUCKETS_S = (
@@ -56,6 +56,7 @@ class Metrics:
 
     def __init__(self, prefix: str = "") -> None:
         self.registry = registry = CollectorRegistry()
+        self._prefix = prefix
         self.families = Prefixed(registry, prefix)
         self.exposition = Exposition(self.families)
         _build(registry)
@@ -132,6 +133,11 @@ class Metrics:
             "prediction_log_rows_total", "Predictions, by what became of their log row.", ("outcome",),
             registry=registry,
         )  # fmt: skip
+
+    def share(self, source: Families) -> None:
+        """Export the series of all workers of the service instead of this one's."""
+        self.families = Prefixed(source, self._prefix)
+        self.exposition = Exposition(self.families)
 
     def register(self, *owners: Collector) -> None:
         """Export the series of others, which they make at each scrape."""

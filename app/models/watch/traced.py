@@ -11,6 +11,7 @@ from app.models.identity import ModelIdentity
 from app.models.loader import ModelLoader
 from app.models.registry.source import Candidate, ModelSource
 from app.models.served import ServedModel
+from app.models.slot import Role
 from app.models.watch.around import SourceAround
 from app.telemetry.tracing.current import Attribute, Traces
 
@@ -50,14 +51,14 @@ class TracedLoader(ModelLoader):
         super().__init__(settings, source, store, batch_costs)
         self._traces = traces
 
-    def load(self, candidate: Candidate, current: ServedModel | None, *, keep: bool) -> ServedModel:
+    def load(self, candidate: Candidate, current: ServedModel | None, *, keep: Role | None) -> ServedModel:
         """See `ModelLoader.load`."""
         work = partial(super().load, candidate, current, keep=keep)
         return self._traces.timed("model load", work, _named(candidate.identity))
 
-    def restore(self, entry: StoredModel) -> ServedModel:
+    def restore(self, entry: StoredModel, role: Role = "current") -> ServedModel:
         """See `ModelLoader.restore`."""
-        return self._traces.timed("model load", partial(super().restore, entry), _named(entry.identity))
+        return self._traces.timed("model load", partial(super().restore, entry, role), _named(entry.identity))
 
 
 def _named(identity: ModelIdentity) -> dict[str, Attribute]:

@@ -43,21 +43,21 @@ class _Segment:
     """A segment that is being read.
 
     Attributes:
-        name: Name of its file.
+        name: Name of its file in the spool.
         position: Number of bytes whose rows are written.
         rows: Number of rows in these bytes.
         saved: Position that the sink keeps. It is lower where the bytes behind it hold no rows.
     """
 
-    def __init__(self, path: Path, position: int, piece_bytes: int) -> None:
-        self.name = path.name
+    def __init__(self, directory: Path, name: str, position: int, piece_bytes: int) -> None:
+        self.name = name
         self.position = 0
         self.rows = 0
         self.saved = position
         self._piece_bytes = piece_bytes
         self._waiting_since: float | None = None
         self._models: dict[int, SpooledModel] = {}
-        self._descriptor = os.open(path, os.O_RDONLY)
+        self._descriptor = os.open(directory / name, os.O_RDONLY)
         while self.position < position:  # for the models, and to count the rows
             found = self.read(position, 2**63)
             self.pass_over(found)
@@ -183,7 +183,7 @@ class SpoolReader:
     def _opened(self, name: str) -> _Segment:
         if self._segment is None or self._segment.name != name:
             self.close()
-            self._segment = _Segment(self._directory / name, self._sink.position(name), self._sink.piece_bytes)
+            self._segment = _Segment(self._directory, name, self._sink.position(name), self._sink.piece_bytes)
         return self._segment
 
     def _forget(self, present: set[str]) -> None:

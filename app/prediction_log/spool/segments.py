@@ -36,7 +36,7 @@ class Segment:
     """A file of the spool.
 
     Attributes:
-        name: Its name.
+        name: Its name, with that of the spool's folder.
         size: Number of bytes that are on the disk.
         rows: Number of rows in them; 0 in a segment of an earlier start.
         sealed: Whether it gets no further record.
@@ -72,13 +72,18 @@ class Advance(NamedTuple):
 class Spool:
     """The segments in a directory, which one process may have open.
 
+    Several workers of a service have a directory each, inside one. Names of segments are relative to that one.
+
     Args:
-        directory: The directory; made if it is missing.
+        root: The directory, or the one that it is inside; made if it is missing.
         most_bytes: Most bytes of all segments.
+        folder: Name of the directory inside, if any.
     """
 
-    def __init__(self, directory: Path, most_bytes: int) -> None:
-        self._directory = directory
+    def __init__(self, root: Path, most_bytes: int, folder: str = "") -> None:
+        self._root = root
+        self._directory = root / folder
+        self._prefix = f"{folder}/" if folder else ""
         self._most_bytes = most_bytes
         self._segment_bytes = min(SEGMENT_BYTES, most_bytes // 4)
         self._lock = threading.Lock()
@@ -116,10 +121,10 @@ class Spool:
         claim = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for parent in (self._directory.parent, self._directory.parent.parent):
+            for parent in {self._directory.parent, self._root.parent, self._root.parent.parent}:
                 sync_directory(parent)  # the directory may be new
             found = [
-                Segment(path.name, path.stat().st_size, found=True)
+                Segment(self._prefix + path.name, path.stat().st_size, found=True)
                 for path in sorted(self._directory.iterdir())
                 if NAME.fullmatch(path.name)
             ]
@@ -218,10 +223,10 @@ class Spool:
     def _begin(self) -> None:
         """Begin a segment; its name is on the disk before a record is."""
         with self._lock:
-            number = max((int(segment.name.partition("-")[0]) for segment in self._segments), default=0) + 1
-        name = f"{number:010d}-{uuid.uuid4().hex}.spool"
+            known = [int(Path(segment.name).name.partition("-")[0]) for segment in self._segments]
+        name = f"{self._prefix}{max(known, default=0) + 1:010d}-{uuid.uuid4().hex}.spool"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_DSYNC | os.O_CLOEXEC
-        active = os.open(self._directory / name, flags, 0o600)
+        active = os.open(self._root / name, flags, 0o600)
         try:
             sync_directory(self._directory)
         except OSError:
@@ -235,7 +240,7 @@ class Spool:
     def _delete(self, name: str) -> bool:
         """Delete a file; whether it is gone."""
         try:
-            (self._directory / name).unlink(missing_ok=True)
+            (self._root / name).unlink(missing_ok=True)
         except OSError:  # tried again at the next write
             return False
         return True

@@ -128,7 +128,8 @@ def options(settings: Settings) -> list[tuple[str, int]]:
     """
     idle = 1000 * settings.idle_timeout
     return [
-        ("grpc.so_reuseport", 0),  # a second service on the port is an error, and gets no half of the calls
+        # The workers of a service share the port; a second service on it is an error, and gets no half of the calls.
+        ("grpc.so_reuseport", int(settings.api_workers > 1)),
         ("grpc.max_receive_message_length", min(settings.max_body_bytes, LARGEST_MESSAGE)),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", STREAMS),
@@ -142,4 +143,5 @@ def options(settings: Settings) -> list[tuple[str, int]]:
 
 def most_arriving(settings: Settings) -> int:
     """Most messages that take long to arrive, so that the largest ones fit into the memory for rows in flight."""
-    return max(LEAST_ARRIVING, int(MEMORY_SHARE * memory_bytes() / COPIES / settings.max_body_bytes))
+    memory = memory_bytes() / settings.api_workers
+    return max(LEAST_ARRIVING, int(MEMORY_SHARE * memory / COPIES / settings.max_body_bytes))
