@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import yaml
+
 from app.config.settings import Settings
 from app.ops.manifests.plan import Plan
 
@@ -37,3 +39,8 @@ def encrypted(environ: dict[str, str] | None = None, client_ca: str | None = Non
     """A deployment whose API speaks TLS, and with `client_ca` only to clients with a certificate."""
     files = {"API_TLS_CERT": "/home/me/cert.pem", "API_TLS_KEY": "/home/me/key.pem"}
     return plan({**files, **({} if client_ca is None else {"API_TLS_CLIENT_CA": client_ca}), **(environ or {})})
+
+
+def by_kind(manifest: str) -> dict[str, Any]:
+    """The objects of a manifest by their kinds."""
+    return {one["kind"]: one for one in yaml.load_all(manifest, yaml.CSafeLoader) if one is not None}

@@ -15,7 +15,7 @@ from app.ops.manifests.chart import chart
 from app.ops.manifests.cluster import kubernetes
 from app.ops.manifests.files import write_files
 from app.ops.manifests.plan import Plan
-from tests.ops.deployments import EVERYTHING, encrypted, plan
+from tests.ops.deployments import EVERYTHING, by_kind, encrypted, plan
 from tests.ops.schemas import check
 
 PLANS = {
@@ -49,16 +49,14 @@ def rendered(tmp_path: Path) -> Rendered:
         with helm.Chart.load(str(tmp_path / "chart")) as loaded:
             loaded.validate_schema(loaded.merge_values(values or {}))
             texts = loaded.render(values or {}, name=release or deployment.name, namespace="prod")
-        found = [yaml.safe_load(text) for path, text in texts.items() if path.endswith(".yaml")]
-        return {one["kind"]: one for one in found if one is not None}
+        return by_kind("---\n".join(text for path, text in texts.items() if path.endswith(".yaml")))
 
     return render
 
 
 @pytest.mark.parametrize("deployment", PLANS.values(), ids=PLANS)
 def test_its_default_values_give_what_ops_kubernetes_prints(rendered: Rendered, deployment: Plan) -> None:
-    printed = {one["kind"]: one for one in yaml.safe_load_all(kubernetes(deployment)) if one is not None}
-    assert rendered(deployment) == printed
+    assert rendered(deployment) == by_kind(kubernetes(deployment))
 
 
 @pytest.mark.parametrize("deployment", PLANS.values(), ids=PLANS)

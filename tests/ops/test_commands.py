@@ -5,7 +5,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import yaml
 from click.testing import CliRunner, Result
 
 from app.cli import main
@@ -13,7 +12,7 @@ from app.config.settings import Settings
 from app.ops.manifests.chart import chart
 from app.ops.manifests.cluster import kubernetes
 from app.ops.manifests.serving_runtime import kserve
-from tests.ops.deployments import encrypted, plan
+from tests.ops.deployments import by_kind, encrypted, plan
 
 Ops = Callable[..., Result]
 MANIFESTS = ("kubernetes", "helm", "kserve", "compose")
@@ -51,7 +50,7 @@ def test_manifests_are_printed_with_the_options_and_the_settings(ops: Ops) -> No
         done = ops(command, *options, **environ)
         assert (done.exit_code, done.stderr, done.stdout) == (0, "", made(described))
     done = ops("kubernetes", "--replicas", "9", "--max-replicas", "9")
-    (scaler,) = (one for one in yaml.safe_load_all(done.stdout) if one and one["kind"] == "HorizontalPodAutoscaler")
+    scaler = by_kind(done.stdout)["HorizontalPodAutoscaler"]
     assert (scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]) == (9, 9)
 
 

@@ -14,20 +14,19 @@ import yaml
 
 from app.models.registry.embedded import BUNDLED
 from app.ops.manifests.cluster import kubernetes
-from app.ops.manifests.plan import HOME
+from app.ops.manifests.plan import HOME, Plan
 from kernels.cache import kernels_version
 from tests.certificates import Authority
 from tests.ops.box import Box
-from tests.ops.deployments import encrypted, plan
+from tests.ops.deployments import by_kind, encrypted, plan
 from tests.support import HTTP, ROOT, eventually, free_port
 
 CONTAINERFILE = (ROOT / "Containerfile").read_text()
 KEY = "sesame"
 
 
-def pod(deployment: Any) -> dict[str, Any]:
-    (found,) = (one for one in yaml.safe_load_all(kubernetes(deployment)) if one and one["kind"] == "Deployment")
-    return found["spec"]["template"]["spec"]
+def pod(deployment: Plan) -> dict[str, Any]:
+    return by_kind(kubernetes(deployment))["Deployment"]["spec"]["template"]["spec"]
 
 
 @pytest.mark.usefixtures("registry_dir")  # which compiles the kernels

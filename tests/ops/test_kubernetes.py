@@ -18,7 +18,7 @@ from app.ops.manifests.plan import HOME, Plan
 from app.ops.manifests.scaling import TARGET, adapter_rule
 from app.ops.manifests.text import Quoted, written
 from app.routes.health import HealthController
-from tests.ops.deployments import EVERYTHING, encrypted, plan
+from tests.ops.deployments import EVERYTHING, by_kind, encrypted, plan
 from tests.ops.schemas import NEWEST, OLDEST, check
 from tests.support import ROOT
 
@@ -28,7 +28,7 @@ ENCRYPTED = encrypted({"API_KEY": "sesame"})
 
 def documents(deployment: Plan) -> dict[str, Any]:
     """The objects by their kinds."""
-    return {one["kind"]: one for one in yaml.safe_load_all(kubernetes(deployment)) if one is not None}
+    return by_kind(kubernetes(deployment))
 
 
 def container(deployment: Plan) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def test_the_autoscaler_asks_for_the_metric_that_the_adapter_s_rule_gives() -> N
         assert scaler["metrics"][0]["pods"]["metric"]["name"] == name
         (rule,) = yaml.safe_load(adapter_rule(deployment))["rules"]["custom"]
         assert rule["seriesQuery"] == f'{name}{{namespace!="",pod!=""}}'
-        assert all(f"# {line}\n" in kubernetes(deployment) for line in adapter_rule(deployment).splitlines())
+        assert "".join(f"# {line}\n" for line in adapter_rule(deployment).splitlines()) in kubernetes(deployment)
     assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 8)
 
 

@@ -3,11 +3,10 @@
 from typing import Any
 
 import pytest
-import yaml
 
 from app.ops.manifests.plan import Plan
 from app.ops.manifests.serving_runtime import kserve
-from tests.ops.deployments import EVERYTHING, plan
+from tests.ops.deployments import EVERYTHING, by_kind, plan
 from tests.ops.schemas import check
 
 PLANS = {
@@ -16,8 +15,7 @@ PLANS = {
 
 
 def documents(deployment: Plan) -> dict[str, Any]:
-    """The objects by their kinds."""
-    return {one["kind"]: one for one in yaml.safe_load_all(kserve(deployment)) if one is not None}
+    return by_kind(kserve(deployment))
 
 
 @pytest.mark.parametrize("deployment", PLANS.values(), ids=PLANS)
