@@ -1,5 +1,6 @@
 """Apps that serve several models: their settings, their registry, and what each model answers."""
 
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tests.models.support import NAMES, SavedModel, save_booster, tiny_booster, 
 from tests.models.support import catalogue as catalogue
 from tests.models.support import houses as houses
 from tests.routes.support import register
-from tests.support import Client, come_true, in_process
+from tests.support import Client, come_true, free_port, in_process
 
 ROW = dict(zip(NAMES, (0.5, -0.25, 3.0), strict=True))
 MODELS = "prices,churn?alias=champion,risk?stage=Staging&canary_alias=next&canary_percent=100"
@@ -69,19 +70,20 @@ async def all_looked(client: Client) -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def fleet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
+async def fleet(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
     """An app with three models; what tests do to it adds up."""
     root = tmp_path_factory.mktemp("several")
     models = {name: made(root / name, number) for number, name in enumerate(("prices", "churn", "risk"))}
     settings = Settings(
         data_dir=root / "data", database_url=f"sqlite:///{root / 'log.db'}", model_names=MODELS, admin_api_key="admin",
-        enable_prometheus=True,
+        prometheus_port=free_port(), grpc_port=free_port(), api_host="127.0.0.1", mlflow_webhook_secret="hook",
     )  # fmt: skip
     saved = {name: model.directory for name, model in models.items()}
     row = [list(ROW.values())]
     answers = {name: float(model.booster.predict(row)[0]) for name, model in models.items()}  # type: ignore[index]
     (root / "data").mkdir(mode=0o700)
-    app = create_app(settings, **in_process(settings), ports=False)
+    shutil.copy(registry_dir / "mlflow.db", root / "data")  # with tables, which take seconds to make
+    app = create_app(settings, **in_process(settings))
     client = Client(app)
     fleet = Fleet(client, settings, saved, answers)
     fleet.publish("prices")

@@ -1,7 +1,14 @@
 """Several models behind one address: each answers under its name, and the first without one."""
 
-import pytest
+from functools import partial
+from typing import Any
 
+import pytest
+from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
+from tritonclient.utils import InferenceServerException
+
+from tests.protocols.open_inference.rpc_support import tensor
+from tests.routes.test_hooks import event, signed
 from tests.several.conftest import ROW, Fleet
 from tests.support import problem
 
@@ -50,6 +57,34 @@ async def test_an_unknown_name_is_404_with_those_that_exist(method: str, path: s
     response = await fleet.client.request(method, path, json=ROW if method == "POST" else None)
     assert response.status_code == 404
     assert problem(response)["detail"] == KNOWN
+
+
+async def test_grpc_reaches_each_model(fleet: Fleet) -> None:
+    address = f"127.0.0.1:{fleet.settings.grpc_port}"
+    given = tensor("features", [list(ROW.values())])
+    client: Any = AsyncClient(address)
+    async with client as triton:
+        for name in ("prices", "churn"):
+            answer = await triton.infer(name, [given])
+            assert answer.as_numpy("prediction").ravel().tolist() == [fleet.answers[name]]
+            assert (await triton.get_model_metadata(name)).name == name
+        assert not await triton.is_model_ready("risk")
+        with pytest.raises(InferenceServerException, match=KNOWN):
+            await triton.infer("flats", [given])
+        index = await triton.get_model_repository_index()
+        assert {entry.name for entry in index.models} == {"prices", "churn", "risk"}
+
+
+async def test_a_webhook_has_its_own_model_looked_for(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    for name in ("prices", "churn", "risk"):
+        monkeypatch.setattr(fleet.of(name).keeper, "look_soon", partial(looked.append, name))
+    for name, outcome in (("churn", "looking"), ("flats", "ignored")):
+        body = event(name)
+        headers = signed(body, secret="hook", delivery=name)
+        answer = await fleet.client.post("/hooks/mlflow", content=body, headers=headers)
+        assert answer.json() == {"outcome": outcome}
+    assert looked == ["churn"]
 
 
 @pytest.mark.parametrize(
