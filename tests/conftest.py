@@ -7,6 +7,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,64 +24,31 @@ from kernels.cache import cache_kernels
 
 cache_kernels(Path(__file__).parents[1] / ".pytest_cache" / "kernels")
 
-from functools import lru_cache
-
 import hypothesis
 import pytest
 import pytest_asyncio
 
 from app.config.settings import Settings
 from app.main import create_app
-from app.models import artifact
 from app.models.artifact import read_artifact
 from app.models.registry.embedded import BUNDLED
 from tests.faults import MlflowServer
 from tests.models.keeping import keep
 from tests.monitoring import Prometheus
+from tests.once import work_once
 from tests.prediction_log.databases import PostgresServer, postgres_binaries, unprivileged_user
-from tests.support import Client, Server, free_port, in_process, loaded, server_environ
+from tests.support import ROOT, Client, Server, free_port, in_process, loaded, server_environ
 
 # The same examples every time: a run that fails for one commit must not pass for the next by luck. Building the table
 # of Unicode characters on a new machine is slow, and no fault of a strategy.
 hypothesis.settings.register_profile(
     "repeatable", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-hypothesis.settings.register_profile("short", hypothesis.settings.get_profile("repeatable"), max_examples=40)
+hypothesis.settings.register_profile("short", hypothesis.settings.get_profile("repeatable"), max_examples=25)
 hypothesis.settings.load_profile("repeatable")
 
 
-def once(work: Callable[..., Any]) -> Callable[..., Any]:
-    """Work that is done the first time, and gives the same answer ever after."""
-    answers: list[Any] = []
-
-    def answer(*arguments: Any) -> Any:
-        if not answers:
-            answers.append(work(*arguments))
-        return answers[0]
-
-    return answer
-
-
-# The bundled model's text is read for each of some hundred apps, and its kernels are measured, which is half of the
-# time that an app takes to start. What comes of a text is never changed, and depends on nothing else.
-artifact.read_forest = lru_cache(maxsize=4)(artifact.read_forest)
-forests: dict[int, tuple[Any, Any]] = {}
-
-
-def make_and_measure_once(data: Any, make: Callable[..., Any] = artifact.make_forest) -> Any:
-    """The forest of what was read, which is the same for all apps if what was read is."""
-    if id(data) not in forests:
-        if len(forests) == 8:
-            forests.clear()
-        forest = make(data)
-        for measured in (forest, forest.explainer):
-            if hasattr(measured, "measure"):
-                measured.measure = once(measured.measure)
-        forests[id(data)] = data, forest  # with the data, so that no other gets its id
-    return forests[id(data)][1]
-
-
-artifact.make_forest = make_and_measure_once
+work_once()
 
 LONGEST = (
     "tests/test_supervisor.py",
@@ -119,6 +88,22 @@ def pytest_configure(config: pytest.Config) -> None:
     """Try fewer examples where the long forms of tests are left out; before modules are imported, which take them."""
     if config.option.markexpr == "not slow":
         hypothesis.settings.load_profile("short")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Import a share of the test modules before collection, another in each process of a run of all tests.
+
+    All processes collect all modules. Were they to do so side by side in the same order, each would compile every
+    module itself in a checkout without bytecode, which takes longer than everything else in a collection.
+    """
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None or session.config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return
+    first, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+    for path in sorted(Path(__file__).parent.rglob("test_*.py"))[first::count]:
+        with suppress(Exception, pytest.skip.Exception):  # the collection meets it again, and tells
+            import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -22,6 +22,7 @@ from litestar.testing import AsyncTestClient
 from app.config.settings import Settings
 from app.container import Services
 from app.main import Application
+from app.models.registry.embedded import BUNDLED
 from app.models.registry.worker import ModelWorker
 from app.prediction_log.writer import Writer
 
@@ -125,6 +126,13 @@ def server_environ(registry_dir: Path, directory: Path) -> dict[str, str]:
         "DATA_DIR": str(registry_dir),
         "DATABASE_URL": f"sqlite:///{directory / 'predictions.db'}",
     }
+
+
+BY_PATH = {"MODEL_PATH": str(BUNDLED / "model"), "MODEL_NAME": Settings().model_name}
+"""Environment of a server that serves the bundled model without a registry, and so without MLflow.
+
+Importing that takes seconds of processor time, in a process which goes on with it after the server is ready.
+"""
 
 
 class Server:

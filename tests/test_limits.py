@@ -16,9 +16,8 @@ import pytest
 from app.codecs.columns import arrow
 from app.codecs.compression import ENCODINGS
 from app.codecs.rules import MAX_ERRORS
-from app.models.registry.embedded import BUNDLED
 from tests.routes.support import stream_of, varied
-from tests.support import HTTP, Server, eventually, server_environ
+from tests.support import BY_PATH, HTTP, Server, eventually, server_environ
 from tests.wire import WITHIN_S, Wire, chunks, head, metric, rows_in_flight
 
 JSON_BYTES = 64 * 1024
@@ -31,14 +30,13 @@ def server(registry_dir: Any, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """A server whose limits are low."""
     directory = tmp_path_factory.mktemp("limits")
     limits = {
-        "MODEL_PATH": str(BUNDLED / "model"),  # without MLflow, whose import takes seconds
         "LOG_LEVEL": "WARNING",
         "IDLE_TIMEOUT": "1",
         "REQUEST_TIMEOUT": "2",
         "MAX_JSON_BYTES": str(JSON_BYTES),
         "MAX_BODY_BYTES": str(BODY_BYTES),
     }
-    server = Server(server_environ(registry_dir, directory) | limits, directory).wait_ready()
+    server = Server(server_environ(registry_dir, directory) | BY_PATH | limits, directory).wait_ready()
     yield server
     server.kill()
 

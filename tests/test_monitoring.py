@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 from tests.monitoring import Prometheus
-from tests.support import HTTP, Server, eventually
+from tests.support import BY_PATH, HTTP, Server, eventually
 
 
 def test_prometheus_reads_from_both_ports_what_was_sent(
     serve: Callable[..., Server], prometheus: Callable[..., Prometheus], example: dict[str, float]
 ) -> None:
-    server = serve().wait_ready()
+    server = serve(**BY_PATH).wait_ready()
     watcher = prometheus([server.port, server.prometheus_port])
     for _ in range(7):
         assert HTTP.post(f"{server.url}/predict", json=example).status_code == 200

@@ -222,6 +222,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
             "app/drift",
             "app/madrone",
             "app/models",
+            "app/ops",
             "app/prediction_log",
             "app/protocols",
             "app/score",

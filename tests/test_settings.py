@@ -31,6 +31,10 @@ DEFAULTS = {
     "model_canary_alias": None,
     "model_canary_header": "X-Request-ID",
     "model_shadow_alias": None,
+    "model_pin_alias": None,
+    "api_unix_socket": None,
+    "api_unix_socket_mode": "660",
+    "api_tls_cert": None,
     "mlflow_tracking_uri": None,
     "mlflow_registry_uri": None,
     "enable_prometheus": True,
@@ -83,7 +87,7 @@ def test_every_variable_is_read() -> None:
         "MODEL_UNSEEN_CATEGORIES": "refuse",
         "MODEL_STORE_VERSIONS": "2", "MODEL_CANARY_ALIAS": "next", "MODEL_CANARY_PERCENT": "0.5",
         "MODEL_CANARY_HEADER": "X-User", "MODEL_SHADOW_ALIAS": "rival", "MODEL_SHADOW_PERCENT": "100",
-        "MODEL_OUTPUT": "labels",
+        "MODEL_PIN_ALIAS": "pinned", "MODEL_OUTPUT": "labels",
         "MLFLOW_TRACKING_URI": "http://mlflow:5000", "MLFLOW_REGISTRY_URI": "http://registry:5000",
         "ENABLE_PROMETHEUS": "false", "PROMETHEUS_PORT": "9001", "GRPC_PORT": "9002", "LOG_LEVEL": "debug",
         "METRICS_PREFIX": "madrone_", "TRACES": "true",
@@ -95,13 +99,16 @@ def test_every_variable_is_read() -> None:
         "PREDICTION_LOG": "durable", "PREDICTION_LOG_FORMAT": "parquet", "PREDICTION_LOG_SPOOL_BYTES": "2000000",
         "PREDICTION_LOG_ROWS": "5", "PREDICTION_LOG_DAYS": "2.5", "OUTCOME_WINDOW_ROWS": "200",
         "CONSOLE": "false", "CORS_ORIGINS": "https://a.example, https://b.example", "API_KEY": "key",
+        "API_TLS_CERT": "a.pem", "API_TLS_KEY": "a.key", "API_TLS_KEY_PASSWORD": "word", "API_TLS_CLIENT_CA": "ca.pem",
+        "API_UNIX_SOCKET_MODE": "600",
         "API_KEY_SECOND": "second", "ADMIN_API_KEY": "admin", "MLFLOW_WEBHOOK_SECRET": "hook",
         "DATA_DIR": "/var/lib/madrone", "DRIFT": "false", "DRIFT_WINDOW": "60", "DRIFT_BASELINE_ROWS": "0",
     }  # fmt: skip
-    assert {name.lower() for name in given} == set(Settings.__struct_fields__) - {"model_path"}  # excludes others
+    exclusive = ["api_unix_socket", "model_path"]  # of others
+    assert {name.lower() for name in given} == set(Settings.__struct_fields__) - set(exclusive)
     settings = Settings.from_environ(given)
     unchanged = [name for name in Settings.__struct_fields__ if getattr(settings, name) == getattr(Settings(), name)]
-    assert unchanged == ["model_path"]
+    assert unchanged == exclusive
     assert settings.cors_origins == ("https://a.example", "https://b.example")
     assert settings.data_dir == Path("/var/lib/madrone")
     assert settings.log_level == "DEBUG"
@@ -142,7 +149,10 @@ GOOD = {"database_url": "sqlite:///rows.db", "mlflow_registry_uri": "http://u:p@
 
 @pytest.mark.parametrize("name", sorted(SECRETS))
 def test_a_secret_may_be_in_a_file(name: str, tmp_path: Path) -> None:
-    needed = {"mlflow_registry_uri": {"MLFLOW_TRACKING_URI": "http://mlflow"}, "api_key_second": {"API_KEY": "key"}}
+    needed = {
+        "mlflow_registry_uri": {"MLFLOW_TRACKING_URI": "http://mlflow"}, "api_key_second": {"API_KEY": "key"},
+        "api_tls_key_password": {"API_TLS_CERT": "a.pem", "API_TLS_KEY": "a.key"},
+    }  # fmt: skip
     file, others = tmp_path / "secret", needed.get(name, {})
     file.write_text(f"{GOOD.get(name, 'http://u:p@mlflow')}\n")
     settings = Settings.from_environ({f"{name.upper()}_FILE": str(file)} | others)
@@ -243,6 +253,12 @@ def test_the_path_of_a_registered_model_stands_for_settings_of_the_registry() ->
             {"MODEL_PATH": "m.txt", "MODEL_ALIAS": "a", "MODEL_SHADOW_ALIAS": "b", "MODEL_MIN_R2": "0"},
             [f"{name}: must not be set together with MODEL_PATH, .*"
              for name in ("MODEL_ALIAS", "MODEL_SHADOW_ALIAS", "MODEL_MIN_R2")],
+        ),
+        ({"MODEL_PATH": "m.txt", "MODEL_PIN_ALIAS": "p"}, ["MODEL_PIN_ALIAS: must not be set together with MODEL_P.*"]),
+        ({"MODEL_PIN_ALIAS": "a", "MODEL_ALIAS": "a"}, ["MODEL_PIN_ALIAS: must differ from MODEL_ALIAS, both are a"]),
+        *(
+            ({"MODEL_PIN_ALIAS": alias}, ["MODEL_PIN_ALIAS: must be an alias that MLflow takes: letters, digits, .*"])
+            for alias in ("latest", "V12", "a b", "a.b", "x" * 256)
         ),
         (
             {"PREDICTION_LOG": "durable", "PREDICTION_LOG_ROWS": "0"},

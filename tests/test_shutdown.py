@@ -13,9 +13,8 @@ import psutil
 import pytest
 from granian.constants import Interfaces
 
-from app.models.registry.embedded import BUNDLED
 from app.supervisor import DrainingServer
-from tests.support import HTTP, Server, eventually
+from tests.support import BY_PATH, HTTP, Server, eventually
 from tests.wire import WITHIN_S, Wire, head, metric
 
 Serve = Callable[..., Server]
@@ -202,7 +201,7 @@ def test_a_killed_worker_is_replaced_and_leaves_no_process_behind(
 def test_a_killed_supervisor_leaves_nothing_that_keeps_the_port(
     serve: Serve, tmp_path: Path, example: dict[str, float]
 ) -> None:
-    server = serve("--model", str(BUNDLED / "model")).wait_ready()  # without MLflow, whose import takes seconds
+    server = serve(**BY_PATH).wait_ready()
     predict(server, example)
     server.popen.kill()
     server.popen.wait()

@@ -2,7 +2,7 @@
 
 import threading
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import httpx
 import pytest
@@ -102,10 +102,16 @@ class Answer(NamedTuple):
     headers: dict[str, str]
 
 
+class Addressed(Protocol):
+    """What a sender can post to."""
+
+    url: str
+
+
 class Sender:
     """Posts a row again and again over one connection, from a thread, while its context lasts."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Addressed) -> None:
         self.answers: list[Answer] = []
         self._url = server.url
         self._ended = threading.Event()

@@ -19,6 +19,8 @@ def about_rows(target: str, actual: FloatArray, r2: float | None, reliability: R
     """Notes on rows that the model knows nothing of, such as a target in another unit."""
     if reliability is not None:
         known = _baseline(actual)
+        if known == 0:
+            return [f"{target} is the same in all rows."]
         if reliability.log_loss > known:
             return [
                 f"The log loss is above {known:.4f}, which the mere shares of the classes have. Is {target} what the "
@@ -65,4 +67,4 @@ def about_model(served: ServedModel, levels: tuple[float, ...], rows: int) -> li
 def _baseline(actual: FloatArray) -> float:
     """Log loss of the shares of the classes."""
     shares = np.unique(actual, return_counts=True)[1] / len(actual)
-    return float(-(shares * np.log(shares)).sum())
+    return float((shares * -np.log(shares)).sum())

@@ -23,8 +23,11 @@ SHOWN = 10
 
 MAX_ROWS = 10_000_000
 
-INDEX = re.compile("__index_level_[0-9]+__")
-"""Names under which pandas writes the index of a frame."""
+INDEX = re.compile("(__index_level_[0-9]+__)?")
+"""Names under which pandas writes the index of a frame: to Parquet, and none to CSV."""
+
+LARGEST = float(np.finfo(np.float32).max)
+"""Largest target: LightGBM holds targets and errors in float32."""
 
 
 class Rows(NamedTuple):
@@ -57,7 +60,10 @@ def read_labelled(data: Path, served: ServedModel, target: str | None) -> Rows:
     """
     content, features = data.read_bytes(), served.artifact.features
     try:
-        target = target or _only_other(_columns(content, data.suffix, features), served.feature_names)
+        columns = _columns(content, data.suffix, features)
+        target = target or _only_other(columns, features)
+        if target not in columns:
+            raise CalibrationRefused(f"{data} has no column {target}, which is to be the target")
         if target in served.feature_names:
             raise CalibrationRefused(f"{target} is a feature of the model, and cannot be its target")
         column = Feature(name=target)
@@ -69,6 +75,8 @@ def read_labelled(data: Path, served: ServedModel, target: str | None) -> Rows:
     actual = np.ascontiguousarray(rows[:, -1])
     if missing := int(np.isnan(actual).sum()):
         raise CalibrationRefused(f"the target {target} is missing in {missing} of {len(rows)} rows")
+    if large := int((np.abs(actual) > LARGEST).sum()):
+        raise CalibrationRefused(f"the target {target} is beyond {LARGEST:.4g} in {large} of {len(rows)} rows")
     return Rows(target, np.ascontiguousarray(rows[:, :-1]), actual, hashlib.sha256(content).hexdigest())
 
 
@@ -83,13 +91,15 @@ def _columns(content: bytes, suffix: str, features: tuple[Feature, ...]) -> list
         raise DataRefused(error.detail) from error
 
 
-def _only_other(columns: Sequence[str], features: Sequence[str]) -> str:
+def _only_other(columns: Sequence[str], features: Sequence[Feature]) -> str:
     """The one column that is no feature."""
-    known = set(features)
+    known = {feature.name for feature in features}
     others = [name for name in columns if name not in known and not INDEX.fullmatch(name)]
     if len(others) == 1:
         return others[0]
     if not others:
         raise CalibrationRefused("the file has no column beside the model's features: which is the target?")
+    if lacking := sorted({feature.name for feature in features if feature.required} - {*columns}):
+        raise CalibrationRefused(f"the file has no column {lacking[0]}, which is a feature of the model")
     shown = ", ".join(others[:SHOWN]) + (f" and {len(others) - SHOWN} more" if len(others) > SHOWN else "")
     raise CalibrationRefused(f"--target must name one of the columns that are no features: {shown}")

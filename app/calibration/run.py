@@ -78,7 +78,7 @@ def calibrate_model(settings: Settings, source: ModelSource, order: Order) -> Ca
         order: What to do.
 
     Raises:
-        CalibrationRefused: The model or the rows are not fit for it, or the output is not empty.
+        CalibrationRefused: The model or the rows are not fit for it, or the output is not empty, or inside the model.
         NothingToServe: There is no such model.
         ModelRefused: The model cannot be served.
         RegistryUnreachable: The registry does not answer, or has the schema of another MLflow.
@@ -88,6 +88,10 @@ def calibrate_model(settings: Settings, source: ModelSource, order: Order) -> Ca
     """
     if order.output is not None and order.output.exists() and any(order.output.iterdir()):
         raise CalibrationRefused(f"{order.output} is not empty")
+    place = settings.place
+    original = place.path.resolve() if place is not None and place.kind == "file" else None
+    if order.output is not None and original is not None and order.output.resolve().is_relative_to(original):
+        raise CalibrationRefused(f"{order.output} is inside the model, which stays as it is")
     if order.registry is not None:
         check_publishable(order.registry)
     served = load_preferred(settings, source)
@@ -103,8 +107,8 @@ def calibrate_model(settings: Settings, source: ModelSource, order: Order) -> Ca
         profile = make_profile(artifact.features, rows.features, prediction, "profile", artifact.watched)
     added = Added(intervals=intervals, reliability=reliability, profile=profile)
     address = f"models:/{served.identity.name}/{served.identity.version}"
-    if settings.place is not None:
-        address = settings.place.text
+    if place is not None:
+        address = place.text
     with tempfile.TemporaryDirectory(prefix="madrone-calibrate-") as scratch:
         original = source.fetch(served.identity, Path(scratch)).directory
         source.build(original, artifact.digest)

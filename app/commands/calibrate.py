@@ -3,7 +3,7 @@
 import logging
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
@@ -31,7 +31,17 @@ def _levels(_: click.Context, parameter: click.Parameter, value: str | None) -> 
     return levels
 
 
-SHARE = click.FloatRange(0, 1, min_open=True)
+class _Share(click.FloatRange):
+    """A number above 0, and at most 1."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        share = super().convert(value, param, ctx)
+        if share != share:  # NaN is in every range
+            self.fail("nan is no number.", param, ctx)
+        return share
+
+
+SHARE = _Share(0, 1, min_open=True)
 
 
 @click.command(short_help="Add intervals or thresholds to a model.")

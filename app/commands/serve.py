@@ -1,18 +1,15 @@
 """`madrone serve`: the server process."""
 
-import ipaddress
-import logging
 import os
 import resource
 import signal
-import socket
 import sys
 from pathlib import Path
 
 import click
 
 from app.commands.common import check_openmp, keep_kernels, model_address, settings_of_environment, stop
-from app.config.settings import Settings
+from app.commands.listening import check_places, credentials_of, warn_of_openness
 
 HEAD_BYTES = 128 * 1024
 """Approximate limit of a request head: the server reads a little more before it answers 431. Also the size of the
@@ -21,8 +18,6 @@ largest piece that a body arrives in."""
 MOST_FILES = 10_000
 OTHER_FILES = 200
 """Open files at a time, and the part of them reserved for other things than clients' connections."""
-
-log = logging.getLogger(__name__)
 
 
 @click.command(short_help="Serve the model over HTTP.")
@@ -39,7 +34,8 @@ def serve(model: str | None, host: str | None, port: str | None, debug: bool, re
         if value is not None:
             os.environ[name] = value
     settings = settings_of_environment()
-    _check_ports(settings)
+    credentials = credentials_of(settings)
+    check_places(settings)
     check_openmp()
     keep_kernels(settings)
 
@@ -59,10 +55,13 @@ def serve(model: str | None, host: str | None, port: str | None, debug: bool, re
         factory=True,
         address=settings.api_host,
         port=settings.api_port,
+        uds=settings.api_unix_socket,
+        uds_permissions=int(settings.api_unix_socket_mode, 8),
         interface=Interfaces.ASGI,
         loop=Loops.uvloop,
         websockets=False,
-        http=HTTPModes.http1,  # bounds the time until a connection's first request head; HTTP/2 does not
+        # HTTP/2 has no limit on the time until a connection's request head, and pings keep an idle one open.
+        http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=settings.idle_timeout * 1000, max_buffer_size=HEAD_BYTES),
         log_level=LogLevels(level.lower()),
         log_dictconfig=logging_config(level),
@@ -73,32 +72,22 @@ def serve(model: str | None, host: str | None, port: str | None, debug: bool, re
         reload=reload,
         reload_paths=[package, package.parent / "kernels"],
     )
-    # Logged here, because the worker may start more than once.
-    if settings.api_key is None and not _is_loopback(settings.api_host):
-        log.warning(
-            "API_KEY is not set: everybody who can reach API_HOST %s, API_PORT %s gets predictions",
-            settings.api_host,
-            settings.api_port,
-        )
+    if credentials is not None:
+        server.serve_tls(credentials)
+    warn_of_openness(settings)  # here, because the worker may start more than once
     os.environ.pop(VARIABLE, None)
     if settings.api_workers == 1:
         server.serve()
         return
-    place = make_place()
+    try:
+        place = make_place()
+    except OSError as error:
+        stop(f"API_WORKERS: the workers have no directory to meet in: {error.strerror or error}. Set TMPDIR to one.")
     os.environ[VARIABLE] = str(place)
     try:
         server.serve()
     finally:
         remove_place(place)
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address, or every address of a host name."""
-    try:
-        found = {str(address[4][0]) for address in socket.getaddrinfo(host, None)}
-    except OSError:
-        return False
-    return all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found)
 
 
 def _most_connections() -> int:
@@ -111,16 +100,3 @@ def _most_connections() -> int:
     if soft != resource.RLIM_INFINITY and soft < files:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
     return max(OTHER_FILES, files - OTHER_FILES)
-
-
-def _check_ports(settings: Settings) -> None:
-    """Stop with the settings to change if a port is taken; Granian would show a traceback."""
-    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
-    for name, port in (("API_PORT", settings.api_port), ("GRPC_PORT", settings.grpc_port)):
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                if port is not None:
-                    probe.bind((settings.api_host, port))
-            except OSError as error:
-                stop(f"Cannot listen on API_HOST {settings.api_host}, {name} {port}: {error.strerror}.")

@@ -14,6 +14,8 @@ Rows = Annotated[int, Meta(ge=1, le=10**10)]
 R2 = Annotated[float, Meta(ge=-1, le=1)]
 Rmse = Annotated[float, Meta(ge=0, le=1e100)]
 METRIC_NAME = r"^[a-zA-Z_][a-zA-Z0-9_]*$"
+OCTAL = r"^0?[0-7]{3}$"
+Mode = Annotated[str, Meta(min_length=3, max_length=4, pattern=OCTAL)]
 MetricPrefix = Annotated[str, Meta(min_length=1, max_length=64, pattern=METRIC_NAME)]
 HeaderName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
 """A token of RFC 9110, section 5.6.2."""
@@ -44,6 +46,8 @@ def allowed_values(field: msgspec.structs.FieldInfo) -> str:
             return "a URI"
         case msgspec.inspect.StrType() if info.pattern == METRIC_NAME:
             return f"1 to {info.max_length} letters, digits or _, the first of them no digit"
+        case msgspec.inspect.StrType() if info.pattern == OCTAL:
+            return "three octal digits"
         case msgspec.inspect.StrType():
             return f"1 to {info.max_length} {'visible ASCII ' if info.pattern else ''}characters"
         case _:

@@ -92,6 +92,7 @@ def contradictions(settings: "Settings", given: frozenset[str]) -> list[str]:
             problems.append(f"{name.upper()}: {problem}")
     if settings.mlflow_registry_uri and not settings.mlflow_tracking_uri:
         problems.append("MLFLOW_REGISTRY_URI: must be set together with MLFLOW_TRACKING_URI")
+    problems += _about_tls(settings)
     if settings.model_pin_alias is not None:
         problems += _about_pin_alias(settings, settings.model_pin_alias)
     if settings.api_key_second is not None and settings.api_key is None:
@@ -102,6 +103,20 @@ def contradictions(settings: "Settings", given: frozenset[str]) -> list[str]:
         because = "a reference of fewer rows alarms by chance"
         problems.append(f"DRIFT_BASELINE_ROWS: must be 0 or at least {LEAST_BASELINE}, since {because}")
     return problems + _about_path(settings, given)
+
+
+def _about_tls(settings: "Settings") -> list[str]:
+    """Lines about the settings of TLS and of the Unix socket."""
+    cert, key, client_ca = settings.api_tls_cert, settings.api_tls_key, settings.api_tls_client_ca
+    problems: list[str] = []
+    if cert is not None and key is None:
+        problems.append("API_TLS_KEY: must be set together with API_TLS_CERT")
+    for name, value in (("KEY", key), ("KEY_PASSWORD", settings.api_tls_key_password), ("CLIENT_CA", client_ca)):
+        if value is not None and cert is None:
+            problems.append(f"API_TLS_{name}: must be set together with API_TLS_CERT")
+    if cert is not None and settings.api_unix_socket is not None:
+        problems.append("API_TLS_CERT: must not be set together with API_UNIX_SOCKET, which no other machine reaches")
+    return problems
 
 
 def _about_pin_alias(settings: "Settings", alias: str) -> list[str]:

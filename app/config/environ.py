@@ -14,6 +14,7 @@ SECRETS = frozenset(
         "api_key",
         "api_key_second",
         "admin_api_key",
+        "api_tls_key_password",
         "database_url",
         "mlflow_tracking_uri",
         "mlflow_registry_uri",

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from app import __version__
-from app.config.allowed import R2, HeaderName, Key, MetricPrefix, Name, Place, Port, Rmse, Rows, Uri
+from app.config.allowed import R2, HeaderName, Key, MetricPrefix, Mode, Name, Place, Port, Rmse, Rows, Uri
 from app.prediction_log.messages import LogFormat
 
 Stage = Literal["Production", "Staging", "None", "Archived"]
@@ -36,6 +36,19 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=1, le=64),
         _help("Processes that answer requests, of which one asks the registry and writes the log"),
     ] = 1
+    api_unix_socket: Annotated[
+        Path | None, _help("Unix socket that the API listens on, in place of API_HOST and API_PORT")
+    ] = None
+    api_unix_socket_mode: Annotated[Mode, _help("Permissions of that socket")] = "660"
+    api_tls_cert: Annotated[
+        Path | None,
+        _help("PEM file of the certificate for TLS, and of those up to its authority. Unset: no TLS"),
+    ] = None
+    api_tls_key: Annotated[Path | None, _help("PEM file of its private key")] = None
+    api_tls_key_password: Annotated[Key | None, _help("Password of that key, if it has one")] = None
+    api_tls_client_ca: Annotated[
+        Path | None, _help("PEM file of the authorities whose certificates clients must have. Unset: none is needed")
+    ] = None
     api_debug: Annotated[bool, _help("Serve /docs and /redoc, and log at level DEBUG")] = False
     api_version: Annotated[Name, _help("Version number shown by /info and in the OpenAPI document")] = __version__
     model_path: Annotated[

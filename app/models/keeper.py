@@ -185,10 +185,8 @@ class ModelKeeper:
 
     async def _pin_to(self, version: str | None) -> Refresh:
         async with self._turns.ordered():
-            if version is None:
-                self.last_refresh = await self._turns.in_thread(self._refresher.unpin)
-                return self.last_refresh
-            refresh = await self._turns.in_thread(partial(self._refresher.pin, version))
+            work = self._refresher.unpin if version is None else partial(self._refresher.pin, version)
+            refresh = await self._turns.in_thread(work)
             if self._slot.pinned == version:  # a failed order does not replace the outcome of the last look
                 self.last_refresh = refresh
             return refresh

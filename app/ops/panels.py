@@ -225,6 +225,11 @@ REGISTRY = Row(
                       "sum by (role, check) (increase(model_refusals_total[1h]))": "{{role}} refused: {{check}}"}),
         Panel(title="Dependencies", text="1 while the registry, and the database of the prediction log, answer.",
               unit="none", width=6, top=1, series={"min by (dependency) (dependency_up)": "{{dependency}}"}),
+        Panel(title="Instances by version", text="Instances that have each version in service. Two versions stand "
+              "side by side while a change reaches them all; for longer, the fleet is mixed.", unit="short", width=24,
+              height=5, stacked=True,
+              series={f"count by (model_name, model_version) (model_info{{{VERSION}}})":
+                      "{{model_name}} {{model_version}}"}),
     ),
 )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Prometheus recording rules and alerts."""
 
+import math
 from typing import Any, Literal
 
 import msgspec
@@ -24,6 +25,9 @@ BULK = 'endpoint!="/predict/bulk"'
 
 MOST_ERRORS = 0.01
 """Share of requests that may fail, and that may be refused."""
+
+LEAST_ROLLOUT_S = 600
+"""Time beyond MODEL_CACHE_TTL for which a fleet may serve two versions: to fetch, build and check one takes time."""
 
 LEAST_STALE_S = 900
 """Least time without an answer of the registry that is worth an alert."""
@@ -111,6 +115,8 @@ def alerts(settings: Settings) -> list[Alert]:
         settings: Those of the service: MODEL_CACHE_TTL and LONGEST_WAIT are limits.
     """
     stale = max(LEAST_STALE_S, 3 * settings.model_cache_ttl)
+    rollout = math.ceil((settings.model_cache_ttl + LEAST_ROLLOUT_S) / 60)
+    versions = f"count by ({BY}, model_name, model_version, digest) (model_info)"
     return [
         Alert(
             name="MadroneNotReady",
@@ -156,6 +162,15 @@ def alerts(settings: Settings) -> list[Alert]:
             summary="No version has the MODEL_ALIAS of {{ $labels.job }}",
             description="The model in service stays, and a restart finds none.",
             first="last_refresh in /health/model, which names the aliases that exist.",
+        ),
+        Alert(
+            name="MadroneMixedFleet",
+            expression=f"count by ({BY}, model_name) ({versions}) > 1",
+            hold=f"{rollout}m",
+            severity="warning",
+            summary="{{ $labels.job }} serves {{ $value }} versions of {{ $labels.model_name }} at once",
+            description="Every instance should have followed within MODEL_CACHE_TTL and the time of a load.",
+            first="model_info by instance, then pinned, last_refresh and last_refusal in the /health/model of each.",
         ),
         Alert(
             name="MadroneGpuFallback",

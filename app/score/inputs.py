@@ -1,6 +1,5 @@
 """Files of rows, read by record batches."""
 
-import csv
 import io
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -10,9 +9,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import csv as arrow_csv
 
 from app.feature import Feature
+from app.score.csv_rows import read_cells, unread_of
 from app.score.json_lines import BLOCK_BYTES, NOTHING, Unread, Wanted, read_lines
 from app.score.options import Format, ScoreRefused
 from app.score.places import found, is_folder, is_remote, opened, size_of, sought, why
@@ -26,11 +25,8 @@ SUFFIXES: dict[str, Format] = {
     ".feather": "arrow",
 }
 
-BATCH_ROWS = 65_536
+BATCH_ROWS = 2**17
 """Rows of a record batch: they bound the memory, with the budget."""
-
-HEADER_BYTES = 2**18
-"""Most bytes of the header of a CSV file."""
 
 BATCHES_OF_PART = 8
 """Record batches of a part, where the input has no row groups."""
@@ -146,60 +142,20 @@ def _batches(
         yield from ((batch, False, unread, file.tell) for batch, unread in read_lines(file, features, wanted))
         return
     text = format == "csv"
-    source = _csv(file) if text else _arrow(file)
+    source = read_cells(file) if text else _arrow(file)
     schema = next(source)
     names, seen = wanted(schema), False
-    for number, batch in enumerate(source):
+    for number, one in enumerate(source):
+        batch, bad = one if text else (one, None)
         for start in range(0, batch.num_rows, BATCH_ROWS):
             seen = True
             part = batch.slice(start, BATCH_ROWS).select(names)
+            unread = NOTHING if bad is None else unread_of(bad[start : start + BATCH_ROWS])
             # Arrow reads CSV far ahead, and makes a record batch of each block.
             blocks = number + (start + part.num_rows) / batch.num_rows
-            yield part, text, NOTHING, partial(int, blocks * BLOCK_BYTES) if text else file.tell
+            yield part, text, unread, partial(int, blocks * BLOCK_BYTES) if text else file.tell
     if not seen:
         yield _no_rows(schema, names), text, NOTHING, lambda: 0
-
-
-def _csv(file: BinaryIO) -> Iterator[Any]:
-    """The schema of a CSV file, then its record batches. All cells are text, so that kept ones stay as they are."""
-    names = _header(file)
-    yield pa.schema([(name, pa.string()) for name in names])
-    try:
-        reader = arrow_csv.open_csv(
-            file,
-            read_options=arrow_csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False, column_names=names),
-            parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
-            convert_options=arrow_csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        if "Empty CSV file" in str(error):  # no line but the header
-            return
-        raise
-    with reader:
-        yield from reader
-
-
-def _header(file: BinaryIO) -> list[str]:
-    """Names of the columns of a CSV file, which may have line ends in quotes."""
-    left = HEADER_BYTES
-
-    def lines() -> Iterator[str]:
-        nonlocal left
-        while True:
-            line = file.readline(left + 1)
-            left -= len(line)
-            if left < 0 or not line.endswith(b"\n"):
-                raise ScoreRefused(f"A CSV file needs a header of at most {HEADER_BYTES} bytes, with an end of line.")
-            yield line.decode("utf-8-sig")
-
-    try:
-        return next(csv.reader(lines()))
-    except UnicodeDecodeError:
-        raise ScoreRefused("The header of the CSV file is not in UTF-8.") from None
-    except csv.Error as error:
-        raise ScoreRefused(f"The header of the CSV file cannot be read: {error}.") from None
 
 
 def _arrow(file: BinaryIO) -> Iterator[Any]:

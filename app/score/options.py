@@ -58,7 +58,7 @@ def options_of(
         ValueError: One has none of its values.
     """
     top = None if explain is None or isinstance(explain, bool) else explain
-    if top is not None and top < 1:
+    if top is not None and not (isinstance(top, int) and top > 0):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError("explain must be True, False or a number above 0")
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}")

@@ -4,6 +4,7 @@ import fcntl
 import os
 import re
 from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -52,7 +53,8 @@ class Output:
         except pa.ArrowException as error:
             raise ScoreRefused(f"A kept column (--keep) is of a type that the output cannot hold: {error}.") from None
         self._grouped = format == "parquet"
-        self._stream = stream
+        self._disk = None if stream else ThreadPoolExecutor(1, thread_name_prefix="disk")
+        self._synced: Future[None] | None = None
 
     def write(self, batch: Any) -> None:
         """Add a record batch."""
@@ -70,14 +72,27 @@ class Output:
         self._flush()
         if self._writer is not None:
             self._writer.close()
+        if self._disk is not None:
+            self._disk.shutdown()
+        if self._synced is not None:
+            self._synced.result()  # a disk tells of a failure once
 
     def _flush(self) -> None:
         if any(map(len, self._held)):
             table = pa.Table.from_batches(self._held, self._schema)
             self._writer.write_table(table, row_group_size=max(1, len(table)))
-            if not self._stream:  # rows are scored meanwhile, and the end has little to wait for
-                os.fdatasync(self._sink.fileno())
+            self._sync()
         self._held = []
+
+    def _sync(self) -> None:
+        """Have what is written go to the disk while rows are scored, so that the end has little to wait for."""
+        if self._disk is None:
+            return
+        if self._synced is not None:
+            if not self._synced.done():
+                return
+            self._synced.result()
+        self._synced = self._disk.submit(os.fdatasync, self._sink.fileno())
 
 
 def _repeats(kind: Any) -> bool:

@@ -142,7 +142,7 @@ class Scorer:
         fields = [batch.schema.field(name) for name in columns.kept] + list(answers.schema)
         names = [field.name for field in fields]
         if twice := [name for name, count in Counter(names).items() if count > 1]:
-            raise ScoreRefused(f"The output would have two columns {min(twice)}; name the ones to keep (--keep).")
+            raise ScoreRefused(f"The output would have two columns {min(twice)}: do not keep that of the input.")
         return Scored(pa.record_batch([*kept, *answers.columns], schema=pa.schema(fields)), found)
 
     def wanted(self, schema: Any) -> list[str]:

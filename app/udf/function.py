@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-from app.address import LATEST, parse_address
+from app.address import LATEST, Address, parse_address
 from app.config.contradictions import environ_of_model
 from app.config.settings import Settings
+from app.models.registry.snapshot import NoModel, content_version, list_files
 from app.score.options import ScoreOptions, ScoreRefused, options_of
 from kernels.cache import cache_kernels
 
@@ -25,7 +26,7 @@ BATCH_ROWS = 131_072
 
 _loading = threading.Lock()
 _loaded: dict[str, "ServedModel"] = {}
-"""The models of this process, by address: a worker loads each once."""
+"""The newest models of this process, by address: a worker loads each once."""
 
 
 class ArrowFunction:
@@ -38,21 +39,23 @@ class ArrowFunction:
         model: Address of the model.
         options: What the output has.
         threads: Threads that score a table.
+        version: Version that the files at the address must have; None for any.
 
     Raises:
         AddressError: The model's address is none.
     """
 
-    def __init__(self, model: str, options: ScoreOptions, threads: int = 1) -> None:
+    def __init__(self, model: str, options: ScoreOptions, threads: int = 1, version: str | None = None) -> None:
         address = parse_address(model)
         # A worker may have another working directory.
         self.model = str(address.path) if address.kind == "file" else model
         self.options = options
         self.threads = threads
+        self.version = version
         self._scorer: Scorer | None = None
 
-    def __reduce__(self) -> tuple[type["ArrowFunction"], tuple[str, ScoreOptions, int]]:
-        return ArrowFunction, (self.model, self.options, self.threads)
+    def __reduce__(self) -> tuple[type["ArrowFunction"], tuple[str, ScoreOptions, int, str | None]]:
+        return ArrowFunction, (self.model, self.options, self.threads, self.version)
 
     def __call__(self, rows: Any) -> Any:
         """Score a `pyarrow.RecordBatch` or `pyarrow.Table`, and give one of the same kind.
@@ -62,10 +65,14 @@ class ArrowFunction:
 
         Raises:
             ScoreRefused: The columns are not the model's, or rows break the rules of its features.
+            TypeError: The rows are neither.
         """
         score = self.scorer.score
         if isinstance(rows, pa.RecordBatch):
             return score(rows)
+        if not isinstance(rows, pa.Table):
+            kind = type(rows)
+            raise TypeError(f"Rows must be a pyarrow.Table or RecordBatch, not {kind.__module__}.{kind.__qualname__}.")
         batches = rows.combine_chunks().to_batches(max_chunksize=BATCH_ROWS)
         batches = batches or [pa.RecordBatch.from_pylist([], rows.schema)]
         if self.threads == 1 or len(batches) == 1:
@@ -92,7 +99,10 @@ class ArrowFunction:
         """
         if self.scorer.served.artifact.forest.n_outputs > 1:
             raise ScoreRefused("The model has several outputs: call the function itself, which gives a table of them.")
-        return self(pa.table(list(columns), names=list(self.features))).column("prediction")
+        names = list(self.features)
+        if len(columns) != len(names):
+            raise ValueError(f"The model takes {len(names)} columns, and not {len(columns)}: {', '.join(names)}.")
+        return self(pa.table(list(columns), names=names)).column("prediction")
 
     def schema(self, schema: Any) -> Any:
         """Arrow schema of the output for rows of a schema, for engines that ask for it before the rows."""
@@ -112,20 +122,26 @@ class ArrowFunction:
             ModelRefused: The model cannot be served.
             NothingToServe: There is none.
             RegistryUnreachable: The registry does not answer.
-            ScoreRefused: The model cannot give what the options ask for.
+            ScoreRefused: The model cannot give what the options ask for, or its files have changed.
         """
         if self._scorer is None:
             from app.score.scorer import Scorer
 
             with _loading:
-                if self.model not in _loaded:
-                    _loaded[self.model] = _load(self.model)
-            self._scorer = Scorer(_loaded[self.model], self.options)
+                served = _loaded.get(self.model)
+                if served is None or not self._is_of(served):
+                    served = _loaded[self.model] = _load(self.model)
+            if not self._is_of(served):
+                raise ScoreRefused("The files of the model have changed since the function was made.")
+            self._scorer = Scorer(served, self.options)
         return self._scorer
+
+    def _is_of(self, served: "ServedModel") -> bool:
+        return self.version in (None, served.identity.version)
 
 
 def udf(
-    model: str,
+    model: str | os.PathLike[str],
     interval: float | None = None,
     explain: bool | int | None = None,
     labels: bool = False,
@@ -135,7 +151,8 @@ def udf(
 ) -> ArrowFunction:
     """A model as a function that engines call: Arrow in, Arrow out.
 
-    An alias, a stage or `latest` is asked for here, once, so that all workers score with the same version.
+    An alias, a stage or `latest` is asked for here, once, so that all workers score with the same version. So are files
+    at a path, if they are here.
 
     Args:
         model: File, directory or address of the model, as for MODEL_PATH. Workers must reach it under the same address.
@@ -155,10 +172,13 @@ def udf(
         raise ValueError("on_error must be fail or null: an engine wants an answer for each row")
     if threads < 1:
         raise ValueError("threads must be above 0")
-    address = parse_address(model)
+    model = os.fspath(model)
+    address, version = parse_address(model), None
     if address.kind == "registered" and address.version in (None, LATEST):
         model = _pinned(model)
-    return ArrowFunction(model, options, threads)
+    elif address.kind == "file":
+        version = _version_of(model, address)
+    return ArrowFunction(model, options, threads, version)
 
 
 def _pinned(model: str) -> str:
@@ -173,6 +193,15 @@ def _pinned(model: str) -> str:
         raise NothingToServe(offer.problem)
     identity = offer.candidates[0].identity
     return f"models:/{identity.name}/{identity.version}"
+
+
+def _version_of(model: str, address: Address) -> str | None:
+    """Version of the files at a path; None if only the workers have them."""
+    most = Settings.from_environ(environ_of_model(model, os.environ)).model_max_bytes
+    try:
+        return content_version(list_files(address.path, most))
+    except (NoModel, OSError):
+        return None
 
 
 def _load(model: str) -> "ServedModel":

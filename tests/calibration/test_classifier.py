@@ -144,6 +144,8 @@ def test_a_model_of_several_classes_is_calibrated(tmp_path: Path) -> None:
     assert (report.added, report.r2, report.notes[0][:14]) == (("reliability", "profile"), None, "Chance alone m")
     with pytest.raises(CalibrationRefused, match="--recall is for binary classifiers, and the model has several"):
         calibrated(tmp_path / "model", rows_of(2), tmp_path / "again", recalls=(0.9,))
+    of_one = calibrated(tmp_path / "model", rows_of(2).assign(price=1), tmp_path / "one")
+    assert of_one.notes[0] == "price is the same in all rows."
 
 
 def test_classes_in_the_wrong_order_are_told(classifier: Model, tmp_path: Path) -> None:

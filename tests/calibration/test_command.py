@@ -25,8 +25,8 @@ def calibrate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calibrate:
     """Runs the command in this process, in a folder with files of rows."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("app.models.registry.process.quiet_worker", ModelWorker)  # which takes seconds to start
-    frame(2, 3000).to_csv("rows.csv", index=False)
-    frame(2, kind="class")[10:].to_parquet("classes.parquet")  # with its index
+    frame(2, 3000).to_csv("rows.csv")  # with its index, as the next one
+    frame(2, kind="class")[10:].to_parquet("classes.parquet")
 
     def run(*arguments: str, **environ: str) -> Result:
         with mlflows_own_warnings_silenced():
@@ -123,7 +123,10 @@ def test_a_registry_that_refuses_is_told(
         (("--data", "rows.csv", "--register"), 2, "--register is for a model of a registry"),
         (("--data", "odd.txt"), 2, "ends in none of .csv, .parquet"),
         (("--data", "rows.csv", "--target", "age"), 1, "cannot be calibrated: age is a feature of the model"),
-        (("--data", "rows.csv", "--target", "cost"), 1, "cost is missing"),
+        (("--data", "rows.csv", "--target", "cost"), 1, "rows.csv has no column cost, which is to be the target"),
+        (("--data", "rows.csv", "--recall", "nan"), 2, "nan is no number"),
+        (("--data", "renamed.csv"), 1, "the file has no column age, which is a feature of the model"),
+        (("--data", "large.csv"), 1, "the target price is beyond 3.403e+38 in 1 of 60 rows"),
         (("--data", "two.csv"), 1, "must name one of the columns that are no features: price, id"),
         (("--data", "none-left.csv"), 1, "has no column beside the model's features"),
         (("--data", "few.csv", "--target", "price"), 1, "age is missing"),
@@ -144,6 +147,8 @@ def test_what_does_not_fit_is_told(
     Path("odd.txt").touch()
     Path("broken.parquet").write_bytes(b"PAR1")
     rows.assign(id=1).to_csv("two.csv", index=False)
+    rows.rename(columns={"age": "Age"}).to_csv("renamed.csv", index=False)
+    rows.assign(price=rows[TARGET].where(rows.index != 3, 1e300)).to_csv("large.csv", index=False)
     rows.drop(columns=TARGET).to_csv("none-left.csv", index=False)
     rows.drop(columns="age").to_csv("few.csv", index=False)
     rows.assign(price=rows[TARGET].where(rows.index != 3)).to_csv("blank.csv", index=False)
@@ -173,6 +178,14 @@ def test_predictions_that_are_neither_values_nor_classes_are_refused(calibrate: 
     save_text(boosted(frame(1, kind="class"), 2, objective="binary").model_to_string(), tmp_path / "binary")
     done = calibrate("binary", "--data", "classes.parquet", "--method", "plain")
     assert (done.exit_code, "--method is for regressors" in done.stderr) == (1, True), done.output
+
+
+def test_the_model_s_directory_is_no_place_for_the_output(calibrate: Calibrate, regressor: Model) -> None:
+    Path("link").symlink_to(regressor.directory)
+    for inside in (regressor.directory / "new", Path("link/new")):
+        done = calibrate(str(regressor.directory), "--data", "rows.csv", "--output", str(inside))
+        assert (done.exit_code, "is inside the model, which stays as it is" in done.stderr) == (1, True), done.output
+    assert not (regressor.directory / "new").exists()
 
 
 def test_a_registry_that_is_not_there_is_told(calibrate: Calibrate) -> None:

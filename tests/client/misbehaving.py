@@ -53,7 +53,7 @@ GOOD = answer(200, PREDICTION)
 class Misbehaving:
     """A server that gives each request the next of its faults, and after them good predictions.
 
-    `silent` and `drip` are methods, since they last until the server ends.
+    `silent`, `drip` and `endless` are methods, since they last until the server ends.
 
     Attributes:
         faults: Those that are left.
@@ -78,6 +78,12 @@ class Misbehaving:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n")
         while not self._ended.wait(0.02):
             connection.sendall(b" ")
+
+    def endless(self, connection: socket.socket) -> None:
+        """The body has no end."""
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while not self._ended.is_set():
+            connection.sendall(b"a\r\n          \r\n")
 
     def __enter__(self) -> Self:
         return self

@@ -112,6 +112,13 @@ def test_a_slow_answer_is_given_up_in_time(call: Call, service: Misbehaving, slo
     assert len(service.requests) == 1
 
 
+def test_an_answer_that_is_too_large_is_not_read_to_its_end(call: Call, service: Misbehaving) -> None:
+    assert call([], max_answer_bytes=len(PREDICTION)) == 2.5
+    with pytest.raises(BadAnswer, match=r"/predict answered with more than 100 bytes, the client's max_answer_bytes\."):
+        call([service.endless], max_answer_bytes=100)
+    assert len(service.requests) == 1
+
+
 def test_nobody_there_is_unavailable_and_not_ready() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with Client(url, retries=1) as client:
@@ -125,7 +132,12 @@ def steps(outcomes: list[Reply | Lost], **policy: Any) -> tuple[list[float], Rep
     now, pauses = [0.0], []
     run = exchange(
         Request("POST", "/predict"),
-        Policy("http://s", **({"timeout": 10.0, "retries": 4} | policy), clock=lambda: now[0], jitter=lambda: 1.0),
+        Policy(
+            "http://s",
+            **({"timeout": 10.0, "retries": 4, "most_bytes": 9} | policy),
+            clock=lambda: now[0],
+            jitter=lambda: 1.0,
+        ),
     )
     left = iter(outcomes)
     try:
@@ -185,6 +197,7 @@ def test_what_cannot_be_repeated_in_time_is_raised_at_once(retry_after: str) -> 
         ({"url": "http://"}, "name a host"), ({"url": "http://x", "key": "a\nb"}, "visible ASCII"),
         ({"url": "http://x", "key": ""}, "visible ASCII"), ({"url": "http://x", "timeout": 0}, "timeout"),
         ({"url": "http://x", "retries": -1}, "retries"),
+        ({"url": "http://x", "max_answer_bytes": 0}, "max_answer_bytes"),
         ({"url": "http://x:port"}, "must begin with http"), ({"url": "http://x:99999"}, "must begin with http"),
         ({"url": "http://[::1"}, "must begin with http"), ({"url": "http://x/\n"}, "must begin with http"),
         ({"url": " http://x"}, "must begin with http"),

@@ -40,6 +40,11 @@ class Source(ModelWorker):
             raise self.failing
         return super().version(number)
 
+    def move_pin(self, number: str | None) -> None:
+        if self.failing is not None and self._settings.model_pin_alias is not None:
+            raise self.failing
+        super().move_pin(number)
+
     def fetch(self, identity: ModelIdentity, destination: Path) -> Fetched:
         self.fetched.append(identity.version)
         return super().fetch(identity, destination)

@@ -41,6 +41,12 @@ def one(name: str, values: str, labels: str = "") -> dict[str, str]:
     return {f"{name}{{{HERE}{',' if labels else ''}{labels}}}": values}
 
 
+def serving(instance: str, version: str, values: str, name: str = "houses") -> dict[str, str]:
+    """An instance that serves a version."""
+    labels = f'job="madrone",instance="{instance}",model_name="{name}",model_version="{version}",digest="d{version}"'
+    return {f"model_info{{{labels}}}": values}
+
+
 FAILED = OK.replace("200", "500")
 PROBED = OK.replace('"POST"', '"GRPC"').replace("/predict", "/inference.GRPCInferenceService/ServerLive")
 REFUSED = f'errors_total{{{HERE},error_type="overloaded",endpoint="/predict"}}'
@@ -56,6 +62,11 @@ CASES: dict[str, Case] = {
     "MadroneSlow": Case(latency(98, "/predict"), 11, latency(98, "/predict/bulk") | latency(100, "/predict")),
     "MadroneModelStale": Case(one("model_stale", "1x60"), 15, one("model_stale", "1x13 0x60")),
     "MadroneAliasMissing": Case(one("model_alias_missing", "1x30"), 5, one("model_alias_missing", "0x30")),
+    "MadroneMixedFleet": Case(
+        serving("a", "2", "1x120") | serving("b", "2", "1x9 _x120") | serving("b", "1", "_x9 1x120"), 79,
+        serving("a", "2", "1x120") | serving("b", "1", "1x50 _x70") | serving("b", "2", "_x50 1x70")
+        | serving("a", "1", "1x120", "another"),
+    ),
     "MadroneGpuFallback": Case(
         one("compute_backend_usable", "1x4 0x30", 'backend="cuda",device="H100"'), 6,
         one("compute_backend_usable", "1x30", 'backend="cpu",device="x"'),
@@ -128,7 +139,7 @@ def test_each_alert_fires_after_its_time_and_not_before(tmp_path: Path, prefix: 
         expected[case.fires - 1, firing(f'job="loud{number}"')] = {}
         expected[case.fires, firing(f'job="loud{number}"')] = fired
         expected[case.fires, firing(f'job="loud{number}"{shown}')] = fired
-    expected |= {(minute, firing('job!~"loud.*"')): {} for minute in (5, 15, 29, 45)}
+    expected |= {(minute, firing('job!~"loud.*"')): {} for minute in (5, 15, 29, 45, 75)}
     promtool(tmp_path, prefix, watched(series, prefix, expected))
 
 

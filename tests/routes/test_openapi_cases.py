@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.models.support import copied_registry
 from tests.support import Server
 
 KEY = "schemathesis"
@@ -15,8 +16,11 @@ OPTIONS = Path(__file__).with_name("schemathesis.toml")
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server({"DATA_DIR": str(tmp_path / "data"), "API_KEY": KEY, "ADMIN_API_KEY": KEY}, tmp_path)
+def server(registry_dir: Path, tmp_path: Path) -> Iterator[Server]:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir(mode=0o700)
+    copied_registry(registry_dir, data_dir)
+    server = Server({"DATA_DIR": str(data_dir), "API_KEY": KEY, "ADMIN_API_KEY": KEY}, tmp_path)
     try:
         yield server.wait_ready()
     finally:

@@ -4,6 +4,7 @@ import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import lightgbm as lgb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -87,6 +88,20 @@ def test_an_alias_is_pinned_when_the_function_is_made(
         madrone.udf(f"models:/{MODEL}@nobody")
 
 
+def test_the_files_at_a_path_are_those_that_were_there_when_the_function_was_made(
+    booster: lgb.Booster, rows: pa.Table, expected: NDArray[np.float64], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.txt"
+    booster.save_model(path, num_iteration=5)
+    first, late = madrone.udf(path), madrone.udf(str(path))
+    before = first(rows)
+    booster.save_model(path)
+    np.testing.assert_array_equal(madrone.udf(path)(rows)["prediction"], expected)
+    assert first(rows).equals(before)
+    with pytest.raises(ScoreRefused, match="have changed since the function was made"):
+        pickle.loads(pickle.dumps(late))(rows)
+
+
 def test_bad_rows_fail_or_have_no_prediction(model: str, rows: pa.Table, expected: NDArray[np.float64]) -> None:
     column = rows["age"].to_numpy().copy()
     column[3] = np.inf
@@ -114,3 +129,9 @@ def test_what_cannot_be_scored_is_told(model: str, rows: pa.Table, tmp_path: Pat
         madrone.udf(model)(rows.drop_columns("age"))
     with pytest.raises(NothingToServe):
         madrone.udf(str(tmp_path / "none"))(rows)
+    with pytest.raises(ValueError, match="explain must be"):
+        madrone.udf(model, explain="all")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match=r"not pandas\.(core\.frame\.)?DataFrame"):
+        madrone.udf(model)(rows.to_pandas())
+    with pytest.raises(ValueError, match="takes 3 columns, and not 1: income, rooms, age"):
+        madrone.udf(model).predict(rows["age"])

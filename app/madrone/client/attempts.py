@@ -91,17 +91,20 @@ class Lost(NamedTuple):
     Attributes:
         reason: Why.
         in_time: Whether that was known before the time of the attempt had passed.
+        too_large: Whether there is one, with more bytes than the client takes.
     """
 
     reason: str
     in_time: bool = True
+    too_large: bool = False
 
 
 class Attempt(NamedTuple):
-    """Send a request; what comes of it is a `Reply`, or a `Lost` after `seconds` at the latest."""
+    """Send a request; what comes of it is a `Reply` of at most `most_bytes`, or a `Lost`, within `seconds`."""
 
     request: Request
     seconds: float
+    most_bytes: int
 
 
 class Pause(NamedTuple):
@@ -121,6 +124,7 @@ class Policy(NamedTuple):
         base: URL of the service, for texts.
         timeout: Seconds for a request with all its repetitions.
         retries: Most repetitions.
+        most_bytes: Most bytes of an answer.
         clock: Seconds that pass.
         jitter: A number from 0 to 1.
     """
@@ -128,6 +132,7 @@ class Policy(NamedTuple):
     base: str
     timeout: float
     retries: int
+    most_bytes: int
     clock: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = random.random
 
@@ -157,7 +162,7 @@ def exchange(request: Request, policy: Policy, timeout: float | None = None) -> 
     end = policy.clock() + seconds
     left, repetition = seconds, 0
     while True:
-        outcome = yield Attempt(request, left)
+        outcome = yield Attempt(request, left, policy.most_bytes)
         assert outcome is not None
         if isinstance(outcome, Reply) and 200 <= outcome.status < 300:
             return outcome
@@ -208,7 +213,7 @@ def _is_repeatable(outcome: Reply | Lost) -> bool:
     """Whether the same request may well be answered a little later."""
     if isinstance(outcome, Reply):
         return outcome.status == 429 or (outcome.status == 503 and "retry-after" in outcome.headers)
-    return outcome.in_time
+    return outcome.in_time and not outcome.too_large
 
 
 def _wait(asked: float | None, repetition: int, jitter: float) -> float:
@@ -221,6 +226,8 @@ def _error(outcome: Reply | Lost, request: Request, policy: Policy, seconds: flo
     """What an attempt ended with that was no success."""
     if isinstance(outcome, Reply):
         return _error_of(outcome, request)
+    if outcome.too_large:
+        return BadAnswer(f"{request.route} answered with {outcome.reason}.")
     if outcome.in_time:
         return Unavailable(f"No answer from {policy.base}: {outcome.reason}.")
     return TimedOut(f"No answer from {policy.base} within {seconds:g} s.")

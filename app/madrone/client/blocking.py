@@ -9,8 +9,8 @@ import httpx
 
 from madrone.client.answers import Curve, FailedRow, OutcomesTaken, Prediction
 from madrone.client.attempts import Attempt, Lost, Reply, Steps
-from madrone.client.calls import RETRIES, TIMEOUT_S, URL, Asked, Calls
-from madrone.client.http import http_options, lost, outgoing, reply_of
+from madrone.client.calls import MAX_ANSWER_BYTES, RETRIES, TIMEOUT_S, URL, Asked, Calls
+from madrone.client.http import Body, http_options, lost, outgoing
 from madrone.client.model import Model
 
 T = TypeVar("T")
@@ -25,19 +25,21 @@ class Client:
     for a service on this machine.
 
     Args:
-        url: URL of the service.
+        url: URL of the service, or `unix:` and the path of its socket.
         key: API_KEY of the service, if it has one.
         timeout: Seconds for a request with all its repetitions; a large table takes several requests.
         retries: Most repetitions of a request.
-        verify: Whether an https certificate is checked, or the `ssl.SSLContext` to check it with.
+        verify: Whether an https certificate is checked, the file of the authority to check it with, or an
+            `ssl.SSLContext`, which may have a certificate of its own to show.
+        max_answer_bytes: Most bytes of an answer: a larger one is `BadAnswer`, before the rest of it is read.
     """
 
     def __init__(
         self, url: str = URL, key: str | None = None, *, timeout: float = TIMEOUT_S, retries: int = RETRIES,
-        verify: Any = True,
+        verify: Any = True, max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:  # fmt: skip
-        self._calls = Calls(url, key, timeout, retries)
-        self._http = httpx.Client(**http_options(self._calls, verify))
+        self._calls = Calls(url, key, timeout, retries, max_answer_bytes)
+        self._http = httpx.Client(**http_options(self._calls, verify, httpx.HTTPTransport))
 
     def predict(self, row: Any, **asked: Unpack[Asked]) -> Prediction:
         """Predict one row.
@@ -133,11 +135,12 @@ class Client:
         end = time.monotonic() + attempt.seconds
         try:
             with self._http.stream(**outgoing(attempt)) as response:
-                pieces: list[bytes] = []
+                body = Body(attempt)
                 for piece in response.iter_raw():
-                    pieces.append(piece)
+                    if too_large := body.add(piece):
+                        return too_large
                     if time.monotonic() > end:
                         return Lost("the answer took too long", in_time=False)
-                return reply_of(response, pieces)
+                return body.reply(response)
         except httpx.TransportError as error:
             return lost(error)

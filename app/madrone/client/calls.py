@@ -24,8 +24,12 @@ from madrone.client.tables import Table, table_of
 T = TypeVar("T")
 
 URL = "http://127.0.0.1:8000"
+UNIX = "unix:"
 TIMEOUT_S, RETRIES = 60.0, 4
 """Defaults of a client. The time is more than the 30 s after which a service gives up by default, and says so."""
+
+MAX_ANSWER_BYTES = 2**30
+"""Most bytes of an answer by default. A million rows with contributions of 100 features have 800 MB."""
 
 MOST_OUTCOMES = 10_000
 """Most outcomes that the service takes at a time."""
@@ -63,22 +67,31 @@ class Calls:
     """The calls to one service.
 
     Args:
-        url: URL of the service.
+        url: URL of the service, or `unix:` and the path of its socket.
         key: Key of the service; None for none.
         timeout: Seconds for a request with all its repetitions.
         retries: Most repetitions of a request.
+        max_answer_bytes: Most bytes of an answer.
+
+    Attributes:
+        url: URL that requests are made of.
+        socket: Path of the service's Unix socket; None where it has a host and a port.
     """
 
-    def __init__(self, url: str, key: str | None, timeout: float, retries: int) -> None:
-        parts = _parts(url)
+    def __init__(self, url: str, key: str | None, timeout: float, retries: int, max_answer_bytes: int) -> None:
+        self.socket = url.removeprefix(UNIX) if url.startswith(UNIX) else None
+        parts = _parts("http://localhost" if self.socket else url)
         if key is not None and not (0 < len(key) <= 256 and key.isascii() and key.isprintable() and " " not in key):
             raise ValueError("The key must be 1 to 256 visible ASCII characters.")
         check_timeout(timeout)
         if retries < 0:
             raise ValueError("The retries must be 0 or more.")
+        if max_answer_bytes < 1:
+            raise ValueError("The max_answer_bytes must be 1 or more.")
         self.url = parts.geturl().rstrip("/")
         shown = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-        self.policy = Policy(shown.geturl().rstrip("/"), timeout, retries)
+        shown_url = shown.geturl().rstrip("/") if self.socket is None else url
+        self.policy = Policy(shown_url, timeout, retries, max_answer_bytes)
         self.headers = {"Accept-Encoding": "identity"} | ({} if key is None else {"X-API-Key": key})
         self._limits: Limits | None = None
 
@@ -174,7 +187,7 @@ class Calls:
 
     def ready(self) -> Steps[bool]:
         """Whether predictions are answered now."""
-        reply = yield Attempt(Request("GET", "/health/ready"), self.policy.timeout)
+        reply = yield Attempt(Request("GET", "/health/ready"), self.policy.timeout, self.policy.most_bytes)
         return isinstance(reply, Reply) and reply.status == 200
 
     def _get(self, path: str, kind: type[T], timeout: float | None = None) -> Steps[T]:
@@ -194,7 +207,7 @@ def _parts(url: str) -> SplitResult:
     Raises:
         ValueError: It is none.
     """
-    wrong = ValueError("The URL of the service must begin with http:// or https:// and name a host.")
+    wrong = ValueError("The URL of the service must begin with http:// or https:// and name a host, or with unix:.")
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0

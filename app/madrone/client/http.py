@@ -1,7 +1,9 @@
 """What both clients have in common of httpx."""
 
 import ipaddress
-from collections.abc import Sequence
+import ssl
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -11,14 +13,17 @@ from madrone.client.attempts import Attempt, Lost, Reply
 from madrone.client.calls import Calls
 
 
-def http_options(calls: Calls, verify: Any) -> dict[str, Any]:
-    """Arguments of a client of httpx."""
+def http_options(calls: Calls, verify: Any, transport: Callable[..., Any]) -> dict[str, Any]:
+    """Arguments of a client of httpx, which has this kind of transport."""
+    if isinstance(verify, str | Path):
+        verify = ssl.create_default_context(cafile=verify)
     parts = urlsplit(calls.url)
     return {
         "base_url": calls.url,
         "headers": calls.headers,
         "follow_redirects": False,  # would take the key elsewhere
         "trust_env": not _is_here(cast(str, parts.hostname)),
+        "transport": None if calls.socket is None else transport(uds=calls.socket),
         "verify": verify if parts.scheme == "https" else False,  # certificate authorities take 30 ms to read
     }
 
@@ -35,9 +40,29 @@ def outgoing(attempt: Attempt) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def reply_of(response: httpx.Response, pieces: Sequence[bytes]) -> Reply:
-    """An answer that has come whole."""
-    return Reply(response.status_code, response.headers, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+class Body:
+    """The body of an answer, piece by piece, up to a number of bytes.
+
+    Args:
+        attempt: What is answered.
+    """
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._pieces: list[bytes] = []
+        self._most = self._left = attempt.most_bytes
+
+    def add(self, piece: bytes) -> Lost | None:
+        """Take the next piece; if the body is too large, what becomes of the request."""
+        self._left -= len(piece)
+        self._pieces.append(piece)
+        if self._left < 0:
+            return Lost(f"more than {self._most} bytes, the client's max_answer_bytes", too_large=True)
+        return None
+
+    def reply(self, response: httpx.Response) -> Reply:
+        """The answer, which has come whole."""
+        pieces = self._pieces
+        return Reply(response.status_code, response.headers, pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
 
 def lost(error: httpx.TransportError) -> Lost:

@@ -1,6 +1,8 @@
 """Publishes a model directory to a registry: run, artifacts, model version, alias and stage."""
 
+import os
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,12 +72,15 @@ def publish(
     Raises:
         RegistrySchema: The registry is a database with the schema of another MLflow.
         mlflow.exceptions.MlflowException: The registry refuses or does not answer.
+        OSError: The registry's store does not take the files.
     """
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param, RunTag
     from mlflow.exceptions import MlflowException
 
     check_publishable(settings)
+    # MLflow prints the address of the run to standard output, with user and password.
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     client = MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.registry_uri)
     experiment = _experiment_of(client, beside) or client.get_experiment_by_name(EXPERIMENT)
     if experiment is not None:
@@ -87,15 +92,20 @@ def publish(
     run = client.create_run(experiment_id, run_name=name)
     run_id = str(run.info.run_id)
     timestamp = int(run.info.start_time)
-    client.log_batch(
-        run_id,
-        metrics=[Metric(key, value, timestamp, 0) for key, value in metrics.items()],
-        params=[Param(key, value) for key, value in params.items()],
-        tags=[RunTag(key, value) for key, value in tags.items()],
-    )
-    client.log_artifacts(run_id, str(directory), ARTIFACT_PATH)
-    if card is not None and card.is_dir():
-        client.log_artifacts(run_id, str(card), CARD_PATH)
+    try:
+        client.log_batch(
+            run_id,
+            metrics=[Metric(key, value, timestamp, 0) for key, value in metrics.items()],
+            params=[Param(key, value) for key, value in params.items()],
+            tags=[RunTag(key, value) for key, value in tags.items()],
+        )
+        client.log_artifacts(run_id, str(directory), ARTIFACT_PATH)
+        if card is not None and card.is_dir():
+            client.log_artifacts(run_id, str(card), CARD_PATH)
+    except Exception:
+        with suppress(Exception):  # the first error is the one to tell
+            client.set_terminated(run_id, "FAILED")
+        raise
     client.set_terminated(run_id)
     try:
         client.create_registered_model(name)

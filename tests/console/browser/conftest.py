@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.console.browser.support import CHROMIUM, KEYS, Console, Scheme
-from tests.support import Server, server_environ
+from tests.support import BY_PATH, Server, server_environ
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +24,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def server(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service with both keys, which finds its model on disk and so starts at once."""
+    """A service with both keys."""
     directory = tmp_path_factory.mktemp("console")
-    server = Server(server_environ(registry_dir, directory) | KEYS, directory)
+    server = Server(server_environ(registry_dir, directory) | BY_PATH | KEYS, directory)
     try:
         yield server.wait_ready()
     finally:

@@ -17,7 +17,7 @@ from kernels.forest.layout import lay_out
 from kernels.forest.model_text import read_model_text
 from kernels.forest.status import RowKernel
 from kernels.plan.plan import Plan
-from kernels.rows import as_rows
+from kernels.rows import as_rows, writable_rows
 from tests.kernels.forest.boosters import Split, assert_same_bits, hard_rows, model_text, model_texts, tree_text
 from tests.kernels.plan.plans import EVERY_REFERENCE, EVERY_STEP, california, plans, stored
 
@@ -30,7 +30,7 @@ def assert_alike(pipeline: Pipeline, rows: np.ndarray) -> None:
     assert single is not None
     expected = CpuBackend().evaluate(pipeline, rows)
     for index in range(len(rows)):
-        prediction, difficulty, distance = single.evaluate(as_rows(rows[index : index + 1], rows.shape[1]))
+        prediction, difficulty, distance = single.evaluate(writable_rows(rows[index : index + 1]))
         assert_same_bits(np.array(prediction), expected.predictions[0][index])
         if len(expected.predictions) > 1:
             assert_same_bits(np.array(difficulty), expected.predictions[1][index])
@@ -85,7 +85,7 @@ def test_scores_become_predictions_as_in_a_batch(forest: Forest) -> None:
 
 
 def test_the_table_goes_on_when_its_arrays_owners_are_gone() -> None:
-    rows = as_rows(california(1)[:, :4], 4)
+    rows = writable_rows(california(1)[:, :4])
     single = single_row(Pipeline(None, (stumps(4),)))
     assert single is not None
     expected = single.evaluate(rows)

@@ -77,8 +77,11 @@ def test_the_version_of_a_published_model_has_the_digest_of_its_files(settings: 
     assert version.tags == {DIGEST_TAG: read_artifact(saved.directory).digest}
 
 
-def test_a_published_model_is_champion_in_production_with_its_run(settings: Settings, saved: SavedModel) -> None:
+def test_a_published_model_is_champion_in_production_with_its_run(
+    settings: Settings, saved: SavedModel, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert published(settings, saved.directory) == "1"
+    assert capsys.readouterr().out == ""  # a command's report may be JSON, and MLflow would print the user's password
     client = client_of(settings)
     version = client.get_model_version_by_alias(settings.model_name, "champion")
     assert (str(version.version), version.current_stage) == ("1", "Production")
@@ -111,6 +114,21 @@ def test_a_published_model_predicts_as_the_original(settings: Settings, saved: S
     assert model.identity.aliases == ("champion",)
     assert model.metrics == {"test_rmse": 0.25, "trees": 3.0}
     np.testing.assert_array_equal(model.engine.predict(saved.rows), saved.booster.predict(saved.rows))
+
+
+def test_the_run_of_a_model_whose_files_cannot_be_stored_has_failed(
+    embedded: Settings, saved: SavedModel, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    client = client_of(embedded)
+    with mlflows_own_warnings_silenced():
+        experiment = client.create_experiment("full", artifact_location=(tmp_path / "file" / "artifacts").as_uri())
+        beside = client.create_run(experiment).info.run_id
+        with pytest.raises(OSError, match="Not a directory"):
+            publish(embedded, saved.directory, name="stored", params={}, metrics={}, tags={}, beside=beside)
+        run, _ = client.search_runs([experiment])
+    assert run.info.status == "FAILED"
+    assert client.search_model_versions("name='stored'") == []
 
 
 def test_publishing_leaves_nothing_in_the_current_directory(

@@ -13,17 +13,19 @@ from tritonclient.utils import InferenceServerException
 
 from app.models.artifact import Artifact, read_artifact
 from app.models.registry.embedded import BUNDLED
+from app.models.registry.snapshot import content_version, list_files
 from tests.protocols.open_inference.support import MODEL, asked, tensor
-from tests.support import Server, server_environ
+from tests.support import BY_PATH, Server, server_environ
 
 Array = NDArray[np.float64]
 KEY = {"Authorization": "Bearer sesame"}
+VERSION = content_version(list_files(BUNDLED / "model", most_bytes=10**9))
 
 
 @pytest.fixture(scope="module")
 def server(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("triton")
-    server = Server(server_environ(registry_dir, directory) | {"API_KEY": "sesame"}, directory)
+    server = Server(server_environ(registry_dir, directory) | BY_PATH | {"API_KEY": "sesame"}, directory)
     yield server.wait_ready()
     server.kill()
 
@@ -56,19 +58,19 @@ def test_the_server_and_its_model_are_described(client: InferenceServerClient, b
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready(MODEL)
-    assert client.is_model_ready(MODEL, "1")
+    assert client.is_model_ready(MODEL, VERSION)
     assert not client.is_model_ready(MODEL, "7")
     assert not client.is_model_ready("another")
     assert client.get_server_metadata()["name"] == "madrone"
     names = [feature.name for feature in bundled.features]
     metadata = client.get_model_metadata(MODEL)
     assert metadata["inputs"][0]["parameters"]["columns"] == names
-    assert client.get_model_metadata(MODEL, "1") == metadata
-    assert client.get_model_config(MODEL, "1")["max_batch_size"] == 1_000_000
-    assert client.get_model_repository_index() == [{"name": MODEL, "version": "1", "state": "READY", "reason": ""}]
+    assert client.get_model_metadata(MODEL, VERSION) == metadata
+    assert client.get_model_config(MODEL, VERSION)["max_batch_size"] == 1_000_000
+    assert client.get_model_repository_index() == [{"name": MODEL, "version": VERSION, "state": "READY", "reason": ""}]
     before = client.get_inference_statistics(MODEL)["model_stats"][0]["inference_count"]
     client.infer(MODEL, [tensor("features", around(bundled, 3))], headers=dict(KEY))
-    for statistics in (client.get_inference_statistics(), client.get_inference_statistics(MODEL, "1")):
+    for statistics in (client.get_inference_statistics(), client.get_inference_statistics(MODEL, VERSION)):
         assert statistics["model_stats"][0]["inference_count"] == before + 3
 
 
@@ -94,7 +96,7 @@ def test_rows_are_predicted(
 def test_tensors_may_be_json_both_ways(client: InferenceServerClient, bundled: Artifact) -> None:
     rows = around(bundled, 2)
     inputs, outputs = [tensor("features", rows, binary=False)], asked("prediction", binary=False)
-    in_json = client.infer(MODEL, inputs, outputs=outputs, model_version="1", headers=dict(KEY))
+    in_json = client.infer(MODEL, inputs, outputs=outputs, model_version=VERSION, headers=dict(KEY))
     as_bytes = client.infer(MODEL, [tensor("features", rows)], headers=dict(KEY))
     np.testing.assert_array_equal(in_json.as_numpy("prediction"), as_bytes.as_numpy("prediction"))
     pending = client.async_infer(MODEL, inputs, headers=dict(KEY))
@@ -107,7 +109,7 @@ def refusals(bundled: Artifact) -> dict[str, tuple[dict[str, Any], str, str]]:
     return {
         "no key": ({"inputs": good, "headers": {}}, "401", "This route requires a key"),
         "another model": ({"inputs": good, "model_name": "another"}, "404", f"the model served here is {MODEL}"),
-        "another version": ({"inputs": good, "model_version": "7"}, "404", "In service: 1."),
+        "another version": ({"inputs": good, "model_version": "7"}, "404", f"In service: {VERSION}."),
         "another shape": ({"inputs": [tensor("x", np.ones((2, 7)))]}, "400", "x: must have the shape [rows, 8]"),
         "another output": ({"inputs": good, "outputs": asked("median")}, "400", "median: is no output of the model"),
         "texts": ({"inputs": [tensor("MedInc", ["a"])]}, "400", "HouseAge: is missing"),
@@ -148,12 +150,12 @@ async def test_the_async_client_is_answered_alike(async_client: AsyncClient, bun
     client = async_client
     assert await client.is_server_live()
     assert await client.is_server_ready()
-    assert await client.is_model_ready(MODEL, "1")
+    assert await client.is_model_ready(MODEL, VERSION)
     assert (await client.get_server_metadata())["name"] == "madrone"
-    assert (await client.get_model_metadata(MODEL))["versions"] == ["1"]
+    assert (await client.get_model_metadata(MODEL))["versions"] == [VERSION]
     assert (await client.get_model_config(MODEL))["name"] == MODEL
     assert (await client.get_model_repository_index())[0]["state"] == "READY"
-    assert (await client.get_inference_statistics())["model_stats"][0]["version"] == "1"
+    assert (await client.get_inference_statistics())["model_stats"][0]["version"] == VERSION
     for count in (2, 50_000):
         rows = around(bundled, count)
         for binary, algorithm in ((True, None), (True, "gzip"), *([(False, "gzip")] if count == 2 else [])):

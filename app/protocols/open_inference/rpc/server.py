@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from grpc import aio
+from grpc import ServerCredentials, aio, ssl_server_credentials
 
 from app.config.settings import Settings
 from app.container import Services
@@ -15,6 +15,7 @@ from app.protocols.open_inference.rpc.service import Service
 from app.serving.admission import COPIES, MEMORY_SHARE
 from app.telemetry.middleware import RequestTelemetry
 from app.telemetry.system import memory_bytes
+from app.tls import read_credentials
 
 OTHER_CALLS = 1000
 """Most calls beside MAX_REQUESTS_IN_PROGRESS, such as health checks. grpcio itself refuses further ones."""
@@ -84,7 +85,12 @@ class RpcServer:
     def _bind(self, server: aio.Server, settings: Settings) -> None:
         host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
         try:
-            bound = server.add_insecure_port(f"{host}:{settings.grpc_port}")
+            credentials = _credentials(settings)
+            place = f"{host}:{settings.grpc_port}"
+            if credentials is None:
+                bound = server.add_insecure_port(place)
+            else:
+                bound = server.add_secure_port(place, credentials)
         except RuntimeError:
             bound = 0
         if bound == 0:
@@ -104,6 +110,15 @@ class RpcServer:
                     await self._ending.wait()
             except TimeoutError:
                 continue
+
+
+def _credentials(settings: Settings) -> ServerCredentials | None:
+    """Those of the port of HTTP; None without TLS."""
+    ours = read_credentials(settings)
+    if ours is None:
+        return None
+    pairs, client_ca = [(ours.key, ours.certificates)], ours.client_ca
+    return ssl_server_credentials(pairs, client_ca, require_client_auth=client_ca is not None)
 
 
 def options(settings: Settings) -> list[tuple[str, int]]:

@@ -1,0 +1,1 @@
+"""Manifests of a deployment: Kubernetes, a Helm chart, KServe, and Docker Compose."""
