@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from app.commands.common import check_openmp, keep_kernels, model_address, settings_of_environment
+from app.commands.common import check_openmp, keep_kernels, model_address, settings_of_environment, stop
 from app.commands.listening import check_places, credentials_of, warn_of_openness
 
 HEAD_BYTES = 128 * 1024
@@ -79,7 +79,10 @@ def serve(model: str | None, host: str | None, port: str | None, debug: bool, re
     if settings.api_workers == 1:
         server.serve()
         return
-    place = make_place()
+    try:
+        place = make_place()
+    except OSError as error:
+        stop(f"API_WORKERS: the workers have no directory to meet in: {error.strerror or error}. Set TMPDIR to one.")
     os.environ[VARIABLE] = str(place)
     try:
         server.serve()

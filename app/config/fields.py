@@ -31,6 +31,11 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
 
     api_host: Annotated[Name, _help("Address that the service listens on")] = "0.0.0.0"
     api_port: Annotated[Port, _help("Port of the API")] = 8000
+    api_workers: Annotated[
+        int,
+        Meta(ge=1, le=64),
+        _help("Processes that answer requests, of which one asks the registry and writes the log"),
+    ] = 1
     api_unix_socket: Annotated[
         Path | None, _help("Unix socket that the API listens on, in place of API_HOST and API_PORT")
     ] = None
@@ -44,11 +49,6 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
     api_tls_client_ca: Annotated[
         Path | None, _help("PEM file of the authorities whose certificates clients must have. Unset: none is needed")
     ] = None
-    api_workers: Annotated[
-        int,
-        Meta(ge=1, le=64),
-        _help("Processes that answer requests, of which one asks the registry and writes the log"),
-    ] = 1
     api_debug: Annotated[bool, _help("Serve /docs and /redoc, and log at level DEBUG")] = False
     api_version: Annotated[Name, _help("Version number shown by /info and in the OpenAPI document")] = __version__
     model_path: Annotated[

@@ -24,14 +24,15 @@ class Pair(Watched):
     shelf: Shelf
 
     def workers(self) -> list[psutil.Process]:
-        """Its two workers, the leader first: that one has the process that writes the log."""
+        """Its two workers, the leader first."""
         workers = psutil.Process(self.popen.pid).children()
         return sorted(workers, key=lambda worker: not self.leads(worker))
 
     @staticmethod
     def leads(worker: psutil.Process) -> bool:
+        """Whether others have their links to it."""
         with contextlib.suppress(psutil.Error):
-            return any("app.prediction_log.writer" in child.cmdline() for child in worker.children())
+            return any(str(one.laddr).endswith("leader.sock") for one in worker.net_connections("unix"))
         return False
 
     def wait_whole(self) -> "Pair":
