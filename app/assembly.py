@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from app.auth import key_id_of
 from app.config.settings import Settings
@@ -85,7 +86,8 @@ def assemble(
     most_rows = settings.max_rows_in_flight
     chosen = settings.models
     sources = sources or partial(WorkerProcess, channel=Channel(chosen))
-    slots = {one.model_name: ModelSlot() for one in chosen}
+    slots = {one.model_name: ModelSlot(reported_at=f"/health/model/{quote(one.model_name)}") for one in chosen[1:]}
+    slots = {chosen[0].model_name: ModelSlot()} | slots
     shared = Shared(
         executor=Executor(metrics, max(1, THREADS // workers)),
         admission=Admission(most_rows and -(-most_rows // workers), memory_bytes() // workers, settings.longest_wait),

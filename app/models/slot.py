@@ -33,6 +33,7 @@ class ModelSlot:
 
     Args:
         clock: Monotonic seconds; a test passes its own.
+        reported_at: Path of the report on the model.
 
     Attributes:
         current: The model in service; None until there is one.
@@ -44,7 +45,8 @@ class ModelSlot:
             answer, or no alias is set.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, reported_at: str = "/health/model") -> None:
+        self._reported_at = reported_at
         self.current: ServedModel | None = None
         self.canary: ServedModel | None = None
         self.shadow: ServedModel | None = None
@@ -80,8 +82,8 @@ class ModelSlot:
             ModelUnavailable: There is none yet.
         """
         if self.current is None:
-            why = "The model is unloaded." if self.unloaded else "No model is loaded yet. /health/model says why."
-            raise ModelUnavailable(why)
+            is_missing = f"No model is loaded yet. {self._reported_at} says why."
+            raise ModelUnavailable("The model is unloaded." if self.unloaded else is_missing)
         return self.current
 
     def registry_answered(self, *, answered: bool, alias_missing: bool | None = None) -> None:

@@ -100,7 +100,7 @@ async def test_an_unknown_name_is_404_in_the_form_of_each_protocol(path: str, fl
 async def test_a_model_without_a_version_is_503_and_costs_the_others_nothing(fleet: Fleet) -> None:
     response = await fleet.client.post("/predict/risk", json=ROW)
     assert response.status_code == 503
-    assert problem(response)["type"] == "urn:madrone:problem:model-unavailable"
+    assert problem(response)["detail"] == "No model is loaded yet. /health/model/risk says why."
     assert await fleet.predicted("/predict/churn") == fleet.answers["churn"]
 
 
