@@ -2,7 +2,10 @@
 
 import logging
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from app.auth import key_id_of
 from app.config.settings import Settings
@@ -16,14 +19,16 @@ from app.models.disk.batch_costs import BatchCosts
 from app.models.disk.pin import Pin
 from app.models.disk.store import ModelStore
 from app.models.keeper import ModelKeeper, Turns
-from app.models.listener import RefreshListener
+from app.models.listener import RefreshListener, RefreshMetrics
 from app.models.loader import ModelLoader
 from app.models.refresher import Refresher
 from app.models.registry.card import ModelCards
+from app.models.registry.channel import Channel
 from app.models.registry.process import WorkerProcess
 from app.models.registry.source import ModelSource
 from app.models.slot import ModelSlot
 from app.models.watch.noted import NotedSource
+from app.models.watch.series import SlotSeries
 from app.models.watch.traced import TracedLoader, TracedSource
 from app.outcomes.intake import Outcomes
 from app.prediction_log.durable import DurableLog
@@ -61,9 +66,13 @@ LOOK_PATIENCE_S = 60.0
 log = logging.getLogger(__name__)
 
 
+Sources = Callable[[Settings], ModelSource]
+"""Makes the source of a model from the model's settings."""
+
+
 def assemble(
-    settings: Settings, nvml: Any, source: ModelSource | None, log_writer: LogWriter | None,
-    span_sink: SpanSink | None, place: Place | None = None,
+    settings: Settings, nvml: Any, sources: Sources | None, log_writer: LogWriter | None, span_sink: SpanSink | None,
+    place: Place | None = None,
 ) -> Services:  # fmt: skip
     """The collaborators of one application, those of its first model; for what is None, see `create_app`."""
     metrics, shutdown = Metrics(settings.metrics_prefix or ""), Shutdown()
@@ -75,7 +84,10 @@ def assemble(
         log_writer = SharedWriter(joint.team, log_writer, lambda: shutdown.announced)
     log_writer = NotedWriter(log_writer, log_database)
     most_rows = settings.max_rows_in_flight
-    slots = {settings.model_name: ModelSlot()}
+    chosen = settings.models
+    sources = sources or partial(WorkerProcess, channel=Channel(chosen))
+    slots = {one.model_name: ModelSlot(reported_at=f"/health/model/{quote(one.model_name)}") for one in chosen[1:]}
+    slots = {chosen[0].model_name: ModelSlot()} | slots
     shared = Shared(
         executor=Executor(metrics, max(1, THREADS // workers)),
         admission=Admission(most_rows and -(-most_rows // workers), memory_bytes() // workers, settings.longest_wait),
@@ -97,18 +109,18 @@ def assemble(
         joint=joint,
     )
     metrics.register(
-        shared.gpu, *slots.values(), shared.admission, shared.gate, DependencySeries(registry, log_database)
+        shared.gpu, SlotSeries(slots), shared.admission, shared.gate, DependencySeries(registry, log_database)
     )
-    turns, models = Turns(), dict[str, Services]()
-    for one in (settings,):
-        source = NotedSource(source or WorkerProcess(one), registry)
-        slot = slots[one.model_name]
-        listener = RefreshListener(
-            metrics.registry, one.model_name, "asking the registry" if one.place is None else "reading MODEL_PATH"
-        )
-        models[one.model_name] = _of_model(one, slot, source, listener, turns, shared, models)
-    services = models[settings.model_name]
+    refreshes, turns, models = RefreshMetrics(metrics.registry), Turns(), dict[str, Services]()
+    for one in chosen:
+        name, asking = one.model_name, "asking the registry" if one.place is None else "reading MODEL_PATH"
+        listener = RefreshListener(refreshes, name, asking)
+        source = NotedSource(sources(one), registry)
+        models[name] = _of_model(one, slots[name], source, listener, turns, shared, models)
+    services = models[chosen[0].model_name]
     metrics.register(ServiceStatus(services))
+    if settings.drift:
+        metrics.register(DriftSeries(lambda: [tracker for one in models.values() for tracker in one.drift.trackers()]))
     if joint is not None:
         drift = {name: one.drift for name, one in models.items()}
         joint.share([one.kept for one in models.values()], drift, shared.tasks, metrics)
@@ -155,7 +167,12 @@ def _of_model(
         cards=ModelCards(source),
         canary=CanaryRouter(slot, settings.model_canary_percent, settings.model_canary_header),
         shadow=Shadow(slot, shared.metrics, settings.model_shadow_percent),
-        drift=_drift(settings, slot, shared.metrics),
+        drift=DriftMonitor(
+            settings.drift,
+            slot.answering,
+            Options(settings.drift_window, settings.drift_baseline_rows),
+            ProfileStore(settings.profiles),
+        ),
         models=models,
     )
 
@@ -166,14 +183,6 @@ def _traces(settings: Settings, metrics: Metrics, sink: SpanSink | None) -> Trac
     from app.telemetry.tracing.tracer import Tracer  # OpenTelemetry is an extra
 
     return Tracer(sink or SpanProcess(), metrics.registry)
-
-
-def _drift(settings: Settings, slot: ModelSlot, metrics: Metrics) -> DriftMonitor:
-    options = Options(settings.drift_window, settings.drift_baseline_rows)
-    monitor = DriftMonitor(settings.drift, slot.answering, options, ProfileStore(settings.profiles))
-    if monitor.enabled:
-        metrics.register(DriftSeries(monitor.trackers))
-    return monitor
 
 
 def _prediction_log(

@@ -16,14 +16,13 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from app.assembly import assemble
+from app.assembly import Sources, assemble
 from app.config.settings import Settings
 from app.console.card import card_picture, model_card
 from app.console.facts import model_facts
 from app.console.live import Live, live
 from app.console.page import PageForBrowsers, page_file
 from app.container import Services
-from app.models.registry.source import ModelSource
 from app.predict.compressed import CompressedAnswers
 from app.predict.cors import CorsHeaders
 from app.predict.edge import Edge
@@ -36,7 +35,7 @@ from app.prediction_log.process import LogWriter
 from app.problems import to_answer
 from app.protocols.wiring import prediction_routes, protocol_handlers
 from app.routes.docs import assets_router, openapi_config
-from app.routes.drift import drift
+from app.routes.drift import drift, named_drift
 from app.routes.health import HealthController
 from app.routes.hooks import hooks_router
 from app.routes.info import info, metrics
@@ -75,7 +74,7 @@ class Application:
 
 
 def create_app(
-    settings: Settings, *, nvml: Any = None, source: ModelSource | None = None, log_writer: LogWriter | None = None,
+    settings: Settings, *, nvml: Any = None, sources: Sources | None = None, log_writer: LogWriter | None = None,
     span_sink: SpanSink | None = None, ports: bool = True, place: Place | None = None,
 ) -> Application:  # fmt: skip
     """Build the application; nothing runs until its lifespan is entered.
@@ -83,13 +82,14 @@ def create_app(
     Args:
         settings: All settings of the service.
         nvml: A stand-in for the `pynvml` module, for tests.
-        source: Source of models; by default a process that speaks to the registry.
+        sources: Makes the source of each model; by default a process that speaks to the registry, one for all.
         log_writer: Writer of the prediction log; by default a process that holds the database connection.
         span_sink: Exporter of traces, if there are any; by default a process that sends them to a collector.
         ports: Whether it listens on PROMETHEUS_PORT and GRPC_PORT; not where another server has several of it.
         place: Where the workers of the service meet; None where there is one.
     """
-    services = assemble(settings, nvml, source, log_writer, span_sink, place)
+    services = assemble(settings, nvml, sources, log_writer, span_sink, place)
+    settings = services.settings
     cors = CORSConfig(allow_origins=list(settings.cors_origins)) if settings.cors_origins else None
     litestar = _litestar(services, cors)
     litestar.state["ports"] = ports
@@ -147,7 +147,7 @@ def _litestar(services: Services, cors: CORSConfig | None) -> Litestar:
     route_handlers: list[Any] = [PredictController, HealthController, OutcomesController, *protocol_handlers()]
     route_handlers += [info, read_predictions]
     if settings.drift:
-        route_handlers.append(drift)
+        route_handlers += [drift, named_drift]
     if settings.enable_prometheus:
         route_handlers.append(metrics)
     if settings.console:

@@ -54,6 +54,9 @@ LONGEST = (
     "tests/test_supervisor.py",
     "cuda/test_ptx.py",
     "tests/test_faults.py",
+    "fleet/test_planning.py",
+    "codecs/test_wide_tables.py",
+    "objects/test_pickle_stream.py",
     "training/test_model.py",
     "tests/test_logged_models.py",
     "tests/test_overload.py",
@@ -80,7 +83,8 @@ LONGEST = (
 """Ends of the names of the modules that take longest, the longest first, so that none of them is a run's last one.
 
 Modules that wait for servers and modules that compute take turns, since two of a kind side by side get in each other's
-way. The first compiles the kernels that every app needs, and the two beside it need none.
+way. The first compiles the kernels that every app needs, and those up to the model's training need none of them, so
+that nothing is compiled twice.
 """
 
 

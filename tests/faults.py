@@ -17,7 +17,12 @@ import msgspec
 
 from tests.support import HTTP, eventually, free_port
 
-Fault = Literal["error", "drip", "truncate", "corrupt", "refuse"]
+FORBIDDEN = (
+    b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: 17\r\n"
+    b"Connection: close\r\n\r\nPermission denied"
+)
+
+Fault = Literal["error", "forbid", "drip", "truncate", "corrupt", "refuse"]
 DOWNLOADS = "/mlflow-artifacts/artifacts/"
 """In the path of a file that is downloaded through the server; a listing has no name after it, and an upload, which has
 one, is answered with no body."""
@@ -127,6 +132,7 @@ class FaultProxy:
 
     - None: everything passes.
     - `error`: a 500 as MLflow words it, and nothing is asked of the target.
+    - `forbid`: a write gets the 403 of an MLflow server with basic-auth, and nothing is asked of the target.
     - `drip`: the answer comes a byte each `pace` seconds, which no limit to the time between two bytes notices.
     - `truncate`: the connection closes after half of a downloaded file.
     - `corrupt`: a byte in the middle of a downloaded file has all its bits flipped, if the file's name is `corrupted`.
@@ -200,6 +206,9 @@ class FaultProxy:
         self.requests[path] += 1
         if fault == "error":
             writer.write(_internal_error())
+            return
+        if fault == "forbid" and not head.startswith(b"GET "):
+            writer.write(FORBIDDEN)
             return
         download = DOWNLOADS in path
         head, content = await self._ask(head, body)

@@ -23,6 +23,7 @@ from app.config.settings import Settings
 from app.container import Services
 from app.main import Application
 from app.models.registry.embedded import BUNDLED
+from app.models.registry.snapshot import content_version, list_files
 from app.models.registry.worker import ModelWorker
 from app.prediction_log.writer import Writer
 
@@ -76,7 +77,7 @@ async def come_true(check: Callable[[], object]) -> None:
 
 def in_process(settings: Settings) -> dict[str, Any]:
     """Arguments for `create_app`: what is done in processes of their own, which take seconds to start, is done here."""
-    return {"source": ModelWorker(settings), "log_writer": Writer(settings.prediction_log_target)}
+    return {"sources": ModelWorker, "log_writer": Writer(settings.prediction_log_target)}
 
 
 @contextlib.contextmanager
@@ -133,6 +134,11 @@ BY_PATH = {"MODEL_PATH": str(BUNDLED / "model"), "MODEL_NAME": Settings().model_
 
 Importing that takes seconds of processor time, in a process which goes on with it after the server is ready.
 """
+
+
+def version_by_path() -> str:
+    """Version of what is served `BY_PATH`, which is that of its files."""
+    return content_version(list_files(BUNDLED / "model", most_bytes=10**9))
 
 
 class Server:

@@ -15,7 +15,8 @@ import uvicorn
 from click.testing import CliRunner, Result
 
 from app.cli import main
-from app.commands import common, serve
+from app.commands import common
+from app.commands.listening import _is_loopback
 from app.config.allowed import settings_table
 from app.config.settings import Settings
 from app.main import create_app
@@ -95,7 +96,7 @@ def test_an_empty_key_does_not_open_the_service(madrone: Madrone, tmp_path: Path
     ],
 )  # fmt: skip
 def test_loopback_addresses_are_recognised(host: str, alone: bool) -> None:
-    assert serve._is_loopback(host) is alone
+    assert _is_loopback(host) is alone
 
 
 def test_an_option_of_serve_is_checked_as_its_setting_is(madrone: Madrone) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import FaultProxy
+from tests.faults import Fault, FaultProxy
 from tests.fleet import REPLICA, RoundRobin
 from tests.shelf import ALIAS, Shelf
 from tests.support import HTTP, Server
@@ -69,11 +69,11 @@ def test_two_services_behind_a_proxy_follow_pins_reloads_and_aliases(mlflow_serv
                 reload(a, version=first)
                 reload(b, version=second)
 
-            def pin_in_vain() -> None:
-                registry.fault = "refuse"
+            def pin_in_vain(fault: Fault, outcome: str) -> None:
+                registry.fault = fault
                 url = f"{proxy.url}/health/model/reload"
                 told = HTTP.post(url, headers={"X-API-Key": KEY}, json={"version": first}, timeout=40).json()
-                assert told["outcome"] == "registry_unreachable"
+                assert told["outcome"] == outcome
                 assert "nothing changes until a look finds that MODEL_PIN_ALIAS has moved" in told["reason"]
                 registry.fault = None
 
@@ -83,7 +83,8 @@ def test_two_services_behind_a_proxy_follow_pins_reloads_and_aliases(mlflow_serv
             steps.step("pin of 1 at a, then of 2 at b", both_pin, second)
             steps.step("pin of 1 by hand, in MLflow", lambda: shelf.point(PIN, first), first)
             steps.step("pin's end, sent to one of them", lambda: reload(version=None), second)
-            steps.step("pin of 1, the registry being away", pin_in_vain, second)
+            steps.step("pin of 1, the registry away", lambda: pin_in_vain("refuse", "registry_unreachable"), second)
+            steps.step("pin of 1, which is forbidden", lambda: pin_in_vain("forbid", "pin_not_moved"), second)
             steps.step("alias champion moves to 1", lambda: shelf.point(ALIAS, first), first)
             for server in (a, b):
                 server.becomes(version=first, pinned=None, status="healthy", last_refresh__outcome="unchanged")

@@ -17,6 +17,7 @@ DEFAULTS = {
     "api_debug": False,
     "api_version": version("madrone"),
     "model_name": "california-housing-model",
+    "model_names": None,
     "model_stage": "Production",
     "model_fallback_stage": "Staging",
     "model_fallback_any": False,
@@ -104,7 +105,7 @@ def test_every_variable_is_read() -> None:
         "API_KEY_SECOND": "second", "ADMIN_API_KEY": "admin", "MLFLOW_WEBHOOK_SECRET": "hook",
         "DATA_DIR": "/var/lib/madrone", "DRIFT": "false", "DRIFT_WINDOW": "60", "DRIFT_BASELINE_ROWS": "0",
     }  # fmt: skip
-    exclusive = ["api_unix_socket", "model_path"]  # of others
+    exclusive = ["api_unix_socket", "model_path", "model_names"]  # of others
     assert {name.lower() for name in given} == set(Settings.__struct_fields__) - set(exclusive)
     settings = Settings.from_environ(given)
     unchanged = [name for name in Settings.__struct_fields__ if getattr(settings, name) == getattr(Settings(), name)]

@@ -108,7 +108,10 @@ def test_metrics_are_scraped_from_both_ports(server: Server, example: dict[str, 
     HTTP.post(f"{server.url}/predict", json=example)
     for port in (server.port, server.prometheus_port):
         text = HTTP.get(f"http://127.0.0.1:{port}/metrics").text
-        assert 'predictions_total{model_version="1",prediction_type="single"}' in text
+        assert (
+            'predictions_total{model_name="california-housing-model",model_version="1",prediction_type="single"}'
+            in text
+        )
         assert 'model_status{model_name="california-housing-model"} 1.0' in text
     assert "API_KEY" not in server.log()  # nobody but this machine can reach it
 
@@ -216,7 +219,7 @@ def test_a_worker_that_dies_is_replaced_and_an_open_door_is_named_once(serve: Se
     eventually(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
     server.wait_ready()
     (warning,) = [msgspec.json.decode(line) for line in server.log().splitlines() if "API_KEY" in line]
-    assert (warning["level"], warning["logger"]) == ("WARNING", "app.commands.serve")
+    assert (warning["level"], warning["logger"]) == ("WARNING", "app.commands.listening")
     assert warning["message"] == (
         f"API_KEY is not set: everybody who can reach API_HOST 0.0.0.0, API_PORT {server.port} gets predictions"
     )

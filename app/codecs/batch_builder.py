@@ -24,9 +24,9 @@ MOST_FAULTS = 10_000
 """Faults after which the rest of a body is not read: a faulty row can take fifty times as long as a valid one."""
 BLOCK_VALUES = 2**15
 """Values in a block: with its limits and results it fits into a CPU's L2 cache, of about 1 MiB."""
-WIDE_ROWS, WIDE_VALUES = 32, 2**20
-"""Rows of a block of a table of thousands of columns, unless these are more values: each column of a block takes a
-microsecond, so that single rows would take as long as 30."""
+WIDE_ROWS, WIDE_VALUES = 128, 2**20
+"""Rows of a block of a table of thousands of columns, unless these are more values: each column of a block takes some
+microseconds, so that single rows would take as long as 100."""
 
 
 Limits = Callable[[Feature], tuple[float, float]]

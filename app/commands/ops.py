@@ -154,7 +154,10 @@ def kserve(**options: Any) -> None:
     """
     from app.ops.manifests.serving_runtime import kserve
 
-    click.echo(kserve(_plan(**options)), nl=False)
+    plan = _plan(**options)
+    if plan.tls:
+        stop("API_TLS_CERT is set, but KServe sends requests without TLS.")
+    click.echo(kserve(plan), nl=False)
 
 
 @ops.command(short_help="Write a Helm chart.")

@@ -29,7 +29,7 @@ def predict(url: str | None, ca: Path | None, cert: Path | None) -> None:
 
     settings = settings_of_environment()
     console = Console()
-    address = url or _own_address(settings)
+    address = _own_address(settings) if url is None else url
     trust: ssl.SSLContext | bool = True
     try:
         if address.startswith("https:"):

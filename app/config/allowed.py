@@ -8,6 +8,7 @@ from msgspec import Meta
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Key = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Models = Annotated[str, Meta(min_length=1, max_length=65_536)]
 Uri = Annotated[str, Meta(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Place = Annotated[str, Meta(min_length=1, max_length=4096)]
 Rows = Annotated[int, Meta(ge=1, le=10**10)]

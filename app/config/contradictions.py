@@ -65,7 +65,7 @@ def environ_of_model(model: str, environ: Mapping[str, str]) -> dict[str, str]:
         AddressError: The address is none.
     """
     has_run = parse_address(model).kind in ("run", "registered")
-    unused = {*OF_A_REGISTRY, "MODEL_NAME", *(() if has_run else OF_A_RUN)}
+    unused = {*OF_A_REGISTRY, "MODEL_NAME", "MODEL_NAMES", *(() if has_run else OF_A_RUN)}
     return {name: value for name, value in environ.items() if name not in unused} | {"MODEL_PATH": model}
 
 
@@ -97,6 +97,12 @@ def contradictions(settings: "Settings", given: frozenset[str]) -> list[str]:
         problems += _about_pin_alias(settings, settings.model_pin_alias)
     if settings.api_key_second is not None and settings.api_key is None:
         problems.append("API_KEY_SECOND: must be set together with API_KEY")
+    if settings.model_names is not None:
+        problems += [
+            f"MODEL_NAMES: must not be set together with {name}, which names one model"
+            for name in ("MODEL_NAME", "MODEL_PATH")
+            if name in given
+        ]
     if settings.prediction_log == "durable" and not settings.prediction_log_rows:
         problems.append("PREDICTION_LOG: must not be durable with PREDICTION_LOG_ROWS=0, which keeps no row")
     if 0 < settings.drift_baseline_rows < LEAST_BASELINE:

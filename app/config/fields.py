@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from app import __version__
-from app.config.allowed import R2, HeaderName, Key, MetricPrefix, Mode, Name, Place, Port, Rmse, Rows, Uri
+from app.config.allowed import R2, HeaderName, Key, MetricPrefix, Mode, Models, Name, Place, Port, Rmse, Rows, Uri
 from app.prediction_log.messages import LogFormat
 
 Stage = Literal["Production", "Staging", "None", "Archived"]
@@ -56,6 +56,10 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
         _help("Model to serve without a registry: a file, a directory, or an address such as s3://… or runs:/…"),
     ] = None
     model_name: Annotated[Name, _help("Name of the registered model to serve")] = "california-housing-model"
+    model_names: Annotated[
+        Models | None,
+        _help("Several registered models, separated by commas, each with its own selection: `a,b?alias=next`"),
+    ] = None
     model_stage: Annotated[Stage, _help("Stage whose newest version is served")] = "Production"
     model_fallback_stage: Annotated[Stage, _help("Stage to fall back on when MODEL_STAGE holds no version")] = "Staging"
     model_fallback_any: Annotated[

@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from app.address import Address, AddressError, parse_address
 from app.config.contradictions import contradictions
 from app.config.environ import values_of, with_files
 from app.config.fields import Fields
+from app.config.selection import read_models
 from app.prediction_log.messages import LogTarget
 
 
@@ -35,11 +38,23 @@ class Settings(Fields, frozen=True, kw_only=True):
         environ, unread = with_files(environ)
         values, problems = values_of(cls, environ)
         given = frozenset(name for name in environ if environ[name].strip())
-        settings = cls(**_named_by(values.get("model_path")) | values)
-        problems += unread + contradictions(settings, given)
+        models, unlike = read_models(values["model_names"], cls) if "model_names" in values else ([], [])
+        named: dict[str, Any] = {"model_name": models[0].name} if models else _named_by(values.get("model_path"))
+        settings = cls(**named | values)
+        problems += unlike + unread + contradictions(settings, given)
         if problems:
             raise SettingsError("\n".join(problems))
         return settings
+
+    @property
+    def models(self) -> "tuple[Settings, ...]":
+        """Settings of each model, the first one's routes being those without a name."""
+        if self.model_names is None:
+            return (self,)
+        models, problems = read_models(self.model_names, type(self))
+        if problems:
+            raise SettingsError("\n".join(problems))
+        return tuple(structs.replace(self, model_names=None, model_name=model.name, **model.values) for model in models)
 
     @property
     def place(self) -> Address | None:

@@ -158,6 +158,7 @@ def figures(services: Services, started: float) -> LiveFigures:
                 rmse=one.figures and one.figures.rmse,
             )
             for one in services.outcomes.report.versions
+            if one.model_name == services.name
         ),
         shadow=_shadow(services),
     )
@@ -222,7 +223,11 @@ def _shadow(services: Services) -> ShadowFigures | None:
     compared = known if known is not None and known.version == version and known.predictions else None
     return ShadowFigures(
         version=version,
-        rows=_summed((labels["outcome"], value) for labels, value in _samples(metrics.shadow_rows.collect(), "_total")),
+        rows=_summed(
+            (labels["outcome"], value)
+            for labels, value in _samples(metrics.shadow_rows.collect(), "_total")
+            if labels["model_name"] == shadow.identity.name
+        ),
         compared=compared.predictions if compared else 0,
         mean_difference=compared and compared.total / compared.predictions,
         mean_size=compared and compared.size / compared.predictions,

@@ -17,8 +17,9 @@ from app.drift.statistics import Shifts
 from app.drift.tracker import Tracker
 from app.drift.window import WindowedCounts
 
-FEATURE = ("model_version", "feature")
-OUTPUT = ("model_version", "output")
+MODEL = ("model_name", "model_version")
+FEATURE = (*MODEL, "feature")
+OUTPUT = (*MODEL, "output")
 
 OF_FEATURES = ("drift_psi", "drift_js_divergence", "drift_ks", "drift_level")
 OF_PREDICTION = (
@@ -30,7 +31,7 @@ class DriftSeries(Collector):
     """Exports the counts and shifts of all trackers.
 
     Args:
-        trackers: Gives the trackers of the models in service.
+        trackers: Gives the trackers of the models in service, of each name.
     """
 
     def __init__(self, trackers: Callable[[], Sequence[Tracker]]) -> None:
@@ -42,17 +43,17 @@ class DriftSeries(Collector):
         reference = GaugeMetricFamily(
             "drift_reference_info",
             "1 for what the rows of a version are compared with: training, profile, served or none.",
-            labels=("model_version", "source"),
+            labels=(*MODEL, "source"),
         )
         found: list[_Found] = []
         for tracker in self._trackers():
-            version, counts = tracker.model.version, tracker.counts
-            reference.add_metric((version, "none" if counts is None else counts.profile.source), 1)
+            model, counts = (tracker.model.name, tracker.model.version), tracker.counts
+            reference.add_metric((*model, "none" if counts is None else counts.profile.source), 1)
             if counts is not None:
                 if counts not in self._labels:
-                    features = _labels_of(version, "feature", counts.features)
-                    self._labels[counts] = features, _labels_of(version, "output", counts.prediction)
-                found.append(_Found(version, counts, measure(counts), *self._labels[counts]))
+                    features = _labels_of(model, "feature", counts.features)
+                    self._labels[counts] = features, _labels_of(model, "output", counts.prediction)
+                found.append(_Found(model, counts, measure(counts), *self._labels[counts]))
         yield reference
         if found:
             yield from _totals(found)
@@ -73,17 +74,18 @@ class _Labels(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """A version and its shifts."""
+    """A version of a model, by both names, and its shifts."""
 
-    version: str
+    model: tuple[str, str]
     counts: WindowedCounts
     measured: Measured
     features: _Labels
     prediction: _Labels
 
 
-def _labels_of(version: str, label: str, bins: Bins) -> _Labels:
-    columns = [{"model_version": version, label: column.name} for column in bins.columns]
+def _labels_of(model: tuple[str, str], label: str, bins: Bins) -> _Labels:
+    named = dict(zip(MODEL, model, strict=True))
+    columns = [named | {label: column.name} for column in bins.columns]
     cells = [
         labels | {"bin": name} for labels, column in zip(columns, bins.columns, strict=True) for name in column.bins
     ]
@@ -97,7 +99,7 @@ def _fill(family: Metric, labels: Sequence[dict[str, str]], values: Any, suffix:
 
 def _totals(found: Sequence[_Found]) -> Iterable[Metric]:
     """Counters of all rows, which can be summed over replicas."""
-    rows = CounterMetricFamily("feature_rows", "Rows counted by drift detection.", labels=("model_version",))
+    rows = CounterMetricFamily("feature_rows", "Rows counted by drift detection.", labels=MODEL)
     cells = CounterMetricFamily(
         "feature_bin", "Rows with a feature's value in a bin of the reference.", labels=(*FEATURE, "bin")
     )
@@ -110,9 +112,9 @@ def _totals(found: Sequence[_Found]) -> Iterable[Metric]:
     outputs = CounterMetricFamily(
         "prediction_bin", "Rows with an output of the model in a bin of the reference.", labels=(*OUTPUT, "bin")
     )
-    for version, counts, _, by_feature, by_output in found:
+    for model, counts, _, by_feature, by_output in found:
         features, prediction = counts.total()
-        rows.add_metric((version,), features.rows)
+        rows.add_metric(model, features.rows)
         _fill(cells, by_feature.cells, features.cells[counts.features.is_bin], "_total")
         _fill(missing, by_feature.columns, features.missing, "_total")
         _fill(outside, by_feature.columns, features.below + features.above, "_total")
@@ -137,9 +139,9 @@ def _references(found: Sequence[_Found]) -> Iterable[Metric]:
 
 def _windows(found: Sequence[_Found]) -> Iterable[Metric]:
     """Shifts of the rows in the window; absent with too few rows."""
-    rows = GaugeMetricFamily("drift_window_rows", "Rows in the window of DRIFT_WINDOW.", labels=("model_version",))
-    for version, _, measured, _, _ in found:
-        rows.add_metric((version,), measured.window.features.rows)
+    rows = GaugeMetricFamily("drift_window_rows", "Rows in the window of DRIFT_WINDOW.", labels=MODEL)
+    for model, _, measured, _, _ in found:
+        rows.add_metric(model, measured.window.features.rows)
     yield rows
     by_feature = [(each.features, each.measured.features) for each in found]
     by_output = [(each.prediction, each.measured.prediction) for each in found]

@@ -30,6 +30,7 @@ class WatchedModel(msgspec.Struct, frozen=True, kw_only=True):
     """What drift detection knows of a model in service.
 
     Attributes:
+        name: Name in the registry.
         version: Version in the registry.
         digest: Digest of the model's files.
         features: The features of a row, in the engine's order.
@@ -38,6 +39,7 @@ class WatchedModel(msgspec.Struct, frozen=True, kw_only=True):
         names: Names of the features that are watched where it came without.
     """
 
+    name: str
     version: str
     digest: str
     features: tuple[Feature, ...]

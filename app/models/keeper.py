@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
-from app.models.outcome import Refresh
+from app.models.outcome import Refresh, unloaded
 from app.models.refresher import Refresher
 from app.models.registry.source import ModelSource
 from app.models.slot import ModelSlot
@@ -163,6 +163,15 @@ class ModelKeeper:
         refresh = await asyncio.shield(order)
         return refresh if self.spread is None else await self.spread(refresh)
 
+    async def load(self) -> Refresh:
+        """Serve the model again and look now: an order that continues if its caller is cancelled."""
+        self._slot.unloaded = False
+        return await self.reload()
+
+    async def unload(self) -> Refresh:
+        """Serve the model no more until `load` or a start of the service; the same kind of order."""
+        return await asyncio.shield(self._order(self._unload()))
+
     def next_look(self) -> float | None:
         """Seconds until the next planned look; None during a look."""
         return None if self._next_look is None else max(0.0, self._next_look - self._clock())
@@ -185,13 +194,23 @@ class ModelKeeper:
 
     async def _pin_to(self, version: str | None) -> Refresh:
         async with self._turns.ordered():
+            if self._slot.unloaded:
+                return unloaded(version)
             work = self._refresher.unpin if version is None else partial(self._refresher.pin, version)
             refresh = await self._turns.in_thread(work)
             if self._slot.pinned == version:  # a failed order does not replace the outcome of the last look
                 self.last_refresh = refresh
             return refresh
 
+    async def _unload(self) -> Refresh:
+        async with self._turns.ordered():
+            self._slot.unloaded = True
+            self.last_refresh = await self._turns.in_thread(self._refresher.unload)
+            return self.last_refresh
+
     async def _look(self, *, retry_refused: bool) -> Refresh:
+        if self._slot.unloaded:
+            return unloaded()
         look = partial(self._refresher.look, retry_refused=retry_refused)
         self.last_refresh = await self._turns.in_thread(look)
         return self.last_refresh

@@ -10,6 +10,7 @@ Outcome = Literal[
     "unchanged",
     "refused",
     "failed",
+    "unloaded",
     "nothing_to_serve",
     "model_unknown",
     "version_unknown",
@@ -44,3 +45,13 @@ class Refresh(msgspec.Struct, frozen=True):
     def for_anybody(self) -> "Refresh":
         """Copy without the detail."""
         return msgspec.structs.replace(self, detail=None)
+
+
+def unloaded(version: str | None = None) -> Refresh:
+    """Outcome of a look, or of an order to serve a version, while the model is unloaded."""
+    return Refresh("unloaded", version, "an operator has unloaded the model")
+
+
+def brief(error: BaseException) -> str:
+    """Text of an error without paths of this machine."""
+    return getattr(error, "strerror", None) or type(error).__name__

@@ -11,7 +11,7 @@ from app.models.disk.pin import Pin
 from app.models.disk.store import ModelStore
 from app.models.listener import RefreshListener
 from app.models.loader import Loading, ModelLoader
-from app.models.outcome import Refresh
+from app.models.outcome import Refresh, brief, unloaded
 from app.models.registry.source import (
     Candidate,
     LookUp,
@@ -21,8 +21,8 @@ from app.models.registry.source import (
     RegistryUnreachable,
     VersionUnknown,
 )
-from app.models.slot import ModelSlot, Role
-from app.models.swapper import Swapper, brief
+from app.models.slot import ROLES, ModelSlot, Role
+from app.models.swapper import Swapper
 
 
 class Refresher:
@@ -43,15 +43,9 @@ class Refresher:
     """
 
     def __init__(
-        self,
-        slot: ModelSlot,
-        source: ModelSource,
-        loader: ModelLoader,
-        store: ModelStore,
-        pin: Pin,
-        listener: RefreshListener,
-        backoff: RefusalBackoff,
-    ) -> None:
+        self, slot: ModelSlot, source: ModelSource, loader: ModelLoader, store: ModelStore, pin: Pin,
+        listener: RefreshListener, backoff: RefusalBackoff,
+    ) -> None:  # fmt: skip
         self.look_ups: tuple[LookUp, ...] = ()
         self.rollout: dict[Role, Refresh] = {}
         self._slot = slot
@@ -102,6 +96,13 @@ class Refresher:
         self._slot.pinned = None
         written = self._pin.write(None)
         return _noting(self.look(retry_refused=True), written=written)
+
+    def unload(self) -> Refresh:
+        """Serve no version any more. Requests under way are answered."""
+        for role in ROLES:
+            self._swapper.put(role, None)
+        self.rollout.clear()
+        return self._report(unloaded())
 
     def _look(self) -> Refresh:
         if self._slot.current is None:

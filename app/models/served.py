@@ -167,6 +167,7 @@ def serve_artifact(
         loaded_at=datetime.now(UTC),
         load_seconds=0.0,
         watched=WatchedModel(
+            name=identity.name,
             version=identity.version,
             digest=artifact.digest,
             features=artifact.features,

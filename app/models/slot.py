@@ -1,11 +1,8 @@
 """The models in service: a request reads the slot, and a swap replaces one reference."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Literal, NamedTuple
-
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from app.drift.tracker import WatchedModel
 from app.errors import ModelUnavailable
@@ -13,12 +10,14 @@ from app.models.served import ServedModel
 from kernels.engine import EngineStatus
 
 Role = Literal["current", "canary", "shadow"]
+ROLES: tuple[Role, ...] = ("shadow", "canary", "current")
 
 
 class Freshness(NamedTuple):
     """Whether the model in service is known to be the one that the registry prefers.
 
     Attributes:
+        unloaded: Whether an operator has unloaded the model, so that no version comes into service.
         stale: Whether the registry failed to answer the last look, or was not asked yet.
         pinned: Whether an operator chose the model.
         age: Seconds since the registry last answered; None if it never did.
@@ -29,11 +28,12 @@ class Freshness(NamedTuple):
     age: float | None
 
 
-class ModelSlot(Collector):
-    """The snapshots that requests are answered with, and the metrics about them.
+class ModelSlot:
+    """The snapshots that requests to one model are answered with.
 
     Args:
         clock: Monotonic seconds; a test passes its own.
+        reported_at: Path of the report on the model.
 
     Attributes:
         current: The model in service; None until there is one.
@@ -45,11 +45,13 @@ class ModelSlot(Collector):
             answer, or no alias is set.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, reported_at: str = "/health/model") -> None:
+        self._reported_at = reported_at
         self.current: ServedModel | None = None
         self.canary: ServedModel | None = None
         self.shadow: ServedModel | None = None
         self.pinned: str | None = None
+        self.unloaded = False
         self.stale = True
         self.alias_missing: bool | None = None
         self._clock = clock
@@ -80,7 +82,8 @@ class ModelSlot(Collector):
             ModelUnavailable: There is none yet.
         """
         if self.current is None:
-            raise ModelUnavailable("No model is loaded yet. /health/model says why.")
+            is_missing = f"No model is loaded yet. {self._reported_at} says why."
+            raise ModelUnavailable("The model is unloaded." if self.unloaded else is_missing)
         return self.current
 
     def registry_answered(self, *, answered: bool, alias_missing: bool | None = None) -> None:
@@ -106,43 +109,3 @@ class ModelSlot(Collector):
         for served in (self.current, self.canary, self.shadow):
             if served is not None:
                 served.engine.close()
-
-    def collect(self) -> Iterable[Metric]:
-        """Prometheus series of the models in service, made at each scrape."""
-        if (status := self.engine_status()) is not None:
-            yield from _backend_series(status)
-        if (freshness := self.freshness()) is not None:
-            yield from _freshness_series(freshness)
-        if self.alias_missing is not None:
-            help_text = "1 while MODEL_ALIAS names no version of the registry, so that no other takes its place."
-            yield GaugeMetricFamily("model_alias_missing", help_text, float(self.alias_missing))
-
-
-def _backend_series(status: EngineStatus) -> Iterable[Metric]:
-    """Compute backends of the model in service. Counts belong to its engine, and restart with another model."""
-    usable = GaugeMetricFamily(
-        "compute_backend_usable", "1 for a backend in use, 0 for one that failed.", labels=("backend", "device")
-    )
-    out_of_memory = CounterMetricFamily(
-        "compute_backend_out_of_memory", "Times that a batch did not fit into a device's memory.", labels=("backend",)
-    )
-    for name, backend in status.backends.items():
-        usable.add_metric((name, backend.device), 1)
-        out_of_memory.add_metric((name,), backend.out_of_memory)
-    if status.disabled is not None:
-        usable.add_metric((status.disabled, status.disabled_device or ""), 0)
-    yield usable
-    yield out_of_memory
-
-
-def _freshness_series(freshness: Freshness) -> Iterable[Metric]:
-    yield GaugeMetricFamily(
-        "model_stale",
-        "1 while the registry has not answered, so that the model in use may not be the one that it prefers.",
-        float(freshness.stale),
-    )
-    yield GaugeMetricFamily("model_pinned", "1 while an operator has pinned a version.", float(freshness.pinned))
-    if freshness.age is not None:
-        yield GaugeMetricFamily(
-            "model_age_seconds", "Time since the registry last answered what it prefers.", freshness.age
-        )

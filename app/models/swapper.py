@@ -10,7 +10,7 @@ from app.models.disk.store import ModelStore
 from app.models.identity import ModelIdentity
 from app.models.listener import RefreshListener
 from app.models.loader import ModelLoader
-from app.models.outcome import Refresh
+from app.models.outcome import Refresh, brief
 from app.models.refusal import ModelRefused
 from app.models.registry.source import Candidate, NothingToServe, RegistryUnreachable
 from app.models.served import ServedModel
@@ -138,8 +138,3 @@ class Swapper:
         self._backoff.add(role, identity, refresh, error.check)
         self._listener.refused(role, identity, error)
         return refresh
-
-
-def brief(error: BaseException) -> str:
-    """Text of an error without paths of this machine."""
-    return getattr(error, "strerror", None) or type(error).__name__

@@ -15,7 +15,7 @@ HISTORY_POINTS = 100
 """Columns of a status history. Grafana draws none where there are more than one for two pixels of the panel."""
 
 SELECTED = 'job=~"$job",instance=~"$instance"'
-"""Matchers of the variables that every series has. Panels name `model_version` where a series has it."""
+"""Matchers of the variables that every series has. Panels name those of the model where a series has them."""
 
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
@@ -162,6 +162,7 @@ def _joined(panel: Panel) -> list[Json]:
 def _variables(prefix: str) -> list[Json]:
     status, info = rewritten("model_status", prefix), rewritten("model_info", prefix, SELECTED)
     job = rewritten("model_status", prefix, 'job=~"$job"')
+    named = rewritten("model_info", prefix, f'{SELECTED},model_name=~"$model_name"')
     source = {
         "type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus", "multi": False,
         "includeAll": False,
@@ -170,7 +171,8 @@ def _variables(prefix: str) -> list[Json]:
         source,
         _variable("job", "Job", f"label_values({status}, job)"),
         _variable("instance", "Instance", f"label_values({job}, instance)"),
-        _variable("model_version", "Model version", f"label_values({info}, model_version)"),
+        _variable("model_name", "Model", f"label_values({info}, model_name)"),
+        _variable("model_version", "Model version", f"label_values({named}, model_version)"),
     ]
 
 

@@ -13,7 +13,10 @@ Steps = tuple[tuple[float | None, str], ...]
 Names = dict[str, tuple[str, str]]
 
 WINDOW = "$__rate_interval"
-VERSION = 'model_version=~"$model_version"'
+VERSION = 'model_name=~"$model_name",model_version=~"$model_version"'
+BY_MODEL = "model_name, model_version"
+MODEL = "{{model_name}} {{model_version}}"
+FEATURE = "{{model_name}} {{feature}}"
 GREEN: Steps = ((None, "green"),)
 HEALTH: Names = {"0": ("healthy", "green"), "1": ("degraded", "orange"), "2": ("unhealthy", "red")}
 DRIFT_STEPS: Steps = ((None, "green"), (MODERATE, "orange"), (MAJOR, "red"))
@@ -93,9 +96,9 @@ OVERVIEW = Row(
     (
         stat("Health", "Worst status of all instances; /health/detailed has the reasons.", "none",
              "max(service_status)", names=HEALTH, steps=((None, "green"), (1, "orange"), (2, "red"))),
-        stat("Ready", "Instances with a model in service.", "none", "sum(model_status)"),
+        stat("Ready", "Models in service, in all instances.", "none", "sum(model_status)"),
         stat("Model version", "Versions in service. Two of them stand side by side during a roll-out only.", "none",
-             "max by (model_version) (model_info)", "{{model_version}}"),
+             f"max by ({BY_MODEL}) (model_info)", MODEL),
         stat("Requests", "Prediction requests answered a second.", "reqps", REQUESTS),
         stat("Errors", "Share of prediction requests with a status of 500 or more. Worry above 1 %.", "percentunit",
              f"({FAILED} or vector(0)) / {REQUESTS}", steps=((None, "green"), (0.001, "orange"), (0.01, "red"))),
@@ -128,8 +131,8 @@ STAGES = Row(
               "clients.", unit="s",
               series={quantile(0.99, "request_stage_duration_seconds", by="stage"): "{{stage}}"}),
         Panel(title="Computation", text="Time of transforms and forest for a batch, waiting for a thread included.",
-              unit="s", series={quantile(0.99, "prediction_duration_seconds", VERSION, "model_version"):
-                                "p99 of version {{model_version}}"}),
+              unit="s", series={quantile(0.99, "prediction_duration_seconds", VERSION, BY_MODEL):
+                                f"p99 of {MODEL}"}),
         Panel(title="Latency, all requests", text="Requests by duration: two bands are two kinds of requests.",
               unit="s", kind="heatmap", width=12,
               series={f"sum by (le) (increase({LATENCY}_bucket{{{PREDICTIONS}}}[{WINDOW}]))": "{{le}}"}),
@@ -144,8 +147,8 @@ LOAD = Row(
     "Load and refusals",
     (
         Panel(title="Predictions", text="Rows computed a second.", unit="rowsps", stacked=True,
-              series={rate(f"predictions_total{{{VERSION}}}", "model_version, prediction_type"):
-                      "{{prediction_type}} by {{model_version}}"}),
+              series={rate(f"predictions_total{{{VERSION}}}", f"{BY_MODEL}, prediction_type"):
+                      f"{{{{prediction_type}}}} by {MODEL}"}),
         Panel(title="Refused requests", text="Requests refused before they were computed, by reason.", unit="reqps",
               stacked=True, series={rate("requests_refused_total", "reason"): "{{reason}}"}),
         Panel(title="Requests in flight", text="Requests that have begun and are not answered; a measure for "
@@ -161,10 +164,10 @@ LOAD = Row(
     ),
 )  # fmt: skip
 
-PSI = f"max by (feature) (drift_psi{{{VERSION}}})"
-MISSING = f"sum by (feature) (rate(feature_missing_total{{{VERSION}}}[{WINDOW}]))"
-OUTSIDE = f"sum by (feature) (rate(feature_out_of_range_total{{{VERSION}}}[{WINDOW}]))"
-ROWS = f"scalar(sum(rate(feature_rows_total{{{VERSION}}}[{WINDOW}])))"
+PSI = f"max by (model_name, feature) (drift_psi{{{VERSION}}})"
+MISSING = f"sum by (model_name, feature) (rate(feature_missing_total{{{VERSION}}}[{WINDOW}]))"
+OUTSIDE = f"sum by (model_name, feature) (rate(feature_out_of_range_total{{{VERSION}}}[{WINDOW}]))"
+ROWS = f"on (model_name) group_left () sum by (model_name) (rate(feature_rows_total{{{VERSION}}}[{WINDOW}]))"
 
 DRIFT = Row(
     "Drift (it is not error: see below for that)",
@@ -172,42 +175,44 @@ DRIFT = Row(
         Panel(title="Features, the most shifted first", text="Distance of each feature's distribution from the "
               f"reference, in the window of the service. PSI of {MODERATE} is moderate, {MAJOR} is major.", unit="none",
               kind="table", steps=DRIFT_STEPS,
-              series={PSI: "PSI", f"max by (feature) (drift_ks{{{VERSION}}})": "KS",
-                      f"max by (feature) (drift_js_divergence{{{VERSION}}})": "Jensen-Shannon"}),
+              series={PSI: "PSI", f"max by (model_name, feature) (drift_ks{{{VERSION}}})": "KS",
+                      f"max by (model_name, feature) (drift_js_divergence{{{VERSION}}})": "Jensen-Shannon"}),
         Panel(title="PSI by feature", text=f"Green is stable, orange moderate ({MODERATE}), red major ({MAJOR}).",
-              unit="none", kind="status-history", width=16, steps=DRIFT_STEPS, series={PSI: "{{feature}}"}),
+              unit="none", kind="status-history", width=16, steps=DRIFT_STEPS, series={PSI: FEATURE}),
         Panel(title="Shift of predictions", text="Distance of the predictions' distribution from that in training.",
               unit="none",
-              series={f"max by (output) (drift_prediction_psi{{{VERSION}}})": "PSI of output {{output}}",
-                      f"max by (output) (drift_prediction_ks{{{VERSION}}})": "KS of output {{output}}"}),
+              series={f"max by (model_name, output) (drift_prediction_psi{{{VERSION}}})":
+                      "PSI of {{model_name}} {{output}}",
+                      f"max by (model_name, output) (drift_prediction_ks{{{VERSION}}})":
+                      "KS of {{model_name}} {{output}}"}),
         Panel(title="Missing values", text="Share of rows in which a feature has no value.", unit="percentunit",
-              series={f"{MISSING} / {ROWS}": "{{feature}}"}),
+              series={f"{MISSING} / {ROWS}": FEATURE}),
         Panel(title="Out of range", text="Share of rows in which a feature is beyond what the reference has.",
-              unit="percentunit", series={f"{OUTSIDE} / {ROWS}": "{{feature}}"}),
+              unit="percentunit", series={f"{OUTSIDE} / {ROWS}": FEATURE}),
     ),
 )  # fmt: skip
 
-BY_VERSION = "max by (model_version)"
+BY_VERSION = f"max by ({BY_MODEL})"
 
 TRUTH = Row(
     "Errors against the truth",
     (
         Panel(title="Error of regression", text="Of the newest rows whose outcome is known, in the target's unit.",
-              unit="none", width=6, series={f"{BY_VERSION} (outcome_rmse{{{VERSION}}})": "RMSE of {{model_version}}",
-                                            f"{BY_VERSION} (outcome_mae{{{VERSION}}})": "MAE of {{model_version}}"}),
+              unit="none", width=6, series={f"{BY_VERSION} (outcome_rmse{{{VERSION}}})": f"RMSE of {MODEL}",
+                                            f"{BY_VERSION} (outcome_mae{{{VERSION}}})": f"MAE of {MODEL}"}),
         Panel(title="R² and coverage", text="Share of the variance that is explained, and of outcomes inside their "
               "interval, which should be the interval's level.", unit="percentunit", width=6,
-              series={f"{BY_VERSION} (outcome_r2{{{VERSION}}})": "R² of {{model_version}}",
-                      f"{BY_VERSION} (outcome_interval_coverage{{{VERSION}}})": "coverage of {{model_version}}"}),
+              series={f"{BY_VERSION} (outcome_r2{{{VERSION}}})": f"R² of {MODEL}",
+                      f"{BY_VERSION} (outcome_interval_coverage{{{VERSION}}})": f"coverage of {MODEL}"}),
         Panel(title="Classifiers", text="Log loss, calibration error (lower is better) and AUC (higher is better).",
               unit="none", width=4,
-              series={f"{BY_VERSION} (outcome_log_loss{{{VERSION}}})": "log loss of {{model_version}}",
-                      f"{BY_VERSION} (outcome_calibration_error{{{VERSION}}})": "calibration of {{model_version}}",
-                      f"{BY_VERSION} (outcome_auc{{{VERSION}}})": "AUC of {{model_version}}"}),
+              series={f"{BY_VERSION} (outcome_log_loss{{{VERSION}}})": f"log loss of {MODEL}",
+                      f"{BY_VERSION} (outcome_calibration_error{{{VERSION}}})": f"calibration of {MODEL}",
+                      f"{BY_VERSION} (outcome_auc{{{VERSION}}})": f"AUC of {MODEL}"}),
         Panel(title="Outcomes reported", text="By what became of them: unknown ones have no prediction in the log.",
               unit="cps", width=4, series={rate("outcomes_total", "result"): "{{result}}"}),
         Panel(title="Rows with an outcome", text="Rows that the errors are computed from.", unit="short", width=4,
-              series={f"{BY_VERSION} (outcome_rows{{{VERSION}}})": "{{model_version}}"}),
+              series={f"{BY_VERSION} (outcome_rows{{{VERSION}}})": MODEL}),
     ),
 )  # fmt: skip
 

@@ -16,11 +16,20 @@ RUNBOOK = f"Section '{SECTION}' of app/README.md, which is installed with Madron
 BY = "namespace, job"
 """Labels of one deployment, over whose instances alerts sum. Without Kubernetes there is no namespace."""
 
-PREDICTION_ENDPOINTS = "/predict(/batch|/bulk|/explain|/curve)?|/invocations|/v1/.+:predict|/v2/.+/infer|/.+/ModelInfer"
+MODEL = "model_name, model_version"
+SHOWN = "{{ $labels.model_name }} {{ $labels.model_version }}"
+"""Labels of a version of a model, and how it is shown."""
+
+NAMED = "(/.model.)?"
+"""Part of an endpoint that stands for a model's name, whose braces are dots here."""
+
+PREDICTION_ENDPOINTS = (
+    f"/predict{NAMED}(/batch|/bulk|/explain|/curve)?|/invocations{NAMED}|/v1/.+:predict|/v2/.+/infer|/.+/ModelInfer"
+)
 """Regular expression of the endpoints of the prediction routes."""
 
 PREDICTIONS = f'endpoint=~"{PREDICTION_ENDPOINTS}"'
-BULK = 'endpoint!="/predict/bulk"'
+BULK = f'endpoint!~"/predict{NAMED}/bulk"'
 """Matchers of the prediction routes, and of those whose requests have few rows."""
 
 MOST_ERRORS = 0.01
@@ -76,7 +85,7 @@ def recordings() -> list[Recording]:
     PSI is the sum over bins of (p - q) ln(p / q), where p is the share of the rows of the last hour and q that of the
     reference. That of several instances cannot be had from theirs, only from the sums of their counts.
     """
-    bins = "namespace, job, model_version, feature"
+    bins = f"{BY}, {MODEL}, feature"
     counts = "increase(feature_bin_total[1h])"
     now = f"clamp_min(madrone:feature_bin_share:increase1h, {LEAST_SHARE})"
     reference = f"clamp_min(max by ({bins}, bin) (feature_bin_reference_share), {LEAST_SHARE})"
@@ -102,8 +111,8 @@ def recordings() -> list[Recording]:
         ),
         Recording(
             "madrone:feature_psi:increase1h",
-            f"sum by ({bins}) (({now} - {reference}) * ln({now} / {reference})) and on ({BY}, model_version)"
-            f" sum by ({BY}, model_version) (increase(feature_rows_total[1h])) >= {LEAST_ROWS}",
+            f"sum by ({bins}) (({now} - {reference}) * ln({now} / {reference})) and on ({BY}, {MODEL})"
+            f" sum by ({BY}, {MODEL}) (increase(feature_rows_total[1h])) >= {LEAST_ROWS}",
         ),
     ]  # fmt: skip
 
@@ -128,6 +137,15 @@ def alerts(settings: Settings) -> list[Alert]:
             first="/health, which names the reason; if it does not answer either, the log of the process.",
         ),
         Alert(
+            name="MadroneModelMissing",
+            expression="model_status == 0 unless on (job, instance) service_status == 2",
+            hold="5m",
+            severity="warning",
+            summary="{{ $labels.instance }} of {{ $labels.job }} answers no predictions of {{ $labels.model_name }}",
+            description="No version of this model is in service there; other models answer.",
+            first="/health/model with the model's name, which names the reason.",
+        ),
+        Alert(
             name="MadroneErrors",
             expression=f"madrone:request_errors:ratio_rate5m > {MOST_ERRORS}",
             hold="5m",
@@ -150,7 +168,7 @@ def alerts(settings: Settings) -> list[Alert]:
             expression=f"model_stale == 1 or model_age_seconds > {stale:g}",
             hold="15m",
             severity="warning",
-            summary="{{ $labels.instance }} of {{ $labels.job }} does not know whether its model is the newest",
+            summary="{{ $labels.instance }} of {{ $labels.job }} does not know the newest {{ $labels.model_name }}",
             description="The registry does not answer; predictions go on with the model that is loaded.",
             first="last_refresh in /health/model, with ADMIN_API_KEY for the words of the registry.",
         ),
@@ -159,7 +177,7 @@ def alerts(settings: Settings) -> list[Alert]:
             expression="model_alias_missing == 1",
             hold="5m",
             severity="warning",
-            summary="No version has the MODEL_ALIAS of {{ $labels.job }}",
+            summary="No version of {{ $labels.model_name }} has the MODEL_ALIAS of {{ $labels.job }}",
             description="The model in service stays, and a restart finds none.",
             first="last_refresh in /health/model, which names the aliases that exist.",
         ),
@@ -183,20 +201,20 @@ def alerts(settings: Settings) -> list[Alert]:
         ),
         Alert(
             name="MadroneFeatureDrift",
-            expression=f"max by ({BY}, model_version, feature) (drift_level) >= 2",
+            expression=f"max by ({BY}, {MODEL}, feature) (drift_level) >= 2",
             hold="15m",
             severity="warning",
             summary="{{ $labels.feature }} of {{ $labels.job }} is not distributed as in training",
-            description=f"PSI against the reference of version {{{{ $labels.model_version }}}} is {MAJOR} or more.",
+            description=f"PSI against the reference of {SHOWN} is {MAJOR} or more.",
             first="/drift, which shows the bins that moved, and where the feature comes from. Drift is not error.",
         ),
         Alert(
             name="MadronePredictionDrift",
-            expression=f"max by ({BY}, model_version, output) (drift_prediction_level) >= 2",
+            expression=f"max by ({BY}, {MODEL}, output) (drift_prediction_level) >= 2",
             hold="15m",
             severity="warning",
             summary="Predictions of {{ $labels.job }} are not distributed as in training",
-            description=f"PSI against the reference of version {{{{ $labels.model_version }}}} is {MAJOR} or more.",
+            description=f"PSI against the reference of {SHOWN} is {MAJOR} or more.",
             first="/drift, which shows the features that moved too. Drift is not error: outcome_rmse is.",
         ),
         Alert(

@@ -46,8 +46,8 @@ def _figure(name: str, version: Performance) -> float | None:
 def _family(
     name: str, help_text: str, versions: tuple[Performance, ...], value: Callable[[Performance], float | None]
 ) -> Metric:
-    family = GaugeMetricFamily(name, help_text, labels=("model_version",))
+    family = GaugeMetricFamily(name, help_text, labels=("model_name", "model_version"))
     for version in versions:
         if (number := value(version)) is not None:
-            family.add_metric((version.model_version,), number)
+            family.add_metric((version.model_name, version.model_version), number)
     return family

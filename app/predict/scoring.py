@@ -121,7 +121,7 @@ class Scoring:
     def count_not_finite(self, served: ServedModel, kind: PredictionType, rows: int) -> None:
         """Count rows without a finite prediction."""
         if rows:
-            self._not_finite.add((served.identity.version, kind), rows)
+            self._not_finite.add((served.identity.name, served.identity.version, kind), rows)
 
     def after(
         self, exchange: Call, served: ServedModel, kind: PredictionType, rows: FloatArray, evaluation: Evaluation,

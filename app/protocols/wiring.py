@@ -14,6 +14,7 @@ from app.protocols.mlflow.handlers import Invocations, invocation_routes
 from app.protocols.open_inference.controller import OpenInferenceController
 from app.protocols.open_inference.document import describe_inference
 from app.protocols.open_inference.handler import Inference
+from app.protocols.open_inference.repository import RepositoryController
 from app.protocols.open_inference.unsupported import unsupported_routes
 
 
@@ -29,7 +30,15 @@ def prediction_routes(services: Services, scorings: Scorings) -> dict[str, ASGIA
 
 def protocol_handlers() -> list[Any]:
     """Litestar's handlers of all other routes."""
-    own = [mlflow.invocations, mlflow.ping, mlflow.mlflow_version, kserve.KServeController, OpenInferenceController]
+    own = [
+        mlflow.invocations,
+        mlflow.named_invocations,
+        mlflow.ping,
+        mlflow.mlflow_version,
+        kserve.KServeController,
+        OpenInferenceController,
+        RepositoryController,
+    ]
     return [*own, *unsupported_routes()]
 
 

@@ -1,14 +1,13 @@
 """Health routes: reports for people, probes for orchestrators (live, ready), and the reload for the admin."""
 
 import asyncio
-import logging
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
-import numpy as np
 from litestar import Controller, Request, Response, get, post
 from litestar.openapi import ResponseSpec
+from litestar.params import FromPath
 
 from app.auth import KEY_SCHEME, has_admin_key, require_admin_key
 from app.codecs.json.duplicates import has_repeated
@@ -16,20 +15,16 @@ from app.codecs.rules import REPEATED
 from app.container import InjectedServices, Services
 from app.errors import FieldError, InvalidInput, MalformedBody, NotFound
 from app.models.outcome import Refresh
-from app.models.served import ServedModel
 from app.prediction_log.status import PredictionLogStatus
 from app.problems import problem_responses
 from app.routes.model_health import ModelHealth, model_health
+from app.routes.readiness import Probe, readiness
 from app.routes.reasons import Reason, Status, reasons_of, status_of
 from app.tasks import TaskStatus
 from app.telemetry.dependencies import Dependency, DependencyReading
 from app.telemetry.gpu import GpuStatus
 from app.telemetry.system import SystemReading
 from kernels.dispatch import BackendStatus
-
-READY_TIMEOUT_S = 1.0
-
-log = logging.getLogger(__name__)
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +58,8 @@ class DetailedHealth(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         reasons: Why the status is not `healthy`.
+        model: The first model.
+        models: All models by name.
         dependencies: The registry, and the database of the prediction log, by name.
     """
 
@@ -71,18 +68,12 @@ class DetailedHealth(msgspec.Struct, frozen=True, kw_only=True):
     reasons: list[Reason]
     dependencies: dict[str, DependencyReading]
     model: ModelHealth
+    models: dict[str, ModelHealth]
     tasks: dict[str, TaskStatus]
     prediction_log: PredictionLogStatus
     system: SystemReading
     gpu: GpuHealth
     timestamp: datetime
-
-
-class Probe(msgspec.Struct, frozen=True):
-    """Answer to a probe of an orchestrator."""
-
-    status: Literal["live", "ready", "not ready"]
-    reason: str | None = None
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -101,6 +92,8 @@ def _unhealthy(body: type[msgspec.Struct]) -> dict[int, ResponseSpec]:
     """The 503 response of a route, for the OpenAPI document."""
     return {503: ResponseSpec(body, description="Predictions are not answered", generate_examples=False)}
 
+
+UNKNOWN = problem_responses(404)
 
 RELOAD_RESPONSES = problem_responses(400, 401, 403, 404, 413, 422, 500) | {
     202: ResponseSpec(Pending, description="The reload continues", generate_examples=False)
@@ -122,7 +115,7 @@ class HealthController(Controller):
             Health(
                 status=status,
                 version=services.settings.api_version,
-                model_loaded=services.slot.current is not None,
+                model_loaded=all(one.slot.current is not None for one in services.models.values()),
                 problems=[reason.message for reason in reasons],
                 timestamp=datetime.now(UTC),
             ),
@@ -144,6 +137,7 @@ class HealthController(Controller):
                 reasons=reasons,
                 dependencies=_dependencies(services, in_detail=in_detail),
                 model=model_health(services, in_detail=in_detail),
+                models={name: model_health(one, in_detail=in_detail) for name, one in services.models.items()},
                 tasks=services.tasks.status,
                 prediction_log=services.prediction_log.status,
                 system=services.system.read(),
@@ -157,10 +151,17 @@ class HealthController(Controller):
     async def model(self, services: InjectedServices, request: Request[Any, Any, Any]) -> Response[ModelHealth]:
         """The model in use, how it was chosen, and the last look into the registry; 503 while no model is loaded.
 
-        Error texts of the registry are included only for a request with ADMIN_API_KEY.
+        Of several models it is the first. Error texts of the registry are included only for a request with
+        ADMIN_API_KEY.
         """
-        health = model_health(services, in_detail=has_admin_key(request))
-        return _answer(health, ok=services.slot.current is not None)
+        return _model(services, request)
+
+    @get("/model/{model:str}", summary="Report a model's health", responses=_unhealthy(ModelHealth) | UNKNOWN)
+    async def named_model(
+        self, services: InjectedServices, request: Request[Any, Any, Any], model: FromPath[str]
+    ) -> Response[ModelHealth]:
+        """The same of the model of a name."""
+        return _model(services.of(model), request)
 
     @get("/system", summary="Report the host")
     async def system(self, services: InjectedServices) -> SystemReading:
@@ -182,7 +183,7 @@ class HealthController(Controller):
 
     @get("/ready", summary="Probe readiness", responses=_unhealthy(Probe))
     async def ready(self, services: InjectedServices) -> Response[Probe]:
-        """200 if the model in use answers a test prediction now; 503 if not, and once the service is shutting down."""
+        """200 if the models in use answer a test prediction now; 503 if not, and once the service is shutting down."""
         probe = await readiness(services)
         return _answer(probe, ok=probe.status == "ready")
 
@@ -200,38 +201,39 @@ class HealthController(Controller):
         A body `{"version": "3"}` pins a version, `{"version": null}` unpins it. A reload that takes longer than
         REQUEST_TIMEOUT is answered with 202 and continues; /health/model then reports its outcome.
         """
-        order = _order(await request.body())
-        try:
-            async with asyncio.timeout(services.settings.request_timeout):
-                refresh = await services.keeper.reload(order)
-        except TimeoutError:
-            pending: Response[Any] = Response(Pending(), status_code=202)
-            return pending
-        if refresh.outcome == "version_unknown":
-            raise NotFound(f"The version cannot be pinned: {refresh.reason}.")
-        return Response(refresh, status_code=200)
+        return await _reload(services, request)
+
+    @post(
+        "/model/{model:str}/reload",
+        status_code=200,
+        guards=[require_admin_key],
+        security=[{KEY_SCHEME: []}],
+        responses=RELOAD_RESPONSES,
+        summary="Look for another version of a model now",
+    )
+    async def named_reload(
+        self, services: InjectedServices, request: Request[Any, Any, Any], model: FromPath[str]
+    ) -> Response[Refresh]:
+        """The same for the model of a name."""
+        return await _reload(services.of(model), request)
 
 
-async def readiness(services: Services, served: ServedModel | None = None) -> Probe:
-    """Whether a model, by default the one in use, answers a test prediction now, and the service takes requests."""
-    if services.shutdown.announced:
-        return Probe("not ready", "the service is shutting down")
-    served = served or services.slot.current
-    if served is None:
-        return Probe("not ready", "no model is loaded")
-    if not services.prediction_log.started:
-        return Probe("not ready", "the prediction log is starting")
+def _model(services: Services, request: Request[Any, Any, Any]) -> Response[ModelHealth]:
+    health = model_health(services, in_detail=has_admin_key(request))
+    return _answer(health, ok=services.slot.current is not None)
+
+
+async def _reload(services: Services, request: Request[Any, Any, Any]) -> Response[Refresh]:
+    order = _order(await request.body())
     try:
-        async with asyncio.timeout(READY_TIMEOUT_S):
-            output = await services.executor.check(served)
+        async with asyncio.timeout(services.settings.request_timeout):
+            refresh = await services.keeper.reload(order)
     except TimeoutError:
-        return Probe("not ready", f"no prediction within {READY_TIMEOUT_S:g} s")
-    except Exception as error:
-        log.exception("readiness probe failed")
-        return Probe("not ready", f"the prediction failed: {type(error).__name__}")
-    if not np.isfinite(output).all():
-        return Probe("not ready", "the model's prediction is not finite")
-    return Probe("ready")
+        pending: Response[Any] = Response(Pending(), status_code=202)
+        return pending
+    if refresh.outcome == "version_unknown":
+        raise NotFound(f"The version cannot be pinned: {refresh.reason}.")
+    return Response(refresh, status_code=200)
 
 
 def _order(body: bytes) -> str | msgspec.UnsetType | None:

@@ -113,9 +113,10 @@ def hooks_router() -> Router:
         summary="Take a webhook of MLflow",
     )
     async def mlflow_hook(services: InjectedServices, request: Request[Any, Any, Any]) -> Response[HookAnswer]:
-        """Look into the registry now, because MLflow says that something changed. Other models' events are ignored.
+        """Look into the registry now, because MLflow says that something changed.
 
-        Many events in a burst cause one look now and one after it. The request is answered before any look.
+        Events of models that are not served are ignored. Many events in a burst cause one look now and one after it.
+        The request is answered before any look.
         """
         body = await request.body()
         secret = services.settings.mlflow_webhook_secret or ""
@@ -124,11 +125,12 @@ def hooks_router() -> Router:
             event = msgspec.json.decode(body, type=Event)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise MalformedBody("The body is not an event of MLflow.") from None
-        if event.entity not in WATCHED or event.data.name != services.settings.model_name:
+        changed = services.models.get(event.data.name) if event.entity in WATCHED else None
+        if changed is None:
             return Response(HookAnswer("ignored"), status_code=202)
         if not deliveries.add(delivery):
             return Response(HookAnswer("repeated"), status_code=202)
-        services.keeper.look_soon()
+        changed.keeper.look_soon()
         return Response(HookAnswer("looking"), status_code=202)
 
     return Router("/hooks", route_handlers=[mlflow_hook], tags=["hooks"])

@@ -31,13 +31,14 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """Description of the service and the model in use."""
+    """Description of the service, of the first model in use, and the names of all models."""
 
     name: str
     version: str
     model_name: str
     model_version: str | None
     model_stage: str | None
+    models: tuple[str, ...]
     protocols: list[Protocol]
     openapi: str
     max_batch_size: int
@@ -56,6 +57,7 @@ async def info(services: InjectedServices) -> ServiceInfo:
         model_name=settings.model_name,
         model_version=served and served.identity.version,
         model_stage=served and served.identity.stage,
+        models=tuple(services.models),
         protocols=protocols_of(settings),
         openapi="/openapi.json",
         max_batch_size=settings.max_batch_size,

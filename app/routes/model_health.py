@@ -88,7 +88,7 @@ def model_health(services: Services, *, in_detail: bool) -> ModelHealth:
     return ModelHealth(
         status="unhealthy" if served is None else status_of(model_reasons(services)),
         source="registry" if services.settings.place is None else "path",
-        name=services.settings.model_name,
+        name=services.name,
         version=served and served.identity.version,
         stage=served and served.identity.stage,
         aliases=served.identity.aliases if served else (),

@@ -8,12 +8,12 @@ from typing import Annotated, Any, get_args
 
 import msgspec
 from litestar import Controller, get, post
-from litestar.params import QueryParameter
+from litestar.params import FromPath, QueryParameter
 
 from app.auth import KEY_SCHEME
 from app.codecs.columns import arrow
 from app.config.fields import Output
-from app.container import InjectedServices
+from app.container import InjectedServices, Services
 from app.feature import Feature
 from app.models.predictions.output import Meaning, meaning
 from app.models.predictions.reliability import Reliability
@@ -21,6 +21,11 @@ from app.predict.answers import BatchResponse, Label, PredictionResponse
 from app.predict.explain.curve import CurveResponse
 from app.problems import PROBLEM_STATUSES, problem_responses
 from kernels.explainer import Space
+
+ENDS = ("", "/explain", "/curve", "/batch", "/bulk")
+"""What the paths of the prediction routes end in."""
+
+NAMED_PATHS = [f"/{{model:str}}{end}" for end in ENDS]
 
 OPTIONS: dict[str, Any] = {
     "status_code": 200,
@@ -195,29 +200,43 @@ class PredictController(Controller):
     @get("/model/info", summary="Describe the model", responses=problem_responses(503))
     async def model_info(self, services: InjectedServices) -> ModelInfo:
         """Identity, features, metrics and an example of the model in use."""
-        served = services.slot.require()
-        artifact, identity, intervals = served.artifact, served.identity, served.artifact.intervals
-        return ModelInfo(
-            name=identity.name,
-            version=identity.version,
-            stage=identity.stage,
-            aliases=identity.aliases,
-            run_id=identity.run_id,
-            digest=artifact.digest,
-            resolved_by=served.resolved_by,
-            loaded_at=served.loaded_at.isoformat(),
-            objective=artifact.forest.objective,
-            output=meaning(artifact.forest.objective),
-            output_choices=served.outputs,
-            labels=served.labels,
-            trees=artifact.forest.n_trees,
-            model_features=artifact.forest.n_features,
-            features=artifact.features,
-            metrics=served.metrics,
-            example=artifact.example,
-            interval_levels=intervals.levels if intervals else (),
-            default_interval_level=intervals and intervals.default_level,
-            outside_distance=served.engine.outside_distance,
-            reference_rows=0 if artifact.table is None else len(artifact.table),
-            reliability=artifact.reliability,
-        )
+        return _model_info(services)
+
+    @get("/{model:str}/model/info", summary="Describe a model", responses=problem_responses(404, 503))
+    async def named_model_info(self, services: InjectedServices, model: FromPath[str]) -> ModelInfo:
+        """The same of the model of a name."""
+        return _model_info(services.of(model))
+
+    @post(NAMED_PATHS, status_code=200, include_in_schema=False)
+    async def predict_by_name(self, model: FromPath[str]) -> None:
+        """Predict by the model of a name, as the routes without one do; `docs` describes it."""
+        raise NotImplementedError
+
+
+def _model_info(services: Services) -> ModelInfo:
+    served = services.slot.require()
+    artifact, identity, intervals = served.artifact, served.identity, served.artifact.intervals
+    return ModelInfo(
+        name=identity.name,
+        version=identity.version,
+        stage=identity.stage,
+        aliases=identity.aliases,
+        run_id=identity.run_id,
+        digest=artifact.digest,
+        resolved_by=served.resolved_by,
+        loaded_at=served.loaded_at.isoformat(),
+        objective=artifact.forest.objective,
+        output=meaning(artifact.forest.objective),
+        output_choices=served.outputs,
+        labels=served.labels,
+        trees=artifact.forest.n_trees,
+        model_features=artifact.forest.n_features,
+        features=artifact.features,
+        metrics=served.metrics,
+        example=artifact.example,
+        interval_levels=intervals.levels if intervals else (),
+        default_interval_level=intervals and intervals.default_level,
+        outside_distance=served.engine.outside_distance,
+        reference_rows=0 if artifact.table is None else len(artifact.table),
+        reliability=artifact.reliability,
+    )

@@ -61,8 +61,8 @@ Cursor = Annotated[list[str] | None, _parameter("`next` of an answer, to go on b
 )
 async def read_predictions(
     services: InjectedServices, request: Request[Any, Any, Any], since: Time = None, until: Time = None,
-    model_version: Text = None, request_id: Text = None, prediction_type: Kind = None, order: Order = None,
-    limit: Limit = None, cursor: Cursor = None,
+    model_name: Text = None, model_version: Text = None, request_id: Text = None, prediction_type: Kind = None,
+    order: Order = None, limit: Limit = None, cursor: Cursor = None,
 ) -> ASGIApp:  # fmt: skip
     """Rows of the prediction log with their outcomes, the newest first.
 

@@ -64,22 +64,34 @@ def reasons_of(services: Services) -> list[Reason]:
     reasons = [Reason(code="task_crashed", message=message) for message in crashed(services.tasks)]
     if services.joint is not None:
         reasons += [Reason(code=fault.code, message=fault.text) for fault in services.joint.team.faults()]
-    reasons += model_reasons(services)
+    models = services.models.values()
+    for one in models:
+        reasons += _of_model(one)
     reasons += _dependency_reasons(services)
-    engine = services.slot.engine_status()
-    if engine is None:
+    if all(one.slot.current is None for one in models):
         none = Reason(code="model_missing", status="unhealthy", message="no model is loaded")
         reasons.insert(0, none)
-    elif engine.disabled_reason is not None:
-        reasons.append(Reason(code="gpu_off", message=f"GPU backend is off: {engine.disabled_reason}"))
+    disabled = {status.disabled_reason for one in models if (status := one.slot.engine_status()) is not None}
+    for reason in sorted(disabled - {None}):  # pyright: ignore[reportArgumentType]
+        reasons.append(Reason(code="gpu_off", message=f"GPU backend is off: {reason}"))
     nvml = services.gpu.calls.read()
     if nvml.up is False:
         reasons.append(Reason(code="gpu_hanging", message=f"NVML has not answered for {nvml.unanswered_seconds:.0f} s"))
     return reasons
 
 
+def _of_model(services: Services) -> list[Reason]:
+    """Reasons that concern a model, which they name where there are several."""
+    reasons = model_reasons(services)
+    if len(services.models) == 1:
+        return reasons
+    if services.slot.current is None:
+        reasons.insert(0, Reason(code="model_missing", message="no version is loaded"))
+    return [msgspec.structs.replace(reason, message=f"model {services.name}: {reason.message}") for reason in reasons]
+
+
 def model_reasons(services: Services) -> list[Reason]:
-    """Reasons that concern the model in use, its canary and its shadow."""
+    """Reasons that concern a model in use, its canary and its shadow."""
     reasons = [*_refresh_reasons("model", services.keeper.last_refresh)]
     for role, refresh in tuple(services.refresher.rollout.items()):
         reasons += _refresh_reasons(role, refresh)
@@ -141,7 +153,9 @@ def _refresh_reasons(role: str, refresh: Refresh | None) -> list[Reason]:
 def _dependency_reasons(services: Services) -> list[Reason]:
     reasons: list[Reason] = []
     silence, longest = services.registry.silence(), REGISTRY_LOOKS * services.settings.model_cache_ttl
-    if silence > max(longest, LEAST_REGISTRY_AGE_S) and services.refresher.loading is None:
+    if silence > max(longest, LEAST_REGISTRY_AGE_S) and all(
+        one.refresher.loading is None for one in services.models.values()
+    ):
         named = "the registry" if services.settings.place is None else "the place of MODEL_PATH"
         message = f"{named} has not answered for {silence:.0f} s"
         reasons.append(Reason(code="registry_old", message=message))

@@ -25,8 +25,9 @@ SUFFIXES: dict[str, Format] = {
     ".feather": "arrow",
 }
 
-BATCH_ROWS = 2**17
-"""Rows of a record batch: they bound the memory, with the budget."""
+BATCH_ROWS, BATCH_CELLS = 2**17, 2**22
+"""Most rows of a record batch, and most cells, if those are of more than a row: they bound the memory, with the
+budget."""
 
 BATCHES_OF_PART = 8
 """Record batches of a part, where the input has no row groups."""
@@ -122,12 +123,16 @@ def _parquet(file: Any, wanted: Wanted, finished: int, *, remote: bool) -> Itera
         read = sum(source.metadata.row_group(group).num_rows for group in range(finished))
         for group in range(finished, source.num_row_groups):
             seen = False
-            for batch in source.iter_batches(BATCH_ROWS, row_groups=[group], columns=names, use_threads=False):
+            for batch in source.iter_batches(_batch_rows(names), row_groups=[group], columns=names, use_threads=False):
                 seen = True
                 read += batch.num_rows
                 yield Piece(group, batch.select(names), read / rows)
             if not seen:
                 yield Piece(group, empty)
+
+
+def _batch_rows(names: list[str]) -> int:
+    return max(1, min(BATCH_ROWS, BATCH_CELLS // max(1, len(names))))
 
 
 def _no_rows(schema: Any, names: list[str]) -> Any:
@@ -145,12 +150,13 @@ def _batches(
     source = read_cells(file) if text else _arrow(file)
     schema = next(source)
     names, seen = wanted(schema), False
+    most = _batch_rows(names)
     for number, one in enumerate(source):
         batch, bad = one if text else (one, None)
-        for start in range(0, batch.num_rows, BATCH_ROWS):
+        for start in range(0, batch.num_rows, most):
             seen = True
-            part = batch.slice(start, BATCH_ROWS).select(names)
-            unread = NOTHING if bad is None else unread_of(bad[start : start + BATCH_ROWS])
+            part = batch.slice(start, most).select(names)
+            unread = NOTHING if bad is None else unread_of(bad[start : start + most])
             # Arrow reads CSV far ahead, and makes a record batch of each block.
             blocks = number + (start + part.num_rows) / batch.num_rows
             yield part, text, unread, partial(int, blocks * BLOCK_BYTES) if text else file.tell

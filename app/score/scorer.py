@@ -148,22 +148,24 @@ class Scorer:
     def wanted(self, schema: Any) -> list[str]:
         """Names of the columns of an input that are needed of it, in its order (ScoreRefused: as of `scored`)."""
         columns = self._columns(schema, text=True)
-        needed = {*columns.kept, *(schema.names[place] for place in columns.places if place is not None)}
-        return [name for name in schema.names if name in needed]
+        given = schema.names
+        needed = {*columns.kept, *(given[place] for place in columns.places if place is not None)}
+        return [name for name in given if name in needed]
 
     def _columns(self, schema: Any, *, text: bool) -> _Columns:
         """What is read of a record batch (ScoreRefused: its columns are not the model's, or not kept so)."""
         features, renamed = self._features, self.options.renamed
-        if lacking := [name for name in renamed if name not in schema.names]:
+        given = schema.names  # which Arrow makes anew each time
+        if lacking := [name for name in renamed if name not in given]:
             raise ScoreRefused(f"The input has no column {', '.join(lacking)}, which is to be renamed.")
         replaced = set(renamed.values())
-        names = [renamed.get(name, "" if name in replaced else name) for name in schema.names]
+        names = [renamed.get(name, "" if name in replaced else name) for name in given]
         try:
             places = match_columns(names, features, None if text else schema.types, others=True)
         except InvalidInput as error:
             raise ScoreRefused(error.sentences()) from None
         origin = {feature.name: feature.name for feature in features} | {new: old for old, new in renamed.items()}
-        kept = self._kept(schema.names, {schema.names[place] for place in places if place is not None})
+        kept = self._kept(given, {given[place] for place in places if place is not None})
         return _Columns(places, origin, kept)
 
     def _kept(self, names: list[str], read: set[str]) -> list[str]:

@@ -152,12 +152,12 @@ class Executor:
 
     def count(self, served: ServedModel, prediction_type: PredictionType, rows: int, seconds: float) -> None:
         """Count predicted rows, and the seconds that they took."""
-        version = served.identity.version
-        self._metrics.predictions.add((version, prediction_type), rows)
-        self._metrics.prediction_duration.observe((version,), seconds)
+        name, version = served.identity.name, served.identity.version
+        self._metrics.predictions.add((name, version, prediction_type), rows)
+        self._metrics.prediction_duration.observe((name, version), seconds)
         self._metrics.rows.observe((prediction_type,), rows)
         if (trace := current_trace.get()) is not None:
-            trace.computed(served.identity.name, version, prediction_type, rows)
+            trace.computed(name, version, prediction_type, rows)
 
     async def _explained(
         self, engine: Engine, rows: NDArray[np.float64], needs: Needs, evaluation: Evaluation

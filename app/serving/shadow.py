@@ -120,7 +120,7 @@ class Shadow:
         if len(rows) > room:
             step = -(-len(rows) // room) if room else 0
             taken = -(-len(rows) // step) if step else 0
-            self._count("dropped", len(rows) - taken)
+            self._count(served, "dropped", len(rows) - taken)
             if not taken:
                 return
             # Copies, so that the queue does not keep all of a large request.
@@ -146,7 +146,7 @@ class Shadow:
             served, count = chunk[0].served, sum(len(answers.rows) for answers in chunk)
             try:
                 if shadow is None or shadow.identity.is_same_version(served.identity):
-                    self._count("dropped", count)
+                    self._count(served, "dropped", count)
                     return
                 loop = asyncio.get_running_loop()
                 difference = await loop.run_in_executor(self._executor, _difference, shadow, served, chunk)
@@ -187,12 +187,14 @@ class Shadow:
         finite = np.isfinite(difference).reshape(len(difference), -1).all(axis=1)
         scored = int(np.count_nonzero(finite))
         if scored:
-            histogram = self._metrics.shadow_difference.labels(served.identity.version, shadow.identity.version)
+            histogram = self._metrics.shadow_difference.labels(
+                served.identity.name, served.identity.version, shadow.identity.version
+            )
             values = difference[finite].ravel()
             for value in values.tolist():
                 histogram.observe(value)
             self._add(shadow.identity.version, values)
-            self._count("scored", scored)
+            self._count(served, "scored", scored)
         if scored < len(difference):
             self._fail(shadow, served, len(difference) - scored, ValueError("the difference is not finite"))
 
@@ -203,7 +205,7 @@ class Shadow:
         self.compared = Compared(version, known.predictions + len(values), total, size)
 
     def _fail(self, shadow: ServedModel | None, served: ServedModel, rows: int, error: Exception) -> None:
-        self._count("failed", rows)
+        self._count(served, "failed", rows)
         if shadow is None or (self._last_failed and self._last_failed.is_same_version(shadow.identity)):
             return
         self._last_failed = shadow.identity
@@ -213,8 +215,8 @@ class Shadow:
             exc_info=error,
         )
 
-    def _count(self, outcome: Literal["scored", "dropped", "failed"], rows: int) -> None:
-        self._metrics.shadow_rows.labels(outcome).inc(rows)
+    def _count(self, served: ServedModel, outcome: Literal["scored", "dropped", "failed"], rows: int) -> None:
+        self._metrics.shadow_rows.labels(served.identity.name, outcome).inc(rows)
 
 
 def _difference(shadow: ServedModel, served: ServedModel, chunk: list[_Answers]) -> FloatArray:

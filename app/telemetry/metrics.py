@@ -42,7 +42,7 @@ disable_created_metrics()
 class Metrics:
     """The series of requests, predictions and background tasks, and the registry that exports all series.
 
-    Owners of other series are collectors, which `register` takes: `models/slot.py` (model in use, backends),
+    Owners of other series are collectors, which `register` takes: `models/watch/series.py` (models in use, backends),
     `serving/admission.py` (rows in flight) and `gpu.py`.
 
     Args:
@@ -73,17 +73,19 @@ class Metrics:
             LATENCY_BUCKETS_S,
             registry,
         )
-        self.predictions = FastCounter("predictions", "Rows predicted.", ("model_version", "prediction_type"), registry)
+        self.predictions = FastCounter(
+            "predictions", "Rows predicted.", ("model_name", "model_version", "prediction_type"), registry
+        )
         self.predictions_not_finite = FastCounter(
             "predictions_not_finite",
             "Rows predicted that got an error for an answer, since a prediction or a bound was not a finite number.",
-            ("model_version", "prediction_type"),
+            ("model_name", "model_version", "prediction_type"),
             registry,
         )
         self.prediction_duration = FastHistogram(
             "prediction_duration_seconds",
             "Time that transforms and forest took for one batch, waiting for a thread included.",
-            ("model_version",),
+            ("model_name", "model_version"),
             LATENCY_BUCKETS_S,
             registry,
         )
@@ -113,13 +115,13 @@ class Metrics:
             ("error_type", "endpoint"), registry=registry,
         )  # fmt: skip
         self.shadow_rows = Counter(
-            "model_shadow_rows_total", "Rows sampled for the shadow, by what became of them.", ("outcome",),
-            registry=registry,
+            "model_shadow_rows_total", "Rows sampled for the shadow, by what became of them.",
+            ("model_name", "outcome"), registry=registry,
         )  # fmt: skip
         self.shadow_difference = Histogram(
             "model_shadow_difference",
             "The shadow's prediction minus the one that was answered, in the target's unit.",
-            ("model_version", "shadow_version"),
+            ("model_name", "model_version", "shadow_version"),
             buckets=DIFFERENCE_BUCKETS,
             registry=registry,
         )

@@ -16,13 +16,14 @@ from app.models.artifact import read_artifact
 from app.models.registry.embedded import BUNDLED
 from madrone.client import AsyncClient, Client, FailedRow, KeyRefused, OtherVersion, Prediction, Refused, TooLarge
 from tests.client.readme import examples
-from tests.support import Server, eventually, server_environ
+from tests.support import BY_PATH, Server, eventually, server_environ, version_by_path
 
 KEY = "sesame"
 MOST_ROWS, MOST_OF_A_BATCH, MOST_BYTES = 1000, 3, 40_000
 LIMITS = {"MAX_BULK_ROWS": MOST_ROWS, "MAX_BATCH_SIZE": MOST_OF_A_BATCH, "MAX_BODY_BYTES": MOST_BYTES}
 
 ARTIFACT = read_artifact(BUNDLED / "model")
+VERSION = version_by_path()
 NAMES = [feature.name for feature in ARTIFACT.features]
 
 
@@ -30,7 +31,7 @@ NAMES = [feature.name for feature in ARTIFACT.features]
 def server(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("service")
     limits = {name: str(limit) for name, limit in LIMITS.items()}
-    server = Server(server_environ(registry_dir, directory) | limits | {"API_KEY": KEY}, directory)
+    server = Server(server_environ(registry_dir, directory) | BY_PATH | limits | {"API_KEY": KEY}, directory)
     yield server.wait_ready()
     server.kill()
 
@@ -57,7 +58,7 @@ def test_a_row_is_predicted_with_what_was_asked_for(client: Client, rows: np.nda
     row = dict(zip(NAMES, rows[0], strict=True))  # values of NumPy
     plain = client.predict(row)
     assert isinstance(plain, Prediction)
-    assert (plain.prediction, plain.version, plain.warnings) == (expected[0], "1", [])
+    assert (plain.prediction, plain.version, plain.warnings) == (expected[0], VERSION, [])
     assert plain.interval is not None
     assert plain.explanation is None
     assert client.predict(pd.Series(row)).interval == plain.interval
@@ -81,7 +82,7 @@ def test_a_curve_tells_what_would_be_predicted(client: Client) -> None:
 
 def test_the_model_and_its_features_are_described(client: Client) -> None:
     model = client.model()
-    assert (model.version, model.feature_names, model.trees) == ("1", NAMES, ARTIFACT.forest.n_trees)
+    assert (model.version, model.feature_names, model.trees) == (VERSION, NAMES, ARTIFACT.forest.n_trees)
     assert client.ready() is True
 
 
@@ -173,9 +174,9 @@ def test_every_fault_of_a_row_is_named(client: Client) -> None:
 
 def test_only_the_version_that_is_asked_for_answers(client: Client, rows: np.ndarray) -> None:
     row = dict(zip(NAMES, rows[0], strict=True))
-    assert client.predict(row, version="1").version == "1"
+    assert client.predict(row, version=VERSION).version == VERSION
     for call in (lambda: client.predict(row, version="2"), lambda: client.predict_table(rows[:2], version="2")):
-        with pytest.raises(OtherVersion, match=r"Version 1 of the model answered, not 2\."):
+        with pytest.raises(OtherVersion, match=rf"Version {VERSION} of the model answered, not 2\."):
             call()
 
 
@@ -220,4 +221,4 @@ def test_the_examples_of_the_page_run_and_print_what_it_shows(server: Server) ->
         code = source.replace("http://localhost:8000", server.url).replace("my-key", KEY)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
         assert done.stderr == ""
-        assert done.stdout == shown
+        assert done.stdout == shown.replace("-model 1 ", f"-model {VERSION} ")  # as a registry counts them

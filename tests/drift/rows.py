@@ -36,7 +36,9 @@ def profile_of(rows: Array, source: Any = "training") -> Profile:
 
 def model_of(profile: Profile | None, version: str = "1") -> WatchedModel:
     names = tuple(feature.name for feature in FEATURES)
-    return WatchedModel(version=version, digest=DIGEST, features=FEATURES, outputs=1, profile=profile, names=names)
+    return WatchedModel(
+        name="houses", version=version, digest=DIGEST, features=FEATURES, outputs=1, profile=profile, names=names
+    )
 
 
 class Clock:

@@ -24,7 +24,13 @@ def model() -> WatchedModel:
     artifact = read_artifact(BUNDLED / "model")
     assert artifact.profile is not None
     return WatchedModel(
-        version="1", digest=artifact.digest, features=artifact.features, outputs=1, profile=artifact.profile, names=()
+        name="houses",
+        version="1",
+        digest=artifact.digest,
+        features=artifact.features,
+        outputs=1,
+        profile=artifact.profile,
+        names=(),
     )
 
 

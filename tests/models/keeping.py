@@ -13,12 +13,13 @@ from app.models.disk.pin import Pin
 from app.models.disk.store import ModelStore
 from app.models.identity import ModelIdentity
 from app.models.keeper import ModelKeeper
-from app.models.listener import RefreshListener
+from app.models.listener import RefreshListener, RefreshMetrics
 from app.models.loader import ModelLoader
 from app.models.refresher import Refresher
 from app.models.registry.source import Candidate, Fetched, Offer
 from app.models.registry.worker import ModelWorker
 from app.models.slot import ModelSlot
+from app.models.watch.series import SlotSeries
 from app.telemetry.metrics import Metrics
 
 
@@ -53,6 +54,7 @@ class Source(ModelWorker):
 class Kept(msgspec.Struct, frozen=True):
     """A keeper and what it works with."""
 
+    name: str
     keeper: ModelKeeper
     refresher: Refresher
     store: ModelStore
@@ -62,7 +64,7 @@ class Kept(msgspec.Struct, frozen=True):
     batch_costs: BatchCosts
 
     def value(self, name: str, **labels: str) -> float | None:
-        return self.metrics.registry.get_sample_value(name, labels)
+        return self.metrics.registry.get_sample_value(name, {"model_name": self.name, **labels})
 
     def served_versions(self) -> list[dict[str, str]]:
         """Labels of every `model_info` series."""
@@ -73,14 +75,14 @@ class Kept(msgspec.Struct, frozen=True):
 def keep(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Kept:
     slot, source = ModelSlot(clock), Source(settings)
     metrics = Metrics()
-    metrics.register(slot)
+    metrics.register(SlotSeries({settings.model_name: slot}))
     batch_costs = BatchCosts(settings.data_dir / "calibrations.json")
     store = ModelStore(
         settings.data_dir / "models", settings.source_uri, settings.model_name, settings.model_store_versions
     )
     loader = ModelLoader(settings, source, store, batch_costs)
     pin = Pin(settings.data_dir / "pin.json", settings.source_uri, settings.model_name)
-    listener = RefreshListener(metrics.registry, settings.model_name)
+    listener = RefreshListener(RefreshMetrics(metrics.registry), settings.model_name)
     refresher = Refresher(slot, source, loader, store, pin, listener, RefusalBackoff(settings.model_cache_ttl, clock))
     keeper = ModelKeeper(slot, source, refresher, settings.model_cache_ttl, clock)
-    return Kept(keeper, refresher, store, slot, source, metrics, batch_costs)
+    return Kept(settings.model_name, keeper, refresher, store, slot, source, metrics, batch_costs)

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.errors import ModelUnavailable
 from app.models.slot import ModelSlot, Role
+from app.models.watch.series import SlotSeries
 from app.telemetry.metrics import Metrics
 from kernels.dispatch import BackendStatus
 from kernels.engine import EngineStatus
@@ -55,7 +56,7 @@ def test_a_model_is_put_in_its_role_alone_and_taken_out(role: Role) -> None:
 
 def test_backends_are_exported_at_each_scrape_while_a_model_serves() -> None:
     slot, metrics = ModelSlot(), Metrics()
-    metrics.register(slot)
+    metrics.register(SlotSeries({"houses": slot}))
     assert backend_series(metrics) == {}
     slot.current = served(computing("cuda", "cpu", out_of_memory=2))
     assert backend_series(metrics) == {

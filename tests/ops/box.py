@@ -66,7 +66,6 @@ class Box:
             for file in self.volumes[name].iterdir():
                 shutil.chown(file, 0, group)
                 file.chmod(mode)
-        environ = self._environ | {one["name"]: one["value"] for one in self._container["env"]}
         script = MAKE.format(
             new=self._root,
             folders=" ".join([*SYSTEM, sys.base_prefix, sys.prefix, str(ROOT)]),
@@ -75,13 +74,24 @@ class Box:
             group=self._security["runAsGroup"],
             groups=group,
             home=self._home,
-            environ=" ".join(shlex.quote(f"{name}={value}") for name, value in environ.items()),
+            environ=" ".join(shlex.quote(f"{name}={value}") for name, value in self._variables().items()),
             command=shlex.join(self._container["args"]),
         )
         with self._log.open("wb") as log:
             self.popen = subprocess.Popen(
                 ["unshare", "--mount", "--propagation", "private", "sh", "-c", script], stdout=log, stderr=log
             )
+
+    def run(self, command: list[str], **environ: str) -> int:
+        """Run a command in the container, and give its exit status."""
+        inside = ["nsenter", "--target", str(self.popen.pid), "--mount", "--root", "env", "--ignore-environment"]
+        variables = [f"{name}={value}" for name, value in (self._variables() | environ).items()]
+        return subprocess.run(
+            [*inside, *variables, *command], timeout=60, check=False, stderr=subprocess.PIPE
+        ).returncode
+
+    def _variables(self) -> dict[str, str]:
+        return self._environ | {one["name"]: one["value"] for one in self._container["env"]}
 
     def _mount(self, mounted: dict[str, Any]) -> str:
         place = f"{self._root}{mounted['mountPath']}"

@@ -1,9 +1,8 @@
 """Deployments of the tests: what `madrone ops` makes manifests of."""
 
-from pathlib import Path
 from typing import Any
 
-import msgspec
+import yaml
 
 from app.config.settings import Settings
 from app.ops.manifests.plan import Plan
@@ -36,19 +35,12 @@ def plan(environ: dict[str, str] | None = None, **options: Any) -> Plan:
     return Plan(settings=Settings.from_environ(given), environ=given, **options)
 
 
-class Encrypted(Settings, frozen=True, kw_only=True):
-    """Settings with a certificate."""
-
-    api_tls_cert: Path | None = None
-    api_tls_key: Path | None = None
-    api_tls_client_ca: Path | None = None
-
-
 def encrypted(environ: dict[str, str] | None = None, client_ca: str | None = None) -> Plan:
     """A deployment whose API speaks TLS, and with `client_ca` only to clients with a certificate."""
-    given = {"API_TLS_CERT": "/home/me/cert.pem", "API_TLS_KEY": "/home/me/key.pem", **(environ or {})}
-    if client_ca is not None:
-        given["API_TLS_CLIENT_CA"] = client_ca
-    files = {name.lower(): Path(path) for name, path in given.items() if name.startswith("API_TLS")}
-    settings = msgspec.structs.asdict(Settings.from_environ(environ or {})) | files
-    return Plan(settings=Encrypted(**settings), environ=given)
+    files = {"API_TLS_CERT": "/home/me/cert.pem", "API_TLS_KEY": "/home/me/key.pem"}
+    return plan({**files, **({} if client_ca is None else {"API_TLS_CLIENT_CA": client_ca}), **(environ or {})})
+
+
+def by_kind(manifest: str) -> dict[str, Any]:
+    """The objects of a manifest by their kinds."""
+    return {one["kind"]: one for one in yaml.load_all(manifest, yaml.CSafeLoader) if one is not None}

@@ -20,14 +20,17 @@ def check(document: Any, version: str = NEWEST) -> None:
         kubernetes_validate.validate(document, version, strict=True)
     else:
         assert document.keys() == {"kind", "apiVersion", "metadata", "spec"}
-        jsonschema.validate(document["spec"], schema, jsonschema.Draft202012Validator)
+        schema.validate(document["spec"])
 
 
 @cache
-def custom_resources() -> dict[tuple[str, str], Any]:
-    """Schemas of the specifications of custom resources, which take no key that they do not name."""
+def custom_resources() -> dict[tuple[str, str], jsonschema.Draft202012Validator]:
+    """Judges of the specifications of custom resources, which take no key that they do not name."""
     text = Path(__file__).with_name("custom_resources.yaml").read_text()
-    return {(one["kind"], one["apiVersion"]): closed(one["spec"]) for one in yaml.safe_load_all(text)}
+    return {
+        (one["kind"], one["apiVersion"]): jsonschema.Draft202012Validator(closed(one["spec"]))
+        for one in yaml.safe_load_all(text)
+    }
 
 
 def closed(schema: Any) -> Any:

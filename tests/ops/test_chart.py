@@ -15,7 +15,7 @@ from app.ops.manifests.chart import chart
 from app.ops.manifests.cluster import kubernetes
 from app.ops.manifests.files import write_files
 from app.ops.manifests.plan import Plan
-from tests.ops.deployments import EVERYTHING, encrypted, plan
+from tests.ops.deployments import EVERYTHING, by_kind, encrypted, plan
 from tests.ops.schemas import check
 
 PLANS = {
@@ -23,6 +23,7 @@ PLANS = {
     "everything": plan(EVERYTHING, name="scores", replicas=3),
     "encrypted": encrypted({"API_KEY": "sesame"}),
     "without metrics": plan({"ENABLE_PROMETHEUS": "false"}),
+    "odd text": plan({"MODEL_NAME": '{{ .Release.Name }} \x7f\u2028\u00e9\U0001f600"\\\n%s'}),
 }
 
 INFO = 1
@@ -48,16 +49,14 @@ def rendered(tmp_path: Path) -> Rendered:
         with helm.Chart.load(str(tmp_path / "chart")) as loaded:
             loaded.validate_schema(loaded.merge_values(values or {}))
             texts = loaded.render(values or {}, name=release or deployment.name, namespace="prod")
-        found = [yaml.safe_load(text) for path, text in texts.items() if path.endswith(".yaml")]
-        return {one["kind"]: one for one in found if one is not None}
+        return by_kind("---\n".join(text for path, text in texts.items() if path.endswith(".yaml")))
 
     return render
 
 
 @pytest.mark.parametrize("deployment", PLANS.values(), ids=PLANS)
 def test_its_default_values_give_what_ops_kubernetes_prints(rendered: Rendered, deployment: Plan) -> None:
-    printed = {one["kind"]: one for one in yaml.safe_load_all(kubernetes(deployment)) if one is not None}
-    assert rendered(deployment) == printed
+    assert rendered(deployment) == by_kind(kubernetes(deployment))
 
 
 @pytest.mark.parametrize("deployment", PLANS.values(), ids=PLANS)
@@ -72,7 +71,8 @@ def test_values_change_what_they_say(rendered: Rendered) -> None:
     found = rendered(
         plan(),
         {
-            "image": "ours/madrone:2", "replicas": 5, "autoscaling": False, "networkPolicy": False,
+            "image": "ours/madrone:2", "imagePullSecrets": [{"name": "registry"}],
+            "replicas": 5, "autoscaling": False, "networkPolicy": False,
             "serviceMonitor": False, "env": {"MODEL_NAME": "1e5", "MAX_ROWS_IN_FLIGHT": "1000000"},
             "secret": {"name": "keys", "keys": ["API_KEY", "DATABASE_URL"]},
             "resources": {"limits": {"memory": "2Gi", "nvidia.com/gpu": 1}}, "podAnnotations": {"a": "true"},
@@ -89,6 +89,7 @@ def test_values_change_what_they_say(rendered: Rendered) -> None:
     assert found["Deployment"]["spec"]["replicas"] == 5
     template = found["Deployment"]["spec"]["template"]
     assert template["metadata"]["annotations"] == {"a": "true"}
+    assert template["spec"]["imagePullSecrets"] == [{"name": "registry"}]
     assert template["spec"]["nodeSelector"] == {"gpu": "yes"}
     (container,) = template["spec"]["containers"]
     assert container["image"] == "ours/madrone:2"

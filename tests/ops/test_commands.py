@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
-import yaml
 from click.testing import CliRunner, Result
 
 from app.cli import main
@@ -12,7 +12,7 @@ from app.config.settings import Settings
 from app.ops.manifests.chart import chart
 from app.ops.manifests.cluster import kubernetes
 from app.ops.manifests.serving_runtime import kserve
-from tests.ops.deployments import plan
+from tests.ops.deployments import by_kind, encrypted, plan
 
 Ops = Callable[..., Result]
 MANIFESTS = ("kubernetes", "helm", "kserve", "compose")
@@ -50,7 +50,7 @@ def test_manifests_are_printed_with_the_options_and_the_settings(ops: Ops) -> No
         done = ops(command, *options, **environ)
         assert (done.exit_code, done.stderr, done.stdout) == (0, "", made(described))
     done = ops("kubernetes", "--replicas", "9", "--max-replicas", "9")
-    (scaler,) = (one for one in yaml.safe_load_all(done.stdout) if one and one["kind"] == "HorizontalPodAutoscaler")
+    scaler = by_kind(done.stdout)["HorizontalPodAutoscaler"]
     assert (scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]) == (9, 9)
 
 
@@ -114,3 +114,16 @@ def test_bad_settings_end_the_command(ops: Ops) -> None:
     assert (done.exit_code, done.stdout) == (2, "")
     assert "API_PORT: must be" in done.stderr
     assert "sesame" not in done.stderr
+
+
+def test_what_has_no_way_to_its_probes_or_callers_ends_the_command(ops: Ops, monkeypatch: pytest.MonkeyPatch) -> None:
+    tls = encrypted().settings
+    unseen = msgspec.structs.replace(encrypted(client_ca="/ca.pem").settings, enable_prometheus=False)
+    for command, settings, words in (
+        ("kserve", tls, "API_TLS_CERT is set, but KServe sends requests without TLS."),
+        ("kubernetes", unseen, "API_TLS_CLIENT_CA needs ENABLE_PROMETHEUS"),
+    ):
+        monkeypatch.setattr("app.commands.ops.settings_of_environment", lambda settings=settings: settings)
+        done = ops(command)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert words in done.stderr

@@ -1,4 +1,4 @@
-"""The folder for Docker Compose: what Compose itself and Prometheus say of it.
+"""The folder for Docker Compose: what the specification of Compose, Compose itself and Prometheus say of it.
 
 Nothing is started: images cannot be had here.
 """
@@ -7,10 +7,11 @@ import json
 import re
 import shutil
 import subprocess
-import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -21,7 +22,9 @@ from app.ops.manifests.plan import Plan
 from tests.ops.deployments import EVERYTHING, encrypted, plan
 from tests.support import ROOT
 
-COMPOSE = Path(sys.executable).with_name("docker-compose")
+SPECIFICATION = jsonschema.Draft202012Validator(
+    json.loads((files("check_jsonschema") / "builtin_schemas/vendor/compose-spec.json").read_text())
+)
 
 PLANS = {
     "defaults": plan(),
@@ -40,35 +43,46 @@ def written(deployment: Plan, folder: Path) -> Path:
     return folder
 
 
-def read_by_compose(folder: Path) -> Any:
-    """The project as Compose understands it, with variables replaced."""
-    if not COMPOSE.exists():
-        pytest.skip("docker-compose is not installed")
-    done = subprocess.run(
-        [str(COMPOSE), "config", "--format", "json"], cwd=folder, capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return json.loads(done.stdout)
+def project_of(deployment: Plan) -> Any:
+    return yaml.safe_load(compose(deployment)["compose.yaml"])
 
 
 @pytest.mark.parametrize("deployment", PLANS.values(), ids=PLANS)
-def test_compose_takes_it(tmp_path: Path, deployment: Plan) -> None:
-    folder = written(deployment, tmp_path / "folder")
-    project = read_by_compose(folder)
+def test_the_specification_of_compose_takes_it(tmp_path: Path, deployment: Plan) -> None:
+    project, folder = project_of(deployment), written(deployment, tmp_path / "folder")
+    SPECIFICATION.validate(project)
     assert project["name"] == deployment.name
     metrics = {"prometheus", "grafana"} if deployment.settings.enable_prometheus else set()
     assert project["services"].keys() == {"madrone", "mlflow", "postgres"} | metrics
-    assert project["volumes"].keys() == project["services"].keys()
-    for service in project["services"].values():
-        for mounted in (one for one in service["volumes"] if one["type"] == "bind"):
-            assert Path(mounted["source"]).exists(), mounted
-            assert mounted["read_only"]
-    for secret in project["secrets"].values():
-        assert Path(secret["file"]).is_file()
+    named = {volume.partition(":")[0] for one in project["services"].values() for volume in one["volumes"]}
+    assert {name for name in named if not name.startswith("./")} == project["volumes"].keys()
+    assert all((folder / name).exists() for name in named if name.startswith("./"))
+    assert all((folder / secret["file"]).is_file() for secret in project["secrets"].values())
+    used = {secret["source"] for one in project["services"].values() for secret in one.get("secrets", ())}
+    assert used == project["secrets"].keys()
+    assert {name for one in project["services"].values() for name in one["networks"]} == project["networks"].keys()
+
+
+@pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not on PATH")
+@pytest.mark.parametrize("deployment", PLANS.values(), ids=PLANS)
+def test_compose_reads_it(tmp_path: Path, deployment: Plan) -> None:
+    done = subprocess.run(
+        ["docker-compose", "config", "--format", "json"], cwd=written(deployment, tmp_path / "folder"),
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["services"].keys() == project_of(deployment)["services"].keys()
+
+
+def test_the_specification_refuses_what_compose_would() -> None:
+    broken = project_of(plan())
+    broken["services"]["madrone"]["readonly"] = True
+    with pytest.raises(jsonschema.ValidationError):
+        SPECIFICATION.validate(broken)
 
 
 def test_every_service_has_few_rights_a_health_check_and_a_pinned_image() -> None:
-    services = yaml.safe_load(compose(plan())["compose.yaml"])["services"]
+    services = project_of(plan())["services"]
     for name, service in services.items():
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"]
@@ -81,10 +95,10 @@ def test_every_service_has_few_rights_a_health_check_and_a_pinned_image() -> Non
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
 
 
-def test_the_service_gets_the_settings_and_asks_the_servers_of_the_project(tmp_path: Path) -> None:
+def test_the_service_gets_the_settings_and_asks_the_servers_of_the_project() -> None:
     deployment = PLANS["everything"]
-    project = read_by_compose(written(deployment, tmp_path / "folder"))
-    service = project["services"]["madrone"]
+    service = project_of(deployment)["services"]["madrone"]
+    assert all("$" not in value.replace("$$", "") for value in service["environment"].values())
     found = {name: value.replace("$$", "$") for name, value in service["environment"].items()}
     assert found == deployment.places | deployment.variables | {
         "MLFLOW_TRACKING_URI": "http://mlflow:5000",
@@ -97,11 +111,11 @@ def test_the_service_gets_the_settings_and_asks_the_servers_of_the_project(tmp_p
         "/run/secrets/madrone/ADMIN_API_KEY", "/run/secrets/madrone/API_KEY", "/run/secrets/madrone/DATABASE_URL",
     ]  # fmt: skip
     assert needed(deployment) == ["secrets/ADMIN_API_KEY", "secrets/API_KEY"]
-    assert {one["published"] for one in service["ports"]} == {"9000", "9002"}
+    assert service["ports"] == ["9000:9000", "9002:9002"]
 
 
 def test_madrone_s_health_check_is_that_of_the_image() -> None:
-    check = yaml.safe_load(compose(plan())["compose.yaml"])["services"]["madrone"]["healthcheck"]
+    check = project_of(plan())["services"]["madrone"]["healthcheck"]
     assert check == {"start_period": "300s"}
     assert "\nHEALTHCHECK " in (ROOT / "Containerfile").read_text()
 

@@ -14,39 +14,32 @@ import yaml
 
 from app.models.registry.embedded import BUNDLED
 from app.ops.manifests.cluster import kubernetes
-from app.ops.manifests.plan import HOME
+from app.ops.manifests.plan import HOME, Plan
 from kernels.cache import kernels_version
+from tests.certificates import Authority
 from tests.ops.box import Box
-from tests.ops.deployments import plan
+from tests.ops.deployments import by_kind, encrypted, plan
 from tests.support import HTTP, ROOT, eventually, free_port
 
 CONTAINERFILE = (ROOT / "Containerfile").read_text()
 KEY = "sesame"
 
 
-def pod(deployment: Any) -> dict[str, Any]:
-    (found,) = (one for one in yaml.safe_load_all(kubernetes(deployment)) if one and one["kind"] == "Deployment")
-    return found["spec"]["template"]["spec"]
+def pod(deployment: Plan) -> dict[str, Any]:
+    return by_kind(kubernetes(deployment))["Deployment"]["spec"]["template"]["spec"]
 
 
 @pytest.mark.usefixtures("registry_dir")  # which compiles the kernels
 def test_madrone_serves_as_the_manifest_says(tmp_path: Path, example: dict[str, float]) -> None:
-    """With a read-only root, as a user without rights, and with files nowhere but in the volumes."""
-    port = free_port()
-    deployment = plan(
-        {
-            "API_PORT": str(port),
-            "PROMETHEUS_PORT": str(free_port()),
-            "API_KEY": KEY,
-            "MODEL_PATH": str(BUNDLED / "model"),
-        }
-    )
-    spec = pod(deployment)
-    environ = {
-        "HOME": str(HOME), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-    }  # fmt: skip
+    """With a read-only root, as a user without rights, and with files nowhere but in the volumes; over TLS."""
+    url = f"https://localhost:{(port := free_port())}"
+    settings = {"API_PORT": str(port), "PROMETHEUS_PORT": str(free_port()), "MODEL_PATH": str(BUNDLED / "model")}
+    spec = pod(encrypted({**settings, "API_KEY": KEY}))
+    environ = {"HOME": str(HOME), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
     box = Box(spec, environ, str(HOME), tmp_path)
     (box.volumes["secrets"] / "API_KEY").write_text(KEY)
+    for made, name in zip(Authority(tmp_path).issue("madrone"), ("tls.crt", "tls.key"), strict=True):
+        shutil.copy(made, box.volumes["tls"] / name)
     # What an earlier start compiled, since it takes a minute.
     kept = box.volumes["state"] / "data" / "kernels" / kernels_version()
     shutil.copytree(os.environ["NUMBA_CACHE_DIR"], kept)
@@ -56,10 +49,12 @@ def test_madrone_serves_as_the_manifest_says(tmp_path: Path, example: dict[str, 
     try:
         (container,) = spec["containers"]
         probe = container["readinessProbe"]["httpGet"]["path"]
-        eventually(lambda: status(port, probe, box) == 200)
-        answer = HTTP.post(f"http://127.0.0.1:{port}/predict", json=example, headers={"X-API-Key": KEY})
-        assert answer.status_code == 200
-        assert HTTP.post(f"http://127.0.0.1:{port}/predict", json=example).status_code == 401
+        eventually(lambda: status(url + probe, box) == 200)
+        assert HTTP.post(f"{url}/predict", json=example, headers={"X-API-Key": KEY}).status_code == 200
+        assert HTTP.post(f"{url}/predict", json=example).status_code == 401
+        health = yaml.safe_load(instructions("HEALTHCHECK")[0].partition("CMD ")[2])
+        assert box.run(health) == 0
+        assert box.run(health, API_PORT=str(free_port())) == 1
         for process in (box.process, *box.process.children(recursive=True)):
             assert set(process.uids()) == set(process.gids()) == {10001}
             rights = Path(f"/proc/{process.pid}/status").read_text()
@@ -77,10 +72,10 @@ def test_madrone_serves_as_the_manifest_says(tmp_path: Path, example: dict[str, 
     assert '"level":"ERROR"' not in log
 
 
-def status(port: int, path: str, box: Box) -> int:
+def status(url: str, box: Box) -> int:
     assert box.popen.poll() is None, box.log()
     try:
-        return HTTP.get(f"http://127.0.0.1:{port}{path}", timeout=5).status_code
+        return HTTP.get(url, timeout=5).status_code
     except httpx.TransportError:
         return 0
 

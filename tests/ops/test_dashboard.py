@@ -94,6 +94,7 @@ def test_the_rows_are_those_that_an_operator_looks_for() -> None:
         "datasource",
         "job",
         "instance",
+        "model_name",
         "model_version",
     }
 

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import helm_python as helm
 import jsonschema
 import kubernetes_validate
 import pytest
@@ -17,7 +18,7 @@ from app.ops.manifests.plan import HOME, Plan
 from app.ops.manifests.scaling import TARGET, adapter_rule
 from app.ops.manifests.text import Quoted, written
 from app.routes.health import HealthController
-from tests.ops.deployments import EVERYTHING, encrypted, plan
+from tests.ops.deployments import EVERYTHING, by_kind, encrypted, plan
 from tests.ops.schemas import NEWEST, OLDEST, check
 from tests.support import ROOT
 
@@ -27,7 +28,7 @@ ENCRYPTED = encrypted({"API_KEY": "sesame"})
 
 def documents(deployment: Plan) -> dict[str, Any]:
     """The objects by their kinds."""
-    return {one["kind"]: one for one in yaml.safe_load_all(kubernetes(deployment)) if one is not None}
+    return by_kind(kubernetes(deployment))
 
 
 def container(deployment: Plan) -> dict[str, Any]:
@@ -94,8 +95,9 @@ def test_no_secret_is_in_them() -> None:
 
 
 @given(st.text(max_size=50))
-def test_any_text_of_a_setting_is_read_as_it_was(text: str) -> None:
-    assert yaml.safe_load(written({"value": Quoted(text)})) == {"value": text}
+def test_any_text_of_a_setting_is_read_as_it_was_in_python_and_in_go(text: str) -> None:
+    manifest = written({"value": Quoted(text)})
+    assert yaml.safe_load(manifest) == helm.values_from_yaml(manifest) == {"value": text}
 
 
 def test_probes_ask_routes_that_exist() -> None:
@@ -171,7 +173,7 @@ def test_the_autoscaler_asks_for_the_metric_that_the_adapter_s_rule_gives() -> N
         assert scaler["metrics"][0]["pods"]["metric"]["name"] == name
         (rule,) = yaml.safe_load(adapter_rule(deployment))["rules"]["custom"]
         assert rule["seriesQuery"] == f'{name}{{namespace!="",pod!=""}}'
-        assert all(f"# {line}\n" in kubernetes(deployment) for line in adapter_rule(deployment).splitlines())
+        assert "".join(f"# {line}\n" for line in adapter_rule(deployment).splitlines()) in kubernetes(deployment)
     assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 8)
 
 
@@ -182,6 +184,7 @@ def test_the_autoscaler_asks_for_the_metric_that_the_adapter_s_rule_gives() -> N
         ({"MODEL_PATH": "/models/risk.txt"}, "put it into the image"),
         ({"PREDICTION_LOG": "durable"}, "put a volume that stays there"),
         ({}, "DATABASE_URL is not set"),
+        ({"API_PORT": "1023"}, "A port is below 1024"),
         ({"MODEL_ARTIFACT_ROOT": "/mlruns"}, "mount its volume there"),
     ],
 )
@@ -190,6 +193,16 @@ def test_what_an_operator_has_to_know_is_said_at_the_top(environ: dict[str, str]
     assert note in top
     assert all(line.startswith("# ") for line in top.splitlines())
     assert note not in kubernetes(PLANS["everything"])
+
+
+def test_resources_grow_with_the_workers() -> None:
+    class Several(Settings, frozen=True, kw_only=True):
+        api_workers: int = 1
+
+    found = [container(Plan(settings=Several(api_workers=count), environ={}))["resources"] for count in (1, 2, 4)]
+    assert [one["requests"]["cpu"] for one in found] == ["1", "2", "4"]
+    assert [one["limits"]["memory"] for one in found] == ["1024Mi", "1536Mi", "2048Mi"]
+    assert all(one["limits"]["memory"] == one["requests"]["memory"] for one in found)
 
 
 def test_the_readme_shows_what_is_printed() -> None:

@@ -50,18 +50,27 @@ def serving(instance: str, version: str, values: str, name: str = "houses") -> d
 FAILED = OK.replace("200", "500")
 PROBED = OK.replace('"POST"', '"GRPC"').replace("/predict", "/inference.GRPCInferenceService/ServerLive")
 REFUSED = f'errors_total{{{HERE},error_type="overloaded",endpoint="/predict"}}'
-FEATURE = 'model_version="1",feature="MedInc"'
-OUTPUT = 'model_version="1",output="0"'
+MODEL = 'model_name="houses"'
+FEATURE = 'model_name="houses",model_version="1",feature="MedInc"'
+OUTPUT = 'model_name="houses",model_version="1",output="0"'
 DROPPED, WRITTEN = 'outcome="dropped"', 'outcome="written"'
 
 CASES: dict[str, Case] = {
     "MadroneNotReady": Case(one("service_status", "0x2 2x30"), 5, one("service_status", "0x2 2x1 0x30")),
+    "MadroneModelMissing": Case(
+        one("model_status", "0x30", MODEL) | one("service_status", "1x20 0x10"), 5,
+        one("model_status", "1x30", MODEL) | one("service_status", "0x30"),
+    ),
     "MadroneErrors": Case(
         {OK: "0+100x30", FAILED: "0+2x30", PROBED: "0+1000x30"}, 6, {OK: "0+1000x30", FAILED: "0+9x30"}
     ),
     "MadroneSlow": Case(latency(98, "/predict"), 11, latency(98, "/predict/bulk") | latency(100, "/predict")),
-    "MadroneModelStale": Case(one("model_stale", "1x60"), 15, one("model_stale", "1x13 0x60")),
-    "MadroneAliasMissing": Case(one("model_alias_missing", "1x30"), 5, one("model_alias_missing", "0x30")),
+    "MadroneModelStale": Case(
+        one("model_stale", "1x60", MODEL), 15, one("model_stale", "1x13 0x60", MODEL)
+    ),
+    "MadroneAliasMissing": Case(
+        one("model_alias_missing", "1x30", MODEL), 5, one("model_alias_missing", "0x30", MODEL)
+    ),
     "MadroneMixedFleet": Case(
         serving("a", "2", "1x120") | serving("b", "2", "1x9 _x120") | serving("b", "1", "_x9 1x120"), 79,
         serving("a", "2", "1x120") | serving("b", "1", "1x50 _x70") | serving("b", "2", "_x50 1x70")
@@ -90,7 +99,9 @@ CASES: dict[str, Case] = {
 OTHERS = [
     ("MadroneNotReady", Case({'up{job="madrone",instance="a"}': "1x3 0x30"} | one("service_status", "0x3 _x30"), 6,
                              {'up{job="another",instance="a"}': "0x30"} | one("service_status", "0x30"))),
-    ("MadroneModelStale", Case(one("model_age_seconds", "10801x60"), 15, one("model_age_seconds", "10799x60"))),
+    ("MadroneModelStale", Case(
+        one("model_age_seconds", "10801x60", MODEL), 15, one("model_age_seconds", "10799x60", MODEL)
+    )),
 ]  # fmt: skip
 """Further ways in which the same alerts fire."""
 

@@ -3,21 +3,19 @@
 from typing import Any
 
 import pytest
-import yaml
 
 from app.ops.manifests.plan import Plan
 from app.ops.manifests.serving_runtime import kserve
-from tests.ops.deployments import EVERYTHING, encrypted, plan
+from tests.ops.deployments import EVERYTHING, by_kind, plan
 from tests.ops.schemas import check
 
 PLANS = {
-    "defaults": plan(), "everything": plan(EVERYTHING, name="scores", namespace="ml"), "encrypted": encrypted(),
+    "defaults": plan(), "everything": plan(EVERYTHING, name="scores", namespace="ml"),
 }  # fmt: skip
 
 
 def documents(deployment: Plan) -> dict[str, Any]:
-    """The objects by their kinds."""
-    return {one["kind"]: one for one in yaml.safe_load_all(kserve(deployment)) if one is not None}
+    return by_kind(kserve(deployment))
 
 
 @pytest.mark.parametrize("deployment", PLANS.values(), ids=PLANS)

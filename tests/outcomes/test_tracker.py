@@ -111,7 +111,7 @@ def test_a_regression_has_the_figures_of_scikit_learn(tracked: Tracked) -> None:
     assert figures.interval_coverage == np.mean((actual[:150] >= 1.5) & (actual[:150] <= 2.5))
     assert figures.interval_level == 0.5
     assert figures.log_loss is figures.auc is figures.calibration_error is None
-    labels = {"model_version": "1"}
+    labels = {"model_name": MODEL, "model_version": "1"}
     assert tracked.registry.get_sample_value("outcome_rows", labels) == 300
     assert tracked.registry.get_sample_value("outcome_rmse", labels) == figures.rmse
     assert tracked.registry.get_sample_value("outcome_auc", labels) is None
@@ -245,7 +245,7 @@ def test_a_value_that_the_model_cannot_predict_is_refused_or_left_out(tracked: T
     tracked.log(["b"], [1.0])
     version = tracked.version()
     assert (version.rows, version.unusable, version.state) == (1, 1, "not enough rows")
-    assert tracked.registry.get_sample_value("outcome_rows", {"model_version": "1"}) == 0
+    assert tracked.registry.get_sample_value("outcome_rows", {"model_name": MODEL, "model_version": "1"}) == 0
     assert tracked.counts() == {"waiting": 1, "refused": 2, "matched": 1}
 
 

@@ -36,9 +36,11 @@ def test_without_parameters_it_is_the_newest_page() -> None:
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 def test_a_cursor_keeps_order_and_position(order: Order, position: Position) -> None:
     cursor = cursor_of(order, position)
-    query = query_of(f"cursor={cursor}&model_version=3&request_id=a&prediction_type=batch".encode(), export=False)
+    query = query_of(
+        f"cursor={cursor}&model_name=b&model_version=3&request_id=a&prediction_type=batch".encode(), export=False
+    )
     assert (query.order, query.after) == (order, position)
-    assert query.equal == {"model_version": "3", "request_id": "a", "prediction_type": "batch"}
+    assert query.equal == {"model_name": "b", "model_version": "3", "request_id": "a", "prediction_type": "batch"}
 
 
 @pytest.mark.parametrize(

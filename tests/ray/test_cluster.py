@@ -204,7 +204,10 @@ async def test_ray_serve_answers_as_the_service_does(served: str, client: Client
         for method, path, body in requests:
             near, distant = [_lasting(await one.request(method, path, **body)) for one in (client, far)]
             assert near == distant, path
-        assert 'predictions_total{model_version="1"' in (await far.get("/metrics")).text
+        assert (
+            'predictions_total{model_name="california-housing-model",model_version="1"'
+            in (await far.get("/metrics")).text
+        )
         assert (await far.get("/docs")).status_code == 200
 
 

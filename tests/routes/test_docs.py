@@ -32,10 +32,13 @@ def client(shared_client: Client) -> Client:
 PAGES = ("/docs", "/redoc")
 MODEL, VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 INFER = {f"{MODEL}/infer", f"{VERSION}/infer"}
+NAMED = {*(f"/predict/{{model}}{end}" for end in ("", "/batch", "/bulk", "/explain", "/curve")), "/invocations/{model}"}
+REPOSITORY = {f"/v2/repository/models/{{model}}/{order}" for order in ("load", "unload")}
 OPEN_INFERENCE = {
     ("get", "/v2"), ("get", "/v2/health/live"), ("get", "/v2/health/ready"), ("get", "/v2/models/stats"),
     *[("get", path + part) for path in (MODEL, VERSION) for part in ("", "/ready", "/config", "/stats")],
     *[("post", path) for path in INFER], ("post", "/v2/repository/index"),
+    *[("post", path) for path in REPOSITORY],
 }  # fmt: skip
 
 
@@ -108,8 +111,10 @@ async def test_the_document_describes_every_public_route(client: Client) -> None
     assert operations == {
         ("post", "/predict"), ("post", "/predict/batch"), ("post", "/predict/bulk"), ("get", "/predict/model/info"),
         ("post", "/predict/explain"), ("post", "/predict/curve"),
+        *[("post", path) for path in NAMED], ("get", "/predict/{model}/model/info"),
         ("get", "/health"), ("get", "/health/detailed"), ("get", "/health/model"), ("get", "/health/system"),
         ("get", "/health/gpu"), ("get", "/health/live"), ("get", "/health/ready"), ("post", "/health/model/reload"),
+        ("get", "/health/model/{model}"), ("post", "/health/model/{model}/reload"), ("get", "/drift/{model}"),
         ("get", "/info"), ("get", "/drift"), ("get", "/metrics"), ("post", "/invocations"), ("get", "/ping"),
         ("get", "/version"),
         ("get", "/v1/models"), ("get", "/v1/models/{model_name}"), ("post", "/v1/models/{model_name}:predict"),
@@ -154,7 +159,8 @@ async def test_the_document_requires_a_key_if_one_is_set(client: Client, setting
         }
         assert asking == {
             "/predict", "/predict/batch", "/predict/bulk", "/predict/explain", "/predict/curve",
-            "/health/model/reload", "/invocations", "/outcomes", "/predictions",
+            "/health/model/reload", "/health/model/{model}/reload", *NAMED, *REPOSITORY,
+            "/invocations", "/outcomes", "/predictions",
             "/v1/models/{model_name}:predict", *INFER,
         }  # fmt: skip
         assert faults(document, usual) == []

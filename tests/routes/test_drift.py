@@ -29,6 +29,8 @@ from tests.routes.support import (
 )  # fmt: skip
 from tests.support import come_true, problem
 
+NAME = "california-housing-model"
+
 
 async def drift_of(client: Client) -> dict[str, Any]:
     response = await client.get("/drift")
@@ -69,18 +71,18 @@ async def test_rows_of_every_route_are_counted(client: Client, example: Row) -> 
     assert [feature["psi"] for feature in features] == sorted((each["psi"] for each in features), reverse=True)
     assert len(drift["prediction"]) == 1
     await client.post("/predict", json={})
-    assert (await series(client, "feature_rows_total")) == {("1",): 610}
+    assert (await series(client, "feature_rows_total")) == {(NAME, "1"): 610}
     bins = await series(client, "feature_bin_total")
     for name in names:
         assert sum(bins[key] for key in bins if key[1] == name) == 610
     shares = await series(client, "feature_bin_reference_share")
     assert shares.keys() == bins.keys()
     assert sum(shares.values()) == pytest.approx(len(names))
-    assert (await series(client, "drift_psi"))["MedInc", "1"] == pytest.approx(
+    assert (await series(client, "drift_psi"))["MedInc", NAME, "1"] == pytest.approx(
         next(feature["psi"] for feature in features if feature["name"] == "MedInc")
     )
     assert set((await series(client, "drift_level")).values()) <= {0, 1, 2}
-    assert (await series(client, "drift_reference_info")) == {("1", "training"): 1}
+    assert (await series(client, "drift_reference_info")) == {(NAME, "1", "training"): 1}
 
 
 async def test_without_a_profile_the_first_rows_are_the_reference(
@@ -92,7 +94,7 @@ async def test_without_a_profile_the_first_rows_are_the_reference(
     batch = {"predictions": [row | {"tenure": tenure, "monthly charge": None} for tenure in range(30)]}
     async with client_of(settings) as client:
         assert (await drift_of(client))["state"] == "no reference"
-        assert (await series(client, "drift_reference_info")) == {("1", "none"): 1}
+        assert (await series(client, "drift_reference_info")) == {("churn", "1", "none"): 1}
         assert "feature_bin" not in (await client.get("/metrics")).text
         await client.post("/predict/batch", json=batch)
         await services_of(client).drift.tick()
@@ -123,8 +125,8 @@ async def test_series_of_a_replaced_model_disappear(client: Client, example: Row
     services_of(client).slot.canary = None
     await services_of(client).drift.tick()
     text = (await client.get("/metrics")).text
-    assert 'drift_reference_info{model_version="7",source="none"}' in text
-    assert 'feature_rows_total{model_version="1"}' not in text
+    assert 'drift_reference_info{model_name="houses",model_version="7",source="none"}' in text
+    assert 'feature_rows_total{model_name="california-housing-model",model_version="1"}' not in text
 
 
 async def test_without_a_model_there_is_no_report(settings: Settings) -> None:

@@ -75,7 +75,7 @@ async def test_it_waits_for_no_registry_database_driver_or_thread(
         admin_api_key="admin",
         request_timeout=0.5,
     )
-    async with client_of(hung, source=source, nvml=nvml) as client:
+    async with client_of(hung, sources=lambda _: source, nvml=nvml) as client:
         services = services_of(client)
         hanging = services.registry, services.log_database, services.gpu.calls
         for dependency in hanging:

@@ -189,7 +189,7 @@ async def test_a_dead_gpu_fails_no_request_and_is_reported(client: Client, examp
     put(client, accelerated(served_by(client), hardware))
     want = answered(await client.post("/predict", json=example))["prediction"]
     assert hardware.calls == 2
-    series = 'compute_backend_usable{backend="cuda",device="NVIDIA H100"}'
+    series = 'compute_backend_usable{backend="cuda",device="NVIDIA H100",model_name="california-housing-model"}'
     assert f"{series} 1.0" in (await client.get("/metrics")).text
     assert answered(await client.get("/health"))["status"] == "healthy"
     hardware.fails_after = 2
@@ -222,7 +222,10 @@ async def test_running_out_of_gpu_memory_is_counted_and_healthy(client: Client, 
     assert answered(await client.post("/predict", json=example))["prediction"] == want
     assert answered(await client.get("/health"))["status"] == "healthy"
     assert answered(await client.get("/health/gpu"))["backends"]["cuda"]["out_of_memory"] == 1
-    assert 'compute_backend_out_of_memory_total{backend="cuda"} 1.0' in (await client.get("/metrics")).text
+    assert (
+        'compute_backend_out_of_memory_total{backend="cuda",model_name="california-housing-model"} 1.0'
+        in (await client.get("/metrics")).text
+    )
 
 
 async def test_health_shows_that_only_lightgbm_evaluates_the_model(
@@ -265,7 +268,7 @@ async def test_a_prediction_that_is_not_finite_is_not_ready(client: Client, valu
 
 
 async def test_a_prediction_that_hangs_is_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.routes.health.READY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("app.routes.readiness.READY_TIMEOUT_S", 0.05)
     with Hanging() as hanging:
         compute_with(client, hanging)
         answer = answered(await client.get("/health/ready"), 503)
@@ -351,7 +354,7 @@ async def test_a_missing_alias_is_reported_and_nothing_else_is_served(admin_sett
         answer = answered(await client.get("/health"), 503)
         assert answer["problems"] == ["no model is loaded", f"model refresh: nothing_to_serve: {reason}"]
         assert answered(await client.get("/health/ready"), 503)["status"] == "not ready"
-        assert "model_alias_missing 1.0" in (await client.get("/metrics")).text
+        assert 'model_alias_missing{model_name="california-housing-model"} 1.0' in (await client.get("/metrics")).text
 
 
 async def test_an_unwritable_prediction_log_degrades_but_answers(
@@ -433,7 +436,9 @@ async def test_an_invalid_reload_changes_nothing(admin_settings: Settings) -> No
 
 async def test_a_slow_reload_is_202_and_continues(admin_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     source, gate = ModelWorker(admin_settings), threading.Event()
-    async with client_of(msgspec.structs.replace(admin_settings, request_timeout=0.05), source=source) as client:
+    async with client_of(
+        msgspec.structs.replace(admin_settings, request_timeout=0.05), sources=lambda _: source
+    ) as client:
         version = register(admin_settings, BUNDLED / "model")
         look = source.look
         monkeypatch.setattr(source, "look", lambda: (gate.wait(60), look())[1])
@@ -448,7 +453,9 @@ async def test_a_slow_load_is_a_problem_with_version_and_stage(
     admin_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, gate = ModelWorker(admin_settings), threading.Event()
-    async with client_of(msgspec.structs.replace(admin_settings, request_timeout=0.05), source=source) as client:
+    async with client_of(
+        msgspec.structs.replace(admin_settings, request_timeout=0.05), sources=lambda _: source
+    ) as client:
         version, build = register(admin_settings, BUNDLED / "model"), source.build
         monkeypatch.setattr(source, "build", lambda *arguments: (gate.wait(60), build(*arguments))[1])
         assert (await client.post("/health/model/reload", headers=ADMIN)).status_code == 202

@@ -20,9 +20,9 @@ from tests.telemetry.test_gpu import FakeNvml
 FAMILIES: dict[str, tuple[str, set[str]]] = {
     "api_requests": ("counter", {"method", "endpoint", "status_code"}),
     "api_request_duration_seconds": ("histogram", {"method", "endpoint"}),
-    "predictions": ("counter", {"model_version", "prediction_type"}),
-    "predictions_not_finite": ("counter", {"model_version", "prediction_type"}),
-    "prediction_duration_seconds": ("histogram", {"model_version"}),
+    "predictions": ("counter", {"model_name", "model_version", "prediction_type"}),
+    "predictions_not_finite": ("counter", {"model_name", "model_version", "prediction_type"}),
+    "prediction_duration_seconds": ("histogram", {"model_name", "model_version"}),
     "dependency_up": ("gauge", {"dependency"}),
     "dependency_latency_seconds": ("gauge", {"dependency"}),
     "dependency_age_seconds": ("gauge", {"dependency"}),
@@ -42,45 +42,47 @@ FAMILIES: dict[str, tuple[str, set[str]]] = {
     "model_status": ("gauge", {"model_name"}),
     "errors": ("counter", {"error_type", "endpoint"}),
     "model_info": ("gauge", {"model_name", "model_version", "model_stage", "run_id", "digest"}),
-    "model_load_duration_seconds": ("gauge", {"model_version"}),
-    "model_refreshes": ("counter", {"outcome"}),
-    "model_lookups": ("counter", {"rule", "outcome"}),
-    "model_refusals": ("counter", {"role", "check"}),
-    "model_swaps": ("counter", {"role"}),
-    "model_stale": ("gauge", set()),
-    "model_pinned": ("gauge", set()),
-    "model_age_seconds": ("gauge", set()),
-    "model_rollout_info": ("gauge", {"role", "model_version"}),
-    "model_shadow_rows": ("counter", {"outcome"}),
-    "model_shadow_difference": ("histogram", {"model_version", "shadow_version"}),
+    "model_load_duration_seconds": ("gauge", {"model_name", "model_version"}),
+    "model_refreshes": ("counter", {"model_name", "outcome"}),
+    "model_lookups": ("counter", {"model_name", "rule", "outcome"}),
+    "model_refusals": ("counter", {"model_name", "role", "check"}),
+    "model_swaps": ("counter", {"model_name", "role"}),
+    "model_stale": ("gauge", {"model_name"}),
+    "model_pinned": ("gauge", {"model_name"}),
+    "model_age_seconds": ("gauge", {"model_name"}),
+    "model_rollout_info": ("gauge", {"model_name", "role", "model_version"}),
+    "model_shadow_rows": ("counter", {"model_name", "outcome"}),
+    "model_shadow_difference": ("histogram", {"model_name", "model_version", "shadow_version"}),
     "background_task_restarts": ("counter", {"task"}),
     "prediction_log_rows": ("counter", {"outcome"}),
     "prediction_log_pruned_rows": ("counter", set()),
     "prediction_log_rows_waiting": ("gauge", set()),
-    "feature_rows": ("counter", {"model_version"}),
-    "feature_bin": ("counter", {"model_version", "feature", "bin"}),
-    "feature_missing": ("counter", {"model_version", "feature"}),
-    "feature_out_of_range": ("counter", {"model_version", "feature"}),
-    "feature_bin_reference_share": ("gauge", {"model_version", "feature", "bin"}),
-    "feature_missing_reference_share": ("gauge", {"model_version", "feature"}),
-    "prediction_bin": ("counter", {"model_version", "output", "bin"}),
-    "prediction_bin_reference_share": ("gauge", {"model_version", "output", "bin"}),
-    "drift_reference_info": ("gauge", {"model_version", "source"}),
-    "drift_window_rows": ("gauge", {"model_version"}),
+    "feature_rows": ("counter", {"model_name", "model_version"}),
+    "feature_bin": ("counter", {"model_name", "model_version", "feature", "bin"}),
+    "feature_missing": ("counter", {"model_name", "model_version", "feature"}),
+    "feature_out_of_range": ("counter", {"model_name", "model_version", "feature"}),
+    "feature_bin_reference_share": ("gauge", {"model_name", "model_version", "feature", "bin"}),
+    "feature_missing_reference_share": ("gauge", {"model_name", "model_version", "feature"}),
+    "prediction_bin": ("counter", {"model_name", "model_version", "output", "bin"}),
+    "prediction_bin_reference_share": ("gauge", {"model_name", "model_version", "output", "bin"}),
+    "drift_reference_info": ("gauge", {"model_name", "model_version", "source"}),
+    "drift_window_rows": ("gauge", {"model_name", "model_version"}),
     **{
-        f"drift_{what}{name}": ("gauge", {"model_version", label})
+        f"drift_{what}{name}": ("gauge", {"model_name", "model_version", label})
         for what, label in (("", "feature"), ("prediction_", "output"))
         for name in ("psi", "js_divergence", "ks", "level")
     },
     "outcomes": ("counter", {"result"}),
     **{
-        f"outcome_{figure}": ("gauge", {"model_version"})
+        f"outcome_{figure}": ("gauge", {"model_name", "model_version"})
         for figure in ("rows", "rmse", "mae", "r2", "interval_coverage", "log_loss", "auc", "calibration_error")
     },
-    "compute_backend_usable": ("gauge", {"backend", "device"}),
-    "compute_backend_out_of_memory": ("counter", {"backend"}),
+    "compute_backend_usable": ("gauge", {"model_name", "backend", "device"}),
+    "compute_backend_out_of_memory": ("counter", {"model_name", "backend"}),
 }
 """Every family of the service's own, with its type and labels."""
+
+NAME = "california-housing-model"
 
 Row = dict[str, float]
 
@@ -119,6 +121,7 @@ async def test_info_shows_version_model_and_limits(shared_client: Client, settin
         "model_name": "california-housing-model",
         "model_version": "1",
         "model_stage": "Production",
+        "models": [NAME],
         "protocols": [
             {"name": "madrone", "path": "/predict"},
             {"name": "mlflow", "path": "/invocations"},
@@ -198,8 +201,8 @@ async def test_requests_are_counted_by_route(client: Client, example: Row) -> No
 async def test_predictions_are_counted_by_row_and_timed_by_request(client: Client, example: Row) -> None:
     await traffic(client, example)
     families = await scrape(client)
-    assert values(families["predictions"], "_total") == {("1", "single"): 2, ("1", "batch"): 3}
-    assert values(families["prediction_duration_seconds"], "_count") == {("1",): 3}
+    assert values(families["predictions"], "_total") == {(NAME, "1", "single"): 2, (NAME, "1", "batch"): 3}
+    assert values(families["prediction_duration_seconds"], "_count") == {(NAME, "1"): 3}
 
 
 async def test_metrics_show_the_model_in_use(shared_client: Client) -> None:
@@ -210,11 +213,11 @@ async def test_metrics_show_the_model_in_use(shared_client: Client) -> None:
         served.artifact.digest, "california-housing-model", "Production", "1", served.identity.run_id,
     )  # fmt: skip
     assert values(families["model_info"]) == {labels: 1}
-    assert values(families["model_load_duration_seconds"]) == {("1",): served.load_seconds}
-    assert values(families["model_refreshes"], "_total") == {("unchanged",): 1}
-    assert values(families["model_swaps"], "_total") == {("current",): 1}
-    assert values(families["model_lookups"], "_total") == {("found", "stage Production"): 1}
-    assert values(families["model_stale"]) == {(): 0}
+    assert values(families["model_load_duration_seconds"]) == {(NAME, "1"): served.load_seconds}
+    assert values(families["model_refreshes"], "_total") == {(NAME, "unchanged"): 1}
+    assert values(families["model_swaps"], "_total") == {(NAME, "current"): 1}
+    assert values(families["model_lookups"], "_total") == {(NAME, "found", "stage Production"): 1}
+    assert values(families["model_stale"]) == {(NAME,): 0}
 
 
 async def test_without_a_model_its_status_is_0_and_other_series_absent(settings: Settings) -> None:

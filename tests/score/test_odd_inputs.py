@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.score.support import Score
+from app.score import inputs
+from app.score.options import Format
+from tests.score.support import ROWS, Score
 
 
 def write(path: Path, **columns: Any) -> Path:
@@ -95,6 +97,14 @@ def test_a_truncated_file_has_no_output(score: Score, folder: Path, tmp_path: Pa
     (tmp_path / f"in.{suffix}").write_bytes(content[: len(content) - 20])
     assert score(tmp_path / f"in.{suffix}", tmp_path / "out.parquet").exit_code == 1
     assert [path.name for path in tmp_path.iterdir()] == [f"in.{suffix}"]
+
+
+@pytest.mark.parametrize("format", ["parquet", "arrow", "csv"])
+def test_a_wide_file_is_read_by_fewer_rows(folder: Path, monkeypatch: pytest.MonkeyPatch, format: Format) -> None:
+    monkeypatch.setattr(inputs, "BATCH_CELLS", 30)
+    pieces = list(inputs.read_pieces(str(folder / f"in.{format}"), format, (), lambda schema: schema.names))
+    assert {piece.batch.num_rows for piece in pieces[:10]} == {7}
+    assert sum(piece.batch.num_rows for piece in pieces) == ROWS
 
 
 def test_notes_of_other_tools_in_a_folder_are_no_inputs(score: Score, folder: Path, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ async def test_the_sample_is_predicted_and_not_counted(tmp_path: Path) -> None:
     predicted = await Executor(metrics).check(served)
     np.testing.assert_array_equal(predicted, served.artifact.engine().predict(served.artifact.sample()))
     assert not metrics.registry.get_sample_value(
-        "predictions_total", {"model_version": "1", "prediction_type": "single"}
+        "predictions_total", {"model_name": served.identity.name, "model_version": "1", "prediction_type": "single"}
     )
 
 

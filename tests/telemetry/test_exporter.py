@@ -31,7 +31,10 @@ async def test_the_port_serves_the_metrics_until_the_task_is_cancelled() -> None
     same = response.headers.keys() - {"date", "content-length"}
     assert {name: head.headers[name] for name in same} == {name: response.headers[name] for name in same}
     assert head.headers.keys() == response.headers.keys()
-    assert 'predictions_total{model_version="1",prediction_type="single"} 3.0' in response.text
+    assert (
+        'predictions_total{model_name="california-housing-model",model_version="1",prediction_type="single"} 3.0'
+        in response.text
+    )
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -66,12 +66,12 @@ def test_openmetrics_is_chosen_where_prometheus_client_would(accept: str | None)
 def test_a_prefix_changes_the_names_of_the_services_own_metrics_only() -> None:
     plain, prefixed = Metrics(), Metrics("madrone_")
     for metrics in (plain, prefixed):
-        metrics.predictions.add(("1", "single"), 3)
+        metrics.predictions.add(("a", "1", "single"), 3)
     names = [family.name for family in plain.families.collect()]
     expected = [name if name.startswith(("process_", "python_")) else f"madrone_{name}" for name in names]
     assert [family.name for family in prefixed.families.collect()] == expected
     text = prefixed.exposition.text()
-    assert b'\nmadrone_predictions_total{model_version="1",prediction_type="single"} 3.0\n' in text
+    assert b'\nmadrone_predictions_total{model_name="a",model_version="1",prediction_type="single"} 3.0\n' in text
     assert b"\npredictions_total" not in text
 
 

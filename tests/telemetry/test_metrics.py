@@ -9,8 +9,8 @@ from app.telemetry.metrics import LATENCY_BUCKETS_S, Metrics
 
 def test_two_apps_have_series_of_their_own() -> None:
     one, other = Metrics(), Metrics()
-    one.predictions.add(("1", "single"))
-    labels = {"model_version": "1", "prediction_type": "single"}
+    one.predictions.add(("houses", "1", "single"))
+    labels = {"model_name": "houses", "model_version": "1", "prediction_type": "single"}
     assert one.registry.get_sample_value("predictions_total", labels) == 1
     assert other.registry.get_sample_value("predictions_total", labels) is None
 

@@ -107,6 +107,15 @@ class Failure(msgspec.Struct, frozen=True, tag=True):
 
 
 Request = Look | Version | MovePin | Fetch | Card | Build | Score
+
+
+class Order(msgspec.Struct, frozen=True, array_like=True):
+    """A request, and the name of the model that it is about."""
+
+    model: str
+    request: Request
+
+
 Answer = Offer | Candidate | PinMoved | Fetched | Carded | Built | Scores | Failure
 
 

@@ -3,28 +3,25 @@
 import contextlib
 import os
 import tempfile
-import threading
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
-from app.child_process import ChildClosed, ChildGone, ChildNotStarted, ChildProcess, ChildStopped, Watch
+from app.child_process import ChildGone, ChildStopped, Watch
 from app.config.settings import Settings
 from app.models.artifact import ModelContent
 from app.models.identity import ModelIdentity
 from app.models.refusal import ModelRefused
 from app.models.registry.array_file import read_struct
+from app.models.registry.channel import Channel, Defect
 from app.models.registry.messages import (
-    Answer,
     Build,
     Built,
     Card,
     Carded,
-    Failure,
     Fetch,
     Look,
     MovePin,
@@ -33,43 +30,16 @@ from app.models.registry.messages import (
     Score,
     Scores,
     Version,
-    path_from_text,
 )
-from app.models.registry.source import (
-    Candidate,
-    Fetched,
-    ModelUnknown,
-    NothingToServe,
-    Offer,
-    PinNotMoved,
-    PlaceUnreachable,
-    RegistrySchema,
-    RegistryUnreachable,
-    VersionUnknown,
-)
-from app.telemetry.system import memory_bytes
+from app.models.registry.source import Candidate, Fetched, Offer, PlaceUnreachable, RegistryUnreachable
 
 T = TypeVar("T")
 
 EMBEDDED_TIMEOUT_S = 300.0
 """Deadline of a look into the embedded registry, a file of this machine that the first look creates."""
 
-MEMORY_SHARE = 2
-LEAST_MEMORY = 1024**3
-"""Memory limit of the process: half of the machine's or container's memory, but at least a GiB. MLflow and LightGBM
-take a quarter of a GiB before anything is read."""
-
 FILE_BYTES = 4096
 """Least size that a downloaded file counts as, since a disk has a limited number of files."""
-
-FAILURES: dict[str, type[Exception]] = {kind.__name__: kind for kind in (ModelUnknown, NothingToServe, VersionUnknown)}
-UNREACHABLE: dict[str, type[RegistryUnreachable]] = {
-    kind.__name__: kind for kind in (RegistryUnreachable, RegistrySchema, PlaceUnreachable, PinNotMoved)
-}
-
-
-class _Defect(Exception):
-    """An unforeseen exception in the process; the message is its class."""
 
 
 class WorkerProcess:
@@ -80,23 +50,20 @@ class WorkerProcess:
     Args:
         settings: Settings with the registry, the model, and the deadlines.
         memory: Memory limit of the process, in bytes; a test passes its own.
+        channel: The process, which other models may share; by default one of its own.
     """
 
-    def __init__(self, settings: Settings, memory: int | None = None) -> None:
+    def __init__(self, settings: Settings, memory: int | None = None, channel: Channel | None = None) -> None:
         self._settings = settings
-        self._memory = memory or max(LEAST_MEMORY, memory_bytes() // MEMORY_SHARE)
+        self._channel = channel or Channel((settings,), memory)
         place = settings.place
         self._unreachable = RegistryUnreachable if place is None else PlaceUnreachable
         self._downloads = place is not None and place.kind != "file" and place.fixed_version is None
         self._spool: tempfile.TemporaryDirectory[str] | None = None
-        self._asking = threading.Lock()
-        self._decoder = msgspec.msgpack.Decoder(Answer, dec_hook=path_from_text)
-        self._encoder = msgspec.msgpack.Encoder(enc_hook=str)
-        self._process = ChildProcess("app.models.registry.worker", self._encoder.encode(settings))
 
     def start(self) -> None:
         """Start the process beside the caller, so that the first call has its imports behind it."""
-        threading.Thread(target=self._start, name="model-process", daemon=True).start()
+        self._channel.start()
 
     def look(self) -> Offer:
         """See `Registry.look` and `Place.look`. What gives no answer by MODEL_LOOKUP_TIMEOUT is unreachable.
@@ -170,15 +137,9 @@ class WorkerProcess:
         return np.frombuffer(answer.values).reshape(answer.shape)
 
     def close(self) -> None:
-        """End the process, and any call that waits for it."""
-        self._process.kill()
-        with self._asking:  # until a waiting call has ended
-            self._process.end()
+        """End the process, and any call that waits for it, for all models that share it."""
+        self._channel.close()
         self._empty_spool()
-
-    def _start(self) -> None:
-        with self._asking, contextlib.suppress(ChildNotStarted, ChildClosed):  # of which the first call tells
-            self._process.start()
 
     def _empty_spool(self) -> None:
         """Remove what the last look has downloaded."""
@@ -194,7 +155,7 @@ class WorkerProcess:
         """Watch over a download to a directory."""
 
         def too_much(pid: int) -> str | None:
-            memory = self._too_much_memory(pid)
+            memory = self._channel.too_much_memory(pid)
             return self._too_large(directory) if memory is None else f"to fetch it takes {memory}"
 
         return too_much
@@ -208,13 +169,14 @@ class WorkerProcess:
             raise self._unreachable(f"its answer takes {stopped}") from None
 
     def _ask_registry(self, request: Request, timeout: float, kind: type[T], watch: Watch | None = None) -> T:
+        ask = self._channel.look if isinstance(request, Look | Version) else self._channel.ask
         try:
-            return self._ask(request, timeout, kind, watch or self._too_much_memory)
+            return ask(self._settings.model_name, request, timeout, kind, watch)
         except TimeoutError:
             raise self._unreachable(f"no answer within {timeout:g} s") from None
         except ChildGone:
             raise self._unreachable("the process that asks the registry ended before it answered") from None
-        except _Defect as defect:
+        except Defect as defect:
             raise self._unreachable(str(defect)) from None
 
     def _ask_of_model(self, request: Build | Score, kind: type[T]) -> T:
@@ -222,56 +184,19 @@ class WorkerProcess:
         reading = isinstance(request, Build)
         timeout = self._settings.model_build_timeout
         try:
-            return self._ask(request, timeout, kind, self._too_much_memory)
+            return self._channel.ask(self._settings.model_name, request, timeout, kind)
         except TimeoutError:
             what = "reading it" if reading else "LightGBM's reading of it"
             raise ModelRefused(f"{what} took longer than MODEL_BUILD_TIMEOUT = {timeout:g} s") from None
         except ChildStopped as stopped:
             raise ModelRefused(f"to read it takes {stopped}") from None
-        except _Defect as defect:
+        except Defect as defect:
             # A model can be strange in more ways than are foreseen, and none may cost more than its own refusal.
             raise ModelRefused(f"it cannot be loaded: {defect}") from None
         except ChildGone:
             if reading:
                 raise ModelRefused("the process that was to read it ended over it") from None
             raise ModelRefused("LightGBM ended the process that it was to predict in", "kernels") from None
-
-    def _ask(self, request: Request, timeout: float, kind: type[T], watch: Watch) -> T:
-        content = self._encoder.encode(request)
-        with self._asking:
-            answer = self._decoder.decode(self._exchange(content, timeout, watch))
-        if isinstance(answer, Failure):
-            if answer.kind == "OSError":
-                raise OSError(answer.errno, answer.message)
-            if answer.kind == "ModelRefused":
-                raise ModelRefused(answer.message, answer.check)
-            if answer.kind in FAILURES:
-                raise FAILURES[answer.kind](answer.message)
-            if answer.kind == "other":
-                raise _Defect(answer.message)
-            raise UNREACHABLE[answer.kind](answer.message, answer.detail)
-        if not isinstance(answer, kind):
-            raise TypeError(f"asked for {kind.__name__}, the model worker answered {type(answer).__name__}")
-        return answer
-
-    def _exchange(self, content: bytes, timeout: float, watch: Watch) -> bytes:
-        try:
-            try:
-                return self._process.ask(content, timeout, watch)
-            except ChildGone:
-                # It ends by itself when nothing is asked for a while, which may be in this very moment.
-                return self._process.ask(content, timeout, watch)
-        except ChildNotStarted:
-            raise RegistryUnreachable("the process that asks the registry did not start") from None
-        except ChildClosed:
-            raise RegistryUnreachable("the service is stopping") from None
-
-    def _too_much_memory(self, pid: int) -> str | None:
-        try:
-            taken = psutil.Process(pid).memory_info().rss
-        except psutil.Error:  # it has ended
-            return None
-        return f"more than {self._memory // 2**20} MiB of memory" if taken > self._memory else None
 
 
 def _size(directory: Path) -> int:

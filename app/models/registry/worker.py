@@ -6,7 +6,7 @@ Both are slow to import, need as much memory as the service, and keep no deadlin
 damaged text. In a separate process none of that delays a request: it is started by the first call, killed when it
 misses a deadline, and ends by itself after LINGER_S seconds without a call.
 
-Its messages (`child_process`) are MessagePack; the first one is the settings.
+Its messages (`child_process`) are MessagePack; the first one is the settings of each model.
 """
 
 import gc
@@ -41,6 +41,7 @@ from app.models.registry.messages import (
     Fetch,
     Look,
     MovePin,
+    Order,
     PinMoved,
     Request,
     Score,
@@ -202,10 +203,11 @@ def main() -> None:
     gc.set_threshold(100_000)
     sys.modules["sklearn"] = None  # pyright: ignore[reportArgumentType]
     connection = parent()
-    settings = msgspec.msgpack.decode(connection.recv_bytes(), type=Settings, dec_hook=path_from_text)
-    logging.config.dictConfig(logging_config(settings.effective_log_level))
-    worker = ModelWorker(settings)
-    worker.prepare()  # before the first deadline runs
+    models = msgspec.msgpack.decode(connection.recv_bytes(), type=tuple[Settings, ...], dec_hook=path_from_text)
+    logging.config.dictConfig(logging_config(models[0].effective_log_level))
+    workers = {settings.model_name: ModelWorker(settings) for settings in models}
+    for worker in workers.values():
+        worker.prepare()  # before the first deadline runs
     connection.send_bytes(b"")
     queue: SimpleQueue[bytes] = SimpleQueue()
 
@@ -220,8 +222,9 @@ def main() -> None:
     threading.Thread(target=read, daemon=True).start()
     with suppress(Empty):
         while True:
-            request = msgspec.msgpack.decode(queue.get(timeout=LINGER_S), type=Request, dec_hook=path_from_text)
-            connection.send_bytes(msgspec.msgpack.encode(answer(worker, request), enc_hook=str))
+            order = msgspec.msgpack.decode(queue.get(timeout=LINGER_S), type=Order, dec_hook=path_from_text)
+            answered = answer(workers[order.model], order.request)
+            connection.send_bytes(msgspec.msgpack.encode(answered, enc_hook=str))
     sys.stderr.flush()
     os._exit(0)
 

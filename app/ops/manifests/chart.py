@@ -90,7 +90,7 @@ def _open(found: dict[str, Json], plan: Plan) -> None:
     template = deployment["template"]
     template["metadata"]["annotations"] = _if_any("annotations", "podAnnotations")
     pod = template["spec"]
-    pod |= {name: _if_any(name, name) for name in ("nodeSelector", "tolerations")}
+    pod |= {name: _if_any(name, name) for name in ("imagePullSecrets", "nodeSelector", "tolerations")}
     (container,) = pod["containers"]
     container["image"] = Inline("{{ .Values.image | quote }}")
     container["resources"] = Inline("{{ toJson .Values.resources }}")
@@ -170,6 +170,7 @@ def _values(plan: Plan) -> dict[str, tuple[str, Any, Json]]:
     env = {name: Quoted(value) for name, value in plan.variables.items() if name.lower() not in SHAPING}
     values: dict[str, tuple[str, Any, Json]] = {
         "image": ("Image of Madrone.", Quoted(plan.image), {"type": "string", "minLength": 1}),
+        "imagePullSecrets": ("Secrets of the image's registry, such as {name: registry}.", [], {"type": "array"}),
         "replicas": ("Fewest replicas.", plan.replicas, count),
         "env": ("Settings, as text; app/README.md of Madrone has them all.", env, _env_schema()),
         "secret": (

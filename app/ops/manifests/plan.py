@@ -45,15 +45,18 @@ PRESTOP_S = 5
 SPARE_S = 5
 """Seconds for the end of processes and logs, beyond what the settings give to requests."""
 
-SHARED_MIB, WORKER_MIB, LARGER_MODEL_MIB = 300, 230, 256
+SHARED_MIB, WORKER_MIB, LARGER_MODEL_MIB = 290, 230, 240
 """Memory of the processes beside the workers while a model is checked, and of a worker, with the bundled model; and
-what is added for larger ones. Measured as proportional set size (PSS) of the first start in a container, which
-compiles: 520 MiB at most for one worker, and 290 MiB once the registry's process has ended."""
+what is added for larger ones. Measured as proportional set size (PSS) in a container of one worker: 520 MiB at most
+during a first start, which compiles, and 524 MiB while tables of 300,000 rows are predicted."""
 
 ROWS_SHARE = 0.25
 """Share of the memory that rows in flight may take, see MAX_ROWS_IN_FLIGHT."""
 
 STEP_MIB = 256
+
+LEAST_PORT = 1024
+"""Least port that a process without rights may listen on everywhere."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +98,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return {
             name.upper(): place
             for name, place in PLACES.items()
-            if name == "data_dir" or getattr(self.settings, name, None) is not None
+            if name == "data_dir" or getattr(self.settings, name) is not None
         }
 
     @property
@@ -111,12 +114,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def tls(self) -> bool:
         """Whether the API's port speaks TLS."""
-        return getattr(self.settings, "api_tls_cert", None) is not None
+        return self.settings.api_tls_cert is not None
 
     @property
     def asks_certificates(self) -> bool:
         """Whether only clients with a certificate reach the API, as probes do not."""
-        return getattr(self.settings, "api_tls_client_ca", None) is not None
+        return self.settings.api_tls_client_ca is not None
 
     @property
     def tls_files(self) -> list[str]:
@@ -163,7 +166,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def memory_mib(self) -> int:
         """Memory of a replica."""
         least = (SHARED_MIB + WORKER_MIB * self.workers + LARGER_MODEL_MIB) / (1 - ROWS_SHARE)
-        return round(least / STEP_MIB) * STEP_MIB
+        return math.ceil(least / STEP_MIB) * STEP_MIB
 
     @property
     def notes(self) -> list[str]:
@@ -176,6 +179,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             notes.append("Neither MLFLOW_TRACKING_URI nor MODEL_PATH is set: each replica serves the bundled model.")
         if settings.model_artifact_root is not None:
             notes.append("MODEL_ARTIFACT_ROOT names a directory of the MLflow server: mount its volume there.")
+        if min(self.ports.values()) < LEAST_PORT:
+            notes.append(f"A port is below {LEAST_PORT}: some clusters refuse it to a container without rights.")
         if settings.prediction_log == "durable":
             notes.append(f"PREDICTION_LOG is durable, but {HOME} ends with its pod: put a volume that stays there.")
         elif settings.prediction_log != "off" and settings.prediction_log_rows and settings.database_url is None:

@@ -63,7 +63,7 @@ def query_of(text: bytes, *, export: bool) -> Query:
     given = parse_qs(text.decode("latin-1"), keep_blank_values=True)
     most = MOST_EXPORT_ROWS if export else MOST_PAGE_ROWS
     readers: dict[str, Callable[[str], Any]] = {
-        "since": _time, "until": _time, "model_version": _text, "request_id": _text,
+        "since": _time, "until": _time, "model_name": _text, "model_version": _text, "request_id": _text,
         "prediction_type": partial(_one_of, KINDS), "order": partial(_one_of, get_args(Order)),
         "limit": partial(_count, most), "cursor": _decoded,
     }  # fmt: skip
@@ -83,7 +83,7 @@ def query_of(text: bytes, *, export: bool) -> Query:
         faults.append(FieldError("cursor", f"is that of an answer with order={order}"))
     if faults:
         raise InvalidInput("The query is not valid.", tuple(faults[:100]))
-    columns = ("model_version", "request_id", "prediction_type")
+    columns = ("model_name", "model_version", "request_id", "prediction_type")
     equal = {name: found.pop(name) for name in columns if name in found}
     return Query(**found, equal=equal, after=after)
 

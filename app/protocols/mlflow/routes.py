@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from litestar import Response, get, post
 from litestar.openapi import ResponseSpec
+from litestar.params import FromPath
 
 from app.auth import KEY_SCHEME
 from app.codecs.json.types import json_schema
@@ -70,6 +71,12 @@ async def invocations() -> Predictions:
     `pred_contrib` each prediction is the list of the contributions of the booster's features and the base value, and
     with `pred_leaf` the list of the leaves that the row reaches, both as LightGBM gives them.
     """
+    raise NotImplementedError
+
+
+@post(f"{PATH}/{{model:str}}", status_code=200, include_in_schema=False)
+async def named_invocations(model: FromPath[str]) -> None:
+    """Predict rows by the model of a name; `app.routes.named` describes it."""
     raise NotImplementedError
 
 

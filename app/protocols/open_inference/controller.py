@@ -4,31 +4,26 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from litestar import Controller, Request, Response, get, post
+from litestar import Controller, Response, get, post
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath
 from msgspec import UNSET, UnsetType
 
 from app.auth import KEY_SCHEME
-from app.codecs.json.duplicates import has_repeated
-from app.codecs.rules import BODY, REPEATED
 from app.container import InjectedServices, Services
-from app.errors import FieldError, InvalidInput, MalformedBody
 from app.problems import InferenceError
 from app.protocols.open_inference.descriptions import (
-    IndexEntry,
     ModelConfig,
     ModelMetadata,
     ServerMetadata,
     model_config,
     model_metadata,
-    repository_index,
     server_metadata,
 )
 from app.protocols.open_inference.messages import InferResponse
 from app.protocols.open_inference.models import described_model, models_in_service
 from app.protocols.open_inference.statistics import Statistics, statistics_of
-from app.routes.health import readiness
+from app.routes.readiness import model_readiness, readiness
 
 Name = FromPath[str]
 """Type of a parameter in a path."""
@@ -55,12 +50,6 @@ class ModelReady(msgspec.Struct, frozen=True):
     name: str
     ready: bool
     error: str | UnsetType = UNSET
-
-
-class IndexOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of a request for the index: whether to list only versions that answer requests."""
-
-    ready: bool = False
 
 
 def error_responses(*statuses: int) -> dict[int, ResponseSpec]:
@@ -154,11 +143,6 @@ class OpenInferenceController(Controller):
         """The same of one version."""
         return statistics_of([described_model(model, version, services)], services.metrics)
 
-    @post("/repository/index", status_code=200, responses=error_responses(400, 413), summary="List the models")
-    async def index(self, services: InjectedServices, request: Request[Any, Any, Any]) -> list[IndexEntry]:
-        """The versions that answer requests. With `{"ready": true}` the list is empty while there is none."""
-        return repository_index(services, ready=_asks_ready(await request.body()))
-
     @post(f"{MODEL}/infer", **INFERENCE, summary="Predict tensors")
     async def infer(self, model: Name) -> InferResponse:
         """Predict the rows of tensors: one of all features [rows, F], or one [rows] or [rows, 1] for each feature.
@@ -178,22 +162,7 @@ class OpenInferenceController(Controller):
 async def _readiness(services: Services, model: str, version: str | None) -> Response[ModelReady]:
     services = services.of(model)
     loaded = services.slot.current is not None
-    probe = await readiness(services, described_model(model, version, services) if loaded else None)
+    probe = await model_readiness(services, described_model(model, version, services) if loaded else None)
     ok = probe.status == "ready"
     answer = ModelReady(model, ok, UNSET if ok else probe.reason or probe.status)
     return Response(answer, status_code=200 if ok else 503)
-
-
-def _asks_ready(body: bytes) -> bool:
-    if not body.strip():
-        return False
-    try:
-        order = msgspec.json.decode(body, type=IndexOrder)
-        if has_repeated(body):
-            raise InvalidInput("The body is not valid.", (FieldError("ready", REPEATED),))
-        return order.ready
-    except msgspec.ValidationError:
-        error = FieldError(BODY, 'may hold "ready" as true or false, and nothing else')
-        raise InvalidInput("The body is not valid.", (error,)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise MalformedBody("The body is not valid JSON.") from None

@@ -144,7 +144,9 @@ def _entries(services: Services, *, ready: bool) -> list[IndexEntry]:
     entries = [IndexEntry(name, served.identity.version, "READY", "") for served in models_in_service(services.slot)]
     if entries or ready:
         return entries
-    return [IndexEntry(name, "", "UNAVAILABLE", "no model is loaded")]
+    last = services.keeper.last_refresh
+    why = "no model is loaded" if last is None or last.reason is None else last.reason
+    return [IndexEntry(name, "", "UNAVAILABLE", "unloaded" if services.slot.unloaded else why)]
 
 
 def _described(tensor: TensorMetadata, served: ServedModel) -> TensorDescription:

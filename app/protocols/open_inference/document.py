@@ -6,9 +6,9 @@ import msgspec
 
 from app.codecs.arrays.tensors import DATATYPES
 from app.models.served import ServedModel
-from app.protocols.open_inference.controller import IndexOrder
 from app.protocols.open_inference.handler import INFER, INFER_VERSION
 from app.protocols.open_inference.outputs import FEATURES, INTERVAL, PREDICTION, inputs_of, outputs_of
+from app.protocols.open_inference.repository import IndexOrder, LoadOrder
 from app.protocols.open_inference.request import ALL_BINARY, BINARY, SIZE
 from app.protocols.open_inference.response import BINARY_TYPE
 
@@ -46,19 +46,20 @@ def describe_inference(document: dict[str, Any], served: ServedModel | None, *, 
             del operation["security"]
     for path, item in document["paths"].items():
         if served is not None and path.startswith("/v2/models/{model}"):
-            _name_model(item, served)
-    (order,), components = msgspec.json.schema_components((IndexOrder,), ref_template="#/components/schemas/{name}")
+            _name_version(item, served)
+    orders, components = msgspec.json.schema_components(
+        (IndexOrder, LoadOrder, LoadOrder), ref_template="#/components/schemas/{name}"
+    )
     schemas |= components
-    document["paths"]["/v2/repository/index"]["post"]["requestBody"] = {"content": {JSON: {"schema": order}}}
+    for path, order in zip(("index", "models/{model}/load", "models/{model}/unload"), orders, strict=True):
+        document["paths"][f"/v2/repository/{path}"]["post"]["requestBody"] = {"content": {JSON: {"schema": order}}}
 
 
-def _name_model(item: dict[str, Any], served: ServedModel) -> None:
-    """Tell the name of the model in the parameters of a path, and a version that answers."""
+def _name_version(item: dict[str, Any], served: ServedModel) -> None:
+    """Tell a version that answers in the parameters of a path."""
     for operation in item.values():
         for parameter in operation["parameters"]:
-            if parameter["name"] == "model":
-                parameter["schema"] = {"type": "string", "enum": [served.identity.name]}
-            elif parameter["name"] == "version":
+            if parameter["name"] == "version":
                 parameter["example"] = served.identity.version
 
 

@@ -63,20 +63,21 @@ def statistics_of(models: Iterable[ServedModel], metrics: Metrics) -> Statistics
     rows, durations = [*metrics.predictions.collect()], [*metrics.prediction_duration.collect()]
     found: list[ModelStatistics] = []
     for served in models:
-        version = served.identity.version
-        requests = int(_total(durations, version, "_count"))
-        spent = Duration(requests, round(_total(durations, version, "_sum") * NANOSECONDS))
+        name, version = served.identity.name, served.identity.version
+        requests = int(_total(durations, name, version, "_count"))
+        spent = Duration(requests, round(_total(durations, name, version, "_sum") * NANOSECONDS))
         stats = InferenceStatistics(success=spent, compute_infer=spent)
-        predicted = int(_total(rows, version, "_total"))
-        found.append(ModelStatistics(served.identity.name, version, predicted, requests, stats))
+        predicted = int(_total(rows, name, version, "_total"))
+        found.append(ModelStatistics(name, version, predicted, requests, stats))
     return Statistics(found)
 
 
-def _total(families: Iterable[Metric], version: str, suffix: str) -> float:
-    """Sum of the samples of a version whose names have this end."""
+def _total(families: Iterable[Metric], name: str, version: str, suffix: str) -> float:
+    """Sum of the samples of a version of a model whose names have this end."""
     return sum(
         sample.value
         for family in families
         for sample in family.samples
-        if sample.name.endswith(suffix) and sample.labels["model_version"] == version
+        if sample.name.endswith(suffix)
+        and (sample.labels["model_name"], sample.labels["model_version"]) == (name, version)
     )

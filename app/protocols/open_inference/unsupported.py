@@ -7,10 +7,6 @@ from litestar.handlers import HTTPRouteHandler
 from app.errors import NotSupported
 
 MEMORY = "Shared memory is not supported: send the values of tensors in the body."
-LOADING = (
-    "Models are not loaded by this protocol: the registry names the version to serve, and POST /health/model/reload "
-    "looks for another now."
-)
 TRACING = "Traces are not supported. /metrics has the durations of requests."
 LOGGING = "The log is not set by this protocol, but by LOG_LEVEL at the start."
 
@@ -18,8 +14,6 @@ ROUTES: dict[str, str] = {
     **{f"/v2/{kind}sharedmemory/{rest}": MEMORY for kind in ("system", "cuda")
        for rest in ("status", "unregister", "region/{region:str}/status", "region/{region:str}/register",
                     "region/{region:str}/unregister")},
-    "/v2/repository/models/{model:str}/load": LOADING,
-    "/v2/repository/models/{model:str}/unload": LOADING,
     "/v2/trace/setting": TRACING,
     "/v2/models/{model:str}/trace/setting": TRACING,
     "/v2/logging": LOGGING,

@@ -288,7 +288,7 @@ def test_it_ends_when_nothing_is_asked_for_a_while(tmp_path: Path) -> None:
     with theirs:
         process = subprocess.Popen([python], stdin=theirs.fileno(), env=os.environ | ON_PATH)
     with Connection(ours.detach()) as connection, process:
-        connection.send_bytes(msgspec.msgpack.encode(Settings(), enc_hook=str))
+        connection.send_bytes(msgspec.msgpack.encode([Settings()], enc_hook=str))
         assert connection.recv_bytes() == b""
         assert process.wait(60) == 0
 

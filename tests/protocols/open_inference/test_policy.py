@@ -137,7 +137,9 @@ def test_metrics_have_the_template_of_the_route(start: Callable[..., Any], model
         assert requests["/v2/models/{model}/ready", "GET", "200"] == 1
         assert {endpoint for endpoint, *_ in requests} >= set(TEMPLATES)
         assert not any(MODEL in endpoint for endpoint, *_ in requests)
-        assert samples(app, "predictions_total") == {("1", "single"): 2, ("1", "batch"): 3, ("1", "bulk"): 200}
+        assert samples(app, "predictions_total") == {
+            (MODEL, "1", "single"): 2, (MODEL, "1", "batch"): 3, (MODEL, "1", "bulk"): 200,
+        }  # fmt: skip
         assert samples(app, "errors_total") == {
             (TEMPLATES[0], "invalid_input"): 1, (TEMPLATES[1], "not_found"): 1,
         }  # fmt: skip

@@ -13,13 +13,12 @@ from tritonclient.utils import InferenceServerException
 
 from app.models.artifact import Artifact, read_artifact
 from app.models.registry.embedded import BUNDLED
-from app.models.registry.snapshot import content_version, list_files
 from tests.protocols.open_inference.support import MODEL, asked, tensor
-from tests.support import BY_PATH, Server, server_environ
+from tests.support import BY_PATH, Server, server_environ, version_by_path
 
 Array = NDArray[np.float64]
 KEY = {"Authorization": "Bearer sesame"}
-VERSION = content_version(list_files(BUNDLED / "model", most_bytes=10**9))
+VERSION = version_by_path()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from app.protocols.open_inference.models import described_model, models_in_servi
 from app.protocols.open_inference.rpc.health import Health
 from app.protocols.open_inference.rpc.messages import METHODS, message
 from app.protocols.open_inference.statistics import statistics_of
-from app.routes.health import readiness
+from app.routes.readiness import model_readiness
 
 Method = Callable[[Any], Awaitable[Any]]
 """Answers a message by a message."""
@@ -53,7 +53,7 @@ class About:
         services = self._services.of(asked.name)
         loaded = services.slot.current is not None
         served = described_model(asked.name, asked.version, services) if loaded else None
-        return _answer("ModelReady", {"ready": (await readiness(services, served)).status == "ready"})
+        return _answer("ModelReady", {"ready": (await model_readiness(services, served)).status == "ready"})
 
     async def _server_metadata(self, _: Any) -> Any:
         return _answer("ServerMetadata", server_metadata(self._services.settings))

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2
 from app.container import Services
 from app.errors import MalformedBody, NotFound, Overloaded
 from app.protocols.open_inference.rpc.messages import SERVICE
-from app.routes.health import readiness
+from app.routes.readiness import readiness
 
 HEALTH = "grpc.health.v1.Health"
 NAMES = ("", SERVICE)
