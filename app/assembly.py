@@ -79,9 +79,10 @@ def assemble(
     joint = None if place is None else Joint(Team(place, settings.api_workers))
     workers, index = (1, 0) if place is None else (settings.api_workers, place.index)
     registry, log_database = Dependency("registry", LOOK_PATIENCE_S), Dependency("prediction_log")
-    log_writer = log_writer or LogWriterProcess(settings.prediction_log_target)
     if joint is not None:
-        log_writer = SharedWriter(joint.team, log_writer, lambda: shutdown.announced)
+        process = LogWriterProcess(settings.prediction_log_target)
+        log_writer = SharedWriter(joint.team, process, lambda: shutdown.announced)
+    log_writer = log_writer or LogWriterProcess(settings.prediction_log_target)
     log_writer = NotedWriter(log_writer, log_database)
     most_rows = settings.max_rows_in_flight
     chosen = settings.models

@@ -160,8 +160,7 @@ class ModelKeeper:
             order = self._order(self._pin_to(version))
         elif (order := self._awaited) is None:
             order = self._awaited = self._order(self._reload())
-        refresh = await asyncio.shield(order)
-        return refresh if self.spread is None else await self.spread(refresh)
+        return await self._spread(await asyncio.shield(order))
 
     async def load(self) -> Refresh:
         """Serve the model again and look now: an order that continues if its caller is cancelled."""
@@ -170,7 +169,7 @@ class ModelKeeper:
 
     async def unload(self) -> Refresh:
         """Serve the model no more until `load` or a start of the service; the same kind of order."""
-        return await asyncio.shield(self._order(self._unload()))
+        return await self._spread(await asyncio.shield(self._order(self._unload())))
 
     def next_look(self) -> float | None:
         """Seconds until the next planned look; None during a look."""
@@ -180,6 +179,9 @@ class ModelKeeper:
         """Release the thread, and abandon a look or order under way."""
         self._source.close()
         self._turns.close()
+
+    async def _spread(self, refresh: Refresh) -> Refresh:
+        return refresh if self.spread is None else await self.spread(refresh)
 
     def _order(self, work: Coroutine[None, None, Refresh]) -> "asyncio.Task[Refresh]":
         task = asyncio.create_task(work, name="model-reload")

@@ -69,7 +69,7 @@ class Refresher:
     def start(self) -> None:
         """Serve the model of the last process before the first look, if the settings still ask for it."""
         self._slot.pinned = self._pin.read()
-        if self._slot.current is None:
+        if self._slot.current is None and not self._slot.unloaded:  # by an order that another worker has taken
             self._swapper.restore(self._is_asked_for)
 
     def look(self, *, retry_refused: bool = False) -> Refresh:

@@ -57,7 +57,11 @@ class LogWriterProcess:
 
     def write(self, batch: list[LoggedPredictions]) -> str | None:
         """See `Writer.write`."""
-        answer = self._ask(msgspec.msgpack.encode(batch))
+        return self.write_encoded(msgspec.msgpack.encode(batch))
+
+    def write_encoded(self, batch: bytes) -> str | None:
+        """The same for a batch in MessagePack."""
+        answer = self._ask(batch)
         return answer if isinstance(answer, str) else msgspec.msgpack.decode(answer, type=str | None)
 
     def drain(self, segments: list[Readable]) -> Drained:

@@ -138,7 +138,7 @@ class SharedModels:
 
     async def _spread(self, refresh: Refresh) -> Refresh:
         """The outcome of an order, once all workers serve it, or after a while."""
-        if not refresh.serves:
+        if not (refresh.serves or refresh.outcome == "unloaded"):
             return refresh
         self._publish()
         if not (behind := await self._team.spread(self.revision)):
@@ -187,11 +187,11 @@ class SharedModels:
                 continue
             for role in ROLES:
                 try:
-                    _take(model, role, getattr(told, role))
+                    _take(model, role, getattr(told, role), unloaded=told.unloaded)
                 except Exception as error:
                     # Whatever is wrong with a stored model or with this machine, the old model stays.
                     problems.append(f"{role} model {told.name} cannot be taken: {error}"[:300])
-            model.slot.pinned = told.pinned
+            model.slot.pinned, model.slot.unloaded = told.pinned, told.unloaded
             model.slot.registry_answered(answered=not told.stale, alias_missing=told.alias_missing)
         return tuple(problems)
 
@@ -204,7 +204,7 @@ def _state_of(model: Kept) -> ModelState:
     current, canary, shadow = (_entry(model.loader, slot.get(role)) for role in ROLES)
     return ModelState(
         name=model.name, current=current, canary=canary, shadow=shadow, pinned=slot.pinned, stale=slot.stale,
-        alias_missing=slot.alias_missing,
+        alias_missing=slot.alias_missing, unloaded=slot.unloaded,
     )  # fmt: skip
 
 
@@ -227,11 +227,11 @@ def stores_of_others(directory: Path, source: str, name: str) -> dict[Role, Mode
     return {role: ModelStore(directory, source, f"{name}\0{role}", 1) for role in roles}
 
 
-def _take(model: Kept, role: Role, entry: StoredModel | None) -> None:
-    """Serve a stored model in a role. A model in service is never taken out without another."""
+def _take(model: Kept, role: Role, entry: StoredModel | None, *, unloaded: bool) -> None:
+    """Serve a stored model in a role. A model in service is taken out without another by an operator only."""
     before = model.slot.get(role)
     if entry is None:
-        if before is not None and role != "current":
+        if before is not None and (unloaded or role != "current"):
             _put(model, role, None)
         return
     same = before is not None and before.identity.is_same_version(entry.identity)

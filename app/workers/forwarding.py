@@ -18,9 +18,10 @@ from app.workers.messages import Done, HttpAnswer, HttpRequest, Ping
 from app.workers.team import ANSWER_S, Team
 
 REPORTS = frozenset({"/health", "/health/detailed", "/health/model", "/health/gpu", "/drift", "/outcomes"})
-"""Paths of reports."""
+REPORTS_OF_MODELS = ("/health/model/", "/drift/")
+"""Paths of reports, and what those about one of several models begin with."""
 
-ORDERS = ("/health/model/reload", "/hooks/", "/v2/repository/")
+ORDERS = ("/health/model/", "/hooks/", "/v2/repository/")
 """What the paths of orders begin with."""
 
 LATER_S = 5.0
@@ -50,7 +51,7 @@ class Forwarding:
             await self._app(scope, receive, send)
             return
         path = scope["path"].rstrip("/")
-        if scope["method"] == "GET" and path in REPORTS:
+        if scope["method"] == "GET" and (path in REPORTS or path.startswith(REPORTS_OF_MODELS)):
             try:
                 answer = await self._team.ask_leader(_request(scope, b""), HttpAnswer)
             except LinkLost:

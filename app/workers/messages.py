@@ -3,7 +3,7 @@
 import msgspec
 
 from app.models.disk.entry import StoredModel
-from app.prediction_log.messages import Drained, LoggedPredictions, Readable
+from app.prediction_log.messages import Drained, Readable
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
@@ -33,6 +33,7 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
         pinned: Version that an operator asked for.
         stale: Whether the registry failed to answer the last look.
         alias_missing: Whether MODEL_ALIAS names no version.
+        unloaded: Whether an operator has unloaded the model.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
     pinned: str | None
     stale: bool
     alias_missing: bool | None
+    unloaded: bool
 
 
 class State(msgspec.Struct, frozen=True, tag=True):
@@ -75,9 +77,13 @@ class Ping(msgspec.Struct, frozen=True, tag=True):
 
 
 class WriteRows(msgspec.Struct, frozen=True, tag=True):
-    """Asks the leader to write rows of the prediction log."""
+    """Asks the leader to write rows of the prediction log.
 
-    batch: list[LoggedPredictions]
+    Attributes:
+        batch: List of `LoggedPredictions` in MessagePack, which the leader passes on as it is.
+    """
+
+    batch: bytes
 
 
 class DrainSpool(msgspec.Struct, frozen=True, tag=True):

@@ -4,8 +4,10 @@ import asyncio
 import threading
 from collections.abc import Callable
 
+import msgspec
+
 from app.prediction_log.messages import Drained, LoggedPredictions, Readable
-from app.prediction_log.process import WRITE_TIMEOUT_S, LogWriter
+from app.prediction_log.process import WRITE_TIMEOUT_S, LogWriterProcess
 from app.workers.link import LinkLost
 from app.workers.messages import DrainSpool, SpoolDrained, WriteRows, Written
 from app.workers.team import Team
@@ -26,7 +28,7 @@ class SharedWriter:
         ends: Whether the whole service is about to end, and not this worker alone.
     """
 
-    def __init__(self, team: Team, writer: LogWriter, ends: Callable[[], bool]) -> None:
+    def __init__(self, team: Team, writer: LogWriterProcess, ends: Callable[[], bool]) -> None:
         self._team = team
         self._ends = ends
         self._writer = writer
@@ -41,9 +43,10 @@ class SharedWriter:
     def write(self, batch: list[LoggedPredictions]) -> str | None:
         """See `LogWriter`."""
         if self._team.leads:
-            return self._write(batch)
+            return self._write(msgspec.msgpack.encode(batch))
         try:
-            return self._team.ask_leader_from_thread(WriteRows(batch), Written, PATIENCE_S).fault
+            rows = WriteRows(msgspec.msgpack.encode(batch))
+            return self._team.ask_leader_from_thread(rows, Written, PATIENCE_S).fault
         except LinkLost:
             return NOBODY
 
@@ -70,9 +73,9 @@ class SharedWriter:
         with self._writing:
             self._writer.close()
 
-    def _write(self, batch: list[LoggedPredictions]) -> str | None:
+    def _write(self, batch: bytes) -> str | None:
         with self._writing:
-            return self._writer.write(batch)
+            return self._writer.write_encoded(batch)
 
     def _drain(self, segments: list[Readable]) -> Drained:
         with self._writing:

@@ -21,7 +21,7 @@ def order(client: httpx.Client, **version: str | None) -> httpx.Response:
 
 
 def predicted(client: httpx.Client) -> float:
-    return sample(client, "predictions_total", model_version="1", prediction_type="single")
+    return sample(client, "predictions_total", model_name="pair", model_version="1", prediction_type="single")
 
 
 def test_a_pin_reaches_both_before_it_is_answered_by_either(pair: Pair) -> None:
@@ -98,6 +98,16 @@ def test_a_limit_of_a_client_is_one_of_both(pair: Pair) -> None:
         eventually(lambda: steps() == [1, 1, 1], timeout=20)  # unless a minute begins meanwhile
 
 
+def test_an_unloaded_model_is_so_in_both_until_it_is_loaded(pair: Pair) -> None:
+    leader, follower = pair.workers()
+    with pair.via(leader) as one, pair.via(follower) as other:
+        for client, what, status in ((other, "unload", 503), (one, "load", 200)):
+            told = client.post(f"/v2/repository/models/{pair.shelf.name}/{what}", headers={"X-API-Key": KEY})
+            assert told.status_code == 200
+            assert [taker.post("/predict", json=ROW).status_code for taker in (one, other)] == [status, status]
+        assert other.get(f"/health/model/{pair.shelf.name}").json()["version"] == "1"
+
+
 @pytest.mark.slow
 def test_a_canary_reaches_both(pair: Pair) -> None:
     leader, follower = pair.workers()
@@ -143,11 +153,11 @@ def test_a_worker_that_hangs_for_long_is_killed_and_replaced(pair: Pair) -> None
 @pytest.mark.slow
 def test_killed_workers_are_replaced_and_nothing_that_was_counted_is_lost(pair: Pair) -> None:
     leader, follower = pair.workers()
-    before = pair.count("predictions_total", model_version="1", prediction_type="single")
+    before = pair.count("predictions_total", model_name="pair", model_version="1", prediction_type="single")
     follower.kill()
     eventually(lambda: follower not in pair.workers())
     pair.wait_whole()
-    assert pair.count("predictions_total", model_version="1", prediction_type="single") == before
+    assert pair.count("predictions_total", model_name="pair", model_version="1", prediction_type="single") == before
     with Sender(pair) as sender:
         sender.goes_on()
         leader.kill()
@@ -158,4 +168,4 @@ def test_killed_workers_are_replaced_and_nothing_that_was_counted_is_lost(pair: 
     eventually(lambda: leader not in pair.workers())
     pair.wait_whole()
     assert pair.reload().json()["outcome"] == "unchanged"
-    assert pair.count("predictions_total", model_version="1", prediction_type="single") >= before
+    assert pair.count("predictions_total", model_name="pair", model_version="1", prediction_type="single") >= before

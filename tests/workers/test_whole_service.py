@@ -72,9 +72,12 @@ def test_the_registry_is_asked_once_in_each_pause_for_all_workers(mlflow_server:
         def looks() -> int:
             return sum(count for path, count in proxy.requests.items() if "registered-models/get" in path)
 
-        asked, looked = looks(), server.count("model_refreshes_total", outcome="unchanged")
-        eventually(lambda: server.count("model_refreshes_total", outcome="unchanged") >= looked + 4, process=server)
-        since = server.count("model_refreshes_total", outcome="unchanged") - looked
+        asked, looked = looks(), server.count("model_refreshes_total", model_name="asked", outcome="unchanged")
+        eventually(
+            lambda: server.count("model_refreshes_total", model_name="asked", outcome="unchanged") >= looked + 4,
+            process=server,
+        )
+        since = server.count("model_refreshes_total", model_name="asked", outcome="unchanged") - looked
         assert 4 <= looks() - asked <= since + 1
         shelf.point(ALIAS, shelf.good(alias=None))
         server.becomes(version="2")
