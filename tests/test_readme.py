@@ -81,7 +81,8 @@ def test_the_table_of_alerts_is_that_of_the_rules() -> None:
 
 
 def test_every_reason_for_a_status_is_documented() -> None:
-    code = (ROOT / "app" / "routes" / "reasons.py").read_text(encoding="utf-8")
+    files = (ROOT / "app" / "routes" / "reasons.py", ROOT / "app" / "workers" / "faults.py")
+    code = "".join(path.read_text(encoding="utf-8") for path in files)
     documented = first_column(blocks(READMES["app/telemetry/README.md"])["reasons"])
     assert {name for name in documented if "…" not in name} == set(re.findall(r'code="(\w+)"', code))
     outcomes = {outcome.removeprefix("model_") for outcome in get_args(Outcome)} - {"swapped", "unchanged"}
