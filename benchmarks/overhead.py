@@ -137,8 +137,8 @@ def parts(caller: Caller, services: Services, body: bytes) -> dict[str, Run]:
     model = served.identity.name, served.identity.version
 
     def count() -> None:
-        counters.predictions.add((model[1], "single"), 1)
-        counters.prediction_duration.observe((model[1],), 1e-4)
+        counters.predictions.add((*model, "single"), 1)
+        counters.prediction_duration.observe(model, 1e-4)
 
     def record() -> None:
         log.record(exchange.request_id, "single", model, served.feature_names, rows, evaluation.prediction)

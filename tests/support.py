@@ -18,6 +18,7 @@ import msgspec
 import psutil
 import pytest
 from litestar.testing import AsyncTestClient
+from prometheus_client import CollectorRegistry
 
 from app.config.settings import Settings
 from app.container import Services
@@ -107,6 +108,16 @@ async def loaded(client: Client) -> Services:
     services = client.app.services
     await come_true(lambda: services.keeper.next_look() is not None)
     return services
+
+
+def sample_value(registry: CollectorRegistry, name: str, labels: Mapping[str, str]) -> float | None:
+    """A sample of a registry, whatever its model's name if that is not given; None where there is none."""
+    for family in registry.collect():
+        for sample in family.samples:
+            told = {key: value for key, value in sample.labels.items() if key in labels or key != "model_name"}
+            if sample.name == name and told == labels:
+                return sample.value
+    return None
 
 
 def problem(response: httpx.Response) -> dict[str, object]:

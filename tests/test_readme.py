@@ -81,10 +81,10 @@ def test_the_table_of_alerts_is_that_of_the_rules() -> None:
 
 
 def test_every_reason_for_a_status_is_documented() -> None:
-    files = (ROOT / "app" / "routes" / "reasons.py", ROOT / "app" / "workers" / "faults.py")
-    code = "".join(path.read_text(encoding="utf-8") for path in files)
+    sources = ("routes/reasons.py", "workers/faults.py")
+    code = "".join((ROOT / "app" / source).read_text(encoding="utf-8") for source in sources)
     documented = first_column(blocks(READMES["app/telemetry/README.md"])["reasons"])
-    assert {name for name in documented if "…" not in name} == set(re.findall(r'code="(\w+)"', code))
+    assert {name for name in documented if "…" not in name} == set(re.findall(r'(?:code=|Fault\()"(\w+)"', code))
     outcomes = {outcome.removeprefix("model_") for outcome in get_args(Outcome)} - {"swapped", "unchanged"}
     assert outcomes <= set(re.findall(r"`(\w+)`", blocks(READMES["app/telemetry/README.md"])["reasons"]))
 

@@ -74,11 +74,12 @@ class Watched(Server):
         return said
 
     def metric(self, name: str, **labels: str) -> float | None:
-        """A sample at /metrics; None where there is none."""
+        """A sample at /metrics, whatever its model's name if that is not given; None where there is none."""
         text = HTTP.get(f"{self.url}/metrics", timeout=20).text
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                if sample.name == name and sample.labels == labels:
+                told = {key: value for key, value in sample.labels.items() if key in labels or key != "model_name"}
+                if sample.name == name and told == labels:
                     return sample.value
         return None
 

@@ -23,7 +23,7 @@ from tests.routes.support import (
     stream_of,
     varied,
 )
-from tests.support import problem
+from tests.support import problem, sample_value
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ async def test_a_batch_of_invalid_rows_is_answered_with_an_error_per_row(own_cli
     assert (answer["successful_predictions"], answer["failed_predictions"]) == (0, 2)
     metrics = services_of(own_client).metrics.registry
     labels = {"model_version": "1", "prediction_type": "batch"}
-    assert not metrics.get_sample_value("predictions_total", labels)
+    assert not sample_value(metrics, "predictions_total", labels)
 
 
 async def test_an_expensive_engine_accepts_a_batch_without_valid_rows(client: Client, example: Row) -> None:

@@ -18,7 +18,7 @@ from app.models.served import ServedModel
 from app.serving.share import Share
 from tests.models.support import NAMES, PARAMETERS, save_booster, serve, tiny_booster, tiny_rows
 from tests.routes.support import ARROW, Array, Client, client_of, services_of, settings_with, stream_of
-from tests.support import problem
+from tests.support import problem, sample_value
 
 PATHS = ("/predict", "/predict/batch", "/predict/bulk", "/invocations")
 ROWS = tiny_rows()[:4]
@@ -113,7 +113,7 @@ def arranged(rows: Array, garages: Array) -> Array:
 
 
 def sample(client: Client, name: str, **labels: str) -> float | None:
-    return services_of(client).metrics.registry.get_sample_value(name, labels)
+    return sample_value(services_of(client).metrics.registry, name, labels)
 
 
 async def test_every_answer_comes_from_the_model_it_names(
@@ -210,7 +210,7 @@ async def test_the_shadow_changes_no_answer_and_records_differences(
         share = count // len(apart)
         assert sample(client, "model_shadow_difference_bucket", le="10.0", **labels) == below * share
     page = (await client.get("/metrics")).text
-    assert 'model_shadow_rows_total{outcome="scored"}' in page
+    assert 'model_shadow_rows_total{model_name="houses",outcome="scored"}' in page
 
 
 async def test_a_failing_shadow_fails_no_request(start: Callable[..., Any], models: dict[str, ServedModel]) -> None:

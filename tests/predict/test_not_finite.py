@@ -29,7 +29,7 @@ from tests.routes.support import (
     settings_with,
     stream,
 )
-from tests.support import problem
+from tests.support import problem, sample_value
 
 NAME = "Column_0"
 GOOD, BAD = {NAME: -1.0}, {NAME: 1.0}
@@ -64,7 +64,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ServedModel]:
 
 
 def sample(client: Client, name: str, **labels: str) -> float:
-    return services_of(client).metrics.registry.get_sample_value(name, labels) or 0.0
+    return sample_value(services_of(client).metrics.registry, name, labels) or 0.0
 
 
 def refused(response: Any, request: str) -> dict[str, str]:

@@ -28,7 +28,7 @@ from tests.routes.support import (
     stream,
     stream_of,
 )
-from tests.support import problem
+from tests.support import problem, sample_value
 
 
 @pytest.fixture
@@ -278,8 +278,10 @@ async def test_two_apps_in_one_process_share_neither_model_nor_metrics(
         assert (await other.post("/predict", json=CHURN_ROW)).status_code == 200
         assert (await other.post("/predict", json=CHURN_ROW)).status_code == 200
         counts = [
-            services_of(one).metrics.registry.get_sample_value(
-                "predictions_total", {"model_version": "1", "prediction_type": "single"}
+            sample_value(
+                services_of(one).metrics.registry,
+                "predictions_total",
+                {"model_version": "1", "prediction_type": "single"},
             )
             for one in (own_client, other)
         ]

@@ -18,7 +18,7 @@ def listens(port: int) -> bool:
 
 async def test_the_port_serves_the_metrics_until_the_task_is_cancelled() -> None:
     metrics, port = Metrics(), free_port()
-    metrics.predictions.add(("1", "single"), 3)
+    metrics.predictions.add(("california-housing-model", "1", "single"), 3)
     task = asyncio.create_task(MetricsServer("127.0.0.1", port, metrics).run())
     await asyncio.to_thread(eventually, lambda: task.done() or listens(port))
     async with httpx.AsyncClient(trust_env=False, verify=False) as client:

@@ -60,6 +60,17 @@ def test_a_pin_of_another_model_or_another_registry_is_passed_over(
     assert pin.read() == "7"
 
 
+def test_pins_of_several_models_are_in_one_file(pin: Pin, path: Path) -> None:
+    other = Pin(path, SOURCE, "flats")
+    assert other.write("3")
+    assert (Pin(path, SOURCE, "houses").read(), Pin(path, SOURCE, "flats").read()) == ("7", "3")
+    assert pin.write(None)
+    assert (pin.read(), other.read()) == (None, "3")
+    assert isinstance(msgspec.json.decode(path.read_bytes()), dict)  # as earlier releases wrote it
+    assert other.write(None)
+    assert not path.exists()
+
+
 def test_the_file_says_nothing_of_where_the_registry_is(pin: Pin, path: Path) -> None:
     content = path.read_text()
     assert not [part for part in ("postgresql", "user", "secret", "database", "mlflow", "houses") if part in content]

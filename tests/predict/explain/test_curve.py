@@ -1,5 +1,6 @@
 """What-if curves: the predictions for a row with other values of one feature."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from tests.routes.support import (
     services_of,
     settings_with,
 )
-from tests.support import problem
+from tests.support import problem, sample_value
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ async def test_a_curve_has_fifty_points_and_the_level_that_is_asked_for(client: 
 
 async def test_curves_are_neither_logged_nor_counted(settings: Settings, example: Row) -> None:
     async with client_of(settings) as client:
-        value = services_of(client).metrics.registry.get_sample_value
+        value = partial(sample_value, services_of(client).metrics.registry)
         await curve(client, example, "MedInc")
         for kind in ("single", "batch", "bulk"):
             assert not value("predictions_total", {"model_version": "1", "prediction_type": kind})

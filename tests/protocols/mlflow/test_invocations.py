@@ -21,6 +21,7 @@ from tests.predict.test_not_finite import BAD, GOOD
 from tests.predict.test_not_finite import MODELS as NOT_FINITE
 from tests.protocols.mlflow.models import save_doubles
 from tests.routes.support import JSON, Client, Row, client_of, compute_with, put, served_by, services_of, settings_with
+from tests.support import sample_value
 
 
 @pytest.fixture
@@ -154,8 +155,10 @@ async def test_predictions_that_are_not_finite_are_answered(own_client: Client, 
     good, bad = json.loads(answer.content)["predictions"]
     assert np.isfinite(good).all()
     assert not np.isfinite(bad).all()
-    counted = services_of(own_client).metrics.registry.get_sample_value(
-        "predictions_not_finite_total", {"model_version": "1", "prediction_type": "batch"}
+    counted = sample_value(
+        services_of(own_client).metrics.registry,
+        "predictions_not_finite_total",
+        {"model_version": "1", "prediction_type": "batch"},
     )
     assert counted == 1
 

@@ -31,6 +31,7 @@ from tests.protocols.open_inference.support import (
     tensor,
 )
 from tests.routes.support import churn_booster, compute_with, save_churn
+from tests.support import sample_value
 
 Array = NDArray[np.float64]
 
@@ -275,9 +276,8 @@ def test_a_row_without_a_finite_answer_fails_its_request_and_is_counted(
     compute_with(app.client, lambda batch: np.where(np.arange(len(batch)) == 1, np.inf, 0.0))
     text = error(app.send([tensor("x", rows)]), 500)
     assert "prediction: is inf, not a finite number in row 1" in text
-    counter = app.services.metrics.registry.get_sample_value
     labels = {"model_version": "1", "prediction_type": "batch"}
-    assert counter("predictions_not_finite_total", labels) == 1
+    assert sample_value(app.services.metrics.registry, "predictions_not_finite_total", labels) == 1
 
 
 def test_pandas_frames_are_sent_by_column(app: App, referring: ServedModel, rows: Array) -> None:

@@ -20,14 +20,14 @@ from app.protocols.open_inference.rpc.service import GRPC
 from tests.models.support import save_booster, serve, tiny_booster, tiny_rows
 from tests.protocols.open_inference.rpc_support import INFER, Rpc, code, matrix, parsed, request, rpc_of, text
 from tests.routes.support import Hanging, Row, compute_with, put, row_of, served_by, services_of, varied
-from tests.support import come_true
+from tests.support import come_true, sample_value
 from tests.wire import WITHIN_S
 
 ID = "x-request-id"
 
 
 def metric(rpc: Rpc, name: str, **labels: str) -> float:
-    return services_of(rpc.client).metrics.registry.get_sample_value(name, labels) or 0.0
+    return sample_value(services_of(rpc.client).metrics.registry, name, labels) or 0.0
 
 
 def answered(rpc: Rpc, status: int) -> Callable[[], bool]:
