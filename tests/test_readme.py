@@ -81,7 +81,7 @@ def test_the_table_of_alerts_is_that_of_the_rules() -> None:
 
 
 def test_every_reason_for_a_status_is_documented() -> None:
-    sources = ("routes/reasons.py", "workers/team.py")
+    sources = ("routes/reasons.py", "workers/faults.py")
     code = "".join((ROOT / "app" / source).read_text(encoding="utf-8") for source in sources)
     documented = first_column(blocks(READMES["app/telemetry/README.md"])["reasons"])
     assert {name for name in documented if "…" not in name} == set(re.findall(r'(?:code=|Fault\()"(\w+)"', code))

@@ -13,6 +13,7 @@ from app.models.loader import Stage
 from app.models.outcome import Refresh
 from app.models.registry.source import FALLBACK, REMAINING
 from app.tasks import crashed
+from app.workers.faults import faults_of
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 STATUSES: tuple[Status, ...] = ("healthy", "degraded", "unhealthy")
@@ -63,7 +64,7 @@ def reasons_of(services: Services) -> list[Reason]:
     """All reasons why the service is not healthy, the worst first. Nothing is asked or waited for."""
     reasons = [Reason(code="task_crashed", message=message) for message in crashed(services.tasks)]
     if services.joint is not None:
-        reasons += [Reason(code=fault.code, message=fault.text) for fault in services.joint.team.faults()]
+        reasons += [Reason(code=fault.code, message=fault.text) for fault in faults_of(services.joint.team)]
     models = services.models.values()
     for one in models:
         reasons += _of_model(one)

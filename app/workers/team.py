@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -70,13 +70,6 @@ class Member(msgspec.Struct):
 def is_silent(link: Link) -> bool:
     """Whether the other side has given no sign for a while."""
     return time.monotonic() - link.heard > SILENT_S
-
-
-class Fault(NamedTuple):
-    """What is wrong with a worker: a code for machines, and a sentence for people."""
-
-    code: str
-    text: str
 
 
 class Team:
@@ -194,25 +187,6 @@ class Team:
                 log.error("a worker hangs, and is killed", extra={"pid": pid})
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-
-    def faults(self) -> list[Fault]:
-        """What is wrong with the workers, as far as this one knows."""
-        if not self.leads:
-            leader = self.leader
-            if leader is None or is_silent(leader):
-                return [Fault("leader_silent", "the worker that asks the registry and writes the log does not answer")]
-            return []
-        members = list(self.members.values())
-        faults = [
-            Fault("worker_problem", f"worker {member.index}: {text}") for member in members for text in member.problems
-        ]
-        silent = sum(member.is_silent for member in members)
-        if silent:
-            faults.append(Fault("worker_silent", f"{silent} of {self.size} workers hangs"))
-        missing = self.size - 1 - sum(member.revision > 0 for member in members)
-        if missing > 0:
-            faults.append(Fault("worker_missing", f"{missing} of {self.size} workers serves nothing so far"))
-        return faults
 
     def wait_alone(self) -> None:
         """Wait, in a thread, until the other workers have left the leader, those that hang excepted."""

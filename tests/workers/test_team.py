@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from app.workers import link, place, team
+from app.workers.faults import faults_of
 from app.workers.link import LinkLost
 from app.workers.messages import Done, DrainSpool, DumpMetrics, Ping, Serves
 from app.workers.place import NoPlace, Place, make_place, remove_place
@@ -49,7 +50,7 @@ async def test_one_leads_and_another_takes_over_when_it_leaves(tmp_path: Path) -
         await come_true(lambda: first.leads)
     await come_true(lambda: first.members)
     assert (first.place.index, second.place.index, led) == (0, 1, [0])
-    assert [(fault.code, fault.text) for fault in first.faults()] == [
+    assert [(fault.code, fault.text) for fault in faults_of(first)] == [
         ("worker_missing", "1 of 2 workers serves nothing so far")
     ]
     await first.leave()
@@ -103,11 +104,11 @@ async def test_an_order_is_spread_before_it_is_answered_unless_a_worker_hangs(
     assert not waiting.done()
     other.leader.tell(Serves(7, ("its task crashed",)))
     assert await waiting == 0
-    assert [fault.text for fault in leader.faults()] == ["worker 1: its task crashed"]
+    assert [fault.text for fault in faults_of(leader)] == ["worker 1: its task crashed"]
     monkeypatch.setattr(team, "SILENT_S", -1.0)
     assert await leader.spread(8) == 1
-    assert [fault.code for fault in leader.faults()] == ["worker_problem", "worker_silent"]
-    assert [fault.code for fault in other.faults()] == ["leader_silent"]
+    assert [fault.code for fault in faults_of(leader)] == ["worker_problem", "worker_silent"]
+    assert [fault.code for fault in faults_of(other)] == ["leader_silent"]
 
 
 async def test_one_that_hangs_for_long_is_killed(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
