@@ -74,7 +74,7 @@ prefix_option = click.option(
 )
 
 
-@click.group()
+@click.group(short_help="Print what deploys and watches the service.")
 def ops() -> None:
     """Print what Grafana and Prometheus need to watch the service, and manifests to deploy it."""
 

@@ -188,7 +188,7 @@ async def test_the_application_continues_after_a_failure(client: Client, example
     assert (await client.post("/predict", json=example)).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/predict/none", "/health/nothing", "/predict/model", "/docs/x"])
+@pytest.mark.parametrize("path", ["/nothing", "/predict/none/x", "/health/nothing", "/predict/model/x", "/docs/x"])
 async def test_404_for_an_unknown_route(client: Client, path: str) -> None:
     response = await client.get(path)
     assert response.status_code == 404
@@ -201,6 +201,7 @@ async def test_404_for_an_unknown_route(client: Client, path: str) -> None:
         ("GET", "/predict", "POST"),
         ("DELETE", "/predict/batch", "POST"),
         ("PUT", "/predict/bulk", "POST"),
+        ("GET", "/predict/none", "POST"),
         ("POST", "/health", "GET"),
         ("POST", "/health", "HEAD"),
         ("POST", "/predict/model/info", "GET"),

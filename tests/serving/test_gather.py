@@ -434,7 +434,7 @@ async def test_threads_take_small_chunks_when_a_device_fails(
 ) -> None:
     model, hardware = watched(served, TWENTY, fails_after, most_rows)
     rows, threads = tiny_rows(), []
-    monkeypatch.setattr("app.serving.executor.THREADS", 1)  # one chunk after the other
+    executor = Executor(Metrics(), threads=1)  # one chunk after the other
     monkeypatch.setattr("app.serving.executor.LARGEST_BATCH", largest)
     in_thread = executor.in_thread
     monkeypatch.setattr(executor, "in_thread", lambda work: threads.append(len(work.args[1])) or in_thread(work))

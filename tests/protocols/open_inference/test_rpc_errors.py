@@ -185,7 +185,8 @@ async def test_a_fault_of_the_model_and_of_the_service_are_internal(rpc: Rpc, ex
     error = await rpc.refused(request(varied(example, 2)))
     assert (code(error), "no finite answer" in text(error)) == ("INTERNAL", True)
     metrics = services_of(rpc.client).metrics.exposition.text().decode()
-    assert 'predictions_not_finite_total{model_version="1",prediction_type="batch"} 2.0' in metrics
+    labels = f'model_name="{served.identity.name}",model_version="1",prediction_type="batch"'
+    assert f"predictions_not_finite_total{{{labels}}} 2.0" in metrics
 
     def broken(rows: Any) -> Any:
         raise RuntimeError("a secret")

@@ -18,13 +18,17 @@ from tests.support import BY_PATH, Server, server_environ, version_by_path
 
 Array = NDArray[np.float64]
 KEY = {"Authorization": "Bearer sesame"}
+ADMIN = {"X-API-Key": "boss"}
 VERSION = version_by_path()
 
 
 @pytest.fixture(scope="module")
 def server(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("triton")
-    server = Server(server_environ(registry_dir, directory) | BY_PATH | {"API_KEY": "sesame"}, directory)
+    server = Server(
+        server_environ(registry_dir, directory) | BY_PATH | {"API_KEY": "sesame", "ADMIN_API_KEY": ADMIN["X-API-Key"]},
+        directory,
+    )
     yield server.wait_ready()
     server.kill()
 
@@ -127,8 +131,6 @@ def test_errors_have_our_text(client: InferenceServerClient, bundled: Artifact, 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda client: client.load_model(MODEL),
-        lambda client: client.unload_model(MODEL),
         lambda client: client.get_system_shared_memory_status(),
         lambda client: client.register_system_shared_memory("a", "/a", 8),
         lambda client: client.unregister_cuda_shared_memory(),
@@ -142,6 +144,16 @@ def test_what_is_not_supported_says_so(client: InferenceServerClient, call: Call
     with pytest.raises(InferenceServerException, match=r"not supported|not loaded|not set") as caught:
         call(client)
     assert caught.value.status() == "501"
+
+
+def test_a_model_is_unloaded_and_loaded(client: InferenceServerClient) -> None:
+    with pytest.raises(InferenceServerException) as caught:
+        client.unload_model(MODEL)
+    assert caught.value.status() == "401"
+    client.unload_model(MODEL, headers=ADMIN)
+    assert not client.is_model_ready(MODEL)
+    client.load_model(MODEL, headers=ADMIN)
+    assert client.is_model_ready(MODEL)
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body directly with raw bytes:ResourceWarning")
