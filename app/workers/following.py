@@ -100,22 +100,29 @@ class SharedModels:
                     await self._catch_up()
 
     async def may_begin(self) -> None:
-        """Wait until this worker can answer: it serves a model, or leads and says after a while why there is none.
+        """Wait until this worker can answer: it serves what the leader does, or leads and serves a model.
 
-        Until then the others take the requests, or these wait. If the leader hangs, the last stored model is served.
+        Until then the others take the requests, or these wait. After a while a leader begins without a model, to say
+        why there is none, and another worker with some of the models. If the leader hangs, the last stored ones are
+        served.
         """
         end = time.monotonic() + PATIENCE_S
-        while not self._has_model():
+        while not self._follows():
             await asyncio.sleep(PUBLISH_S)
             if time.monotonic() < end:
                 continue
-            if self._team.leads:
+            if self._team.leads or self._has_model():
                 return
             if self._state is None:
                 log.warning("no worker leads, or it hangs: taking the last stored model")
                 for model in self._models.values():
                     await self._in_thread(model.refresher.start)
                 return
+
+    def _follows(self) -> bool:
+        if self._team.leads:
+            return self._has_model()
+        return self._has_model() and self._state is not None and self._served == self._state.revision
 
     def _has_model(self) -> bool:
         return any(model.slot.current is not None for model in self._models.values())
