@@ -14,17 +14,17 @@ from app.drift.monitor import DriftMonitor
 from app.drift.series import DriftSeries
 from app.drift.store import ProfileStore
 from app.drift.tracker import Options
-from app.models.backoff import RefusalBackoff
 from app.models.disk.batch_costs import BatchCosts
 from app.models.disk.pin import Pin
 from app.models.disk.store import ModelStore
-from app.models.keeper import ModelKeeper, Turns
-from app.models.listener import RefreshListener, RefreshMetrics
 from app.models.loader import ModelLoader
-from app.models.refresher import Refresher
+from app.models.process.channel import Channel
+from app.models.process.client import WorkerProcess
+from app.models.refresh.backoff import RefusalBackoff
+from app.models.refresh.keeper import ModelKeeper, Turns
+from app.models.refresh.listener import RefreshListener, RefreshMetrics
+from app.models.refresh.refresher import Refresher
 from app.models.registry.card import ModelCards
-from app.models.registry.channel import Channel
-from app.models.registry.process import WorkerProcess
 from app.models.registry.source import ModelSource
 from app.models.slot import ModelSlot
 from app.models.watch.noted import NotedSource

@@ -10,8 +10,8 @@ from app.config.settings import Settings
 from app.drift.monitor import DriftMonitor
 from app.errors import NotFound
 from app.models.disk.store import ModelStore
-from app.models.keeper import ModelKeeper
-from app.models.refresher import Refresher
+from app.models.refresh.keeper import ModelKeeper
+from app.models.refresh.refresher import Refresher
 from app.models.registry.card import ModelCards
 from app.models.slot import ModelSlot
 from app.outcomes.intake import Outcomes

@@ -9,7 +9,7 @@ from granian import Granian
 from granian.constants import SSLProtocols
 
 from app.serving.shutdown import NOTICE
-from app.tls import Credentials
+from app.serving.tls import Credentials
 
 POLL_SECONDS = 0.05
 

@@ -23,9 +23,9 @@ from prometheus_client import CollectorRegistry
 from app.config.settings import Settings
 from app.container import Services
 from app.main import Application
+from app.models.process.worker import ModelWorker
 from app.models.registry.embedded import BUNDLED
 from app.models.registry.snapshot import content_version, list_files
-from app.models.registry.worker import ModelWorker
 from app.prediction_log.writer import Writer
 
 START_TIMEOUT_S = 180

@@ -118,7 +118,7 @@ def test_a_killed_model_worker_is_replaced_and_costs_no_prediction(scene: Scene)
 
     def worker() -> psutil.Process | None:
         children = psutil.Process(server.popen.pid).children(recursive=True)
-        return next((child for child in children if "app.models.registry.worker" in child.cmdline()), None)
+        return next((child for child in children if "app.models.process.worker" in child.cmdline()), None)
 
     killed: list[psutil.Process] = []
 

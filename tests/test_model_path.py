@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from app.cli import main
 from app.commands import common
 from app.config.settings import Settings
-from app.models.registry.worker import ModelWorker
+from app.models.process.worker import ModelWorker
 from tests.models.support import NAMES, tiny_booster, tiny_rows
 from tests.support import HTTP, ROOT, Server, eventually
 
@@ -78,7 +78,7 @@ def test_the_exit_status_of_a_check_is_its_verdict(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(common, "cache_kernels", lambda directory: None)  # this process keeps its own cache
-    monkeypatch.setattr("app.models.registry.process.quiet_worker", ModelWorker)
+    monkeypatch.setattr("app.models.process.client.quiet_worker", ModelWorker)
     environ = {"DATA_DIR": str(registry_dir), "MODEL_ALIAS": "champion"}
     done = CliRunner().invoke(main, ["check", address], env=environ)
     assert (done.exit_code, done.stdout) == (status, stdout)

@@ -15,7 +15,7 @@ from app.codecs.formats import FORMATS
 from app.config.allowed import settings_table
 from app.config.settings import Settings
 from app.main import create_app
-from app.models.outcome import Outcome
+from app.models.refresh.outcome import Outcome
 from app.ops.rules import alerts_table
 from app.training.california import MODEL_NAME
 from tests.models.support import copied_registry, mlflows_own_warnings_silenced

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from app.cli import main
 from app.config.settings import Settings, SettingsError
-from app.tls import BadTls, read_credentials
+from app.serving.tls import BadTls, read_credentials
 from madrone.client import AsyncClient, Client, Unavailable
 from tests.certificates import Authority, pem
 from tests.support import HTTP, ROOT, Server, eventually, free_port, server_environ

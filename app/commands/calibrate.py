@@ -105,9 +105,9 @@ def calibrate(
     from app.calibration.report import describe_calibration
     from app.calibration.run import Order, calibrate_model
     from app.files import reason
+    from app.models.process.client import quiet_worker
     from app.models.refusal import ModelRefused
     from app.models.registry.faults import fault_kind, without_credentials
-    from app.models.registry.process import quiet_worker
     from app.models.registry.source import NothingToServe, RegistrySchema, RegistryUnreachable
     from app.models.watch.profiling import SUFFIXES
 

@@ -22,7 +22,7 @@ def check(model: str, as_json: bool) -> None:
 
     import msgspec
 
-    from app.models.registry.process import quiet_worker
+    from app.models.process.client import quiet_worker
     from app.models.verdict import describe_verdict, judge_model
 
     source = quiet_worker(settings)

@@ -13,7 +13,7 @@ import click
 
 from app.commands.common import BAD_USAGE, stop
 from app.config.settings import Settings
-from app.tls import BadTls, Credentials, read_credentials
+from app.serving.tls import BadTls, Credentials, read_credentials
 
 LONGEST_PATH = 107
 """Bytes of a Unix socket's path (unix(7), sun_path)."""

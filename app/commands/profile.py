@@ -28,8 +28,8 @@ def profile(model: str, data: Path, output: Path | None) -> None:
 
     from app.drift.store import ProfileStore
     from app.files import reason
+    from app.models.process.client import quiet_worker
     from app.models.refusal import ModelRefused
-    from app.models.registry.process import quiet_worker
     from app.models.registry.source import NothingToServe, RegistryUnreachable
     from app.models.watch.profiling import SUFFIXES, DataRefused, profile_model
 

@@ -51,7 +51,7 @@ def replay(
 
     import msgspec
 
-    from app.models.registry.process import WorkerProcess
+    from app.models.process.client import WorkerProcess
     from app.replay.report import describe_replay
     from app.replay.rows import Selection
     from app.replay.run import ReplayFailed, load_version, open_log

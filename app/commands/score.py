@@ -100,7 +100,7 @@ def score(
     check_openmp()
     keep_kernels(settings)
 
-    from app.models.registry.process import quiet_worker
+    from app.models.process.client import quiet_worker
 
     worker = quiet_worker(settings)  # it starts while the rest is imported
 

@@ -14,7 +14,7 @@ from app.codecs.json.duplicates import has_repeated
 from app.codecs.rules import REPEATED
 from app.container import InjectedServices, Services
 from app.errors import FieldError, InvalidInput, MalformedBody, NotFound
-from app.models.outcome import Refresh
+from app.models.refresh.outcome import Refresh
 from app.prediction_log.status import PredictionLogStatus
 from app.problems import problem_responses
 from app.routes.model_health import ModelHealth, model_health

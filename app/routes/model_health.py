@@ -8,7 +8,7 @@ import msgspec
 
 from app.container import Services
 from app.models.disk.store import StoreStatus
-from app.models.outcome import Refresh
+from app.models.refresh.outcome import Refresh
 from app.models.registry.source import LookUp
 from app.models.served import NotFinite
 from app.routes.reasons import LoadHealth, Status, loading, model_reasons, status_of

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from app.container import Services
 from app.models.loader import Stage
-from app.models.outcome import Refresh
+from app.models.refresh.outcome import Refresh
 from app.models.registry.source import FALLBACK, REMAINING
 from app.tasks import crashed
 from app.workers.faults import faults_of

@@ -224,7 +224,7 @@ def _prepared(model: str) -> Settings:
 
 @contextlib.contextmanager
 def _opened(settings: Settings) -> Generator["ModelSource"]:
-    from app.models.registry.process import quiet_worker
+    from app.models.process.client import quiet_worker
 
     source = quiet_worker(settings)
     try:

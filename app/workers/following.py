@@ -18,11 +18,11 @@ import msgspec
 
 from app.models.disk.entry import StoredModel
 from app.models.disk.store import ModelStore
-from app.models.keeper import ModelKeeper
-from app.models.listener import RefreshListener
 from app.models.loader import ModelLoader
-from app.models.outcome import Refresh
-from app.models.refresher import Refresher
+from app.models.refresh.keeper import ModelKeeper
+from app.models.refresh.listener import RefreshListener
+from app.models.refresh.outcome import Refresh
+from app.models.refresh.refresher import Refresher
 from app.models.served import ServedModel
 from app.models.slot import ModelSlot, Role
 from app.tasks import BackgroundTasks, crashed

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from mlflow import MlflowClient
 
-from app.models.keeper import SOONER
+from app.models.refresh.keeper import SOONER
 from app.models.registry.publish import ALIAS
 from benchmarks.contenders import MODEL_NAME, Peer
 from benchmarks.fleet.cores import simulate_on

@@ -225,7 +225,7 @@ def measure_bulk(peer: Peer, seconds: float) -> Bulk:
 def model_process(peer: Peer) -> psutil.Process:
     """The process of a replica that asks the registry."""
     children = psutil.Process(peer.worker().pid).children()
-    return next(child for child in children if "app.models.registry.worker" in child.cmdline())
+    return next(child for child in children if "app.models.process.worker" in child.cmdline())
 
 
 def measure_look(peer: Peer, registry: Peer, versions: tuple[str, str], seconds: float) -> Look:

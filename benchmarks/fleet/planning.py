@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.models.keeper import SOONER
+from app.models.refresh.keeper import SOONER
 from benchmarks.fleet.arrivals import Bursts, Crowd, day
 from benchmarks.fleet.costs import Costs
 from benchmarks.fleet.registry import Looks, even_peak, herd_peak

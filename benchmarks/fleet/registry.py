@@ -1,9 +1,9 @@
 """Look-ups of many replicas in one registry: planned ones, those after a webhook, and those after an outage.
 
-A replica looks at its start and then plans the next look as app/models/keeper.py does: `ttl` seconds after an answer,
-a share of it sooner at random; after a failure 1, 2, 4 … 60 s, a fifth more or less at random, and `ttl` at most. The
-registry answers one look after the other. A look without an answer after MODEL_LOOKUP_TIMEOUT has failed, although the
-registry still works on it.
+A replica looks at its start and then plans the next look as app/models/refresh/keeper.py does: `ttl` seconds after an
+answer, a share of it sooner at random; after a failure 1, 2, 4 … 60 s, a fifth more or less at random, and `ttl` at
+most. The registry answers one look after the other. A look without an answer after MODEL_LOOKUP_TIMEOUT has failed,
+although the registry still works on it.
 """
 
 import heapq
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import poisson
 
-from app.models.keeper import FIRST_RETRY_S, LONGEST_RETRY_S
+from app.models.refresh.keeper import FIRST_RETRY_S, LONGEST_RETRY_S
 
 RETRY_JITTER = 0.2
 

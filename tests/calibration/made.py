@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from app.calibration.report import CalibrationReport
 from app.calibration.run import Order, calibrate_model
 from app.config.settings import Settings
-from app.models.registry.worker import ModelWorker
+from app.models.process.worker import ModelWorker
 from tests.models.support import NAMES, PARAMETERS, save_booster
 
 TARGET = "price"

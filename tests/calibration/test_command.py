@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from app.cli import main
 from app.config.settings import Settings
 from app.models.artifact import read_artifact
-from app.models.registry.worker import ModelWorker
+from app.models.process.worker import ModelWorker
 from tests.calibration.conftest import Calibrated, Model
 from tests.calibration.made import TARGET, boosted, frame
 from tests.models.support import MODEL, NAMES, PARAMETERS, Catalogue, mlflows_own_warnings_silenced, save_text
@@ -24,7 +24,7 @@ Calibrate = Callable[..., Result]
 def calibrate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calibrate:
     """Runs the command in this process, in a folder with files of rows."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("app.models.registry.process.quiet_worker", ModelWorker)  # which takes seconds to start
+    monkeypatch.setattr("app.models.process.client.quiet_worker", ModelWorker)  # which takes seconds to start
     frame(2, 3000).to_csv("rows.csv")  # with its index, as the next one
     frame(2, kind="class")[10:].to_parquet("classes.parquet")
 

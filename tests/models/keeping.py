@@ -7,17 +7,17 @@ from pathlib import Path
 import msgspec
 
 from app.config.settings import Settings
-from app.models.backoff import RefusalBackoff
 from app.models.disk.batch_costs import BatchCosts
 from app.models.disk.pin import Pin
 from app.models.disk.store import ModelStore
 from app.models.identity import ModelIdentity
-from app.models.keeper import ModelKeeper
-from app.models.listener import RefreshListener, RefreshMetrics
 from app.models.loader import ModelLoader
-from app.models.refresher import Refresher
+from app.models.process.worker import ModelWorker
+from app.models.refresh.backoff import RefusalBackoff
+from app.models.refresh.keeper import ModelKeeper
+from app.models.refresh.listener import RefreshListener, RefreshMetrics
+from app.models.refresh.refresher import Refresher
 from app.models.registry.source import Candidate, Fetched, Offer
-from app.models.registry.worker import ModelWorker
 from app.models.slot import ModelSlot
 from app.models.watch.series import SlotSeries
 from app.telemetry.metrics import Metrics

@@ -22,7 +22,7 @@ from app.codecs.classes import class_indices, probabilities
 from app.config.settings import Settings
 from app.models.artifact import read_artifact
 from app.models.checks import check_labels
-from app.models.registry.worker import ModelWorker
+from app.models.process.worker import ModelWorker
 from tests.models.objects.support import ROWS, cases, fitted, labelled
 from tests.models.support import (
     NAMES,

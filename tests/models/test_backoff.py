@@ -2,10 +2,10 @@
 
 import pytest
 
-from app.models import backoff
-from app.models.backoff import RefusalBackoff
 from app.models.identity import ModelIdentity
-from app.models.outcome import Refresh
+from app.models.refresh import backoff
+from app.models.refresh.backoff import RefusalBackoff
+from app.models.refresh.outcome import Refresh
 from tests.clock import Clock
 
 TTL = 10.0

@@ -25,8 +25,8 @@ from app.models.checks import (
     find_not_finite,
 )
 from app.models.identity import ModelIdentity
+from app.models.process.worker import ModelWorker
 from app.models.refusal import Check, ModelRefused
-from app.models.registry.worker import ModelWorker
 from app.models.served import ServedModel, serve_artifact
 from kernels.cost import vary
 from kernels.forest.booster import BoosterForest

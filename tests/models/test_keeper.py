@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from app.config.settings import Settings
-from app.models.refresher import Refresher
+from app.models.refresh.refresher import Refresher
 from app.models.registry.source import RegistryUnreachable
 from tests.models.keeping import Kept, keep
 from tests.models.support import Catalogue, SavedModel

@@ -9,8 +9,8 @@ from mlflow.types import ColSpec, DataType
 from app.config.settings import Settings
 from app.feature import Feature
 from app.models.flavor import ModelParts, save_model
+from app.models.process.worker import ModelWorker
 from app.models.registry.source import PlaceUnreachable
-from app.models.registry.worker import ModelWorker
 from app.models.verdict import Outputs, Verdict, describe_verdict, judge_model
 from tests.models.support import NAMES, SavedModel, altered, numbers, save_booster, tiny_booster, tiny_rows
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from app.cli import main
 from app.config.settings import Settings
-from app.models.registry.worker import ModelWorker
+from app.models.process.worker import ModelWorker
 from tests.routes.support import Row, client_of, services_of
 from tests.support import come_true
 
@@ -20,7 +20,7 @@ Replay = Callable[..., Result]
 def replay(registry_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Replay:
     """Runs the command in this process, over the session's registry and a log of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("app.models.registry.process.WorkerProcess", ModelWorker)  # which takes seconds to start
+    monkeypatch.setattr("app.models.process.client.WorkerProcess", ModelWorker)  # which takes seconds to start
 
     def run(*arguments: str, **environ: str) -> Result:
         given = {"DATA_DIR": str(registry_dir), "DATABASE_URL": f"sqlite:///{tmp_path / 'predictions.db'}"} | environ

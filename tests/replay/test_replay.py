@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.config.settings import Settings
-from app.models.registry.worker import ModelWorker
+from app.models.process.worker import ModelWorker
 from app.models.served import ServedModel
 from app.prediction_log.engine import open_engine
 from app.prediction_log.messages import LogFormat, LogTarget

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from app.config.settings import Settings
-from app.models.registry.worker import ModelWorker
+from app.models.process.worker import ModelWorker
 from tests.routes.support import Client, ask, client_of, services_of
 from tests.support import come_true
 from tests.telemetry.test_gpu import FakeNvml

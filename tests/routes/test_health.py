@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from app.config.settings import Settings
-from app.models.outcome import Refresh
+from app.models.process.worker import ModelWorker
+from app.models.refresh.outcome import Refresh
 from app.models.registry.embedded import BUNDLED
-from app.models.registry.worker import ModelWorker
 from app.models.served import ServedModel
 from app.prediction_log.log import PredictionLog
 from kernels.cpu.backend import CpuBackend

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app.cli import main
-from app.models.registry.worker import ModelWorker
+from app.models.process.worker import ModelWorker
 from tests.score.support import ROWS, Score, small_model
 
 
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def score(registry_dir: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
-    monkeypatch.setattr("app.models.registry.process.quiet_worker", ModelWorker)  # which takes seconds to start
+    monkeypatch.setattr("app.models.process.client.quiet_worker", ModelWorker)  # which takes seconds to start
 
     def run(source: Path | str, output: Path | str, *options: str, input: bytes | None = None) -> Result:
         arguments = ["score", str(source), "--output", str(output), "--model", str(folder / "m.txt"), *options]

@@ -171,7 +171,7 @@ def test_a_killed_run_goes_on(score: Score, folder: Path, registry_dir: Path, tm
         "    if number == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return plain(self, number, schema)\n"
         "Parts.writer = writer\n"
-        "from app.models.registry import process, worker; process.quiet_worker = worker.ModelWorker\n"
+        "from app.models.process import client, worker; client.quiet_worker = worker.ModelWorker\n"
         "from app.cli import main; main()"
     )
     arguments = [

@@ -14,9 +14,9 @@ from mlflow import MlflowClient
 
 from app.config.settings import Settings
 from app.models.disk.pin import Pin
-from app.models.keeper import ModelKeeper, Turns
-from app.models.registry.channel import Channel
-from app.models.registry.process import WorkerProcess
+from app.models.process.channel import Channel
+from app.models.process.client import WorkerProcess
+from app.models.refresh.keeper import ModelKeeper, Turns
 from app.models.registry.source import RegistryUnreachable
 from tests.models.keeping import Kept, keep
 from tests.models.support import Catalogue, SavedModel, mlflows_own_warnings_silenced

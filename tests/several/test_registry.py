@@ -39,4 +39,4 @@ async def test_each_model_follows_its_alias_and_one_process_asks(mlflow_server: 
         for name, prediction in expected.items():
             assert (await client.post(f"/predict/{name}", json=ROW)).json()["prediction"] == prediction
         asking = [child for child in psutil.Process().children() if child not in before]
-        assert len([child for child in asking if "app.models.registry.worker" in child.cmdline()]) <= 1
+        assert len([child for child in asking if "app.models.process.worker" in child.cmdline()]) <= 1

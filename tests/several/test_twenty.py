@@ -56,7 +56,7 @@ def test_twenty_models_answer_from_one_process(
     for name in names:
         answer = HTTP.post(f"{server.url}/predict/{name}", json=ROW).json()
         assert answer["prediction"] == expected[name]
-    asking = [child for child in worker_of(server).children() if "app.models.registry.worker" in child.cmdline()]
+    asking = [child for child in worker_of(server).children() if "app.models.process.worker" in child.cmdline()]
     assert len(asking) <= 1
     each = (all_of_them - one) / (MODELS - 1)
     print(f"one model {one:.0f} MiB; each further one {each:.1f} MiB; ready after {seconds:.1f} s")

@@ -69,7 +69,7 @@ async def test_a_terminal_shows_the_newest_step_until_ready(
     done = False
     shown = asyncio.create_task(show_start(lambda: done))
     await terminal.shows("starting")
-    logging.getLogger("app.models.refresher").info("asking the registry", extra={"text": "word " * 100})
+    logging.getLogger("app.models.refresh.refresher").info("asking the registry", extra={"text": "word " * 100})
     logging.getLogger("app.tasks").info("something else")
     await terminal.shows("asking the registry \x1b")  # behind which the seconds are, in a colour
     logging.getLogger("kernels.compiling").info("compiling [bold]")

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from app.models.registry.worker import ModelWorker
+from app.models.process.worker import ModelWorker
 from app.udf import function
 from tests.calibration.made import TARGET, boosted, calibrated, frame, predicted, saved
 
@@ -43,5 +43,5 @@ def expected(booster, rows: pa.Table) -> NDArray[np.float64]:
 def in_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Models are loaded without the process that takes seconds to start, each test's own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("app.models.registry.process.quiet_worker", ModelWorker)
+    monkeypatch.setattr("app.models.process.client.quiet_worker", ModelWorker)
     monkeypatch.setattr(function, "_loaded", {})

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from app.config.settings import Settings
+from app.models.process.worker import ModelWorker
 from app.models.refusal import ModelRefused
 from app.models.registry.embedded import BUNDLED
-from app.models.registry.worker import ModelWorker
 from app.udf.portable import load_portable
 from tests.score.support import houses
 

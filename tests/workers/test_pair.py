@@ -67,7 +67,7 @@ def test_rows_of_both_are_written_by_one_process(pair: Pair) -> None:
 
     eventually(lambda: sent <= logged(), process=pair)
     running = [child.cmdline() for child in psutil.Process(pair.popen.pid).children(recursive=True)]
-    for module in ("app.prediction_log.writer", "app.models.registry.worker"):
+    for module in ("app.prediction_log.writer", "app.models.process.worker"):
         assert sum(module in command for command in running) <= 1
 
 

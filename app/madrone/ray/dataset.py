@@ -115,7 +115,7 @@ def score(
     settings = Settings.from_environ(environ_of_model(model, os.environ))
     keep_kernels(settings)  # before numba is imported
 
-    from app.models.registry.process import quiet_worker
+    from app.models.process.client import quiet_worker
     from app.score.scorer import Scorer
     from app.udf.portable import load_portable
 

@@ -1,7 +1,7 @@
 """Look-ups in an MLflow Model Registry: the versions to serve, and their files.
 
 Every call blocks on the network or a database, with no deadline that MLflow would keep. The service makes these calls
-in a separate process (`app.models.registry.process`), which can be killed.
+in a separate process (`app.models.process.client`), which can be killed.
 """
 
 import logging

@@ -151,11 +151,11 @@ class ModelSource(Protocol):
         ...
 
     def build(self, directory: Path, digest: str | None) -> ModelContent:
-        """See `app.models.registry.worker.ModelWorker.build`."""
+        """See `app.models.process.worker.ModelWorker.build`."""
         ...
 
     def raw_scores(self, booster: Path, rows: FloatArray) -> FloatArray:
-        """See `app.models.registry.worker.ModelWorker.raw_scores`."""
+        """See `app.models.process.worker.ModelWorker.raw_scores`."""
         ...
 
     def close(self) -> None:

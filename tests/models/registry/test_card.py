@@ -8,11 +8,11 @@ from mlflow import MlflowClient
 
 from app.config.settings import Settings
 from app.models.identity import ModelIdentity
+from app.models.process.worker import ModelWorker
 from app.models.refusal import ModelRefused
 from app.models.registry.card import MOST_PICTURE_BYTES, ModelCards, read_card
 from app.models.registry.embedded import BUNDLED
 from app.models.registry.source import RegistryUnreachable
-from app.models.registry.worker import ModelWorker
 
 
 class CountingSource(ModelWorker):

@@ -20,10 +20,10 @@ from mlflow.store.db.utils import _get_alembic_config  # pyright: ignore[reportP
 from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 
 from app.config.settings import Settings
+from app.models.process.client import WorkerProcess
 from app.models.registry import database as registry_database
 from app.models.registry.database import check_schema, read_only_uris
 from app.models.registry.mlflow import Registry
-from app.models.registry.process import WorkerProcess
 from app.models.registry.source import RegistrySchema, RegistryUnreachable
 from tests.prediction_log.databases import PostgresDatabase, PostgresServer
 from tests.routes.support import client_of

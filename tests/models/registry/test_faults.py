@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowException
 
 from app.config.settings import Settings
-from app.models.keeper import ModelKeeper
+from app.models.refresh.keeper import ModelKeeper
 from app.models.registry.faults import fault_kind
 from app.models.registry.mlflow import Registry
 from app.models.registry.source import RegistryUnreachable, VersionUnknown

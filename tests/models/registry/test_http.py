@@ -15,9 +15,9 @@ import pytest
 
 from app.config.settings import Settings
 from app.models.identity import ModelIdentity
+from app.models.process.client import WorkerProcess
 from app.models.refusal import ModelRefused
 from app.models.registry.http import MAX_ANSWER_BYTES, check_source
-from app.models.registry.process import WorkerProcess
 from app.models.registry.source import RegistryUnreachable
 from tests.models.registry.working import working
 from tests.models.support import MODEL
@@ -157,7 +157,7 @@ def test_another_host_is_not_asked(
 
 def test_an_answer_that_unpacks_to_too_much_is_not_unpacked(evil: Evil, worker: WorkerProcess) -> None:
     worker.look()
-    process = next(child for child in psutil.Process().children() if "app.models.registry.worker" in child.cmdline())
+    process = next(child for child in psutil.Process().children() if "app.models.process.worker" in child.cmdline())
     peak = peak_memory(process)
     zeros = 8 * MAX_ANSWER_BYTES // 2**20 * gzip.compress(bytes(2**20))
     evil.bomb = gzip.compress(b'{"registered_model": {"name": "') + zeros + gzip.compress(b'"}}')

@@ -19,10 +19,10 @@ import pytest
 
 from app.config.settings import Settings
 from app.models.identity import ModelIdentity
+from app.models.process.client import WorkerProcess
+from app.models.process.worker import ModelWorker
 from app.models.refusal import ModelRefused
-from app.models.registry.process import WorkerProcess
 from app.models.registry.source import ModelUnknown, NothingToServe, RegistryUnreachable, VersionUnknown
-from app.models.registry.worker import ModelWorker
 from tests.models.registry.working import BOOSTER, ON_PATH, altered_python, ended, started, working
 from tests.models.support import (
     MODEL,
@@ -259,7 +259,7 @@ def test_closing_leaves_neither_process_nor_pipes(saved: SavedModel) -> None:
 
 LOOKING = """
 import sys
-from app.models.registry.process import WorkerProcess
+from app.models.process.client import WorkerProcess
 from app.config.settings import Settings
 WorkerProcess(Settings(mlflow_tracking_uri=sys.argv[1], model_lookup_timeout=600)).look()
 """

@@ -11,9 +11,9 @@ import pytest
 
 from app.config.settings import Settings
 from app.models.artifact import ModelContent, read_artifact, read_content
+from app.models.process.array_file import read_struct, write_struct
+from app.models.process.client import WorkerProcess
 from app.models.refusal import ModelRefused
-from app.models.registry.array_file import read_struct, write_struct
-from app.models.registry.process import WorkerProcess
 from kernels.forest.booster import BoosterForest
 from tests.models.registry.working import BOOSTER, altered_python, ended, working
 from tests.models.support import Catalogue, SavedModel, altered, save_booster, tiny_booster, tiny_rows

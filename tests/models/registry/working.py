@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from app.config.settings import Settings
-from app.models.registry.process import WorkerProcess
+from app.models.process.client import WorkerProcess
 from tests.support import ROOT
 
 BOOSTER = "model.lgb"
@@ -29,7 +29,7 @@ def working(settings: Settings, memory: int | None = None) -> Generator[WorkerPr
 def altered_python(directory: Path, code: str) -> str:
     """An interpreter that runs `code`, over the module `worker`, before the worker's own program."""
     path = directory / "python"
-    path.write_text(f"#!{sys.executable}\nfrom app.models.registry import worker\n{code}\nworker.main()\n")
+    path.write_text(f"#!{sys.executable}\nfrom app.models.process import worker\n{code}\nworker.main()\n")
     path.chmod(0o700)
     return str(path)
 

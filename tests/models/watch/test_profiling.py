@@ -13,7 +13,7 @@ from app.config.contradictions import LEAST_BASELINE
 from app.config.settings import Settings
 from app.drift.profile import make_profile
 from app.feature import Feature
-from app.models.registry.worker import ModelWorker
+from app.models.process.worker import ModelWorker
 from app.models.watch import profiling
 from app.models.watch.profiling import DataRefused, Profiled, profile_model
 from tests.models.support import NAMES, SavedModel, tiny_rows

@@ -13,9 +13,9 @@ from app.protocols.open_inference.rpc.call import Arrivals
 from app.protocols.open_inference.rpc.health import INTERVAL_S
 from app.protocols.open_inference.rpc.service import Service
 from app.serving.admission import COPIES, MEMORY_SHARE
+from app.serving.tls import read_credentials
 from app.telemetry.middleware import RequestTelemetry
 from app.telemetry.system import memory_bytes
-from app.tls import read_credentials
 
 OTHER_CALLS = 1000
 """Most calls beside MAX_REQUESTS_IN_PROGRESS, such as health checks. grpcio itself refuses further ones."""

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from app.models.disk.entry import StoredModel
 from app.models.identity import ModelIdentity
-from app.models.outcome import Refresh
+from app.models.refresh.outcome import Refresh
 from app.models.refusal import ModelRefused
 from app.models.registry.source import LookUp, RegistryUnreachable
 from app.models.served import ServedModel

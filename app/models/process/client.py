@@ -14,10 +14,9 @@ from app.child_process import ChildGone, ChildStopped, Watch
 from app.config.settings import Settings
 from app.models.artifact import ModelContent
 from app.models.identity import ModelIdentity
-from app.models.refusal import ModelRefused
-from app.models.registry.array_file import read_struct
-from app.models.registry.channel import Channel, Defect
-from app.models.registry.messages import (
+from app.models.process.array_file import read_struct
+from app.models.process.channel import Channel, Defect
+from app.models.process.messages import (
     Build,
     Built,
     Card,
@@ -31,6 +30,7 @@ from app.models.registry.messages import (
     Scores,
     Version,
 )
+from app.models.refusal import ModelRefused
 from app.models.registry.source import Candidate, Fetched, Offer, PlaceUnreachable, RegistryUnreachable
 
 T = TypeVar("T")

@@ -15,8 +15,8 @@ from typing import TypeVar
 
 import msgspec
 
-from app.models.outcome import Refresh, unloaded
-from app.models.refresher import Refresher
+from app.models.refresh.outcome import Refresh, unloaded
+from app.models.refresh.refresher import Refresher
 from app.models.registry.source import ModelSource
 from app.models.slot import ModelSlot
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from app.models.identity import ModelIdentity
-from app.models.outcome import Refresh
+from app.models.refresh.outcome import Refresh
 from app.models.refusal import Check
 from app.models.slot import Role
 

@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from app.models.backoff import RefusalBackoff
 from app.models.disk.entry import StoreCorrupt, StoredModel
 from app.models.disk.store import ModelStore
 from app.models.identity import ModelIdentity
-from app.models.listener import RefreshListener
 from app.models.loader import ModelLoader
-from app.models.outcome import Refresh, brief
+from app.models.refresh.backoff import RefusalBackoff
+from app.models.refresh.listener import RefreshListener
+from app.models.refresh.outcome import Refresh, brief
 from app.models.refusal import ModelRefused
 from app.models.registry.source import Candidate, NothingToServe, RegistryUnreachable
 from app.models.served import ServedModel

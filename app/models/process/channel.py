@@ -14,8 +14,8 @@ import psutil
 
 from app.child_process import ChildClosed, ChildGone, ChildNotStarted, ChildProcess, Watch
 from app.config.settings import Settings
+from app.models.process.messages import Answer, Failure, Order, Request, path_from_text
 from app.models.refusal import ModelRefused
-from app.models.registry.messages import Answer, Failure, Order, Request, path_from_text
 from app.models.registry.source import (
     ModelUnknown,
     NothingToServe,
@@ -76,7 +76,7 @@ class Channel:
         self._asking = threading.Lock()
         self._decoder = msgspec.msgpack.Decoder(Answer, dec_hook=path_from_text)
         self._encoder = msgspec.msgpack.Encoder(enc_hook=str)
-        self._process = ChildProcess("app.models.registry.worker", self._encoder.encode(models))
+        self._process = ChildProcess("app.models.process.worker", self._encoder.encode(models))
         self._outage: _Outage | None = None
 
     def ask(self, model: str, request: Request, timeout: float, kind: type[T], watch: Watch | None = None) -> T:

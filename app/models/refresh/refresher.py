@@ -5,13 +5,14 @@ The steps are resolve, fetch, build, check, warm up, swap. A failure at any of t
 
 import msgspec
 
-from app.models.backoff import RefusalBackoff
 from app.models.disk.entry import StoredModel
 from app.models.disk.pin import Pin
 from app.models.disk.store import ModelStore
-from app.models.listener import RefreshListener
 from app.models.loader import Loading, ModelLoader
-from app.models.outcome import Refresh, brief, unloaded
+from app.models.refresh.backoff import RefusalBackoff
+from app.models.refresh.listener import RefreshListener
+from app.models.refresh.outcome import Refresh, brief, unloaded
+from app.models.refresh.swapper import Swapper
 from app.models.registry.source import (
     Candidate,
     LookUp,
@@ -22,7 +23,6 @@ from app.models.registry.source import (
     VersionUnknown,
 )
 from app.models.slot import ROLES, ModelSlot, Role
-from app.models.swapper import Swapper
 
 
 class Refresher:

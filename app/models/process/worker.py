@@ -1,6 +1,6 @@
 """The model process, which calls MLflow and LightGBM for the service.
 
-    python -m app.models.registry.worker
+    python -m app.models.process.worker
 
 Both are slow to import, need as much memory as the service, and keep no deadlines, and LightGBM can crash over a
 damaged text. In a separate process none of that delays a request: it is started by the first call, killed when it
@@ -28,10 +28,8 @@ from app.models.artifact import ModelContent, read_content
 from app.models.directory import MAX_BOOSTER_BYTES, read_file
 from app.models.identity import ModelIdentity
 from app.models.objects.booster import stored_booster
-from app.models.refusal import ModelRefused
-from app.models.registry.array_file import write_struct
-from app.models.registry.embedded import prepare_embedded_registry
-from app.models.registry.messages import (
+from app.models.process.array_file import write_struct
+from app.models.process.messages import (
     Answer,
     Build,
     Built,
@@ -49,6 +47,8 @@ from app.models.registry.messages import (
     Version,
     path_from_text,
 )
+from app.models.refusal import ModelRefused
+from app.models.registry.embedded import prepare_embedded_registry
 from app.models.registry.mlflow import Registry
 from app.models.registry.place import Place
 from app.models.registry.source import (
