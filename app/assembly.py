@@ -164,7 +164,7 @@ def _of_model(
         store=store,
         refresher=refresher,
         keeper=keeper,
-        kept=Kept(settings.model_name, slot, loader, listener, refresher, keeper),
+        kept=Kept(settings.model_name, slot, loader, refresher, keeper),
         cards=ModelCards(source),
         canary=CanaryRouter(slot, settings.model_canary_percent, settings.model_canary_header),
         shadow=Shadow(slot, shared.metrics, settings.model_shadow_percent),

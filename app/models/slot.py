@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from app.drift.tracker import WatchedModel
 from app.errors import ModelUnavailable
@@ -10,7 +10,7 @@ from app.models.served import ServedModel
 from kernels.engine import EngineStatus
 
 Role = Literal["current", "canary", "shadow"]
-ROLES: tuple[Role, ...] = ("shadow", "canary", "current")
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 class Freshness(NamedTuple):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeVar, get_args
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -20,19 +20,16 @@ from app.models.disk.entry import StoredModel
 from app.models.disk.store import ModelStore
 from app.models.loader import ModelLoader
 from app.models.refresh.keeper import ModelKeeper
-from app.models.refresh.listener import RefreshListener
 from app.models.refresh.outcome import Refresh
 from app.models.refresh.refresher import Refresher
 from app.models.served import ServedModel
-from app.models.slot import ModelSlot, Role
+from app.models.slot import ROLES, ModelSlot, Role
 from app.tasks import BackgroundTasks, crashed
 from app.workers.link import Link
 from app.workers.messages import ModelState, Ping, Serves, State
 from app.workers.team import Team
 
 T = TypeVar("T")
-
-ROLES: tuple[Role, ...] = get_args(Role)
 
 PUBLISH_S = 0.1
 """Pause between two looks of the leader at what it serves."""
@@ -53,7 +50,6 @@ class Kept(NamedTuple):
     name: str
     slot: ModelSlot
     loader: ModelLoader
-    listener: RefreshListener
     refresher: Refresher
     keeper: ModelKeeper
 
@@ -208,10 +204,10 @@ class SharedModels:
 
 def _state_of(model: Kept) -> ModelState:
     slot = model.slot
-    current, canary, shadow = (_entry(model.loader, slot.get(role)) for role in ROLES)
+    served = {role: _entry(model.loader, slot.get(role)) for role in ROLES}
     return ModelState(
-        name=model.name, current=current, canary=canary, shadow=shadow, pinned=slot.pinned, stale=slot.stale,
-        alias_missing=slot.alias_missing, unloaded=slot.unloaded,
+        name=model.name, **served, pinned=slot.pinned, stale=slot.stale, alias_missing=slot.alias_missing,
+        unloaded=slot.unloaded,
     )  # fmt: skip
 
 
@@ -239,16 +235,12 @@ def _take(model: Kept, role: Role, entry: StoredModel | None, *, unloaded: bool)
     before = model.slot.get(role)
     if entry is None:
         if before is not None and (unloaded or role != "current"):
-            _put(model, role, None)
+            model.refresher.swapper.put(role, None)
         return
     same = before is not None and before.identity.is_same_version(entry.identity)
     if before is None or not same or before.artifact.digest != entry.digest:
-        _put(model, role, model.loader.restore(entry, role))
+        model.refresher.swapper.put(role, model.loader.restore(entry, role))
     elif (before.identity, before.resolved_by) != (entry.identity, entry.resolved_by):
-        _put(model, role, msgspec.structs.replace(before, identity=entry.identity, resolved_by=entry.resolved_by))
-
-
-def _put(model: Kept, role: Role, served: ServedModel | None) -> None:
-    before = model.slot.get(role)
-    model.slot.put(role, served)
-    model.listener.replaced(role, before, served)
+        model.refresher.swapper.put(
+            role, msgspec.structs.replace(before, identity=entry.identity, resolved_by=entry.resolved_by)
+        )

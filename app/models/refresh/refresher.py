@@ -40,6 +40,7 @@ class Refresher:
     Attributes:
         look_ups: Rules tried by the last look that was answered.
         rollout: Outcome of the last look for canary and shadow, where their aliases name a version.
+        swapper: Puts versions in service.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Refresher:
         self._pin = pin
         self._listener = listener
         self._backoff = backoff
-        self._swapper = Swapper(slot, loader, store, listener, backoff)
+        self.swapper = Swapper(slot, loader, store, listener, backoff)
 
     @property
     def loading(self) -> Loading | None:
@@ -64,13 +65,13 @@ class Refresher:
     @property
     def last_refusal(self) -> Refresh | None:
         """Last version refused as the model in service."""
-        return self._swapper.last_refusal
+        return self.swapper.last_refusal
 
     def start(self) -> None:
         """Serve the model of the last process before the first look, if the settings still ask for it."""
         self._slot.pinned = self._pin.read()
         if self._slot.current is None and not self._slot.unloaded:  # by an order that another worker has taken
-            self._swapper.restore(self._is_asked_for)
+            self.swapper.restore(self._is_asked_for)
 
     def look(self, *, retry_refused: bool = False) -> Refresh:
         """Look once, and swap if the registry prefers another model that can be served.
@@ -99,8 +100,8 @@ class Refresher:
 
     def unload(self) -> Refresh:
         """Serve no version any more. Requests under way are answered."""
-        for role in ROLES:
-            self._swapper.put(role, None)
+        for role in reversed(ROLES):
+            self.swapper.put(role, None)
         self.rollout.clear()
         return self._report(unloaded())
 
@@ -117,7 +118,7 @@ class Refresher:
         except RegistryUnreachable as error:
             self._slot.registry_answered(answered=False)
             if self._slot.current is None:
-                self._swapper.restore(self._is_asked_for)
+                self.swapper.restore(self._is_asked_for)
             return Refresh(error.outcome, reason=str(error), detail=error.detail)
         except Exception as error:
             return self._failed(error)
@@ -166,7 +167,7 @@ class Refresher:
         for candidate in candidates:
             if first is not None:
                 look_ups.append(LookUp(candidate.rule, "found", candidate.identity.version))
-            refresh = self._swapper.swap("current", candidate, accept_interface=candidate is pinned)
+            refresh = self.swapper.swap("current", candidate, accept_interface=candidate is pinned)
             if refresh.serves:
                 self._set_look_ups(look_ups)
                 return refresh
@@ -188,12 +189,12 @@ class Refresher:
         except Exception as error:
             return self._failed(error)
         self._backoff.forget("current", candidate.identity)
-        ready = self._swapper.ready("current", candidate, accept_interface=True)
+        ready = self.swapper.ready("current", candidate, accept_interface=True)
         if isinstance(ready, Refresh):
             return ready
         if (failed := self._tell_of_pin(version)) is not None:
             return failed
-        refresh = self._swapper.put_ready("current", candidate, ready)
+        refresh = self.swapper.put_ready("current", candidate, ready)
         self.look_ups = (LookUp(candidate.rule, "found", version),)
         return self._keep_pin(refresh, version)
 
@@ -202,7 +203,7 @@ class Refresher:
             return failed
         before = self._slot.current
         if before is None or before.identity.version != version:
-            self._swapper.restore(lambda entry: entry.identity.version == version)
+            self.swapper.restore(lambda entry: entry.identity.version == version)
         now = self._slot.current
         if now is None or now.identity.version != version:
             return Refresh(error.outcome, version, f"{error}; and the version is not kept on disk", error.detail)
@@ -230,10 +231,10 @@ class Refresher:
         """Have canary or shadow follow its alias. A refused candidate leaves the old model in the role."""
         current = self._slot.current
         if candidate is None or current is None or current.identity.is_same_version(candidate.identity):
-            self._swapper.put(role, None)
+            self.swapper.put(role, None)
             self.rollout.pop(role, None)
         else:
-            self.rollout[role] = self._swapper.swap(role, candidate)
+            self.rollout[role] = self.swapper.swap(role, candidate)
 
     def _is_asked_for(self, entry: StoredModel) -> bool:
         return entry.identity.version == self._slot.pinned or self._loader.is_asked_for(entry.identity)
