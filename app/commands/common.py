@@ -31,8 +31,13 @@ def settings_of_environment(environ: Mapping[str, str] = os.environ) -> Settings
     try:
         return Settings.from_environ(environ)
     except SettingsError as error:
-        click.echo(f"Madrone cannot start because some settings are not valid:\n{error}", err=True)
-        sys.exit(BAD_USAGE)
+        refuse_settings(str(error))
+
+
+def refuse_settings(lines: str) -> NoReturn:
+    """End the command over bad settings, of which there is a line for each."""
+    click.echo(f"Madrone cannot start because some settings are not valid:\n{lines}", err=True)
+    sys.exit(BAD_USAGE)
 
 
 def settings_of_model(model: str, environ: Mapping[str, str] = os.environ) -> Settings:

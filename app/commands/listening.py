@@ -5,13 +5,9 @@ import logging
 import os
 import socket
 import stat
-import sys
 from pathlib import Path
-from typing import NoReturn
 
-import click
-
-from app.commands.common import BAD_USAGE, stop
+from app.commands.common import refuse_settings, stop
 from app.config.settings import Settings
 from app.serving.tls import BadTls, Credentials, read_credentials
 
@@ -26,7 +22,7 @@ def credentials_of(settings: Settings) -> Credentials | None:
     try:
         credentials = read_credentials(settings)
     except BadTls as error:
-        _bad_setting(str(error))
+        refuse_settings(str(error))
     if credentials is not None and not credentials.valid:
         log.warning("the certificate of API_TLS_CERT is not valid now", extra={"expires": str(credentials.expires)})
     return credentials
@@ -64,14 +60,14 @@ def warn_of_openness(settings: Settings) -> None:
 def _check_socket(path: Path) -> None:
     """Remove a socket that nobody listens on, which a killed service leaves; stop if somebody does."""
     if len(os.fsencode(path.resolve())) > LONGEST_PATH:
-        _bad_setting(f"API_UNIX_SOCKET: must be a path of at most {LONGEST_PATH} bytes")
+        refuse_settings(f"API_UNIX_SOCKET: must be a path of at most {LONGEST_PATH} bytes")
     try:
         if not path.parent.is_dir():
-            _bad_setting("API_UNIX_SOCKET: must be in a directory that is there")
+            refuse_settings("API_UNIX_SOCKET: must be in a directory that is there")
         if not path.exists():
             return
         if not stat.S_ISSOCK(path.stat().st_mode):
-            _bad_setting("API_UNIX_SOCKET: must be no file of another kind, and is one")
+            refuse_settings("API_UNIX_SOCKET: must be no file of another kind, and is one")
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(1)
             probe.connect(str(path))
@@ -81,11 +77,6 @@ def _check_socket(path: Path) -> None:
         stop(f"Cannot listen on API_UNIX_SOCKET {path}: {error.strerror or 'in use'}.")
     else:
         stop(f"Cannot listen on API_UNIX_SOCKET {path}: another process does.")
-
-
-def _bad_setting(line: str) -> NoReturn:
-    click.echo(f"Madrone cannot start because some settings are not valid:\n{line}", err=True)
-    sys.exit(BAD_USAGE)
 
 
 def _is_loopback(host: str) -> bool:
