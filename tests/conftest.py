@@ -183,14 +183,20 @@ def private_registry_dir(registry_dir: Path, tmp_path_factory: pytest.TempPathFa
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     shutil.copy(registry_dir / "mlflow.db", directory)
+    _close_connections()  # a thread of the last test may have opened one to the file that was deleted
     yield directory
+    _close_connections()
+
+
+def _close_connections() -> None:
+    """Close MLflow's connections to databases of this process."""
     # Imported here: the process that hands out the work needs none of it.
     from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
 
     for store in (TrackingStore, RegistryStore):
         for engine in store._engine_map.values():
-            engine.dispose()  # its connections are to the file that the next test deletes
+            engine.dispose()
 
 
 @pytest.fixture

@@ -238,11 +238,14 @@ async def test_what_a_caller_that_left_has_asked_for_is_not_computed(client: Cli
 
 async def test_once_a_chunk_has_failed_no_other_is_begun_with(client: Client, example: Row) -> None:
     rows = varied(example, 2000)
-    chunks = Chunks(client)
+    chunks, others = Chunks(client), threading.Semaphore(0)
 
     def fail(batch: Array) -> Array:
         if (batch[0] == rows[0]).all():
+            for _ in range(THREADS - 1):  # each other thread has begun with a chunk
+                assert others.acquire(timeout=WITHIN_S)
             raise RuntimeError("the first chunk")
+        others.release()
         assert chunks.free.wait(WITHIN_S)
         return np.zeros(len(batch))
 
