@@ -1,10 +1,12 @@
 """Writing of an output."""
 
 import errno
+import io
 import os
 from pathlib import Path
 
 import numpy as np
+import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -44,3 +46,36 @@ def test_a_disk_that_fails_meanwhile_fails_the_run(
         output.write(batch)
         with pytest.raises(OSError, match="Input/output error"):
             output.close()
+
+
+IDS = [0, None, 2**63 - 1, -(2**63), 7]
+SHARED_NAME: dict[str, pa.Array] = {
+    "a.b": pa.array(IDS, pa.int64()),
+    "a": pa.StructArray.from_arrays([pa.array(["x", "y", None, "z", "x"])], names=["b"]),
+}
+"""A column of whole numbers, and another one a part of which has its name."""
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"id": pa.array(IDS, pa.int64())},
+        {"id": pa.array([0, None, 2**64 - 1, 1, 7], pa.uint64()), "text": pa.array(["a", None, "a", "b", ""])},
+        SHARED_NAME,
+    ],
+)
+def test_whole_numbers_are_read_as_they_were_written(columns: dict[str, pa.Array]) -> None:
+    batch, sink = pa.record_batch(columns), io.BytesIO()
+    output = Output(sink, "parquet", batch.schema, stream=True)
+    output.write(batch)
+    output.close()
+    assert pq.read_table(io.BytesIO(sink.getvalue())).to_pylist() == batch.to_pylist()
+    assert polars.read_parquet(io.BytesIO(sink.getvalue())).to_dicts() == batch.to_pylist()
+
+
+def test_ids_take_less_room_than_as_numbers() -> None:
+    batch, sink = pa.record_batch({"id": np.arange(100_000)}), io.BytesIO()
+    output = Output(sink, "parquet", batch.schema, stream=True)
+    output.write(batch)
+    output.close()
+    assert len(sink.getvalue()) < 10_000
