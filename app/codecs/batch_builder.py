@@ -2,136 +2,29 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.codecs.block_checks import Checks, Limits
 from app.codecs.faults import Faults
 from app.codecs.filled import check_filled
 from app.codecs.gil_yield import GilYield
-from app.codecs.rules import (
-    LARGEST_WHOLE,
-    FloatArray,
-    Rule,
-    check_rows,
-    limits_of,
-)
+from app.codecs.rules import LARGEST_WHOLE, FloatArray, check_rows, limits_of
 from app.feature import Feature
+from kernels.columns import Columns
+from kernels.rows import FLOAT64
 
 MOST_FAULTS = 10_000
 """Faults after which the rest of a body is not read: a faulty row can take fifty times as long as a valid one."""
 BLOCK_VALUES = 2**15
 """Values in a block: with its limits and results it fits into a CPU's L2 cache, of about 1 MiB."""
+MANY_ROWS = 512
+"""Rows from which on it pays to copy columns by a kernel, which takes a microsecond for each to find its address."""
 WIDE_ROWS, WIDE_VALUES = 128, 2**20
 """Rows of a block of a table of thousands of columns, unless these are more values: each column of a block takes some
 microseconds, so that single rows would take as long as 100."""
-
-
-Limits = Callable[[Feature], tuple[float, float]]
-"""Gives the least and greatest value that a feature takes."""
-
-
-class _Rules(NamedTuple):
-    """Rules of features as arrays.
-
-    Attributes:
-        low: float64[F], least values.
-        high: float64[F], greatest values.
-        optional: bool[F], whether a value may be missing; None where none may.
-        typed: Index and feature of those of integers and booleans.
-        single: Index of those that are rounded to float32.
-    """
-
-    low: FloatArray
-    high: FloatArray
-    optional: NDArray[np.bool_] | None
-    typed: list[tuple[int, Feature]]
-    single: list[int]
-
-
-@lru_cache(maxsize=16)
-def _rules(features: tuple[Feature, ...], limits: Limits) -> _Rules:
-    """Rules of features; kept, since to make them takes longer than to check a few rows."""
-    ends = np.array([limits(feature) for feature in features], np.float64).reshape(-1, 2)
-    optional = np.array([feature.takes_missing for feature in features], np.bool_)
-    return _Rules(
-        np.ascontiguousarray(ends[:, 0]),
-        np.ascontiguousarray(ends[:, 1]),
-        optional if optional.any() else None,
-        [(index, feature) for index, feature in enumerate(features) if feature.kind in ("integer", "boolean")],
-        [index for index, feature in enumerate(features) if feature.single],
-    )
-
-
-class Checks:
-    """Checks blocks of values against the features' rules.
-
-    Args:
-        features: The columns.
-        rows: Most rows of a block.
-        kinds: Whether integer and boolean features are checked for other numbers; not needed for typed values.
-        faults: Faults found before.
-        limits: Gives the least and greatest value of a feature.
-
-    Attributes:
-        faults: Faults found so far.
-        single: Columns that are to be rounded to float32.
-    """
-
-    def __init__(
-        self, features: tuple[Feature, ...], rows: int, *, kinds: bool, faults: Faults | None = None,
-        limits: Limits = limits_of,
-    ) -> None:  # fmt: skip
-        shape = (rows, len(features))
-        low, high, optional, typed, self.single = _rules(features, limits)
-        # As large as a block: with a single row of limits, NumPy's inner loop would be only F values long.
-        self._low, self._high = _repeated(low, rows), _repeated(high, rows)
-        self._all_from, self._all_to = low.max(initial=-math.inf), high.min(initial=math.inf)
-        self._optional = None if optional is None else _repeated(optional, rows)
-        self._good, self._spare = np.empty(shape, np.bool_), np.empty(shape, np.bool_)
-        self._typed = typed if kinds else []
-        self.faults = faults or Faults(features)
-        self._features = features
-
-    def check(self, block: FloatArray, row: int) -> None:
-        """Count the faults of float64[b, F], whose first row is row `row` of the batch."""
-        for column, feature in self._typed:
-            self.note(column, "kind", _misfits(feature, block[:, column]), row)
-        # Two passes in place of four, which most blocks need; a NaN is neither.
-        if block.size and block.min() >= self._all_from and block.max() <= self._all_to:
-            return
-        count = len(block)
-        good, spare = self._good[:count], self._spare[:count]
-        np.greater_equal(block, self._low[:count], out=good)
-        np.less_equal(block, self._high[:count], out=spare)
-        np.logical_and(good, spare, out=good)
-        if good.all():
-            return
-        if self._optional is not None:
-            np.isnan(block, out=spare)
-            np.logical_and(spare, self._optional[:count], out=spare)
-            np.logical_or(good, spare, out=good)
-            if good.all():
-                return
-        for column in np.flatnonzero(~good.all(axis=0)).tolist():
-            values, bad = block[:, column], ~good[:, column]
-            finite = np.isfinite(values)
-            self.note(column, "finite", bad & ~finite, row)
-            self.note(column, "range", bad & finite, row)
-
-    def note(self, column: int, rule: Rule, bad: NDArray[np.bool_], row: int) -> None:
-        """Count rows that break a rule in a column: those of bool[b], whose first is row `row` of the batch."""
-        if bad.any():
-            self.faults.add_bad(column, rule, bad, row)
-
-
-def _repeated(values: NDArray[Any], rows: int) -> NDArray[Any]:
-    """Values [F] as C-contiguous [rows, F]."""
-    if rows == 1:
-        return values.reshape(1, -1)
-    return np.ascontiguousarray(np.broadcast_to(values, (rows, len(values))))
 
 
 class BatchBuilder:
@@ -186,7 +79,11 @@ class BatchBuilder:
             columns: Values [b] of each feature in the model's order, codes where it is a category. None is a column of
                 missing values; at least one column is not None.
         """
-        for start in range(0, max(len(column) for column in columns if column is not None), self.block_rows):
+        count = max(len(column) for column in columns if column is not None)
+        if count >= MANY_ROWS and (plain := _plain(columns)):
+            self._add_plain(plain, count)
+            return
+        for start in range(0, count, self.block_rows):
             parts = [None if column is None else column[start : start + self.block_rows] for column in columns]
             block = self._next(next(len(part) for part in parts if part is not None))
             with np.errstate(all="ignore"):  # casting a signaling NaN warns
@@ -195,6 +92,12 @@ class BatchBuilder:
                     if part is not None and is_long(part.dtype) and self.features[index].kind == "integer":
                         keep_beyond(block[:, index], part)
             self._end(block)
+
+    def _add_plain(self, columns: Columns, count: int) -> None:
+        """Add rows by columns of float64[count]."""
+        for start in range(0, count, self.block_rows):
+            block = self._next(min(self.block_rows, count - start))
+            self._end(block, within=columns.fill(block, start, *self._checks.limits))
 
     def add_rows(self, rows: NDArray[np.generic]) -> None:
         """Add rows [b, F], features in the model's order, with codes in the columns of categories."""
@@ -231,8 +134,8 @@ class BatchBuilder:
             return np.empty((count, len(self.features)))
         return self._matrix[self.rows : self.rows + count]
 
-    def _end(self, block: FloatArray) -> None:
-        self._checks.check(block, self.rows)
+    def _end(self, block: FloatArray, *, within: bool = False) -> None:
+        self._checks.check(block, self.rows, within=within)
         for column in self._checks.single:
             _round(block[:, column])
         self.rows += len(block)
@@ -245,6 +148,12 @@ def block_rows(features: tuple[Feature, ...]) -> int:
     """Rows of a block."""
     columns = max(1, len(features))
     return max(1, BLOCK_VALUES // columns, min(WIDE_ROWS, WIDE_VALUES // columns))
+
+
+def _plain(columns: Sequence[NDArray[np.generic] | None]) -> Columns | None:
+    """Columns that a kernel can copy: all are there, float64 and contiguous."""
+    plain: list[Any] = [one for one in columns if one is not None and one.dtype == FLOAT64 and one.flags.c_contiguous]
+    return Columns(plain) if len(plain) == len(columns) else None
 
 
 def is_long(dtype: np.dtype[Any]) -> bool:
@@ -268,9 +177,3 @@ def _round(values: FloatArray) -> None:
     """Round values to float32 in place. Faulty ones, of which there may be any, stay or become infinite."""
     with np.errstate(over="ignore"):
         values[:] = values.astype(np.float32)
-
-
-def _misfits(feature: Feature, values: FloatArray) -> NDArray[np.bool_]:
-    """Finite values that are not of the feature's kind, integer or boolean: bool[b]."""
-    odd = (values != 0) & (values != 1) if feature.kind == "boolean" else values != np.floor(values)
-    return odd & np.isfinite(values)

@@ -19,6 +19,7 @@ from app.models.artifact import Artifact
 from app.models.identity import ModelIdentity
 from app.models.predictions.output import outputs, usable_labels
 from app.models.refusal import Check
+from kernels import columns
 from kernels.cpu.bounds import outside
 from kernels.engine import Engine, Evaluation
 from kernels.rows import as_rows
@@ -152,6 +153,7 @@ def serve_artifact(
         as_rows(np.zeros((1, len(ranges))), len(ranges)), *_bounds(ranges)
     )  # compiled or loaded before a request needs it
     bins.warm_up()
+    columns.warm_up()
     labels = usable_labels(artifact.forest.objective, artifact.labels)
     return ServedModel(
         identity=identity,

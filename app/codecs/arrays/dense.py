@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.codecs.batch_builder import BatchBuilder, Checks, block_rows
+from app.codecs.batch_builder import BatchBuilder, block_rows
+from app.codecs.block_checks import Checks
 from app.codecs.categories import codes_of_numbers, missing
 from app.codecs.faults import Faults
 from app.codecs.gil_yield import GilYield

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from app.codecs.batch_builder import BatchBuilder, Limits
+from app.codecs.batch_builder import BatchBuilder
+from app.codecs.block_checks import Limits
 from app.codecs.columns.cells import FALSE, TRUE, arrow_type, codes, holds_empty, is_doubtful, numbers_of
 from app.codecs.columns.record_batches import Filler, record_batch, schema_of
 from app.codecs.result import Result

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.codecs.batch_builder import BatchBuilder, Limits
+from app.codecs.batch_builder import BatchBuilder
+from app.codecs.block_checks import Limits
 from app.codecs.categories import longest_text
 from app.codecs.columns.page_sizes import row_groups, unpacked_size
 from app.codecs.columns.record_batches import Filler, needs_kinds, record_batch, schema_of
