@@ -4,16 +4,18 @@
 
 Method: services of one model, of each number of workers one, are loaded in turns, round after round, by the same
 requests in a closed loop; the answers are compared with the booster's. Those that are not asked idle meanwhile. The
-speed-up is the median of the ratios within each round. Load generator and service share the cores of this machine: its
-share of a core is told, and so are the cores that the service had, so it shows which of them was the limit. Memory is
-the proportional set size (shared pages are divided by those that share them) of all processes after the first rounds.
+speed-up is the median of the ratios within each round. Load generator and service share the cores of this machine, and
+both are told by the cores that they had. What is left of the cores with one worker is the room for a speed-up: "at
+most" is that of a service which needs as much processor time for a row, and has all cores. The system spreads
+connections over workers by a hash, so some measurements have more of them at one worker. Memory is the proportional set
+size (shared pages are divided by those that share them) of all processes after the rounds.
 
 The report goes to benchmarks/reports/workers.md and .json; with `--quick` to the cache.
 """
 
 import dataclasses
+import os
 import tempfile
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -38,9 +40,10 @@ SMALL: tuple[tuple[str, Wire, int, int], ...] = (
 )
 """Name, form, rows and connections of requests that are small."""
 
-BULK = (("bulk, Arrow", ARROW, 4), ("bulk, CSV", CSV, 4))
+BULK = (("bulk, Arrow", ARROW, 8), ("bulk, CSV", CSV, 8))
 BULK_ROWS, QUICK_ROWS = 100_000, 10_000
 LEAST_SPEED_UP = 1.8
+CORES = len(os.sched_getaffinity(0))
 
 PATIENT = {"LONGEST_WAIT": "60"}
 """A closed loop has a bounded queue, and nothing of it is to be refused on a busy machine."""
@@ -60,9 +63,8 @@ def cases_of(peer: Peer, rows: NDArray[np.float64], expected: NDArray[np.float64
 
 def measured(peer: Peer, case: tuple[Asked, Case], seconds: float) -> dict[str, float]:
     """Figures of one measurement, with the cores that the service had meanwhile."""
-    before, started = peer.cpu_seconds(), time.perf_counter()
     figures = measure_once(peer, *case, seconds)
-    return figures | {"service_cpu": (peer.cpu_seconds() - before) / (time.perf_counter() - started)}
+    return figures | {"service_cpu": figures["rows_per_s"] / figures["rows_per_cpu_s"]}
 
 
 def memory(peer: Peer) -> dict[str, float]:
@@ -82,6 +84,7 @@ def compared(found: dict[int, list[dict[str, float]]]) -> dict[str, Any]:
             "service_cpu": spread(one["service_cpu"] for one in rounds),
             "generator_cpu": spread(one["generator_cpu"] for one in rounds),
             "speed_up": ratio((one["rows_per_s"] for one in rounds), (one["rows_per_s"] for one in found[first])),
+            "at_most": CORES / float(np.median([one["service_cpu"] + one["generator_cpu"] for one in found[first]])),
         }
         for workers, rounds in found.items()
     }
@@ -94,7 +97,8 @@ def targets(report: Report) -> list[str]:
     for name, figures in report["cases"].items():
         seen = figures[str(most)]["speed_up"]
         text = f"{name}: at least {LEAST_SPEED_UP:g} times the rows of one worker with {most}"
-        lines.append(Target(text, f"{seen:.2f}", seen >= LEAST_SPEED_UP).line())
+        at_most = figures[str(most)]["at_most"]
+        lines.append(Target(text, f"{seen:.2f}, and {at_most:.2f} at most", seen >= LEAST_SPEED_UP).line())
     return lines
 
 
