@@ -148,7 +148,7 @@ class _Likelihood:
         self._shapes = np.array([SHAPES.index(factor.shape) for factor in factors])
         self._starts = np.cumsum([0, *(len(factor.inputs) for factor in factors)])
         stored = np.stack([columns[name] for factor in factors for name in factor.inputs])
-        self._blocks = [(stored[:, rows], target[rows]) for rows in blocks]
+        self._blocks = [(np.ascontiguousarray(stored[:, rows]), target[rows]) for rows in blocks]
         self._size = len(target)
         self._pool = pool
 

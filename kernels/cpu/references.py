@@ -89,7 +89,7 @@ def search(here, arrays, labels, excluded, boxes, distances, keys, found):
         for block in range(n_blocks):
             gap = max(max(low[block] - value, value - high[block]), 0.0)
             boxes[block] += gap * gap
-    filled = 0
+    filled = np.int64(0)  # a literal has a type of its own, which `insert` is compiled for as well
     for _ in range(n_blocks):
         block = 0
         nearest = math.inf

@@ -121,7 +121,7 @@ def references(
                 summing = summing and math.isfinite(place)
                 value = np.float32((place - mean_centres[index]) * mean_scales[index])
                 scaled[index] = min(max(value, -FARTHEST), FARTHEST)
-        filled = 0
+        filled = np.int64(0)  # a literal has a type of its own, which callees are compiled for as well
         total = 0.0
         for start in range(0, n_stored, tile):
             count = min(tile, n_stored - start)

@@ -83,7 +83,7 @@ def describe(
             out[index] = math.nan
         return
     out[0] = math.sqrt(np.float64(keys[0]))
-    place = 1
+    place = np.int64(1)  # a literal has a type of its own, which callees are compiled for as well
     for index in range(len(counts)):
         summarise(keys, rows, min(counts[index], filled), target, numbers[0], scratch, out, place)
         place += STATISTICS

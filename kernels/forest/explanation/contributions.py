@@ -105,7 +105,7 @@ def _explain_block(
             place, table = trees[tree, TABLE], tables
             if place < 0:
                 place, table = 0, work
-                tabulate(tree, trees, nodes, edges, rules, work, 0)
+                tabulate(tree, trees, nodes, edges, rules, work, np.int64(0))
             for word in range(n_words):
                 decide(trees, tree, nodes, words, word * np.uint64(n_predicates), ALL, holds, states, none)
                 _add(trees, tree, nodes, table, np.uint64(place), ROWS, states, none, paths, totals, word * size)
@@ -136,7 +136,7 @@ def _explain_row(
             place, table = trees[tree, TABLE], tables
             if place < 0:
                 place, table = 0, work
-                tabulate(tree, trees, nodes, edges, rules, work, 0)
+                tabulate(tree, trees, nodes, edges, rules, work, np.int64(0))
             _add(trees, tree, nodes, table, np.uint64(place), 1, states, now, paths, totals, none)
             now = half - now
         _sum_up(totals, none, 1, features, row, output, out)

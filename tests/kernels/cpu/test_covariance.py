@@ -162,10 +162,9 @@ def test_of_rows_far_apart_the_constant_is_left() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 57])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_times_is_the_product_with_the_whole_symmetric_matrix(size: int, dtype: type) -> None:
+def test_times_is_the_product_with_the_whole_symmetric_matrix(size: int) -> None:
     random = np.random.default_rng(size)
-    matrix = random.normal(size=(size, size)).astype(dtype)
+    matrix = random.normal(size=(size, size)).astype(np.float32)
     vector = random.normal(size=size)
     below = np.tril(matrix, -1).astype(np.float64)
     dense = below + below.T + 2.5 * np.eye(size)
