@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from app.config.environ import FILE
 from app.config.settings import Settings
 from app.ops.manifests.cluster import kubernetes
-from app.ops.manifests.plan import HOME, Plan
+from app.ops.manifests.plan import FURTHER_MODEL_MIB, HOME, Plan
 from app.ops.manifests.scaling import TARGET, adapter_rule
 from app.ops.manifests.text import Quoted, written
 from app.routes.health import HealthController
@@ -203,6 +203,17 @@ def test_resources_grow_with_the_workers() -> None:
     assert [one["requests"]["cpu"] for one in found] == ["1", "2", "4"]
     assert [one["limits"]["memory"] for one in found] == ["1024Mi", "1536Mi", "2048Mi"]
     assert all(one["limits"]["memory"] == one["requests"]["memory"] for one in found)
+
+
+def test_memory_grows_with_the_models_in_each_worker() -> None:
+    names = ",".join(f"model-{number}" for number in range(20))
+    found = [plan({"MODEL_NAMES": names, "API_WORKERS": workers}) for workers in ("1", "2")]
+    assert [plan({"MODEL_NAMES": "one"}).memory_mib, *(one.memory_mib for one in found)] == [1024, 1536, 2304]
+    for one in found:
+        manifest = kubernetes(one)
+        assert f"memory: {one.memory_mib}Mi" in manifest
+        assert f"# The memory has {FURTHER_MODEL_MIB} MiB for each of 19 further models" in manifest
+        assert f"{one.memory_mib:,} MiB" in (ROOT / "app" / "ops" / "README.md").read_text()
 
 
 def test_the_readme_shows_what_is_printed() -> None:

@@ -50,6 +50,9 @@ SHARED_MIB, WORKER_MIB, LARGER_MODEL_MIB = 290, 230, 240
 what is added for larger ones. Measured as proportional set size (PSS) in a container of one worker: 520 MiB at most
 during a first start, which compiles, and 524 MiB while tables of 300,000 rows are predicted."""
 
+FURTHER_MODEL_MIB = 16
+"""Allowance for each further model of MODEL_NAMES in each worker. One of the bundled model's size takes 7 MiB."""
+
 ROWS_SHARE = 0.25
 """Share of the memory that rows in flight may take, see MAX_ROWS_IN_FLIGHT."""
 
@@ -164,8 +167,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def memory_mib(self) -> int:
-        """Memory of a replica."""
-        least = (SHARED_MIB + WORKER_MIB * self.workers + LARGER_MODEL_MIB) / (1 - ROWS_SHARE)
+        """Memory of a replica, which follows from the numbers of its workers and models."""
+        worker = WORKER_MIB + FURTHER_MODEL_MIB * (len(self.settings.models) - 1)
+        least = (SHARED_MIB + worker * self.workers + LARGER_MODEL_MIB) / (1 - ROWS_SHARE)
         return math.ceil(least / STEP_MIB) * STEP_MIB
 
     @property
@@ -177,6 +181,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             notes.append("MODEL_PATH names a file: put it into the image, or mount a volume there.")
         if settings.embedded_registry:
             notes.append("Neither MLFLOW_TRACKING_URI nor MODEL_PATH is set: each replica serves the bundled model.")
+        if (further := len(settings.models) - 1) > 0:
+            larger = "larger ones need larger resources"
+            notes.append(f"The memory has {FURTHER_MODEL_MIB} MiB for each of {further} further models: {larger}.")
         if settings.model_artifact_root is not None:
             notes.append("MODEL_ARTIFACT_ROOT names a directory of the MLflow server: mount its volume there.")
         if min(self.ports.values()) < LEAST_PORT:

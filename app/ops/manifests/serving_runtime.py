@@ -18,7 +18,7 @@ FORMAT = "lightgbm"
 BRACES = "{{`{{`}}"
 """What gives two braces in a template of Go, as which KServe reads the container."""
 
-NO_STORAGE = "Without storageUri: Madrone asks the registry itself. Requests name the registered model, MODEL_NAME."
+NO_STORAGE = "Without storageUri: Madrone asks the registry itself. Requests name a registered model."
 MODE = "RawDeployment is what KServe since 0.16 calls Standard, and takes as well."
 
 BUSY_PERCENT = 75
