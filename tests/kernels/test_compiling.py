@@ -1,5 +1,6 @@
 """The log lines of a compilation."""
 
+import gc
 import logging
 
 import pytest
@@ -21,7 +22,9 @@ def test_the_first_compilation_is_logged_and_all_are_counted(caplog: pytest.LogC
 
     with caplog.at_level(logging.INFO), compiling_logged():
         assert caplog.messages == []
+        before = gc.get_freeze_count()
         assert outer(1) == 4
+        assert gc.get_freeze_count() > before  # the collector is spared what a service has
         told += caplog.messages
         assert outer(2) == 6  # is there by now
         assert outer(1.0) == 4.0  # another type of argument
