@@ -208,6 +208,12 @@ def test_predicting_prints_the_example_and_the_services_answer(
     assert answer["prediction"] == again["prediction"]
     assert answer["model_version"] == "1"
 
+    named = CliRunner().invoke(main, ["predict", "--name", listening.model_name], env=environ | {"API_KEY": "sesame"})
+    assert named.stdout.startswith(f"POST {url}/predict/{listening.model_name}\n")
+    unknown = CliRunner().invoke(main, ["predict", "--name", "flats"], env=environ | {"API_KEY": "sesame"})
+    assert unknown.exit_code == 1
+    assert f"the model served here is {listening.model_name}." in unknown.stderr
+
     refused = CliRunner().invoke(main, ["predict", "--url", f"{url}/"], env={"API_KEY": "wrong"})
     assert refused.exit_code == 1
     assert refused.stderr.startswith("/predict answered 401 Unauthorized: The key is not valid. Set API_KEY")

@@ -45,6 +45,16 @@ def settings_of_model(model: str, environ: Mapping[str, str] = os.environ) -> Se
     return settings_of_environment(environ_of_model(model, environ))
 
 
+def settings_of_name(name: str | None, settings: Settings) -> Settings:
+    """Settings of the model of a name, or of the first where none is given; another name is bad usage."""
+    models = {one.model_name: one for one in settings.models}
+    if name is None:
+        return settings.models[0]
+    if name not in models:
+        raise click.BadParameter(f"{name!r} is none of {', '.join(models)}.", param_hint="--name")
+    return models[name]
+
+
 def check_openmp() -> None:
     """Stop with the name of the package that slim Linux systems lack; LightGBM's import would show a traceback."""
     if sys.platform == "linux":

@@ -2,6 +2,7 @@
 
 import ssl
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 
@@ -17,7 +18,8 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--url", help="URL of the service, or unix: and a path. Default: what the settings say.")
 @click.option("--ca", type=FILE, help="PEM file of the authority of the service's certificate.")
 @click.option("--cert", type=FILE, help="PEM file of a certificate and its key, for a service with API_TLS_CLIENT_CA.")
-def predict(url: str | None, ca: Path | None, cert: Path | None) -> None:
+@click.option("--name", help="Name of the model, of several in MODEL_NAMES. Default: the first.")
+def predict(url: str | None, ca: Path | None, cert: Path | None, name: str | None) -> None:
     """Send an example row to a running service.
 
     Prints the row, which is the model's own example, and the answer. A service with a key needs API_KEY here as well.
@@ -39,15 +41,17 @@ def predict(url: str | None, ca: Path | None, cert: Path | None) -> None:
     except (OSError, ValueError) as error:  # those of ssl are OSErrors
         stop(f"A certificate cannot be used: {getattr(error, 'strerror', None) or type(error).__name__}.")
     try:
-        client = Client(address, settings.api_key, timeout=settings.request_timeout, retries=0, verify=trust)
+        client = Client(address, settings.api_key, timeout=settings.request_timeout, retries=0, verify=trust, name=name)
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--url") from None
+        hint = "--name" if "name of the model" in str(error) else "--url"
+        raise click.BadParameter(str(error), param_hint=hint) from None
     try:
         with client:
             example = client.model().example
             if example is None:
                 stop("The model has no example row to send.")
-            console.print(f"POST {client.url}/predict", soft_wrap=True)
+            path = "/predict" if name is None else f"/predict/{quote(name, safe='')}"
+            console.print(f"POST {client.url}{path}", soft_wrap=True)
             console.print_json(data=example)
             console.print_json(msgspec.json.encode(client.predict(example)).decode())
     except KeyRefused as error:

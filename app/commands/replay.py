@@ -12,6 +12,7 @@ from app.commands.common import (
     model_address,
     settings_of_environment,
     settings_of_model,
+    settings_of_name,
     stop,
 )
 from app.replay.period import parse_time
@@ -31,21 +32,23 @@ def _time(_: click.Context, parameter: click.Parameter, value: str | None) -> da
 @click.option("--alias", help="Alias of the version to replay with.")
 @click.option("--version", type=click.IntRange(1), help="Number of the version to replay with.")
 @click.option("--model", callback=model_address, help="Model to replay with, as for `madrone check`.")
+@click.option("--name", help="Name of the model, of several in MODEL_NAMES. Default: the first.")
 @click.option("--limit", type=click.IntRange(1, 10_000_000), default=100_000, show_default=True, help="Most rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File for all rows, as NDJSON.")
 def replay(
-    since: datetime, until: datetime | None, alias: str | None, version: int | None, model: str | None, limit: int,
-    as_json: bool, output: Path | None,
+    since: datetime, until: datetime | None, alias: str | None, version: int | None, model: str | None,
+    name: str | None, limit: int, as_json: bool, output: Path | None,
 ) -> None:  # fmt: skip
     """Score logged rows with another version of the model, and report the differences.
 
-    Rows are those of the prediction log of MODEL_NAME, the newest first. Without --alias, --version or --model they are
-    replayed with the version that the service would choose. The exit status is 0 if rows were replayed, 1 if not.
+    Rows are those of the prediction log of MODEL_NAME or --name, the newest first. Without --alias, --version or
+    --model they are replayed with the version that the service would choose. The exit status is 0 if rows were
+    replayed, 1 if not.
     """
     if sum(given is not None for given in (alias, version, model)) > 1:
         raise click.UsageError("Give one of --alias, --version and --model.")
-    settings = settings_of_environment()
+    settings = settings_of_name(name, settings_of_environment())
     check_openmp()
     keep_kernels(settings)
 

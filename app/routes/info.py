@@ -9,7 +9,7 @@ import msgspec
 from litestar import Request, Response, get
 
 from app.config.settings import Settings
-from app.container import InjectedServices
+from app.container import InjectedServices, Services
 from app.telemetry.exposition import OPENMETRICS, PLAIN, accepts_openmetrics
 
 METRICS_TYPE = PLAIN.partition("; charset=")[0]
@@ -30,8 +30,34 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     port: int | None = None
 
 
+class ModelInService(msgspec.Struct, frozen=True, kw_only=True):
+    """What answers under the name of a model.
+
+    Attributes:
+        version: Version in service; null while no request is answered.
+        canary_version: Version that answers `canary_percent` of the requests; null while there is none.
+        shadow_version: Version that predicts beside it; null while there is none.
+        pinned: Version that an operator has pinned.
+    """
+
+    name: str
+    version: str | None
+    stage: str | None
+    aliases: tuple[str, ...]
+    canary_version: str | None
+    canary_percent: float
+    shadow_version: str | None
+    pinned: str | None
+
+
 class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """Description of the service, of the first model in use, and the names of all models."""
+    """Description of the service.
+
+    Attributes:
+        model_name: Name of the first model, as the next two are of it.
+        models: Names of all models.
+        in_service: What answers under each of them.
+    """
 
     name: str
     version: str
@@ -39,6 +65,7 @@ class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
     model_version: str | None
     model_stage: str | None
     models: tuple[str, ...]
+    in_service: tuple[ModelInService, ...]
     protocols: list[Protocol]
     openapi: str
     max_batch_size: int
@@ -58,12 +85,28 @@ async def info(services: InjectedServices) -> ServiceInfo:
         model_version=served and served.identity.version,
         model_stage=served and served.identity.stage,
         models=tuple(services.models),
+        in_service=tuple(_in_service(one) for one in services.models.values()),
         protocols=protocols_of(settings),
         openapi="/openapi.json",
         max_batch_size=settings.max_batch_size,
         max_bulk_rows=settings.max_bulk_rows,
         max_body_bytes=settings.max_body_bytes,
         request_timeout=settings.request_timeout,
+    )
+
+
+def _in_service(services: Services) -> ModelInService:
+    slot = services.slot
+    current, canary, shadow = slot.current, slot.canary, slot.shadow
+    return ModelInService(
+        name=services.name,
+        version=current and current.identity.version,
+        stage=current and current.identity.stage,
+        aliases=current.identity.aliases if current else (),
+        canary_version=canary and canary.identity.version,
+        canary_percent=services.settings.model_canary_percent if canary else 0.0,
+        shadow_version=shadow and shadow.identity.version,
+        pinned=slot.pinned,
     )
 
 

@@ -36,6 +36,24 @@ def server(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     server.kill()
 
 
+def test_a_model_is_called_by_its_name(server: Server) -> None:
+    known = server_environ(Path(), Path()) | BY_PATH
+    with Client(server.url, key=KEY, name=known["MODEL_NAME"]) as named, Client(server.url, key=KEY) as first:
+        row = named.model().example
+        assert named.ready()
+        assert named.predict(row).prediction == first.predict(row).prediction
+        (item,) = named.predict_batch([row])
+        assert isinstance(item, Prediction)
+        assert item.prediction == first.predict(row).prediction
+    with Client(server.url, key=KEY, name="flats") as unknown:
+        with pytest.raises(Refused, match="There is no model of this name"):
+            unknown.model()
+        assert not unknown.ready()
+    for name in ("", "a/b"):
+        with pytest.raises(ValueError, match="The name of the model"):
+            Client(server.url, name=name)
+
+
 @pytest.fixture
 def client(server: Server) -> Iterator[Client]:
     with Client(server.url, KEY) as client:

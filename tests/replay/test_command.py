@@ -57,6 +57,7 @@ async def test_the_champion_says_again_what_it_said(
         (("--since", "1h", "--limit", "0"), {}, 2, "--limit"),
         (("--since", "1h"), {"PREDICTION_LOG_ROWS": "x"}, 2, "PREDICTION_LOG_ROWS: must be"),
         (("--since", "1h"), {}, 1, "There is no prediction log yet"),
+        (("--since", "1h", "--name", "c"), {"MODEL_NAMES": "a,b"}, 2, "'c' is none of a, b."),
         (("--since", "1h"), {"PREDICTION_LOG": "off"}, 1, "Predictions are not logged"),
         (("--since", "1h"), {"DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:1/x"}, 1, "cannot be read"),
     ],
@@ -68,3 +69,15 @@ def test_what_cannot_be_replayed_is_told(
     assert (result.exit_code, message in result.output) == (status, True), result.output
     assert "hunter2" not in result.output
     assert "Traceback" not in result.output
+
+
+async def test_another_model_than_the_first_is_replayed_by_its_name(
+    replay: Replay, settings: Settings, example: Row
+) -> None:
+    async with client_of(settings) as client:
+        await client.post("/predict", json=example)
+        await come_true(lambda: services_of(client).prediction_log.status.queued == 0)
+    several = {"MODEL_NAMES": f"other,{settings.model_name}?alias=champion"}
+    result = replay("--since", "1h", "--name", settings.model_name, "--json", **several)
+    assert (result.exit_code, json.loads(result.output)["rows"]) == (0, 1)
+    assert "no model 'other'" in replay("--since", "1h", **several).output

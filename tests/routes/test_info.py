@@ -122,6 +122,10 @@ async def test_info_shows_version_model_and_limits(shared_client: Client, settin
         "model_version": "1",
         "model_stage": "Production",
         "models": [NAME],
+        "in_service": [
+            {"name": NAME, "version": "1", "stage": "Production", "aliases": ["champion"], "canary_version": None,
+             "canary_percent": 0, "shadow_version": None, "pinned": None}
+        ],
         "protocols": [
             {"name": "madrone", "path": "/predict"},
             {"name": "mlflow", "path": "/invocations"},
@@ -133,7 +137,7 @@ async def test_info_shows_version_model_and_limits(shared_client: Client, settin
         "max_bulk_rows": settings.max_bulk_rows,
         "max_body_bytes": settings.max_body_bytes,
         "request_timeout": settings.request_timeout,
-    }
+    }  # fmt: skip
 
 
 async def test_every_protocol_is_where_info_says(shared_client: Client, settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 from tritonclient.grpc.aio import InferenceServerClient as AsyncClient
 from tritonclient.utils import InferenceServerException
@@ -137,6 +138,25 @@ async def test_health_tells_of_each_model(fleet: Fleet) -> None:
     for name, status in (("churn", 200), ("risk", 503)):
         assert (await fleet.client.get(f"/v2/models/{name}/ready")).status_code == status
         assert (await fleet.client.get(f"/v1/models/{name}")).status_code == status
+
+
+async def test_info_tells_what_is_in_service_of_each(fleet: Fleet) -> None:
+    info = (await fleet.client.get("/info")).json()
+    assert (info["model_name"], info["model_version"], info["model_stage"]) == ("prices", "1", "Production")
+    assert info["models"] == ["prices", "churn", "risk"]
+    prices, churn, risk = info["in_service"]
+    assert (prices["name"], prices["version"], prices["stage"], prices["aliases"]) == ("prices", "1", "Production", [])
+    assert (churn["name"], churn["version"], churn["aliases"]) == ("churn", "1", ["champion"])
+    assert (risk["name"], risk["version"], risk["stage"], risk["canary_version"]) == ("risk", None, None, None)
+    slot = fleet.of("churn").slot
+    slot.canary = msgspec.structs.replace(
+        slot.require(), identity=msgspec.structs.replace(slot.require().identity, version="7")
+    )
+    try:
+        _, churn, _ = (await fleet.client.get("/info")).json()["in_service"]
+    finally:
+        slot.canary = None
+    assert (churn["canary_version"], churn["canary_percent"]) == ("7", 5)
 
 
 async def test_the_document_has_their_names(fleet: Fleet) -> None:

@@ -32,13 +32,14 @@ class Client:
         verify: Whether an https certificate is checked, the file of the authority to check it with, or an
             `ssl.SSLContext`, which may have a certificate of its own to show.
         max_answer_bytes: Most bytes of an answer: a larger one is `BadAnswer`, before the rest of it is read.
+        name: Name of the model, of several that the service has; by default the first.
     """
 
     def __init__(
         self, url: str = URL, key: str | None = None, *, timeout: float = TIMEOUT_S, retries: int = RETRIES,
-        verify: Any = True, max_answer_bytes: int = MAX_ANSWER_BYTES,
+        verify: Any = True, max_answer_bytes: int = MAX_ANSWER_BYTES, name: str | None = None,
     ) -> None:  # fmt: skip
-        self._calls = Calls(url, key, timeout, retries, max_answer_bytes)
+        self._calls = Calls(url, key, timeout, retries, max_answer_bytes, name)
         self._http = httpx.Client(**http_options(self._calls, verify, httpx.HTTPTransport))
 
     def predict(self, row: Any, **asked: Unpack[Asked]) -> Prediction:

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict, TypeVar
-from urllib.parse import SplitResult, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from madrone.client.answers import (
     BatchAnswer,
@@ -72,13 +72,16 @@ class Calls:
         timeout: Seconds for a request with all its repetitions.
         retries: Most repetitions of a request.
         max_answer_bytes: Most bytes of an answer.
+        name: Name of the model; None for the first one of the service.
 
     Attributes:
         url: URL that requests are made of.
         socket: Path of the service's Unix socket; None where it has a host and a port.
     """
 
-    def __init__(self, url: str, key: str | None, timeout: float, retries: int, max_answer_bytes: int) -> None:
+    def __init__(
+        self, url: str, key: str | None, timeout: float, retries: int, max_answer_bytes: int, name: str | None = None
+    ) -> None:
         self.socket = url.removeprefix(UNIX) if url.startswith(UNIX) else None
         parts = _parts("http://localhost" if self.socket else url)
         if key is not None and not (0 < len(key) <= 256 and key.isascii() and key.isprintable() and " " not in key):
@@ -88,6 +91,11 @@ class Calls:
             raise ValueError("The retries must be 0 or more.")
         if max_answer_bytes < 1:
             raise ValueError("The max_answer_bytes must be 1 or more.")
+        if name is not None and (not name or "/" in name or not name.isprintable()):
+            raise ValueError("The name of the model must be one that MLflow takes.")
+        # In the path as one part, whatever it has in it.
+        self._path = "/predict" if name is None else f"/predict/{quote(name, safe='')}"
+        self._ready = "/health/ready" if name is None else f"/v2/models/{quote(name, safe='')}/ready"
         self.url = parts.geturl().rstrip("/")
         shown = parts._replace(netloc=parts.netloc.rpartition("@")[2])
         shown_url = shown.geturl().rstrip("/") if self.socket is None else url
@@ -98,7 +106,7 @@ class Calls:
     def predict(self, row: Any, **asked: Any) -> Steps[Prediction]:
         """Predict one row."""
         query, version, timeout = _query(**asked)
-        request = Request("POST", f"/predict{query}", encode_json(row_of(row)))
+        request = Request("POST", f"{self._path}{query}", encode_json(row_of(row)))
         prediction = read((yield from exchange(request, self.policy, timeout)), Prediction, request)
         _check_version(prediction.version, version)
         return prediction
@@ -116,7 +124,7 @@ class Calls:
 
         def send(start: int, stop: int) -> Steps[None]:
             body = encode_json({"predictions": given[start:stop]})
-            request = Request("POST", f"/predict/batch{query}", body)
+            request = Request("POST", f"{self._path}/batch{query}", body)
             batch = read((yield from exchange(request, self.policy, timeout)), BatchAnswer, request)
             _check_version(batch.model_version, version)
             answers.extend(batch.rows(start))
@@ -135,7 +143,7 @@ class Calls:
 
         def send(start: int, stop: int) -> Steps[None]:
             body = table.body(start, stop)
-            request = Request("POST", f"/predict/bulk{query}", body, table.media_type, table.media_type, headers)
+            request = Request("POST", f"{self._path}/bulk{query}", body, table.media_type, table.media_type, headers)
             reply = yield from exchange(request, self.policy, timeout)
             if reply.media_type != table.media_type or "x-model-version" not in reply.headers:
                 raise bad_answer(reply, request)
@@ -158,12 +166,12 @@ class Calls:
         try:
             return table.answer([parts[part].body for part in sorted(parts)])
         except ValueError:  # ArrowInvalid is one too
-            raise bad_answer(parts[min(parts)], Request("POST", "/predict/bulk")) from None
+            raise bad_answer(parts[min(parts)], Request("POST", f"{self._path}/bulk")) from None
 
     def curve(self, row: Any, feature: str, points: int, interval: float | None, timeout: float | None) -> Steps[Curve]:
         """Predict a row with other values of a feature."""
         body = encode_json({"row": row_of(row), "feature": feature, "points": points})
-        request = Request("POST", f"/predict/curve{_query_string(interval=interval)}", body)
+        request = Request("POST", f"{self._path}/curve{_query_string(interval=interval)}", body)
         return read((yield from exchange(request, self.policy, timeout)), Curve, request)
 
     def send_outcomes(self, outcomes: Iterable[Any], timeout: float | None) -> Steps[OutcomesTaken]:
@@ -183,11 +191,11 @@ class Calls:
 
     def model(self) -> Steps[Model]:
         """Describe the model in use."""
-        return (yield from self._get("/predict/model/info", Model))
+        return (yield from self._get(f"{self._path}/model/info", Model))
 
     def ready(self) -> Steps[bool]:
         """Whether predictions are answered now."""
-        reply = yield Attempt(Request("GET", "/health/ready"), self.policy.timeout, self.policy.most_bytes)
+        reply = yield Attempt(Request("GET", self._ready), self.policy.timeout, self.policy.most_bytes)
         return isinstance(reply, Reply) and reply.status == 200
 
     def _get(self, path: str, kind: type[T], timeout: float | None = None) -> Steps[T]:
