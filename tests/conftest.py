@@ -44,7 +44,7 @@ from tests.support import ROOT, Client, Server, free_port, in_process, loaded, s
 hypothesis.settings.register_profile(
     "repeatable", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-hypothesis.settings.register_profile("short", hypothesis.settings.get_profile("repeatable"), max_examples=25)
+hypothesis.settings.register_profile("short", hypothesis.settings.get_profile("repeatable"), max_examples=15)
 hypothesis.settings.load_profile("repeatable")
 
 

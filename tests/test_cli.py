@@ -65,7 +65,9 @@ def test_settings_prints_the_table(madrone: Madrone) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, settings_table(Settings) + "\n", "")
 
 
-@pytest.mark.parametrize("command", ["serve", "train", "predict"])
+@pytest.mark.parametrize(
+    "command", ["serve", *(pytest.param(it, marks=pytest.mark.slow) for it in ("train", "predict"))]
+)
 def test_bad_settings_are_one_message_and_status_2(madrone: Madrone, command: str) -> None:
     done = madrone(command, API_PORT="none", MODEL_STAGE="prod", API_KEY="my secret")
     assert (done.returncode, done.stdout) == (2, "")

@@ -672,7 +672,13 @@ def test_what_is_missing_here_is_the_reason(forest: Forest) -> None:
     assert str(cuda_unavailable_reason()) in str(caught.value)
 
 
-@pytest.mark.parametrize("hidden", [[], ["numba_cuda", "numba.cuda"]], ids=["installed or not", "absent"])
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        pytest.param([], id="installed or not", marks=pytest.mark.slow),
+        pytest.param(["numba_cuda", "numba.cuda"], id="absent"),
+    ],
+)
 def test_importing_and_running_on_the_cpu_loads_no_cuda(hidden: list[str]) -> None:
     script = f"""
 import sys

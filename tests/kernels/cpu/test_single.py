@@ -42,7 +42,7 @@ def assert_alike(pipeline: Pipeline, rows: np.ndarray) -> None:
             assert_same_bits(np.array(distance), expected.distance[index].astype(np.float64))
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(text=model_texts(most_nodes=500), seed=st.integers(0, 99))
 def test_any_forest_gives_a_row_the_bits_of_a_batch(text: str, seed: int) -> None:
     layout = lay_out(read_model_text(text))
@@ -58,7 +58,6 @@ def stumps(features: int, objective: str = "regression", outputs: int = 1, **cha
     return Forest(lay_out(read_model_text(model_text(trees, features, outputs, objective, **changes))))
 
 
-@settings(max_examples=25)
 @given(plan=plans(), data=st.data())
 def test_any_plan_gives_a_row_the_bits_of_a_batch(plan: Plan, data: st.DataObject) -> None:
     rows = data.draw(arrays(np.float64, (3, len(plan.inputs)), elements=st.floats()))

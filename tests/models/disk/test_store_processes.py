@@ -73,7 +73,7 @@ POINTS = 48
     [
         pytest.param(first, 2, ([], ["2"]), marks=pytest.mark.slow),
         pytest.param(one, 2, (["1"], ["2", "1"]), marks=pytest.mark.slow),
-        (one, 1, (["1"], ["2", "1"], ["2"])),
+        pytest.param(one, 1, (["1"], ["2", "1"], ["2"]), marks=pytest.mark.slow),
         pytest.param(both, 2, (["2", "1"],), marks=pytest.mark.slow),
         (same_with_another_example, 2, (["2", "1"], ["1"])),
     ],
