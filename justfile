@@ -75,7 +75,8 @@ lint: setup-dev
     {{ bin }}/ruff check
     {{ bin }}/ruff format --check
 
-# Check types; with more space for new objects, Node.js collects garbage less often, a sixth of the processor time
+# With more space for new objects, Node.js collects garbage less often: a sixth of the processor time.
+# Check types
 [group('check')]
 types: setup-dev
     NODE_OPTIONS=--max-semi-space-size=64 {{ bin }}/basedpyright --level error --threads
