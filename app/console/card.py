@@ -6,7 +6,7 @@ import msgspec
 from litestar import Request, Response, get
 from litestar.params import FromPath
 
-from app.console.page import HEADERS, PREFIX
+from app.console.page import HEADERS, PREFIX, Named, chosen
 from app.container import InjectedServices, Services
 from app.errors import NotFound
 from app.models.registry.card import PICTURES, Card, CardData
@@ -30,9 +30,9 @@ class ShownCard(msgspec.Struct, frozen=True):
 
 
 @get(PREFIX + "/card", include_in_schema=False)
-async def model_card(services: InjectedServices) -> ShownCard | None:
+async def model_card(services: InjectedServices, model: Named = None) -> ShownCard | None:
     """The card of the model in use; null if it has none. The first request for it waits for the registry."""
-    card = await _card(services)
+    card = await _card(chosen(services, model))
     if card is None:
         return None
     pictures = tuple(Picture(name, text) for name, text in PICTURES.items() if name in card.pictures)
@@ -41,11 +41,11 @@ async def model_card(services: InjectedServices) -> ShownCard | None:
 
 @get(PICTURE_ROUTE, include_in_schema=False)
 async def card_picture(
-    services: InjectedServices, request: Request[Any, Any, Any], picture: FromPath[str]
+    services: InjectedServices, request: Request[Any, Any, Any], picture: FromPath[str], model: Named = None
 ) -> Response[bytes]:
     """A picture of the card."""
     request.scope["path_template"] = PICTURE_ROUTE  # pyright: ignore[reportGeneralTypeIssues]
-    card = await _card(services)
+    card = await _card(chosen(services, model))
     content = card and card.pictures.get(picture)
     if content is None:
         raise NotFound("The model has no such picture.")

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from litestar import get
 
-from app.console.page import PREFIX
+from app.console.page import PREFIX, Named, chosen
 from app.container import InjectedServices
 from app.drift.profile import Profile
 from app.models.artifact import Artifact
@@ -95,9 +95,9 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @get(PREFIX + "/model", include_in_schema=False)
-async def model_facts(services: InjectedServices) -> ModelFacts:
+async def model_facts(services: InjectedServices, model: Named = None) -> ModelFacts:
     """Facts about the model in use; 503 while there is none."""
-    served = services.slot.require()
+    served = chosen(services, model).slot.require()
     artifact = served.artifact
     return ModelFacts(
         digest=artifact.digest,

@@ -2,11 +2,12 @@
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 import msgspec
 from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from app.container import Services
 from app.drift.report import ColumnDrift, Level, State, report
@@ -79,9 +80,12 @@ class ShadowFigures(msgspec.Struct, frozen=True, kw_only=True):
 class LiveFigures(msgspec.Struct, frozen=True, kw_only=True):
     """The figures of one moment. Counts are since the start; rates are for the page to compute.
 
+    Requests, rows, waits and errors are those of all models; versions, drift, coverage and shadow of one.
+
     Attributes:
         time: Seconds since 1970.
         started: When the process started, so that a page sees a restart.
+        model_name: Name of the model.
         digest: Digest of the model in use, so that a page sees a swap.
         requests: Prediction requests answered, by status class such as `2xx`.
         rows: Rows predicted.
@@ -99,6 +103,7 @@ class LiveFigures(msgspec.Struct, frozen=True, kw_only=True):
     started: float
     status: Status
     problems: tuple[str, ...]
+    model_name: str
     model_version: str | None
     digest: str | None
     canary_version: str | None
@@ -118,33 +123,41 @@ class LiveFigures(msgspec.Struct, frozen=True, kw_only=True):
     shadow: ShadowFigures | None
 
 
-def figures(services: Services, started: float) -> LiveFigures:
+def figures(services: Services, started: float, joint: Mapping[str, Metric] | None = None) -> LiveFigures:
     """The figures now. Nothing is asked or waited for; it takes one to two milliseconds.
 
     Args:
-        services: Collaborators of the application.
+        services: Collaborators of the application that answer for a model.
         started: When the process started.
+        joint: Families of metrics of all workers by name; None where there is one worker.
     """
-    metrics, slot, admission = services.metrics, services.slot, services.admission
+    metrics, slot = services.metrics, services.slot
     reasons = reasons_of(services)
     current, canary = slot.current, slot.canary
+
+    def of_all(owner: Collector) -> list[Metric]:
+        return [family if joint is None else joint.get(family.name, family) for family in owner.collect()]
+
+    (in_progress, wait), (rows,) = of_all(services.gate), of_all(services.admission)
+    held = {sample.labels["where"]: int(sample.value) for sample in rows.samples}
     return LiveFigures(
         time=time.time(),
         started=started,
         status=status_of(reasons),
         problems=tuple(reason.message for reason in reasons),
+        model_name=services.name,
         model_version=current and current.identity.version,
         digest=current and current.artifact.digest,
         canary_version=canary and canary.identity.version,
-        requests=_by_class(metrics.requests.collect()),
-        rows=sum(value for _, value in _samples(metrics.predictions.collect(), "_total")),
-        latency=_latency(metrics.request_duration.collect()),
-        errors=_summed((labels["error_type"], value) for labels, value in _samples(metrics.errors.collect(), "_total")),
-        refused=_summed((labels["reason"], value) for labels, value in _samples(metrics.refusals.collect(), "_total")),
-        in_progress=services.gate.in_progress,
-        rows_held=admission.in_flight,
-        rows_queued=admission.queued,
-        wait_seconds=services.gate.wait(),
+        requests=_by_class(of_all(metrics.requests)),
+        rows=sum(value for _, value in _samples(of_all(metrics.predictions), "_total")),
+        latency=_latency(of_all(metrics.request_duration)),
+        errors=_summed((labels["error_type"], value) for labels, value in _samples(of_all(metrics.errors), "_total")),
+        refused=_summed((labels["reason"], value) for labels, value in _samples(of_all(metrics.refusals), "_total")),
+        in_progress=int(in_progress.samples[0].value),
+        rows_held=held["held"],
+        rows_queued=held["queued"],
+        wait_seconds=wait.samples[0].value,
         gpus=services.gpu.status.devices,
         gpu_reason=services.gpu.status.reason,
         drift=_drift(services),

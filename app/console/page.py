@@ -3,18 +3,24 @@
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from litestar import Request, Response, get
 from litestar.datastructures.headers import Accept
-from litestar.params import FromPath
+from litestar.params import FromPath, QueryParameter
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from app.container import Services
 from app.errors import NotFound
 from app.headers import adding_headers, headers_of
 
 PREFIX = "/console"
 """First part of the paths of all routes but `/`."""
+
+MODEL = "model"
+"""Parameter of the query that names the model, of several; the first one's routes need none."""
+
+Named = Annotated[str | None, QueryParameter(name=MODEL)]
 
 FILE_ROUTE = PREFIX + "/{file:str}"
 
@@ -37,6 +43,15 @@ HEADERS = {
 }
 
 VARY = ((b"vary", b"Accept"),)
+
+
+def chosen(services: Services, name: str | None) -> Services:
+    """The services of the model that a request names, or of the first.
+
+    Raises:
+        NotFound: No model of this name is served here.
+    """
+    return services if name is None else services.of(name)
 
 
 class File(NamedTuple):

@@ -50,6 +50,7 @@ class Metrics:
 
     Attributes:
         registry: All series, under names without the prefix.
+        source: The series of the service: those of the registry, or of all workers.
         families: The same under the names of a scrape.
         exposition: Writes these.
     """
@@ -57,6 +58,7 @@ class Metrics:
     def __init__(self, prefix: str = "") -> None:
         self.registry = registry = CollectorRegistry()
         self._prefix = prefix
+        self.source: Families = registry
         self.families = Prefixed(registry, prefix)
         self.exposition = Exposition(self.families)
         _build(registry)
@@ -136,6 +138,7 @@ class Metrics:
 
     def share(self, source: Families) -> None:
         """Export the series of all workers of the service instead of this one's."""
+        self.source = source
         self.families = Prefixed(source, self._prefix)
         self.exposition = Exposition(self.families)
 

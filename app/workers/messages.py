@@ -194,6 +194,26 @@ class CollectedRows(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     predictions: bytes
 
 
+class AskFigures(msgspec.Struct, frozen=True, tag=True):
+    """Asks the leader for the figures of the service.
+
+    Attributes:
+        model: Name of the model that some of them are of.
+    """
+
+    model: str
+
+
+class Figures(msgspec.Struct, frozen=True, tag=True):
+    """The figures of the service.
+
+    Attributes:
+        content: What a viewer of the console is sent, as JSON.
+    """
+
+    content: bytes
+
+
 AnyMessage = (
     Done
     | Joined
@@ -209,4 +229,6 @@ AnyMessage = (
     | HttpAnswer
     | CountedRows
     | CollectedRows
+    | AskFigures
+    | Figures
 )

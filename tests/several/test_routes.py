@@ -159,6 +159,31 @@ async def test_info_tells_what_is_in_service_of_each(fleet: Fleet) -> None:
     assert (churn["canary_version"], churn["canary_percent"]) == ("7", 5)
 
 
+async def test_the_console_is_about_the_model_that_it_names(fleet: Fleet) -> None:
+    get = fleet.client.get
+    digests = {name: fleet.of(name).slot.require().artifact.digest for name in ("prices", "churn")}
+    for query, name in (("", "prices"), ("?model=prices", "prices"), ("?model=churn", "churn")):
+        assert (await get(f"/console/model{query}")).json()["digest"] == digests[name]
+        assert (await get(f"/console/card{query}")).json() is None
+    assert (await get("/console/model?model=risk")).status_code == 503
+    for path in ("/console/model", "/console/card", "/console/card/importance.png", "/console/live"):
+        answer = await get(f"{path}?model=flats")
+        assert (answer.status_code, problem(answer)["detail"]) == (404, KNOWN)
+
+
+async def test_the_figures_of_the_console_are_those_of_its_model(fleet: Fleet) -> None:
+    live = fleet.client.app.litestar.state["live"]
+    await fleet.predicted("/predict/churn")
+    prices, churn, risk = [
+        msgspec.json.decode(await live.content(fleet.of(name))) for name in ("prices", "churn", "risk")
+    ]
+    assert [one["model_name"] for one in (prices, churn, risk)] == ["prices", "churn", "risk"]
+    assert [one["model_version"] for one in (prices, churn, risk)] == ["1", "1", None]
+    assert churn["digest"] == fleet.of("churn").slot.require().artifact.digest != prices["digest"]
+    assert prices["requests"]["2xx"] == churn["requests"]["2xx"] >= 1
+    assert prices["rows"] == churn["rows"] >= 1
+
+
 async def test_the_document_has_their_names(fleet: Fleet) -> None:
     document = (await fleet.client.get("/openapi.json")).json()
     operation = document["paths"]["/predict/{model}"]["post"]

@@ -1,6 +1,7 @@
 /** The view Data: predictions for a file. @module */
 
 import { Problem, send } from './api.js';
+import { ofModel } from './chosen.js';
 import { cells, records } from './csv.js';
 import { card, h, put, table } from './dom.js';
 import { bytes, number, percent } from './format.js';
@@ -86,15 +87,15 @@ export function dataView(root) {
     const asked = new URLSearchParams();
     if (level.value) asked.set('interval', level.value);
     if (model?.labels) asked.set('output', 'labels');
-    const query = asked.size > 0 ? `?${asked}` : '';
+    const path = ofModel('predict', `/bulk${asked.size > 0 ? `?${asked}` : ''}`); // of one model, whichever is chosen meanwhile
     const told = (/** @type {number} */ share, /** @type {number} */ rows) => {
       progress.value = share;
       put(state, `${number(rows)} rows of ${given.name} predicted`);
     };
     try {
       const found = given.name.toLowerCase().endsWith('.parquet')
-        ? await predictWhole(given, query, signal)
-        : await predictLines(given, query, signal, told);
+        ? await predictWhole(given, path, signal)
+        : await predictLines(given, path, signal, told);
       if (signal.aborted) return;
       show(given, found);
     } catch (problem) {
@@ -163,13 +164,13 @@ export function dataView(root) {
 
 /**
  * @param {File} file
- * @param {string} query
+ * @param {string} path
  * @param {AbortSignal} signal
  * @returns {Promise<Found>}
  */
-async function predictWhole(file, query, signal) {
+async function predictWhole(file, path, signal) {
   const headers = { 'Content-Type': PARQUET, Accept: PARQUET };
-  const response = await send(`predict/bulk${query}`, { body: file, headers, signal });
+  const response = await send(path, { body: file, headers, signal });
   return { parts: [await response.blob()], type: PARQUET, rows: null, faults: [], preview: [] };
 }
 
@@ -177,12 +178,12 @@ async function predictWhole(file, query, signal) {
  * Predicts a CSV file some rows at a time. The file to download has the columns of the file, and beside them those of
  * the answer, empty in rows that were refused.
  * @param {File} file
- * @param {string} query
+ * @param {string} path
  * @param {AbortSignal} signal
  * @param {(share: number, rows: number) => void} told
  * @returns {Promise<Found>}
  */
-async function predictLines(file, query, signal, told) {
+async function predictLines(file, path, signal, told) {
   /** @type {Found} */
   const found = { parts: [], type: CSV, rows: 0, faults: [], preview: [] };
   let head = '';
@@ -191,7 +192,7 @@ async function predictLines(file, query, signal, told) {
   for await (const chunk of records(file, CHUNK_ROWS)) {
     if (head === '') head = chunk.shift();
     const rows = chunk.map((text, place) => ({ text, number: before + place + 1 }));
-    const answers = await predictRows(head, rows, query, signal, found.faults);
+    const answers = await predictRows(head, rows, path, signal, found.faults);
     before += rows.length;
     read += chunk.reduce((size, line) => size + line.length + 1, 0);
     if (found.parts.length === 0) add(found, head, answers.head);
@@ -218,17 +219,17 @@ function add(found, line, answer) {
  * Predicts some rows. Those that the service names as faulty are left out, and the others are sent again.
  * @param {string} head
  * @param {{text: string, number: number}[]} rows
- * @param {string} query
+ * @param {string} path
  * @param {AbortSignal} signal
  * @param {Fault[]} faults Gets the faults.
  * @returns {Promise<{head: string, rows: Map<number, string>}>} Names of the answer's columns, and its lines by number.
  */
-async function predictRows(head, rows, query, signal, faults) {
+async function predictRows(head, rows, path, signal, faults) {
   let left = rows;
   while (left.length > 0) {
     const body = [head, ...left.map((row) => row.text)].join('\n');
     try {
-      const response = await send(`predict/bulk${query}`, { body, headers: { 'Content-Type': CSV, Accept: CSV }, signal });
+      const response = await send(path, { body, headers: { 'Content-Type': CSV, Accept: CSV }, signal });
       const [names, ...lines] = (await response.text()).trimEnd().split('\n');
       return { head: names.trim(), rows: new Map(left.map((row, place) => [row.number, lines[place].trim()])) };
     } catch (problem) {

@@ -41,6 +41,8 @@ const TILES = [
 export function liveView(root) {
   /** @type {any} */
   let before = null;
+  /** @type {import('./main.js').Model | null} */
+  let model = null;
   /** @type {Rates[]} */
   const history = [];
   const tiles = TILES.map(([key, title, format]) => tile(title, format, () => history.map((one) => one[key])));
@@ -52,8 +54,10 @@ export function liveView(root) {
     part('GPU', (figures) => ({ gpus: figures.gpus, gpu_reason: figures.gpu_reason }), gpuTable),
   ];
   const predictions = h('div', {});
+  const about = h('p', { class: 'about', hidden: true });
   put(
     root,
+    about,
     h('div', { class: 'tiles' }, ...tiles.map((one) => one.element)),
     h(
       'div',
@@ -72,7 +76,7 @@ export function liveView(root) {
   async function showPredictions() {
     try {
       mayAsk('admin');
-      const page = await ask(`predictions?limit=${MOST_PREDICTIONS}`, { role: 'admin' });
+      const page = await ask(`predictions?limit=${MOST_PREDICTIONS}${model?.isOneOfSeveral ? `&model_name=${encodeURIComponent(model.name)}` : ''}`, { role: 'admin' });
       put(predictions, page.predictions.length > 0 ? predictionTable(page.predictions) : h('p', { class: 'about' }, 'There are none in the log.'));
     } catch (problem) {
       put(predictions, h('p', { class: 'note fault', role: 'alert' }, problem.message));
@@ -90,7 +94,14 @@ export function liveView(root) {
     for (const one of parts) one.show(figures);
   });
 
-  return { setModel() {} };
+  return {
+    setModel(next) {
+      if (next?.name !== model?.name) put(predictions);
+      model = next;
+      about.hidden = !next?.isOneOfSeveral;
+      put(about, next && `Drift, coverage and the last predictions are those of ${next.name}; all else is of all models together.`);
+    },
+  };
 }
 
 /**

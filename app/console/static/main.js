@@ -1,17 +1,18 @@
 /** The page: its tabs, the state of the service above them, and the model that all views show. @module */
 
 import { ask } from './api.js';
+import { chooseModel, chosenModel, ofConsole, ofModel } from './chosen.js';
 import { dataView } from './data.js';
-import { put } from './dom.js';
+import { h, put } from './dom.js';
 import { liveView } from './live.js';
 import { modelView } from './model.js';
-import { connect, onFigures } from './stream.js';
+import { connect, onFigures, reconnect } from './stream.js';
 import { tryView } from './try.js';
 
 const VIEWS = ['try', 'model', 'live', 'data'];
 
 /**
- * The model in use: `/predict/model/info`, and `/console/model` as `facts`.
+ * The model in use: `/predict/model/info`, `/console/model` as `facts`, and `isOneOfSeveral`.
  * @typedef {Record<string, any>} Model
  */
 
@@ -26,8 +27,11 @@ const VIEWS = ['try', 'model', 'live', 'data'];
 /** @type {Record<string, View>} */
 const views = {};
 
-/** Start of the service, version and digest of the model that the views were made from. */
+/** Start of the service, name, version and digest of the model that the views were made from. */
 let known = '';
+
+/** @type {string[]} Names of the models, the first one first. */
+let names = [];
 
 /** @param {string} id */
 function element(id) {
@@ -78,29 +82,54 @@ function showStatus(kind, text) {
 /** @param {any} figures */
 function follow(figures) {
   showStatus(figures.status, figures.problems[0] ?? figures.status);
-  const now = [figures.started, figures.model_version, figures.digest].join(' ');
+  const now = [figures.started, figures.model_name, figures.model_version, figures.digest].join(' ');
   if (known !== '' && now !== known) loadModel();
   known = now;
 }
 
 async function loadModel() {
+  const wanted = chosenModel();
   try {
-    const [info, facts] = await Promise.all([ask('predict/model/info'), ask('console/model')]);
-    put(element('model-name'), `${info.name} · version ${info.version}`);
+    const [info, facts] = await Promise.all([ask(ofModel('predict', '/model/info')), ask(ofConsole('model')), loadNames()]);
+    if (wanted !== chosenModel()) return;
+    put(element('model-name'), names.length > 1 ? `version ${info.version}` : `${info.name} · version ${info.version}`);
     document.title = `${info.name} – Madrone`;
-    for (const view of Object.values(views)) view.setModel({ ...info, facts }, '');
+    for (const view of Object.values(views)) view.setModel({ ...info, facts, isOneOfSeveral: names.length > 1 }, '');
   } catch (problem) {
+    if (wanted !== chosenModel()) return;
     put(element('model-name'));
     for (const view of Object.values(views)) view.setModel(null, problem.message);
   }
 }
 
+/** Shows the models to choose from, where there are several. */
+async function loadNames() {
+  names = (await ask('info')).models;
+  if (names.length < 2) return;
+  const shown = chosenModel() ?? names[0];
+  put(element('model'), ...names.map((name) => h('option', { value: name, selected: name === shown }, name)));
+  element('model-choice').hidden = false;
+}
+
+/**
+ * Has all views show another model.
+ * @param {string} name
+ */
+function choose(name) {
+  chooseModel(name === names[0] ? null : name);
+  known = '';
+  for (const view of Object.values(views)) view.setModel(null, 'The model is being loaded …');
+  reconnect();
+  loadModel();
+}
+
 function start() {
   views.try = tryView(element('view-try'));
-  views.model = modelView(element('view-model'), loadModel);
+  views.model = modelView(element('view-model'), loadModel, choose);
   views.live = liveView(element('view-live'));
   views.data = dataView(element('view-data'));
   addEventListener('hashchange', showView);
+  element('model').addEventListener('change', (event) => choose(/** @type {HTMLSelectElement} */ (event.target).value));
   document.querySelector('[role=tablist]').addEventListener('keydown', moveTab);
   document.querySelector('[data-skip]').addEventListener('click', (event) => {
     event.preventDefault(); // the fragment of the address names the view

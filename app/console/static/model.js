@@ -1,6 +1,7 @@
 /** The view Model: which version is served, why, how good it is, and orders to change it. @module */
 
 import { ask, mayAsk, report } from './api.js';
+import { chosenModel, modelsCard, ofConsole, ofModel } from './chosen.js';
 import { card, facts, h, put, table } from './dom.js';
 import { duration, moment, number, percent, signed } from './format.js';
 import { onFigures } from './stream.js';
@@ -26,14 +27,16 @@ const PERIOD = 5;
  * The view Model.
  * @param {HTMLElement} root
  * @param {() => Promise<void>} reload Has all views look at the model again.
+ * @param {(name: string) => void} choose Has all views show another model.
  * @returns {import('./main.js').View}
  */
-export function modelView(root, reload) {
+export function modelView(root, reload, choose) {
   /** @type {any} */
   let model = null;
   /** @type {any} */
   let shadow = null;
   let shown = '';
+  let listed = '';
   let ticks = 0;
   const parts = h('div', { class: 'parts' });
   const outcome = h('div', { 'aria-live': 'polite' });
@@ -66,14 +69,15 @@ export function modelView(root, reload) {
     outcome,
   );
   const cardBox = h('div', {});
-  put(root, h('div', { class: 'columns' }, parts, shadowBox, orders), cardBox);
+  const models = h('div', {});
+  put(root, models, h('div', { class: 'columns' }, parts, shadowBox, orders), cardBox);
 
   /** @param {{version: string | null} | undefined} content */
   async function order(content) {
     mayAsk('admin');
     put(outcome, h('p', { class: 'note' }, 'The service is looking …'));
     try {
-      const found = await ask('health/model/reload', { role: 'admin', ...(content ? { json: content } : { body: '' }) });
+      const found = await ask(ofModel('health/model', '/reload'), { role: 'admin', ...(content ? { json: content } : { body: '' }) });
       put(outcome, h('p', { class: 'note' }, said(found)));
     } catch (problem) {
       put(outcome, h('p', { class: 'note fault', role: 'alert' }, problem.message));
@@ -84,14 +88,27 @@ export function modelView(root, reload) {
 
   async function show() {
     await showHealth();
-    const found = await ask('console/card').catch(() => null);
-    put(cardBox, found && cardCard(found));
+    const wanted = chosenModel();
+    const found = await ask(ofConsole('card')).catch(() => null);
+    if (wanted === chosenModel()) put(cardBox, found && cardCard(found));
+  }
+
+  /** Shows the models, where there are several. */
+  async function showModels() {
+    const found = await ask('info').catch(() => null);
+    if (!found || found.in_service.length < 2) return;
+    const now = JSON.stringify([found.in_service, chosenModel()]);
+    if (now !== listed) put(models, modelsCard(found.in_service, chosenModel() ?? found.model_name, choose));
+    listed = now;
   }
 
   /** Shows the report, unless it says what is shown already. */
   async function showHealth() {
+    await showModels();
+    const wanted = chosenModel();
     try {
-      const health = await report('health/model');
+      const health = await report(ofModel('health/model'));
+      if (wanted !== chosenModel()) return;
       const now = JSON.stringify([{ ...health, age_seconds: 0, next_look_seconds: 0 }, model]);
       if (now === shown) return;
       shown = now;
@@ -275,7 +292,7 @@ function cardCard(shown) {
     h(
       'div',
       { class: 'pictures' },
-      ...shown.pictures.map((one) => h('img', { src: `console/card/${one.file}`, alt: one.text, loading: 'lazy', width: 1200, height: 900 })),
+      ...shown.pictures.map((one) => h('img', { src: ofConsole(`card/${one.file}`), alt: one.text, loading: 'lazy', width: 1200, height: 900 })),
     ),
   );
 }

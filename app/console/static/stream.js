@@ -1,5 +1,7 @@
 /** The figures of the service, as they come once a second while the page is visible. @module */
 
+import { ofConsole } from './chosen.js';
+
 const RETRY_MS = 3000;
 
 /** @type {Set<(figures: any) => void>} */
@@ -29,6 +31,13 @@ export function connect(onConnection) {
   follow();
 }
 
+/** Connects anew, for the figures of another model. */
+export function reconnect() {
+  source?.close();
+  source = null;
+  follow();
+}
+
 /** Opens or closes the connection, as the page becomes visible or hidden. */
 function follow() {
   if (document.hidden) {
@@ -40,7 +49,7 @@ function follow() {
 }
 
 function open() {
-  const opened = new EventSource('console/live');
+  const opened = new EventSource(ofConsole('live'));
   source = opened;
   opened.onmessage = (event) => {
     tell(true);

@@ -1,6 +1,7 @@
 /** The view Try: one row, its prediction as it is typed, why, and what if. @module */
 
 import { ask, mayAsk, Problem } from './api.js';
+import { ofConsole, ofModel } from './chosen.js';
 import { curveCard } from './curve.js';
 import { card, h, put } from './dom.js';
 import { middleRow, rowForm } from './form.js';
@@ -147,14 +148,14 @@ function makeView(model, before) {
   async function asked(row, signal) {
     if (explains) {
       try {
-        return await ask(`predict/explain${query()}`, { json: row, signal });
+        return await ask(ofModel('predict', `/explain${query()}`), { json: row, signal });
       } catch (problem) {
         if (!NO_EXPLANATION.includes(problem.status)) throw problem;
         explains = false;
         put(why, h('p', { class: 'note' }, `No explanation: ${reasonOf(problem)}`));
       }
     }
-    return ask(`predict${query()}`, { json: row, signal });
+    return ask(ofModel('predict', query()), { json: row, signal });
   }
 
   /** The query that asks for intervals of the chosen level. */
@@ -172,7 +173,7 @@ function makeView(model, before) {
     try {
       /** @type {Record<string, string>} */
       const headers = answered ? { 'X-Request-ID': answered } : {}; // with a canary, the id decides which version answers
-      const found = await ask(`predict/curve${query()}`, { json: { row, feature, points: POINTS }, headers, signal });
+      const found = await ask(ofModel('predict', `/curve${query()}`), { json: { row, feature, points: POINTS }, headers, signal });
       if (!signal.aborted && feature === curve.feature()) curve.take(found);
     } catch (problem) {
       if (!signal.aborted && feature === curve.feature()) curve.clear(`No curve: ${reasonOf(problem)}`);
@@ -208,7 +209,7 @@ function makeView(model, before) {
 
   /** Takes the target's unit from the model card, which may come late. */
   async function nameUnit() {
-    const shownCard = await ask('console/card').catch(() => null);
+    const shownCard = await ask(ofConsole('card')).catch(() => null);
     prediction.name(shownCard?.data.unit ?? '');
   }
 
