@@ -46,7 +46,7 @@ class Pair(Watched):
     def via(self, worker: psutil.Process) -> Generator[httpx.Client]:
         """A client whose one connection is to this worker."""
         while True:
-            limits = httpx.Limits(max_connections=1)
+            limits = httpx.Limits(max_connections=1, keepalive_expiry=None)
             with httpx.Client(base_url=self.url, limits=limits, trust_env=False, verify=False, timeout=20) as client:
                 stream = client.get("/health/live").extensions["network_stream"]
                 ours = stream.get_extra_info("client_addr")[1]

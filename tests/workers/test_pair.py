@@ -1,10 +1,14 @@
 """Two workers are one service: whichever a request comes to, and whichever hangs or is killed."""
 
+import contextlib
 import signal
 import time
+from collections.abc import Generator, Iterator
 from itertools import pairwise
+from typing import Any
 
 import httpx
+import msgspec
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -53,6 +57,36 @@ def test_a_scrape_of_either_is_the_sum_of_both_and_never_shrinks(pair: Pair) -> 
                 assert sample(client, "workers", state="missing") == 1
     own = HTTP.get(f"http://127.0.0.1:{pair.prometheus_port}/metrics", timeout=20).text
     assert {family.name for family in text_string_to_metric_families(own)} >= {"predictions", "model_info", "workers"}
+
+
+@contextlib.contextmanager
+def watching(client: httpx.Client) -> Generator[Iterator[dict[str, Any]]]:
+    """What a viewer of the console is sent."""
+    with client.stream("GET", "/console/live") as stream:
+        lines = (line for line in stream.iter_lines() if line.startswith("data: "))
+        yield (msgspec.json.decode(line.removeprefix("data: ")) for line in lines)
+
+
+def test_the_console_shows_the_figures_of_both_whichever_it_is_connected_to(pair: Pair) -> None:
+    leader, follower = pair.workers()
+    with pair.via(leader) as one, pair.via(follower) as other:
+        for client in (one, other, other):
+            answer(client)
+        rows = predicted(one)
+        with watching(one) as leaders, watching(other) as followers:
+            first, second = next(leaders), next(followers)
+            assert (first["rows"], second["rows"]) == (rows, rows)
+            assert (first["started"], first["digest"]) == (second["started"], second["digest"])
+
+
+@pytest.mark.slow
+def test_the_console_shows_the_figures_of_one_while_the_leader_hangs(pair: Pair) -> None:
+    leader, follower = pair.workers()
+    with pair.via(follower) as other, watching(other) as followers:
+        first = next(followers)
+        with pair.hanging(leader):
+            alone = next(figures for figures in followers if figures["started"] != first["started"])
+    assert (alone["rows"], alone["digest"]) == (first["rows"], first["digest"])
 
 
 def test_rows_of_both_are_written_by_one_process(pair: Pair) -> None:
