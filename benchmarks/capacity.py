@@ -2,16 +2,16 @@
 
     just bench capacity [--costs FILE] [--p99 10] [--seconds 4] [--quick]
 
-Method: first the costs of one replica are measured here: processor time of one row on the event loop, its distribution
+Method: first the costs of one replica are measured here: for how long one row keeps the event loop, its distribution
 and what stalls it; a bulk request; a look into a real `mlflow server`; starts. `--costs` takes them from the report of
 an earlier run instead, on another machine for example. From the costs, fleets of any size are computed: request by
 request behind balancers (benchmarks/fleet/replicas.py), look by look in front of a registry (registry.py), second by
 second under a crowd and an autoscaler (scaling.py), each beside a formula where there is one.
 
-The same computation is compared with what is measured here: one process at several shares of its throughput, four
-processes at once, their looks in the log of the registry, and a rollout. Load comes in an open loop from a generator
-for each process; latency counts from when a request was due. All of them share the cores of this machine, which the
-computation takes into account. With `--costs` nothing is measured.
+What is measured here is compared with a computation: latencies of one process that has a core for itself, and of four
+processes that share all cores with their load generators (cores.py), at rates that use 30 to 85 % of the cores; looks
+of the four in the log of the registry; and a rollout. Load comes in an open loop from a generator for each process;
+latency counts from when a request was due. With `--costs` nothing is measured.
 
 The report goes to benchmarks/reports/capacity.md, .json and .png; with `--quick` to the cache.
 """
@@ -41,8 +41,6 @@ from benchmarks.rows import DISTINCT_ROWS, make_rows, train_model
 from benchmarks.swap import REGISTRY
 
 PACKAGES = ("madrone", "granian", "litestar", "mlflow", "numba")
-ONE_SHARES = (0.2, 0.4, 0.6, 0.8)
-FOUR_SHARES = (0.2, 0.4, 0.6)
 
 
 def measure(arguments: argparse.Namespace, directory: Path) -> tuple[Costs, dict[str, Any]]:
@@ -66,12 +64,12 @@ def measure(arguments: argparse.Namespace, directory: Path) -> tuple[Costs, dict
             look = costs.measure_look(peer, registry, (second, first), arguments.seconds)
             found = Costs(row, bulk, look, starts)
             print(f"one row {1e6 * row.loop_s:.0f} µs, {row.saturation_per_s:.0f} requests/s", flush=True)
-            latencies = check.latency([peer], what, found, ONE_SHARES, arguments.seconds)
+            latencies = check.latency([peer], what, found, arguments.seconds, apart=True)
             peers = [peer, *(replicas.start(str(number)) for number in range(1, check.REPLICAS))]
             for other in peers[1:]:
                 quiet.callback(other.stop)
                 wait_ready(other)
-            latencies += check.latency(peers, what, found, FOUR_SHARES, arguments.seconds)
+            latencies += check.latency(peers, what, found, arguments.seconds, apart=False)
         looking = [replicas.start(name, check.TTL) for name in ("first", *map(str, range(1, check.REPLICAS)))]
         for other in looking:
             stack.callback(other.stop)

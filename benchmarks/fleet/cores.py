@@ -1,9 +1,16 @@
-"""Replicas that share a few cores, as those that are measured on one machine do.
+"""Replicas and load generators that share the cores of one machine, as those that are measured do.
 
-A core that is free takes the request that came first among those whose replica's event loop is free. It is busy for the
-request's time on the loop, and then for what other threads and the load generator do for it. A stall stops a replica
-and takes no core.
+A replica has two threads, its event loop and one that stands for all others, and a load generator of its own. A request
+goes from the generator to the others, to the loop, back to the others, and back to the generator. Each thread does its
+jobs in the order in which they come, and sleeps when it has none. The first job after that takes longer: a thread and a
+core have to be woken, and caches are cold. So a request takes less of a core the busier its replica is.
+
+A free core takes the thread that has been runnable the longest, and keeps it until it sleeps, or until its slice is
+over while others are runnable (Linux with ticks of 4 ms). A generator takes a core at once, as one with real-time
+priority does. In a pause, which the hypervisor makes, a core does nothing.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -11,66 +18,188 @@ from numpy.typing import NDArray
 
 from benchmarks.fleet.replicas import Requests
 
+SLICE_S = 4e-3
+TINY_S = 1e-10
+ROLES = (0, 1, 2, 1, 0)
+"""Thread of each stage of a request: 0 the generator, 1 the other threads, 2 the event loop."""
+SHARES = (0.5, 2 / 3, 1.0, 1 / 3, 0.5)
+"""Share of a thread's time that a stage takes. Of Granian's threads two work before the loop, and one of them after."""
+LOOP = 2
+TRIED = 30_000
+ROUNDS = 8
 
-def simulate_on(cores: int, replicas: int, requests: Requests, seed: int = 1) -> NDArray[np.float64]:
-    """float64[N] seconds from arrival to answer, where a balancer chooses at random and nothing is refused.
+
+class Work(NamedTuple):
+    """Processor time of a request in µs: of its load generator, of the event loop, and of everything else."""
+
+    generator: float
+    others: float
+    loop: float
+
+
+class Machine(NamedTuple):
+    """Cores, and what runs on them.
+
+    Attributes:
+        cores: Number of cores for the replicas.
+        replicas: Number of replicas.
+        apart: Whether each load generator has a core of its own beside them.
+        pauses_per_s: Pauses a second of each core.
+        pauses_ms: Their lengths, equally likely.
+    """
+
+    cores: int
+    replicas: int
+    apart: bool = False
+    pauses_per_s: float = 0.0
+    pauses_ms: tuple[float, ...] = ()
+
+
+def simulate_on(
+    machine: Machine, requests: Requests, cold: Work, hot: Work, seed: int = 1
+) -> tuple[NDArray[np.float64], Work]:
+    """Seconds from when each request was due to its answer, float64[N], and what a request takes in the mean.
 
     Args:
-        cores: Number of cores.
-        replicas: Number of replicas.
-        requests: The requests; none of them is a bulk request.
-        seed: Seed of the choices.
+        machine: Where they are answered, by a replica that is chosen at random.
+        requests: The requests: no bulk, no stalls. Their `loop` is the time in an event loop that does not sleep.
+        cold: Time of a request in threads that have slept before each stage.
+        hot: The same in threads that never sleep.
+        seed: Seed of the choices and pauses.
     """
-    chosen = np.random.default_rng(seed).integers(0, replicas, len(requests.arrivals))
-    is_stall = requests.place >= 0
-    chosen[is_stall] = requests.place[is_stall]
-    following, heads = _lines(chosen, is_stall, replicas)
-    return _simulate(
-        requests.arrivals, requests.loop, chosen, is_stall, following, heads, requests.beside, cores, replicas
+    generator, count = np.random.default_rng(seed), len(requests.arrivals)
+    chosen = generator.integers(0, machine.replicas, count)
+    places = machine.cores + machine.replicas * machine.apart
+    end = 2 * requests.arrivals[-1]
+    pauses = generator.poisson(places * machine.pauses_per_s * end) if machine.pauses_ms else 0
+    at, where = np.sort(generator.uniform(0, end, pauses)), generator.integers(0, places, pauses)
+    lengths = 1e-3 * generator.choice(np.array(machine.pauses_ms or (0.0,)), pauses)
+    busy, woken = (
+        np.array([1e-6 * work[role] * share for role, share in zip(ROLES, SHARES, strict=True)]) for work in (hot, cold)
     )
+    seconds, spent = _simulate(
+        requests.arrivals, chosen, requests.loop, busy, np.maximum(woken - busy, 0.0), at, where, lengths,
+        machine.cores, places, machine.replicas,
+    )  # fmt: skip
+    return seconds, Work(*(1e6 * spent[np.array(ROLES) == role].sum() / count for role in range(3)))
 
 
-def _lines(
-    chosen: NDArray[np.int64], is_stall: NDArray[np.bool_], replicas: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """int64[N], the request after each one in the line of its replica; and int64[R], the first of each; N for none."""
-    count = len(chosen)
-    following, heads = np.full(count, count), np.full(replicas, count)
-    for replica in range(replicas):
-        places = np.flatnonzero((chosen == replica) & ~is_stall)
-        following[places[:-1]] = places[1:]
-        heads[replica] = places[0] if len(places) else count
-    return following, heads
+def cold_work(machine: Machine, requests: Requests, seen: Work, hot: Work) -> Work:
+    """Time of a request in threads that have slept, such that requests take as much as was `seen` in the mean."""
+    few = Requests(*(part[:TRIED] for part in requests[:4]))
+    cold = seen
+    for _ in range(ROUNDS):
+        _, taken = simulate_on(machine, few, cold, hot)
+        slept = [(one - least) / max(more - least, 1e-9) for one, least, more in zip(taken, hot, cold, strict=True)]
+        cold = Work(
+            *(
+                max(least, more + (wanted - one) / max(share, 0.1))
+                for more, wanted, one, least, share in zip(cold, seen, taken, hot, slept, strict=True)
+            )
+        )
+    return cold
 
 
 @njit(cache=True)
-def _simulate(arrivals, loop, chosen, is_stall, following, heads, beside, cores, replicas):
-    count = len(arrivals)
-    seconds, loop_free, core_free = np.zeros(count), np.zeros(replicas), np.zeros(cores)
-    now, come, left = 0.0, 0, count - is_stall.sum()
+def _simulate(arrivals, chosen, loop, busy, more, at, where, lengths, cores, places, replicas):
+    count, threads, stages = len(arrivals), 3 * replicas, len(busy)
+    seconds, spent, stage = np.zeros(count), np.zeros(stages), np.zeros(count, np.int64)
+    following, heads, tails = np.full(count, -1), np.full(threads, -1), np.full(threads, -1)
+    rest = np.zeros(threads)  # of the job that a thread does
+    runs, since, turn, ends = np.full(places, -1), np.zeros(places), np.zeros(places), np.full(places, np.inf)
+    paused = np.zeros(places)
+    line, first, lined = np.zeros(threads, np.int64), 0, 0
+    come, pause, left = 0, 0, count
     while left:
-        while come < count and arrivals[come] <= now:
-            if is_stall[come]:
-                loop_free[chosen[come]] = max(now, loop_free[chosen[come]]) + loop[come]
+        core, job = np.argmin(ends), -1
+        due = arrivals[come] if come < count else np.inf
+        if pause < len(at) and at[pause] <= min(due, ends[core]):
+            core, length = where[pause], lengths[pause]
+            paused[core] = max(at[pause], paused[core]) + length
+            if runs[core] >= 0:
+                since[core] += length
+                turn[core] += length
+                ends[core] += length
+            pause += 1
+            continue
+        if due <= ends[core]:
+            now, job = due, come
             come += 1
-        core = 0
-        for other in range(1, cores):
-            if core_free[other] < core_free[core]:
-                core = other
-        first, wakes = count, arrivals[come] if come < count else np.inf
-        for replica in range(replicas):
-            if heads[replica] < come:
-                if loop_free[replica] <= now:
-                    first = min(first, heads[replica])
-                else:
-                    wakes = min(wakes, loop_free[replica])
-        if first < count and core_free[core] <= now:
-            replica = chosen[first]
-            loop_free[replica] = now + loop[first]
-            core_free[core] = loop_free[replica] + beside
-            seconds[first] = loop_free[replica] - arrivals[first]
-            heads[replica] = following[first]
-            left -= 1
         else:
-            now = min(wakes, core_free[core]) if first < count else wakes
-    return seconds
+            now, thread = ends[core], runs[core]
+            rest[thread] -= now - since[core]
+            since[core] = now
+            if rest[thread] < TINY_S:
+                done = heads[thread]
+                heads[thread], following[done] = following[done], -1
+                stage[done] += 1
+                if stage[done] == stages:
+                    seconds[done] = now - arrivals[done]
+                    left -= 1
+                else:
+                    job = done
+                if heads[thread] >= 0:
+                    rest[thread] = _cost(heads[thread], stage, busy, loop, spent)
+            is_over = now - turn[core] > SLICE_S - TINY_S
+            if heads[thread] < 0 or (is_over and lined and core < cores):
+                if heads[thread] >= 0:
+                    line[(first + lined) % threads] = thread
+                    lined += 1
+                runs[core], ends[core] = -1, np.inf
+            else:
+                turn[core] = now if is_over else turn[core]
+                ends[core] = min(now + rest[thread], turn[core] + SLICE_S)
+        if job >= 0:
+            thread = 3 * chosen[job] + ROLES[stage[job]]
+            if heads[thread] >= 0:
+                following[tails[thread]] = job
+            else:
+                heads[thread] = job
+                rest[thread] = _cost(job, stage, busy, loop, spent) + more[stage[job]]
+                spent[stage[job]] += more[stage[job]]
+                is_generator = thread % 3 == 0
+                place = cores + chosen[job] if is_generator and places > cores else _place(runs[:cores], is_generator)
+                if place < 0:
+                    line[(first + lined) % threads] = thread
+                    lined += 1
+                else:
+                    if runs[place] >= 0:  # it goes on before all others
+                        rest[runs[place]] -= max(0.0, now - since[place])
+                        first = (first - 1) % threads
+                        line[first] = runs[place]
+                        lined += 1
+                    _start(place, thread, now, rest, runs, since, turn, ends, paused)
+            tails[thread] = job
+        for core in range(cores):
+            if lined and runs[core] < 0:
+                _start(core, line[first], now, rest, runs, since, turn, ends, paused)
+                first = (first + 1) % threads
+                lined -= 1
+    return seconds, spent
+
+
+@njit(cache=True)
+def _cost(job, stage, busy, loop, spent):
+    """Time of a job in a thread that has not slept."""
+    cost = loop[job] if stage[job] == LOOP else busy[stage[job]]
+    spent[stage[job]] += cost
+    return cost
+
+
+@njit(cache=True)
+def _place(runs, is_generator):
+    """Core for a thread that was woken: a free one; for a generator one without a generator; -1 if there is none."""
+    found = -1
+    for core in range(len(runs)):
+        if runs[core] < 0:
+            return core
+        if is_generator and runs[core] % 3:
+            found = core
+    return found
+
+
+@njit(cache=True)
+def _start(core, thread, now, rest, runs, since, turn, ends, paused):
+    begin = max(now, paused[core])
+    runs[core], since[core], turn[core] = thread, begin, begin
+    ends[core] = begin + min(rest[thread], SLICE_S)

@@ -1,15 +1,14 @@
 """What capacity is computed from, measured on this machine: one row, a bulk request, a look, a start.
 
-The time of one row on the event loop is the processor time of its thread (Linux's schedstat), so that waiting for a
-core, which belongs to the machine and not to the service, is left out. Its mean is that of a busy service, its
-distribution that of single requests.
+A row keeps the event loop of a busy service for as long as the service answers no other one: the processor time of its
+thread, and its waits for the interpreter's lock. The distribution is that of the processor time of single requests.
 """
 
 import http.client
 import re
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import msgspec
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from app.models.registry.publish import ALIAS
 from benchmarks.bodies import FORMATS, content_of
 from benchmarks.contenders import MODEL_NAME, Peer
+from benchmarks.fleet.cores import Work
 from benchmarks.load.closed_loop import Asked
 from benchmarks.load.open_loop import open_plan
 from benchmarks.load.plan import Plan, load
@@ -28,7 +28,7 @@ from benchmarks.rows import make_rows
 
 BULK_ROWS = 1000
 BULK_CONNECTIONS = 2
-SATURATION_CONNECTIONS = 16
+SATURATION_CONNECTIONS = 64
 PAUSE_S = 0.002
 QUANTILES = 200
 PROBED = 0.1
@@ -45,22 +45,21 @@ class Row(msgspec.Struct, frozen=True):
     """Cost of a request with one row.
 
     Attributes:
-        loop_us: Quantiles of the time on the event loop, equally likely.
-        beside_us: Processor time of the process's other threads.
+        loop_us: Quantiles of the time for which it keeps the event loop, equally likely; their mean belongs to
+            `saturation_per_s`.
+        hot: Processor time over 64 connections, where threads hardly ever sleep.
         base_us: Median from sending to answer in a replica that has little to do, without the time on the loop.
         stalls_per_s: Stalls a second: times in which nothing is answered, for whatever reason.
         stalls_ms: Their lengths, equally likely.
-        saturation_per_s: Requests a second over 16 connections.
-        generator_us: Processor time of the load generator.
+        saturation_per_s: Requests a second over 64 connections.
     """
 
     loop_us: list[float]
-    beside_us: float
+    hot: Work
     base_us: float
     stalls_per_s: float
     stalls_ms: list[float]
     saturation_per_s: float
-    generator_us: float
 
     @property
     def loop_s(self) -> float:
@@ -124,26 +123,28 @@ class Costs(msgspec.Struct, frozen=True):
 
 
 class Threads(NamedTuple):
-    """Processor time and time in line for a core, in s, of a process's event loop and of its other threads."""
+    """Processor time in s of the event loops of processes, and of their other threads."""
 
     loop: float
     others: float
-    in_line: float
 
 
-def threads_of(pid: int) -> Threads:
-    """Times of a process's threads until now; the event loop runs in the main thread."""
-    found = {"loop": 0.0, "others": 0.0}
-    in_line = 0.0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        on_core, waited, _ = (task / "schedstat").read_text().split()
-        found["loop" if task.name == str(pid) else "others"] += 1e-9 * int(on_core)
-        in_line += 1e-9 * int(waited) if task.name == str(pid) else 0.0
-    return Threads(found["loop"], found["others"], in_line)
+def threads_of(*pids: int) -> Threads:
+    """Times of the processes' threads until now; an event loop runs in the main thread (Linux's schedstat)."""
+    loop = others = 0.0
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            seconds = 1e-9 * int((task / "schedstat").read_text().split()[0])
+            if task.name == str(pid):
+                loop += seconds
+            else:
+                others += seconds
+    return Threads(loop, others)
 
 
-def difference(after: Threads, before: Threads) -> Threads:
-    return Threads(*(late - early for late, early in zip(after, before, strict=True)))
+def difference(after: tuple[float, ...], before: tuple[float, ...]) -> Any:
+    """Difference of each time."""
+    return type(after)(*(late - early for late, early in zip(after, before, strict=True)))
 
 
 def measure_row(peer: Peer, what: Asked, seconds: float) -> Row:
@@ -156,14 +157,14 @@ def measure_row(peer: Peer, what: Asked, seconds: float) -> Row:
     single = single_times(peer, what, pid, int(seconds / PAUSE_S / 2))
     saturation = count / record.seconds
     delays = probe(peer, what, saturation, 2 * seconds)
+    generator = record.cpu_share * record.seconds
     return Row(
-        loop_us=(quantiles(single) * 1e6 * (used.loop / count) / single.mean()).round(1).tolist(),
-        beside_us=1e6 * used.others / count,
-        base_us=max(0.0, delays.middle_us - 1e6 * used.loop / count),
+        loop_us=(1e6 / saturation * quantiles(single) / single.mean()).round(1).tolist(),
+        hot=Work(*(1e6 * spent / count for spent in (generator, used.others, used.loop))),
+        base_us=max(0.0, delays.middle_us - 1e6 / saturation),
         stalls_per_s=delays.stalls_per_s,
         stalls_ms=delays.stalls_ms,
         saturation_per_s=saturation,
-        generator_us=1e6 * record.cpu_share * record.seconds / count,
     )
 
 

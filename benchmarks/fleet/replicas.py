@@ -64,20 +64,18 @@ class Requests(NamedTuple):
         loop: float64[N], seconds of each on the event loop.
         thread: float64[N], seconds of each in a thread; 0 for a small one.
         place: int64[N], the replica of what is no request but stops a replica for its time; -1 for a request.
-        beside: Seconds of a core that each takes besides; it counts where replicas share cores (cores.py).
     """
 
     arrivals: NDArray[np.float64]
     loop: NDArray[np.float64]
     thread: NDArray[np.float64]
     place: NDArray[np.int64]
-    beside: float = 0.0
 
 
-def small(arrivals: NDArray[np.float64], loop: NDArray[np.float64], beside: float = 0.0) -> Requests:
+def small(arrivals: NDArray[np.float64], loop: NDArray[np.float64]) -> Requests:
     """Requests of which none is a bulk request."""
     count = len(arrivals)
-    return Requests(arrivals, loop, np.zeros(count), np.full(count, -1), beside)
+    return Requests(arrivals, loop, np.zeros(count), np.full(count, -1))
 
 
 class Outcome(NamedTuple):

@@ -23,9 +23,8 @@ class Mix(NamedTuple):
 
 
 def requests_of(
-    costs: Costs, rate: float, count: int, replicas: int, mix: Mix, generator: np.random.Generator, *,
-    shared: bool = False,
-) -> Requests:  # fmt: skip
+    costs: Costs, rate: float, count: int, replicas: int, mix: Mix, generator: np.random.Generator
+) -> Requests:
     """Requests in order, with the stalls of each replica among them.
 
     Args:
@@ -35,14 +34,12 @@ def requests_of(
         replicas: Number of replicas.
         mix: Kind of traffic.
         generator: Draws them.
-        shared: Whether the replicas share cores with each other and with the load generator.
     """
     row, bulk = costs.row, costs.bulk
     come = poisson(rate, count, generator) if mix.bursts is None else in_bursts(rate, count, mix.bursts, generator)
     is_bulk = generator.random(count) < mix.bulk
     loop = 1e-6 * np.where(is_bulk, bulk.loop_us, generator.choice(np.array(row.loop_us), count))
     thread = np.where(is_bulk, 1e-6 * bulk.thread_us, 0.0)
-    beside = 1e-6 * (row.beside_us + row.generator_us) if shared else 0.0
     stalls = generator.poisson(row.stalls_per_s * replicas * come[-1]) if row.stalls_ms else 0
     lengths = 1e-3 * generator.choice(np.array(row.stalls_ms or [0.0]), stalls)
     at = np.concatenate([come, generator.uniform(0, come[-1], stalls)])
@@ -52,7 +49,6 @@ def requests_of(
         np.concatenate([loop, lengths])[order],
         np.concatenate([thread, np.zeros(stalls)])[order],
         np.concatenate([np.full(count, -1), generator.integers(0, replicas, stalls)])[order],
-        beside,
     )
 
 

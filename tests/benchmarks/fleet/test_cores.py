@@ -1,41 +1,73 @@
-"""Replicas that share cores: what theory says of them, and stalls."""
+"""Replicas that share cores: what theory says of them, threads that sleep, generators, and pauses."""
 
 import numpy as np
 import pytest
 
 from benchmarks.fleet.arrivals import poisson
-from benchmarks.fleet.cores import simulate_on
+from benchmarks.fleet.cores import Machine, Work, cold_work, simulate_on
+from benchmarks.fleet.pauses import PERIOD_S, pauses
 from benchmarks.fleet.queues import mean_wait_of_one, mean_wait_of_several
-from benchmarks.fleet.replicas import small
+from benchmarks.fleet.replicas import Requests, small
 
-COUNT = 300_000
+COUNT = 200_000
+NOTHING = Work(0.0, 0.0, 0.0)
 
 
-def test_many_replicas_on_two_cores_wait_as_erlang_says() -> None:
+def steady(rate: float, loop: np.ndarray) -> Requests:
+    return small(poisson(rate, len(loop), np.random.default_rng(1)), loop)
+
+
+def test_many_replicas_on_two_cores_wait_as_erlang_says_and_for_the_other_threads() -> None:
     loop = np.random.default_rng(2).exponential(1e-3, COUNT)
-    requests = small(poisson(1_600.0, COUNT, np.random.default_rng(1)), loop)
-    wait = float((simulate_on(2, 200, requests) - loop).mean())
-    assert wait == pytest.approx(mean_wait_of_several(1_600.0, 1e-3, 2), rel=0.08)
+    seconds, work = simulate_on(Machine(2, 200), steady(1_200.0, loop), NOTHING, NOTHING)
+    wait, expected = float((seconds - loop).mean()), mean_wait_of_several(1_200.0, 1e-3, 2)
+    assert 1.0 < wait / expected < 2.0  # the threads before and after the loop wait for a core as well
+    assert work == pytest.approx((0.0, 0.0, 1e6 * loop.mean()))
 
 
 def test_one_replica_waits_for_its_loop_however_many_cores_there_are() -> None:
     loop = np.full(COUNT, 1e-3)
-    requests = small(poisson(800.0, COUNT, np.random.default_rng(1)), loop, beside=0.5e-3)
-    wait = float((simulate_on(2, 1, requests) - loop).mean())
-    assert wait == pytest.approx(mean_wait_of_one(800.0, loop), rel=0.05)
+    seconds, _ = simulate_on(Machine(4, 1), steady(800.0, loop), NOTHING, NOTHING)
+    assert float((seconds - loop).mean()) == pytest.approx(mean_wait_of_one(800.0, loop), rel=0.05)
 
 
-def test_a_stall_stops_its_replica_and_no_core() -> None:
-    times = np.concatenate([[0.0], 0.1 + 0.001 * np.arange(20)])
-    requests = small(times, np.array([0.5] + 20 * [0.001]))._replace(place=np.array([0] + 20 * [-1]))
-    found = simulate_on(1, 2, requests)[1:]
-    chosen = np.random.default_rng(1).integers(0, 2, 21)[1:]
-    assert set(chosen.tolist()) == {0, 1}
-    assert (found[chosen == 0] > 0.3).all()
-    assert (found[chosen == 1] < 0.03).all()
+def test_a_request_takes_longer_in_threads_that_have_slept_and_less_the_more_there_are() -> None:
+    cold, hot = Work(40.0, 60.0, 400.0), Work(20.0, 30.0, 100.0)
+    loop = np.full(20_000, 100e-6)
+    alone, work = simulate_on(Machine(2, 1), small(np.arange(20_000) * 0.01, loop), cold, hot)
+    assert work == pytest.approx(cold)
+    assert alone == pytest.approx(500e-6)
+    _, busy = simulate_on(Machine(2, 1), steady(4_000.0, loop), cold, hot)
+    assert hot.loop < busy.loop < 0.6 * cold.loop
 
 
-def test_what_other_threads_do_keeps_a_core_busy() -> None:
-    requests = small(np.array([0.0, 0.0]), np.array([1.0, 1.0]), beside=2.0)
-    assert sorted(simulate_on(1, 1, requests)) == [1.0, 4.0]
-    assert sorted(simulate_on(2, 1, requests)) == [1.0, 2.0]
+def test_the_time_in_threads_that_have_slept_follows_from_the_mean() -> None:
+    requests, hot = steady(2_000.0, np.full(30_000, 100e-6)), Work(20.0, 30.0, 100.0)
+    _, seen = simulate_on(Machine(2, 4), requests, Work(60.0, 90.0, 300.0), hot)
+    assert cold_work(Machine(2, 4), requests, seen, hot) == pytest.approx((60.0, 90.0, 300.0), rel=0.05)
+
+
+def test_a_generator_takes_a_core_from_a_replica_or_has_its_own() -> None:
+    requests, work = small(np.array([0.0, 0.01]), np.array([0.5, 0.1])), Work(2_000.0, 0.0, 0.0)
+    shared, _ = simulate_on(Machine(1, 2), requests, work, work, seed=2)
+    apart, _ = simulate_on(Machine(1, 2, apart=True), requests, work, work, seed=2)
+    assert shared.max() == pytest.approx(0.604, abs=1e-6)
+    assert apart.max() < shared.max()
+
+
+def test_threads_take_turns_on_a_core() -> None:
+    requests = small(np.array([0.0, 0.0]), np.array([1.0, 0.1]))
+    chosen = [simulate_on(Machine(1, 2), requests, NOTHING, NOTHING, seed=seed)[0] for seed in range(8)]
+    assert any(short == pytest.approx(0.2, abs=0.01) and long == pytest.approx(1.1) for long, short in chosen)
+
+
+def test_requests_wait_for_a_core_that_pauses() -> None:
+    loop = np.full(COUNT, 100e-6)
+    machine = Machine(1, 1, pauses_per_s=10.0, pauses_ms=(5.0,))
+    seconds, _ = simulate_on(machine, steady(500.0, loop), NOTHING, NOTHING)
+    assert (seconds > 1e-3).mean() == pytest.approx(10.0 * 4e-3, rel=0.3)
+    assert seconds.max() < 0.03
+
+
+def test_pauses_of_a_core_are_those_in_which_the_most_urgent_thread_sleeps_on() -> None:
+    assert all(length > 1e3 * PERIOD_S / 2 for length in pauses(0, 0.05))

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.capacity import planned
 from benchmarks.fleet import planning
 from benchmarks.fleet.arrivals import Bursts
+from benchmarks.fleet.cores import Work
 from benchmarks.fleet.costs import Bulk, Costs, Look, Row, Start, difference, quantiles, threads_of
 from benchmarks.fleet.queues import mean_wait_of_one
 from benchmarks.fleet.replicas import Fleet, simulate
@@ -19,8 +20,8 @@ from benchmarks.fleet.traffic import Mix, answers, requests_of
 from benchmarks.pages.capacity import page, picture
 
 COSTS = Costs(
-    Row([150.0, 200.0, 250.0], beside_us=50.0, base_us=400.0, stalls_per_s=0.0, stalls_ms=[], saturation_per_s=4_500.0,
-        generator_us=40.0),
+    Row([150.0, 200.0, 250.0], Work(40.0, 50.0, 180.0), base_us=400.0, stalls_per_s=0.0, stalls_ms=[],
+        saturation_per_s=5_000.0),
     Bulk(1000, loop_us=500.0, thread_us=2_000.0),
     Look(requests=2, registry_s=0.02, seconds=3.0, warm_seconds=0.1, cpu_s=2.0, swap_s=1.0),
     Start(empty=60.0, kernels=8.0, again=4.0, download=0.2, load=1.5),
@@ -35,9 +36,9 @@ def few_requests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_requests_cost_what_was_measured_and_come_in_order() -> None:
     costs = Costs(
-        Row([100.0, 300.0], 50.0, 400.0, 10.0, [5.0, 15.0], 4_000.0, 40.0), COSTS.bulk, COSTS.look, COSTS.start
+        Row([100.0, 300.0], COSTS.row.hot, 400.0, 10.0, [5.0, 15.0], 5_000.0), COSTS.bulk, COSTS.look, COSTS.start
     )
-    found = requests_of(costs, 1_000.0, 50_000, 4, Mix(bulk=0.1), np.random.default_rng(1), shared=True)
+    found = requests_of(costs, 1_000.0, 50_000, 4, Mix(bulk=0.1), np.random.default_rng(1))
     own = found.place < 0
     assert own.sum() == 50_000
     assert (np.diff(found.arrivals) >= 0).all()
@@ -45,7 +46,6 @@ def test_requests_cost_what_was_measured_and_come_in_order() -> None:
     assert (found.thread[own] > 0).mean() == pytest.approx(0.1, rel=0.05)
     assert (~own).sum() == pytest.approx(10 * 4 * found.arrivals[-1], rel=0.1)
     assert found.loop[~own].mean() == pytest.approx(10e-3, rel=0.1)
-    assert found.beside == pytest.approx(90e-6)
 
 
 def test_a_fleet_of_one_waits_as_the_formula_says_of_the_measured_times() -> None:
@@ -107,14 +107,17 @@ def test_the_report_is_a_page_and_a_picture(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(planning, "FLEETS", (4, 600))
     monkeypatch.setattr(planning, "TARGETS", ())
     latency = {
-        "per_s": 1_000.0, "ms": [0.5, 1.0, 4.0], "mean_ms": 0.6, "sent_late_ms": [0.0, 0.1, 0.2], "generator_cpu": 0.1
+        "per_s": 1_000.0, "ms": [0.5, 1.0, 4.0], "mean_ms": 0.6, "sent_late_ms": [0.0, 0.1, 0.2],
+        "work_us": [50.0, 90.0, 300.0], "rest": 0.01, "paused": 0.02,
     }  # fmt: skip
+    late = latency | {"sent_late_ms": [0.0, 0.1, 1.2], "ms": [50.0, 60.0, 5.0]}
     expected = latency | {"formula_mean_ms": 0.5}
     looks = {"mean": 0.8, "peak": 2, "formula": 0.8}
     check = {
         "latency": [
-            {"replicas": 1, "share": 0.5, "measured": latency, "computed": expected},
-            {"replicas": 4, "share": 0.5, "measured": latency, "computed": expected | {"ms": [0.8, 1.0, 4.0]}},
+            {"replicas": 1, "use": 0.5, "measured": latency, "computed": expected},
+            {"replicas": 1, "use": 0.8, "measured": late, "computed": expected},
+            {"replicas": 4, "use": 0.5, "measured": latency, "computed": expected | {"ms": [0.8, 1.0, 4.0]}},
         ],
         "looks": {"seconds": 30, "measured": looks, "computed": looks},
         "rollout": {"replicas": 20, "measured": {"mean": 4.0, "most": 8.0}, "computed": {"mean": 5.5, "most": 7.0}},
@@ -130,6 +133,7 @@ def test_the_report_is_a_page_and_a_picture(monkeypatch: pytest.MonkeyPatch) -> 
     assert "p50 of 1 process, within 25% at every rate: off by 0% at most. Held." in text
     assert "p50 of 4 processes, within 25% at every rate: off by 60% at most. Missed." in text
     assert "in the mean, within 25%: off by +38%. Missed." in text
-    assert "| 200 µs of a core, so at most 5,000 requests/s |" in text
+    assert "| 1.20: the generators were late |" in text
+    assert "| 200 µs, waits for the interpreter's lock included, so at most 5,000 requests/s |" in text
     assert [len(axes.get_lines()) > 2 for axes in picture(report).axes] == [True] * 4
     assert "off by" not in page(report | {"check": None})
