@@ -5,9 +5,11 @@ goes from the generator to the others, to the loop, back to the others, and back
 jobs in the order in which they come, and sleeps when it has none. The first job after that takes longer: a thread and a
 core have to be woken, and caches are cold. So a request takes less of a core the busier its replica is.
 
-A free core takes the thread that has been runnable the longest, and keeps it until it sleeps, or until its slice is
-over while others are runnable (Linux with ticks of 4 ms). A generator takes a core at once, as one with real-time
-priority does. In a pause, which the hypervisor makes, a core does nothing.
+Each core has a line, as in Linux. A thread that is woken takes a free core, or else joins the line of the core that it
+had last, and no core takes it from there: Linux lets a core that is idle for less than half a millisecond pull nothing.
+A thread keeps its core until it sleeps, or until its slice is over while others are in line (with ticks of 4 ms). A
+generator takes a core at once, as one with real-time priority does. In a pause, which the hypervisor makes, a core does
+nothing.
 """
 
 from typing import NamedTuple
@@ -86,7 +88,7 @@ def simulate_on(
 
 def cold_work(machine: Machine, requests: Requests, seen: Work, hot: Work) -> Work:
     """Time of a request in threads that have slept, such that requests take as much as was `seen` in the mean."""
-    few = Requests(*(part[:TRIED] for part in requests[:4]))
+    few = Requests(*(part[:TRIED] for part in requests))
     cold = seen
     for _ in range(ROUNDS):
         _, taken = simulate_on(machine, few, cold, hot)
@@ -108,7 +110,8 @@ def _simulate(arrivals, chosen, loop, busy, more, at, where, lengths, cores, pla
     rest = np.zeros(threads)  # of the job that a thread does
     runs, since, turn, ends = np.full(places, -1), np.zeros(places), np.zeros(places), np.full(places, np.inf)
     paused = np.zeros(places)
-    line, first, lined = np.zeros(threads, np.int64), 0, 0
+    lines, first, lined = np.zeros((cores, threads), np.int64), np.zeros(cores, np.int64), np.zeros(cores, np.int64)
+    home = np.arange(threads) % cores
     come, pause, left = 0, 0, count
     while left:
         core, job = np.argmin(ends), -1
@@ -141,10 +144,10 @@ def _simulate(arrivals, chosen, loop, busy, more, at, where, lengths, cores, pla
                 if heads[thread] >= 0:
                     rest[thread] = _cost(heads[thread], stage, busy, loop, spent)
             is_over = now - turn[core] > SLICE_S - TINY_S
-            if heads[thread] < 0 or (is_over and lined and core < cores):
+            if heads[thread] < 0 or (is_over and core < cores and lined[core]):
                 if heads[thread] >= 0:
-                    line[(first + lined) % threads] = thread
-                    lined += 1
+                    lines[core, (first[core] + lined[core]) % threads] = thread
+                    lined[core] += 1
                 runs[core], ends[core] = -1, np.inf
             else:
                 turn[core] = now if is_over else turn[core]
@@ -160,21 +163,24 @@ def _simulate(arrivals, chosen, loop, busy, more, at, where, lengths, cores, pla
                 is_generator = thread % 3 == 0
                 place = cores + chosen[job] if is_generator and places > cores else _place(runs[:cores], is_generator)
                 if place < 0:
-                    line[(first + lined) % threads] = thread
-                    lined += 1
+                    core = home[thread]
+                    lines[core, (first[core] + lined[core]) % threads] = thread
+                    lined[core] += 1
                 else:
                     if runs[place] >= 0:  # it goes on before all others
                         rest[runs[place]] -= max(0.0, now - since[place])
-                        first = (first - 1) % threads
-                        line[first] = runs[place]
-                        lined += 1
+                        first[place] = (first[place] - 1) % threads
+                        lines[place, first[place]] = runs[place]
+                        lined[place] += 1
+                    if place < cores:
+                        home[thread] = place
                     _start(place, thread, now, rest, runs, since, turn, ends, paused)
             tails[thread] = job
         for core in range(cores):
-            if lined and runs[core] < 0:
-                _start(core, line[first], now, rest, runs, since, turn, ends, paused)
-                first = (first + 1) % threads
-                lined -= 1
+            if lined[core] and runs[core] < 0:
+                _start(core, lines[core, first[core]], now, rest, runs, since, turn, ends, paused)
+                first[core] = (first[core] + 1) % threads
+                lined[core] -= 1
     return seconds, spent
 
 
