@@ -72,12 +72,13 @@ def test_the_console_shows_the_figures_of_both_whichever_it_is_connected_to(pair
     with pair.via(leader) as one, pair.via(follower) as other:
         for client in (one, other, other):
             answer(client)
+        rows = predicted(one)  # of each client, its one connection is the stream's from here on
         with watching(one) as leaders, watching(other) as followers:
 
             def same() -> bool:  # on a busy machine, where one does not answer another within a second, not at once
                 first, second = next(leaders), next(followers)
                 is_same = (first["started"], first["digest"]) == (second["started"], second["digest"])
-                return is_same and first["rows"] == second["rows"] == predicted(one)
+                return is_same and first["rows"] == second["rows"] >= rows > 0
 
             eventually(same)
 
