@@ -2,7 +2,6 @@
 
 import ssl
 from pathlib import Path
-from urllib.parse import quote
 
 import click
 
@@ -28,6 +27,7 @@ def predict(url: str | None, ca: Path | None, cert: Path | None, name: str | Non
     from rich.console import Console
 
     from madrone.client import Client, KeyRefused, MadroneError, Unavailable
+    from madrone.client.calls import NameRefused
 
     settings = settings_of_environment()
     console = Console()
@@ -43,15 +43,14 @@ def predict(url: str | None, ca: Path | None, cert: Path | None, name: str | Non
     try:
         client = Client(address, settings.api_key, timeout=settings.request_timeout, retries=0, verify=trust, name=name)
     except ValueError as error:
-        hint = "--name" if "name of the model" in str(error) else "--url"
+        hint = "--name" if isinstance(error, NameRefused) else "--url"
         raise click.BadParameter(str(error), param_hint=hint) from None
     try:
         with client:
             example = client.model().example
             if example is None:
                 stop("The model has no example row to send.")
-            path = "/predict" if name is None else f"/predict/{quote(name, safe='')}"
-            console.print(f"POST {client.url}{path}", soft_wrap=True)
+            console.print(f"POST {client.url}{client.path}", soft_wrap=True)
             console.print_json(data=example)
             console.print_json(msgspec.json.encode(client.predict(example)).decode())
     except KeyRefused as error:

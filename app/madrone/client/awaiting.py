@@ -79,6 +79,11 @@ class AsyncClient:
         """URL of the service, without a password in it."""
         return self._calls.policy.base
 
+    @property
+    def path(self) -> str:
+        """Path of the model's predictions."""
+        return self._calls.path
+
     async def close(self) -> None:
         """Close all connections."""
         await self._http.aclose()

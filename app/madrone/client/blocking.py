@@ -105,6 +105,11 @@ class Client:
         """URL of the service, without a password in it."""
         return self._calls.policy.base
 
+    @property
+    def path(self) -> str:
+        """Path of the model's predictions."""
+        return self._calls.path
+
     def close(self) -> None:
         """Close all connections."""
         self._http.close()

@@ -63,6 +63,10 @@ class Asked(TypedDict, total=False):
     timeout: float | None
 
 
+class NameRefused(ValueError):
+    """No model can have this name."""
+
+
 class Calls:
     """The calls to one service.
 
@@ -76,6 +80,7 @@ class Calls:
 
     Attributes:
         url: URL that requests are made of.
+        path: Path of the model's predictions.
         socket: Path of the service's Unix socket; None where it has a host and a port.
     """
 
@@ -92,9 +97,9 @@ class Calls:
         if max_answer_bytes < 1:
             raise ValueError("The max_answer_bytes must be 1 or more.")
         if name is not None and (not name or "/" in name or not name.isprintable()):
-            raise ValueError("The name of the model must be one that MLflow takes.")
+            raise NameRefused("The name of the model must be one that MLflow takes.")
         # In the path as one part, whatever it has in it.
-        self._path = "/predict" if name is None else f"/predict/{quote(name, safe='')}"
+        self.path = "/predict" if name is None else f"/predict/{quote(name, safe='')}"
         self._ready = "/health/ready" if name is None else f"/v2/models/{quote(name, safe='')}/ready"
         self.url = parts.geturl().rstrip("/")
         shown = parts._replace(netloc=parts.netloc.rpartition("@")[2])
@@ -106,7 +111,7 @@ class Calls:
     def predict(self, row: Any, **asked: Any) -> Steps[Prediction]:
         """Predict one row."""
         query, version, timeout = _query(**asked)
-        request = Request("POST", f"{self._path}{query}", encode_json(row_of(row)))
+        request = Request("POST", f"{self.path}{query}", encode_json(row_of(row)))
         prediction = read((yield from exchange(request, self.policy, timeout)), Prediction, request)
         _check_version(prediction.version, version)
         return prediction
@@ -124,7 +129,7 @@ class Calls:
 
         def send(start: int, stop: int) -> Steps[None]:
             body = encode_json({"predictions": given[start:stop]})
-            request = Request("POST", f"{self._path}/batch{query}", body)
+            request = Request("POST", f"{self.path}/batch{query}", body)
             batch = read((yield from exchange(request, self.policy, timeout)), BatchAnswer, request)
             _check_version(batch.model_version, version)
             answers.extend(batch.rows(start))
@@ -143,7 +148,7 @@ class Calls:
 
         def send(start: int, stop: int) -> Steps[None]:
             body = table.body(start, stop)
-            request = Request("POST", f"{self._path}/bulk{query}", body, table.media_type, table.media_type, headers)
+            request = Request("POST", f"{self.path}/bulk{query}", body, table.media_type, table.media_type, headers)
             reply = yield from exchange(request, self.policy, timeout)
             if reply.media_type != table.media_type or "x-model-version" not in reply.headers:
                 raise bad_answer(reply, request)
@@ -166,12 +171,12 @@ class Calls:
         try:
             return table.answer([parts[part].body for part in sorted(parts)])
         except ValueError:  # ArrowInvalid is one too
-            raise bad_answer(parts[min(parts)], Request("POST", f"{self._path}/bulk")) from None
+            raise bad_answer(parts[min(parts)], Request("POST", f"{self.path}/bulk")) from None
 
     def curve(self, row: Any, feature: str, points: int, interval: float | None, timeout: float | None) -> Steps[Curve]:
         """Predict a row with other values of a feature."""
         body = encode_json({"row": row_of(row), "feature": feature, "points": points})
-        request = Request("POST", f"{self._path}/curve{_query_string(interval=interval)}", body)
+        request = Request("POST", f"{self.path}/curve{_query_string(interval=interval)}", body)
         return read((yield from exchange(request, self.policy, timeout)), Curve, request)
 
     def send_outcomes(self, outcomes: Iterable[Any], timeout: float | None) -> Steps[OutcomesTaken]:
@@ -191,7 +196,7 @@ class Calls:
 
     def model(self) -> Steps[Model]:
         """Describe the model in use."""
-        return (yield from self._get(f"{self._path}/model/info", Model))
+        return (yield from self._get(f"{self.path}/model/info", Model))
 
     def ready(self) -> Steps[bool]:
         """Whether predictions are answered now."""
