@@ -19,7 +19,11 @@ LEAST_S = 3e-4
 
 
 def pauses(core: int, seconds: float) -> list[float]:
-    """Pauses of a core in ms within so many seconds; a pause has begun half a period before, in the mean."""
+    """Pauses of a core in ms within so many seconds; a pause has begun half a period before, in the mean.
+
+    This thread has real-time priority and no other core from then on, and so have those that it starts: it belongs in a
+    process of its own.
+    """
     os.sched_setaffinity(0, {core})
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(2))

@@ -1,13 +1,21 @@
 """Replicas that share cores: what theory says of them, threads that sleep, generators, and pauses."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 
 from benchmarks.fleet.arrivals import poisson
 from benchmarks.fleet.cores import Machine, Work, cold_work, simulate_on
-from benchmarks.fleet.pauses import PERIOD_S, pauses
+from benchmarks.fleet.pauses import LEAST_S
 from benchmarks.fleet.queues import mean_wait_of_one, mean_wait_of_several
 from benchmarks.fleet.replicas import Requests, small
+from tests.support import ROOT
 
 COUNT = 200_000
 NOTHING = Work(0.0, 0.0, 0.0)
@@ -71,4 +79,17 @@ def test_requests_wait_for_a_core_that_pauses() -> None:
 
 
 def test_pauses_of_a_core_are_those_in_which_the_most_urgent_thread_sleeps_on() -> None:
-    assert all(length > 1e3 * PERIOD_S / 2 for length in pauses(0, 0.05))
+    # By a process of its own: this one would keep the priority, and what it starts would have it as well.
+    command = [sys.executable, "-m", "benchmarks.fleet.pauses", str(min(os.sched_getaffinity(0))), "0.5"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        while process.poll() is None:
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(0.02)
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.02)
+        assert process.stdout is not None
+        found = json.loads(process.stdout.read())
+    if not found:
+        pytest.skip("real-time priority is not allowed here")
+    assert max(found) >= 20
+    assert min(found) > 1e3 * LEAST_S
