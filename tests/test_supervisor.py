@@ -47,8 +47,13 @@ class FreshServer(Server):
         super().__init__(environ, directory)
 
     def logged(self) -> dict[str, float]:
-        """Predictions in its log, by their requests."""
-        with closing(sqlite3.connect(self.data_dir / "predictions.db")) as database:
+        """Predictions in its log, by their requests; none before the log has its table, which no answer awaits."""
+        path = self.data_dir / "predictions.db"
+        if not path.exists():
+            return {}
+        with closing(sqlite3.connect(path)) as database:
+            if not database.execute("select 1 from sqlite_schema where name = 'predictions'").fetchall():
+                return {}
             return dict(database.execute("select request_id, prediction from predictions").fetchall())
 
 
