@@ -1,6 +1,8 @@
 """Connections to the log's database, whose tables are brought to the newest version first."""
 
+import sqlite3
 import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -109,16 +111,29 @@ def _limited(milliseconds: int, connection: Any, _: object) -> None:
     connection.commit()
 
 
-def _write_ahead(connection: Any, _: object) -> None:
+def _write_ahead(connection: sqlite3.Connection, _: object) -> None:
     """Use SQLite's write-ahead log, so that readers are not locked out and a commit waits for no disk.
 
     A crash of the machine may lose the last commits, which is acceptable for a log by best effort.
     """
-    connection.execute("PRAGMA journal_mode=WAL")
+    _switch_to_wal(connection)
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
-def _flushed(connection: Any, _: object) -> None:
+def _flushed(connection: sqlite3.Connection, _: object) -> None:
     """Use the write-ahead log, and have a commit wait for the disk, since the spool's segments are deleted after it."""
-    connection.execute("PRAGMA journal_mode=WAL")
+    _switch_to_wal(connection)
     connection.execute("PRAGMA synchronous=FULL")
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log. SQLite refuses it at once, and does not wait, while another connection does so."""
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)

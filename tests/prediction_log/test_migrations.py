@@ -1,11 +1,14 @@
 """The tables of earlier releases are brought to the newest version, once, with the rows that are in them."""
 
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -21,6 +24,7 @@ from app.prediction_log.tables import METADATA, NEWEST_VERSION, VERSION_TABLE
 from app.prediction_log.writer import Writer
 from tests.prediction_log.databases import Database, rows_in
 from tests.prediction_log.test_writer import batch
+from tests.support import START_TIMEOUT_S
 
 # What the releases without migrations made.
 FIRST_TABLES = {
@@ -148,6 +152,25 @@ def test_processes_that_start_at_once_migrate_once(database: Database) -> None:
     assert differences(database) == []
     with connected(database) as connection:
         assert connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").all() == [(NEWEST_VERSION,)]
+
+
+def test_services_that_open_a_new_database_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    # SQLite does not wait by itself where two connections switch to the write-ahead log.
+    first = LogTarget(f"sqlite:///{tmp_path}/first.db", 1)
+    open_engine(first).dispose()
+    with closing(sqlite3.connect(tmp_path / "first.db")) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+    targets = [LogTarget(f"sqlite:///{tmp_path}/{number}.db", 1) for number in range(40)]
+    for number in range(40):
+        shutil.copyfile(tmp_path / "first.db", tmp_path / f"{number}.db")
+    together = Barrier(8, timeout=START_TIMEOUT_S)
+
+    def open_next(target: LogTarget) -> None:
+        together.wait()
+        open_engine(target).dispose()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(open_next, [target for target in targets for _ in range(8)]))
 
 
 def test_services_of_one_process_migrate_their_databases_at_once(tmp_path: Path) -> None:
