@@ -42,7 +42,7 @@ from app.routes.info import info, metrics
 from app.routes.outcomes import OutcomesController
 from app.routes.predict import PredictController
 from app.routes.prediction_log import read_predictions
-from app.serving.shutdown import watch_parent
+from app.serving.shutdown import closing, watch_parent
 from app.telemetry.exporter import MetricsServer
 from app.telemetry.logging import logging_config
 from app.telemetry.loop_lag import watch_loop
@@ -70,6 +70,8 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or run the lifespan."""
+        if self.services.shutdown.announced:
+            send = closing(send)
         await self.entrance(scope, receive, send)
 
 

@@ -14,7 +14,7 @@ import pytest
 from granian.constants import Interfaces
 
 from app.supervisor import DrainingServer
-from tests.support import BY_PATH, HTTP, Server, eventually
+from tests.support import BY_PATH, HTTP, Client, Server, eventually
 from tests.wire import WITHIN_S, Wire, head, metric
 
 Serve = Callable[..., Server]
@@ -75,13 +75,33 @@ def test_readiness_ends_then_the_port_closes_then_the_last_answer_leaves(
         expected = predict(server, example)  # answered after that one was sent: the first has arrived
         server.popen.terminate()
         eventually(lambda: readiness(server) == (503, "the service is shutting down"), WITHIN_S, server)
-        assert predict(server, example) == expected
+        with Wire(server) as other:
+            answer = other.send(head(length=len(body)), body).answer()
+            assert (answer.status, answer.headers["connection"]) == (200, "close")
+            assert other.rest() == b""
         assert server.status("/health/live") == 200
-        assert metric(server, "predictions_total", model_version="1", prediction_type="single") >= 2
+        labels = {"model_name": BY_PATH["MODEL_NAME"], "model_version": "1", "prediction_type": "single"}
+        assert metric(server, "predictions_total", **labels) == 2
         eventually(lambda: refuses(server), WITHIN_S, server)
         answer = slow.send(body[-1:]).answer()
     assert (answer.status, msgspec.json.decode(answer.body)["prediction"]) == (200, expected)
     assert ends(server, tmp_path) == 0
+
+
+async def test_answers_close_their_connections_once_the_end_is_announced(
+    client: Client, example: dict[str, float]
+) -> None:
+    assert "connection" not in (await client.post("/predict", json=example)).headers
+    client.app.services.shutdown.announce()
+    answers = [
+        await client.post("/predict", json=example),
+        await client.post("/predict/batch", json={}),
+        await client.get("/health/live"),
+        await client.get("/nowhere"),
+    ]
+    assert [(one.status_code, one.headers["connection"]) for one in answers] == [
+        (status, "close") for status in (200, 422, 200, 404)
+    ]
 
 
 @pytest.mark.slow

@@ -1,14 +1,17 @@
 """Orderly shutdown: first not ready, then no new connections, then the last answers.
 
 The supervising process receives SIGTERM and notifies the worker. From then on the worker reports that it is not ready,
-but still answers, since load balancers need a moment to notice. After SHUTDOWN_DELAY the server stops listening, and
-requests in flight get SHUTDOWN_GRACE to end.
+but still answers, since load balancers need a moment to notice. Each answer closes its connection, so that the next
+request goes elsewhere: one sent as the server closes an idle connection would be lost. After SHUTDOWN_DELAY the server
+stops listening, and requests in flight get SHUTDOWN_GRACE to end.
 """
 
 import asyncio
 import contextlib
 import os
 import signal
+
+from litestar.types import Message, Send
 
 NOTICE = signal.SIGUSR1
 """Signal by which the supervising process notifies the worker."""
@@ -35,6 +38,17 @@ class Shutdown:
     def announce(self) -> None:
         """Announce that the service is about to end."""
         self.announced = True
+
+
+def closing(send: Send) -> Send:
+    """`send` by which an answer closes its connection."""
+
+    async def send_closing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"connection", b"close")]
+        await send(message)
+
+    return send_closing
 
 
 async def watch_parent() -> None:
