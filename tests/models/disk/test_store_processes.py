@@ -86,6 +86,7 @@ def test_a_process_that_is_killed_while_it_keeps_leaves_whole_entries(
     saved: SavedModel,
     tmp_path: Path,
 ) -> None:
+    (tmp_path / "0").mkdir()
     prepare(saved.directory, tmp_path / "0" / "models")
     for point in range(1, POINTS):
         shutil.copytree(tmp_path / "0", tmp_path / str(point))
