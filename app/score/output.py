@@ -1,13 +1,15 @@
 """A file of scored rows, which appears whole or not at all."""
 
 import fcntl
+import io
 import os
 import re
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import TracebackType
+from typing import Any, BinaryIO, Self
 
 import msgspec
 import pyarrow as pa
@@ -26,7 +28,7 @@ ANSWER = re.compile(r"prediction(_\d+)?|lower|upper|base_value|contribution[_:].
 
 
 class Output:
-    """Writes record batches of one schema.
+    """Writes record batches of one schema. A file has its end only if nothing failed before: half of one looks broken.
 
     Args:
         sink: The open file, which the caller closes.
@@ -36,7 +38,7 @@ class Output:
     """
 
     def __init__(self, sink: BinaryIO, format: Format, schema: Any, *, stream: bool) -> None:
-        self._sink = sink
+        self._file, self._sink = sink, _Sink(sink)
         self._schema = pa.schema([field.with_type(_type_in(field.type, format, stream=stream)) for field in schema])
         self._held: list[Any] = []
         self._writer: Any = None
@@ -44,16 +46,16 @@ class Output:
             if format == "parquet":
                 repeating: Any = [field.name for field in schema if _repeats(field.type)]
                 self._writer = pq.ParquetWriter(
-                    sink,
+                    self._sink,
                     schema,
                     compression=_compression(schema),
                     use_dictionary=repeating,
                     column_encoding=_encodings(schema),
                 )
             elif format == "csv":
-                self._writer = arrow_csv.CSVWriter(sink, self._schema)
+                self._writer = arrow_csv.CSVWriter(self._sink, self._schema)
             elif format == "arrow":
-                self._writer = (pa.ipc.new_stream if stream else pa.ipc.new_file)(sink, self._schema)
+                self._writer = (pa.ipc.new_stream if stream else pa.ipc.new_file)(self._sink, self._schema)
         except pa.ArrowException as error:
             raise ScoreRefused(f"A kept column (--keep) is of a type that the output cannot hold: {error}.") from None
         self._grouped = format == "parquet"
@@ -70,6 +72,20 @@ class Output:
             self._sink.write(_json.encode_lines(batch.to_pylist()))
         elif batch.num_rows:
             self._writer.write_batch(batch if batch.schema.types == self._schema.types else batch.cast(self._schema))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+            return
+        self._sink.given_up = True
+        if self._writer is not None:
+            with suppress(pa.ArrowException, OSError):  # it may be what has failed
+                self._writer.close()
+        if self._disk is not None:
+            self._disk.shutdown()
 
     def close(self) -> None:
         """Write what is left, and the end."""
@@ -96,7 +112,28 @@ class Output:
             if not self._synced.done():
                 return
             self._synced.result()
-        self._synced = self._disk.submit(os.fdatasync, self._sink.fileno())
+        self._synced = self._disk.submit(os.fdatasync, self._file.fileno())
+
+
+class _Sink(io.RawIOBase):
+    """Passes bytes on to a file, until that is given up: writers of Arrow write an end whenever they are closed.
+
+    Args:
+        file: The file, which stays open.
+
+    Attributes:
+        given_up: Whether nothing is written any more.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.given_up = False
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return len(data) if self.given_up else self._file.write(data)
 
 
 def _repeats(kind: Any) -> bool:

@@ -56,6 +56,8 @@ def jobs_of(
     Raises:
         ScoreRefused: A name does not tell its format, or an output would be an input or another's.
     """
+    if len(inputs) > 1 and not several:
+        raise ScoreRefused("Several inputs need a folder for --output.")
     jobs: list[Job] = []
     for source in inputs or [STANDARD]:
         read = format_of(source, given)
@@ -127,7 +129,7 @@ def _make(scorer: Scorer, job: Job, advance: Advance, *, resume: bool) -> BadRow
         with ExitStack() as stack:
             writer: Output | None = None
             for batch in parts.batches():
-                writer = writer or stack.enter_context(closing(Output(sink, job.output, batch.schema, stream=False)))
+                writer = writer or stack.enter_context(Output(sink, job.output, batch.schema, stream=False))
                 writer.write(batch)
     return bad
 
@@ -146,7 +148,7 @@ def _score(scorer: Scorer, job: Job, sink: Any, advance: Advance) -> BadRows:
     writer: Output | None = None
     with ExitStack() as stack:
         for piece, (batch, _) in stack.enter_context(closing(_scored(scorer, job, bad))):
-            writer = writer or stack.enter_context(closing(Output(sink, job.output, batch.schema, stream=stream)))
+            writer = writer or stack.enter_context(Output(sink, job.output, batch.schema, stream=stream))
             writer.write(batch)
             advance(piece.batch.num_rows, piece.share)
     return bad

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.score.output import GROUP_ROWS, Output
+from tests.score.support import Score
 
 
 @pytest.fixture
@@ -79,3 +81,33 @@ def test_ids_take_less_room_than_as_numbers() -> None:
     output.write(batch)
     output.close()
     assert len(sink.getvalue()) < 10_000
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_row_group_is_told_as_such(tmp_path: Path) -> None:
+    rows = np.arange(GROUP_ROWS)
+    batch = pa.record_batch({"id": rows, "prediction": rows / 7})
+
+    def write_most() -> None:
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        with (tmp_path / "out").open("wb") as sink, Output(sink, "parquet", batch.schema, stream=False) as output:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+            try:
+                output.write(batch)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    with pytest.raises(OSError, match="File too large"):
+        write_most()
+
+
+def test_a_run_that_fails_gives_its_stream_no_end(
+    score: Score, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = pq.read_table(folder / "in.parquet")
+    bad = table.set_column(1, "x", pa.array([*[0.0] * (len(table) - 1), float("inf")]))
+    pq.write_table(bad, tmp_path / "bad.parquet", row_group_size=100)
+    monkeypatch.setattr("app.score.output.GROUP_ROWS", 100)
+    result = score(tmp_path / "bad.parquet", "-", "--output-format", "parquet")
+    assert (result.exit_code, result.stdout_bytes[:4]) == (1, b"PAR1")
+    with pytest.raises(pa.ArrowInvalid):  # it looks broken, and not like a file of fewer rows
+        pq.read_table(pa.BufferReader(result.stdout_bytes))
