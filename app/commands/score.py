@@ -4,7 +4,7 @@ import gc
 import re
 import signal
 import sys
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import FrameType
 from typing import Any
 
@@ -12,6 +12,9 @@ import click
 
 from app.commands.common import check_openmp, keep_kernels, model_address, settings_of_model, stop
 from app.score.options import FORMATS, ON_ERROR, ScoreOptions, ScoreRefused
+
+MOST_NAMED = 5
+"""Files of a folder that are named as left out."""
 
 
 class _Ended(BaseException):
@@ -90,12 +93,36 @@ def score(
     failed or has bad rows with --on-error fail, 2 for bad usage, 128 and the number of the signal that ended it. OUT
     appears once it is complete.
     """
-    from app.score.places import check_bucket, is_folder, is_remote, is_stream, size_of, why
+    options = ScoreOptions(
+        keep=keep, renamed=renamed, level=interval, labels=labels, explain=explain[0], top=explain[1],
+        on_error=on_error,
+    )  # fmt: skip
+    handlers = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        from app.score.places import is_stream  # which takes a while
 
-    if resume and (is_stream(source) or is_stream(output)):
-        raise click.UsageError("--resume needs files for INPUT and OUT.")
-    if source == "-" and read is None:
-        raise click.UsageError("Standard input needs --format.")
+        if resume and (is_stream(source) or is_stream(output)):
+            raise click.UsageError("--resume needs files for INPUT and OUT.")
+        if source == "-" and read is None:
+            raise click.UsageError("Standard input needs --format.")
+        _score_files(source, model, output, read, written, options, resume=resume)
+    except _Ended as ended:
+        how = (
+            "The same command goes on from the finished parts."
+            if resume
+            else "Nothing of it is kept; a run with --resume keeps its finished parts."
+        )
+        click.echo(f"Ended by a signal; {output} is not complete. {how}", err=True)
+        sys.exit(128 + int(ended.args[0]))
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _score_files(
+    source: str, model: str, output: str, read: Any, written: Any, options: ScoreOptions, *, resume: bool
+) -> None:  # fmt: skip
+    """Score the files, and tell what came of it."""
     settings = settings_of_model(model)
     check_openmp()
     keep_kernels(settings)
@@ -111,19 +138,19 @@ def score(
     from app.models.registry.source import NothingToServe, RegistryUnreachable
     from app.score.bad_rows import BadRows, counted
     from app.score.inputs import find_inputs
+    from app.score.places import check_bucket, is_folder, is_pattern, is_remote, size_of, why
     from app.score.progress import shown_rows
     from app.score.run import forget_parts, jobs_of, score_job
     from app.score.scorer import Scorer
 
-    options = ScoreOptions(
-        keep=keep, renamed=renamed, level=interval, labels=labels, explain=explain[0], top=explain[1],
-        on_error=on_error,
-    )  # fmt: skip
-    handlers = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
     bad = BadRows()
     try:
-        several = "-" not in (source, output) and (is_folder(source) or is_folder(output) or "*" in source)
-        inputs = [] if source == "-" else find_inputs(source)
+        several = "-" not in (source, output) and (is_folder(source) or is_folder(output) or is_pattern(source))
+        inputs, others = ([], []) if source == "-" else find_inputs(source, read)
+        if others:
+            named = ", ".join(PurePath(path).name for path in others[:MOST_NAMED])
+            more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+            click.echo(f"Left out, since their names tell no format (--format would): {named}{more}.", err=True)
         jobs = jobs_of(inputs, output, read, written, settings.data_dir / "score", several=several)
         if is_remote(output):
             check_bucket(output)
@@ -134,7 +161,13 @@ def score(
         gc.freeze()  # what is imported and loaded stays; to search it for garbage would stop all threads
         with shown_rows(Console(stderr=True)) as counter:
             for number, job in enumerate(jobs):
-                bad.merge(score_job(scorer, job, counter.of(sizes, number), resume=resume))
+                try:
+                    found = score_job(scorer, job, counter.of(sizes, number), resume=resume)
+                except ScoreRefused as error:
+                    if not several or job.source in str(error):
+                        raise
+                    raise ScoreRefused(f"{job.source}: {error}") from error
+                bad.merge(found, job.source if several else "")
         seconds, now = counter.seconds, counter.rows
         if resume:
             forget_parts(jobs)
@@ -143,18 +176,9 @@ def score(
     except (ModelRefused, NothingToServe, RegistryUnreachable) as error:
         stop(f"{model} cannot be served: {str(error).removeprefix('MODEL_PATH: ')}.")
     except OSError as error:
-        stop(f"The run failed: {why(error)}.")
-    except _Ended as ended:
-        how = (
-            "The same command goes on from the finished parts."
-            if resume
-            else "Nothing of it is kept; a run with --resume keeps its finished parts."
-        )
-        click.echo(f"Ended by a signal; {output} is not complete. {how}", err=True)
-        sys.exit(128 + int(ended.args[0]))
+        where = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        stop(f"The run failed: {where}{why(error)}.")
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
         worker.close()
     if bad.rows:
         click.echo(bad.described(), err=True)

@@ -28,11 +28,13 @@ class BadRow(NamedTuple):
         row: Number of the row in the input, from 0.
         column: Column of the input, or of the output where that is not finite.
         reason: The rule that it breaks.
+        file: The input, where there are several.
     """
 
     row: int
     column: str
     reason: str
+    file: str = ""
 
 
 class BadRows:
@@ -58,25 +60,24 @@ class BadRows:
         """Note the faults of rows intp[n]."""
         self.columns[column, reason] += len(rows)
         self.first += [BadRow(row, column, reason) for row in rows[:MOST_SHOWN].tolist()]
-        self._cut()
+        self.first = sorted(self.first)[:MOST_SHOWN]
 
-    def merge(self, other: "BadRows") -> None:
-        """Add those of the rows that come next."""
+    def merge(self, other: "BadRows", file: str = "") -> None:
+        """Add those of the rows that come next, or of another file, whose rows are counted from 0 again."""
         self.columns.update(other.columns)
-        self.first += [fault._replace(row=self.seen + fault.row) for fault in other.first]
+        before = 0 if file else self.seen
+        moved = [fault._replace(row=before + fault.row, file=file) for fault in other.first]
+        self.first = (self.first + moved)[:MOST_SHOWN]
         self.seen += other.seen
         self.rows += other.rows
-        self._cut()
 
     def described(self) -> str:
         """The report: a line for each column and reason, and for each of the first rows."""
         lines = [counted(self.rows, "bad row")]
         lines += [f"  {name} {reason}: {counted(rows, 'row')}" for (name, reason), rows in self.columns.most_common()]
-        lines += [f"  row {fault.row}: {fault.column} {fault.reason}" for fault in self.first]
+        for row, column, reason, file in self.first:
+            lines.append(f"  {file}, row {row}: {column} {reason}" if file else f"  row {row}: {column} {reason}")
         return "\n".join(lines)
-
-    def _cut(self) -> None:
-        self.first = sorted(self.first)[:MOST_SHOWN]
 
 
 class RowFaults(Faults):

@@ -51,25 +51,36 @@ class Piece(NamedTuple):
     unread: Unread = NOTHING
 
 
-def find_inputs(given: str) -> list[str]:
-    """The files of a path, a folder or a pattern, by name (ScoreRefused: there are none)."""
+def find_inputs(given: str, format: Format | None = None) -> tuple[list[str], list[str]]:
+    """The files of a path, a folder or a pattern, by name, and those of a folder that are left out.
+
+    Args:
+        given: The path or pattern.
+        format: Format of all files; by default their names tell.
+
+    Raises:
+        ScoreRefused: There are none.
+    """
     with _readable(given):
-        files = found(given)
+        files, others = found(given), list[str]()
         if is_folder(given):
-            files = [path for path in files if _is_data(PurePosixPath(path).name)]
+            # Names such as _SUCCESS and ._a.parquet are others' notes.
+            files = [path for path in files if not PurePosixPath(path).name.startswith((".", "_"))]
+            others = [] if format else [path for path in files if _format_by_name(path) is None]
+            files = [path for path in files if path not in {*others}]
     if not files:
-        raise ScoreRefused(f"There is no file to score: {given}.")
-    return files
+        named = " Names that tell no format are left out; --format takes those." if others else ""
+        raise ScoreRefused(f"There is no file to score: {given}.{named}")
+    return files, others
 
 
-def _is_data(name: str) -> bool:
-    """Whether a file of a folder has rows; names such as _SUCCESS and ._a.parquet are others' notes."""
-    return Path(name).suffix in SUFFIXES and not name.startswith((".", "_"))
+def _format_by_name(path: str) -> Format | None:
+    return SUFFIXES.get(Path(path).suffix.lower())
 
 
 def format_of(path: str, given: Format | None) -> Format:
     """Format of a file by its name, unless it is given (ScoreRefused: the name does not tell)."""
-    format = given or SUFFIXES.get(Path(path).suffix)
+    format = given or _format_by_name(path)
     if format is None:
         raise ScoreRefused(f"The format of {path} cannot be told by its name; give it with --format.")
     return format

@@ -51,8 +51,15 @@ def is_stream(path: str) -> bool:
 def is_folder(path: str) -> bool:
     """Whether files have a folder's path; of a folder that is not there yet, whether it ends with a slash."""
     if not is_remote(path):
-        return Path(path).is_dir()
+        return path.endswith(os.sep) or Path(path).is_dir()
     return path.endswith("/") or _info(path).type == fs.FileType.Directory
+
+
+def is_pattern(path: str) -> bool:
+    """Whether a path stands for the files whose names are like it."""
+    if is_remote(path):
+        return any(sign in _split(path)[1] for sign in "*?")
+    return any(sign in path for sign in "*?[") and not Path(path).exists()
 
 
 def inside(folder: str, name: str) -> str:
@@ -75,11 +82,11 @@ def found(given: str) -> list[str]:
         path = Path(given)
         if path.is_dir():
             return [str(one) for one in sorted(path.iterdir()) if one.is_file()]
-        return (
-            [given] if path.exists() else sorted(one for one in glob.glob(given, recursive=True) if Path(one).is_file())
-        )
+        if not is_pattern(given):
+            return [given] if path.exists() else []
+        return sorted(one for one in glob.glob(given, recursive=True) if Path(one).is_file())
     bucket, key = _split(given)
-    if any(sign in key for sign in "*?"):
+    if is_pattern(given):
         pattern = re.compile(_pattern(f"{bucket}/{key}"), re.DOTALL)
         folder = re.split(r"[*?]", key)[0].rpartition("/")[0]
         listed = _list(bucket, folder, recursive=True)

@@ -63,6 +63,48 @@ def test_each_file_of_a_folder_has_an_output(score: Score, folder: Path, tmp_pat
     assert f"{2 * ROWS} rows in" in result.stderr
 
 
+@pytest.mark.parametrize("sign", ["?", "[ab]", "*"])
+def test_a_pattern_and_a_path_with_a_slash_at_its_end_mean_files_of_a_folder(
+    score: Score, folder: Path, tmp_path: Path, sign: str
+) -> None:
+    for name in ("a.parquet", "b.parquet"):
+        pq.write_table(pq.read_table(folder / "in.parquet").slice(0, 5), tmp_path / name)
+    one = score(f"{tmp_path}/{sign}.parquet", "-", "--output-format", "csv")
+    assert (one.exit_code, one.stderr) == (1, "Several inputs need a folder for --output.\n")
+    for source in (f"{tmp_path}/{sign}.parquet", tmp_path / "a.parquet"):
+        result = score(source, f"{tmp_path}/out/", "--output-format", "csv")
+        assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.csv", "b.csv"]
+
+
+def test_of_several_files_that_at_fault_is_named(score: Score, folder: Path, tmp_path: Path) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    (many / "a.csv").write_text("x,y,z\n1,2,3\n")
+    (many / "b.csv").write_text("x,y,z\n1,2,3\n1,2,q\n")
+    result = score(many, tmp_path / "out", "--on-error", "null")
+    assert (result.exit_code, f"  {many}/b.csv, row 1: z must be a number\n" in result.stderr) == (0, True), (
+        result.output
+    )
+    result = score(many, tmp_path / "out")
+    assert result.stderr.startswith(f"{many}/b.csv: 1 bad row\n"), result.output
+    (many / "b.csv").write_text("x,y\n1,2\n")
+    result = score(many, tmp_path / "out")
+    assert result.stderr == f"{many}/b.csv: The columns are not the model's features. z is missing.\n"
+    (tmp_path / "file").touch()
+    result = score(many, tmp_path / "file")
+    assert (result.exit_code, result.stderr) == (1, f"The run failed: {tmp_path}/file: File exists.\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_tells_the_exit_status_from_the_begin_on(
+    score: Score, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr("app.commands.score.settings_of_model", lambda _: os.kill(os.getpid(), number))
+    result = score(folder / "in.parquet", tmp_path / "out.parquet")
+    assert (result.exit_code, "is not complete" in result.stderr) == (128 + number, True), result.output
+
+
 @pytest.mark.parametrize(
     ("on_error", "status", "count"), [("fail", 1, None), ("null", 0, ROWS), ("skip", 0, ROWS - 2)]
 )  # fmt: skip

@@ -116,6 +116,23 @@ def test_notes_of_other_tools_in_a_folder_are_no_inputs(score: Score, folder: Pa
     result = score(many, tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.parquet"]
+    assert "(--format would): notes.txt.\n" in result.stderr, result.stderr
+
+
+def test_files_of_a_folder_are_told_by_names_in_capitals_and_by_format(
+    score: Score, folder: Path, tmp_path: Path
+) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    for name in ("A.CSV", "part-0000"):
+        (many / name).write_bytes((folder / "in.csv").read_bytes())
+    result = score(many, tmp_path / "out")
+    assert (result.exit_code, "would): part-0000.\n" in result.stderr) == (0, True), result.output
+    result = score(many, tmp_path / "out", "--format", "csv")
+    assert (result.exit_code, f"{2 * ROWS} rows in" in result.stderr) == (0, True), result.output
+    (many / "A.CSV").unlink()
+    result = score(many, tmp_path / "out")
+    assert (result.exit_code, "--format takes those" in result.stderr) == (1, True), result.output
 
 
 @pytest.mark.parametrize("through", ["link", "folder", "dots"])
