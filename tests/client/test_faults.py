@@ -1,6 +1,8 @@
 """The client when its service is overloaded, away, slow, or no service at all: what it repeats, and what it raises."""
 
 import asyncio
+import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -110,6 +112,28 @@ def test_a_slow_answer_is_given_up_in_time(call: Call, service: Misbehaving, slo
         call([getattr(service, slow)], timeout=0.2)
     assert time.monotonic() - began < 5
     assert len(service.requests) == 1
+
+
+def test_a_forked_process_has_connections_of_its_own(service: Misbehaving) -> None:
+    def keeping(connection: socket.socket) -> None:
+        """Answer, and then the next request on the same connection, which the process that opened it makes."""
+        for number in (b"1.5", b"2.5"):
+            body = PREDICTION.replace(b"2.5", number)
+            head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall(head.encode() + body)
+            connection.recv(65_536)
+
+    service.faults = [keeping, answer(200, PREDICTION.replace(b"2.5", b"3.5"))]
+    with Client(service.url, retries=0) as client:
+        assert client.predict(ROW).prediction == 1.5
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(0 if client.predict(ROW).prediction == 3.5 else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert client.predict(ROW).prediction == 2.5
 
 
 def test_an_answer_that_is_too_large_is_not_read_to_its_end(call: Call, service: Misbehaving) -> None:

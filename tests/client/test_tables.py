@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -80,6 +81,7 @@ def test_masked_values_are_missing() -> None:
         (pd.DataFrame({"x": [1j]}), "The table cannot be sent: Conversion failed for column x"),
         (pd.DataFrame([[1, 2]], columns=["x", "x"]), "The table cannot be sent: Duplicate column names"),
         (pd.Series([1.0]), "The table cannot be sent"),
+        (pl.DataFrame({"x": pl.Series([1], dtype=pl.Int128)}), "The table cannot be sent"),
     ],
 )
 def test_what_arrow_does_not_take_is_named_and_not_shown(table: Any, message: str) -> None:

@@ -1,7 +1,9 @@
 """The client for threads."""
 
+import os
 import time
 from collections.abc import Iterable
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -22,7 +24,7 @@ class Client:
     Every call raises `MadroneError` if it is not answered as it should be, and ValueError or TypeError for what
     cannot be sent. A request that found no room, no model or no connection is repeated, with growing waits and as
     Retry-After asks, as long as its time allows. A proxy of the environment (HTTPS_PROXY and the like) is used, but not
-    for a service on this machine.
+    for a service on this machine. A process that was forked makes connections of its own.
 
     Args:
         url: URL of the service, or `unix:` and the path of its socket.
@@ -40,7 +42,8 @@ class Client:
         verify: Any = True, max_answer_bytes: int = MAX_ANSWER_BYTES, name: str | None = None,
     ) -> None:  # fmt: skip
         self._calls = Calls(url, key, timeout, retries, max_answer_bytes, name)
-        self._http = httpx.Client(**http_options(self._calls, verify, httpx.HTTPTransport))
+        self._options = partial(http_options, self._calls, verify, httpx.HTTPTransport)
+        self._http, self._process = httpx.Client(**self._options()), os.getpid()
 
     def predict(self, row: Any, **asked: Unpack[Asked]) -> Prediction:
         """Predict one row.
@@ -138,6 +141,9 @@ class Client:
 
     def _attempt(self, attempt: Attempt) -> Reply | Lost:
         """Send a request once. The time is looked at between the pieces of an answer."""
+        if self._process != os.getpid() and not self._http.is_closed:
+            # After a fork, both processes would read from the same connections, and get each other's answers.
+            self._http, self._process = httpx.Client(**self._options()), os.getpid()
         end = time.monotonic() + attempt.seconds
         try:
             with self._http.stream(**outgoing(attempt)) as response:

@@ -72,7 +72,7 @@ def table_of(given: Any) -> Table:
         table = _arrow("table", lambda: _pa().Table.from_pandas(given, preserve_index=False))
         return _Arrow(table, lambda table: _framed(table, index))
     if polars is not None and isinstance(given, polars.DataFrame):
-        return _Arrow(_pa().table(given), polars.DataFrame)
+        return _Arrow(_arrow("table", lambda: _pa().table(given)), polars.DataFrame)
     if hasattr(given, "to_batches") and hasattr(given, "slice"):
         return _Arrow(given)
     if hasattr(given, "__arrow_c_array__"):
