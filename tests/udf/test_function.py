@@ -40,6 +40,13 @@ def test_rows_are_scored_a_part_at_a_time(
     assert scored["prediction"].num_chunks == 8
     assert madrone.udf(model, threads=3)(rows).equals(scored)
     np.testing.assert_array_equal(scored["prediction"], expected)
+    ages = rows["age"].to_pylist()
+    bad = rows.set_column(rows.schema.get_field_index("age"), "age", pa.array([*ages[:-1], float("inf")]))
+    for threads in (1, 3):  # the row of the table, and not of a part of it
+        with pytest.raises(ScoreRefused, match=f"row {len(rows) - 1}: age"):
+            madrone.udf(model, threads=threads)(bad)
+    with pytest.raises(ScoreRefused, match=f"row {len(rows) - 1}: age"):
+        list(madrone.udf(model).batches(bad.to_batches(max_chunksize=7)))
 
 
 def test_the_schema_is_known_without_rows(model: str, rows: pa.Table) -> None:
