@@ -290,6 +290,8 @@ def _takes(feature: Feature, kind: Any) -> bool:
         return feature.kind == "category" and holds_text(feature)
     if feature.kind == "category" and not holds_numbers(feature):
         return False
+    if pa.types.is_decimal(kind):
+        return feature.kind != "category"
     return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
 
 

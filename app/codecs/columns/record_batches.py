@@ -140,6 +140,8 @@ def _values(feature: Feature, column: Any) -> NDArray[Any]:
     """Values of a column of numbers or booleans: float64[b], or int64[b] and uint64[b] where they may be exact."""
     if pa.types.is_dictionary(column.type):
         column = _unpacked(column)
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.string())  # Arrow's own cast to float64 is often not the nearest number
     long = feature.kind == "integer" and (pa.types.is_int64(column.type) or pa.types.is_uint64(column.type))
     if long and column.null_count == 0:
         return column.to_numpy()

@@ -1,6 +1,7 @@
 """Arrow streams: columns by name, and no small body that expands into a large one."""
 
 import struct
+from decimal import Decimal
 from http import HTTPStatus
 from typing import Any
 
@@ -40,7 +41,7 @@ VALID: dict[str, Any] = {
 
 def errors_of(body: bytes) -> dict[str, str]:
     with pytest.raises(InvalidInput) as caught:
-        arrow.decode(body, FEATURES, 100)
+        arrow.decode(body, FEATURES, 500)
     return {error.field: error.message for error in caught.value.errors}
 
 
@@ -48,6 +49,18 @@ def test_columns_are_put_in_the_order_of_the_features() -> None:
     rows = arrow.decode(stream(VALID), FEATURES, 3)
     assert rows.dtype == np.float64
     np.testing.assert_array_equal(rows, [[1, 1, 1], [2.5, 2, np.nan], [3, 3, 0]])
+
+
+@pytest.mark.parametrize("kind", [pa.decimal64(18, 16), pa.decimal128(38, 20), pa.decimal256(76, 40)])
+def test_a_decimal_is_the_nearest_number(kind: Any) -> None:
+    digits = np.random.default_rng(3).integers(0, 10**17, 500).tolist()
+    numbers = [Decimal(number).scaleb(-16) for number in digits]
+    columns = {"x": pa.array(numbers, kind), "n": pa.array([Decimal(7)] * 500, pa.decimal128(38, 0))}
+    rows = arrow.decode(stream(columns | {"flag": [True] * 500}), FEATURES, 500)
+    assert rows[:, 0].tolist() == [float(number) for number in numbers]
+    assert np.unique(rows[:, 1]).tolist() == [7.0]
+    columns["n"] = pa.array([*[Decimal(7)] * 499, Decimal("7.5")], pa.decimal128(9, 1))
+    assert errors_of(stream(columns | {"flag": [True] * 500}, chunk=100)) == {"n": "must be a whole number (row 499)"}
 
 
 def test_many_record_batches_make_one_batch() -> None:
@@ -112,7 +125,7 @@ def test_compressed_buffers_are_refused(compression: str) -> None:
 @pytest.mark.parametrize("body", [b"", b"\xff\xff\xff\xff", b"PAR1" * 10, stream(VALID)[:200], stream(VALID)[:-60]])
 def test_a_body_that_is_not_a_stream_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedBody):
-        arrow.decode(body, FEATURES, 100)
+        arrow.decode(body, FEATURES, 500)
 
 
 @given(st.integers(0, len(stream(VALID)) - 1), st.integers(0, 255))
