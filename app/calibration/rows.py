@@ -98,7 +98,7 @@ def _only_other(columns: Sequence[str], features: Sequence[Feature]) -> str:
     if len(others) == 1:
         return others[0]
     if not others:
-        raise CalibrationRefused("the file has no column beside the model's features: which is the target?")
+        raise CalibrationRefused("the file has no column beside the model's features, and so no target")
     if lacking := sorted({feature.name for feature in features if feature.required} - {*columns}):
         raise CalibrationRefused(f"the file has no column {lacking[0]}, which is a feature of the model")
     shown = ", ".join(others[:SHOWN]) + (f" and {len(others) - SHOWN} more" if len(others) > SHOWN else "")

@@ -12,6 +12,7 @@ from app.commands.common import (
     check_openmp,
     keep_kernels,
     model_address,
+    place_of,
     settings_of_environment,
     settings_of_model,
     stop,
@@ -141,7 +142,7 @@ def calibrate(
     except SQLAlchemyError as error:
         stop(f"The registry's database cannot be used: {fault_kind(error)}.")
     except OSError as error:
-        stop(f"The model could not be calibrated: {reason(error)}.")
+        stop(f"The model could not be calibrated: {place_of(error)}{reason(error)}.")
     finally:
         source.close()
     click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2) if as_json else describe_calibration(report))

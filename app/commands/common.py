@@ -71,6 +71,11 @@ def keep_kernels(settings: Settings) -> None:
     cache_kernels(settings.data_dir / "kernels")
 
 
+def place_of(error: OSError) -> str:
+    """The file that an error is of, for the begin of its reason; empty if it does not tell."""
+    return f"{error.filename}: " if isinstance(error.filename, str | os.PathLike) else ""
+
+
 def stop(message: str) -> NoReturn:
     """End the command with a message and the exit status 1."""
     click.echo(message, err=True)

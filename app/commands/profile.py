@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from app.commands.common import check_openmp, keep_kernels, model_address, settings_of_model, stop
+from app.commands.common import check_openmp, keep_kernels, model_address, place_of, settings_of_model, stop
 from app.config.contradictions import LEAST_BASELINE
 
 
@@ -50,7 +50,7 @@ def profile(model: str, data: Path, output: Path | None) -> None:
     except (ModelRefused, NothingToServe, RegistryUnreachable) as error:
         stop(f"{model} cannot be served: {str(error).removeprefix('MODEL_PATH: ')}.")
     except OSError as error:
-        stop(f"The profile could not be made: {reason(error)}.")
+        stop(f"The profile could not be made: {place_of(error)}{reason(error)}.")
     finally:
         source.close()
     made = found.made

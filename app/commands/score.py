@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from app.commands.common import check_openmp, keep_kernels, model_address, settings_of_model, stop
+from app.commands.common import check_openmp, keep_kernels, model_address, place_of, settings_of_model, stop
 from app.score.options import FORMATS, ON_ERROR, ScoreOptions, ScoreRefused
 
 MOST_NAMED = 5
@@ -176,8 +176,7 @@ def _score_files(
     except (ModelRefused, NothingToServe, RegistryUnreachable) as error:
         stop(f"{model} cannot be served: {str(error).removeprefix('MODEL_PATH: ')}.")
     except OSError as error:
-        where = f"{error.filename}: " if isinstance(error.filename, str) else ""
-        stop(f"The run failed: {where}{why(error)}.")
+        stop(f"The run failed: {place_of(error)}{why(error)}.")
     finally:
         worker.close()
     if bad.rows:

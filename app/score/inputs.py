@@ -25,6 +25,9 @@ SUFFIXES: dict[str, Format] = {
     ".feather": "arrow",
 }
 
+PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz"}
+"""Begins of compressed files, and the commands that make and unpack them."""
+
 BATCH_ROWS, BATCH_CELLS = 2**17, 2**22
 """Most rows of a record batch, and most cells, if those are of more than a row: they bound the memory, with the
 budget."""
@@ -107,12 +110,23 @@ def read_pieces(
                 yield from _parquet(source, wanted, finished, remote=is_remote(path))
             return
         with opened(path) as file:
+            if format in ("csv", "ndjson") and (packer := _packer_of(file)):
+                raise ScoreRefused(
+                    f"{path} is compressed by {packer}: unpack it, such as by `{packer} -dc FILE | madrone score - "
+                    f"--format {format} ...`."
+                )
             size = size_of(path) if file.seekable() else None
             source = _batches(file, format, features, wanted)
             for index, (batch, text, unread, read) in enumerate(source):
                 if index // BATCHES_OF_PART >= finished:
                     share = min(1.0, read() / size) if size else None
                     yield Piece(index // BATCHES_OF_PART, batch, share, text, unread)
+
+
+def _packer_of(file: BinaryIO) -> str | None:
+    """The command that has compressed a file of text, by its first bytes."""
+    head = file.peek(4) if isinstance(file, io.BufferedReader) else b""
+    return next((packer for begin, packer in PACKED.items() if head.startswith(begin)), None)
 
 
 @contextmanager

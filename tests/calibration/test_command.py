@@ -137,6 +137,7 @@ def test_a_registry_that_refuses_is_told(
         (("--data", "rows.csv", "--recall", "0.9"), 1, "--recall is for binary classifiers"),
         (("--data", "rows.csv", "--levels", "0.9999"), 1, "the level 0.9999 needs 9999 rows to calibrate on"),
         (("--data", "rows.csv", "--output", "full"), 1, "full is not empty"),
+        (("--data", "rows.csv", "--output", "rows.csv/in"), 1, "could not be calibrated: rows.csv/in: Not a directory"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
