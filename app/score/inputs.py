@@ -81,11 +81,11 @@ def _format_by_name(path: str) -> Format | None:
     return SUFFIXES.get(Path(path).suffix.lower())
 
 
-def format_of(path: str, given: Format | None) -> Format:
-    """Format of a file by its name, unless it is given (ScoreRefused: the name does not tell)."""
+def format_of(path: str, given: Format | None, option: str = "--format") -> Format:
+    """Format of a file by its name, unless it is given by an option (ScoreRefused: the name does not tell)."""
     format = given or _format_by_name(path)
     if format is None:
-        raise ScoreRefused(f"The format of {path} cannot be told by its name; give it with --format.")
+        raise ScoreRefused(f"The format of {path} cannot be told by its name; give it with {option}.")
     return format
 
 
@@ -139,7 +139,8 @@ def _readable(path: str) -> Generator[None]:
 
 def _parquet(file: Any, wanted: Wanted, finished: int, *, remote: bool) -> Iterator[Piece]:
     """Rows of a Parquet file, whose parts are its row groups."""
-    with pq.ParquetFile(file, pre_buffer=remote) as source:
+    # Where pages have checksums, as those of Spark, damage is not scored as other values.
+    with pq.ParquetFile(file, pre_buffer=remote, page_checksum_verification=True) as source:
         schema, rows = source.schema_arrow, source.metadata.num_rows
         names = wanted(schema)
         empty = _no_rows(schema, names)

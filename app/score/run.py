@@ -65,7 +65,8 @@ def jobs_of(
             name = Path(source).stem + f".{output}" if output else Path(source).name
             path, written = inside(target, name), output or read
         else:
-            path, written = target, output or (read if target == STANDARD else format_of(target, None))
+            path = target
+            written = output or (read if target == STANDARD else format_of(target, None, "--output-format"))
         jobs.append(Job(source, path, _made(path, work), read, written))
     targets = [real(job.target) for job in jobs]
     if len({*targets}) < len(targets):

@@ -136,6 +136,7 @@ def test_bad_rows_fail_have_nulls_or_are_left_out(
         ("none.parquet", (), 1, "There is no file to score"),
         ("m.txt", (), 1, "format of"),
         ("m.txt", ("--format", "parquet"), 1, "cannot be read"),
+        ("in.parquet", ("--output", "out.xlsx"), 1, "told by its name; give it with --output-format"),
         ("in.parquet", ("--interval", "0.9"), 1, "no intervals of level 0.9"),
         ("in.parquet", ("--labels",), 1, "no labels"),
         ("in.parquet", ("--map", "q=x"), 1, "no column q"),

@@ -113,6 +113,17 @@ def test_a_truncated_file_has_no_output(score: Score, folder: Path, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == [f"in.{suffix}"]
 
 
+def test_a_damaged_page_is_refused_where_it_has_a_checksum(score: Score, folder: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.parquet"
+    table = pq.read_table(folder / "in.parquet", columns=["x", "y", "z"])
+    pq.write_table(table, source, write_page_checksum=True, use_dictionary=False, compression="none")
+    content = bytearray(source.read_bytes())
+    content[content.index(table["y"].to_numpy()[700].tobytes())] ^= 1
+    source.write_bytes(content)
+    result = score(source, tmp_path / "out.parquet")
+    assert (result.exit_code, "checksum verification failed" in result.stderr) == (1, True), result.output
+
+
 @pytest.mark.parametrize("format", ["parquet", "arrow", "csv"])
 def test_a_wide_file_is_read_by_fewer_rows(folder: Path, monkeypatch: pytest.MonkeyPatch, format: Format) -> None:
     monkeypatch.setattr(inputs, "BATCH_CELLS", 30)

@@ -4,7 +4,7 @@ The format is https://parquet.apache.org/docs/file-format/.
 """
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -65,7 +65,7 @@ def decode(
     """
     buffer = pa.py_buffer(body)
     try:
-        with pq.ParquetFile(pa.BufferReader(buffer)) as file:
+        with _opened(buffer) as file:
             rows = file.metadata.num_rows
             check_rows(rows, max_rows)
             check_width(file.metadata.num_columns, features)
@@ -79,11 +79,17 @@ def decode(
             if not wanted.texts:
                 _fill(builder, wanted, file)
         if wanted.texts:  # as dictionaries, since a page of few bytes can repeat one long text in many rows
-            with pq.ParquetFile(pa.BufferReader(buffer), read_dictionary=wanted.texts) as file:
+            with _opened(buffer, wanted.texts) as file:
                 _fill(builder, wanted, file)
     except (pa.ArrowException, OSError, ValueError, LookupError, OverflowError, MemoryError, RuntimeError) as error:
         raise MalformedBody("The body is not a valid Parquet file.") from error
     return builder.matrix()
+
+
+def _opened(buffer: Any, texts: Sequence[str] = ()) -> Any:
+    """A file, whose pages are checked where they have checksums, as those of Spark."""
+    source = pa.BufferReader(buffer)
+    return pq.ParquetFile(source, read_dictionary=list(texts), page_checksum_verification=True)
 
 
 def encode(result: Result) -> Iterator[Buffer]:

@@ -27,6 +27,14 @@ def test_files_with_any_writer_options_are_read(compression: str, options: dict[
     np.testing.assert_array_equal(parquet.decode(body, FEATURES, ROWS), GOOD)
 
 
+def test_a_damaged_page_is_refused_where_it_has_a_checksum() -> None:
+    body = bytearray(parquet_file(TABLE, write_page_checksum=True, use_dictionary=False, compression="none"))
+    np.testing.assert_array_equal(parquet.decode(bytes(body), FEATURES, ROWS), GOOD)
+    body[body.index(GOOD[:, 0].tobytes()) + 6] ^= 1
+    with pytest.raises(MalformedBody):
+        parquet.decode(bytes(body), FEATURES, ROWS)
+
+
 def test_columns_may_be_in_any_order_and_of_any_width() -> None:
     table = TABLE.select(TABLE.column_names[::-1]).set_column(2, "n", pa.array([1, 2, 3], pa.int8()))
     rows = parquet.decode(parquet_file(table), FEATURES, ROWS)
