@@ -1,5 +1,7 @@
 """A child process answers messages, and is ended when it does not."""
 
+import socket
+import subprocess
 import sys
 import threading
 import time
@@ -165,3 +167,12 @@ def test_finish_ends_a_start_that_waits(child: ChildProcess, monkeypatch: pytest
     thread.join(TIMEOUT_S)
     assert not thread.is_alive()
     assert running() == []
+
+
+@pytest.mark.parametrize("module", ["app.models.process.worker", "app.prediction_log.writer"])
+def test_a_child_whose_parent_ends_at_once_says_nothing(module: str) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        child = subprocess.Popen([sys.executable, "-m", module], stdin=theirs, stderr=subprocess.PIPE)
+    _, said = child.communicate(timeout=TIMEOUT_S)
+    assert (child.returncode, said) == (0, b"")

@@ -230,4 +230,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent has gone before all was ready
+        main()
