@@ -21,8 +21,24 @@ class _Ended(BaseException):
     """A signal ends the command."""
 
 
-def _end(number: int, _: FrameType | None) -> None:
-    raise _Ended(number)
+class _Signals:
+    """Ends the command at a signal. Imports and destructors may swallow that exception, so the signal is remembered.
+
+    Attributes:
+        number: The signal; None before there is one.
+    """
+
+    number: int | None = None
+
+    def end(self, number: int, _: FrameType | None) -> None:
+        """Handle a signal."""
+        self.number = number
+        raise _Ended(number)
+
+    def check(self) -> None:
+        """End the command if a signal has come."""
+        if self.number is not None:
+            raise _Ended(self.number)
 
 
 def _columns(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...] | None:
@@ -97,7 +113,8 @@ def score(
         keep=keep, renamed=renamed, level=interval, labels=labels, explain=explain[0], top=explain[1],
         on_error=on_error,
     )  # fmt: skip
-    handlers = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
+    signals = _Signals()
+    handlers = {number: signal.signal(number, signals.end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         from app.score.places import is_stream  # which takes a while
 
@@ -105,7 +122,7 @@ def score(
             raise click.UsageError("--resume needs files for INPUT and OUT.")
         if source == "-" and read is None:
             raise click.UsageError("Standard input needs --format.")
-        _score_files(source, model, output, read, written, options, resume=resume)
+        _score_files(source, model, output, read, written, options, signals, resume=resume)
     except _Ended as ended:
         how = (
             "The same command goes on from the finished parts."
@@ -120,7 +137,8 @@ def score(
 
 
 def _score_files(
-    source: str, model: str, output: str, read: Any, written: Any, options: ScoreOptions, *, resume: bool
+    source: str, model: str, output: str, read: Any, written: Any, options: ScoreOptions, signals: _Signals, *,
+    resume: bool,
 ) -> None:  # fmt: skip
     """Score the files, and tell what came of it."""
     settings = settings_of_model(model)
@@ -140,7 +158,7 @@ def _score_files(
     from app.score.inputs import find_inputs
     from app.score.places import check_bucket, is_folder, is_pattern, is_remote, size_of, why
     from app.score.progress import shown_rows
-    from app.score.run import forget_parts, jobs_of, score_job
+    from app.score.run import Advance, forget_parts, jobs_of, score_job
     from app.score.scorer import Scorer
 
     bad = BadRows()
@@ -156,13 +174,20 @@ def _score_files(
             check_bucket(output)
         sizes = [size_of(job.source) for job in jobs]
         scorer = Scorer(load_preferred(settings, worker), options)
+        signals.check()
         if several and not is_remote(output):
             Path(output).mkdir(parents=True, exist_ok=True)
         gc.freeze()  # what is imported and loaded stays; to search it for garbage would stop all threads
         with shown_rows(Console(stderr=True)) as counter:
             for number, job in enumerate(jobs):
+                note = counter.of(sizes, number)
+
+                def advance(rows: int, share: float | None, note: Advance = note) -> None:
+                    signals.check()
+                    note(rows, share)
+
                 try:
-                    found = score_job(scorer, job, counter.of(sizes, number), resume=resume)
+                    found = score_job(scorer, job, advance, resume=resume)
                 except ScoreRefused as error:
                     if not several or job.source in str(error):
                         raise

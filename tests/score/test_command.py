@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pyarrow.json
 import pyarrow.parquet as pq
 import pytest
 
+from app.commands.common import settings_of_model
+from app.config.settings import Settings
 from app.score.scorer import Scorer
 from tests.score.support import ROWS, Score
 
@@ -96,13 +99,20 @@ def test_of_several_files_that_at_fault_is_named(score: Score, folder: Path, tmp
     assert (result.exit_code, result.stderr) == (1, f"The run failed: {tmp_path}/file: File exists.\n")
 
 
+@pytest.mark.parametrize("swallowed", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_tells_the_exit_status_from_the_begin_on(
-    score: Score, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    score: Score, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, swallowed: bool
 ) -> None:
-    monkeypatch.setattr("app.commands.score.settings_of_model", lambda _: os.kill(os.getpid(), number))
+    def interrupted(model: str) -> Settings:
+        with suppress(BaseException) if swallowed else nullcontext():
+            os.kill(os.getpid(), number)
+        return settings_of_model(model)
+
+    monkeypatch.setattr("app.commands.score.settings_of_model", interrupted)
     result = score(folder / "in.parquet", tmp_path / "out.parquet")
     assert (result.exit_code, "is not complete" in result.stderr) == (128 + number, True), result.output
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
