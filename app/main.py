@@ -120,9 +120,8 @@ def _rate_limit(services: Services) -> RateLimit:
     return RateLimit(settings.rate_limit) if joint is None else joint.rate_limit(settings.rate_limit)
 
 
-def serve_app() -> Application:
-    """The factory that Granian's worker calls: settings from the environment, logs as JSON."""
-    settings = Settings.from_environ(os.environ)
+def serve_app(settings: Settings) -> Application:
+    """The application of a worker, with logs as JSON."""
     logging.config.dictConfig(logging_config(settings.effective_log_level))
     app = create_app(settings, place=Place.joined(os.environ))
     # Imported modules stay for good. Searching them for garbage would stop every request for some 50 ms now and then.

@@ -1,48 +1,146 @@
 """The process that supervises the worker: Granian, with a shutdown that load balancers can follow."""
 
 import contextlib
+import logging
 import os
 import time
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from granian import Granian
 from granian.constants import SSLProtocols
 
+from app.config.settings import Settings, SettingsError
 from app.serving.shutdown import NOTICE
-from app.serving.tls import Credentials
+from app.serving.tls import BadTls, Credentials, read_credentials
+from app.workers.place import VARIABLE, ready_file
+
+if TYPE_CHECKING:
+    from app.main import Application
 
 POLL_SECONDS = 0.05
 
+READY_S = 300.0
+"""Time for a worker to be ready in the place of another one. Many models take a minute or more on a busy machine."""
+
+log = logging.getLogger(__name__)
+
 
 class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, reportUntypedBaseClass]
-    """A Granian that notifies its workers some time before it stops them.
+    """A Granian that notifies its workers some time before it stops them, for SHUTDOWN_DELAY.
+
+    Workers that are started later get the settings that were read at first, whatever has become of the files with
+    secrets: else two workers could want different keys. SIGHUP has the files read anew, and then all workers replaced.
 
     Args:
-        delay: Seconds between notice and stop, in which the workers still answer but report that they are not ready.
+        settings: Settings of the service.
     """
 
-    def __init__(self, *arguments: Any, delay: float, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
-        self._delay = delay
+    def __init__(self, *arguments: Any, settings: Settings, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._settings = settings
+        self._waking = False
+        self._in_memory: list[int] = []
 
     def serve_tls(self, credentials: Credentials) -> None:
         """Serve over TLS. Each worker reads what is given here, since Granian takes no key with a password.
 
         The key stays in memory: workers read it at an address of this process, where others of its user can too.
         """
-        certificates, key = _in_memory(credentials.certificates), _in_memory(credentials.key)
-        client_ca = None if credentials.client_ca is None else _in_memory(credentials.client_ca)
+        certificates, key = self._kept(credentials.certificates), self._kept(credentials.key)
+        client_ca = None if credentials.client_ca is None else self._kept(credentials.client_ca)
         # As Granian's own `build_ssl_context` sets it, which takes only files that have names.
         self.ssl_ctx = (True, certificates, key, None, str(SSLProtocols.tls12), client_ca, [], client_ca is not None)
 
     def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
-        """Handle the first signal to end the service, and ignore the others.
+        """Handle a signal to end the service."""
+        self.interrupt_signal = True
+        self._wake()
 
-        Granian's handler takes a lock. A second signal during the first one's handler would wait for that lock forever,
-        since both run in the main thread.
+    def signal_handler_reload(self, *args: Any, **kwargs: Any) -> None:
+        """Handle SIGHUP."""
+        self.reload_signal = True
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have the main thread look at the signals.
+
+        This takes a lock. A second signal during the first one's handler would wait for that lock forever, since both
+        run in the main thread.
         """
+        if not self._waking:
+            self._waking = True
+            self.main_loop_interrupt.set()
+            self._waking = False
+
+    def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> Any:
+        return super()._spawn_worker(idx, target, partial(_application, self._settings))
+
+    def _reload(self, spawn_target: Any, target_loader: Any) -> None:
+        """Read the files of TLS and of secrets anew, and replace the workers, one after the other."""
+        self.reload_signal = False
+        self.main_loop_interrupt.clear()
+        if self.workers == 1:
+            log.warning("SIGHUP is ignored: without a second worker nobody answers while one is replaced")
+            return
+        try:
+            settings = Settings.from_environ(os.environ)
+            credentials = read_credentials(settings)
+        except (SettingsError, BadTls) as error:
+            log.error("SIGHUP is ignored: some files cannot be read anew", extra={"problems": str(error)})
+            return
+        self._settings, before = settings, self._in_memory
+        if credentials is not None:
+            self._in_memory = []
+            self.serve_tls(credentials)
+        if all(self._replace(idx, spawn_target) for idx in range(self.workers)):
+            log.info("all workers were replaced")
+        if credentials is not None:
+            for file in before:
+                os.close(file)
+
+    def _replace(self, idx: int, spawn_target: Any) -> bool:
+        """Start a worker, and end the one in whose place it is once it is ready; whether it was."""
+        old, new = self.wrks[idx], self._spawn_worker(idx, spawn_target, None)
+        new.interrupt_by_parent = True  # until it is ready, its end is no failure of the service
+        self.wrks.append(new)  # to be ended with the others
+        new.start()
+        ready = ready_file(Path(os.environ[VARIABLE]), new.inner.pid)
+        self._wait(lambda: ready.exists() or not new.is_alive(), READY_S)
+        if self.interrupt_signal:
+            return False
+        if not ready.exists() or not new.is_alive():
+            log.error("a new worker is not ready, and the old ones stay; to try again, send SIGHUP")
+            self._end(new)
+            return False
+        self.wrks[idx] = new
+        self.wrks[-1] = old
+        new.interrupt_by_parent = False
+        old.terminate()
+        self._wait(lambda: not old.is_alive(), self._settings.shutdown_grace)
         if not self.interrupt_signal:
-            super().signal_handler_interrupt(*args, **kwargs)
+            self._end(old)
+        return not self.interrupt_signal
+
+    def _wait(self, happened: Callable[[], bool], seconds: float) -> None:
+        """Wait until something has happened, the time is over, or the service is to end."""
+        end = time.monotonic() + seconds
+        while not happened() and time.monotonic() < end and not self.interrupt_signal:
+            time.sleep(POLL_SECONDS)
+
+    def _end(self, worker: Any) -> None:
+        worker.kill()
+        worker.join()
+        self.wrks.remove(worker)
+
+    def _kept(self, content: bytes) -> str:
+        """Path of a file in memory, which is there as long as this process is, or until it is closed."""
+        file = os.memfd_create("tls")
+        os.write(file, content)
+        self._in_memory.append(file)
+        return f"/proc/{os.getpid()}/fd/{file}"
 
     def shutdown(self, exit_code: int = 0) -> None:
         """End the service."""
@@ -50,14 +148,14 @@ class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, repor
             worker.interrupt_by_parent = True  # from now on its end is no failure
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker.inner.pid, NOTICE)  # ends a worker that does not handle it yet
-        end = time.monotonic() + self._delay
+        end = time.monotonic() + self._settings.shutdown_delay
         while time.monotonic() < end and any(worker.is_alive() for worker in self.wrks):
             time.sleep(POLL_SECONDS)
         super().shutdown(exit_code)
 
 
-def _in_memory(content: bytes) -> str:
-    """Path of a file in memory, which is there as long as this process is."""
-    file = os.memfd_create("tls")
-    os.write(file, content)
-    return f"/proc/{os.getpid()}/fd/{file}"
+def _application(settings: Settings) -> "Application":
+    """The application of a worker, in whose process it is imported."""
+    from app.main import serve_app
+
+    return serve_app(settings)

@@ -13,6 +13,7 @@ import psutil
 import pytest
 from granian.constants import Interfaces
 
+from app.config.settings import Settings
 from app.supervisor import DrainingServer
 from tests.support import BY_PATH, HTTP, Client, Server, eventually
 from tests.wire import WITHIN_S, Wire, head, metric
@@ -170,17 +171,22 @@ def test_told_again_and_again_it_ends_once(serve: Serve, tmp_path: Path, again: 
     assert "Traceback" not in server.log()
 
 
-def test_a_signal_while_one_is_handled_is_no_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = DrainingServer("app.main:serve_app", delay=0.0, interface=Interfaces.ASGI)
+@pytest.mark.parametrize("first", ["interrupt", "reload"])
+@pytest.mark.parametrize("second", ["interrupt", "reload"])
+def test_a_signal_while_one_is_handled_is_no_deadlock(monkeypatch: pytest.MonkeyPatch, first: str, second: str) -> None:
+    server = DrainingServer("app", settings=Settings(), interface=Interfaces.ASGI)
+    handlers = {"interrupt": server.signal_handler_interrupt, "reload": server.signal_handler_reload}
     noted: list[bool] = []
 
     def note() -> None:
-        noted.append(server.interrupt_signal)
-        server.signal_handler_interrupt()  # as where the next signal comes just now
+        noted.append(True)
+        handlers[second]()  # as where the next signal comes just now
 
     monkeypatch.setattr(server.main_loop_interrupt, "set", note)
-    server.signal_handler_interrupt()
+    handlers[first]()
     assert noted == [True]
+    seen = {"interrupt": server.interrupt_signal, "reload": server.reload_signal}
+    assert {name for name, is_seen in seen.items() if is_seen} == {first, second}
 
 
 @pytest.mark.slow

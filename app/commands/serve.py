@@ -51,8 +51,7 @@ def serve(model: str | None, host: str | None, port: str | None, debug: bool, re
     level = settings.effective_log_level
     server = DrainingServer(
         "app.main:serve_app",
-        delay=settings.shutdown_delay,
-        factory=True,
+        settings=settings,
         address=settings.api_host,
         port=settings.api_port,
         uds=settings.api_unix_socket,

@@ -51,6 +51,7 @@ class Joint:
         self.team.begin()
         tasks.start("workers", self._models.run)
         await self._models.may_begin()
+        self.team.place.tell_ready()
 
     def end(self) -> None:
         """Begin nothing for others any more."""

@@ -59,6 +59,10 @@ class Place:
             self._leading = _locked(self.directory / "leader.lock")
         return self._leading is not None
 
+    def tell_ready(self) -> None:
+        """Tell the supervising process that this worker can answer."""
+        ready_file(self.directory, os.getpid()).touch()
+
     def leave_lead(self) -> None:
         """Let another worker become the leader."""
         if self._leading is not None:
@@ -76,6 +80,11 @@ class Place:
             if claim is not None:
                 return index, claim
         raise NoPlace("there are too many workers")
+
+
+def ready_file(directory: Path, pid: int) -> Path:
+    """File that is there once the worker of a process can answer."""
+    return directory / f"ready{pid}"
 
 
 def make_place() -> Path:
