@@ -69,6 +69,7 @@ def serve(model: str | None, host: str | None, port: str | None, debug: bool, re
         workers_kill_timeout=settings.shutdown_grace,
         respawn_failed_workers=True,
         reload=reload,
+        reload_ignore_worker_failure=True,  # a file with an error in it is mended by the next change
         reload_paths=[package, package.parent / "kernels"],
     )
     if credentials is not None:
