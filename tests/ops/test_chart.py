@@ -73,7 +73,8 @@ def test_values_change_what_they_say(rendered: Rendered) -> None:
         {
             "image": "ours/madrone:2", "imagePullSecrets": [{"name": "registry"}],
             "replicas": 5, "autoscaling": False, "networkPolicy": False,
-            "serviceMonitor": False, "env": {"MODEL_NAME": "1e5", "MAX_ROWS_IN_FLIGHT": "1000000"},
+            "serviceMonitor": False,
+            "env": {"MODEL_NAME": "1e5", "MODEL_ALIAS": "$(HOME)", "MAX_ROWS_IN_FLIGHT": "1000000"},
             "secret": {"name": "keys", "keys": ["API_KEY", "DATABASE_URL"]},
             "resources": {"limits": {"memory": "2Gi", "nvidia.com/gpu": 1}}, "podAnnotations": {"a": "true"},
             "serviceAccountAnnotations": {"role": "reader"}, "nodeSelector": {"gpu": "yes"},
@@ -96,6 +97,7 @@ def test_values_change_what_they_say(rendered: Rendered) -> None:
     assert container["resources"]["limits"] == {"memory": "2Gi", "nvidia.com/gpu": 1}
     variables = {one["name"]: one["value"] for one in container["env"]}
     assert variables.items() >= {"MODEL_NAME": "1e5", "MAX_ROWS_IN_FLIGHT": "1000000"}.items()
+    assert variables["MODEL_ALIAS"] == "$$(HOME)"
     assert variables["DATABASE_URL_FILE"] == "/run/secrets/madrone/DATABASE_URL"
     assert template["spec"]["volumes"][-1]["secret"]["secretName"] == "keys"
 

@@ -70,6 +70,11 @@ def test_the_container_gets_the_settings_that_differ_from_their_defaults() -> No
     assert addressed.keys().isdisjoint({"MODEL_NAME", "MODEL_ALIAS"})  # it may not be set beside MODEL_PATH
 
 
+def test_a_dollar_in_a_setting_names_no_variable_in_kubernetes() -> None:
+    for text, said in (("$(DATA_DIR)", "$$(DATA_DIR)"), ("a$$b", "a$$$$b"), ("$x", "$$x")):
+        assert environment(plan({"MODEL_NAME": text}))["MODEL_NAME"] == said
+
+
 def test_the_settings_in_the_container_are_those_of_the_environment(tmp_path: Any) -> None:
     """As the service there reads them, with the secrets in files."""
     found = environment(PLANS["everything"])

@@ -111,7 +111,7 @@ def _open(found: dict[str, Json], plan: Plan) -> None:
 
 VARIABLES = """{{- range $name, $value := .Values.env }}
 - name: {{ $name }}
-  value: {{ $value | quote }}
+  value: {{ $value | replace "$" "$$" | quote }}
 {{- end }}"""
 
 SECRET_VARIABLES = f"""{{{{- range .Values.secret.keys }}}}

@@ -64,9 +64,9 @@ def container(plan: Plan, name: str, ports: dict[str, int]) -> Json:
 
 
 def environment(plan: Plan) -> list[Json]:
-    """Environment variables of the container."""
+    """Environment variables of the container. To Kubernetes `$(NAME)` is another variable, and `$$` a dollar."""
     variables = plan.places | plan.variables | plan.secret_variables
-    return [{"name": name, "value": Quoted(value)} for name, value in variables.items()]
+    return [{"name": name, "value": Quoted(value.replace("$", "$$"))} for name, value in variables.items()]
 
 
 def resources(plan: Plan) -> Json:
