@@ -107,11 +107,12 @@ def chunks(body: bytes, size: int) -> Iterator[bytes]:
 
 
 def metric(server: Server, name: str, **labels: str) -> float:
-    """A sample at /metrics, 0 where there is none."""
+    """A sample at /metrics, whatever its model's name if that is not given; 0 where there is none."""
     text = HTTP.get(f"{server.url}/metrics", timeout=WITHIN_S).text
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if sample.name == name and sample.labels == labels:
+            told = {key: value for key, value in sample.labels.items() if key in labels or key != "model_name"}
+            if sample.name == name and told == labels:
                 return sample.value
     return 0.0
 
