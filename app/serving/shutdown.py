@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 
-from litestar.types import Message, Send
+from app.telemetry.asgi_types import Message, Send
 
 NOTICE = signal.SIGUSR1
 """Signal by which the supervising process notifies the worker."""
