@@ -4,7 +4,7 @@ import gc
 import re
 import signal
 import sys
-from pathlib import Path, PurePath
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -98,14 +98,15 @@ def _explained(_: click.Context, parameter: click.Parameter, value: str | None) 
 )
 @click.option("--resume", is_flag=True, help="Keep finished parts until OUT is complete, and go on from those.")
 def score(
-    source: str, model: str, output: str, read: Any, written: Any, keep: tuple[str, ...] | None,
-    renamed: dict[str, str], interval: float | None, labels: bool, explain: tuple[bool, int | None],
-    on_error: Any, resume: bool,
+    source: str, model: str, output: str, read: Any, written: Any,
+    keep: tuple[str, ...] | None, renamed: dict[str, str], interval: float | None, labels: bool,
+    explain: tuple[bool, int | None], on_error: Any, resume: bool,
 ) -> None:  # fmt: skip
     """Score files of rows with a model.
 
-    The rows of INPUT and their predictions are written to OUT. INPUT is a file, a folder, a pattern in quotes, or -
-    (standard input); INPUT and OUT may be in S3 (s3://bucket/key). The exit status is 0 if all went well, 1 if the run
+    The rows of INPUT and their predictions are written to OUT. INPUT is a file, a folder with its subfolders, a
+    pattern in quotes, or - (standard input); INPUT and OUT may be
+    in S3 (s3://bucket/key). The exit status is 0 if all went well, 1 if the run
     failed or has bad rows with --on-error fail, 2 for bad usage, 128 and the number of the signal that ended it. OUT
     appears once it is complete.
     """
@@ -137,8 +138,8 @@ def score(
 
 
 def _score_files(
-    source: str, model: str, output: str, read: Any, written: Any, options: ScoreOptions, signals: _Signals, *,
-    resume: bool,
+    source: str, model: str, output: str, read: Any, written: Any, options: ScoreOptions,
+    signals: _Signals, *, resume: bool,
 ) -> None:  # fmt: skip
     """Score the files, and tell what came of it."""
     settings = settings_of_model(model)
@@ -156,27 +157,32 @@ def _score_files(
     from app.models.registry.source import NothingToServe, RegistryUnreachable
     from app.score.bad_rows import BadRows, counted
     from app.score.inputs import find_inputs
-    from app.score.places import check_bucket, is_folder, is_pattern, is_remote, size_of, why
+    from app.score.places import check_bucket, is_folder, is_remote, size_of, why
     from app.score.progress import shown_rows
     from app.score.run import Advance, forget_parts, jobs_of, score_job
     from app.score.scorer import Scorer
+    from app.score.search import is_pattern, root_of
 
     bad = BadRows()
     try:
         several = "-" not in (source, output) and (is_folder(source) or is_folder(output) or is_pattern(source))
-        inputs, others = ([], []) if source == "-" else find_inputs(source, read)
+        inputs, others = ([], []) if source == "-" else find_inputs(source, output, read)
         if others:
-            named = ", ".join(PurePath(path).name for path in others[:MOST_NAMED])
+            named = ", ".join(others[:MOST_NAMED])
             more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
             click.echo(f"Left out, since their names tell no format (--format would): {named}{more}.", err=True)
-        jobs = jobs_of(inputs, output, read, written, settings.data_dir / "score", several=several)
+        jobs = jobs_of(
+            inputs, output, read, written, settings.data_dir / "score",
+            root=root_of(source) if several else None,
+        )  # fmt: skip
         if is_remote(output):
             check_bucket(output)
         sizes = [size_of(job.source) for job in jobs]
         scorer = Scorer(load_preferred(settings, worker), options)
         signals.check()
         if several and not is_remote(output):
-            Path(output).mkdir(parents=True, exist_ok=True)
+            for folder in dict.fromkeys(Path(job.target).parent for job in jobs):
+                folder.mkdir(parents=True, exist_ok=True)
         gc.freeze()  # what is imported and loaded stays; to search it for garbage would stop all threads
         with shown_rows(Console(stderr=True)) as counter:
             for number, job in enumerate(jobs):

@@ -1,10 +1,11 @@
 """Files of rows, read by record batches."""
 
 import io
+import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
@@ -14,7 +15,8 @@ from app.feature import Feature
 from app.score.csv_rows import read_cells, unread_of
 from app.score.json_lines import BLOCK_BYTES, NOTHING, Unread, Wanted, read_lines
 from app.score.options import Format, ScoreRefused
-from app.score.places import found, is_folder, is_remote, opened, size_of, sought, why
+from app.score.places import is_folder, is_remote, opened, size_of, sought, why
+from app.score.search import below, found, is_within, root_of
 
 SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
@@ -54,27 +56,28 @@ class Piece(NamedTuple):
     unread: Unread = NOTHING
 
 
-def find_inputs(given: str, format: Format | None = None) -> tuple[list[str], list[str]]:
+def find_inputs(given: str, output: str, format: Format | None = None) -> tuple[list[str], list[str]]:
     """The files of a path, a folder or a pattern, by name, and those of a folder that are left out.
 
     Args:
         given: The path or pattern.
+        output: Path of the output: what is in a folder for outputs below that of the inputs is none of these.
         format: Format of all files; by default their names tell.
 
     Raises:
         ScoreRefused: There are none.
     """
     with _readable(given):
-        files, others = found(given), list[str]()
-        if is_folder(given):
-            # Names such as _SUCCESS and ._a.parquet are others' notes.
-            files = [path for path in files if not PurePosixPath(path).name.startswith((".", "_"))]
-            others = [] if format else [path for path in files if _format_by_name(path) is None]
-            files = [path for path in files if path not in {*others}]
+        files, others, root = found(given), list[str](), root_of(given)
+        if not is_within(output, root):
+            files = [path for path in files if not is_within(output, os.path.dirname(path))]
+        if is_folder(given) and format is None:
+            others = [path for path in files if _format_by_name(path) is None]
+            files = [path for path in files if _format_by_name(path) is not None]
     if not files:
         named = " Names that tell no format are left out; --format takes those." if others else ""
         raise ScoreRefused(f"There is no file to score: {given}.{named}")
-    return files, others
+    return files, [str(below(root, path)) for path in others]
 
 
 def _format_by_name(path: str) -> Format | None:

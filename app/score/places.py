@@ -4,7 +4,6 @@ The credentials are those of the environment, as of every client of AWS; AWS_END
 """
 
 import errno
-import glob
 import io
 import os
 import re
@@ -55,13 +54,6 @@ def is_folder(path: str) -> bool:
     return path.endswith("/") or _info(path).type == fs.FileType.Directory
 
 
-def is_pattern(path: str) -> bool:
-    """Whether a path stands for the files whose names are like it."""
-    if is_remote(path):
-        return any(sign in _split(path)[1] for sign in "*?")
-    return any(sign in path for sign in "*?[") and not Path(path).exists()
-
-
 def inside(folder: str, name: str) -> str:
     """Path of a file in a folder."""
     return f"{folder.rstrip('/')}/{name}" if is_remote(folder) else str(Path(folder) / name)
@@ -72,28 +64,17 @@ def real(path: str) -> str:
     return path if path == STANDARD or is_remote(path) else os.path.realpath(path)
 
 
-def found(given: str) -> list[str]:
-    """The files of a path or pattern, or right in a folder, by name.
+def is_file(path: str) -> bool:
+    """Whether there is something to read at a path that is no folder's (OSError: the store does not answer)."""
+    return _info(path).type == fs.FileType.File if is_remote(path) else Path(path).exists()
 
-    Raises:
-        OSError: The store does not answer.
-    """
-    if not is_remote(given):
-        path = Path(given)
-        if path.is_dir():
-            return [str(one) for one in sorted(path.iterdir()) if one.is_file()]
-        if not is_pattern(given):
-            return [given] if path.exists() else []
-        return sorted(one for one in glob.glob(given, recursive=True) if Path(one).is_file())
-    bucket, key = _split(given)
-    if is_pattern(given):
-        pattern = re.compile(_pattern(f"{bucket}/{key}"), re.DOTALL)
-        folder = re.split(r"[*?]", key)[0].rpartition("/")[0]
-        listed = _list(bucket, folder, recursive=True)
-        return [path for path in listed if pattern.fullmatch(path.removeprefix(S3))]
-    if key and _info(given).type == fs.FileType.File:
-        return [given]
-    return _list(bucket, key.rstrip("/"), recursive=False)
+
+def objects_below(folder: str) -> list[str]:
+    """The objects in a folder of a store and in those below it (OSError: the store does not answer)."""
+    bucket, key = _split(folder)
+    selector = fs.FileSelector(f"{bucket}/{key}".rstrip("/"), recursive=True, allow_not_found=True)
+    infos = _store(bucket).get_file_info(selector)
+    return [f"{S3}{info.path}" for info in infos if info.type == fs.FileType.File]
 
 
 def check_bucket(path: str) -> None:
@@ -236,23 +217,10 @@ def _info(path: str) -> Any:
     return _store(bucket).get_file_info(f"{bucket}/{key}".rstrip("/"))
 
 
-def _list(bucket: str, folder: str, *, recursive: bool) -> list[str]:
-    """The objects below a folder, by name."""
-    selector = fs.FileSelector(f"{bucket}/{folder}".rstrip("/"), recursive=recursive, allow_not_found=True)
-    infos = _store(bucket).get_file_info(selector)
-    return sorted(f"{S3}{info.path}" for info in infos if info.type == fs.FileType.File)
-
-
 def _split(path: str) -> tuple[str, str]:
     """Bucket and key of an address."""
     bucket, _, key = path.removeprefix(S3).partition("/")
     return bucket, key
-
-
-def _pattern(path: str) -> str:
-    """A regular expression of a pattern, in which * and ? stand for signs of a name, and **/ for folders."""
-    signs = {r"\*\*/": "(?:.*/)?", r"\*": "[^/]*", r"\?": "[^/]"}
-    return re.sub(r"\\\*\\\*/|\\\*|\\\?", lambda match: signs[match[0]], re.escape(path))
 
 
 def _store(bucket: str) -> Any:

@@ -17,6 +17,7 @@ from app.score.parts import Parts, PartWriter, remove_parts
 from app.score.pipeline import ScoredPiece, score_pieces
 from app.score.places import STANDARD, inside, is_remote, is_stream, real, stamp, upload
 from app.score.scorer import Scorer
+from app.score.search import below
 
 Advance = Callable[[int, float | None], None]
 """Takes the number of rows that were scored, and the share of the input that is done with them, if that is known."""
@@ -41,9 +42,10 @@ class Job(NamedTuple):
 
 
 def jobs_of(
-    inputs: list[str], target: str, given: Format | None, output: Format | None, work: Path, *, several: bool
+    inputs: list[str], target: str, given: Format | None, output: Format | None, work: Path, *,
+    root: str | None = None,
 ) -> list[Job]:  # fmt: skip
-    """An output for each input: the target, or a file of the same name in that folder.
+    """An output for each input: the target, or a file of the same path in that folder.
 
     Args:
         inputs: Files; none for standard input.
@@ -51,27 +53,29 @@ def jobs_of(
         given: Format of the inputs, unless their names tell.
         output: Format of the outputs, unless their names tell.
         work: Folder where outputs are made that go elsewhere.
-        several: Whether the target is a folder.
+        root: Folder of the inputs, from which on their paths are kept in the target, which is a folder; None where the
+            target is a file.
 
     Raises:
         ScoreRefused: A name does not tell its format, or an output would be an input or another's.
     """
-    if len(inputs) > 1 and not several:
+    if len(inputs) > 1 and root is None:
         raise ScoreRefused("Several inputs need a folder for --output.")
     jobs: list[Job] = []
     for source in inputs or [STANDARD]:
         read = format_of(source, given)
-        if several:
-            name = Path(source).stem + f".{output}" if output else Path(source).name
-            path, written = inside(target, name), output or read
+        if root is not None:
+            name = below(root, source)
+            path, written = inside(target, str(name.with_suffix(f".{output}") if output else name)), output or read
         else:
             path = target
             written = output or (read if target == STANDARD else format_of(target, None, "--output-format"))
         jobs.append(Job(source, path, _made(path, work), read, written))
-    targets = [real(job.target) for job in jobs]
-    if len({*targets}) < len(targets):
-        raise ScoreRefused("Two inputs have the same name, so their outputs would be one file.")
-    if {*targets} & {real(path) for path in inputs}:
+    first: dict[str, str] = {}
+    for job in jobs:
+        if (other := first.setdefault(real(job.target), job.source)) != job.source:
+            raise ScoreRefused(f"The outputs of {other} and {job.source} would be one file, {job.target}.")
+    if {*first} & {real(path) for path in inputs}:
         raise ScoreRefused("The output would replace an input.")
     return jobs
 

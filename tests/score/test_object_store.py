@@ -92,19 +92,28 @@ def test_objects_of_every_format_are_read_and_written(
         assert file.read() == (tmp_path / f"out.{suffix}").read_bytes()
 
 
-@pytest.mark.parametrize("given", ["s3://lake/many", "s3://lake/m*/?.parquet", "s3://lake/**/[ab].parquet"])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("s3://lake/many", ["a.parquet", "b.parquet", "below/c.parquet"]),
+        ("s3://lake/many/**/*.parquet", ["a.parquet", "b.parquet", "below/c.parquet"]),
+        ("s3://lake/m*/?.parquet", ["many/a.parquet", "many/b.parquet"]),
+        ("s3://lake/**/[ab].parquet", None),
+    ],
+)
 def test_a_folder_and_a_pattern_have_an_output_for_each_object(
-    score: Score, folder: Path, store: Store, given: str
+    score: Score, folder: Path, store: Store, given: str, expected: list[str] | None
 ) -> None:
-    for name in ("many/a.parquet", "many/b.parquet", "many/_b.parquet", "many/below/longer.parquet"):
-        store.put(folder / "in.parquet", name)
-    result = score(given, "s3://lake/out/")
-    if "[" in given:
+    for name in ("a.parquet", "b.parquet", "_b.parquet", "below/c.parquet", "below/_log/d.parquet", "out/e.parquet"):
+        store.put(folder / "in.parquet", f"many/{name}")
+    result = score(given, "s3://lake/many/out/")
+    if expected is None:
         assert "There is no file to score" in result.stderr
         return
     assert result.exit_code == 0, result.output
-    assert [name for name in store.names() if "out" in name] == ["lake/out/a.parquet", "lake/out/b.parquet"]
-    assert f"{2 * ROWS} rows" in result.stderr
+    outputs = [name.removeprefix("lake/many/out/") for name in store.names() if "/out/" in name]
+    assert outputs == sorted([*expected, "e.parquet"])
+    assert f"{len(expected) * ROWS} rows" in result.stderr
 
 
 def test_a_run_goes_on_whose_upload_failed(
