@@ -72,7 +72,9 @@ def _explained(_: click.Context, parameter: click.Parameter, value: str | None) 
 @click.argument("source", metavar="INPUT")
 @click.option("--model", required=True, callback=model_address, help="Model, as for `madrone check`.")
 @click.option("--output", required=True, metavar="OUT", help="File, folder for several inputs, or - (standard output).")
-@click.option("--format", "read", type=click.Choice(FORMATS), help="Format of INPUT. Default: by its suffix.")
+@click.option(
+    "--format", "read", type=click.Choice(FORMATS), help="Format of INPUT. Default: by its suffix, before .gz and such."
+)
 @click.option("--output-format", "written", type=click.Choice(FORMATS), help="Format of OUT. Default: by its suffix.")
 @click.option(
     "--keep",
@@ -105,7 +107,7 @@ def score(
     """Score files of rows with a model.
 
     The rows of INPUT and their predictions are written to OUT. INPUT is a file, a folder with its subfolders, a
-    pattern in quotes, or - (standard input); INPUT and OUT may be
+    pattern in quotes, or - (standard input); CSV and NDJSON may be compressed (gzip, bzip2, zstd). INPUT and OUT may be
     in S3 (s3://bucket/key). The exit status is 0 if all went well, 1 if the run
     failed or has bad rows with --on-error fail, 2 for bad usage, 128 and the number of the signal that ended it. OUT
     appears once it is complete.

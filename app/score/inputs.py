@@ -15,6 +15,7 @@ from app.feature import Feature
 from app.score.csv_rows import read_cells, unread_of
 from app.score.json_lines import BLOCK_BYTES, NOTHING, Unread, Wanted, read_lines
 from app.score.options import Format, ScoreRefused
+from app.score.packed import unpacked, without_packing
 from app.score.places import is_folder, is_remote, opened, size_of, sought, why
 from app.score.search import below, found, is_within, root_of
 
@@ -27,8 +28,8 @@ SUFFIXES: dict[str, Format] = {
     ".feather": "arrow",
 }
 
-PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz"}
-"""Begins of compressed files, and the commands that make and unpack them."""
+TEXT: tuple[Format, ...] = ("csv", "ndjson")
+"""Formats of which compressed files are read."""
 
 BATCH_ROWS, BATCH_CELLS = 2**17, 2**22
 """Most rows of a record batch, and most cells, if those are of more than a row: they bound the memory, with the
@@ -81,14 +82,32 @@ def find_inputs(given: str, output: str, format: Format | None = None) -> tuple[
 
 
 def _format_by_name(path: str) -> Format | None:
-    return SUFFIXES.get(Path(path).suffix.lower())
+    text = without_packing(path)
+    format = SUFFIXES.get(Path(text).suffix.lower())
+    return format if text == path or format in TEXT else None
 
 
-def format_of(path: str, given: Format | None, option: str = "--format") -> Format:
-    """Format of a file by its name, unless it is given by an option (ScoreRefused: the name does not tell)."""
+def format_of(path: str, given: Format | None) -> Format:
+    """Format of an input by its name, unless it is given (ScoreRefused: the name does not tell)."""
     format = given or _format_by_name(path)
     if format is None:
-        raise ScoreRefused(f"The format of {path} cannot be told by its name; give it with {option}.")
+        raise ScoreRefused(f"The format of {path} cannot be told by its name; give it with --format.")
+    return format
+
+
+def format_to_write(path: str, given: Format | None) -> Format:
+    """Format of an output by its name, unless it is given.
+
+    Raises:
+        ScoreRefused: The name does not tell, or it is that of a compressed file.
+    """
+    if without_packing(path) != path:
+        raise ScoreRefused(
+            f"{path} would not be compressed, as its name says: outputs are not; compress it afterwards."
+        )
+    format = given or _format_by_name(path)
+    if format is None:
+        raise ScoreRefused(f"The format of {path} cannot be told by its name; give it with --output-format.")
     return format
 
 
@@ -113,23 +132,13 @@ def read_pieces(
                 yield from _parquet(source, wanted, finished, remote=is_remote(path))
             return
         with opened(path) as file:
-            if format in ("csv", "ndjson") and (packer := _packer_of(file)):
-                raise ScoreRefused(
-                    f"{path} is compressed by {packer}: unpack it, such as by `{packer} -dc FILE | madrone score - "
-                    f"--format {format} ...`."
-                )
             size = size_of(path) if file.seekable() else None
-            source = _batches(file, format, features, wanted)
+            content, place = unpacked(file, path) if format in TEXT else (file, int)
+            source = _batches(content, format, features, wanted)
             for index, (batch, text, unread, read) in enumerate(source):
                 if index // BATCHES_OF_PART >= finished:
-                    share = min(1.0, read() / size) if size else None
+                    share = min(1.0, place(read()) / size) if size else None
                     yield Piece(index // BATCHES_OF_PART, batch, share, text, unread)
-
-
-def _packer_of(file: BinaryIO) -> str | None:
-    """The command that has compressed a file of text, by its first bytes."""
-    head = file.peek(4) if isinstance(file, io.BufferedReader) else b""
-    return next((packer for begin, packer in PACKED.items() if head.startswith(begin)), None)
 
 
 @contextmanager

@@ -10,9 +10,10 @@ import msgspec
 
 from app.files import make_directory
 from app.score.bad_rows import BadRows
-from app.score.inputs import format_of, read_pieces
+from app.score.inputs import format_of, format_to_write, read_pieces
 from app.score.options import Format, ScoreRefused
 from app.score.output import Output, whole_file
+from app.score.packed import without_packing
 from app.score.parts import Parts, PartWriter, remove_parts
 from app.score.pipeline import ScoredPiece, score_pieces
 from app.score.places import STANDARD, inside, is_remote, is_stream, real, stamp, upload
@@ -63,13 +64,12 @@ def jobs_of(
         raise ScoreRefused("Several inputs need a folder for --output.")
     jobs: list[Job] = []
     for source in inputs or [STANDARD]:
-        read = format_of(source, given)
+        read, alike = format_of(source, given), output is None and target == STANDARD
         if root is not None:
-            name = below(root, source)
+            name = below(root, without_packing(source))
             path, written = inside(target, str(name.with_suffix(f".{output}") if output else name)), output or read
         else:
-            path = target
-            written = output or (read if target == STANDARD else format_of(target, None, "--output-format"))
+            path, written = target, read if alike else format_to_write(target, output)
         jobs.append(Job(source, path, _made(path, work), read, written))
     first: dict[str, str] = {}
     for job in jobs:

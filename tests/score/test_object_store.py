@@ -1,5 +1,6 @@
 """Files in an object store: a real server that speaks S3, which refuses what a test wants it to."""
 
+import gzip
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,6 +79,14 @@ def store(whole_store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     whole_store.refuses = lambda request: False
     whole_store.files.delete_dir_contents("lake")
     return whole_store
+
+
+def test_a_compressed_object_is_read(score: Score, folder: Path, tmp_path: Path, store: Store) -> None:
+    (tmp_path / "in.csv.gz").write_bytes(gzip.compress((folder / "in.csv").read_bytes()))
+    store.put(tmp_path / "in.csv.gz", "many/in.csv.gz")
+    result = score("s3://lake/many", "s3://lake/out/")
+    assert (result.exit_code, f"{ROWS} rows" in result.stderr) == (0, True), result.output
+    assert "lake/out/in.csv" in store.names()
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "ndjson", "arrow"])

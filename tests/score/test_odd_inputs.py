@@ -1,11 +1,7 @@
 """Files as people have them: odd columns, odd text, damage. Each is scored, or refused in a sentence."""
 
-import bz2
 import datetime
 import decimal
-import gzip
-import lzma
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,16 +89,6 @@ def test_csv_that_cannot_be_read_is_refused_without_its_values(
     assert (result.exit_code, message in result.stderr) == (1, True), result.output
     assert "secret" not in result.stderr
     assert not (tmp_path / "out.csv").exists()
-
-
-@pytest.mark.parametrize(("pack", "packer"), [(gzip.compress, "gzip"), (bz2.compress, "bzip2"), (lzma.compress, "xz")])
-@pytest.mark.parametrize("format", ["csv", "ndjson"])
-def test_a_compressed_file_is_refused_as_such(
-    score: Score, folder: Path, tmp_path: Path, format: str, pack: Callable[[bytes], bytes], packer: str
-) -> None:
-    (tmp_path / "packed").write_bytes(pack((folder / f"in.{format}").read_bytes()))
-    result = score(tmp_path / "packed", tmp_path / "out.csv", "--format", format)
-    assert (result.exit_code, f"compressed by {packer}: unpack it" in result.stderr) == (1, True), result.output
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "arrow", "csv"])

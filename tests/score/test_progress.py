@@ -1,5 +1,6 @@
 """What a scoring tells of its progress: rows, speed, and the time left of inputs of every format."""
 
+import gzip
 import io
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from app.score.options import Format
 from app.score.progress import Counter, shown_rows
 
 
-@pytest.mark.parametrize("format", ["parquet", "csv", "ndjson", "arrow"])
-def test_the_share_that_is_read_grows_with_the_rows(tmp_path: Path, format: Format) -> None:
+@pytest.mark.parametrize(
+    ("format", "packed"),
+    [("parquet", False), ("csv", False), ("ndjson", False), ("arrow", False), ("csv", True), ("ndjson", True)],
+)
+def test_the_share_that_is_read_grows_with_the_rows(tmp_path: Path, format: Format, packed: bool) -> None:
     count = 200_000
     table: Any = pa.table({"x": np.linspace(0.1, 0.9, count)})
     path = tmp_path / "in"
@@ -31,6 +35,8 @@ def test_the_share_that_is_read_grows_with_the_rows(tmp_path: Path, format: Form
             file.write_table(table, 50_000)
     else:
         path.write_text("".join(f'{{"x":{value}}}\n' for value in table["x"].to_pylist()))
+    if packed:
+        path.write_bytes(gzip.compress(path.read_bytes(), 1))
     rows = 0
     for piece in read_pieces(str(path), format, (Feature(name="x"),), lambda schema: schema.names):
         rows += piece.batch.num_rows
