@@ -16,6 +16,9 @@ from app.score.options import FORMATS, ON_ERROR, ScoreOptions, ScoreRefused
 MOST_NAMED = 5
 """Files of a folder that are named as left out."""
 
+DELIMITER = r"[\x01-\x1f!-~](?<![\n\r\"A-Za-z0-9.+:-])"
+"""Numbers and dates are written without quotes, so that what is in them cannot stand between them."""
+
 
 class _Ended(BaseException):
     """A signal ends the command."""
@@ -68,6 +71,17 @@ def _explained(_: click.Context, parameter: click.Parameter, value: str | None) 
     return True, int(found[1])
 
 
+def _delimiter(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """What is between cells; a tab may be written as such or as a backslash and t."""
+    delimiter = "\t" if value == "\\t" else value
+    if delimiter is not None and not re.fullmatch(DELIMITER, delimiter):
+        raise click.BadParameter(
+            "must be \\t or one character of ASCII that is in no number, date or quotes, such as ; or |.",
+            param=parameter,
+        )
+    return delimiter
+
+
 @click.command()
 @click.argument("source", metavar="INPUT")
 @click.option("--model", required=True, callback=model_address, help="Model, as for `madrone check`.")
@@ -76,6 +90,11 @@ def _explained(_: click.Context, parameter: click.Parameter, value: str | None) 
     "--format", "read", type=click.Choice(FORMATS), help="Format of INPUT. Default: by its suffix, before .gz and such."
 )
 @click.option("--output-format", "written", type=click.Choice(FORMATS), help="Format of OUT. Default: by its suffix.")
+@click.option(
+    "--delimiter",
+    callback=_delimiter,
+    help="Character between cells of CSV, read or written; \\t is a tab. Default: a tab for .tsv, else a comma.",
+)
 @click.option(
     "--keep",
     callback=_columns,
@@ -100,7 +119,7 @@ def _explained(_: click.Context, parameter: click.Parameter, value: str | None) 
 )
 @click.option("--resume", is_flag=True, help="Keep finished parts until OUT is complete, and go on from those.")
 def score(
-    source: str, model: str, output: str, read: Any, written: Any,
+    source: str, model: str, output: str, read: Any, written: Any, delimiter: str | None,
     keep: tuple[str, ...] | None, renamed: dict[str, str], interval: float | None, labels: bool,
     explain: tuple[bool, int | None], on_error: Any, resume: bool,
 ) -> None:  # fmt: skip
@@ -108,9 +127,8 @@ def score(
 
     The rows of INPUT and their predictions are written to OUT. INPUT is a file, a folder with its subfolders, a
     pattern in quotes, or - (standard input); CSV and NDJSON may be compressed (gzip, bzip2, zstd). INPUT and OUT may be
-    in S3 (s3://bucket/key). The exit status is 0 if all went well, 1 if the run
-    failed or has bad rows with --on-error fail, 2 for bad usage, 128 and the number of the signal that ended it. OUT
-    appears once it is complete.
+    in S3 (s3://bucket/key). The exit status is 0 if all went well, 1 if the run failed or has bad rows with --on-error
+    fail, 2 for bad usage, 128 and the number of the signal that ended it. OUT appears once it is complete.
     """
     options = ScoreOptions(
         keep=keep, renamed=renamed, level=interval, labels=labels, explain=explain[0], top=explain[1],
@@ -125,7 +143,7 @@ def score(
             raise click.UsageError("--resume needs files for INPUT and OUT.")
         if source == "-" and read is None:
             raise click.UsageError("Standard input needs --format.")
-        _score_files(source, model, output, read, written, options, signals, resume=resume)
+        _score_files(source, model, output, read, written, delimiter, options, signals, resume=resume)
     except _Ended as ended:
         how = (
             "The same command goes on from the finished parts."
@@ -140,7 +158,7 @@ def score(
 
 
 def _score_files(
-    source: str, model: str, output: str, read: Any, written: Any, options: ScoreOptions,
+    source: str, model: str, output: str, read: Any, written: Any, delimiter: str | None, options: ScoreOptions,
     signals: _Signals, *, resume: bool,
 ) -> None:  # fmt: skip
     """Score the files, and tell what came of it."""
@@ -175,7 +193,7 @@ def _score_files(
             click.echo(f"Left out, since their names tell no format (--format would): {named}{more}.", err=True)
         jobs = jobs_of(
             inputs, output, read, written, settings.data_dir / "score",
-            root=root_of(source) if several else None,
+            root=root_of(source) if several else None, delimiter=delimiter,
         )  # fmt: skip
         if is_remote(output):
             check_bucket(output)

@@ -3,6 +3,7 @@
 import csv
 from collections import deque
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -12,6 +13,9 @@ from pyarrow import csv as arrow_csv
 
 from app.score.json_lines import BLOCK_BYTES, LINE
 from app.score.options import ScoreRefused
+from app.score.packed import without_packing
+
+COMMA, TAB = ",", "\t"
 
 HEADER_BYTES = 2**18
 """Most bytes of the header of a CSV file."""
@@ -25,7 +29,12 @@ RAGGED_ROWS = 65_536
 """Rows of a record batch that has no good row."""
 
 
-def read_cells(file: BinaryIO) -> Iterator[Any]:
+def delimiter_of(path: str, given: str | None) -> str:
+    """What is between the cells of a file of CSV by its name, unless it is given."""
+    return given or (TAB if PurePath(without_packing(path)).suffix.lower() == ".tsv" else COMMA)
+
+
+def read_cells(file: BinaryIO, delimiter: str = COMMA) -> Iterator[Any]:
     """The schema of a CSV file, then its record batches, with the places of the rows that cannot be read: bool[B].
 
     A row with another number of cells than the header is one of nulls, at its place.
@@ -34,7 +43,7 @@ def read_cells(file: BinaryIO) -> Iterator[Any]:
         ScoreRefused: The header cannot be read.
         pyarrow.ArrowException: A row cannot be read.
     """
-    names = _header(file)
+    names = _header(file, delimiter)
     schema = pa.schema([(name, pa.string()) for name in names])
     yield schema
     ragged = _Ragged(schema)
@@ -43,7 +52,9 @@ def read_cells(file: BinaryIO) -> Iterator[Any]:
             file,
             # With threads, Arrow would not tell the numbers of rows.
             read_options=arrow_csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False, column_names=names),
-            parse_options=arrow_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=ragged.note),
+            parse_options=arrow_csv.ParseOptions(
+                delimiter=delimiter, newlines_in_values=True, invalid_row_handler=ragged.note
+            ),
             convert_options=arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
             ),
@@ -117,7 +128,7 @@ def unread_of(bad: NDArray[np.bool_]) -> dict[tuple[str, str], list[int]]:
     return {(LINE, OTHER_CELLS): places} if places else {}
 
 
-def _header(file: BinaryIO) -> list[str]:
+def _header(file: BinaryIO, delimiter: str) -> list[str]:
     """Names of the columns of a CSV file, which may have line ends in quotes."""
     left = HEADER_BYTES
 
@@ -131,7 +142,7 @@ def _header(file: BinaryIO) -> list[str]:
             yield line.decode("utf-8-sig")
 
     try:
-        return next(csv.reader(lines()))
+        return next(csv.reader(lines(), delimiter=delimiter))
     except UnicodeDecodeError:
         raise ScoreRefused("The header of the CSV file is not in UTF-8.") from None
     except csv.Error as error:

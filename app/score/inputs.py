@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.feature import Feature
-from app.score.csv_rows import read_cells, unread_of
+from app.score.csv_rows import COMMA, read_cells, unread_of
 from app.score.json_lines import BLOCK_BYTES, NOTHING, Unread, Wanted, read_lines
 from app.score.options import Format, ScoreRefused
 from app.score.packed import unpacked, without_packing
@@ -22,6 +22,7 @@ from app.score.search import below, found, is_within, root_of
 SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
     ".csv": "csv",
+    ".tsv": "csv",
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
     ".arrow": "arrow",
@@ -112,8 +113,9 @@ def format_to_write(path: str, given: Format | None) -> Format:
 
 
 def read_pieces(
-    path: str, format: Format, features: tuple[Feature, ...], wanted: Wanted, finished: int = 0
-) -> Iterator[Piece]:
+    path: str, format: Format, features: tuple[Feature, ...], wanted: Wanted, finished: int = 0,
+    delimiter: str = COMMA,
+) -> Iterator[Piece]:  # fmt: skip
     """The rows of a file, in order, from its first unfinished part on. A part without rows has an empty piece.
 
     Args:
@@ -122,6 +124,7 @@ def read_pieces(
         features: Features by the input's names.
         wanted: Tells the columns to read.
         finished: Parts to leave out.
+        delimiter: What is between cells of CSV.
 
     Raises:
         ScoreRefused: The file cannot be read.
@@ -134,7 +137,7 @@ def read_pieces(
         with opened(path) as file:
             size = size_of(path) if file.seekable() else None
             content, place = unpacked(file, path) if format in TEXT else (file, int)
-            source = _batches(content, format, features, wanted)
+            source = _batches(content, format, features, wanted, delimiter)
             for index, (batch, text, unread, read) in enumerate(source):
                 if index // BATCHES_OF_PART >= finished:
                     share = min(1.0, place(read()) / size) if size else None
@@ -178,16 +181,21 @@ def _no_rows(schema: Any, names: list[str]) -> Any:
 
 
 def _batches(
-    file: BinaryIO, format: Format, features: tuple[Feature, ...], wanted: Wanted
+    file: BinaryIO, format: Format, features: tuple[Feature, ...], wanted: Wanted, delimiter: str
 ) -> Iterator[tuple[Any, bool, Unread, Callable[[], int]]]:
     """Record batches, whether all columns are text, rows that cannot be read, and what tells the bytes up to there."""
     if format == "ndjson":
         yield from ((batch, False, unread, file.tell) for batch, unread in read_lines(file, features, wanted))
         return
     text = format == "csv"
-    source = read_cells(file) if text else _arrow(file)
+    source = read_cells(file, delimiter) if text else _arrow(file)
     schema = next(source)
-    names, seen = wanted(schema), False
+    try:
+        names, seen = wanted(schema), False
+    except ScoreRefused as error:
+        if text and len(schema) == 1:
+            raise ScoreRefused(f"{error} The header is one cell; --delimiter tells what is between cells.") from None
+        raise
     most = _batch_rows(names)
     for number, one in enumerate(source):
         batch, bad = one if text else (one, None)

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv as arrow_csv
 
 from app.files import sync_directory
+from app.score.csv_rows import COMMA
 from app.score.options import Format, ScoreRefused
 from app.score.places import is_stream, streamed
 
@@ -35,9 +36,10 @@ class Output:
         format: Its format.
         schema: Schema of the record batches.
         stream: Whether the sink is no file: Arrow is written in its streaming format, and nothing goes to the disk.
+        delimiter: What is between cells of CSV.
     """
 
-    def __init__(self, sink: BinaryIO, format: Format, schema: Any, *, stream: bool) -> None:
+    def __init__(self, sink: BinaryIO, format: Format, schema: Any, *, stream: bool, delimiter: str = COMMA) -> None:
         self._file, self._sink = sink, _Sink(sink)
         self._schema = pa.schema([field.with_type(_type_in(field.type, format, stream=stream)) for field in schema])
         self._held: list[Any] = []
@@ -53,7 +55,9 @@ class Output:
                     column_encoding=_encodings(schema),
                 )
             elif format == "csv":
-                self._writer = arrow_csv.CSVWriter(self._sink, self._schema)
+                self._writer = arrow_csv.CSVWriter(
+                    self._sink, self._schema, write_options=arrow_csv.WriteOptions(delimiter=delimiter)
+                )
             elif format == "arrow":
                 self._writer = (pa.ipc.new_stream if stream else pa.ipc.new_file)(self._sink, self._schema)
         except pa.ArrowException as error:

@@ -10,6 +10,7 @@ import msgspec
 
 from app.files import make_directory
 from app.score.bad_rows import BadRows
+from app.score.csv_rows import delimiter_of
 from app.score.inputs import format_of, format_to_write, read_pieces
 from app.score.options import Format, ScoreRefused
 from app.score.output import Output, whole_file
@@ -33,6 +34,7 @@ class Job(NamedTuple):
         made: Path at which the output is made: on this machine, also for an output elsewhere.
         input: Format of the input.
         output: Format of the output.
+        delimiters: What is between cells of the input and of the output, where these are CSV.
     """
 
     source: str
@@ -40,11 +42,12 @@ class Job(NamedTuple):
     made: str
     input: Format
     output: Format
+    delimiters: tuple[str, str]
 
 
 def jobs_of(
     inputs: list[str], target: str, given: Format | None, output: Format | None, work: Path, *,
-    root: str | None = None,
+    root: str | None = None, delimiter: str | None = None,
 ) -> list[Job]:  # fmt: skip
     """An output for each input: the target, or a file of the same path in that folder.
 
@@ -56,6 +59,7 @@ def jobs_of(
         work: Folder where outputs are made that go elsewhere.
         root: Folder of the inputs, from which on their paths are kept in the target, which is a folder; None where the
             target is a file.
+        delimiter: What is between cells of CSV, unless names tell.
 
     Raises:
         ScoreRefused: A name does not tell its format, or an output would be an input or another's.
@@ -70,13 +74,16 @@ def jobs_of(
             path, written = inside(target, str(name.with_suffix(f".{output}") if output else name)), output or read
         else:
             path, written = target, read if alike else format_to_write(target, output)
-        jobs.append(Job(source, path, _made(path, work), read, written))
+        delimiters = delimiter_of(source, delimiter), delimiter_of(source if alike else path, delimiter)
+        jobs.append(Job(source, path, _made(path, work), read, written, delimiters))
     first: dict[str, str] = {}
     for job in jobs:
         if (other := first.setdefault(real(job.target), job.source)) != job.source:
             raise ScoreRefused(f"The outputs of {other} and {job.source} would be one file, {job.target}.")
     if {*first} & {real(path) for path in inputs}:
         raise ScoreRefused("The output would replace an input.")
+    if delimiter and not any("csv" in (job.input, job.output) for job in jobs):
+        raise ScoreRefused("--delimiter is for CSV, and there is none to read or write.")
     return jobs
 
 
@@ -125,7 +132,7 @@ def _make(scorer: Scorer, job: Job, advance: Advance, *, resume: bool) -> BadRow
         "model": scorer.served.artifact.digest,
         "options": msgspec.to_builtins(scorer.options),
         "input": stamp(job.source),
-        "format": [job.input, job.output],
+        "format": [job.input, job.output, *job.delimiters],
     }
     with whole_file(job.made) as sink:
         parts = Parts(Path(job.made), manifest)
@@ -134,7 +141,9 @@ def _make(scorer: Scorer, job: Job, advance: Advance, *, resume: bool) -> BadRow
         with ExitStack() as stack:
             writer: Output | None = None
             for batch in parts.batches():
-                writer = writer or stack.enter_context(Output(sink, job.output, batch.schema, stream=False))
+                writer = writer or stack.enter_context(
+                    Output(sink, job.output, batch.schema, stream=False, delimiter=job.delimiters[1])
+                )
                 writer.write(batch)
     return bad
 
@@ -153,7 +162,9 @@ def _score(scorer: Scorer, job: Job, sink: Any, advance: Advance) -> BadRows:
     writer: Output | None = None
     with ExitStack() as stack:
         for piece, (batch, _) in stack.enter_context(closing(_scored(scorer, job, bad))):
-            writer = writer or stack.enter_context(Output(sink, job.output, batch.schema, stream=stream))
+            writer = writer or stack.enter_context(
+                Output(sink, job.output, batch.schema, stream=stream, delimiter=job.delimiters[1])
+            )
             writer.write(batch)
             advance(piece.batch.num_rows, piece.share)
     return bad
@@ -178,7 +189,7 @@ def _score_parts(scorer: Scorer, job: Job, parts: Parts, bad: BadRows, advance: 
 
 def _scored(scorer: Scorer, job: Job, bad: BadRows, finished: int = 0) -> Generator[ScoredPiece]:
     """The scored pieces of an input but for its finished parts; their rows are added to `bad`."""
-    pieces = read_pieces(job.source, job.input, scorer.features, scorer.wanted, finished)
+    pieces = read_pieces(job.source, job.input, scorer.features, scorer.wanted, finished, job.delimiters[0])
     scored = score_pieces(pieces, lambda piece: scorer.scored(piece.batch, text=piece.text, unread=piece.unread))
     with closing(scored):
         for one in scored:
