@@ -3,7 +3,7 @@
 import io
 import os
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -115,7 +115,7 @@ def format_to_write(path: str, given: Format | None) -> Format:
 def read_pieces(
     path: str, format: Format, features: tuple[Feature, ...], wanted: Wanted, finished: int = 0,
     delimiter: str = COMMA,
-) -> Iterator[Piece]:  # fmt: skip
+) -> Generator[Piece]:  # fmt: skip
     """The rows of a file, in order, from its first unfinished part on. A part without rows has an empty piece.
 
     Args:
@@ -137,11 +137,13 @@ def read_pieces(
         with opened(path) as file:
             size = size_of(path) if file.seekable() else None
             content, place = unpacked(file, path) if format in TEXT else (file, int)
-            source = _batches(content, format, features, wanted, delimiter)
-            for index, (batch, text, unread, read) in enumerate(source):
-                if index // BATCHES_OF_PART >= finished:
-                    share = min(1.0, place(read()) / size) if size else None
-                    yield Piece(index // BATCHES_OF_PART, batch, share, text, unread)
+            # To close it waits for a thread of Arrow's that reads ahead, and that would crash Python if it outlived it.
+            with closing(content):
+                source = _batches(content, format, features, wanted, delimiter)
+                for index, (batch, text, unread, read) in enumerate(source):
+                    if index // BATCHES_OF_PART >= finished:
+                        share = min(1.0, place(read()) / size) if size else None
+                        yield Piece(index // BATCHES_OF_PART, batch, share, text, unread)
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 import os
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -56,12 +56,12 @@ class _Budget:
 
 
 def score_pieces(
-    pieces: Iterable[Piece], score: Callable[[Piece], Scored], *, most_bytes: int = MOST_BYTES, threads: int = CORES
+    pieces: Generator[Piece], score: Callable[[Piece], Scored], *, most_bytes: int = MOST_BYTES, threads: int = CORES
 ) -> Generator[ScoredPiece]:
     """Score pieces in threads, while others are read and written; they come in their order.
 
     Args:
-        pieces: What a thread of its own reads.
+        pieces: What a thread of its own reads, and closes.
         score: Scores a piece, in one of the threads.
         most_bytes: Bytes in flight.
         threads: Threads that score.
@@ -75,10 +75,11 @@ def score_pieces(
         def read() -> None:
             end: Exception | None = None
             try:
-                for piece in pieces:
-                    size = piece.batch.nbytes
-                    budget.take(size)
-                    queue.put((piece, size, pool.submit(score, piece)))
+                with closing(pieces):
+                    for piece in pieces:
+                        size = piece.batch.nbytes
+                        budget.take(size)
+                        queue.put((piece, size, pool.submit(score, piece)))
             except _Closed:
                 return
             except Exception as error:

@@ -5,6 +5,8 @@ import gzip
 import io
 import lzma
 import random
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from app.score import csv_rows, inputs
+from app.score import csv_rows, inputs, packed
+from app.score.bad_rows import BadRows
 from app.score.packed import unpacked
-from app.score.scorer import Scorer
+from app.score.pipeline import score_pieces
+from app.score.scorer import Scored, Scorer
 from tests.score.support import ROWS, Score
 
 Pack = Callable[[bytes], bytes]
@@ -27,11 +31,11 @@ def zstd(content: bytes) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def read(packed: bytes, path: str = "-") -> bytes:
-    file, place = unpacked(io.BufferedReader(io.BytesIO(packed)), path)  # pyright: ignore[reportArgumentType]
-    content = file.read()
-    assert place(len(content)) == len(packed)
-    return content
+def read(content: bytes, path: str = "-") -> bytes:
+    file, place = unpacked(io.BufferedReader(io.BytesIO(content)), path)  # pyright: ignore[reportArgumentType]
+    text = file.read()
+    assert place(len(text)) == len(content)
+    return text
 
 
 packers = pytest.mark.parametrize(
@@ -73,11 +77,11 @@ def test_frames_of_pzstd_are_read() -> None:
 @packers
 def test_no_begin_of_a_file_is_read_as_if_it_were_whole(pack: Pack, suffix: str) -> None:
     one = pack(b"".join(b"%d,%d\n" % (number, number * number) for number in range(100)))
-    for packed in (one, pack(b"a\n") + one):
-        for length in range(4, len(packed)):
-            if length != len(packed) - len(one):
+    for content in (one, pack(b"a\n") + one):
+        for length in range(4, len(content)):
+            if length != len(content) - len(one):
                 with pytest.raises((OSError, EOFError)):
-                    read(packed[:length])
+                    read(content[:length])
     with pytest.raises((OSError, EOFError)):
         read(one + b"what is no stream")
 
@@ -150,3 +154,34 @@ def test_finished_parts_are_read_again_and_not_scored(
     assert score(tmp_path / "in.csv.gz", tmp_path / "out.csv", "--resume").exit_code == 0
     assert 0 < sum(rows) < 700
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_nothing_is_read_ahead_any_more_once_no_rows_are_wanted(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else Arrow's thread may call into Python while that ends, which crashes it."""
+    (tmp_path / "in.csv.bz2").write_bytes(bz2.compress((folder / "in.csv").read_bytes()))
+    monkeypatch.setattr(csv_rows, "BLOCK_BYTES", 2000)
+    monkeypatch.setattr(packed, "BUFFER_BYTES", 500)
+    monkeypatch.setattr(inputs, "unpacked", lambda file, path: slowed(*unpacked(file, path)))
+    reading = threading.Event()
+
+    def slowed(text: Any, place: Any) -> tuple[Any, Any]:
+        plain = text.raw.readinto
+
+        def readinto(buffer: Any) -> int:
+            reading.set()
+            time.sleep(0.005)  # as a large block takes
+            count = plain(buffer)
+            reading.clear()
+            return count
+
+        text.raw.readinto = readinto
+        return text, place
+
+    read = inputs.read_pieces(str(tmp_path / "in.csv.bz2"), "csv", (), lambda schema: schema.names)
+    scored = score_pieces(read, lambda piece: Scored(piece.batch, BadRows()), most_bytes=1)
+    assert next(scored).piece.batch.num_rows
+    assert reading.wait(timeout=10)
+    scored.close()
+    assert not reading.is_set()
