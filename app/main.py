@@ -70,7 +70,7 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or run the lifespan."""
-        if self.services.shutdown.announced:
+        if self.services.shutdown.leaving:
             send = closing(send)
         await self.entrance(scope, receive, send)
 

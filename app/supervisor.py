@@ -13,7 +13,7 @@ from granian import Granian
 from granian.constants import SSLProtocols
 
 from app.config.settings import Settings, SettingsError
-from app.serving.shutdown import NOTICE
+from app.serving.shutdown import NOTICE, REPLACED
 from app.serving.tls import BadTls, Credentials, read_credentials
 from app.workers.place import VARIABLE, ready_file
 
@@ -82,6 +82,8 @@ class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, repor
         """Read the files of TLS and of secrets anew, and replace the workers, one after the other."""
         self.reload_signal = False
         self.main_loop_interrupt.clear()
+        if self.interrupt_signal or self.interrupt_children:  # since the loop looked
+            self.main_loop_interrupt.set()
         if self.workers == 1:
             log.warning("SIGHUP is ignored: without a second worker nobody answers while one is replaced")
             return
@@ -118,6 +120,8 @@ class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, repor
         self.wrks[idx] = new
         self.wrks[-1] = old
         new.interrupt_by_parent = False
+        self._notify(old, REPLACED)
+        self._wait(lambda: not old.is_alive(), self._settings.shutdown_delay)
         old.terminate()
         self._wait(lambda: not old.is_alive(), self._settings.shutdown_grace)
         if not self.interrupt_signal:
@@ -129,6 +133,12 @@ class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, repor
         end = time.monotonic() + seconds
         while not happened() and time.monotonic() < end and not self.interrupt_signal:
             time.sleep(POLL_SECONDS)
+
+    def _notify(self, worker: Any, notice: int) -> None:
+        """Tell a worker that it is about to end, which is no failure from now on."""
+        worker.interrupt_by_parent = True
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.inner.pid, notice)  # ends a worker that does not handle it yet
 
     def _end(self, worker: Any) -> None:
         worker.kill()
@@ -145,9 +155,7 @@ class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, repor
     def shutdown(self, exit_code: int = 0) -> None:
         """End the service."""
         for worker in self.wrks:
-            worker.interrupt_by_parent = True  # from now on its end is no failure
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(worker.inner.pid, NOTICE)  # ends a worker that does not handle it yet
+            self._notify(worker, NOTICE)
         end = time.monotonic() + self._settings.shutdown_delay
         while time.monotonic() < end and any(worker.is_alive() for worker in self.wrks):
             time.sleep(POLL_SECONDS)

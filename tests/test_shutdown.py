@@ -14,8 +14,9 @@ import pytest
 from granian.constants import Interfaces
 
 from app.config.settings import Settings
+from app.serving.shutdown import NOTICE, REPLACED
 from app.supervisor import DrainingServer
-from tests.support import BY_PATH, HTTP, Client, Server, eventually
+from tests.support import BY_PATH, HTTP, Client, Server, come_true, eventually
 from tests.wire import WITHIN_S, Wire, head, metric
 
 Serve = Callable[..., Server]
@@ -89,19 +90,23 @@ def test_readiness_ends_then_the_port_closes_then_the_last_answer_leaves(
     assert ends(server, tmp_path) == 0
 
 
+@pytest.mark.parametrize(("notice", "ready"), [(NOTICE, 503), (REPLACED, 200)])
 async def test_answers_close_their_connections_once_the_end_is_announced(
-    client: Client, example: dict[str, float]
+    client: Client, example: dict[str, float], notice: signal.Signals, ready: int
 ) -> None:
     assert "connection" not in (await client.post("/predict", json=example)).headers
-    client.app.services.shutdown.announce()
+    client.app.services.shutdown.listen()
+    signal.raise_signal(notice)
+    await come_true(lambda: client.app.services.shutdown.leaving)
     answers = [
         await client.post("/predict", json=example),
         await client.post("/predict/batch", json={}),
         await client.get("/health/live"),
         await client.get("/nowhere"),
+        await client.get("/health/ready"),
     ]
     assert [(one.status_code, one.headers["connection"]) for one in answers] == [
-        (status, "close") for status in (200, 422, 200, 404)
+        (status, "close") for status in (200, 422, 200, 404, ready)
     ]
 
 
@@ -169,6 +174,14 @@ def test_told_again_and_again_it_ends_once(serve: Serve, tmp_path: Path, again: 
         time.sleep(0.05)
     assert ends(server, tmp_path) == 0
     assert "Traceback" not in server.log()
+
+
+def test_a_signal_to_end_just_before_a_reload_is_seen_after_it() -> None:
+    server = DrainingServer("app", settings=Settings(), interface=Interfaces.ASGI)
+    server.signal_handler_reload()
+    server.signal_handler_interrupt()
+    server._reload(None, None)
+    assert server.main_loop_interrupt.is_set()
 
 
 @pytest.mark.parametrize("first", ["interrupt", "reload"])

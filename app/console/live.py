@@ -98,7 +98,7 @@ class Live:
         return Figures(await self.content(services.of(question.model))) if leads else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream to one viewer until it goes, the service ends, or `LONGEST_S` have passed."""
+        """Stream to one viewer until it goes, the worker is to end, or `LONGEST_S` have passed."""
         services = chosen(self._services, Request(scope).query_params.get(MODEL))
         if self.viewers >= MOST_VIEWERS:
             raise TooManyViewers(f"{MOST_VIEWERS} others watch already, which is the most.")
@@ -130,7 +130,7 @@ class Live:
         await sent({"type": "http.response.start", "status": 200, "headers": headers})
         await sent({"type": "http.response.body", "body": b"retry: %d\n\n" % RETRY_MS, "more_body": True})
         end = loop.time() + LONGEST_S
-        while not (gone.done() or self._services.shutdown.announced or loop.time() > end):
+        while not (gone.done() or self._services.shutdown.leaving or loop.time() > end):
             await sent(
                 {
                     "type": "http.response.body",

@@ -163,10 +163,10 @@ async def test_viewers_beyond_the_limit_are_refused(client: Client, monkeypatch:
         assert live_of(client).viewers == 1
 
 
-async def test_a_stream_ends_with_the_service(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_ends_with_its_worker(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "PERIOD_S", 0.02)
     async with watching(client) as (viewer,):
-        services_of(client).shutdown.announce()
+        services_of(client).shutdown.leave()
         await viewer.task
         assert viewer.sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
 

@@ -4,6 +4,7 @@ import signal
 import ssl
 import threading
 from collections.abc import Callable
+from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
 import httpx
@@ -59,7 +60,7 @@ def test_sighup_takes_new_files_without_a_failed_answer(serve: Serve, tmp_path: 
     file.write_text("old")
     secrets = {"API_KEY": "new", "API_KEY_SECOND_FILE": str(file)}
     tls = {"API_TLS_CERT": str(certificate), "API_TLS_KEY": str(key)}
-    server = serve(**BY_PATH, **tls, **secrets, API_WORKERS="2", PREDICTION_LOG="off", SHUTDOWN_DELAY="0")
+    server = serve(**BY_PATH, **tls, **secrets, API_WORKERS="2", PREDICTION_LOG="off", SHUTDOWN_DELAY="0.5")
     server.url = f"https://127.0.0.1:{server.port}"
     eventually(lambda: started(server) == 2, process=server)
     first = certificates(server)
@@ -71,24 +72,36 @@ def test_sighup_takes_new_files_without_a_failed_answer(serve: Serve, tmp_path: 
 
     authority.issue("service")
     file.write_text("newer")
-    answered, ended = list[int](), threading.Event()
+    answered, lost, ended = list[int](), list[str](), threading.Event()
 
     def ask() -> None:
-        # A connection that was opened earlier is answered by a new worker, or closed between two answers.
-        transport = httpx.HTTPTransport(verify=False, retries=1)
-        with httpx.Client(base_url=server.url, transport=transport, headers={"X-API-Key": "new"}) as client:
-            while not ended.wait(0.01):
-                answered.append(client.post("/predict", json={}).status_code)
+        connection = HTTPSConnection("127.0.0.1", server.port, context=ssl._create_unverified_context(), timeout=20)
+        headers, kept = {"X-API-Key": "new", "Content-Type": "application/json"}, False
+        while not ended.wait(0.01):
+            try:
+                connection.request("POST", "/predict", "{}", headers)
+                with connection.getresponse() as answer:
+                    answered.append(answer.status)
+                    kept = not answer.will_close
+            except (OSError, HTTPException) as error:  # a new connection may be closed, one that was kept may not
+                lost.extend([repr(error)] if kept else [])
+                connection.close()
+                kept = False
+        connection.close()
 
-    asker = threading.Thread(target=ask)
-    asker.start()
+    askers = [threading.Thread(target=ask) for _ in range(4)]
+    for asker in askers:
+        asker.start()
     try:
-        server.popen.send_signal(signal.SIGHUP)
-        eventually(lambda: "all workers were replaced" in messages(server), process=server)
+        with httpx.stream("GET", f"{server.url}/console/live", verify=False, timeout=20) as figures:
+            server.popen.send_signal(signal.SIGHUP)
+            eventually(lambda: "all workers were replaced" in messages(server), 20, server)
+            assert "".join(figures.iter_text()).endswith("\n\n")
     finally:
         ended.set()
-        asker.join()
-    assert set(answered) == {422}
+        for asker in askers:
+            asker.join()
+    assert (set(answered), lost) == ({422}, [])
     renewed = certificates(server)
     assert len(renewed) == 1
     assert renewed != first
