@@ -78,7 +78,10 @@ class ArrowFunction:
         if self.threads == 1 or len(batches) == 1:
             return pa.Table.from_batches(self._checked(map(scored, batches)))
         with ThreadPoolExecutor(self.threads) as pool:
-            return pa.Table.from_batches(self._checked(pool.map(scored, batches)))
+            try:
+                return pa.Table.from_batches(self._checked(pool.map(scored, batches)))
+            finally:
+                pool.shutdown(cancel_futures=True)  # after bad rows, no thread scores the rest
 
     def batches(self, batches: Iterable[Any]) -> Iterator[Any]:
         """Score record batches one by one, as Spark's `mapInArrow` wants it."""

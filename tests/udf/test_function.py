@@ -45,6 +45,13 @@ def test_rows_are_scored_a_part_at_a_time(
     for threads in (1, 3):  # the row of the table, and not of a part of it
         with pytest.raises(ScoreRefused, match=f"row {len(rows) - 1}: age"):
             madrone.udf(model, threads=threads)(bad)
+    begun: list[int] = []
+    score = madrone.udf(model, threads=2)
+    scored_one = score.scorer.scored
+    monkeypatch.setattr(score.scorer, "scored", lambda batch: begun.append(1) or scored_one(batch))
+    with pytest.raises(ScoreRefused, match="bad row"):
+        score(pa.concat_tables([bad[-1:]] + [rows] * 200))
+    assert len(begun) < 100  # of some 1,400
     with pytest.raises(ScoreRefused, match=f"row {len(rows) - 1}: age"):
         list(madrone.udf(model).batches(bad.to_batches(max_chunksize=7)))
 
