@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from app.main import Application
 
 POLL_SECONDS = 0.05
+STDERR = 2
 
 READY_S = 300.0
 """Time for a worker to be ready in the place of another one. Many models take a minute or more on a busy machine."""
@@ -41,6 +42,7 @@ class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, repor
     def __init__(self, *arguments: Any, settings: Settings, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._settings = settings
+        self._on_terminal = os.isatty(STDERR)
         self._waking = False
         self._in_memory: list[int] = []
 
@@ -60,7 +62,9 @@ class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, repor
         self._wake()
 
     def signal_handler_reload(self, *args: Any, **kwargs: Any) -> None:
-        """Handle SIGHUP."""
+        """Handle SIGHUP, which also comes when the terminal is closed in which the service was started."""
+        if self._on_terminal and not os.isatty(STDERR):
+            self.interrupt_signal = True
         self.reload_signal = True
         self._wake()
 

@@ -1,5 +1,6 @@
 """How the service ends: told to, in whatever state it is, or killed."""
 
+import os
 import signal
 import socket
 import time
@@ -182,6 +183,23 @@ def test_a_signal_to_end_just_before_a_reload_is_seen_after_it() -> None:
     server.signal_handler_interrupt()
     server._reload(None, None)
     assert server.main_loop_interrupt.is_set()
+
+
+def test_a_closed_terminal_ends_the_service_that_was_started_in_it() -> None:
+    terminal, ours = os.openpty()
+    kept = os.dup(2)
+    os.dup2(ours, 2)
+    try:
+        server = DrainingServer("app", settings=Settings(), interface=Interfaces.ASGI)
+        server.signal_handler_reload()
+        assert not server.interrupt_signal
+        os.close(terminal)
+        server.signal_handler_reload()
+        assert server.interrupt_signal
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(ours)
 
 
 @pytest.mark.parametrize("first", ["interrupt", "reload"])
