@@ -72,7 +72,7 @@ def keep_kernels(settings: Settings) -> None:
 
 
 def place_of(error: OSError) -> str:
-    """The file that an error is of, for the begin of its reason; empty if it does not tell."""
+    """The file that an error is of, to stand before its reason; empty if it does not tell."""
     return f"{error.filename}: " if isinstance(error.filename, str | os.PathLike) else ""
 
 

@@ -64,7 +64,7 @@ def jobs_of(
     Raises:
         ScoreRefused: A name does not tell its format, or an output would be an input or another's.
     """
-    if len(inputs) > 1 and root is None:
+    if Path(target).is_file() if root is not None else len(inputs) > 1:
         raise ScoreRefused("Several inputs need a folder for --output.")
     jobs: list[Job] = []
     for source in inputs or [STANDARD]:

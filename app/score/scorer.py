@@ -69,8 +69,8 @@ class Scorer:
     def __init__(self, served: ServedModel, options: ScoreOptions = ScoreOptions()) -> None:  # noqa: B008 (frozen)
         intervals, artifact = served.artifact.intervals, served.artifact
         if options.level is not None and (intervals is None or options.level not in intervals.levels):
-            levels = ", ".join(map(str, intervals.levels)) if intervals else "none: it has no intervals"
-            raise ScoreRefused(f"The model has no intervals of level {options.level}; its levels are {levels}.")
+            others = f"its levels are {', '.join(map(str, intervals.levels))}" if intervals else "nor of any other"
+            raise ScoreRefused(f"The model has no intervals of level {options.level}, {others}.")
         if options.labels and served.labels is None:
             raise ScoreRefused("The model has no labels.")
         if options.explain and served.engine.explainable is not None:

@@ -96,7 +96,7 @@ def test_of_several_files_that_at_fault_is_named(score: Score, folder: Path, tmp
     assert result.stderr == f"{many}/b.csv: The columns are not the model's features. z is missing.\n"
     (tmp_path / "file").touch()
     result = score(many, tmp_path / "file")
-    assert (result.exit_code, result.stderr) == (1, f"The run failed: {tmp_path}/file: File exists.\n")
+    assert (result.exit_code, result.stderr) == (1, "Several inputs need a folder for --output.\n")
 
 
 @pytest.mark.parametrize("swallowed", [False, True])

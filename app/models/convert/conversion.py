@@ -158,7 +158,8 @@ def _answers(wrapped: Wrapped, pyfunc: Any, sample: Sample) -> Any:
             warnings.simplefilter("ignore")
             return (wrapped.outer if pyfunc is None else pyfunc).predict(sample.given)
     except Exception as error:
-        raise ConversionRefused(f"the original fails on the rows: {type(error).__name__}: {error}") from error
+        kind = type(error).__name__
+        raise ConversionRefused(f"the original fails on the rows of {sample.source}: {kind}: {error}") from error
 
 
 def _check_probabilities(wrapped: Wrapped, given: Any, outputs: BoosterOutputs) -> None:
