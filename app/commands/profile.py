@@ -32,6 +32,7 @@ def profile(model: str, data: Path, output: Path | None) -> None:
     from app.models.refusal import ModelRefused
     from app.models.registry.source import NothingToServe, RegistryUnreachable
     from app.models.watch.profiling import SUFFIXES, DataRefused, profile_model
+    from app.score.bad_rows import counted
 
     if data.suffix not in SUFFIXES:
         raise click.BadParameter(f"{data} ends in none of {', '.join(SUFFIXES)}.", param_hint="--data")
@@ -54,7 +55,8 @@ def profile(model: str, data: Path, output: Path | None) -> None:
     finally:
         source.close()
     made = found.made
-    features, outputs = len(made.numbers) + len(made.categories), len(made.prediction)
-    click.echo(f"{path}: {features} features of {made.rows} rows, {outputs} outputs, model version {found.version}")
+    features = counted(len(made.numbers) + len(made.categories), "feature")
+    outputs = counted(len(made.prediction), "output")
+    click.echo(f"{path}: {features} of {counted(made.rows, 'row')}, {outputs}, model version {found.version}")
     if made.rows < LEAST_BASELINE:
         click.echo(f"Chance alone moves so few rows: take {LEAST_BASELINE} or more, or expect false alarms.", err=True)

@@ -173,7 +173,8 @@ class Scorer:
         kept = [name for name in names if name not in read] if keep is None else list(keep)
         counts = Counter(names)
         if lacking := [name for name in kept if counts[name] != 1]:
-            raise ScoreRefused(f"The input does not have the column {lacking[0]} once, which is to be kept.")
+            found = "several columns" if counts[lacking[0]] else "no column"
+            raise ScoreRefused(f"The input has {found} {lacking[0]}, which is to be kept.")
         return kept
 
     def _rows(

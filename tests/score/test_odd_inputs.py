@@ -71,7 +71,7 @@ def test_csv_of_every_writer_is_read(score: Score, tmp_path: Path, header: str, 
     [
         (b"id,x,y,z\nsecret,1,2\n", "row 0: (row) has another number of cells than the header"),
         (b"id,x,x,y,z\n1,1,1,1,1\n", "x appears more than once"),
-        (b"id,id,x,y,z\n1,1,1,1,1\n", "does not have the column id once"),
+        (b"id,id,x,y,z\n1,1,1,1,1\n", "has several columns id, which is to be kept"),
         (b"id;x;y;z\n1;1;2;3\n", "z is missing. The header is one cell; --delimiter tells what"),
         (b"prediction,x,y,z\n1,1,2,3\n", "would have two columns prediction"),
         (b"caf\xe9,x,y,z\n1,1,2,3\n", "header of the CSV file is not in UTF-8"),

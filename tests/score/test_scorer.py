@@ -95,7 +95,7 @@ def test_columns_are_renamed(batch: Any) -> None:
         (ScoreOptions(level=0.77), "no intervals of level 0.77"),
         (ScoreOptions(labels=True), "no labels"),
         (ScoreOptions(renamed={"a": "b"}), "no feature of the model: b"),
-        (ScoreOptions(keep=("nothing",)), "does not have the column nothing"),
+        (ScoreOptions(keep=("nothing",)), "has no column nothing, which is to be kept"),
         (ScoreOptions(renamed={"missing": "MedInc"}), "no column missing"),
     ],
 )

@@ -73,7 +73,7 @@ def test_a_reference_of_few_rows_is_written_with_a_warning(
         done = CliRunner().invoke(main, ["profile", str(saved.directory), "--data", str(path)], env=environ)
         assert done.exit_code == 0, done.output
         assert ("false alarms" in done.output) is warns
-        assert f"1 features of {count} rows" in done.output
+        assert f"1 feature of {count} rows, 1 output, " in done.output
 
 
 def test_a_file_of_another_kind_is_bad_usage(saved: SavedModel, tmp_path: Path) -> None:
