@@ -125,6 +125,8 @@ class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, repor
         self.wrks[-1] = old
         new.interrupt_by_parent = False
         self._notify(old, REPLACED)
+        with contextlib.suppress(ValueError):
+            self.interrupt_children.remove(idx)  # if it has failed meanwhile: its place is taken
         self._wait(lambda: not old.is_alive(), self._settings.shutdown_delay)
         old.terminate()
         self._wait(lambda: not old.is_alive(), self._settings.shutdown_grace)

@@ -110,6 +110,19 @@ def test_sighup_takes_new_files_without_a_failed_answer(serve: Serve, tmp_path: 
 
 
 @pytest.mark.slow
+def test_a_worker_that_fails_while_it_is_replaced_is_so_once(serve: Serve) -> None:
+    server = serve(**BY_PATH, API_WORKERS="2", PREDICTION_LOG="off", SHUTDOWN_DELAY="0")
+    eventually(lambda: started(server) == 2, process=server)
+    first = next(line.rpartition(" ")[2] for line in messages(server) if line.startswith("Spawning worker-1"))
+    server.popen.send_signal(signal.SIGHUP)
+    eventually(lambda: sum(line.startswith("Spawning worker-1") for line in messages(server)) == 2, process=server)
+    psutil.Process(int(first)).kill()
+    eventually(lambda: "all workers were replaced" in messages(server), process=server)
+    assert server.terminate() == 0
+    assert not any(line.startswith("Respawning") for line in messages(server))
+
+
+@pytest.mark.slow
 def test_sighup_disturbs_no_service_of_one_worker(serve: Serve) -> None:
     server = serve(**BY_PATH, PREDICTION_LOG="off", SHUTDOWN_DELAY="0").wait_ready()
     server.popen.send_signal(signal.SIGHUP)
