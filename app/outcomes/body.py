@@ -103,7 +103,9 @@ def _read_json(body: bytes) -> Iterator[Read]:
     try:
         given: Any = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except msgspec.ValidationError:
-        raise InvalidInput("The body is not valid.", (FieldError(BODY, "must be an object"),)) from None
+        raise InvalidInput(
+            "The body is not valid.", (FieldError(BODY, "must be an object with outcomes, a list, or one outcome"),)
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise MalformedBody("The body is not valid JSON.") from None
     if "outcomes" in given:
@@ -150,7 +152,7 @@ def _fault(text: bytes, error: msgspec.ValidationError) -> FieldError:
         return FieldError(name, FAULTS[name])
     given = msgspec.json.decode(text)
     if not isinstance(given, dict):
-        return FieldError(BODY, "must be an object")
+        return FieldError(BODY, "must be an object with request_id and actual")
     names = cast(dict[str, Any], given)
     for name in ("request_id", "actual"):
         if name not in names:

@@ -31,7 +31,7 @@ def test_one_outcome_and_the_kinds_of_values() -> None:
 
 
 ODD = [
-    (b"1", FieldError("(body)", "must be an object")),
+    (b"1", FieldError("(body)", "must be an object with request_id and actual")),
     (b'{"actual": 1}', FieldError("request_id", "is missing")),
     (b'{"request_id": "a"}', FieldError("actual", "is missing")),
     (b'{"request_id": "a", "actual": 1, "when": 2}', FieldError("when", "is not a field of an outcome")),

@@ -138,7 +138,7 @@ async def test_max_batch_size_is_the_most_rows(settings: Settings, example: Row)
     [
         ({"predictions": []}, {"predictions": "must hold 1 to 100 rows, and holds 0"}),
         ({}, {"predictions": "is missing"}),
-        ([], {"(body)": "must be an object"}),
+        ([], {"(body)": "must be an object with predictions, a list of rows"}),
         (
             {"predictions": 3, "batch_id": 4, "rows": []},
             {

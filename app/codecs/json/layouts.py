@@ -61,7 +61,7 @@ def _layout(value: object) -> tuple[str, object, list[str] | None]:
         InvalidInput: The body does not have exactly one layout, or other fields.
     """
     if not isinstance(value, dict):
-        raise InvalidInput(INVALID, (FieldError(BODY, "must be an object"),))
+        raise InvalidInput(INVALID, (FieldError(BODY, "must be an object with rows, columns or data"),))
     fields = cast(dict[str, Any], value)
     errors = wrong_fields(fields, (*LAYOUTS, "names"))
     layouts = [layout for layout in LAYOUTS if layout in fields]

@@ -162,7 +162,7 @@ class JsonCodec:
         """Decode a batch without types."""
         value = parse(body)
         if not isinstance(value, dict):
-            raise InvalidInput(INVALID, (FieldError(BODY, "must be an object"),))
+            raise InvalidInput(INVALID, (FieldError(BODY, "must be an object with predictions, a list of rows"),))
         fields = cast(dict[str, Any], value)
         rows, batch_id = fields.get("predictions"), fields.get("batch_id")
         errors = wrong_fields(fields, ("predictions", "batch_id"))

@@ -85,7 +85,7 @@ def read_curve(body: bytes | bytearray, served: ServedModel) -> Curve:
     """
     given = parse(body)
     if not isinstance(given, dict):
-        raise InvalidInput(INVALID, (FieldError(BODY, "must be an object"),))
+        raise InvalidInput(INVALID, (FieldError(BODY, "must be an object with row and feature"),))
     fields = cast(dict[str, Any], given)
     errors = wrong_fields(fields, FIELDS)
     errors += [FieldError(name, MISSING) for name in FIELDS[:2] if name not in fields]

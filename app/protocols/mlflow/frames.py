@@ -51,7 +51,7 @@ def frame_of(
         ServiceError: `check` raises it.
     """
     if not isinstance(body, dict):
-        raise fault(BODY, "must be an object")
+        raise fault(BODY, f"must be an object with {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
     fields = cast(dict[str, Any], body)
     formats = [name for name in FORMATS if name in fields]
     if len(formats) != 1:

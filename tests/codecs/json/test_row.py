@@ -186,7 +186,7 @@ def test_a_row_with_nan_leaves_the_other_rows_valid() -> None:
         (b'{"predictions": []}', {"predictions": "must hold 1 to 2 rows, and holds 0"}),
         (b'{"predictions": [1, 2, 3]}', {"predictions": "must hold 1 to 2 rows, and holds 3"}),
         (b'{"predictions": {}}', {"predictions": "must be a list"}),
-        (b"[]", {"(body)": "must be an object"}),
+        (b"[]", {"(body)": "must be an object with predictions, a list of rows"}),
         (
             b'{"predictions": [1], "batch_id": 3, "extra": 1}',
             {"extra": "unknown field", "batch_id": "must be text of at most 128 characters"},

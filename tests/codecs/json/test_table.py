@@ -57,7 +57,7 @@ def test_no_rows_are_an_empty_batch(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ([], {"(body)": "must be an object"}),
+        ([], {"(body)": "must be an object with rows, columns or data"}),
         ({}, {"(body)": "must hold exactly one of rows, columns and data"}),
         ({"rows": [], "data": []}, {"(body)": "must hold exactly one of rows, columns and data"}),
         ({"rows": [], "predictions": []}, {"predictions": "unknown field"}),

@@ -159,7 +159,7 @@ POINTS = f"must be a whole number from 2 to {MOST_POINTS}"
 async def test_bodies_that_are_not_valid_are_refused(client: Client, example: Row) -> None:
     whole: dict[str, Any] = {"row": example, "feature": "MedInc"}
     cases: list[tuple[Any, dict[str, str]]] = [
-        ([], {"(body)": "must be an object"}),
+        ([], {"(body)": "must be an object with row and feature"}),
         ({}, {"row": "is missing", "feature": "is missing"}),
         (whole | {"feature": "Rooms"}, {"feature": NAME}),
         (whole | {"feature": ["MedInc"]}, {"feature": NAME}),
