@@ -83,11 +83,14 @@ class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, repor
         return super()._spawn_worker(idx, target, partial(_application, self._settings))
 
     def _reload(self, spawn_target: Any, target_loader: Any) -> None:
-        """Read the files of TLS and of secrets anew, and replace the workers, one after the other."""
         self.reload_signal = False
+        self._renew(spawn_target)
         self.main_loop_interrupt.clear()
-        if self.interrupt_signal or self.interrupt_children:  # since the loop looked
+        if self.interrupt_signal or self.interrupt_children or self.reload_signal:  # what came meanwhile
             self.main_loop_interrupt.set()
+
+    def _renew(self, spawn_target: Any) -> None:
+        """Read the files of TLS and of secrets anew, and replace the workers, one after the other."""
         if self.workers == 1:
             log.warning("SIGHUP is ignored: without a second worker nobody answers while one is replaced")
             return
