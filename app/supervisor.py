@@ -15,7 +15,7 @@ from granian.constants import SSLProtocols
 from app.config.settings import Settings, SettingsError
 from app.serving.shutdown import NOTICE, REPLACED
 from app.serving.tls import BadTls, Credentials, read_credentials
-from app.workers.place import VARIABLE, ready_file
+from app.workers.place import VARIABLE, forget_ready, ready_file
 
 if TYPE_CHECKING:
     from app.main import Application
@@ -115,8 +115,10 @@ class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, repor
         old, new = self.wrks[idx], self._spawn_worker(idx, spawn_target, None)
         new.interrupt_by_parent = True  # until it is ready, its end is no failure of the service
         self.wrks.append(new)  # to be ended with the others
+        place = Path(os.environ[VARIABLE])
+        forget_ready(place)  # the new process may get the number of one that has ended
         new.start()
-        ready = ready_file(Path(os.environ[VARIABLE]), new.inner.pid)
+        ready = ready_file(place, new.inner.pid)
         self._wait(lambda: ready.exists() or not new.is_alive(), READY_S)
         if self.interrupt_signal:
             return False

@@ -188,7 +188,9 @@ class Server:
             )
 
     def log(self) -> str:
-        return self._log.read_text()
+        """What the process has said; without the line that it may be writing."""
+        text = self._log.read_text()
+        return text[: text.rfind("\n") + 1] if self.popen.poll() is None else text
 
     def status(self, path: str) -> int:
         """Status of a GET, 0 while nothing answers."""

@@ -87,6 +87,12 @@ def ready_file(directory: Path, pid: int) -> Path:
     return directory / f"ready{pid}"
 
 
+def forget_ready(directory: Path) -> None:
+    """Remove the files of all workers that have been ready."""
+    for file in directory.glob("ready*"):
+        file.unlink(missing_ok=True)
+
+
 def make_place() -> Path:
     """Make the directory of a new service.
 
