@@ -10,13 +10,24 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.console.browser.support import API_KEY, VIEWS, Console, Scheme
+from tests.console.browser.support import API_KEY, KEYS, VIEWS, Console, Scheme
 from tests.routes.support import Row
-from tests.support import HTTP, Server
+from tests.support import HTTP, Server, server_environ
 
 pytestmark = pytest.mark.skipif("CONSOLE_SCREENSHOTS" not in os.environ, reason="made by `just screenshots`")
 
 WARM_UP_S = 20
+
+
+@pytest.fixture(scope="module")
+def server(registry_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service of a registered model, which has the figures of its run and a card."""
+    directory = tmp_path_factory.mktemp("screenshots")
+    server = Server(server_environ(registry_dir, directory) | KEYS, directory)
+    try:
+        yield server.wait_ready()
+    finally:
+        server.kill()
 
 
 @pytest.fixture(scope="module")
