@@ -119,7 +119,7 @@ class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, repor
         forget_ready(place)  # the new process may get the number of one that has ended
         new.start()
         ready = ready_file(place, new.inner.pid)
-        self._wait(lambda: ready.exists() or not new.is_alive(), READY_S)
+        self._wait_or_end(lambda: ready.exists() or not new.is_alive(), READY_S)
         if self.interrupt_signal:
             return False
         if not ready.exists() or not new.is_alive():
@@ -132,18 +132,16 @@ class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, repor
         self._notify(old, REPLACED)
         with contextlib.suppress(ValueError):
             self.interrupt_children.remove(idx)  # if it has failed meanwhile: its place is taken
-        self._wait(lambda: not old.is_alive(), self._settings.shutdown_delay)
+        self._wait_or_end(lambda: not old.is_alive(), self._settings.shutdown_delay)
         old.terminate()
-        self._wait(lambda: not old.is_alive(), self._settings.shutdown_grace)
+        self._wait_or_end(lambda: not old.is_alive(), self._settings.shutdown_grace)
         if not self.interrupt_signal:
             self._end(old)
         return not self.interrupt_signal
 
-    def _wait(self, happened: Callable[[], bool], seconds: float) -> None:
+    def _wait_or_end(self, happened: Callable[[], bool], seconds: float) -> None:
         """Wait until something has happened, the time is over, or the service is to end."""
-        end = time.monotonic() + seconds
-        while not happened() and time.monotonic() < end and not self.interrupt_signal:
-            time.sleep(POLL_SECONDS)
+        _wait(lambda: self.interrupt_signal or happened(), seconds)
 
     def _notify(self, worker: Any, notice: int) -> None:
         """Tell a worker that it is about to end, which is no failure from now on."""
@@ -167,10 +165,15 @@ class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, repor
         """End the service."""
         for worker in self.wrks:
             self._notify(worker, NOTICE)
-        end = time.monotonic() + self._settings.shutdown_delay
-        while time.monotonic() < end and any(worker.is_alive() for worker in self.wrks):
-            time.sleep(POLL_SECONDS)
+        _wait(lambda: not any(worker.is_alive() for worker in self.wrks), self._settings.shutdown_delay)
         super().shutdown(exit_code)
+
+
+def _wait(happened: Callable[[], bool], seconds: float) -> None:
+    """Wait until something has happened, or the time is over."""
+    end = time.monotonic() + seconds
+    while not happened() and time.monotonic() < end:
+        time.sleep(POLL_SECONDS)
 
 
 def _application(settings: Settings) -> "Application":

@@ -72,7 +72,9 @@ def find_inputs(given: str, output: str, format: Format | None = None) -> tuple[
     with _readable(given):
         files, others, root = found(given), list[str](), root_of(given)
         if not is_within(output, root):
-            files = [path for path in files if not is_within(output, os.path.dirname(path))]
+            folders = {os.path.dirname(path) for path in files}
+            outputs = {folder for folder in folders if is_within(output, folder)}
+            files = [path for path in files if os.path.dirname(path) not in outputs]
         if is_folder(given) and format is None:
             others = [path for path in files if _format_by_name(path) is None]
             files = [path for path in files if _format_by_name(path) is not None]

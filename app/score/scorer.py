@@ -1,6 +1,7 @@
 """Record batches in, record batches with predictions out."""
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,10 +97,20 @@ class Scorer:
         Raises:
             ScoreRefused: Its columns are not the model's, or it has bad rows and these are to fail.
         """
-        scored = self.scored(batch)
-        if scored.bad.rows and self.options.on_error == "fail":
-            raise ScoreRefused(scored.bad.described())
-        return scored.batch
+        return next(self.checked([self.scored(batch)]))
+
+    def checked(self, scored: Iterable[Scored]) -> Iterator[Any]:
+        """The outputs of record batches that follow each other, whose bad rows are counted from the first one's on.
+
+        Raises:
+            ScoreRefused: There are bad rows, and these are to fail.
+        """
+        bad = BadRows()
+        for one in scored:
+            bad.merge(one.bad)
+            if bad.rows and self.options.on_error == "fail":
+                raise ScoreRefused(bad.described())
+            yield one.batch
 
     def scored(self, batch: Any, *, text: bool = False, unread: Unread = NOTHING) -> Scored:
         """Score a record batch, and tell its bad rows, whatever is to happen with them.

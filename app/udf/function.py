@@ -19,7 +19,7 @@ from kernels.cache import cache_kernels
 if TYPE_CHECKING:
     from app.models.registry.source import ModelSource
     from app.models.served import ServedModel
-    from app.score.scorer import Scored, Scorer
+    from app.score.scorer import Scorer
 
 BATCH_ROWS = 131_072
 """Most rows of a table that are scored at a time."""
@@ -74,29 +74,18 @@ class ArrowFunction:
             raise TypeError(f"Rows must be a pyarrow.Table or RecordBatch, not {kind.__module__}.{kind.__qualname__}.")
         batches = rows.combine_chunks().to_batches(max_chunksize=BATCH_ROWS)
         batches = batches or [pa.RecordBatch.from_pylist([], rows.schema)]
-        scored = self.scorer.scored
+        scored, checked = self.scorer.scored, self.scorer.checked
         if self.threads == 1 or len(batches) == 1:
-            return pa.Table.from_batches(self._checked(map(scored, batches)))
+            return pa.Table.from_batches(checked(map(scored, batches)))
         with ThreadPoolExecutor(self.threads) as pool:
             try:
-                return pa.Table.from_batches(self._checked(pool.map(scored, batches)))
+                return pa.Table.from_batches(checked(pool.map(scored, batches)))
             finally:
                 pool.shutdown(cancel_futures=True)  # after bad rows, no thread scores the rest
 
     def batches(self, batches: Iterable[Any]) -> Iterator[Any]:
         """Score record batches one by one, as Spark's `mapInArrow` wants it."""
-        yield from self._checked(map(self.scorer.scored, batches))
-
-    def _checked(self, scored: Iterable["Scored"]) -> Iterator[Any]:
-        """The record batches, whose bad rows are counted from the first one on (ScoreRefused: there are some)."""
-        from app.score.bad_rows import BadRows
-
-        bad = BadRows()
-        for one in scored:
-            bad.merge(one.bad)
-            if bad.rows and self.options.on_error == "fail":
-                raise ScoreRefused(bad.described())
-            yield one.batch
+        yield from self.scorer.checked(map(self.scorer.scored, batches))
 
     def predict(self, *columns: Any) -> Any:
         """Predictions for columns of the features in the order of `features`, for engines that pass them so.
