@@ -166,6 +166,8 @@ class DrainingServer(Granian):  # pyright: ignore[reportGeneralTypeIssues, repor
         for worker in self.wrks:
             self._notify(worker, NOTICE)
         _wait(lambda: not any(worker.is_alive() for worker in self.wrks), self._settings.shutdown_delay)
+        if self.interrupt_signal:
+            self.interrupt_children.clear()  # a worker that was told as well, as by Ctrl-C, may have ended first
         super().shutdown(exit_code)
 
 

@@ -12,6 +12,7 @@ import httpx
 import msgspec
 import psutil
 import pytest
+from granian import Granian
 from granian.constants import Interfaces
 
 from app.config.settings import Settings
@@ -218,6 +219,17 @@ def test_a_signal_while_one_is_handled_is_no_deadlock(monkeypatch: pytest.Monkey
     assert noted == [True]
     seen = {"interrupt": server.interrupt_signal, "reload": server.reload_signal}
     assert {name for name, is_seen in seen.items() if is_seen} == {first, second}
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_worker_that_ends_first_is_no_failure_when_all_were_told(monkeypatch: pytest.MonkeyPatch, told: bool) -> None:
+    failed: list[list[int]] = []  # whose failures Granian turns into the exit status 1
+    monkeypatch.setattr(Granian, "shutdown", lambda server, _: failed.append(list(server.interrupt_children)))
+    server = DrainingServer("app", settings=Settings(shutdown_delay=0), interface=Interfaces.ASGI)
+    server.interrupt_signal = told
+    server.interrupt_children.append(0)
+    server.shutdown()
+    assert failed == [[] if told else [0]]
 
 
 @pytest.mark.slow
